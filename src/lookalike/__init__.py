@@ -1,0 +1,47 @@
+"""Content-based image retrieval: point it at a folder, give it a picture, get what looks alike.
+
+>>> from lookalike import Gallery
+>>> gallery = Gallery.open("photos/")
+>>> gallery.update()
+>>> for hit in gallery.search("query.jpg", k=10):
+...     print(hit.path, hit.cosine, hit.bits)
+
+Importing the package imports none of its parts; they come when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lookalike.encoder import Encoder, EncoderSettings
+    from lookalike.gallery import Gallery, Hit
+    from lookalike.lsh import LSHIndex, LSHSettings
+
+__version__ = "0.1.0"
+__all__ = [
+    "Encoder",
+    "EncoderSettings",
+    "Gallery",
+    "Hit",
+    "LSHIndex",
+    "LSHSettings",
+    "__version__",
+]
+
+_HOMES = {
+    "Encoder": "lookalike.encoder",
+    "EncoderSettings": "lookalike.encoder",
+    "Gallery": "lookalike.gallery",
+    "Hit": "lookalike.gallery",
+    "LSHIndex": "lookalike.lsh",
+    "LSHSettings": "lookalike.lsh",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lookalike' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,527 @@
+"""The demo: pictures that were altered must find the photograph they were made from.
+
+Without a folder it works on real photographs that the scikit-image and scikit-learn packages
+carry (extra `demo`); nothing is downloaded. The gallery holds each of them with plain alterations;
+the queries are other, stronger ones, none of which is in the gallery.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import io
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from lookalike.errors import GalleryError, MissingExtraError
+from lookalike.gallery.gallery import Gallery
+from lookalike.gallery.hits import Hit
+from lookalike.gallery.scan import scan
+from lookalike.gallery.update import Progress
+from lookalike.images import read_rgb
+from lookalike.sheet import Row, draw_png, search_sheet, thumbnail, write_html
+
+__all__ = ["Built", "DemoResult", "build", "run"]
+
+Alter = Callable[[Image.Image], Image.Image]
+
+SEED = 0
+LONGEST_SIDE = 640  # of the demo's photographs, and of what is made from a user's
+HITS = 6
+SHOWN, SHOWN_FAILURES = 8, 8
+USER_IMAGES = 40
+REMEDY = "pip install 'lookalike[demo]'"
+CREDITS = (
+    "The photographs come with scikit-image and scikit-learn; china and flower are by "
+    "danielbuechele and vultilion on Flickr, CC BY 2.0."
+)
+
+SKIMAGE, SKLEARN = (
+    ("skimage", "scikit-image", "data"),
+    ("sklearn", "scikit-learn", "datasets/images"),
+)
+# Real photographs alone, no drawings; the most telling ones first.
+PHOTOGRAPHS = {
+    "astronaut": (SKIMAGE, "astronaut.png"),
+    "chelsea": (SKIMAGE, "chelsea.png"),
+    "motorcycle": (SKIMAGE, "motorcycle_left.png"),
+    "china": (SKLEARN, "china.jpg"),
+    "coffee": (SKIMAGE, "coffee.png"),
+    "flower": (SKLEARN, "flower.jpg"),
+    "rocket": (SKIMAGE, "rocket.jpg"),
+    "camera": (SKIMAGE, "camera.png"),
+    "coins": (SKIMAGE, "coins.png"),
+    "retina": (SKIMAGE, "retina.jpg"),
+    "hubble": (SKIMAGE, "hubble_deep_field.jpg"),
+    "tissue": (SKIMAGE, "ihc.png"),
+    "moon": (SKIMAGE, "moon.png"),
+    "brick": (SKIMAGE, "brick.png"),
+    "grass": (SKIMAGE, "grass.png"),
+    "gravel": (SKIMAGE, "gravel.png"),
+    "handwriting": (SKIMAGE, "text.png"),
+    "page": (SKIMAGE, "page.png"),
+    "cell": (SKIMAGE, "cell.png"),
+    "clock": (SKIMAGE, "clock_motion.png"),
+}
+# Another photograph of the same thing: the right view of the stereo pair.
+OTHER_VIEWS = {"motorcycle": (SKIMAGE, "motorcycle_right.png")}
+
+
+# ---- alterations ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to make a picture from a photograph; ``file`` also says in what format."""
+
+    file: str
+    words: str
+    alter: Alter
+    quality: int = 90
+
+
+def crop(share: float, x: float = 0.5, y: float = 0.5) -> Alter:
+    """Keep ``share`` of width and height; (0, 0) keeps the upper left, (1, 1) the lower right."""
+
+    def alter(image: Image.Image) -> Image.Image:
+        width, height = (max(1, round(share * side)) for side in image.size)
+        left, top = round(x * (image.width - width)), round(y * (image.height - height))
+        return image.crop((left, top, left + width, top + height))
+
+    return alter
+
+
+def rotate(degrees: float) -> Alter:
+    """Counterclockwise, and the largest centred upright part of the same shape without corners."""
+
+    def alter(image: Image.Image) -> Image.Image:
+        width, height = image.size
+        sine, cosine = (abs(f(math.radians(degrees))) for f in (math.sin, math.cos))
+        share = 1 / (cosine + sine * max(width / height, height / width))
+        return crop(share)(image.rotate(degrees, Image.Resampling.BICUBIC))
+
+    return alter
+
+
+def scale(share: float) -> Alter:
+    def alter(image: Image.Image) -> Image.Image:
+        width, height = (max(1, round(share * side)) for side in image.size)
+        return image.resize((width, height), Image.Resampling.LANCZOS)
+
+    return alter
+
+
+def bright(factor: float) -> Alter:
+    return lambda image: ImageEnhance.Brightness(image).enhance(factor)
+
+
+def contrast(factor: float) -> Alter:
+    return lambda image: ImageEnhance.Contrast(image).enhance(factor)
+
+
+def colour(factor: float) -> Alter:
+    return lambda image: ImageEnhance.Color(image).enhance(factor)
+
+
+def blur(radius: float) -> Alter:
+    return lambda image: image.filter(ImageFilter.GaussianBlur(radius))
+
+
+def tint(*factors: float) -> Alter:
+    """Multiply red, green and blue."""
+    rows = [factors[i] if i == j else 0.0 for i in range(3) for j in (0, 1, 2, 3)]
+    return lambda image: image.convert("RGB", tuple(rows))
+
+
+def frame(share: float) -> Alter:
+    """A white border as wide as ``share`` of the longest side."""
+    return lambda image: ImageOps.expand(image, max(1, round(share * max(image.size))), "white")
+
+
+def noise(sigma: float) -> Alter:
+    def alter(image: Image.Image) -> Image.Image:
+        pixels = np.asarray(image, np.float32)
+        noisy = pixels + np.random.default_rng(SEED).normal(0, sigma, pixels.shape)
+        return Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
+
+    return alter
+
+
+def both(first: Alter, second: Alter) -> Alter:
+    return lambda image: second(first(image))
+
+
+def same(image: Image.Image) -> Image.Image:
+    return image
+
+
+IN_GALLERY = (
+    Variant("original.png", "the photograph", same),
+    Variant("crop-90.jpg", "90 % of each side", crop(0.9)),
+    Variant("crop-75-left.png", "75 % of each side, left", crop(0.75, x=0)),
+    Variant("crop-75-right.webp", "75 % of each side, right", crop(0.75, x=1)),
+    Variant("crop-60.jpg", "60 % of each side", crop(0.6)),
+    Variant("rotate-10.jpg", "rotated by 10 degrees", rotate(10)),
+    Variant("rotate-345.webp", "rotated by 345 degrees", rotate(-15)),
+    Variant("rotate-90.jpg", "a quarter turn", lambda i: i.transpose(Image.Transpose.ROTATE_90)),
+    Variant("mirror.png", "mirrored", ImageOps.mirror),
+    Variant("bright-135.jpg", "brightness 135 %", bright(1.35)),
+    Variant("bright-65.webp", "brightness 65 %", bright(0.65)),
+    Variant("contrast-60.png", "contrast 60 %", contrast(0.6)),
+    Variant("contrast-150.jpg", "contrast 150 %", contrast(1.5)),
+    Variant("blur-2.webp", "blurred by 2 pixels", blur(2)),
+    Variant("scale-40.bmp", "scaled to 40 %", scale(0.4)),
+    Variant("quality-15.jpg", "JPEG of quality 15", same, quality=15),
+    Variant("palette.gif", "in 256 colours", same),
+)
+
+QUERIES = (
+    Variant("rotate-20.jpg", "rotated by 20 degrees", rotate(20)),
+    Variant("crop-65-corner.webp", "65 % of each side, corner", crop(0.65, x=0, y=0)),
+    Variant("mirror-crop-80.png", "mirrored, 80 % of each side", both(ImageOps.mirror, crop(0.8))),
+    Variant("grey.jpg", "without colour", colour(0)),
+    Variant("blur-4.jpg", "blurred by 4 pixels", blur(4)),
+    Variant("bright-45.jpg", "brightness 45 %", bright(0.45)),
+    Variant("noise-30.jpg", "noise of 30 grey levels", noise(30)),
+    Variant("tint.webp", "tinted", tint(1.15, 0.95, 0.7)),
+    Variant("scale-15.png", "scaled to 15 %", scale(0.15)),
+    Variant("quality-5.jpg", "JPEG of quality 5", same, quality=5),
+    Variant("bright-150.jpg", "brightness 150 %", bright(1.5)),
+    Variant("frame.tif", "with a white border", frame(0.08)),
+)
+
+OF_USER = (
+    Variant("crop-80.jpg", "80 % of each side", crop(0.8)),
+    Variant("rotate-8.jpg", "rotated by 8 degrees", rotate(8)),
+    Variant("bright-130.jpg", "brightness 130 %", bright(1.3)),
+    Variant("quality-15.jpg", "JPEG of quality 15", same, quality=15),
+)
+
+
+def _encode(image: Image.Image, variant: Variant) -> bytes:
+    buffer = io.BytesIO()
+    form = Image.registered_extensions()[Path(variant.file).suffix]
+    altered = variant.alter(image)
+    lossy = {"quality": variant.quality} if form in ("JPEG", "WEBP") else {}
+    altered.save(buffer, form, **lossy)
+    return buffer.getvalue()
+
+
+# ---- the demo's own pictures ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Built:
+    """The folders ``gallery/SOURCE/VARIANT`` and ``queries/SOURCE/VARIANT`` that were written."""
+
+    gallery: Path
+    queries: Path
+    sources: tuple[str, ...]
+
+
+def build(folder: Path) -> Built:
+    """Write the demo's gallery (``folder/pictures``) and queries (``folder/queries``).
+
+    Files that are there already are kept.
+
+    Raises:
+        MissingExtraError: the photographs are not installed.
+    """
+    files = _photographs()
+    built = Built(folder / "pictures", folder / "queries", tuple(files))
+    for source, file in files.items():
+        _write(file, built.gallery / source, IN_GALLERY)
+        _write(file, built.queries / source, QUERIES)
+        if source in OTHER_VIEWS:
+            other = _locate(*OTHER_VIEWS[source])
+            if other is not None:
+                _write(other, built.queries / source, (OTHER_VIEW,))
+    return built
+
+
+OTHER_VIEW = Variant("other-view.jpg", "taken from another point", same)
+
+
+def _write(photograph: Path, folder: Path, variants: tuple[Variant, ...]) -> None:
+    missing = [variant for variant in variants if not (folder / variant.file).exists()]
+    if not missing:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    image = read_rgb(photograph, longest_side=LONGEST_SIDE)
+    for variant in missing:
+        temporary = folder / f".{variant.file}.tmp"
+        temporary.write_bytes(_encode(image, variant))
+        temporary.replace(folder / variant.file)
+
+
+def _photographs() -> dict[str, Path]:
+    """The files of those that are installed, by source."""
+    found = {source: _locate(*where) for source, where in PHOTOGRAPHS.items()}
+    files = {source: file for source, file in found.items() if file is not None}
+    if not files:
+        raise MissingExtraError(
+            f"none of the demo's photographs is installed; {REMEDY}, or give a folder of your own"
+        )
+    return files
+
+
+def _locate(package: tuple[str, str, str], name: str) -> Path | None:
+    """A file inside an installed package, which is not imported: that takes a second, and may
+    download. None if the package does not carry it.
+    """
+    module, distribution, folder = package
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise MissingExtraError(
+            f"the demo's photographs come with {distribution}, which is not installed; {REMEDY}, "
+            f"or give a folder of your own"
+        )
+    file = Path(spec.origin).parent / folder / name
+    return file if file.is_file() else None
+
+
+# ---- running -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo did.
+
+    Attributes:
+        folder: of the gallery's images.
+        images, skipped: files in the gallery, and files that could not be read.
+        sources: photographs that queries were made from.
+        queries, found_first: how many searches, and how many had their source as the first hit.
+        index_seconds: for the update, near 0 if there was nothing to do.
+        search_seconds: median of one search, decoding and encoding of the query included.
+        failures: names of the queries whose source was not the first hit.
+        png, html: the contact sheets.
+    """
+
+    folder: Path
+    images: int
+    skipped: int
+    sources: int
+    queries: int
+    found_first: int
+    index_seconds: float
+    search_seconds: float
+    failures: tuple[str, ...]
+    png: Path
+    html: Path
+
+
+@dataclass(frozen=True)
+class _Query:
+    source: str
+    variant: Variant
+    content: bytes
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}/{self.variant.file}"
+
+
+@dataclass(frozen=True)
+class _Answer:
+    query: _Query
+    hits: list[Hit]
+    place: int | None  # of the first right hit, from 1
+    seconds: float
+
+
+def run(out: Path, folder: Path | None, report: Callable[[str], None]) -> DemoResult:
+    """Index, search every query, count, and draw ``out/sheet.png`` and ``out/sheet.html``.
+
+    Args:
+        out: folder for everything that is written; a second run continues with what is there.
+        folder: images of one's own, which are only read: their gallery is put into ``out``, and
+            the queries are made of up to USER_IMAGES of them, in memory. None: the demo's own.
+        report: takes lines about the progress.
+
+    Raises:
+        MissingExtraError: without a folder, and the photographs are not installed.
+        GalleryError: the folder has no image, or ``out`` is inside it.
+    """
+    if folder is not None and out.resolve().is_relative_to(folder.resolve()):
+        raise GalleryError(f"{out} is inside {folder}, where nothing is written; choose another")
+    out.mkdir(parents=True, exist_ok=True)
+    if folder is None:
+        report("making the demo's pictures")
+        built = build(out)
+        gallery = Gallery.open(built.gallery)
+        queries = _built_queries(built)
+    else:
+        place = out / "gallery" / _tag(folder)
+        gallery = Gallery.open(folder, directory=place)
+        queries = _user_queries(gallery)
+    updated = gallery.update(_reporter(report))
+    if not updated.images:
+        raise GalleryError(f"no image was found in {gallery.root}; {updated.skipped} were skipped")
+    report(f"{updated.images} images in the gallery, {updated.skipped} skipped")
+    is_right = _same_source if folder is None else _same_file(gallery.root)
+    answers = _search_all(gallery, queries, is_right, report)
+    failures = [answer for answer in answers if answer.place != 1]
+    result = DemoResult(
+        folder=gallery.root,
+        images=updated.images,
+        skipped=updated.skipped,
+        sources=len({answer.query.source for answer in answers}),
+        queries=len(answers),
+        found_first=len(answers) - len(failures),
+        index_seconds=updated.seconds,
+        search_seconds=statistics.median(answer.seconds for answer in answers) if answers else 0.0,
+        failures=tuple(answer.query.name for answer in failures),
+        png=out / "sheet.png",
+        html=out / "sheet.html",
+    )
+    _draw(result, answers, is_right, show_wrong=folder is None)
+    return result
+
+
+def _tag(folder: Path) -> str:
+    """A folder's own name and a digest of its path."""
+    import hashlib
+
+    path = os.fsencode(folder.resolve())
+    return f"{hashlib.blake2b(path, digest_size=4).hexdigest()}"
+
+
+def _reporter(report: Callable[[str], None]) -> Callable[[Progress], None]:
+    """At most a line per second."""
+    last = time.monotonic()
+
+    def progress(state: Progress) -> None:
+        nonlocal last
+        if state.done == state.total or time.monotonic() - last >= 1:
+            last = time.monotonic()
+            report(f"indexed {state.done} of {state.total}")
+
+    return progress
+
+
+def _built_queries(built: Built) -> Iterator[_Query]:
+    for source in built.sources:
+        for variant in (*QUERIES, OTHER_VIEW):
+            file = built.queries / source / variant.file
+            if file.exists():
+                yield _Query(source, variant, file.read_bytes())
+
+
+def _user_queries(gallery: Gallery) -> Iterator[_Query]:
+    """Of images drawn by SEED from those in the gallery; any that cannot be read is left out."""
+    skipped = {row.path for row in gallery.skipped()}
+    root = os.fsencode(gallery.root)
+    found = scan(root, lambda _path, _error: None, os.fsencode(gallery.directory))
+    paths = sorted(file.path for file in found if file.path not in skipped)
+    rng = np.random.default_rng(SEED)
+    for number in sorted(rng.choice(len(paths), min(USER_IMAGES, len(paths)), replace=False)):
+        path = os.fsdecode(paths[number])
+        image = thumbnail(gallery.root / path, LONGEST_SIDE)
+        if image is not None:
+            for variant in OF_USER:
+                yield _Query(path, variant, _encode(image, variant))
+
+
+IsRight = Callable[[_Query, Hit], bool]
+
+
+def _same_source(query: _Query, hit: Hit) -> bool:
+    return hit.path.split("/")[0] == query.source
+
+
+def _same_file(root: Path) -> IsRight:
+    """The query's own image, or a copy of the same bytes."""
+
+    def is_right(query: _Query, hit: Hit) -> bool:
+        if hit.path == query.source:
+            return True
+        try:
+            return filecmp.cmp(root / query.source, hit.file, shallow=False)
+        except OSError:
+            return False
+
+    return is_right
+
+
+def _search_all(
+    gallery: Gallery,
+    queries: Iterator[_Query],
+    is_right: IsRight,
+    report: Callable[[str], None],
+) -> list[_Answer]:
+    answers = []
+    for query in queries:
+        if not answers:
+            report("searching")
+            gallery.search(query.content, HITS)  # the first one loads and compiles
+        began = time.perf_counter()
+        hits = gallery.search(query.content, HITS)
+        seconds = time.perf_counter() - began
+        places = (place for place, hit in enumerate(hits, 1) if is_right(query, hit))
+        answers.append(_Answer(query, hits, next(places, None), seconds))
+    return answers
+
+
+# ---- the sheets ----------------------------------------------------------------------------------
+
+
+def _draw(
+    result: DemoResult, answers: list[_Answer], is_right: IsRight, *, show_wrong: bool
+) -> None:
+    title = f"{result.found_first} of {result.queries} altered pictures find their photograph first"
+    lead = (
+        f"{result.images} images in the gallery, {result.sources} photographs searched for. A "
+        f"search takes {1000 * result.search_seconds:.0f} ms, reading the query included."
+    )
+    if result.failures:
+        lead += " Failures are shown first."
+    if show_wrong:
+        lead += f"\n{CREDITS}"
+    rows = [_row(answer, is_right, show_wrong) for answer in _choose(answers)]
+    draw_png(rows, result.png, title=title)
+    write_html(rows, result.html, title=title, lead=lead)
+
+
+def _choose(answers: list[_Answer]) -> list[_Answer]:
+    """Failures, then successes: each of another source and altered in another way, if possible."""
+    failures = [answer for answer in answers if answer.place != 1]
+    rest = [answer for answer in answers if answer.place == 1]
+    chosen: list[_Answer] = []
+    while rest and len(chosen) < SHOWN:
+        sources = [answer.query.source for answer in chosen]
+        kinds = [answer.query.variant.file for answer in chosen]
+        best = min(
+            rest,
+            key=lambda answer: (
+                sources.count(answer.query.source) + kinds.count(answer.query.variant.file)
+            ),
+        )
+        rest.remove(best)
+        chosen.append(best)
+    return failures[:SHOWN_FAILURES] + chosen
+
+
+def _row(answer: _Answer, is_right: IsRight, show_wrong: bool) -> Row:
+    query = answer.query
+
+    def mark(hit: Hit) -> bool | None:
+        return True if is_right(query, hit) else (False if show_wrong else None)
+
+    place = "found first" if answer.place == 1 else f"found at place {answer.place}"
+    if answer.place is None:
+        place = f"not among the first {HITS}"
+    return search_sheet(
+        thumbnail(io.BytesIO(query.content)),
+        answer.hits,
+        query_caption=(query.source, query.variant.words, place),
+        mark=mark,
+    )

@@ -1,0 +1,368 @@
+"""Pictures to embeddings: an ONNX model, its identity, and the pipeline that feeds it.
+
+onnxruntime is imported by `Encoder.open`, not here, so that commands without a model start fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from lookalike.errors import LookalikeError, ModelError
+
+if TYPE_CHECKING:
+    import onnxruntime
+    from numpy.typing import NDArray
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "Encoded",
+    "Encoder",
+    "EncoderSettings",
+    "Failed",
+    "HasPixels",
+    "ModelInfo",
+]
+
+DEFAULT_MODEL = Path(__file__).with_name("data") / "default.onnx"
+
+INPUT = "images"
+OUTPUT = "embeddings"
+METADATA_PREFIX = "lookalike."
+FORMAT = "1"
+LOOKAHEAD = 3
+"""`Encoder.encode` reads at most this many batches ahead of what it has yielded."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is and what it wants. ValueError for values that no model can have.
+
+    Pixels x in 0..255 enter the network as (x - mean) / std per channel, in squares of
+    `input_size`; `dim` numbers come out. `sha256` is that of the whole file, in hexadecimal, and
+    empty only for a model that has not been written yet.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    input_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    dim: int
+
+    def __post_init__(self) -> None:
+        for key in ("name", "version"):
+            if not isinstance(getattr(self, key), str) or not getattr(self, key):
+                raise ValueError(f"{key} must be some text, not {getattr(self, key)!r}")
+        if not re.fullmatch(r"([0-9a-f]{64})?", str(self.sha256)):
+            raise ValueError(f"sha256 must be 64 hexadecimal digits, not {self.sha256!r}")
+        for key in ("input_size", "dim"):
+            if type(getattr(self, key)) is not int or getattr(self, key) < 1:
+                raise ValueError(f"{key} must be a positive integer, not {getattr(self, key)!r}")
+        for key in ("mean", "std"):
+            values = getattr(self, key)
+            if len(values) != 3 or not all(math.isfinite(value) for value in values):
+                raise ValueError(f"{key} must be three finite numbers, not {values!r}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, not {self.std!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `from_dict` reads it back."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelInfo:
+        """ValueError for missing or unknown keys and for values that no model can have."""
+        _check_keys(values, {field.name for field in fields(cls)})
+        try:
+            mean, std = (tuple(float(v) for v in values[key]) for key in ("mean", "std"))
+            return cls(**{**values, "mean": mean, "std": std})
+        except TypeError as error:
+            raise ValueError(f"model description: {error}") from error
+
+    def to_metadata(self) -> dict[str, str]:
+        """All but `sha256`, as the text that a model file carries."""
+        values = {key: value for key, value in self.as_dict().items() if key != "sha256"}
+        text = {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+        return {METADATA_PREFIX + key: value for key, value in {**text, "format": FORMAT}.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], sha256: str) -> ModelInfo:
+        """The reverse of `to_metadata`. Keys of other tools are ignored. ValueError if damaged."""
+        own = {
+            key.removeprefix(METADATA_PREFIX): value
+            for key, value in metadata.items()
+            if key.startswith(METADATA_PREFIX)
+        }
+        if not own:
+            raise ValueError(f"it has no {METADATA_PREFIX}* metadata")
+        if (version := own.pop("format", None)) != FORMAT:
+            raise ValueError(f"its metadata has format {version}, this version reads {FORMAT}")
+        _check_keys(own, {field.name for field in fields(cls)} - {"sha256"})
+        values = {k: v if k in ("name", "version") else json.loads(v) for k, v in own.items()}
+        return cls.from_dict({**values, "sha256": sha256})
+
+
+def _check_keys(values: Mapping[str, Any], known: set[str]) -> None:
+    if values.keys() != known:
+        raise ValueError(
+            f"model description: missing {sorted(known - values.keys())}, "
+            f"unknown {sorted(values.keys() - known)}"
+        )
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """How to run a model; never what comes out. ValueError for values below one."""
+
+    batch_size: int = 8
+    """Pictures per run. Larger ones cost more per picture: activations leave the CPU's cache."""
+    threads: int | None = None
+    """Of the model, and as many again that decode. None takes all cores this process may use."""
+
+    def __post_init__(self) -> None:
+        if type(self.batch_size) is not int or self.batch_size < 1:
+            raise ValueError(f"batch_size must be a positive integer, not {self.batch_size!r}")
+        if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
+            raise ValueError(f"threads must be a positive integer or None, not {self.threads!r}")
+
+
+class HasPixels(Protocol):
+    """What `Encoder.encode` needs of a picture; all else that it carries passes through."""
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """RGB, (input_size, input_size, 3)."""
+
+
+Item = TypeVar("Item")
+Picture = TypeVar("Picture", bound=HasPixels)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Encoded(Generic[Item, Picture]):
+    """An item with its picture and its embedding, a unit vector of float32 (dim,)."""
+
+    item: Item
+    picture: Picture
+    embedding: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Failed(Generic[Item]):
+    """An item without an embedding, and why."""
+
+    item: Item
+    error: LookalikeError
+
+
+Outcome: TypeAlias = "Encoded[Item, Picture] | Failed[Item]"
+
+
+class Encoder:
+    """An open model. Any number of threads may use one at once; made by `Encoder.open`."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, info: ModelInfo, settings: EncoderSettings
+    ) -> None:
+        self.info = info
+        self.settings = settings
+        self._session = session
+        self._threads = settings.threads or _cores()
+        self._scale = (1 / np.array(info.std)).astype(np.float32)[:, None, None]
+        self._shift = (-np.array(info.mean) / np.array(info.std)).astype(np.float32)[:, None, None]
+
+    @classmethod
+    def open(
+        cls, path: Path | None = None, settings: EncoderSettings = EncoderSettings()
+    ) -> Encoder:
+        """Open the model at `path`, or the one that comes with lookalike.
+
+        ModelError if it is missing, damaged, or not an encoder that `lookalike` wrote.
+        """
+        remedy = "use one that lookalike has written"
+        if path is None:
+            path, remedy = DEFAULT_MODEL, "reinstall lookalike, which brings it"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"cannot read model {path} ({error.strerror}): {remedy}") from error
+        try:
+            session = _open_session(content, settings.threads or _cores())
+        except Exception as error:  # onnxruntime has a dozen unrelated classes for a bad file
+            reason = str(error).partition("\n")[0]
+            raise ModelError(f"model {path} is damaged ({reason}): {remedy}") from error
+        try:
+            metadata = session.get_modelmeta().custom_metadata_map
+            info = ModelInfo.from_metadata(metadata, hashlib.sha256(content).hexdigest())
+            _check_shapes(session, info)
+        except ValueError as error:
+            raise ModelError(f"model {path} is not an image encoder: {error}; {remedy}") from error
+        return cls(session, info, settings)
+
+    def normalise(self, picture: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+        """Pixels (s, s, 3) -> what the network takes, written to `out`, float32 (3, s, s)."""
+        np.multiply(picture.transpose(2, 0, 1), self._scale, out=out)
+        np.add(out, self._shift, out=out)
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """RGB pixels, uint8 (n, s, s, 3) with s = `info.input_size` -> unit rows (n, dim).
+
+        Any n, in batches of `settings.batch_size`. ModelError if a picture has an embedding
+        without a direction (all zeros or not finite), which only a broken model makes.
+        """
+        if pixels.ndim != 4:
+            raise ValueError(f"pixels must have four axes, not shape {pixels.shape}")
+        self._check(pixels.dtype, pixels.shape[1:])
+        embeddings = np.empty((len(pixels), self.info.dim), np.float32)
+        buffer = self._buffer(len(pixels))
+        for start in range(0, len(pixels), self.settings.batch_size):
+            rows = slice(start, start + self.settings.batch_size)
+            embeddings[rows] = self._run(pixels[rows], buffer)
+        bad = np.flatnonzero(np.isnan(embeddings[:, 0]))
+        if bad.size:
+            raise ModelError(self._no_direction(f"pictures {bad.tolist()}"))
+        return embeddings
+
+    def encode(
+        self, items: Iterable[Item], read: Callable[[Item], Picture]
+    ) -> Iterator[Outcome[Item, Picture]]:
+        """Read each item and embed its picture; yield the outcomes in the order of `items`.
+
+        `read` runs in threads while the model runs. What it raises as a LookalikeError becomes a
+        `Failed`, without its traceback, which would hold the file's content; so does a picture
+        whose embedding has no direction. Any other exception ends the iteration. Ending it early,
+        by an exception or by closing the iterator, waits only for the reads that have begun.
+
+        Items are taken as they are needed: at most LOOKAHEAD * `settings.batch_size` are read or
+        being read and not yet yielded, so memory does not grow with the number of items.
+        """
+        batch_size = self.settings.batch_size
+        limit = LOOKAHEAD * batch_size
+        waiting: deque[tuple[Item, Future[Picture]]] = deque()
+        batch: list[tuple[Item, Picture | LookalikeError]] = []
+        pictures = 0
+        buffer = self._buffer(batch_size)
+        source = iter(items)
+        pool = ThreadPoolExecutor(self._threads, "lookalike-read")
+        try:
+            while True:
+                for item in islice(source, limit - len(waiting) - len(batch)):
+                    waiting.append((item, pool.submit(read, item)))
+                if pictures == batch_size or len(batch) == limit or not waiting:
+                    if not batch:
+                        return
+                    yield from self._finish(batch, buffer)
+                    batch, pictures = [], 0
+                else:
+                    item, future = waiting.popleft()
+                    try:
+                        batch.append((item, future.result()))
+                        pictures += 1
+                    except LookalikeError as error:
+                        batch.append((item, _without_frames(error)))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _finish(
+        self, batch: list[tuple[Item, Picture | LookalikeError]], buffer: NDArray[np.float32]
+    ) -> Iterator[Outcome[Item, Picture]]:
+        pixels = [part.pixels for _, part in batch if not isinstance(part, LookalikeError)]
+        for array in pixels:
+            self._check(array.dtype, array.shape)
+        rows = iter(self._run(pixels, buffer))
+        for item, part in batch:
+            if isinstance(part, LookalikeError):
+                yield Failed(item, part)
+            elif not np.isnan((embedding := next(rows))[0]):
+                yield Encoded(item, part, embedding)
+            else:
+                yield Failed(item, ModelError(self._no_direction("the picture")))
+
+    def _buffer(self, pictures: int) -> NDArray[np.float32]:
+        size = self.info.input_size
+        return np.empty((min(pictures, self.settings.batch_size), 3, size, size), np.float32)
+
+    def _run(
+        self, pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], buffer: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """At most one batch, normalised in `buffer`. Rows without a direction become NaN."""
+        if not len(pixels):
+            return np.empty((0, self.info.dim), np.float32)
+        for picture, planes in zip(pixels, buffer, strict=False):
+            self.normalise(picture, planes)
+        rows: NDArray[np.float32]
+        (rows,) = self._session.run([OUTPUT], {INPUT: buffer[: len(pixels)]})
+        lengths = np.linalg.norm(rows, axis=1)
+        lengths[~np.isfinite(lengths) | (lengths == 0)] = np.nan
+        rows /= lengths[:, None]
+        return rows
+
+    def _check(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        size = self.info.input_size
+        if dtype != np.uint8 or shape != (size, size, 3):
+            raise ValueError(
+                f"a picture must be uint8 of shape ({size}, {size}, 3), not {dtype} of {shape}"
+            )
+
+    def _no_direction(self, what: str) -> str:
+        return (
+            f"model {self.info.name} {self.info.version} gives {what} an embedding that is zero "
+            "or not finite: use another model"
+        )
+
+
+def _without_frames(error: LookalikeError) -> LookalikeError:
+    """Traceback and causes hold the reader's variables, file contents among them: let them go."""
+    error.__cause__ = error.__context__ = error.__traceback__ = None
+    return error
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _open_session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _check_shapes(session: onnxruntime.InferenceSession, info: ModelInfo) -> None:
+    """ValueError unless the graph takes and gives what its metadata says, for any batch."""
+    size = info.input_size
+    for ends, name, shape in (
+        (session.get_inputs(), INPUT, [3, size, size]),
+        (session.get_outputs(), OUTPUT, [info.dim]),
+    ):
+        found = [(end.name, end.type, end.shape) for end in ends]
+        if (
+            len(found) != 1
+            or found[0][:2] != (name, "tensor(float)")
+            or isinstance(found[0][2][0], int)
+            or found[0][2][1:] != shape
+        ):
+            raise ValueError(
+                f"it has {found}, not one float tensor {name!r} of shape {['n', *shape]}"
+            )

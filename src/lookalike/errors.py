@@ -1,0 +1,51 @@
+"""The exceptions that lookalike raises on purpose. Each message says what is wrong and the remedy."""
+
+from __future__ import annotations
+
+__all__ = [
+    "GalleryDamagedError",
+    "GalleryError",
+    "GalleryLockedError",
+    "IndexFormatError",
+    "LookalikeError",
+    "MissingExtraError",
+    "ModelError",
+    "ModelMismatchError",
+    "StorageFullError",
+]
+
+
+class LookalikeError(Exception):
+    """Base of every error that a user can cause or mend."""
+
+
+class ModelError(LookalikeError):
+    """A model file is missing, damaged, or not an image encoder that lookalike can run."""
+
+
+class MissingExtraError(LookalikeError):
+    """A feature needs an optional dependency; the message names the extra that brings it."""
+
+
+class IndexFormatError(LookalikeError):
+    """An index file is of another version, truncated, forged or damaged."""
+
+
+class GalleryError(LookalikeError):
+    """A gallery cannot be opened or used as asked."""
+
+
+class ModelMismatchError(GalleryError):
+    """The gallery was made with another model than the one in use."""
+
+
+class GalleryDamagedError(GalleryError):
+    """Files of the gallery are missing or altered; the message names the command that repairs it."""
+
+
+class GalleryLockedError(GalleryError):
+    """Another process is writing to the gallery; the message gives its pid."""
+
+
+class StorageFullError(GalleryError):
+    """The disk (or quota) that holds the gallery is full; the last good state is kept."""

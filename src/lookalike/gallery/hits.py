@@ -1,0 +1,81 @@
+"""What a search returns, and which images it may choose from."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Hit", "glob_matcher"]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An image that looks like the query.
+
+    Attributes:
+        path: relative to the gallery's folder, forward slashes.
+        file: the absolute path.
+        cosine: of the angle between the two embeddings, -1 to 1; 1 for the same picture.
+        bits: how many of the ``code_bits`` bits of the two codes differ.
+        rarity: share (0 to 1) of random pairs of this gallery that are less alike; None if the
+            gallery has no pair.
+        id: number of the image in the gallery.
+        width, height: of the upright picture, pixels.
+        format: of the file's content, for instance "JPEG".
+    """
+
+    path: str
+    file: Path
+    cosine: float
+    bits: int
+    code_bits: int
+    rarity: float | None
+    id: int
+    width: int
+    height: int
+    format: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "path": self.path,
+            "file": os.fspath(self.file),
+            "cosine": round(self.cosine, 6),
+            "bits": self.bits,
+            "code_bits": self.code_bits,
+            "rarity": None if self.rarity is None else round(self.rarity, 6),
+            "id": self.id,
+            "width": self.width,
+            "height": self.height,
+            "format": self.format,
+        }
+
+    def describe(self) -> str:
+        """The score in words: "0.913, 31 of 256 bits differ, closer than 99.8 % of pairs"."""
+        text = f"{self.cosine:.3f}, {self.bits} of {self.code_bits} bits differ"
+        if self.rarity is not None:
+            share = f"{100 * self.rarity:.3f}".rstrip("0").rstrip(".")
+            text += f", closer than {share} % of pairs"
+        return text
+
+
+def glob_matcher(pattern: str) -> Callable[[bytes], bool]:
+    """Whether a relative path fits a shell pattern.
+
+    ``*`` also stands for slashes: ``2019/*`` is everything below that folder. A pattern without a
+    slash is compared with the file name alone. Different Unicode spellings of a name are equal.
+    """
+    compiled = re.compile(fnmatch.translate(unicodedata.normalize("NFC", pattern)))
+    whole = "/" in pattern
+
+    def matches(path: bytes) -> bool:
+        text = unicodedata.normalize("NFC", os.fsdecode(path))
+        return compiled.match(text if whole else text.rpartition("/")[2]) is not None
+
+    return matches

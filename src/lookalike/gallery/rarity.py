@@ -1,0 +1,55 @@
+"""How rare a cosine is among random pairs of a gallery, which gives a score its meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PairStatistics"]
+
+SAMPLE = 2000
+LEVELS = np.unique(
+    np.concatenate([np.arange(100) / 100, 0.99 + np.arange(10) / 1000, 1 - np.logspace(-3, -5, 21)])
+)
+
+
+@dataclass(frozen=True)
+class PairStatistics:
+    """Quantiles of the cosine between two different images drawn at random.
+
+    Attributes:
+        levels: shares of pairs from 0 to 1, ascending.
+        cosines: the cosine below which that share of pairs lies; as long as ``levels``.
+        images: size of the gallery when it was measured.
+    """
+
+    levels: tuple[float, ...]
+    cosines: tuple[float, ...]
+    images: int
+
+    @classmethod
+    def measure(cls, vectors: NDArray[np.float32], images: int) -> PairStatistics | None:
+        """From a sample of unit vectors, (n, dim): all their pairs. None for fewer than two."""
+        if len(vectors) < 2:
+            return None
+        cosines = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
+        levels = LEVELS[(LEVELS == 0) | (1 - 1 / len(cosines) >= LEVELS)]
+        values = np.quantile(cosines, levels)
+        return cls(tuple(levels.tolist()), tuple(values.tolist()), images)
+
+    def share_below(self, cosine: float) -> float:
+        """Share of random pairs less alike than ``cosine``, 0 to 1, by interpolation.
+
+        Never more than the sample can tell: above its largest quantile, that quantile's level.
+        """
+        return float(np.interp(cosine, self.cosines, self.levels))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"levels": self.levels, "cosines": self.cosines, "images": self.images}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PairStatistics:
+        return cls(tuple(values["levels"]), tuple(values["cosines"]), int(values["images"]))

@@ -1,0 +1,6 @@
+"""Locality-sensitive hashing for the cosine: arrays in, arrays out."""
+
+from lookalike.lsh.index import LSHIndex, Neighbors
+from lookalike.lsh.settings import LSHSettings
+
+__all__ = ["LSHIndex", "LSHSettings", "Neighbors"]

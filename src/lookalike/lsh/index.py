@@ -1,0 +1,502 @@
+"""The LSH index: add, remove, search and store unit vectors under the cosine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lookalike.errors import IndexFormatError
+from lookalike.lsh.arrayfile import open_arrays, write_arrays
+from lookalike.lsh.hashing import Hasher, pack_bits
+from lookalike.lsh.join import candidate_pairs, collision_probability
+from lookalike.lsh.manifest import Manifest, SegmentEntry
+from lookalike.lsh.segment import Segment
+from lookalike.lsh.settings import LSHSettings
+
+__all__ = ["LSHIndex", "Neighbors", "unit_rows"]
+
+MERGE_FAN_IN = 4
+REFIT_GROWTH = 4
+REFIT_UNTIL = 20_000
+VERIFY_ON_OPEN = 64 << 20
+Floats = NDArray[np.float32]
+
+
+class Neighbors(NamedTuple):
+    """What a search found, best first.
+
+    ``ids`` int64, -1 where fewer than k items exist; ``cosines`` float32, of the stored vectors,
+    -inf there; ``bits`` int32, code bits that differ from the query's, -1 there. Shapes (q, k), or
+    (k,) for a single query.
+    """
+
+    ids: NDArray[np.int64]
+    cosines: Floats
+    bits: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class _State:
+    """An immutable snapshot: searches take it once and are untouched by later changes."""
+
+    hasher: Hasher | None
+    segments: tuple[Segment, ...]
+    removed: tuple[NDArray[np.bool_], ...]  # per segment (n,) or (0,) for none
+
+    def live(self, i: int) -> int:
+        return len(self.segments[i]) - int(np.count_nonzero(self.removed[i]))
+
+
+def unit_rows(vectors: ArrayLike, dim: int) -> Floats:
+    """Check (n, dim) vectors and scale each row to unit length.
+
+    Raises:
+        ValueError: wrong shape, a NaN or infinity, or a row of length zero; names the row.
+    """
+    rows = np.asarray(vectors, dtype=np.float32)
+    if rows.ndim != 2 or rows.shape[1] != dim:
+        raise ValueError(f"vectors have shape {rows.shape}; this index takes (n, {dim})")
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
+    if bad.size:
+        what = "zero" if norms[bad[0]] == 0 else "not finite (NaN or infinity)"
+        raise ValueError(f"vector {bad[0]} is {what}; the cosine is undefined, leave it out")
+    unit: Floats = rows / norms[:, np.newaxis].astype(np.float32)
+    return unit
+
+
+class LSHIndex:
+    """Approximate cosine search by locality-sensitive hashing.
+
+    Many threads may search while one adds, removes or saves: each search works on the state that it
+    began with.
+
+    Args:
+        dim: length of the vectors, when everything else is to be the default.
+        settings: or all settings.
+    """
+
+    def __init__(self, dim: int | None = None, *, settings: LSHSettings | None = None) -> None:
+        if (dim is None) == (settings is None):
+            raise ValueError("give either dim or settings")
+        self.settings = settings or LSHSettings(dim=dim or 0)
+        self._state = _State(None, (), ())
+        self._writing = threading.RLock()
+
+    def __len__(self) -> int:
+        state = self._state
+        return sum(state.live(i) for i in range(len(state.segments)))
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """All ids, ascending, int64 (n,)."""
+        state = self._state
+        parts = [s.ids[_kept(s, r)] for s, r in zip(state.segments, state.removed, strict=True)]
+        return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+
+    def contains(self, ids: ArrayLike) -> NDArray[np.bool_]:
+        """Which of ``ids`` (n,) are in the index: bool (n,)."""
+        return self._locate(self._state, _as_ids(ids))[0] >= 0
+
+    def vectors(self, ids: ArrayLike) -> Floats:
+        """The stored unit vectors of ``ids`` (n,): float32 (n, dim).
+
+        Raises:
+            KeyError: an id is unknown.
+        """
+        wanted, state = _as_ids(ids), self._state
+        where, rows = self._locate(state, wanted)
+        if (where < 0).any():
+            raise KeyError(f"id {wanted[np.argmax(where < 0)]} is not in the index")
+        out = np.empty((len(wanted), self.settings.dim), np.float32)
+        for i in np.unique(where):
+            out[where == i] = state.segments[i].vectors[rows[where == i]]
+        return out
+
+    # ---- change -------------------------------------------------------------------------------
+
+    def add(self, ids: ArrayLike, vectors: ArrayLike) -> None:
+        """Add a batch; its cost is that of hashing it, and now and then of merging segments.
+
+        Args:
+            ids: (n,) distinct integers from 0 to 2^63 - 1, none of them in the index.
+            vectors: (n, dim); scaled to unit length.
+
+        Raises:
+            ValueError: bad vectors, or an id that is repeated or taken; the index is unchanged.
+        """
+        new_ids, rows = _as_ids(ids), unit_rows(vectors, self.settings.dim)
+        if len(new_ids) != len(rows):
+            raise ValueError(f"{len(new_ids)} ids for {len(rows)} vectors")
+        if len(np.unique(new_ids)) != len(new_ids):
+            raise ValueError("ids repeat within the batch")
+        if not len(new_ids):
+            return
+        with self._writing:
+            taken = self.contains(new_ids)
+            if taken.any():
+                raise ValueError(
+                    f"id {new_ids[np.argmax(taken)]} is in the index already; use replace"
+                )
+            self._append(new_ids, rows)
+
+    def replace(self, ids: ArrayLike, vectors: ArrayLike) -> None:
+        """Add a batch, dropping the old vectors of ids that are in the index already."""
+        with self._writing:
+            rows = unit_rows(vectors, self.settings.dim)
+            known = _as_ids(ids)
+            self.remove(known[self.contains(known)])
+            self.add(known, rows)
+
+    def remove(self, ids: ArrayLike) -> None:
+        """Remove a batch by marking its rows; compaction takes the space back later.
+
+        Raises:
+            KeyError: an id is not in the index; nothing is removed then.
+        """
+        with self._writing:
+            state, wanted = self._state, np.unique(_as_ids(ids))
+            where, rows = self._locate(state, wanted)
+            if (where < 0).any():
+                raise KeyError(f"id {wanted[np.argmax(where < 0)]} is not in the index")
+            removed = list(state.removed)
+            for i in np.unique(where):
+                marks = np.zeros(len(state.segments[i]), np.bool_)
+                if removed[i].size:
+                    marks |= removed[i]
+                marks[rows[where == i]] = True
+                removed[i] = marks
+            self._state = _State(state.hasher, state.segments, tuple(removed))
+
+    def compact(self, *, only_if_worth_it: bool = False) -> None:
+        """Merge all segments into one and drop removed rows.
+
+        ``only_if_worth_it``: leave it when less than a quarter of the rows would be saved or moved
+        to the largest segment, so that small changes to a large index stay cheap.
+        """
+        with self._writing:
+            state = self._state
+            sizes = [len(segment) for segment in state.segments]
+            spare = sum(int(np.count_nonzero(marks)) for marks in state.removed)
+            work = sum(sizes) - max(sizes, default=0) + spare
+            if work and not (only_if_worth_it and 4 * work < sum(sizes)):
+                self._state = self._merge(state, range(len(sizes)))
+
+    def _append(self, ids: NDArray[np.int64], rows: Floats) -> None:
+        state = self._state
+        hasher = state.hasher or Hasher.fit(self.settings, rows)
+        segment = Segment.build(hasher, ids, rows)
+        nothing = np.empty(0, np.bool_)
+        state = _State(hasher, (*state.segments, segment), (*state.removed, nothing))
+        total = sum(len(s) for s in state.segments)
+        if (
+            self.settings.center
+            and hasher.fitted_on < REFIT_UNTIL
+            and total >= REFIT_GROWTH * hasher.fitted_on
+        ):
+            state = self._merge(state, range(len(state.segments)), refit=True)
+        while (run := _mergeable([len(s) for s in state.segments])) is not None:
+            state = self._merge(state, run)
+        self._state = state
+
+    @staticmethod
+    def _merge(state: _State, run: range, *, refit: bool = False) -> _State:
+        """Replace the segments of ``run`` by one; a refit must cover all of them."""
+        parts = [(state.segments[i], state.removed[i]) for i in run]
+        ids = np.concatenate([s.ids[_kept(s, marks)] for s, marks in parts])
+        rows = np.concatenate([s.vectors[_kept(s, marks)] for s, marks in parts])
+        hasher = _some(state.hasher)
+        if refit and len(ids):
+            hasher = hasher.refit(rows.astype(np.float32))
+        made = [Segment.build(hasher, ids, rows)] if len(ids) else []
+        keep = slice(0, run.start), slice(run.stop, None)
+        segments = (*state.segments[keep[0]], *made, *state.segments[keep[1]])
+        marks = (np.empty(0, np.bool_),) * len(made)
+        removed = (*state.removed[keep[0]], *marks, *state.removed[keep[1]])
+        return _State(hasher, segments, removed)
+
+    @staticmethod
+    def _locate(
+        state: _State, ids: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Segment number (-1: nowhere) and row of each id."""
+        where = np.full(len(ids), -1, np.int64)
+        rows = np.full(len(ids), -1, np.int64)
+        for i, (segment, marks) in enumerate(zip(state.segments, state.removed, strict=True)):
+            found = segment.find(ids)
+            hit = found >= 0
+            if marks.size:
+                hit &= ~marks[found]
+            where[hit], rows[hit] = i, found[hit]
+        return where, rows
+
+    # ---- search -------------------------------------------------------------------------------
+
+    def search(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        *,
+        allowed: ArrayLike | None = None,
+        candidates: int | None = None,
+        rerank: int | None = None,
+        exact: bool = False,
+    ) -> Neighbors:
+        """The ``k`` nearest items of each query by cosine.
+
+        Buckets are probed in order of expected collision until ``candidates`` items were met and
+        ``k`` were found, or no bucket is left; so k items come back whenever k exist.
+
+        Args:
+            queries: (dim,) or (q, dim), any length but zero.
+            allowed: ids to choose from, (m,); applied before the cut to k.
+            candidates: items to meet before probing stops, per segment; None: from its size.
+            rerank: candidates ranked by exact cosine; None: the larger of 400 and 8 k.
+            exact: compare with every item instead (the oracle).
+
+        Raises:
+            ValueError: k < 1, wrong shape, a NaN or zero query.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}; it must be at least 1")
+        given = np.asarray(queries, dtype=np.float32)
+        rows = unit_rows(np.atleast_2d(given), self.settings.dim)
+        from lookalike.lsh.search import search_one  # Numba takes a third of a second to import
+
+        state = self._state
+        out = Neighbors(
+            np.full((len(rows), k), -1, np.int64),
+            np.full((len(rows), k), -np.inf, np.float32),
+            np.full((len(rows), k), -1, np.int32),
+        )
+        if state.hasher is not None:
+            key_margins, code_margins = state.hasher.project(rows)
+            codes = pack_bits(code_margins > 0)
+            blocked = [self._blocked(state, i, allowed) for i in range(len(state.segments))]
+            depth = max(400, 8 * k) if rerank is None else max(rerank, k)
+            for q in range(len(rows)):
+                ids, cosines, bits = search_one(
+                    list(zip(state.segments, blocked, strict=True)),
+                    rows[q],
+                    key_margins[q],
+                    codes[q],
+                    k,
+                    None if exact else candidates or 0,
+                    depth,
+                )
+                found = len(ids)
+                out.ids[q, :found], out.cosines[q, :found], out.bits[q, :found] = ids, cosines, bits
+        if given.ndim == 1:
+            return Neighbors(out.ids[0], out.cosines[0], out.bits[0])
+        return out
+
+    def join(self, threshold: float, *, recall: float = 0.99) -> tuple[NDArray[np.int64], Floats]:
+        """Pairs of items with at least ``threshold`` cosine, without visiting all pairs.
+
+        Args:
+            threshold: smallest cosine, above -1, at most 1.
+            recall: chance that a pair at the threshold is found; closer pairs are surer.
+
+        Returns:
+            ids (m, 2) int64, first < second, and cosines (m,) float32. Of items with equal codes
+            only neighbours in a chain are paired; as a graph they are connected all the same.
+
+        Raises:
+            ValueError: threshold or recall out of range.
+        """
+        if not -1 < threshold <= 1 or not 0 < recall < 1:
+            raise ValueError(f"threshold {threshold} or recall {recall} is out of range")
+        state = self._state
+        live = [
+            (segment, np.flatnonzero(~marks) if marks.size else np.arange(len(segment)))
+            for segment, marks in zip(state.segments, state.removed, strict=True)
+        ]
+        if state.hasher is None or sum(len(rows) for _, rows in live) < 2:
+            return np.empty((0, 2), np.int64), np.empty(0, np.float32)
+        ids = np.concatenate([segment.ids[rows] for segment, rows in live])
+        codes = np.concatenate([segment.codes[0][rows] for segment, rows in live])
+        spread = state.hasher.spread(self.vectors(ids[:: max(1, len(ids) // 1000)]))
+        agreement = collision_probability(1 - (1 - threshold) / spread)
+        pairs = ids[candidate_pairs(codes, agreement, recall, self.settings.seed)]
+        kept_ids, kept_cosines = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
+        for start in range(0, len(pairs), 8192):
+            some = pairs[start : start + 8192]
+            both = self.vectors(some.ravel()).reshape(len(some), 2, -1)
+            cosines = np.einsum("ij,ij->i", both[:, 0], both[:, 1])
+            near = cosines >= threshold
+            kept_ids.append(np.sort(some[near], axis=1))
+            kept_cosines.append(cosines[near])
+        return np.concatenate(kept_ids), np.concatenate(kept_cosines)
+
+    @staticmethod
+    def _blocked(state: _State, i: int, allowed: ArrayLike | None) -> NDArray[np.bool_]:
+        if allowed is None:
+            return state.removed[i]
+        segment = state.segments[i]
+        blocked = np.ones(len(segment), np.bool_)
+        rows = segment.find(_as_ids(allowed))
+        blocked[rows[rows >= 0]] = False
+        return blocked | state.removed[i] if state.removed[i].size else blocked
+
+    # ---- storage ------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Write what ``folder`` does not hold yet, then commit by replacing the manifest.
+
+        Interrupted anywhere, the folder still holds the state saved before. Not for two writers.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._writing:
+            state = self._state
+            hasher_name = None if state.hasher is None else state.hasher.save(folder).name
+            entries, stored = [], []
+            for segment, marks in zip(state.segments, state.removed, strict=True):
+                path = folder / segment.file.path.name if segment.file else None
+                if path is None or not path.exists():
+                    path = segment.save(folder, hasher_name or "")
+                    segment = Segment.open(path, _some(state.hasher), hasher_name or "")
+                removed = None
+                if marks.any():
+                    of = {"segment": path.name}
+                    removed = write_arrays(folder, "removed", of, {"rows": np.packbits(marks)}).name
+                entries.append(SegmentEntry(path.name, len(segment), removed))
+                stored.append(segment)
+            manifest = Manifest(self.settings.as_dict(), hasher_name, tuple(entries))
+            manifest.write(folder)
+            self._state = _State(state.hasher, tuple(stored), state.removed)
+            for path in [*folder.glob("*.lka"), *folder.glob(".*.tmp")]:
+                if path.name not in manifest.files:
+                    path.unlink(missing_ok=True)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Self:
+        """Open a saved index by mapping its files; cheap whatever its size.
+
+        Files are checked whole when they hold at most 64 MiB together; :meth:`damaged` always does.
+
+        Raises:
+            IndexFormatError: a file is missing, damaged, or of another version.
+        """
+        folder = Path(folder)
+        for attempt in range(5):
+            try:
+                return cls._open(folder, Manifest.read(folder))
+            except IndexFormatError as error:
+                # A writer may have replaced the manifest and deleted files that it named.
+                if attempt == 4 or not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+        raise AssertionError("unreachable")
+
+    @classmethod
+    def _open(cls, folder: Path, manifest: Manifest) -> Self:
+        index = cls(settings=LSHSettings.from_dict(manifest.settings))
+        if manifest.hasher is None:
+            return index
+        hasher = Hasher.open(folder / manifest.hasher)
+        if hasher.settings != index.settings:
+            raise IndexFormatError(f"{manifest.hasher} was made with {hasher.settings}")
+        segments, removed = [], []
+        for entry in manifest.segments:
+            segment = Segment.open(folder / entry.file, hasher, manifest.hasher)
+            if len(segment) != entry.items:
+                raise IndexFormatError(
+                    f"{entry.file} holds {len(segment)} items, the manifest says {entry.items}"
+                )
+            segments.append(segment)
+            removed.append(_read_removed(folder, entry))
+        index._state = _State(hasher, tuple(segments), tuple(removed))
+        size = sum((folder / entry.file).stat().st_size for entry in manifest.segments)
+        if size <= VERIFY_ON_OPEN and (damaged := index.damaged()):
+            raise IndexFormatError("; ".join(damaged))
+        return index
+
+    def damaged(self) -> list[str]:
+        """Read every stored byte and name what does not match its checksum; [] if all is well."""
+        return [
+            f"{segment.file.path.name} is damaged: {', '.join(names)}"
+            for segment in self._state.segments
+            if segment.file is not None and (names := segment.file.damaged())
+        ]
+
+    @staticmethod
+    def stored_settings(folder: str | Path) -> LSHSettings | None:
+        """The settings of the index in ``folder``, None if they cannot be read."""
+        try:
+            return LSHSettings.from_dict(Manifest.read(Path(folder)).settings)
+        except (IndexFormatError, ValueError, TypeError):
+            return None
+
+    @classmethod
+    def salvage(cls, folder: str | Path, settings: LSHSettings) -> Self:
+        """Build an index anew from the ids and vectors that are still whole in ``folder``.
+
+        For a damaged index. Items that had been removed may come back, since the marks may be lost;
+        the caller removes what it does not know.
+        """
+        index = cls(settings=settings)
+        for path in sorted(Path(folder).glob("segment-*.lka")):
+            try:
+                file = open_arrays(path, "segment")
+            except IndexFormatError:
+                continue
+            if {"ids", "vectors"} & set(file.damaged()) or not {"ids", "vectors"} <= set(
+                file.arrays
+            ):
+                continue
+            ids, vectors = file.arrays["ids"], file.arrays["vectors"]
+            if vectors.ndim == 2 and vectors.shape[1] == settings.dim and len(ids):
+                new = ~index.contains(ids)
+                index.add(ids[new], vectors[new])
+        return index
+
+    def segments(self) -> Iterator[tuple[Segment, NDArray[np.bool_]]]:
+        """The segments and their removed rows, for statistics."""
+        yield from zip(self._state.segments, self._state.removed, strict=True)
+
+
+def _mergeable(sizes: list[int]) -> range | None:
+    """A run of MERGE_FAN_IN or more neighbouring segments of like size at the end, if any.
+
+    Sizes grow from new to old by tiers of the fan-in, so an item is merged at most
+    log(n) / log(fan-in) times.
+    """
+    start, total = len(sizes) - 1, sizes[-1]
+    while start > 0 and sizes[start - 1] <= max(total, MERGE_FAN_IN * max(sizes[start:])):
+        start -= 1
+        total += sizes[start]
+    return range(start, len(sizes)) if len(sizes) - start >= MERGE_FAN_IN else None
+
+
+def _kept(segment: Segment, marks: NDArray[np.bool_]) -> Any:
+    return ~marks if marks.size else slice(None)
+
+
+def _as_ids(ids: ArrayLike) -> NDArray[np.int64]:
+    array = np.atleast_1d(np.asarray(ids))
+    if array.size == 0:
+        return np.empty(0, np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or array.min() < 0:
+        raise ValueError("ids must be a one-dimensional array of integers from 0 to 2^63 - 1")
+    return array.astype(np.int64)
+
+
+def _read_removed(folder: Path, entry: SegmentEntry) -> NDArray[np.bool_]:
+    if entry.removed is None:
+        return np.empty(0, np.bool_)
+    file = open_arrays(folder / entry.removed, "removed")
+    if file.damaged() or file.meta.get("segment") != entry.file:
+        raise IndexFormatError(f"{entry.removed} is damaged or of another segment")
+    return np.unpackbits(file.arrays["rows"], count=entry.items).astype(np.bool_)
+
+
+def _some(hasher: Hasher | None) -> Hasher:
+    if hasher is None:
+        raise AssertionError("segments exist only with a hasher")
+    return hasher

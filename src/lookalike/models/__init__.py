@@ -1,0 +1,1 @@
+"""Networks in PyTorch: trunks, training, export. Needs the extra `train`; searching does not."""

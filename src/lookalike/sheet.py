@@ -1,0 +1,364 @@
+"""Contact sheets: each query beside what was found, for people to look at, as PNG or HTML.
+
+The pictures are scaled to fit, enlarged ones included, so that they compare at a glance.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import html
+import io
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from lookalike.gallery.hits import Hit
+from lookalike.imagefile import Source
+from lookalike.images import SkippedImageError, read_rgb
+from lookalike.lsh.arrayfile import atomic_writer
+
+__all__ = ["Cell", "Row", "draw_png", "search_sheet", "shorten", "thumbnail", "write_html"]
+
+Colour = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+LONGEST_SIDE = 480
+
+PAGE: Colour = (244, 246, 249)
+CARD: Colour = (255, 255, 255)
+QUERY: Colour = (223, 233, 250)
+QUERY_EDGE: Colour = (44, 92, 197)
+EDGE: Colour = (214, 219, 227)
+HOLE: Colour = (228, 231, 236)
+INK: Colour = (24, 29, 38)
+SOFT: Colour = (92, 101, 116)
+RIGHT: Colour = (26, 127, 55)
+WRONG: Colour = (207, 34, 46)
+
+MARGIN = 40
+GAP = 16
+ASIDE = 56  # between a query and its hits
+PAD = 12
+PICTURE = (224, 176)
+CARD_WIDTH = PICTURE[0] + 2 * PAD
+FRAME = 5
+RADIUS = 10
+TITLE_SIZE, HEADING_SIZE, NAME_SIZE, DETAIL_SIZE = 34, 19, 18, 17
+LINE = 24
+# Pillow's own font knows ASCII alone; a name beyond that takes the first of these that is there.
+WIDE_FONTS = ("NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf")
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A picture with its caption.
+
+    Attributes:
+        picture: RGB; None: could not be read, drawn as a placeholder.
+        caption: lines, the first one the name.
+        marked: right (green frame) or wrong (red frame); None: no frame.
+    """
+
+    picture: Image.Image | None
+    caption: tuple[str, ...]
+    marked: bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A query and its hits, best first; they may be none."""
+
+    query: Cell
+    hits: tuple[Cell, ...]
+
+
+# ---- from hits to rows ---------------------------------------------------------------------------
+
+
+def thumbnail(source: Source, longest_side: int = LONGEST_SIDE) -> Image.Image | None:
+    """The upright picture of a file (path or BytesIO), None if it cannot be read."""
+    try:
+        return read_rgb(source, longest_side=longest_side)
+    except SkippedImageError:
+        return None
+
+
+def search_sheet(
+    query_picture: Image.Image | None,
+    hits: Sequence[Hit],
+    *,
+    query_caption: Sequence[str] = ("query",),
+    mark: Callable[[Hit], bool | None] = lambda _: None,
+    longest_side: int = LONGEST_SIDE,
+) -> Row:
+    """The row of one search; reads the hits' files.
+
+    Args:
+        query_picture: as of :func:`thumbnail`.
+        query_caption: lines, the first one the name.
+        mark: whether a hit is right, for its frame; None: no frame.
+        longest_side: of the hits' pictures, pixels.
+    """
+    cells = [Cell(thumbnail(hit.file, longest_side), _caption(hit), mark(hit)) for hit in hits]
+    return Row(Cell(query_picture, tuple(query_caption)), tuple(cells))
+
+
+def _caption(hit: Hit) -> tuple[str, ...]:
+    lines = [hit.path, f"cosine {hit.cosine:.3f}", f"{hit.bits} of {hit.code_bits} bits differ"]
+    if hit.rarity is not None:
+        lines.append(f"closer than {_percent(hit.rarity)} %")
+    return tuple(lines)
+
+
+def _percent(share: float) -> str:
+    """One decimal, or as many as it takes (up to three) to keep it below 100."""
+    texts = [f"{100 * share:.{decimals}f}" for decimals in (1, 2, 3)]
+    return next((text for text in texts if float(text) < 100 or share >= 1), texts[-1])
+
+
+# ---- text ----------------------------------------------------------------------------------------
+
+
+def shorten(text: str, fits: Callable[[str], bool]) -> str:
+    """The text, with as much of its middle as necessary replaced by an ellipsis until it fits."""
+    if fits(text):
+        return text
+    for kept in range(len(text) - 1, 0, -1):
+        tail = kept // 2
+        short = text[: kept - tail] + "…" + text[len(text) - tail :]
+        if fits(short):
+            return short
+    return "…"
+
+
+def _shown(text: str) -> str:
+    """What of a name can be shown: bytes that are not UTF-8, and control characters, as U+FFFD."""
+    valid = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join("\ufffd" if unicodedata.category(c) == "Cc" else c for c in valid)
+
+
+@functools.cache
+def _font(size: int, wide: bool = False) -> Font:
+    for name in WIDE_FONTS if wide else ():
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return ImageFont.load_default(size)
+
+
+def _font_of(text: str, size: int) -> Font:
+    return _font(size, wide=not text.replace("…", "").isascii())
+
+
+# ---- PNG -----------------------------------------------------------------------------------------
+
+
+def draw_png(rows: Sequence[Row], path: Path, *, title: str) -> None:
+    """One picture of all rows: the query at the left, set apart, its hits to the right of it.
+
+    The file is replaced in one go; its folder must exist.
+    """
+    columns = max((len(row.hits) for row in rows), default=0) or 1
+    left = MARGIN + CARD_WIDTH + ASIDE
+    width = left + columns * (CARD_WIDTH + GAP) - GAP + MARGIN
+    heights = [_card_height(row) for row in rows]
+    head = MARGIN + 2 * LINE + (2 * LINE if rows else 0)
+    height = head + sum(heights) + GAP * max(0, len(rows) - 1) + MARGIN
+    sheet = Image.new("RGB", (width, height), PAGE)
+    draw = ImageDraw.Draw(sheet)
+    _line(draw, (MARGIN, MARGIN + TITLE_SIZE // 2), title, TITLE_SIZE, INK, width - 2 * MARGIN)
+    if rows:
+        under = head - LINE
+        _line(draw, (MARGIN, under), "Query", HEADING_SIZE, QUERY_EDGE, CARD_WIDTH)
+        _line(draw, (left, under), "Most alike, best first", HEADING_SIZE, SOFT, width - left)
+    top = head
+    for row, tall in zip(rows, heights, strict=True):
+        _draw_card(sheet, row.query, (MARGIN, top), tall, QUERY, QUERY_EDGE)
+        _draw_arrow(draw, (left - ASIDE // 2, top + PAD + PICTURE[1] // 2))
+        for column, cell in enumerate(row.hits):
+            at = (left + column * (CARD_WIDTH + GAP), top)
+            _draw_card(sheet, cell, at, tall, CARD, EDGE)
+        if not row.hits:
+            at = (left, top + PAD + PICTURE[1] // 2)
+            _line(draw, at, "nothing found", NAME_SIZE, SOFT, CARD_WIDTH)
+        top += tall + GAP
+    with atomic_writer(path) as file:
+        sheet.save(file, "PNG", optimize=True)
+
+
+def _card_height(row: Row) -> int:
+    lines = max(len(cell.caption) for cell in (row.query, *row.hits))
+    return PAD + PICTURE[1] + PAD + lines * LINE + PAD
+
+
+def _draw_card(
+    sheet: Image.Image, cell: Cell, at: tuple[int, int], height: int, fill: Colour, edge: Colour
+) -> None:
+    draw = ImageDraw.Draw(sheet)
+    left, top = at
+    outline, thick = edge, 1
+    if cell.marked is not None:
+        outline, thick = (RIGHT if cell.marked else WRONG), FRAME
+    area = (left, top, left + CARD_WIDTH - 1, top + height - 1)
+    draw.rounded_rectangle(area, RADIUS, fill, outline, thick)
+    if cell.picture is None:
+        hole = (left + PAD, top + PAD, left + PAD + PICTURE[0] - 1, top + PAD + PICTURE[1] - 1)
+        draw.rectangle(hole, HOLE)
+        centre = (left + CARD_WIDTH // 2, top + PAD + PICTURE[1] // 2)
+        draw.text(centre, "could not be read", fill=SOFT, font=_font(DETAIL_SIZE), anchor="mm")
+    else:
+        fitted = ImageOps.contain(cell.picture.convert("RGB"), PICTURE, Image.Resampling.LANCZOS)
+        x = left + (CARD_WIDTH - fitted.width) // 2
+        sheet.paste(fitted, (x, top + PAD + (PICTURE[1] - fitted.height) // 2))
+    if cell.marked is not None:
+        badge = _badge(cell.marked)
+        sheet.paste(badge, (left + CARD_WIDTH - badge.width - 1, top + 1), badge)
+    below = top + PAD + PICTURE[1] + PAD + LINE // 2
+    for number, text in enumerate(cell.caption):
+        size, ink = (DETAIL_SIZE, SOFT) if number else (NAME_SIZE, INK)
+        _line(draw, (left + PAD, below + number * LINE), text, size, ink, PICTURE[0])
+
+
+def _line(
+    draw: ImageDraw.ImageDraw,
+    at: tuple[int, int],
+    text: str,
+    size: int,
+    ink: Colour,
+    width: int,
+) -> None:
+    """One line, its left end and middle at a point, its middle left out if it is too wide."""
+    shown = _shown(text)
+    font = _font_of(shown, size)
+    shown = shorten(shown, lambda part: font.getlength(part) <= width)
+    draw.text(at, shown, fill=ink, font=font, anchor="lm")
+
+
+def _draw_arrow(draw: ImageDraw.ImageDraw, centre: tuple[int, int]) -> None:
+    x, y = centre
+    draw.line([(x - 5, y - 12), (x + 6, y), (x - 5, y + 12)], QUERY_EDGE, 4, joint="curve")
+
+
+def _badge(right: bool) -> Image.Image:
+    """A disc with a tick or a cross, so that the frames need not be told apart by colour."""
+    size, scale = 30, 4
+    badge = Image.new("RGBA", (size * scale, size * scale))
+    draw = ImageDraw.Draw(badge)
+    draw.ellipse((0, 0, size * scale - 1, size * scale - 1), (*(RIGHT if right else WRONG), 255))
+    strokes = [[(8, 16), (13, 21), (22, 10)]] if right else [[(9, 9), (21, 21)], [(9, 21), (21, 9)]]
+    for stroke in strokes:
+        points = [(x * scale, y * scale) for x, y in stroke]
+        draw.line(points, (255, 255, 255, 255), 3 * scale, joint="curve")
+    return badge.resize((size, size), Image.Resampling.LANCZOS)
+
+
+# ---- HTML ----------------------------------------------------------------------------------------
+
+STYLE = """
+:root { color-scheme: light dark; --page: #f4f6f9; --card: #fff; --edge: #d6dbe3; --ink: #181d26;
+  --soft: #5c6574; --query: #dfe9fa; --accent: #2c5cc5; --right: #1a7f37; --wrong: #cf222e;
+  --hole: #e4e7ec; }
+@media (prefers-color-scheme: dark) { :root { --page: #12151b; --card: #1c212a; --edge: #343b48;
+  --ink: #e8ebf0; --soft: #a2abba; --query: #1d2c4d; --accent: #8db0ff; --right: #3fb950;
+  --wrong: #ff7b72; --hole: #2a303b; } }
+* { box-sizing: border-box; }
+body { margin: 0; padding: clamp(1rem, 3vw, 2.5rem); background: var(--page); color: var(--ink);
+  font: 1rem/1.45 system-ui, sans-serif; }
+main { max-width: 110rem; margin: auto; }
+h1 { margin: 0 0 .4rem; font-size: clamp(1.4rem, 3vw, 2rem); line-height: 1.2; }
+.lead { margin: 0 0 2rem; max-width: 75ch; color: var(--soft); white-space: pre-line; }
+article { display: grid; grid-template-columns: 13rem 1fr; gap: 1.5rem; align-items: start;
+  padding: 1.5rem 0; border-top: 1px solid var(--edge); }
+h2 { margin: 0 0 .5rem; font-size: .8rem; letter-spacing: .06em; text-transform: uppercase;
+  color: var(--soft); }
+.query h2 { color: var(--accent); }
+ol { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: 1rem;
+  margin: 0; padding: 0; list-style: none; }
+li { display: flex; }
+figure { flex: 1; min-width: 0; margin: 0; padding: .7rem; background: var(--card);
+  border: 1px solid var(--edge); border-radius: .6rem; }
+.query figure { background: var(--query); border-color: var(--accent); }
+figure.right { border-color: var(--right); box-shadow: inset 0 0 0 3px var(--right); }
+figure.wrong { border-color: var(--wrong); box-shadow: inset 0 0 0 3px var(--wrong); }
+img, .hole { display: block; width: 100%; aspect-ratio: 5 / 4; object-fit: contain; }
+.hole { display: grid; place-items: center; background: var(--hole); color: var(--soft);
+  font-size: .85rem; }
+figcaption { margin-top: .6rem; font-size: .85rem; color: var(--soft);
+  font-variant-numeric: tabular-nums; }
+figcaption span { display: block; overflow-wrap: anywhere; }
+figcaption .name { color: var(--ink); font-weight: 600; }
+.right .mark { color: var(--right); } .wrong .mark { color: var(--wrong); }
+.mark { font-weight: 600; }
+.nothing { margin: 0; color: var(--soft); }
+@media (max-width: 40rem) { article { grid-template-columns: 1fr; }
+  .query figure { max-width: 16rem; }
+  ol { grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: .7rem; } }
+@media print { article { break-inside: avoid; } }
+"""
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+NAME_LENGTH = 80
+
+
+def write_html(rows: Sequence[Row], path: Path, *, title: str, lead: str) -> None:
+    """The same as one page that needs no other file, no network and no script.
+
+    ``lead`` is a paragraph below the title; its line breaks are kept. The file is replaced in one
+    go; its folder must exist.
+    """
+    paragraph = "\n".join(map(_escaped, lead.splitlines()))
+    page = (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_escaped(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f'<h1>{_escaped(title)}</h1>\n<p class="lead">{paragraph}</p>\n'
+        f"{''.join(_article(row) for row in rows)}</main>\n</body>\n</html>\n"
+    )
+    with atomic_writer(path) as file:
+        file.write(page.encode())
+
+
+def _article(row: Row) -> str:
+    hits = "".join(
+        f"<li>{_figure(cell, f'hit {number}')}</li>\n" for number, cell in enumerate(row.hits, 1)
+    )
+    found = f"<ol>\n{hits}</ol>" if hits else '<p class="nothing">nothing found</p>'
+    return (
+        f'<article>\n<section class="query"><h2>Query</h2>{_figure(row.query, "query")}</section>\n'
+        f"<section><h2>Most alike, best first</h2>\n{found}\n</section>\n</article>\n"
+    )
+
+
+def _figure(cell: Cell, role: str) -> str:
+    name = cell.caption[0] if cell.caption else ""
+    alt = _escaped(f"{role}: {name}" if name else role)
+    if cell.picture is None:
+        picture = f'<div class="hole" role="img" aria-label="{alt}">could not be read</div>'
+    else:
+        picture = f'<img alt="{alt}" src="data:image/webp;base64,{_webp(cell.picture)}">'
+    kind = mark = ""
+    if cell.marked is not None:
+        kind = ' class="right"' if cell.marked else ' class="wrong"'
+        sign = "\u2713 right" if cell.marked else "\u2717 wrong"
+        mark = f'<span class="mark">{sign}</span>'
+    short = _escaped(shorten(name, lambda text: len(text) <= NAME_LENGTH))
+    lines = [f'<span class="name" title="{_escaped(name)}">{short}</span>'] if name else []
+    lines += [f"<span>{_escaped(line)}</span>" for line in cell.caption[1:]]
+    return f"<figure{kind}>{picture}<figcaption>{''.join(lines)}{mark}</figcaption></figure>"
+
+
+def _webp(picture: Image.Image) -> str:
+    small = picture.convert("RGB")
+    small.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=80)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _escaped(text: str) -> str:
+    return html.escape(_shown(text))

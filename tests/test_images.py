@@ -1,0 +1,743 @@
+"""Decoding against NumPy oracles, and every way in which a file can fail to be a picture."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+import pickle
+import sys
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import hostile
+import numpy as np
+import pytest
+from hostile import encode, photo, png, tiff
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from lookalike import imagefile, images
+from lookalike.images import (
+    SkippedImageError,
+    SkipReason,
+    content_hash,
+    looks_like_image,
+    read_picture,
+    read_rgb,
+)
+
+Array = NDArray[Any]
+RGB = photo(0)  # 48 x 64 x 3
+
+
+def rgb_of(data: bytes) -> Array:
+    """(h, w, 3) int64, at full size."""
+    return np.asarray(read_rgb(io.BytesIO(data))).astype(np.int64)
+
+
+def reason_of(source: Any, **options: Any) -> SkippedImageError:
+    with pytest.raises(SkippedImageError) as caught:
+        read_picture(source, 32, **options)
+    return caught.value
+
+
+def on_white(colour: Array, alpha: Array) -> Array:
+    """round(a c + (1 - a) 255) for alpha of 0..255 as (h, w)."""
+    a = alpha[..., None] / 255
+    return np.floor(a * colour + (1 - a) * 255 + 0.5).astype(np.int64)
+
+
+def squeezed(rgb: Array, size: int) -> Array:
+    """Antialiased bilinear interpolation by its definition: a triangle as wide as the scale."""
+
+    def weights(length: int) -> Array:
+        scale = length / size
+        support = max(scale, 1.0)
+        centres = (np.arange(size)[:, None] + 0.5) * scale
+        w = np.maximum(0, 1 - np.abs(np.arange(length) + 0.5 - centres) / support)
+        result: Array = w / w.sum(axis=1, keepdims=True)
+        return result
+
+    rows, columns = weights(rgb.shape[0]), weights(rgb.shape[1])
+    result: Array = np.einsum(
+        "ih,hwc,jw->ijc", rows, rgb.astype(np.float64), columns, optimize=True
+    )
+    return result
+
+
+# Formats ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("PNG", {}),
+        ("WEBP", {"lossless": True, "exact": True}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_adobe_deflate", "strip_size": 512}),
+        ("TIFF", {"compression": "packbits"}),
+        ("TIFF", {"big_tiff": True}),
+    ],
+)
+def test_lossless_formats_give_back_the_very_pixels(kind: str, options: dict[str, Any]) -> None:
+    data = encode(RGB, kind, **options)
+    np.testing.assert_array_equal(rgb_of(data), RGB)
+    picture = read_picture(io.BytesIO(data), 48)
+    assert (picture.width, picture.height, picture.format) == (64, 48, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 95, "subsampling": 0}),
+        ("JPEG", {"quality": 95, "subsampling": 0, "progressive": True}),
+        ("WEBP", {"quality": 95}),
+        ("AVIF", {"quality": 95, "subsampling": "4:4:4"}),
+        ("TIFF", {"compression": "jpeg", "quality": 95}),
+    ],
+)
+def test_lossy_formats_give_nearly_the_pixels(kind: str, options: dict[str, Any]) -> None:
+    data = encode(RGB, kind, **options)
+    assert np.abs(rgb_of(data) - RGB).mean() < 3  # what these qualities lose on smooth colours
+    assert read_picture(io.BytesIO(data), 32).format == kind
+
+
+@pytest.mark.skipif(not hostile.HAS_HEIF, reason="needs the extra heif")
+@pytest.mark.parametrize(("data", "quarter_turns"), [(hostile.HEIC, 0), (hostile.HEIC_TURNED, 3)])
+def test_heic_gives_nearly_the_pixels_and_is_turned_once(data: bytes, quarter_turns: int) -> None:
+    y, x = np.mgrid[0:24, 0:32]
+    expected = np.rot90(np.dstack([x * 8, y * 10, (x + y) * 4]), quarter_turns)
+    assert np.abs(rgb_of(data) - expected).mean() < 2  # quality 60
+    picture = read_picture(io.BytesIO(data), 8)
+    assert (picture.height, picture.width, picture.format) == (*expected.shape[:2], "HEIF")
+
+
+def test_heic_without_the_extra_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    error = reason_of(io.BytesIO(hostile.HEIC))
+    assert error.reason is SkipReason.NEEDS_EXTRA
+    assert error.remedy == "pip install 'lookalike[heif]'"
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO", "AVIF"])
+def test_of_several_frames_the_first_is_read(kind: str) -> None:
+    first, second = Image.new("RGB", (16, 16), (255, 0, 0)), Image.new("RGB", (16, 16), (0, 0, 255))
+    data = encode(first, kind, save_all=True, append_images=[second])
+    assert np.abs(rgb_of(data) - (255, 0, 0)).max() <= 3  # JPEG and AVIF round colours
+
+
+def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "actually a png.jpg"
+    path.write_bytes(encode(RGB, "PNG"))
+    assert read_picture(path, 8).format == "PNG"
+    np.testing.assert_array_equal(np.asarray(read_rgb(path)), RGB)
+
+
+# Modes --------------------------------------------------------------------------------------------
+
+GREY = RGB[..., 0]
+ALPHA = np.broadcast_to(np.arange(64, dtype=np.uint8) * 4, (48, 64))
+
+
+def as_rgb(grey: Array) -> Array:
+    return np.dstack([grey] * 3).astype(np.int64)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF"])
+def test_grey_and_one_bit_become_three_equal_channels(kind: str) -> None:
+    np.testing.assert_array_equal(rgb_of(encode(GREY, kind)), as_rgb(GREY))
+    bits = Image.fromarray(GREY > 127)
+    assert bits.mode == "1"
+    np.testing.assert_array_equal(rgb_of(encode(bits, kind)), as_rgb(np.where(GREY > 127, 255, 0)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_alpha_is_laid_on_white(kind: str) -> None:
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    data = encode(np.dstack([RGB, ALPHA]), kind, **options)
+    np.testing.assert_array_equal(rgb_of(data), on_white(RGB, ALPHA))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_alpha_of_grey_is_laid_on_white(kind: str) -> None:
+    data = encode(Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(ALPHA)]), kind)
+    np.testing.assert_array_equal(rgb_of(data), on_white(as_rgb(GREY), ALPHA))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF"])
+def test_palette_entries_are_looked_up(kind: str) -> None:
+    palette = np.random.default_rng(3).integers(0, 256, (256, 3), dtype=np.uint8)
+    image = Image.fromarray(GREY)
+    image.putpalette(palette.tobytes())
+    np.testing.assert_array_equal(rgb_of(encode(image, kind)), palette[GREY])
+
+
+def test_palette_entries_may_be_transparent() -> None:
+    palette = np.random.default_rng(4).integers(0, 256, (256, 3), dtype=np.uint8)
+    alpha = np.arange(256)[::-1]
+    image = Image.fromarray(GREY)
+    image.putpalette(palette.tobytes())
+    data = encode(image, "PNG", transparency=bytes(alpha.tolist()))
+    np.testing.assert_array_equal(rgb_of(data), on_white(palette[GREY], alpha[GREY]))
+    index = int(GREY[0, 0])
+    data = encode(image, "GIF", transparency=index)
+    expected = np.where(np.equal(GREY, index)[..., None], 255, palette[GREY])
+    np.testing.assert_array_equal(rgb_of(data), expected)
+
+
+def test_a_key_colour_of_png_is_transparent() -> None:
+    key = RGB[5, 7]
+    data = encode(RGB, "PNG", transparency=tuple(key.tolist()))
+    expected = np.where((key == RGB).all(axis=-1, keepdims=True), 255, RGB)
+    np.testing.assert_array_equal(rgb_of(data), expected)
+    data = encode(GREY, "PNG", transparency=int(GREY[5, 7]))
+    expected = as_rgb(np.where(GREY[5, 7] == GREY, 255, GREY))
+    np.testing.assert_array_equal(rgb_of(data), expected)
+
+
+RAMP = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_grey_of_16_bits_is_divided_by_257(kind: str) -> None:
+    np.testing.assert_array_equal(rgb_of(encode(RAMP, kind)), as_rgb(np.rint(RAMP / 257)))
+
+
+def test_grey_of_16_bits_in_big_endian_and_32_bits_is_divided_by_257() -> None:
+    expected = as_rgb(np.rint(RAMP / 257))
+    big = encode(Image.fromarray(RAMP.astype(">u2")), "TIFF")
+    assert Image.open(io.BytesIO(big)).mode == "I;16B"
+    np.testing.assert_array_equal(rgb_of(big), expected)
+    np.testing.assert_array_equal(rgb_of(encode(RAMP.astype(np.int32), "TIFF")), expected)
+
+
+def test_grey_beyond_16_bits_is_stretched() -> None:
+    signed = RAMP.astype(np.int32) - 1000
+    expected = as_rgb(np.rint(RAMP.astype(np.float64) / 65535 * 255))
+    np.testing.assert_array_equal(rgb_of(encode(signed, "TIFF")), expected)
+
+
+def test_floats_in_0_to_1_are_scaled_and_others_stretched() -> None:
+    unit = (RAMP / 65535 * 0.5).astype(np.float32)
+    expected = np.rint(unit.astype(np.float64) * 255)
+    np.testing.assert_array_equal(rgb_of(encode(unit, "TIFF")), as_rgb(expected))
+    wide = RAMP.astype(np.float32) * 3 - 70000
+    expected = np.rint(RAMP.astype(np.float64) / 65535 * 255)
+    np.testing.assert_array_equal(rgb_of(encode(wide, "TIFF")), as_rgb(expected))
+
+
+def test_floats_that_are_no_numbers_become_black() -> None:
+    values = np.full((4, 4), 0.5, np.float32)
+    values[0, 0], values[1, 1], values[2, 2] = np.nan, np.inf, -np.inf
+    expected = np.where(np.isfinite(values), 128, 0)  # rint(127.5) is even
+    np.testing.assert_array_equal(rgb_of(encode(values, "TIFF")), as_rgb(expected))
+    nothing = np.full((4, 4), np.nan, np.float32)
+    np.testing.assert_array_equal(rgb_of(encode(nothing, "TIFF")), np.zeros((4, 4, 3)))
+    constant = np.full((4, 4), 7, np.float32)
+    np.testing.assert_array_equal(rgb_of(encode(constant, "TIFF")), np.zeros((4, 4, 3)))
+
+
+def test_rgb_of_16_bits_keeps_the_upper_bytes() -> None:
+    deep = np.random.default_rng(5).integers(0, 65536, (6, 9, 3), dtype=np.uint16)
+    rows = [row.astype(">u2").tobytes() for row in deep]
+    np.testing.assert_array_equal(rgb_of(png((9, 6), 16, 2, rows)), deep >> 8)
+    data = tiff((9, 6), 16, 3, 2, deep.astype("<u2").tobytes())
+    np.testing.assert_array_equal(rgb_of(data), deep >> 8)
+
+
+CMYK = np.random.default_rng(6).integers(0, 256, (48, 64, 4), dtype=np.uint8)
+
+
+def inked(inks: Array) -> Image.Image:
+    return Image.frombytes("CMYK", (inks.shape[1], inks.shape[0]), inks.tobytes())
+
+
+def from_inks(inks: Array) -> Array:
+    inks = inks.astype(np.float64)
+    return np.asarray((255 - inks[..., :3]) * (255 - inks[..., 3:]) / 255)
+
+
+def test_cmyk_tiff_follows_the_formula() -> None:
+    data = encode(inked(CMYK), "TIFF")
+    assert np.abs(rgb_of(data) - from_inks(CMYK)).max() <= 1  # rounding of each product
+
+
+def smooth_inks() -> Array:
+    return np.dstack([photo(7), photo(8)[..., :1]])
+
+
+def test_cmyk_jpeg_of_adobe_is_not_read_as_a_negative() -> None:
+    inks = smooth_inks()
+    data = encode(inked(inks), "JPEG", quality=100, subsampling=0)
+    assert np.abs(rgb_of(data) - from_inks(inks)).max() <= 6  # quality 100 loses a level or two
+
+
+def test_ycck_jpeg_of_adobe_is_not_read_as_a_negative() -> None:
+    inks = smooth_inks()
+    luma = np.asarray(Image.fromarray(np.ascontiguousarray(inks[..., :3])).convert("YCbCr"))
+    # Pillow writes 255 - v and calls it CMYK (transform 0 in APP14); YCCK is transform 2
+    stored = np.dstack([255 - luma, inks[..., 3:]])
+    data = bytearray(encode(inked(stored), "JPEG", quality=100, subsampling=0))
+    data[data.index(b"Adobe") + 11] = 2
+    assert np.abs(rgb_of(bytes(data)) - from_inks(inks)).max() <= 8  # two colour conversions
+
+
+# Orientation --------------------------------------------------------------------------------------
+
+UPRIGHT: dict[int, Callable[[Array], Array]] = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "LZW", "JPEG", "AVIF"])
+@pytest.mark.parametrize("tag", UPRIGHT)
+def test_every_exif_orientation_is_turned_upright(kind: str, tag: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    options: dict[str, Any] = {"exif": exif.tobytes()}
+    if kind == "WEBP":
+        options["lossless"] = True
+    if kind == "LZW":
+        options["compression"] = "tiff_lzw"
+    data = encode(RGB, "TIFF" if kind == "LZW" else kind, **options)
+    expected = UPRIGHT[tag](RGB)
+    tolerance = {"JPEG": 4, "AVIF": 6}.get(kind, 0)  # mean, default quality
+    assert np.abs(rgb_of(data) - expected).mean() <= tolerance
+    picture = read_picture(io.BytesIO(data), 24)
+    assert (picture.height, picture.width) == expected.shape[:2]
+    assert np.abs(picture.pixels - squeezed(expected, 24)).mean() <= tolerance + 1
+
+
+def test_damaged_exif_is_no_reason_to_lose_the_picture() -> None:
+    for damage in (b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40, b"Exif\0\0nonsense"):
+        data = encode(RGB, "JPEG", exif=damage, quality=95)
+        assert np.abs(rgb_of(data) - RGB).mean() < 3  # and no warning, which pytest makes an error
+
+
+# Size ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(128, 192, 192), (128, 192, 64), (10, 7, 9)])
+def test_squeezing_is_antialiased_bilinear(height: int, width: int, size: int) -> None:
+    rgb = np.random.default_rng(9).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    pixels = read_picture(io.BytesIO(encode(rgb, "PNG")), size).pixels
+    assert pixels.shape == (size, size, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+    assert np.abs(pixels - squeezed(rgb, size)).max() <= 1.01  # two roundings, rows and columns
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_the_fast_path_stays_within_two_levels_of_the_full_one(kind: str) -> None:
+    from skimage.data import astronaut
+
+    small = Image.fromarray(astronaut())  # type: ignore[no-untyped-call]
+    large = small.resize((2600, 1900), Image.Resampling.BICUBIC)
+    data = encode(large, kind, **({"quality": 92} if kind == "JPEG" else {"compress_level": 1}))
+    full = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    difference = np.abs(read_picture(io.BytesIO(data), 192).pixels - squeezed(full, 192))
+    assert difference.mean() < 1
+    assert np.percentile(difference, 99.9) < 8
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "decoded"),
+    [
+        (1024, 1024, (128, 128)),
+        (1023, 1024, (256, 256)),
+        (1600, 300, (800, 150)),
+        (300, 1600, (150, 800)),
+        (2000, 100, (2000, 100)),
+    ],
+)
+def test_a_draft_is_never_below_twice_the_target(
+    width: int, height: int, decoded: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    to_rgb = images._to_rgb
+
+    def spy(image: Image.Image) -> Image.Image:
+        sizes.append(image.size)
+        return to_rgb(image)
+
+    monkeypatch.setattr(images, "_to_rgb", spy)
+    picture = read_picture(io.BytesIO(encode(photo(1, height, width), "JPEG")), 64)
+    assert sizes == [decoded]
+    assert (picture.width, picture.height) == (width, height)
+
+
+def test_a_bounded_image_keeps_its_aspect_ratio_and_is_never_enlarged() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(photo(1, 300, 1000), "JPEG", exif=exif.tobytes())
+    assert read_rgb(io.BytesIO(data), longest_side=100).size == (30, 100)
+    assert read_rgb(io.BytesIO(data), longest_side=4000).size == (300, 1000)
+    bounded = read_rgb(io.BytesIO(encode(RGB, "PNG")), longest_side=32)
+    expected = squeezed(np.asarray(RGB), 32)[::4, ::4]  # same columns; rows differ in number
+    assert bounded.size == (32, 24)
+    assert np.abs(np.asarray(bounded)[::3, ::4] - expected).mean() < 12
+    assert bounded.info == {}
+    assert read_rgb(io.BytesIO(encode(photo(1, 1, 400), "PNG")), longest_side=10).size == (10, 1)
+
+
+# Names and sources --------------------------------------------------------------------------------
+
+
+CANDIDATES = ["a.jpg", "A.JPEG", "b.Png", "c.webp", "d.avif", "e.gif", "f.tif", "g.TIFF", "h.bmp"]
+CANDIDATES += ["i.heic", "j.HIF", "k.heif", "l.mpo", "-rf.jpg", "new\nline.jpg", "two.dots.png"]
+CANDIDATES += ["not utf-8 \udcff.jpg", "\ud800.jpg"]
+OTHERS = ["a.svg", "a.txt", "jpg", "a.jpg.part", "a.jpg~", "a.mp4", "a.pdf", "", "a."]
+OTHERS += [".hidden.jpg", "._a.jpg", ".jpg", ".DS_Store", "Thumbs.db", "desktop.ini"]
+
+
+@pytest.mark.parametrize("name", CANDIDATES, ids=ascii)
+def test_names_of_images_are_candidates(name: str) -> None:
+    assert looks_like_image(name)
+    assert looks_like_image(name.encode("utf-8", "surrogatepass"))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_names_are_not(name: str) -> None:
+    assert not looks_like_image(name)
+    assert not looks_like_image(name.encode())
+
+
+def test_every_good_file_is_read_by_any_kind_of_source(tmp_path: Path) -> None:
+    files = hostile.make_good_files(tmp_path)
+    assert len(files) >= 40
+    for path in files:
+        assert looks_like_image(path.name)
+        by_path = read_picture(path, 16)
+        with io.BytesIO(path.read_bytes()) as content:
+            content.seek(5)
+            sources: list[Any] = [str(path), os.fsencode(path), content]
+            for source in sources:
+                np.testing.assert_array_equal(read_picture(source, 16).pixels, by_path.pixels)
+            assert content.tell() == 5  # the caller's stream stays where it was
+        assert by_path.pixels.std() > 5  # not a blank
+
+
+def test_many_threads_read_what_one_does_and_leave_the_warning_filters_alone(
+    tmp_path: Path,
+) -> None:
+    files = hostile.make_good_files(tmp_path)
+    alone = [read_picture(path, 16).pixels for path in files]
+    filters = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda path: read_picture(path, 16).pixels, files * 4))
+    for index, pixels in enumerate(results):
+        np.testing.assert_array_equal(pixels, alone[index % len(files)])
+    assert warnings.filters == filters
+
+
+# Refusals -----------------------------------------------------------------------------------------
+
+
+def test_every_hostile_file_is_skipped_for_its_reason(tmp_path: Path) -> None:
+    expected = hostile.make_hostile_files(tmp_path)
+    assert len(expected) >= 40
+    wrong = {}
+    for path, reason in expected.items():
+        error = reason_of(path)
+        assert str(error) == f"{error.reason.value}: {error.detail}; {error.remedy}"
+        assert error.detail
+        assert error.remedy
+        if error.reason is not reason:
+            wrong[path.name] = (reason, str(error))
+    assert wrong == {}
+
+
+def small_files() -> dict[str, bytes]:
+    files = {
+        "JPEG": encode(RGB, "JPEG"),
+        "progressive": encode(RGB, "JPEG", progressive=True),
+        "PNG": encode(RGB, "PNG"),
+        "palette": encode(Image.fromarray(RGB).quantize(16), "PNG"),
+        "VP8": encode(RGB, "WEBP"),
+        "VP8L": encode(RGB, "WEBP", lossless=True),
+        "VP8X": encode(np.dstack([RGB, ALPHA]), "WEBP"),
+        "AVIF": encode(RGB, "AVIF"),
+        "GIF": encode(RGB, "GIF"),
+        "BMP": encode(RGB, "BMP"),
+        "TIFF": encode(RGB, "TIFF"),
+        "LZW": encode(RGB, "TIFF", compression="tiff_lzw"),
+        "deflate": encode(RGB, "TIFF", compression="tiff_adobe_deflate"),
+        "JPEG in TIFF": encode(RGB, "TIFF", compression="jpeg"),
+    }
+    return files | ({"HEIF": hostile.HEIC_TURNED} if hostile.HAS_HEIF else {})
+
+
+FILES = small_files()
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+@pytest.mark.parametrize("name", FILES)
+def test_no_truncated_file_is_read(
+    name: str, lenient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)  # as others may have set it
+    data = FILES[name]
+    tail = 12  # IEND of PNG, trailer of GIF: what follows there is no longer the picture
+    for length in {*range(1, 64), *np.linspace(64, len(data) - tail, 60, dtype=int).tolist()}:
+        error = reason_of(io.BytesIO(data[:length]))
+        allowed = (SkipReason.TRUNCATED, SkipReason.NOT_AN_IMAGE)[: 1 if length > 12 else 2]
+        assert error.reason in allowed, f"{name}[:{length}] {error}"
+
+
+def test_a_file_over_the_limit_is_refused_with_both_numbers_before_decoding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("decoded"))
+    for name in ("JPEG", "PNG", "VP8", "VP8L", "VP8X", "AVIF", "GIF", "BMP", "TIFF", "LZW"):
+        error = reason_of(io.BytesIO(FILES[name]), max_pixels=48 * 64 - 1)
+        assert error.reason is SkipReason.TOO_LARGE
+        assert error.detail == "64 x 48 = 3,072 pixels, the limit is 3,071"
+        assert "--max-pixels" in error.remedy
+
+
+def test_the_limit_itself_is_allowed_and_pillows_own_is_neither_asked_nor_moved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for name in ("JPEG", "PNG", "GIF", "BMP"):
+        assert read_picture(io.BytesIO(FILES[name]), 8, max_pixels=48 * 64).width == 64
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_a_vanished_file_is_said_to_have_vanished(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    for path in (tmp_path / "gone.jpg", tmp_path / "file" / "under a file.jpg"):
+        assert reason_of(path).reason is SkipReason.VANISHED
+
+
+def test_a_file_that_may_not_be_opened_is_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "secret.png"
+    path.write_bytes(FILES["PNG"])
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    error = reason_of(path)
+    assert error.reason is SkipReason.UNREADABLE
+    assert error.detail == "it cannot be read (Permission denied)"
+
+
+def test_names_that_no_file_can_have_are_unreadable() -> None:
+    for name in ("nul\0byte.jpg", "x" * 5000 + ".jpg", "\ud800.jpg"):
+        assert reason_of(name).reason is SkipReason.UNREADABLE
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no devices here")
+def test_devices_are_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("opened"))
+    assert reason_of("/dev/zero").reason is SkipReason.UNREADABLE
+
+
+def test_errors_of_the_disk_while_reading_are_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bad sector.png"
+    path.write_bytes(FILES["PNG"])
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    assert reason_of(path).reason is SkipReason.UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), SkipReason.TOO_LARGE),
+        (OSError("out of memory when reading image file"), SkipReason.TOO_LARGE),
+        (Image.DecompressionBombError("Image size exceeds limit"), SkipReason.TOO_LARGE),
+        (SyntaxError("broken PNG file"), SkipReason.DAMAGED),
+        (IndexError(), SkipReason.DAMAGED),
+        (TypeError("ord() expected a character"), SkipReason.DAMAGED),
+        (RuntimeError("line\nbreak"), SkipReason.DAMAGED),
+        (EOFError(), SkipReason.TRUNCATED),
+    ],
+)
+def test_whatever_a_plugin_raises_becomes_a_skip(
+    error: Exception, reason: SkipReason, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    skipped = reason_of(io.BytesIO(FILES["PNG"]))
+    assert skipped.reason is reason
+    assert "\n" not in str(skipped)
+    assert skipped.__cause__ is error
+
+
+def test_warnings_of_pillow_alone_are_kept_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = png((2, 2), 8, 0, [b"\x01\x02", b"\x03\x04"], (b"acTL", bytes(8)))
+    with pytest.warns(UserWarning, match="Invalid APNG"):
+        Image.open(io.BytesIO(data)).load()
+    np.testing.assert_array_equal(rgb_of(data), as_rgb(np.array([[1, 2], [3, 4]])))
+
+    def warn(*_: object) -> None:
+        warnings.warn("from elsewhere", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(images, "check_strips", warn)
+    with pytest.warns(UserWarning, match="from elsewhere"):
+        rgb_of(encode(RGB, "PNG"))
+
+
+# Content ------------------------------------------------------------------------------------------
+
+
+def hash_reason_of(source: Any) -> SkipReason:
+    with pytest.raises(SkippedImageError) as caught:
+        content_hash(source)
+    return caught.value.reason
+
+
+def test_the_content_hash_is_blake2b_of_16_bytes_for_any_kind_of_source(tmp_path: Path) -> None:
+    block = bytes(1 << 18)  # what hashlib reads at a time
+    for data in (b"abc", FILES["PNG"], block, block * 3 + b"rest"):
+        expected = hashlib.blake2b(data, digest_size=16).digest()
+        path = tmp_path / "no picture, and not asked.txt"
+        path.write_bytes(data)
+        content = io.BytesIO(data)
+        content.seek(2)
+        for source in (path, str(path), os.fsencode(path), content):
+            assert content_hash(source) == expected
+        assert content.tell() == 2
+    known = "cf4ab791c62b8d2b2109c90275287816"  # b2sum -l 128
+    assert content_hash(io.BytesIO(b"abc")).hex() == known
+
+
+def test_files_without_content_have_no_hash_but_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    assert hash_reason_of(tmp_path / "empty.png") is SkipReason.EMPTY
+    assert hash_reason_of(io.BytesIO()) is SkipReason.EMPTY
+    assert hash_reason_of(tmp_path / "gone.png") is SkipReason.VANISHED
+    assert hash_reason_of(tmp_path) is SkipReason.UNREADABLE
+    assert hash_reason_of("nul\0byte.jpg") is SkipReason.UNREADABLE
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_hashing_a_pipe_neither_waits_for_a_writer_nor_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("opened"))
+    assert hash_reason_of(tmp_path / "pipe.jpg") is SkipReason.UNREADABLE
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_put_in_the_files_place_does_not_hang_the_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, pipe = tmp_path / "was a file.jpg", tmp_path / "pipe"
+    path.write_bytes(FILES["JPEG"])
+    os.mkfifo(pipe)
+    stat_of = os.stat
+
+    def swap(name: Any) -> os.stat_result:
+        status = stat_of(name)
+        pipe.replace(path)
+        return status
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", swap)
+        with pytest.raises(SkippedImageError) as caught:
+            content_hash(path)
+    assert caught.value.reason is SkipReason.UNREADABLE
+    assert "no regular file" in caught.value.detail
+
+
+def test_an_error_of_the_disk_while_hashing_is_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bad sector.png"
+    path.write_bytes(FILES["PNG"])
+
+    def fail(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(imagefile.Reader, "readinto", fail)
+    with pytest.raises(SkippedImageError) as caught:
+        content_hash(path)
+    assert caught.value.reason is SkipReason.UNREADABLE
+    assert caught.value.detail == "it cannot be read (Input/output error)"
+
+
+# Callers ------------------------------------------------------------------------------------------
+
+
+def test_a_size_below_one_is_the_callers_mistake_and_not_the_files() -> None:
+    with pytest.raises(ValueError, match="size is 0"):
+        read_picture(io.BytesIO(FILES["PNG"]), 0)
+
+
+def test_a_skip_survives_pickling() -> None:
+    error = reason_of(io.BytesIO(b""))
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.reason) == (str(error), SkipReason.EMPTY)
+
+
+# Anything at all ----------------------------------------------------------------------------------
+
+
+def reads_or_skips(data: bytes) -> None:
+    try:
+        picture = read_picture(io.BytesIO(data), 8, max_pixels=1_000_000)
+    except SkippedImageError:
+        return
+    assert picture.pixels.shape == (8, 8, 3)
+    assert picture.width * picture.height <= 1_000_000
+
+
+@functools.cache
+def signatures() -> list[bytes]:
+    return sorted({data[:length] for data in FILES.values() for length in (4, 16, 40)})
+
+
+bounded = settings(max_examples=200, derandomize=True, deadline=None, database=None)
+
+
+@bounded
+@given(st.data())
+def test_random_bytes_are_read_or_skipped(draw: st.DataObject) -> None:
+    start = draw.draw(st.sampled_from([b"", *signatures()]))
+    reads_or_skips(start + draw.draw(st.binary(max_size=400)))
+
+
+@bounded
+@given(st.data())
+def test_a_changed_byte_is_read_or_skipped(draw: st.DataObject) -> None:
+    data = bytearray(FILES[draw.draw(st.sampled_from(sorted(FILES)))])
+    last = draw.draw(st.sampled_from([60, 300, len(data) - 1]))
+    data[draw.draw(st.integers(0, min(last, len(data) - 1)))] = draw.draw(st.integers(0, 255))
+    reads_or_skips(bytes(data))
+
+
+@bounded
+@given(st.data())
+def test_a_cut_and_a_changed_byte_are_read_or_skipped(draw: st.DataObject) -> None:
+    data = bytearray(FILES[draw.draw(st.sampled_from(sorted(FILES)))])
+    data[draw.draw(st.integers(0, len(data) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
+    reads_or_skips(bytes(data[: draw.draw(st.integers(0, len(data)))]))

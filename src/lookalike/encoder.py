@@ -126,7 +126,7 @@ def _check_keys(values: Mapping[str, Any], known: set[str]) -> None:
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """How to run a model; never what comes out. ValueError for values below one."""
+    """How to run a model; never what comes out. ValueError for no positive integer."""
 
     batch_size: int = 8
     """Pictures per run. Larger ones cost more per picture: activations leave the CPU's cache."""
@@ -262,7 +262,7 @@ class Encoder:
             while True:
                 for item in islice(source, limit - len(waiting) - len(batch)):
                     waiting.append((item, pool.submit(read, item)))
-                if pictures == batch_size or len(batch) == limit or not waiting:
+                if pictures == batch_size or not waiting:
                     if not batch:
                         return
                     yield from self._finish(batch, buffer)

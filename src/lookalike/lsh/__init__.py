@@ -1,6 +1,6 @@
 """Locality-sensitive hashing for the cosine: arrays in, arrays out."""
 
 from lookalike.lsh.index import LSHIndex, Neighbors
-from lookalike.lsh.settings import LSHSettings
+from lookalike.lsh.settings import LSHSettings, SearchSettings
 
-__all__ = ["LSHIndex", "LSHSettings", "Neighbors"]
+__all__ = ["LSHIndex", "LSHSettings", "Neighbors", "SearchSettings"]

@@ -1,13 +1,8 @@
-"""Hyperplanes: vectors -> projections -> codes and keys.
-
-The hash of Charikar (2002) for the cosine: h_r(x) = [r . x > 0] for a random direction r, and
-Pr[h_r(x) = h_r(y)] = 1 - theta(x, y) / pi. A code is ``code_bits`` such bits, a key is the first
-``key_bits`` bits of a table's own hyperplanes.
-"""
+"""The hash functions of one index: vectors -> keys, bucket scores, codes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,69 +10,146 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import IndexFormatError
+from lookalike.lsh import families
 from lookalike.lsh.arrayfile import open_arrays, write_arrays
 from lookalike.lsh.settings import LSHSettings
+from lookalike.lsh.threads import one_blas_thread
 
-__all__ = ["MAX_KEY_BITS", "Hasher", "hyperplanes", "pack_bits"]
+__all__ = ["MAX_KEY_BITS", "Hasher"]
 
-MAX_KEY_BITS = 24
+MAX_KEY_BITS = 14
+MAX_POLYTOPE_BITS = 11
+SAMPLE = 1 << 15
+PRINCIPAL_SAMPLE = 8192
+ROWS_IN_CACHE = 256
+CORRECTION_HEADROOM = 2.0
+SIGN_FAMILIES = ("orthogonal", "hyperplanes", "itq")
 Floats = NDArray[np.float32]
-
-
-def hyperplanes(rng: np.random.Generator, count: int, dim: int, orthogonal: bool) -> Floats:
-    """Draw ``count`` random directions, shape (count, dim) float32.
-
-    Orthogonal ones come in groups of at most ``dim``: within a group the directions are the rows of
-    a random rotation (Ji et al. 2012, "Super-Bit LSH"); each alone is still uniform on the sphere,
-    so the collision probability of a single bit does not change, only the variance of their sum.
-    """
-    if not orthogonal:
-        return rng.standard_normal((count, dim)).astype(np.float32)
-    groups = []
-    for start in range(0, count, dim):
-        q, r = np.linalg.qr(rng.standard_normal((dim, min(dim, count - start))))
-        groups.append((q * np.sign(np.diag(r))).T)
-    return np.concatenate(groups).astype(np.float32)
-
-
-def pack_bits(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """Pack (n, 64 w) booleans into (n, w) words; bit j of word i is column 64 i + j."""
-    words = np.packbits(bits, axis=1, bitorder="little")
-    return np.ascontiguousarray(words).view("<u8").astype(np.uint64, copy=False)
 
 
 @dataclass(frozen=True)
 class Hasher:
-    """The hash functions of one index.
+    """What turns vectors into keys and codes.
 
     Attributes:
-        settings: what they were drawn from.
-        mean: (dim,) float32, subtracted before hashing; zeros if ``settings.center`` is false.
-        planes: (tables * MAX_KEY_BITS + code_bits, dim) float32, key planes first.
-        fitted_on: number of vectors that ``mean`` was taken from.
+        settings: what it was drawn from.
+        mean: (dim,), subtracted before hashing; zeros unless ``settings.center``.
+        code_planes: (code_bits, dim).
+        key_map: (p, dim), takes centred vectors to the space of the keys.
+        key_points: (tables, m, p): hyperplanes (m = MAX_KEY_BITS) or anchors (m >= 1) per table.
+        correction_unit: the length correction that is stored as 1, see :meth:`codes`.
+        fitted_on: number of vectors it was fitted on.
     """
 
     settings: LSHSettings
     mean: Floats
-    planes: Floats
+    code_planes: Floats
+    key_map: Floats
+    key_points: Floats
+    correction_unit: float
     fitted_on: int
 
     @classmethod
     def fit(cls, settings: LSHSettings, vectors: Floats) -> Hasher:
-        """Draw the hyperplanes from the seed, take the mean of ``vectors`` (n, dim), unit rows."""
-        rng = np.random.default_rng(settings.seed)
-        orthogonal = settings.family == "orthogonal"
-        code_planes = hyperplanes(rng, settings.code_bits, settings.dim, orthogonal)
-        key_planes = hyperplanes(rng, settings.tables * MAX_KEY_BITS, settings.dim, orthogonal)
-        planes = np.concatenate([key_planes, code_planes])
-        return cls(settings, np.zeros(settings.dim, np.float32), planes, 0).refit(vectors)
+        """Draw the hash functions from the seed and, where the family learns, from ``vectors``.
 
-    def refit(self, vectors: Floats) -> Hasher:
-        """The same hyperplanes around the mean of ``vectors``, (n, dim) unit rows."""
-        if not self.settings.center or len(vectors) < 2:
-            return replace(self, fitted_on=len(vectors))
-        mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return replace(self, mean=mean, fitted_on=len(vectors))
+        Args:
+            vectors: (n, dim) unit rows, n >= 1; a random sample of them is used if n is large.
+        """
+        rng = np.random.default_rng(settings.seed)
+        count, dim = len(vectors), settings.dim
+        if count > SAMPLE:
+            vectors = vectors[rng.choice(count, SAMPLE, replace=False)]
+        mean = np.zeros(dim, np.float32)
+        if settings.center and len(vectors) > 1:
+            mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+        centred = np.subtract(vectors, mean, dtype=np.float32)
+        axes = None
+        if settings.codes in ("itq", "principal") or settings.keys in ("itq", "voronoi"):
+            with one_blas_thread():
+                axes = families.Principal.of(centred[:PRINCIPAL_SAMPLE])
+        code_planes = _code_planes(rng, settings, axes, centred)
+        key_map, key_points = _key_points(rng, settings, axes, centred)
+        projected = np.abs(centred[:1024] @ code_planes.T).sum(axis=1)
+        squares = np.square(centred[:1024]).sum(axis=1)
+        typical = float(np.median(squares / np.maximum(projected, np.float32(1e-12))))
+        unit = CORRECTION_HEADROOM * max(typical, 1e-12)
+        return cls(settings, mean, code_planes, key_map, key_points, unit, count)
+
+    @property
+    def max_key_bits(self) -> int:
+        """The most key bits that there are hyperplanes or anchors for."""
+        if self.settings.keys in SIGN_FAMILIES:
+            return MAX_KEY_BITS
+        return min(MAX_KEY_BITS, int(self.key_points.shape[1]).bit_length() - 1)
+
+    def keys(self, vectors: Floats, bits: int) -> NDArray[np.uint32]:
+        """The bucket of each of (n, dim) unit vectors in each table: (tables, n) uint32."""
+        from lookalike.lsh.kernels import argmax_rows
+
+        mapped = self._map(vectors)
+        out = np.empty((self.settings.tables, len(vectors)), np.uint32)
+        for t in range(self.settings.tables):
+            if self.settings.keys in SIGN_FAMILIES:
+                powers = 1 << np.arange(bits, dtype=np.uint32)
+                out[t] = (mapped @ self.key_points[t, :bits].T > 0) @ powers
+                continue
+            anchors = self.key_points[t, : 1 << bits].T
+            for start in range(0, len(vectors), ROWS_IN_CACHE):
+                some = slice(start, start + ROWS_IN_CACHE)
+                argmax_rows(mapped[some] @ anchors, out[t, some])
+        return out
+
+    def bucket_scores(self, queries: Floats, bits: int) -> Floats:
+        """How near each bucket is to each of (q, dim) unit vectors: (q, tables, 2^bits), larger is
+        nearer, and the largest of a table is the query's own bucket.
+        """
+        from lookalike.lsh.kernels import sign_scores
+
+        mapped = self._map(queries)
+        out = np.empty((len(queries), self.settings.tables, 1 << bits), np.float32)
+        for t in range(self.settings.tables):
+            if self.settings.keys in SIGN_FAMILIES:
+                scores = np.empty((len(queries), 1 << bits), np.float32)
+                sign_scores(mapped @ self.key_points[t, :bits].T, scores)
+                out[:, t] = scores
+            else:
+                out[:, t] = mapped @ self.key_points[t, : 1 << bits].T
+        return out
+
+    def codes(self, vectors: Floats) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+        """Packed codes of (n, dim) unit vectors, and their length corrections.
+
+        Bit j of a code (byte j // 8, little endian) is [p_j . (x - mean) > 0]. With signs s_j and
+        the correction c = |x - mean|^2 / sum_j |p_j . (x - mean)|, the inner product of a query q
+        with x - mean is about c sum_j (p_j . q) s_j (exact for q along x - mean).
+
+        Returns:
+            (n, code_bits / 8) uint8 and (n,) int16, c / correction_unit in 1/32767; all 32767 for
+            Hamming ranking.
+        """
+        centred = np.subtract(vectors, self.mean, dtype=np.float32)
+        margins = centred @ self.code_planes.T
+        codes = np.packbits(margins > 0, axis=1, bitorder="little")
+        if self.settings.ranking == "hamming":
+            return codes, np.full(len(vectors), 32767, np.int16)
+        sums = np.abs(margins).sum(axis=1)
+        squares = np.square(centred).sum(axis=1)
+        corrections = squares / np.maximum(sums, np.float32(1e-12)) / self.correction_unit
+        return codes, np.minimum(corrections * 32767, 32767).astype(np.int16)
+
+    def query_margins(self, queries: Floats) -> Floats:
+        """What candidates are ranked by, (q, code_bits): p_j . q, or its sign around the mean.
+
+        The query is not centred for asymmetric ranking: <q, x - mean> orders items as <q, x> does.
+        """
+        if self.settings.ranking == "hamming":
+            return np.where(self._centred_margins(queries) > 0, np.float32(1), np.float32(-1))
+        return np.asarray(queries @ self.code_planes.T, np.float32)
+
+    def query_codes(self, queries: Floats) -> NDArray[np.uint8]:
+        """Packed codes (q, code_bits / 8) alone."""
+        return np.packbits(self._centred_margins(queries) > 0, axis=1, bitorder="little")
 
     def spread(self, vectors: Floats) -> float:
         """A low estimate (10th percentile) of the squared distance of unit vectors to the mean.
@@ -87,37 +159,86 @@ class Hasher:
         squares = np.square(vectors - self.mean).sum(axis=1)
         return float(max(1e-3, np.quantile(squares, 0.1)))
 
-    def project(self, vectors: Floats) -> tuple[Floats, Floats]:
-        """Signed distances of (n, dim) unit vectors to the hyperplanes.
+    def _centred_margins(self, vectors: Floats) -> Floats:
+        return np.asarray(np.subtract(vectors, self.mean) @ self.code_planes.T, np.float32)
 
-        Returns:
-            Those of the key planes, (n, tables, MAX_KEY_BITS), and of the code planes,
-            (n, code_bits), float32.
-        """
+    def _map(self, vectors: Floats) -> Floats:
         centred = np.subtract(vectors, self.mean, dtype=np.float32)
-        projections = np.matmul(centred, self.planes.T, dtype=np.float32)
-        split = self.settings.tables * MAX_KEY_BITS
-        keys = projections[:, :split].reshape(len(vectors), self.settings.tables, MAX_KEY_BITS)
-        return keys, projections[:, split:]
+        return centred @ self.key_map.T if self.key_map.size else centred
+
+    # ---- storage ------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> Path:
-        meta = {"settings": self.settings.as_dict(), "fitted_on": self.fitted_on}
-        return write_arrays(folder, "hasher", meta, {"mean": self.mean, "planes": self.planes})
+        meta = {
+            "settings": {**self.settings.as_dict(), "search": None},
+            "correction_unit": self.correction_unit,
+            "fitted_on": self.fitted_on,
+        }
+        return write_arrays(folder, "hasher", meta, {name: getattr(self, name) for name in ARRAYS})
 
     @classmethod
-    def open(cls, path: Path) -> Hasher:
-        """Raises IndexFormatError if the file is damaged; it is small and always checked whole."""
+    def open(cls, path: Path, settings: LSHSettings) -> Hasher:
+        """Raises IndexFormatError if it is damaged or not of ``settings``; checked whole."""
         file = open_arrays(path, "hasher")
         if damaged := file.damaged():
             raise IndexFormatError(f"{path.name} is damaged: {', '.join(damaged)}")
+        if file.meta.get("settings") != {**settings.as_dict(), "search": None}:
+            raise IndexFormatError(
+                f"{path.name} was made with {file.meta.get('settings')}, the index has "
+                f"{settings.as_dict()}"
+            )
         try:
-            settings = LSHSettings.from_dict(file.meta["settings"])
-            fitted_on = int(file.meta["fitted_on"])
-            arrays: dict[str, NDArray[Any]] = file.arrays
-            hasher = cls(settings, arrays["mean"], arrays["planes"], fitted_on)
+            unit, fitted_on = float(file.meta["correction_unit"]), int(file.meta["fitted_on"])
+            arrays: dict[str, NDArray[Any]] = {name: file.arrays[name] for name in ARRAYS}
         except (KeyError, TypeError, ValueError) as error:
             raise IndexFormatError(f"{path.name} is damaged: {error}") from error
-        rows = settings.tables * MAX_KEY_BITS + settings.code_bits
-        if hasher.planes.shape != (rows, settings.dim) or hasher.mean.shape != (settings.dim,):
-            raise IndexFormatError(f"{path.name} is damaged: hyperplanes {hasher.planes.shape}")
+        hasher = cls(settings, **arrays, correction_unit=unit, fitted_on=fitted_on)
+        space = hasher.key_map.shape[0] if hasher.key_map.size else settings.dim
+        shapes = hasher.code_planes.shape, hasher.mean.shape, hasher.key_points.shape[::2]
+        expected = (settings.code_bits, settings.dim), (settings.dim,), (settings.tables, space)
+        if shapes != expected or hasher.key_points.shape[1] < 1:
+            raise IndexFormatError(f"{path.name} is damaged: shapes {shapes}, expected {expected}")
         return hasher
+
+
+ARRAYS = ("mean", "code_planes", "key_map", "key_points")
+
+
+def _code_planes(
+    rng: np.random.Generator,
+    settings: LSHSettings,
+    axes: families.Principal | None,
+    centred: Floats,
+) -> Floats:
+    if settings.codes == "hyperplanes":
+        return families.hyperplanes(rng, settings.code_bits, settings.dim)
+    if settings.codes == "orthogonal" or axes is None:
+        return families.orthogonal(rng, settings.code_bits, settings.dim)
+    if settings.codes == "principal":
+        return families.principal(rng, settings.code_bits, axes)
+    return families.itq(rng, settings.code_bits, axes, centred)
+
+
+def _key_points(
+    rng: np.random.Generator,
+    settings: LSHSettings,
+    axes: families.Principal | None,
+    centred: Floats,
+) -> tuple[Floats, Floats]:
+    """The map to the key space (empty: the vectors' own) and each table's points in it."""
+    own_space = np.empty((0, settings.dim), np.float32)
+    tables = range(settings.tables)
+    if settings.keys == "voronoi" and axes is not None:
+        made = [families.voronoi(rng, 1 << MAX_KEY_BITS, axes, centred) for _ in tables]
+        return made[0][1], np.stack([anchors for anchors, _ in made])
+    if settings.keys == "cross-polytope":
+        count = 1 << (MAX_POLYTOPE_BITS if settings.key_bits is None else settings.key_bits)
+        points = [families.cross_polytope(rng, count, settings.dim) for _ in tables]
+    elif settings.keys == "hyperplanes":
+        points = [families.hyperplanes(rng, MAX_KEY_BITS, settings.dim) for _ in tables]
+    elif settings.keys == "orthogonal" or axes is None:
+        drawn = families.orthogonal(rng, MAX_KEY_BITS * settings.tables, settings.dim)
+        points = [drawn[t * MAX_KEY_BITS : (t + 1) * MAX_KEY_BITS] for t in tables]
+    else:
+        points = [families.itq(rng, MAX_KEY_BITS, axes, centred) for _ in tables]
+    return own_space, np.stack(points)

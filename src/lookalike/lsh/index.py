@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import open_arrays, write_arrays
-from lookalike.lsh.hashing import Hasher, pack_bits
+from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.join import candidate_pairs, collision_probability
-from lookalike.lsh.manifest import Manifest, SegmentEntry
+from lookalike.lsh.manifest import MANIFEST, Manifest, SegmentEntry
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings
+from lookalike.lsh.threads import cores
+
+if TYPE_CHECKING:
+    from lookalike.lsh.tuning import Evaluation, TuneReport
 
 __all__ = ["LSHIndex", "Neighbors", "unit_rows"]
 
 MERGE_FAN_IN = 4
 REFIT_GROWTH = 4
-REFIT_UNTIL = 20_000
+REFIT_UNTIL = 32_768
 VERIFY_ON_OPEN = 64 << 20
 Floats = NDArray[np.float32]
 
@@ -31,14 +34,23 @@ Floats = NDArray[np.float32]
 class Neighbors(NamedTuple):
     """What a search found, best first.
 
-    ``ids`` int64, -1 where fewer than k items exist; ``cosines`` float32, of the stored vectors,
-    -inf there; ``bits`` int32, code bits that differ from the query's, -1 there. Shapes (q, k), or
-    (k,) for a single query.
+    ``ids`` int64, -1 where fewer than k items exist; ``cosines`` float32, -inf there. Shapes
+    (q, k), or (k,) for a single query.
     """
 
     ids: NDArray[np.int64]
     cosines: Floats
-    bits: NDArray[np.int32]
+
+
+class _Removed(NamedTuple):
+    """Which rows of a segment are removed, (n,) or (0,) for none, and how many."""
+
+    marks: NDArray[np.bool_]
+    number: int
+
+    @classmethod
+    def none(cls) -> _Removed:
+        return cls(np.empty(0, np.bool_), 0)
 
 
 @dataclass(frozen=True)
@@ -47,10 +59,7 @@ class _State:
 
     hasher: Hasher | None
     segments: tuple[Segment, ...]
-    removed: tuple[NDArray[np.bool_], ...]  # per segment (n,) or (0,) for none
-
-    def live(self, i: int) -> int:
-        return len(self.segments[i]) - int(np.count_nonzero(self.removed[i]))
+    removed: tuple[_Removed, ...]  # per segment
 
 
 def unit_rows(vectors: ArrayLike, dim: int) -> Floats:
@@ -91,13 +100,14 @@ class LSHIndex:
 
     def __len__(self) -> int:
         state = self._state
-        return sum(state.live(i) for i in range(len(state.segments)))
+        return sum(map(len, state.segments)) - sum(removed.number for removed in state.removed)
 
     @property
     def ids(self) -> NDArray[np.int64]:
         """All ids, ascending, int64 (n,)."""
         state = self._state
-        parts = [s.ids[_kept(s, r)] for s, r in zip(state.segments, state.removed, strict=True)]
+        both = zip(state.segments, state.removed, strict=True)
+        parts = [segment.ids[_kept(segment, removed.marks)] for segment, removed in both]
         return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
     def contains(self, ids: ArrayLike) -> NDArray[np.bool_]:
@@ -119,7 +129,7 @@ class LSHIndex:
             out[where == i] = state.segments[i].vectors[rows[where == i]]
         return out
 
-    # ---- change -------------------------------------------------------------------------------
+    # ---- change ----------------------------------------------------------------------------------
 
     def add(self, ids: ArrayLike, vectors: ArrayLike) -> None:
         """Add a batch; its cost is that of hashing it, and now and then of merging segments.
@@ -134,7 +144,8 @@ class LSHIndex:
         new_ids, rows = _as_ids(ids), unit_rows(vectors, self.settings.dim)
         if len(new_ids) != len(rows):
             raise ValueError(f"{len(new_ids)} ids for {len(rows)} vectors")
-        if len(np.unique(new_ids)) != len(new_ids):
+        ascending = bool((np.diff(new_ids) > 0).all())
+        if not ascending and len(np.unique(new_ids)) != len(new_ids):
             raise ValueError("ids repeat within the batch")
         if not len(new_ids):
             return
@@ -168,10 +179,10 @@ class LSHIndex:
             removed = list(state.removed)
             for i in np.unique(where):
                 marks = np.zeros(len(state.segments[i]), np.bool_)
-                if removed[i].size:
-                    marks |= removed[i]
+                if removed[i].number:
+                    marks |= removed[i].marks
                 marks[rows[where == i]] = True
-                removed[i] = marks
+                removed[i] = _Removed(marks, int(np.count_nonzero(marks)))
             self._state = _State(state.hasher, state.segments, tuple(removed))
 
     def compact(self, *, only_if_worth_it: bool = False) -> None:
@@ -183,7 +194,7 @@ class LSHIndex:
         with self._writing:
             state = self._state
             sizes = [len(segment) for segment in state.segments]
-            spare = sum(int(np.count_nonzero(marks)) for marks in state.removed)
+            spare = sum(removed.number for removed in state.removed)
             work = sum(sizes) - max(sizes, default=0) + spare
             if work and not (only_if_worth_it and 4 * work < sum(sizes)):
                 self._state = self._merge(state, range(len(sizes)))
@@ -192,33 +203,36 @@ class LSHIndex:
         state = self._state
         hasher = state.hasher or Hasher.fit(self.settings, rows)
         segment = Segment.build(hasher, ids, rows)
-        nothing = np.empty(0, np.bool_)
-        state = _State(hasher, (*state.segments, segment), (*state.removed, nothing))
+        state = _State(hasher, (*state.segments, segment), (*state.removed, _Removed.none()))
         total = sum(len(s) for s in state.segments)
         if (
-            self.settings.center
+            self.settings.learned
+            and self.settings.vectors != "none"
             and hasher.fitted_on < REFIT_UNTIL
             and total >= REFIT_GROWTH * hasher.fitted_on
         ):
             state = self._merge(state, range(len(state.segments)), refit=True)
-        while (run := _mergeable([len(s) for s in state.segments])) is not None:
+        while (run := _mergeable(state.segments, self.settings)) is not None:
             state = self._merge(state, run)
         self._state = state
 
-    @staticmethod
-    def _merge(state: _State, run: range, *, refit: bool = False) -> _State:
+    def _merge(self, state: _State, run: range, *, refit: bool = False) -> _State:
         """Replace the segments of ``run`` by one; a refit must cover all of them."""
-        parts = [(state.segments[i], state.removed[i]) for i in run]
-        ids = np.concatenate([s.ids[_kept(s, marks)] for s, marks in parts])
-        rows = np.concatenate([s.vectors[_kept(s, marks)] for s, marks in parts])
+        parts = [(state.segments[i], state.removed[i].marks) for i in run]
         hasher = _some(state.hasher)
-        if refit and len(ids):
-            hasher = hasher.refit(rows.astype(np.float32))
-        made = [Segment.build(hasher, ids, rows)] if len(ids) else []
-        keep = slice(0, run.start), slice(run.stop, None)
-        segments = (*state.segments[keep[0]], *made, *state.segments[keep[1]])
-        marks = (np.empty(0, np.bool_),) * len(made)
-        removed = (*state.removed[keep[0]], *marks, *state.removed[keep[1]])
+        if sum(len(segment) for segment, _ in parts) == sum(state.removed[i].number for i in run):
+            made = []
+        elif refit:
+            ids = np.concatenate([s.ids[_kept(s, marks)] for s, marks in parts])
+            rows = np.concatenate([s.vectors[_kept(s, marks)] for s, marks in parts])
+            hasher = Hasher.fit(hasher.settings, rows)
+            made = [Segment.build(hasher, ids, rows)]
+        else:
+            made = [Segment.merge(hasher, parts)]
+        before, after = slice(0, run.start), slice(run.stop, None)
+        segments = (*state.segments[before], *made, *state.segments[after])
+        nothing = (_Removed.none(),) * len(made)
+        removed = (*state.removed[before], *nothing, *state.removed[after])
         return _State(hasher, segments, removed)
 
     @staticmethod
@@ -228,15 +242,15 @@ class LSHIndex:
         """Segment number (-1: nowhere) and row of each id."""
         where = np.full(len(ids), -1, np.int64)
         rows = np.full(len(ids), -1, np.int64)
-        for i, (segment, marks) in enumerate(zip(state.segments, state.removed, strict=True)):
+        for i, (segment, removed) in enumerate(zip(state.segments, state.removed, strict=True)):
             found = segment.find(ids)
             hit = found >= 0
-            if marks.size:
-                hit &= ~marks[found]
+            if removed.number:
+                hit &= ~removed.marks[found]
             where[hit], rows[hit] = i, found[hit]
         return where, rows
 
-    # ---- search -------------------------------------------------------------------------------
+    # ---- search ----------------------------------------------------------------------------------
 
     def search(
         self,
@@ -247,6 +261,7 @@ class LSHIndex:
         candidates: int | None = None,
         rerank: int | None = None,
         exact: bool = False,
+        threads: int | None = None,
     ) -> Neighbors:
         """The ``k`` nearest items of each query by cosine.
 
@@ -256,9 +271,11 @@ class LSHIndex:
         Args:
             queries: (dim,) or (q, dim), any length but zero.
             allowed: ids to choose from, (m,); applied before the cut to k.
-            candidates: items to meet before probing stops, per segment; None: from its size.
-            rerank: candidates ranked by exact cosine; None: the larger of 400 and 8 k.
+            candidates: items to meet before probing stops, per segment; None: the index's
+                setting, or from its size.
+            rerank: candidates whose exact cosine is computed; None: likewise.
             exact: compare with every item instead (the oracle).
+            threads: for a batch of queries; None: all cores.
 
         Raises:
             ValueError: k < 1, wrong shape, a NaN or zero query.
@@ -267,33 +284,119 @@ class LSHIndex:
             raise ValueError(f"k is {k}; it must be at least 1")
         given = np.asarray(queries, dtype=np.float32)
         rows = unit_rows(np.atleast_2d(given), self.settings.dim)
-        from lookalike.lsh.search import search_one  # Numba takes a third of a second to import
+        # Numba takes a third of a second to import.
+        from lookalike.lsh.search import search_exactly, search_segment
 
-        state = self._state
-        out = Neighbors(
-            np.full((len(rows), k), -1, np.int64),
-            np.full((len(rows), k), -np.inf, np.float32),
-            np.full((len(rows), k), -1, np.int32),
-        )
+        state, defaults = self._state, self.settings.search
+        ids = np.full((len(rows), k), -1, np.int64)
+        cosines = np.full((len(rows), k), -np.inf, np.float32)
         if state.hasher is not None:
-            key_margins, code_margins = state.hasher.project(rows)
-            codes = pack_bits(code_margins > 0)
-            blocked = [self._blocked(state, i, allowed) for i in range(len(state.segments))]
-            depth = max(400, 8 * k) if rerank is None else max(rerank, k)
-            for q in range(len(rows)):
-                ids, cosines, bits = search_one(
-                    list(zip(state.segments, blocked, strict=True)),
-                    rows[q],
-                    key_margins[q],
-                    codes[q],
-                    k,
-                    None if exact else candidates or 0,
-                    depth,
-                )
-                found = len(ids)
-                out.ids[q, :found], out.cosines[q, :found], out.bits[q, :found] = ids, cosines, bits
-        if given.ndim == 1:
-            return Neighbors(out.ids[0], out.cosines[0], out.bits[0])
+            margins = state.hasher.query_margins(rows)
+            among = None if allowed is None else np.unique(_as_ids(allowed))
+            for i, segment in enumerate(state.segments):
+                blocked = self._blocked(state, i, among)
+                if exact:
+                    found = search_exactly(segment, rows, k, blocked.marks)
+                else:
+                    found = search_segment(
+                        state.hasher,
+                        segment,
+                        rows,
+                        margins,
+                        k,
+                        blocked=blocked.marks,
+                        open_rows=len(segment) - blocked.number,
+                        candidates=candidates or defaults.candidates,
+                        rerank=rerank or defaults.rerank,
+                        threads=threads or cores(),
+                    )
+                ids, cosines = _merge_found(ids, cosines, segment, *found)
+        cosines = np.clip(cosines, -1, 1, where=np.isfinite(cosines), out=cosines)
+        return Neighbors(ids[0], cosines[0]) if given.ndim == 1 else Neighbors(ids, cosines)
+
+    def range_search(
+        self, query: ArrayLike, threshold: float, *, allowed: ArrayLike | None = None
+    ) -> Neighbors:
+        """All items with at least ``threshold`` cosine to one query (dim,) that the probes meet.
+
+        Searches with growing k, candidates and re-rank depth until the last result is below the
+        threshold or the index is exhausted.
+
+        Returns:
+            ids (m,) and cosines (m,), best first.
+        """
+        k, total = 64, max(1, len(self))
+        while True:
+            found = self.search(query, min(k, total), allowed=allowed, candidates=64 * k)
+            near = found.cosines >= threshold
+            if not near.all() or k >= total:
+                return Neighbors(found.ids[near], found.cosines[near])
+            k *= 4
+
+    def evaluate(
+        self, queries: ArrayLike, k: int = 10, *, threads: int = 1, rounds: int = 3
+    ) -> Evaluation:
+        """Recall against exact search, and queries per second, at the index's settings.
+
+        Args:
+            queries: (q, dim), not in the index.
+        """
+        from lookalike.lsh.tuning import evaluate
+
+        return evaluate(self, unit_rows(queries, self.settings.dim), k, threads, rounds)
+
+    def tune(
+        self, target_recall: float = 0.95, k: int = 10, *, queries: ArrayLike | None = None
+    ) -> TuneReport:
+        """Choose key bits, tables, candidates and re-rank depth by measuring, in seconds.
+
+        The fastest settings found to reach ``target_recall`` are adopted; save to keep them.
+
+        Args:
+            target_recall: share of the exact k nearest to find, above 0, at most 1.
+            queries: (q, dim) typical ones; None: items of the index, each searched for the others.
+
+        Raises:
+            ValueError: fewer than 2 k items, or a target that even a search of everything misses.
+        """
+        from lookalike.lsh.tuning import tune
+
+        with self._writing:
+            rows = None if queries is None else unit_rows(queries, self.settings.dim)
+            report, tuned = tune(self, target_recall, k, rows)
+            self._state, self.settings = tuned._state, tuned.settings
+        return report
+
+    def with_settings(self, settings: LSHSettings) -> Self:
+        """A new index of the same items in memory, made with other settings."""
+        index = type(self)(settings=settings)
+        state = self._state
+        if replace(settings, search=self.settings.search) == self.settings:
+            index._state = state
+            return index
+        ids = self.ids
+        if len(ids):
+            index._append(ids, self.vectors(ids))
+        return index
+
+    def hamming(self, query: ArrayLike, ids: ArrayLike) -> NDArray[np.int32]:
+        """Bits in which the codes of items differ from that of one query (dim,): (m,) int32.
+
+        Raises:
+            KeyError: an id of ``ids`` (m,) is unknown.
+        """
+        from lookalike.lsh.kernels import hamming_rows
+
+        wanted, state = _as_ids(ids), self._state
+        where, rows = self._locate(state, wanted)
+        if (where < 0).any():
+            raise KeyError(f"id {wanted[np.argmax(where < 0)]} is not in the index")
+        out = np.empty(len(wanted), np.int32)
+        row = unit_rows(np.atleast_2d(np.asarray(query, np.float32)), self.settings.dim)
+        for i in np.unique(where):
+            code = _some(state.hasher).query_codes(row).view(np.uint64)[0]
+            codes = state.segments[i].codes_of(rows[where == i], self.settings.code_bits // 8)
+            out[where == i] = hamming_rows(codes, code)
         return out
 
     def join(self, threshold: float, *, recall: float = 0.99) -> tuple[NDArray[np.int64], Floats]:
@@ -314,13 +417,14 @@ class LSHIndex:
             raise ValueError(f"threshold {threshold} or recall {recall} is out of range")
         state = self._state
         live = [
-            (segment, np.flatnonzero(~marks) if marks.size else np.arange(len(segment)))
-            for segment, marks in zip(state.segments, state.removed, strict=True)
+            (segment, np.arange(len(segment))[_kept(segment, removed.marks)])
+            for segment, removed in zip(state.segments, state.removed, strict=True)
         ]
         if state.hasher is None or sum(len(rows) for _, rows in live) < 2:
             return np.empty((0, 2), np.int64), np.empty(0, np.float32)
         ids = np.concatenate([segment.ids[rows] for segment, rows in live])
-        codes = np.concatenate([segment.codes[0][rows] for segment, rows in live])
+        width = self.settings.code_bits // 8
+        codes = np.concatenate([segment.codes_of(rows, width) for segment, rows in live])
         spread = state.hasher.spread(self.vectors(ids[:: max(1, len(ids) // 1000)]))
         agreement = collision_probability(1 - (1 - threshold) / spread)
         pairs = ids[candidate_pairs(codes, agreement, recall, self.settings.seed)]
@@ -335,16 +439,19 @@ class LSHIndex:
         return np.concatenate(kept_ids), np.concatenate(kept_cosines)
 
     @staticmethod
-    def _blocked(state: _State, i: int, allowed: ArrayLike | None) -> NDArray[np.bool_]:
+    def _blocked(state: _State, i: int, allowed: NDArray[np.int64] | None) -> _Removed:
+        """The rows of a segment that do not count: removed, or not among ``allowed``."""
         if allowed is None:
             return state.removed[i]
-        segment = state.segments[i]
+        segment, removed = state.segments[i], state.removed[i]
         blocked = np.ones(len(segment), np.bool_)
-        rows = segment.find(_as_ids(allowed))
+        rows = segment.find(allowed)
         blocked[rows[rows >= 0]] = False
-        return blocked | state.removed[i] if state.removed[i].size else blocked
+        if removed.number:
+            blocked |= removed.marks
+        return _Removed(blocked, int(np.count_nonzero(blocked)))
 
-    # ---- storage ------------------------------------------------------------------------------
+    # ---- storage ---------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
         """Write what ``folder`` does not hold yet, then commit by replacing the manifest.
@@ -357,15 +464,15 @@ class LSHIndex:
             state = self._state
             hasher_name = None if state.hasher is None else state.hasher.save(folder).name
             entries, stored = [], []
-            for segment, marks in zip(state.segments, state.removed, strict=True):
+            for segment, gone in zip(state.segments, state.removed, strict=True):
                 path = folder / segment.file.path.name if segment.file else None
                 if path is None or not path.exists():
                     path = segment.save(folder, hasher_name or "")
                     segment = Segment.open(path, _some(state.hasher), hasher_name or "")
                 removed = None
-                if marks.any():
-                    of = {"segment": path.name}
-                    removed = write_arrays(folder, "removed", of, {"rows": np.packbits(marks)}).name
+                if gone.number:
+                    marks = {"rows": np.packbits(gone.marks)}
+                    removed = write_arrays(folder, "removed", {"segment": path.name}, marks).name
                 entries.append(SegmentEntry(path.name, len(segment), removed))
                 stored.append(segment)
             manifest = Manifest(self.settings.as_dict(), hasher_name, tuple(entries))
@@ -396,12 +503,13 @@ class LSHIndex:
 
     @classmethod
     def _open(cls, folder: Path, manifest: Manifest) -> Self:
-        index = cls(settings=LSHSettings.from_dict(manifest.settings))
+        try:
+            index = cls(settings=LSHSettings.from_dict(manifest.settings))
+        except (TypeError, ValueError) as error:
+            raise IndexFormatError(f"{MANIFEST} is damaged: {error}") from error
         if manifest.hasher is None:
             return index
-        hasher = Hasher.open(folder / manifest.hasher)
-        if hasher.settings != index.settings:
-            raise IndexFormatError(f"{manifest.hasher} was made with {hasher.settings}")
+        hasher = Hasher.open(folder / manifest.hasher, index.settings)
         segments, removed = [], []
         for entry in manifest.segments:
             segment = Segment.open(folder / entry.file, hasher, manifest.hasher)
@@ -456,22 +564,40 @@ class LSHIndex:
                 index.add(ids[new], vectors[new])
         return index
 
-    def segments(self) -> Iterator[tuple[Segment, NDArray[np.bool_]]]:
-        """The segments and their removed rows, for statistics."""
-        yield from zip(self._state.segments, self._state.removed, strict=True)
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments as they are now, for statistics."""
+        return self._state.segments
 
 
-def _mergeable(sizes: list[int]) -> range | None:
+def _mergeable(segments: tuple[Segment, ...], settings: LSHSettings) -> range | None:
     """A run of MERGE_FAN_IN or more neighbouring segments of like size at the end, if any.
 
     Sizes grow from new to old by tiers of the fan-in, so an item is merged at most
     log(n) / log(fan-in) times.
     """
+    sizes = [len(segment) for segment in segments]
     start, total = len(sizes) - 1, sizes[-1]
     while start > 0 and sizes[start - 1] <= max(total, MERGE_FAN_IN * max(sizes[start:])):
         start -= 1
         total += sizes[start]
+    if settings.vectors == "none" and len({s.key_bits for s in segments[start:]}) > 1:
+        return None
     return range(start, len(sizes)) if len(sizes) - start >= MERGE_FAN_IN else None
+
+
+def _merge_found(
+    ids: NDArray[np.int64],
+    cosines: Floats,
+    segment: Segment,
+    rows: NDArray[np.int64],
+    more: Floats,
+) -> tuple[NDArray[np.int64], Floats]:
+    """The k best of what was found so far and in ``segment``; by id where cosines are equal."""
+    k = ids.shape[1]
+    new_ids = np.where(rows >= 0, segment.ids[np.maximum(rows, 0)], -1)
+    ids, cosines = np.concatenate([ids, new_ids], axis=1), np.concatenate([cosines, more], axis=1)
+    order = np.lexsort((ids, -cosines), axis=1)[:, :k]
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(cosines, order, axis=1)
 
 
 def _kept(segment: Segment, marks: NDArray[np.bool_]) -> Any:
@@ -487,13 +613,14 @@ def _as_ids(ids: ArrayLike) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def _read_removed(folder: Path, entry: SegmentEntry) -> NDArray[np.bool_]:
+def _read_removed(folder: Path, entry: SegmentEntry) -> _Removed:
     if entry.removed is None:
-        return np.empty(0, np.bool_)
+        return _Removed.none()
     file = open_arrays(folder / entry.removed, "removed")
     if file.damaged() or file.meta.get("segment") != entry.file:
         raise IndexFormatError(f"{entry.removed} is damaged or of another segment")
-    return np.unpackbits(file.arrays["rows"], count=entry.items).astype(np.bool_)
+    marks = np.unpackbits(file.arrays["rows"], count=entry.items).astype(np.bool_)
+    return _Removed(marks, int(np.count_nonzero(marks)))
 
 
 def _some(hasher: Hasher | None) -> Hasher:

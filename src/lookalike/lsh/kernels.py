@@ -1,6 +1,6 @@
-"""The inner loops, compiled by Numba: probing order, Hamming scan, exact cosine.
+"""The inner loops of a search, compiled by Numba: choose buckets, scan codes, re-rank.
 
-All release the GIL, write only into arrays they are given or make, and are cached on disk.
+All release the GIL, write only into arrays that they are given or make, and are cached on disk.
 """
 
 from __future__ import annotations
@@ -9,238 +9,587 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["hamming", "near_pairs_in_buckets", "probe_order", "rerank", "scan"]
+from lookalike.lsh.simd import (
+    BLOCK,
+    SCORES,
+    as_float,
+    as_half,
+    popcount,
+    prefetch,
+    score_block,
+    trailing_zeros,
+)
+
+__all__ = [
+    "argmax_rows",
+    "choose_buckets",
+    "gather_codes",
+    "hamming_rows",
+    "make_table",
+    "near_pairs_in_buckets",
+    "pack_blocks",
+    "round_to_half",
+    "search_range",
+    "sign_scores",
+    "table_limit",
+]
+
+TABLE_MAX = 63
+LINES_AHEAD = 16
+VECTORS_AHEAD = 6
+SURVIVORS = 1 << 13
 
 
-def _declare_popcount(_context: Any, _word: Any) -> Any:
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.ctpop(args[0])
-
-    return types.uint64(types.uint64), generate
-
-
-def _declare_as_float(_context: Any, value: Any) -> Any:
-    def from_half(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
-
-    def unchanged(_context: Any, _builder: Any, _signature: Any, args: Any) -> Any:
-        return args[0]
-
-    if isinstance(value, types.Integer):
-        return types.float32(types.uint16), from_half
-    return types.float32(types.float32), unchanged
-
-
-_popcount: Any = intrinsic(_declare_popcount)
-# A float32, or a float16 given as its 16 bits: LLVM turns a loop of these into vcvtph2ps.
-_as_float: Any = intrinsic(_declare_as_float)
-
-
-@numba.njit(cache=True, nogil=True)
-def hamming(codes: NDArray[np.uint64], code: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """Bits in which each of (n, w) ``codes`` differs from ``code`` (w,): (n,) uint16."""
-    out = np.empty(codes.shape[0], np.uint16)
-    for i in range(codes.shape[0]):
-        distance = np.uint64(0)
-        for w in range(codes.shape[1]):
-            distance += _popcount(codes[i, w] ^ code[w])
-        out[i] = np.uint16(distance)
-    return out
+# ---- building ------------------------------------------------------------------------------------
 
 
 @numba.njit(cache=True, nogil=True)
-def probe_order(
-    margins: NDArray[np.float32], limit: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]]:
-    """The buckets to visit for one query over all tables, nearest first.
+def round_to_half(rows: NDArray[np.float32], out: NDArray[np.uint16]) -> None:
+    """Round (n, d) ``rows`` to float16 in place, and write their bits to ``out``."""
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            half = as_half(rows[i, j])
+            out[i, j] = half
+            rows[i, j] = as_float(half)
 
-    ``margins`` (tables, bits) are the signed distances of the query to each table's hyperplanes.
-    The key itself has score 0; flipping the bits in a set S scores the sum of margin^2 over S, the
-    squared distance to the far side of those hyperplanes, which orders buckets by their chance of
-    holding a near neighbour (Lv et al. 2007, "Multi-probe LSH", section 4.4). Sets come from a heap
-    by the shift and expand moves, each exactly once.
 
-    Returns:
-        table (p,), key (p,) and score (p,) of the first p = min(limit, tables * 2^bits) buckets.
-    """
-    tables, bits = margins.shape
-    count = min(limit, tables << bits)
-    out_table = np.empty(count, np.int64)
-    out_key = np.empty(count, np.uint32)
-    out_score = np.empty(count, np.float32)
-    order = np.empty((tables, bits), np.int64)
-    cost = np.empty((tables, bits), np.float32)
-    base = np.zeros(tables, np.uint32)
-    size = tables
-    capacity = tables + 2 * count
-    heap_score = np.empty(capacity, np.float32)
-    heap_set = np.empty(capacity, np.uint32)  # positions in the table's sorted margins
-    heap_last = np.empty(capacity, np.int64)
-    heap_table = np.empty(capacity, np.int64)
-    for t in range(tables):
-        order[t] = np.argsort(np.abs(margins[t]))
-        for j in range(bits):
-            cost[t, j] = margins[t, order[t, j]] ** 2
-            if margins[t, j] > 0:
-                base[t] |= np.uint32(1) << np.uint32(j)
-        heap_score[t] = 0
-        heap_set[t] = 0
-        heap_last[t] = -1
-        heap_table[t] = t
-    for out in range(count):
-        score, chosen, last, t = heap_score[0], heap_set[0], heap_last[0], heap_table[0]
-        key = base[t]
-        for j in range(last + 1):
-            if chosen >> np.uint32(j) & np.uint32(1):
-                key ^= np.uint32(1) << np.uint32(order[t, j])
-        out_table[out], out_key[out], out_score[out] = t, key, score
-        size -= 1
-        tail_score, tail_set = heap_score[size], heap_set[size]
-        tail_last, tail_table = heap_last[size], heap_table[size]
-        hole = 0
-        while True:
-            child = 2 * hole + 1
-            if child >= size:
+@numba.njit(cache=True, nogil=True)
+def argmax_rows(scores: NDArray[np.float32], out: NDArray[np.uint32]) -> None:
+    """Column of the largest value of each row of (m, b) ``scores``, the first one on ties."""
+    for i in range(scores.shape[0]):
+        best = scores[i, 0]
+        at = 0
+        for start in range(0, scores.shape[1], 64):  # a maximum of 64 is vectorised, a search not
+            end = min(start + 64, scores.shape[1])
+            top = scores[i, start]
+            for j in range(start, end):
+                top = max(top, scores[i, j])
+            if top > best:
+                best = top
+                at = start
+        for j in range(at, scores.shape[1]):
+            if scores[i, j] == best:
+                out[i] = j
                 break
-            if child + 1 < size and heap_score[child + 1] < heap_score[child]:
-                child += 1
-            if heap_score[child] >= tail_score:
-                break
-            heap_score[hole], heap_set[hole] = heap_score[child], heap_set[child]
-            heap_last[hole], heap_table[hole] = heap_last[child], heap_table[child]
-            hole = child
-        if size > 0:
-            heap_score[hole], heap_set[hole] = tail_score, tail_set
-            heap_last[hole], heap_table[hole] = tail_last, tail_table
-        if last + 1 >= bits:
-            continue
-        grown = np.uint32(1) << np.uint32(last + 1)
-        for move in range(1 if last < 0 else 2):
-            new_score = score + cost[t, last + 1]
-            new_set = chosen | grown
-            if move == 1:
-                new_score -= cost[t, last]
-                new_set ^= np.uint32(1) << np.uint32(last)
-            slot = size
-            size += 1
-            while slot > 0 and heap_score[(slot - 1) // 2] > new_score:
-                parent = (slot - 1) // 2
-                heap_score[slot], heap_set[slot] = heap_score[parent], heap_set[parent]
-                heap_last[slot], heap_table[slot] = heap_last[parent], heap_table[parent]
-                slot = parent
-            heap_score[slot], heap_set[slot] = new_score, new_set
-            heap_last[slot], heap_table[slot] = last + 1, t
-    return out_table, out_key, out_score
 
 
 @numba.njit(cache=True, nogil=True)
-def scan(
-    code: NDArray[np.uint64],
-    codes: NDArray[np.uint64],
+def pack_blocks(
+    codes: NDArray[np.uint8],
+    corrections: NDArray[np.int16],
+    order: NDArray[np.int64],
     offsets: NDArray[np.uint32],
-    rows: NDArray[np.uint32],
-    blocked: NDArray[np.bool_],
-    tables: NDArray[np.int64],
-    keys: NDArray[np.uint32],
-    budget: int,
-    wanted: int,
-    depth: int,
-) -> tuple[NDArray[np.uint32], NDArray[np.uint16], int]:
-    """Visit buckets in the given order and return the ``depth`` candidates nearest by Hamming.
-
-    Probing stops once ``budget`` candidates were met and ``wanted`` of them are not blocked.
-    An item met in several tables has the same distance each time; its repeats are dropped.
+    blocks: NDArray[np.uint32],
+    out_codes: NDArray[np.uint8],
+    out_corrections: NDArray[np.int16],
+) -> None:
+    """Lay the codes of one table out in blocks of BLOCK, each bucket from a block of its own.
 
     Args:
-        code: (w,) of the query.
-        codes: (L, n, w) of the segment, per table in bucket order.
-        offsets: (L, 2^bits + 1) where each bucket begins.
-        rows: (L, n) position -> row; with one table, (1, 0): positions are rows.
-        blocked: (n,) rows to pass over, or (0,) for none.
-        tables, keys: (p,) buckets in probing order.
+        codes: (n, bytes) by row; corrections: (n,) by row.
+        order: (n,) rows in bucket order; offsets: (buckets + 1,) into it.
+        blocks: (buckets + 1,) number of each bucket's first block.
+        out_codes: flat, bytes * BLOCK per block; out_corrections: flat, BLOCK per block.
+    """
+    width = codes.shape[1]
+    for bucket in range(offsets.shape[0] - 1):
+        for t in range(offsets[bucket + 1] - offsets[bucket]):
+            row = order[offsets[bucket] + t]
+            block = np.int64(blocks[bucket]) + t // BLOCK
+            i = t % BLOCK
+            lane = 2 * (i % 16) + i // 16
+            out_corrections[block * BLOCK + i] = corrections[row]
+            for r in range(width):
+                out_codes[(block * width + r) * BLOCK + lane] = codes[row, r]
+
+
+# ---- before the scan -----------------------------------------------------------------------------
+
+
+@numba.njit(cache=True, nogil=True)
+def sign_scores(margins: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """How near each bucket of a sign hash is, from the query's distances to the hyperplanes.
+
+    The score of bucket v is minus the sum of margin_j^2 over the bits j in which v differs from the
+    query's own signs: minus the squared distance to that cell as if the hyperplanes were
+    orthogonal, the probing order of Lv et al. (2007, section 4.4). Built by doubling, one addition
+    per bucket.
+
+    Args:
+        margins: (m, bits); out: (m, 2^bits).
+    """
+    for i in range(margins.shape[0]):
+        start = np.float32(0)
+        for j in range(margins.shape[1]):
+            if margins[i, j] > 0:
+                start -= margins[i, j] * margins[i, j]
+        out[i, 0] = start
+        for j in range(margins.shape[1]):
+            gain = margins[i, j] * margins[i, j]
+            if margins[i, j] <= 0:
+                gain = -gain
+            half = 1 << j
+            for v in range(half):
+                out[i, half + v] = out[i, v] + gain
+
+
+@numba.njit(cache=True, nogil=True)
+def choose_buckets(
+    scores: NDArray[np.float32],
+    sizes: NDArray[np.uint32],
+    budget: int,
+    chosen: NDArray[np.int64],
+) -> int:
+    """The buckets of all tables to visit, in exact order of falling score.
+
+    Buckets without items are left out; the list ends with the one that brings the number of items
+    to ``budget``, or with all.
+
+    Args:
+        scores, sizes: (buckets of all tables,).
+        chosen: as long, receives the buckets.
 
     Returns:
-        rows and distances, nearest first, ties by row; number of candidates met.
+        how many were chosen.
     """
-    words = code.shape[0]
-    single = codes.shape[0] == 1
-    met = 0
-    capacity = 1024
-    found_rows = np.empty(capacity, np.uint32)
-    found_bits = np.empty(capacity, np.uint16)
-    found = 0
-    histogram = np.zeros(words * 64 + 2, np.int64)
-    for p in range(keys.shape[0]):
-        if met >= budget and found >= wanted * codes.shape[0]:
-            break
-        t = tables[p]
-        start, end = offsets[t, keys[p]], offsets[t, keys[p] + 1]
-        met += end - start
-        if found + (end - start) > capacity:
-            capacity = 2 * (found + (end - start))
-            grown_rows = np.empty(capacity, np.uint32)
-            grown_rows[:found] = found_rows[:found]
-            grown_bits = np.empty(capacity, np.uint16)
-            grown_bits[:found] = found_bits[:found]
-            found_rows, found_bits = grown_rows, grown_bits
-        for i in range(start, end):
-            row = np.uint32(i) if single else rows[t, i]
-            if blocked.shape[0] > 0 and blocked[row]:
-                continue
-            distance = np.uint64(0)
-            for w in range(words):
-                distance += _popcount(codes[t, i, w] ^ code[w])
-            found_rows[found] = row
-            found_bits[found] = np.uint16(distance)
-            histogram[distance + 1] += 1
-            found += 1
-    for b in range(1, histogram.shape[0]):
-        histogram[b] += histogram[b - 1]
-    ordered = np.empty(found, np.uint32)
-    ordered_bits = np.empty(found, np.uint16)
-    for i in range(found):
-        slot = histogram[found_bits[i]]
-        histogram[found_bits[i]] += 1
-        ordered[slot] = found_rows[i]
-        ordered_bits[slot] = found_bits[i]
-    out_rows = np.empty(min(depth, found), np.uint32)
-    out_bits = np.empty(min(depth, found), np.uint16)
+    count = scores.shape[0]
+    mean = np.float32(0)
+    square = np.float32(0)
+    high = np.float32(-np.inf)
+    for b in range(count):
+        mean += scores[b]
+        square += scores[b] * scores[b]
+        high = max(high, scores[b])
+    mean /= count
+    deviation = np.sqrt(max(square / count - mean * mean, np.float32(0)))
+    low = mean + deviation
     kept = 0
-    start = 0
-    while start < found and kept < out_rows.shape[0]:
-        end = start
-        while end < found and ordered_bits[end] == ordered_bits[start]:
-            end += 1
-        tied = np.sort(ordered[start:end])
-        for i in range(tied.shape[0]):
-            if (i == 0 or tied[i] != tied[i - 1]) and kept < out_rows.shape[0]:
-                out_rows[kept] = tied[i]
-                out_bits[kept] = ordered_bits[start]
+    for attempt in range(3):  # the best sixth is mostly enough; then the better half; then all
+        kept = 0
+        items = np.int64(0)
+        for b in range(count):
+            if scores[b] >= low and sizes[b] > 0:
+                chosen[kept] = b
                 kept += 1
-        start = end
-    return out_rows[:kept], out_bits[:kept], met
+                items += sizes[b]
+        if items >= budget or attempt == 2:
+            break
+        low = mean if attempt == 0 else np.float32(-np.inf)
+    if kept == 0:
+        return 0
+    # Counting sort into bins finds where to stop; only what is before is sorted exactly.
+    bins = 256
+    low = scores[chosen[0]]
+    for i in range(kept):
+        low = min(low, scores[chosen[i]])
+    factor = np.float32(bins - 1) / max(high - low, np.float32(1e-30))
+    in_bin = np.zeros(bins, np.int64)
+    items_in_bin = np.zeros(bins, np.int64)
+    for i in range(kept):
+        where = min(bins - 1, max(0, int((high - scores[chosen[i]]) * factor)))
+        in_bin[where] += 1
+        items_in_bin[where] += sizes[chosen[i]]
+    items = np.int64(0)
+    last = bins - 1
+    for where in range(bins):
+        items += items_in_bin[where]
+        if items >= budget:
+            last = where
+            break
+    start = np.int64(0)
+    for where in range(bins):
+        here = in_bin[where]
+        in_bin[where] = start
+        start += here
+    take = in_bin[last + 1] if last + 1 < bins else kept
+    sorted_ = np.empty(take, np.int64)
+    for i in range(kept):
+        where = min(bins - 1, max(0, int((high - scores[chosen[i]]) * factor)))
+        if where <= last:
+            sorted_[in_bin[where]] = chosen[i]
+            in_bin[where] += 1
+    items = np.int64(0)
+    for i in range(take):  # insertion sort: only neighbours within a bin are out of order
+        b = sorted_[i]
+        j = i
+        while j > 0 and scores[chosen[j - 1]] < scores[b]:
+            chosen[j] = chosen[j - 1]
+            j -= 1
+        chosen[j] = b
+    for i in range(take):
+        items += sizes[chosen[i]]
+        if items >= budget:
+            return i + 1
+    return int(take)
+
+
+@numba.njit(cache=True, nogil=True)
+def table_limit(groups: int) -> int:
+    """The largest table entry with which a sum over ``groups`` nibbles stays below SCORES."""
+    return min(TABLE_MAX, (SCORES - groups) // groups)
+
+
+@numba.njit(cache=True, nogil=True)
+def make_table(
+    margins: NDArray[np.float32], whole: int, values: NDArray[np.float32], out: NDArray[np.uint8]
+) -> int:
+    """The query's look-up table for ``score_block``, and its offset.
+
+    For bits s_j in {-1, +1} of a code, sum_j margin_j s_j is a sum over nibbles; each nibble's 16
+    values, less their smallest, are scaled to whole numbers up to TABLE_MAX or what keeps the sum
+    below SCORES. With ``whole`` > 0 that is the scale instead: for margins of -1 and +1 the score
+    then grows by 2 * whole for each equal bit, without rounding (Hamming ranking).
+
+    Args:
+        margins: (bits,), bits a multiple of 16; values: scratch (bits / 4, 16).
+        out: (bits * 4,) receives the table.
+
+    Returns:
+        the offset, which stands for an inner product of zero.
+    """
+    groups = margins.shape[0] // 4
+    limit = table_limit(groups)
+    widest = np.float32(1e-30)
+    base = np.float32(0)
+    for g in range(groups):
+        span = np.float32(0)
+        for b in range(4):
+            span += 2 * abs(margins[4 * g + b])
+        widest = max(widest, span)
+        base += span / 2
+    scale = np.float32(limit) / widest if whole == 0 else np.float32(whole)
+    for g in range(groups):
+        values[g, 0] = 0
+        for b in range(4):
+            margin = margins[4 * g + b]
+            if margin < 0:
+                values[g, 0] -= 2 * margin * scale
+        for b in range(4):
+            step = 2 * margins[4 * g + b] * scale
+            half = 1 << b
+            for v in range(half):
+                values[g, half + v] = values[g, v] + step
+        for v in range(16):
+            out[16 * g + v] = np.uint8(np.int32(values[g, v] + np.float32(0.5)))
+    return int(base * scale + np.float32(0.5))
+
+
+# ---- the search ----------------------------------------------------------------------------------
+
+
+@numba.njit(cache=True, nogil=True)
+def _seen_before(slots: NDArray[np.int64], row: int) -> bool:
+    """Put ``row`` into an open-addressing hash set; True if it was there."""
+    slot = (row * 0x9E3779B1 >> 7) & (slots.shape[0] - 1)
+    while slots[slot] >= 0:
+        if slots[slot] == row:
+            return True
+        slot = (slot + 1) & (slots.shape[0] - 1)
+    slots[slot] = row
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def _compact(
+    scores: NDArray[np.int16],
+    rows: NDArray[np.int64],
+    count: int,
+    threshold: int,
+    depth: int,
+    slots: NDArray[np.int64],
+) -> int:
+    """Keep what is above ``threshold``, and of what is on it as many as fill up ``depth``."""
+    above = 0
+    for i in range(count):
+        above += scores[i] > threshold
+    room = max(0, depth - above)
+    kept = 0
+    for i in range(count):
+        on = scores[i] == threshold and room > 0
+        room -= on
+        if scores[i] > threshold or on:
+            scores[kept] = scores[i]
+            rows[kept] = rows[i]
+            kept += 1
+    if slots.shape[0] > 0:
+        slots[:] = -1
+        for i in range(kept):
+            _seen_before(slots, rows[i])
+    return kept
+
+
+@numba.njit(cache=True, nogil=True)
+def _scan(
+    chosen: NDArray[np.int64],
+    count: int,
+    offsets: NDArray[np.uint32],
+    sizes: NDArray[np.uint32],
+    blocks: NDArray[np.uint32],
+    codes: NDArray[np.uint8],
+    code_bytes: int,
+    corrections: NDArray[np.int16],
+    table_rows: NDArray[np.uint32],
+    blocked: NDArray[np.bool_],
+    table: NDArray[np.uint8],
+    offset: int,
+    depth: int,
+    histogram: NDArray[np.int32],
+    slots: NDArray[np.int64],
+    scores: NDArray[np.int16],
+    rows: NDArray[np.int64],
+) -> tuple[int, int]:
+    """Visit buckets in order; keep the candidates that score at least the depth-th best so far.
+
+    That threshold only rises and is exact, kept by a histogram of the scores. Repeats of a row (it
+    lies in a bucket of every table) and blocked rows do not count.
+
+    Returns:
+        number of candidates kept, in ``scores`` and ``rows``, and of those that counted when met.
+    """
+    histogram[:] = 0
+    slots[:] = -1
+    out = np.empty(BLOCK, np.int16)
+    threshold = 0
+    above = 0
+    kept = 0
+    met = 0
+    for p in range(count):
+        bucket = chosen[p]
+        size = np.int64(sizes[bucket])
+        first_block = np.int64(blocks[bucket])
+        first = np.int64(offsets[bucket])
+        if p + 1 < count:
+            following = np.int64(blocks[chosen[p + 1]])
+            for line in range(LINES_AHEAD):
+                prefetch(codes, following * code_bytes * BLOCK + line * 64)
+            prefetch(corrections, following * BLOCK)
+        for start in range(0, size, BLOCK):
+            block = first_block + start // BLOCK
+            mask = score_block(
+                codes,
+                block * code_bytes * BLOCK,
+                table,
+                np.int64(code_bytes),
+                corrections,
+                block * BLOCK,
+                np.int16(offset),
+                np.int16(threshold),
+                out,
+            )
+            if size - start < BLOCK:
+                mask &= np.uint32((np.int64(1) << (size - start)) - 1)
+            while mask:
+                i = trailing_zeros(mask)
+                mask &= mask - np.uint32(1)
+                score = np.int64(out[i])
+                if score < threshold:
+                    continue
+                row = first + start + i
+                if table_rows.shape[0] > 0:
+                    row = np.int64(table_rows[row])
+                if blocked.shape[0] > 0 and blocked[row]:
+                    continue
+                if slots.shape[0] > 0 and _seen_before(slots, row):
+                    continue
+                if kept == scores.shape[0]:
+                    kept = _compact(scores, rows, kept, threshold, depth, slots)
+                scores[kept] = score
+                rows[kept] = row
+                kept += 1
+                met += 1
+                histogram[score] += 1
+                above += 1
+                while above - histogram[threshold] >= depth:
+                    above -= histogram[threshold]
+                    threshold += 1
+    return _compact(scores, rows, kept, threshold, depth, slots[:0]), met
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def rerank(
-    query: NDArray[np.float32], vectors: NDArray[Any], rows: NDArray[np.uint32]
-) -> NDArray[np.float32]:
-    """Inner products of ``query`` (d,) with ``vectors[rows]``: (r,) float32.
+def _dot(query: NDArray[np.float32], vector: NDArray[Any]) -> Any:
+    total = np.float32(0)
+    for j in range(query.shape[0]):
+        total += as_float(vector[j]) * query[j]
+    return total
 
-    ``vectors`` (n, d) are float32, or float16 given as their uint16 bits.
+
+@numba.njit(cache=True, nogil=True)
+def _rerank(
+    query: NDArray[np.float32],
+    vectors: NDArray[Any],
+    rows: NDArray[np.int64],
+    count: int,
+    best_rows: NDArray[np.int64],
+    best: NDArray[np.float32],
+) -> None:
+    """Exact cosines of ``rows[:count]``; the best go into ``best_rows`` and ``best``, sorted."""
+    k = best.shape[0]
+    width = vectors.shape[1]
+    best_rows[:] = -1
+    best[:] = -np.inf
+    for i in range(count):
+        if i + VECTORS_AHEAD < count:
+            ahead = rows[i + VECTORS_AHEAD] * width
+            for element in range(0, width, 64 // vectors.itemsize):
+                prefetch(vectors, ahead + element)
+        cosine = _dot(query, vectors[rows[i]])
+        if cosine > best[k - 1]:
+            j = k - 1
+            while j > 0 and best[j - 1] < cosine:
+                best[j] = best[j - 1]
+                best_rows[j] = best_rows[j - 1]
+                j -= 1
+            best[j] = cosine
+            best_rows[j] = rows[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def search_range(
+    start: int,
+    stop: int,
+    queries: NDArray[np.float32],
+    margins: NDArray[np.float32],
+    bucket_scores: NDArray[np.float32],
+    offsets: NDArray[np.uint32],
+    sizes: NDArray[np.uint32],
+    blocks: NDArray[np.uint32],
+    codes: NDArray[np.uint8],
+    corrections: NDArray[np.int16],
+    table_rows: NDArray[np.uint32],
+    vectors: NDArray[Any],
+    blocked: NDArray[np.bool_],
+    tables: int,
+    hamming_scale: int,
+    budget: int,
+    depth: int,
+    wanted: int,
+    out_rows: NDArray[np.int64],
+    out_cosines: NDArray[np.float32],
+) -> int:
+    """Search the queries from ``start`` to ``stop`` in one segment.
+
+    Args:
+        queries: (q, dim) unit rows; margins: (q, bits), see ``make_table``.
+        bucket_scores: (q, buckets of all tables).
+        offsets, sizes, blocks: (buckets of all tables,): first position (a row, or an index into
+            ``table_rows``), number of items, and first block.
+        codes, corrections: flat, see ``pack_blocks``.
+        table_rows: (tables * n,) rows by position; (0,) for one table, whose positions are rows.
+        vectors: (n, dim) float32, or float16 as their bits; (0, dim): rank by the codes alone.
+        blocked: (n,) rows that do not count, or (0,).
+        budget: items to visit; more if fewer than ``wanted`` that count were met.
+        depth: candidates to re-rank.
+        out_rows, out_cosines: (q, k) receive the best, -1 and -inf where there are fewer. Without
+            vectors the second are the codes' scores, from 0 to SCORES - 1.
+
+    Returns:
+        number of items visited, for statistics.
     """
-    out = np.empty(rows.shape[0], np.float32)
+    count = bucket_scores.shape[1]
+    bits = margins.shape[1]
+    code_bytes = bits // 8
+    chosen = np.empty(count, np.int64)
+    values = np.empty((bits // 4, 16), np.float32)
+    table = np.empty(bits * 4, np.uint8)
+    histogram = np.empty(SCORES, np.int32)
+    capacity = max(SURVIVORS, 4 * depth)
+    places = 0
+    if tables > 1:
+        places = 1024
+        while places < 4 * capacity:
+            places *= 2
+    slots = np.empty(places, np.int64)
+    scores = np.empty(capacity, np.int16)
+    rows = np.empty(capacity, np.int64)
+    visited = 0
+    for q in range(start, stop):
+        offset = make_table(margins[q], hamming_scale, values, table)
+        allowance = budget
+        while True:
+            number = choose_buckets(bucket_scores[q], sizes, allowance, chosen)
+            kept, met = _scan(
+                chosen,
+                number,
+                offsets,
+                sizes,
+                blocks,
+                codes,
+                code_bytes,
+                corrections,
+                table_rows,
+                blocked,
+                table,
+                offset,
+                depth,
+                histogram,
+                slots,
+                scores,
+                rows,
+            )
+            items = 0
+            for p in range(number):
+                items += sizes[chosen[p]]
+            if met >= wanted or items < allowance:
+                break
+            allowance *= 4
+        visited += items
+        if vectors.shape[0] > 0:
+            _rerank(queries[q], vectors, rows, kept, out_rows[q], out_cosines[q])
+        else:
+            best = out_cosines[q]
+            best_rows = out_rows[q]
+            best_rows[:] = -1
+            best[:] = -np.inf
+            for i in range(kept):
+                if scores[i] > best[-1]:
+                    j = best.shape[0] - 1
+                    while j > 0 and best[j - 1] < scores[i]:
+                        best[j] = best[j - 1]
+                        best_rows[j] = best_rows[j - 1]
+                        j -= 1
+                    best[j] = scores[i]
+                    best_rows[j] = rows[i]
+    return visited
+
+
+# ---- codes by row --------------------------------------------------------------------------------
+
+
+@numba.njit(cache=True, nogil=True)
+def gather_codes(
+    rows: NDArray[np.int64],
+    offsets: NDArray[np.uint32],
+    blocks: NDArray[np.uint32],
+    codes: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None:
+    """The codes of ``rows`` (r,) of the first table, out of their blocks: out (r, bytes)."""
     for i in range(rows.shape[0]):
-        total = np.float32(0)
-        vector = vectors[rows[i]]
-        for j in range(query.shape[0]):
-            total += _as_float(vector[j]) * query[j]
-        out[i] = total
+        low, high = 0, offsets.shape[0] - 1
+        while high - low > 1:  # the last bucket that begins at or before the row
+            middle = (low + high) // 2
+            if offsets[middle] <= rows[i]:
+                low = middle
+            else:
+                high = middle
+        t = rows[i] - np.int64(offsets[low])
+        block = np.int64(blocks[low]) + t // BLOCK
+        lane = 2 * (t % BLOCK % 16) + t % BLOCK // 16
+        for r in range(out.shape[1]):
+            out[i, r] = codes[(block * out.shape[1] + r) * BLOCK + lane]
+
+
+@numba.njit(cache=True, nogil=True)
+def hamming_rows(codes: NDArray[np.uint64], code: NDArray[np.uint64]) -> NDArray[np.int32]:
+    """Bits in which each of (n, w) ``codes`` differs from ``code`` (w,): (n,) int32."""
+    out = np.empty(codes.shape[0], np.int32)
+    for i in range(codes.shape[0]):
+        distance = np.uint64(0)
+        for w in range(codes.shape[1]):
+            distance += popcount(codes[i, w] ^ code[w])
+        out[i] = np.int32(distance)
     return out
 
 
@@ -270,7 +619,7 @@ def near_pairs_in_buckets(
             for j in range(i + 1, end):
                 distance = np.uint64(0)
                 for w in range(codes.shape[1]):
-                    distance += _popcount(codes[rows[i], w] ^ codes[rows[j], w])
+                    distance += popcount(codes[rows[i], w] ^ codes[rows[j], w])
                 if distance <= np.uint64(bound):
                     if found == capacity:
                         capacity *= 2

@@ -1,127 +1,162 @@
-"""One query against the segments of an index: probe, rank by Hamming, re-rank by cosine."""
+"""Queries against one segment, in as many threads as asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh import kernels
+from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.segment import Segment
+from lookalike.lsh.simd import SCORES
+from lookalike.lsh.threads import for_all_parts
 
-__all__ = ["default_candidates", "search_one"]
+__all__ = ["default_candidates", "default_rerank", "search_exactly", "search_segment"]
 
+QUERIES_AT_ONCE = 128
+ROWS_AT_ONCE = 16_384
+HAMMING_SCALE = 7
+EXACT_ROWS = 1024
 Floats = NDArray[np.float32]
-Met = tuple[NDArray[np.uint32], NDArray[np.uint16]]  # rows of a segment, bits that differ
+Found = tuple[NDArray[np.int64], Floats]
 
 
 def default_candidates(n: int) -> int:
-    """Items to meet in a segment of ``n`` before probing stops: all up to 8,192, then n / 8."""
-    return max(8192, n // 8)
+    """Items to visit in a segment of ``n``: about 20 sqrt(n), at least 4,096."""
+    return max(4096, int(20 * math.sqrt(n)))
 
 
-def search_one(
-    segments: Sequence[tuple[Segment, NDArray[np.bool_]]],
-    query: Floats,
-    key_margins: Floats,
-    code: NDArray[np.uint64],
+def default_rerank(k: int) -> int:
+    """Candidates whose exact cosine is computed for ``k`` results."""
+    return max(128, 8 * k)
+
+
+def search_segment(
+    hasher: Hasher,
+    segment: Segment,
+    queries: Floats,
+    margins: Floats,
     k: int,
+    *,
+    blocked: NDArray[np.bool_],
+    open_rows: int,
     candidates: int | None,
-    depth: int,
-) -> tuple[NDArray[np.int64], Floats, NDArray[np.uint16]]:
-    """Ids, cosines and differing bits of the (at most) ``k`` nearest items, best first.
+    rerank: int | None,
+    threads: int,
+) -> Found:
+    """The ``k`` nearest items that the probed buckets hold.
 
     Args:
-        segments: with the rows of each to pass over, bool (n,) or (0,).
-        query: (dim,), unit length.
-        key_margins: (tables, MAX_KEY_BITS), see ``Hasher.project``.
-        code: (words,).
-        candidates: items to meet per segment and table; 0: from its size; None: all, exactly.
-        depth: how many of the nearest by Hamming are ranked by cosine.
+        queries: (q, dim) unit rows; margins: (q, code_bits), ``Hasher.query_margins`` of them.
+        blocked: (n,) rows that do not count, or (0,); open_rows: how many do.
+        candidates, rerank: see ``SearchSettings``.
+
+    Returns:
+        rows (q, k) int64, -1 where fewer exist, and cosines (q, k), -inf there.
     """
-    if candidates is None:
-        met = [_everything(segment, code, blocked) for segment, blocked in segments]
-    else:
-        met = []
-        for segment, blocked in segments:
-            margins = np.ascontiguousarray(key_margins[:, : segment.key_bits])
-            met.append(_probe(segment, margins, code, blocked, candidates, k, depth))
-        met = _nearest_by_bits(met, depth)
-    ids, cosines, bits = (
-        [np.empty(0, np.int64)],
-        [np.empty(0, np.float32)],
-        [np.empty(0, np.uint16)],
-    )
-    for (segment, _), (rows, differ) in zip(segments, met, strict=True):
-        halves = segment.vectors.dtype == np.float16
-        stored = segment.vectors.view(np.uint16) if halves else segment.vectors
-        ids.append(segment.ids[rows])
-        cosines.append(kernels.rerank(query, stored, rows))
-        bits.append(differ)
-    return _best(np.concatenate(ids), np.concatenate(cosines), np.concatenate(bits), k)
+    n = len(segment)
+    keeps_vectors = len(segment.vectors) > 0
+    if keeps_vectors and open_rows <= max(EXACT_ROWS, rerank or 0) and open_rows < n:
+        return search_exactly(segment, queries, k, blocked)
+    budget = default_candidates(n) if candidates is None else candidates
+    # A filter thins the buckets out: visit as many of the items that count.
+    budget = min(n, math.ceil(budget * n / max(1, open_rows))) * hasher.settings.tables
+    depth = max(k, default_rerank(k) if rerank is None else rerank)
+    rows = np.full((len(queries), k), -1, np.int64)
+    cosines = np.full((len(queries), k), -np.inf, np.float32)
+    if not open_rows:
+        return rows, cosines
+    halves = segment.vectors.dtype == np.float16
+    vectors = segment.vectors.view(np.uint16) if halves else segment.vectors
+    offsets = segment.offsets.astype(np.int64)
+    if hasher.settings.tables > 1:
+        offsets += n * np.arange(hasher.settings.tables)[:, np.newaxis]
+    sizes = np.diff(segment.offsets, axis=1).astype(np.uint32).ravel()
+    starts = offsets[:, :-1].astype(np.uint32).ravel()
+    blocks = segment.blocks[:, :-1].ravel()
+    hamming = hasher.settings.ranking == "hamming"
+    scale = _hamming_scale(hasher.settings.code_bits) if hamming else 0
 
-
-def _probe(
-    segment: Segment,
-    margins: Floats,
-    code: NDArray[np.uint64],
-    blocked: NDArray[np.bool_],
-    candidates: int,
-    k: int,
-    depth: int,
-) -> Met:
-    """The ``depth`` rows nearest to ``code`` among the buckets worth visiting."""
-    n, tables = len(segment), len(segment.codes)
-    budget = (candidates or default_candidates(n)) * tables
-    limit = max(16, 4 * tables * (1 << segment.key_bits) * budget // max(1, n * tables))
-    while True:
-        in_tables, keys, _ = kernels.probe_order(margins, limit)
-        rows, bits, met = kernels.scan(
-            code,
+    def run(part: slice) -> None:
+        scores = hasher.bucket_scores(queries[part], segment.key_bits)
+        kernels.search_range(
+            0,
+            len(scores),
+            queries[part],
+            margins[part],
+            scores.reshape(len(scores), -1),
+            starts,
+            sizes,
+            blocks,
             segment.codes,
-            segment.offsets,
-            segment.rows,
+            segment.corrections,
+            segment.rows.ravel(),
+            vectors,
             blocked,
-            in_tables,
-            keys,
+            hasher.settings.tables,
+            scale,
             budget,
-            k,
             depth,
+            min(k, open_rows),
+            rows[part],
+            cosines[part],
         )
-        exhausted = len(keys) == tables << segment.key_bits
-        if exhausted or (met >= budget and len(rows) >= k):
-            return rows, bits
-        limit *= 4
+
+    size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
+    for_all_parts(run, len(queries), size, threads)
+    if not keeps_vectors:
+        cosines = _estimate(hasher, queries, margins, cosines)
+    return rows, cosines
 
 
-def _everything(segment: Segment, code: NDArray[np.uint64], blocked: NDArray[np.bool_]) -> Met:
-    rows = np.arange(len(segment), dtype=np.uint32)
-    bits = kernels.hamming(segment.codes[0], code)
-    if blocked.size:
-        rows = rows[~blocked]
-    return rows, bits[rows]
+def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[np.bool_]) -> Found:
+    """The same by comparing with every row that is not blocked.
+
+    Raises:
+        ValueError: the segment keeps no vectors.
+    """
+    if len(segment) and not len(segment.vectors):
+        raise ValueError("this index keeps no vectors, so an exact search is impossible")
+    rows = np.full((len(queries), k), -1, np.int64)
+    cosines = np.full((len(queries), k), -np.inf, np.float32)
+    chosen = np.flatnonzero(~blocked) if blocked.size else None
+    total = len(segment) if chosen is None else len(chosen)
+    for start in range(0, total, ROWS_AT_ONCE):
+        stop = min(total, start + ROWS_AT_ONCE)
+        here = np.arange(start, stop) if chosen is None else chosen[start:stop]
+        part = segment.vectors[slice(start, stop) if chosen is None else here]
+        found = queries @ part.astype(np.float32).T
+        best = found
+        if found.shape[1] > k:
+            at = np.argpartition(found, found.shape[1] - k, axis=1)[:, -k:]
+            best, here = np.take_along_axis(found, at, axis=1), here[at]
+        else:
+            here = np.broadcast_to(here, found.shape)
+        all_rows = np.concatenate([rows, here], axis=1)
+        all_cosines = np.concatenate([cosines, best], axis=1)
+        order = np.argsort(-all_cosines, axis=1, kind="stable")[:, :k]
+        rows = np.take_along_axis(all_rows, order, axis=1)
+        cosines = np.take_along_axis(all_cosines, order, axis=1)
+    return rows, cosines
 
 
-def _nearest_by_bits(met: list[Met], depth: int) -> list[Met]:
-    """Of the candidates of all segments, the ``depth`` nearest by Hamming, earlier ones on ties."""
-    if not met:
-        return met
-    bits = np.concatenate([part[1] for part in met])
-    if len(bits) <= depth:
-        return met
-    keep = np.zeros(len(bits), np.bool_)
-    keep[np.argsort(bits, kind="stable")[:depth]] = True
-    marks = np.split(keep, np.cumsum([len(part[1]) for part in met])[:-1])
-    return [(rows[m], near[m]) for (rows, near), m in zip(met, marks, strict=True)]
+def _hamming_scale(bits: int) -> int:
+    """The largest step per equal bit with which all scores stay below SCORES."""
+    return max(1, min(HAMMING_SCALE, (SCORES - 1) // 2 // bits))
 
 
-def _best(
-    ids: NDArray[np.int64], cosines: Floats, bits: NDArray[np.uint16], k: int
-) -> tuple[NDArray[np.int64], Floats, NDArray[np.uint16]]:
-    if len(ids) > k:
-        cut = np.partition(cosines, len(ids) - k)[len(ids) - k]
-        keep = np.flatnonzero(cosines >= cut)
-        ids, cosines, bits = ids[keep], cosines[keep], bits[keep]
-    order = np.lexsort((ids, -cosines))[:k]
-    return ids[order], np.clip(cosines[order], -1, 1), bits[order]
+def _estimate(hasher: Hasher, queries: Floats, margins: Floats, scores: Floats) -> Floats:
+    """Cosines from the codes alone, where no vectors are kept; -inf stays."""
+    centred = np.where(np.isfinite(scores), scores - SCORES // 2, np.float32(0))
+    if hasher.settings.ranking == "hamming":
+        bits = hasher.settings.code_bits
+        agreement = 0.5 + (centred + 1) / (2 * bits * _hamming_scale(bits))
+        estimate = np.cos(np.pi * (1 - np.clip(agreement, 0, 1)))
+    else:
+        spans = 2 * np.abs(margins).reshape(len(margins), -1, 4).sum(axis=2)
+        scale = kernels.table_limit(spans.shape[1]) / spans.max(axis=1, keepdims=True)
+        estimate = centred * (hasher.correction_unit / scale)
+        estimate += (queries @ hasher.mean)[:, np.newaxis]
+    return np.where(np.isfinite(scores), estimate, -np.inf).astype(np.float32)

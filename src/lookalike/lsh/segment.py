@@ -1,27 +1,46 @@
-"""An immutable run of hashed vectors: codes in bucket order, offsets, ids and vectors."""
+"""An immutable run of hashed vectors: codes in bucket order, ids and vectors."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import ArrayFile, open_arrays, write_arrays
-from lookalike.lsh.hashing import MAX_KEY_BITS, Hasher, pack_bits
+from lookalike.lsh.hashing import Hasher
+from lookalike.lsh.settings import LSHSettings
+from lookalike.lsh.threads import cores, for_all_parts
 
 __all__ = ["Segment", "default_key_bits"]
 
-PROJECT_ROWS = 16_384
+BUILD_ROWS = 8192
+BLOCK = 32
+BUCKET = 64
+Floats = NDArray[np.float32]
 
 
 def default_key_bits(n: int) -> int:
-    """Key bits for ``n`` items: buckets of about 32 to 64, at most 2^16 of them."""
-    return max(0, min(16, int(math.log2(max(n, 1) / 32)))) if n > 32 else 0
+    """About 3 sqrt(n) buckets, but of at least 64 items on average."""
+    buckets = min(3 * math.sqrt(n), n / BUCKET)
+    return max(0, round(math.log2(buckets))) if buckets > 1 else 0
+
+
+class Items(NamedTuple):
+    """Hashed items before they are packed: ids (n,), vectors (n, dim) or (0, dim), codes
+    (n, bytes), corrections (n,), keys (tables, n).
+    """
+
+    ids: NDArray[np.int64]
+    vectors: NDArray[Any]
+    codes: NDArray[np.uint8]
+    corrections: NDArray[np.int16]
+    keys: NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -29,12 +48,15 @@ class Segment:
     """Items in *row* order, that is, in bucket order of the first table.
 
     Attributes:
-        key_bits: bits that name a bucket here.
+        key_bits: base-2 logarithm of the number of buckets per table.
         ids: (n,) int64.
         by_id: (n,) uint32 rows in order of their ids, for look-ups by bisection.
-        vectors: (n, dim) float16 or float32, unit length.
-        codes: (tables, n, words) uint64, each table in its own bucket order.
-        offsets: (tables, 2^key_bits + 1) uint32.
+        vectors: (n, dim) float16 or float32, unit length; (0, dim) if none are kept.
+        codes: uint8, flat, in blocks of 32 (see ``kernels.pack_blocks``), table after table, each
+            bucket from a block of its own.
+        corrections: (blocks * 32,) int16, see ``Hasher.codes``.
+        offsets: (tables, buckets + 1) uint32: where each bucket begins in its table.
+        blocks: (tables, buckets + 1) uint32: its first block, counted over all tables.
         rows: (tables, n) uint32, position in a table -> row; (1, 0) for a single table.
         file: where it is stored, if it is.
     """
@@ -43,61 +65,165 @@ class Segment:
     ids: NDArray[np.int64]
     by_id: NDArray[np.uint32]
     vectors: NDArray[Any]
-    codes: NDArray[np.uint64]
+    codes: NDArray[np.uint8]
+    corrections: NDArray[np.int16]
     offsets: NDArray[np.uint32]
+    blocks: NDArray[np.uint32]
     rows: NDArray[np.uint32]
     file: ArrayFile | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __post_init__(self) -> None:
+        # Stored arrays are read-only maps; if those in memory are, too, one compiled kernel serves.
+        for name in ARRAYS:
+            getattr(self, name).flags.writeable = False
+
     @classmethod
-    def build(cls, hasher: Hasher, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> Segment:
+    def build(cls, hasher: Hasher, ids: NDArray[np.int64], vectors: NDArray[Any]) -> Segment:
         """Hash ``vectors`` (n, dim), unit rows, and sort them into buckets.
 
         The result depends on the set of items alone, not on their order.
         """
-        settings = hasher.settings
-        by_input_id = np.argsort(ids, kind="stable")
-        ids = ids[by_input_id]
-        key_bits = settings.key_bits
-        if key_bits is None:
-            key_bits = default_key_bits(len(ids))
-        keys = np.empty((settings.tables, len(ids)), np.uint32)
-        codes = np.empty((len(ids), settings.code_bits // 64), np.uint64)
-        powers = (1 << np.arange(MAX_KEY_BITS, dtype=np.uint32))[:key_bits]
-        stored = np.empty((len(ids), settings.dim), settings.vectors)
-        for start in range(0, len(ids), PROJECT_ROWS):
-            part = slice(start, start + PROJECT_ROWS)
-            stored[part] = vectors[by_input_id[part]]
-            # Hash what is stored, so that a rebuild from the stored vectors gives the same bits.
-            key_margins, code_margins = hasher.project(stored[part].astype(np.float32))
-            keys[:, part] = ((key_margins[:, :, :key_bits] > 0) @ powers).T
-            codes[part] = pack_bits(code_margins > 0)
-        row_order = np.argsort(keys[0], kind="stable")
-        keys, codes = keys[:, row_order], codes[row_order]
-        position = np.empty(len(ids), np.uint32)
-        position[row_order] = np.arange(len(ids), dtype=np.uint32)
-        offsets = np.zeros((settings.tables, (1 << key_bits) + 1), np.uint32)
-        for t in range(settings.tables):
+        from lookalike.lsh.kernels import round_to_half
+
+        settings, n = hasher.settings, len(ids)
+        order = np.argsort(ids, kind="stable")
+        keys = np.empty((settings.tables, n), np.uint32)
+        codes = np.empty((n, settings.code_bits // 8), np.uint8)
+        corrections = np.empty(n, np.int16)
+        kept = np.empty((0 if settings.vectors == "none" else n, settings.dim), _dtype(settings))
+        key_bits = _choose_key_bits(hasher, n)
+
+        def hash_part(part: slice) -> None:
+            # Hash what is stored, so that hashing it again later gives the same bits.
+            rows = vectors[order[part]].astype(np.float32, copy=False)
+            if kept.dtype == np.float16:
+                halves = kept[part] if len(kept) else np.empty(rows.shape, np.float16)
+                round_to_half(rows, halves.view(np.uint16))
+            else:
+                kept[part] = rows
+            keys[:, part] = hasher.keys(rows, key_bits)
+            codes[part], corrections[part] = hasher.codes(rows)
+
+        for_all_parts(hash_part, n, BUILD_ROWS, cores())
+        return cls._assemble(key_bits, Items(ids[order], kept, codes, corrections, keys))
+
+    @classmethod
+    def merge(cls, hasher: Hasher, parts: Sequence[tuple[Segment, NDArray[np.bool_]]]) -> Segment:
+        """One segment of all items that are not removed; equal to building it from their vectors.
+
+        Args:
+            parts: segments hashed by ``hasher``, and which rows of each are removed, (n,) or (0,).
+
+        Raises:
+            ValueError: they keep no vectors and differ in their key bits, so that keys are unknown.
+        """
+        items = [segment.items(hasher, ~marks if marks.size else None) for segment, marks in parts]
+        together = Items(
+            *(
+                np.concatenate(columns, axis=-1 if i == 4 else 0)
+                for i, columns in enumerate(zip(*items, strict=True))
+            )
+        )
+        order = np.argsort(together.ids, kind="stable")
+        n = len(order)
+        kept = together.vectors[order] if len(together.vectors) else together.vectors
+        keys = together.keys[:, order]
+        sizes = {segment.key_bits for segment, _ in parts}
+        key_bits = _choose_key_bits(hasher, n)
+        if hasher.settings.vectors == "none" and sizes != {key_bits}:
+            if len(sizes) > 1:
+                raise ValueError("segments without vectors and with different key bits stay apart")
+            (key_bits,) = sizes
+        elif sizes != {key_bits}:
+
+            def key_part(part: slice) -> None:
+                keys[:, part] = hasher.keys(kept[part].astype(np.float32), key_bits)
+
+            for_all_parts(key_part, n, BUILD_ROWS, cores())
+        codes, corrections = together.codes[order], together.corrections[order]
+        return cls._assemble(key_bits, Items(together.ids[order], kept, codes, corrections, keys))
+
+    def items(self, hasher: Hasher, kept: NDArray[np.bool_] | None) -> Items:
+        """The rows marked in ``kept`` (n,), or all, as they were before they were packed."""
+        rows = np.arange(len(self)) if kept is None else np.flatnonzero(kept)
+        keys = np.empty((len(self.offsets), len(self)), np.uint32)
+        for t, offsets in enumerate(self.offsets):
+            in_order = np.repeat(np.arange(len(offsets) - 1, dtype=np.uint32), np.diff(offsets))
+            keys[t, self.rows[t] if self.rows.size else slice(None)] = in_order
+        codes = self.codes_of(rows, hasher.settings.code_bits // 8).view(np.uint8)
+        corrections = np.empty(len(rows), np.int16)
+        starts, bucket = self.offsets[0], keys[0, rows]
+        at = rows - starts[bucket].astype(np.int64)
+        corrections = self.corrections[self.blocks[0][bucket].astype(np.int64) * BLOCK + at]
+        vectors = self.vectors[rows] if len(self.vectors) else self.vectors
+        return Items(self.ids[rows], vectors, codes, corrections, keys[:, rows])
+
+    @classmethod
+    def _assemble(cls, key_bits: int, items: Items) -> Segment:
+        """Sort hashed items into buckets and pack their codes."""
+        from lookalike.lsh.kernels import pack_blocks
+
+        tables, n = items.keys.shape
+        width = items.codes.shape[1]
+        row_order = np.argsort(items.keys[0], kind="stable")
+        keys = items.keys[:, row_order]
+        codes, corrections = items.codes[row_order], items.corrections[row_order]
+        offsets = np.zeros((tables, (1 << key_bits) + 1), np.uint32)
+        blocks = np.zeros_like(offsets)
+        before = 0
+        for t in range(tables):
             counts = np.bincount(keys[t], minlength=1 << key_bits)
             offsets[t, 1:] = np.cumsum(counts)
-        if settings.tables == 1:
-            rows, table_codes = np.empty((1, 0), np.uint32), codes[np.newaxis]
-        else:
-            rows = np.argsort(keys, axis=1, kind="stable").astype(np.uint32)
-            table_codes = codes[rows]
+            blocks[t, 0] = before
+            blocks[t, 1:] = before + np.cumsum(-(-counts // BLOCK))
+            before = int(blocks[t, -1])
+        flat_codes = np.zeros(before * width * BLOCK, np.uint8)
+        flat_corrections = np.zeros(before * BLOCK, np.int16)
+        rows = np.empty((1, 0) if tables == 1 else (tables, n), np.uint32)
+        for t in range(tables):
+            positions = np.argsort(keys[t], kind="stable") if t else np.arange(n)
+            if tables > 1:
+                rows[t] = positions
+            pack_blocks(
+                codes, corrections, positions, offsets[t], blocks[t], flat_codes, flat_corrections
+            )
+        by_id = np.empty(n, np.uint32)
+        by_id[row_order] = np.arange(n, dtype=np.uint32)
         return cls(
-            key_bits, ids[row_order], position, stored[row_order], table_codes, offsets, rows
+            key_bits,
+            items.ids[row_order],
+            by_id,
+            items.vectors[row_order] if len(items.vectors) else items.vectors,
+            flat_codes,
+            flat_corrections,
+            offsets,
+            blocks,
+            rows,
         )
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of ``ids``, -1 where an id is not here."""
         if not len(self):
             return np.full(len(ids), -1, np.int64)
-        at = np.searchsorted(self.ids, ids, sorter=self.by_id)
-        rows = self.by_id[np.minimum(at, len(self) - 1)].astype(np.int64)
+        low, high = np.zeros(len(ids), np.int64), np.full(len(ids), len(self), np.int64)
+        while (low < high).any():  # bisection that reads only what it compares
+            middle = (low + high) // 2
+            below = (low < high) & (self.ids[self.by_id[np.minimum(middle, len(self) - 1)]] < ids)
+            low = np.where(below, middle + 1, low)
+            high = np.where(below | (low >= high), high, middle)
+        rows = self.by_id[np.minimum(low, len(self) - 1)].astype(np.int64)
         return np.where(self.ids[rows] == ids, rows, -1)
+
+    def codes_of(self, rows: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
+        """The packed codes of ``rows``: (r, width / 8) words."""
+        from lookalike.lsh.kernels import gather_codes
+
+        out = np.empty((len(rows), width), np.uint8)
+        gather_codes(rows, self.offsets[0], self.blocks[0], self.codes, out)
+        return out.view(np.uint64)
 
     def save(self, folder: Path, hasher_name: str) -> Path:
         arrays = {name: getattr(self, name) for name in ARRAYS}
@@ -114,22 +240,36 @@ class Segment:
                 f"{hasher_name}"
             )
         settings, key_bits = hasher.settings, file.meta.get("key_bits")
-        tables, words = settings.tables, settings.code_bits // 64
-        n = file.arrays["ids"].size if "ids" in file.arrays else -1
-        if not isinstance(key_bits, int) or not 0 <= key_bits <= MAX_KEY_BITS:
+        if not isinstance(key_bits, int) or not 0 <= key_bits <= hasher.max_key_bits:
             raise IndexFormatError(f"{path.name} is damaged: key_bits {key_bits!r}")
+        found = {name: (array.shape, array.dtype.str) for name, array in file.arrays.items()}
+        n = file.arrays["ids"].size if "ids" in found else -1
+        blocks = file.arrays["corrections"].size // BLOCK if "corrections" in found else -1
+        tables, kept = settings.tables, settings.vectors
+        shape = tables, (1 << key_bits) + 1
         expected = {
             "ids": ((n,), "<i8"),
             "by_id": ((n,), "<u4"),
-            "vectors": ((n, settings.dim), np.dtype(settings.vectors).str),
-            "codes": ((tables, n, words), "<u8"),
-            "offsets": ((tables, (1 << key_bits) + 1), "<u4"),
-            "rows": ((tables, n if tables > 1 else 0), "<u4"),
+            "vectors": ((0 if kept == "none" else n, settings.dim), _dtype(settings).str),
+            "codes": ((blocks * BLOCK * settings.code_bits // 8,), "|u1"),
+            "corrections": ((blocks * BLOCK,), "<i2"),
+            "offsets": (shape, "<u4"),
+            "blocks": (shape, "<u4"),
+            "rows": ((tables, n) if tables > 1 else (1, 0), "<u4"),
         }
-        found = {name: (array.shape, array.dtype.str) for name, array in file.arrays.items()}
         if found != expected:
             raise IndexFormatError(f"{path.name} holds arrays {found}, expected {expected}")
         return cls(key_bits, **file.arrays, file=file)
 
 
-ARRAYS = ("ids", "by_id", "vectors", "codes", "offsets", "rows")
+ARRAYS = ("ids", "by_id", "vectors", "codes", "corrections", "offsets", "blocks", "rows")
+
+
+def _dtype(settings: LSHSettings) -> np.dtype[Any]:
+    """How vectors are kept; those that are not are hashed as float16, too."""
+    return np.dtype("float32" if settings.vectors == "float32" else "float16")
+
+
+def _choose_key_bits(hasher: Hasher, n: int) -> int:
+    asked = hasher.settings.key_bits
+    return min(default_key_bits(n) if asked is None else asked, hasher.max_key_bits)

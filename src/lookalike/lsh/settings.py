@@ -5,55 +5,117 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
-__all__ = ["LSHSettings"]
+__all__ = ["CODE_FAMILIES", "KEY_FAMILIES", "LSHSettings", "SearchSettings"]
 
-FAMILIES = ("hyperplanes", "orthogonal")
+CODE_FAMILIES = ("orthogonal", "hyperplanes", "itq", "principal")
+KEY_FAMILIES = ("voronoi", "cross-polytope", "orthogonal", "hyperplanes", "itq")
+
+
+def _check(good: bool, name: str, value: object, limit: str) -> None:
+    if not good:
+        raise ValueError(f"{name} is {value!r}; it must be {limit}")
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How much of an index a search looks at; ``None`` chooses from its size.
+
+    Attributes:
+        candidates: items to meet in the probed buckets of a segment before probing stops.
+        rerank: candidates whose exact cosine is computed.
+    """
+
+    candidates: int | None = None
+    rerank: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("candidates", "rerank"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, name, value, "None or at least 1")
 
 
 @dataclass(frozen=True)
 class LSHSettings:
-    """Settings of an :class:`~lookalike.lsh.LSHIndex`.
+    """Settings of an :class:`~lookalike.lsh.LSHIndex`; docs/lsh.md: what each costs and buys.
 
     Attributes:
         dim: length of the vectors.
-        tables: number L of hash tables. Each costs about 4 + ``code_bits`` / 8 bytes per item.
-        key_bits: bits that name a bucket; ``None`` lets each segment choose from its size.
-        code_bits: bits of the code that candidates are ranked by, a multiple of 64.
-        family: hash family of keys and codes. ``"hyperplanes"``: independent Gaussian hyperplanes
-            (Charikar 2002, the paper's scheme). ``"orthogonal"``: the same, orthogonalised in
-            groups of ``dim`` (Ji et al. 2012), which ranks better at equal length.
+        tables: number L of hash tables; each costs about 40 bytes per item at 256 bits.
+        key_bits: base-2 logarithm of the number of buckets per table; ``None`` lets each segment
+            choose from its size.
+        code_bits: bits of the code that candidates are ranked by.
+        keys: hash family that names buckets. ``"voronoi"``: the nearest of random sample points
+            after partial whitening. ``"cross-polytope"``: the nearest signed axis of random
+            rotations (Andoni et al. 2015). ``"hyperplanes"``: independent Gaussian hyperplanes
+            (Charikar 2002; the paper's). ``"orthogonal"``: orthogonalised in groups (Ji et al.
+            2012). ``"itq"``: learned (Gong and Lazebnik 2011).
+        codes: hash family of the code: ``"hyperplanes"``, ``"orthogonal"`` or ``"itq"`` as above;
+            ``"principal"``: random orthogonal hyperplanes in the space of the leading principal
+            axes.
+        ranking: of candidates by their codes. ``"asymmetric"``: the inner product of the query's
+            real projections with the item's bits, corrected for the item's length. ``"hamming"``:
+            the number of equal bits (the paper's).
         center: subtract the mean of the first vectors before hashing, which spreads the buckets
             when all vectors lie in one half-space, as those of a ReLU network do. The cosines that
             a search returns are those of the vectors as given.
-        vectors: how vectors are kept for the cosine re-rank.
-        seed: of the random hyperplanes; the same seed and data give identical files.
+        vectors: how vectors are kept for the cosine re-rank; ``"none"``: codes only, and a search
+            returns an estimate of the cosine.
+        seed: of everything random; the same seed and data give identical files.
+        search: what a search does unless told otherwise; tuning sets it.
     """
 
     dim: int
     tables: int = 1
     key_bits: int | None = None
     code_bits: int = 256
-    family: Literal["hyperplanes", "orthogonal"] = "orthogonal"
+    keys: Literal["voronoi", "cross-polytope", "orthogonal", "hyperplanes", "itq"] = "voronoi"
+    codes: Literal["orthogonal", "hyperplanes", "itq", "principal"] = "principal"
+    ranking: Literal["asymmetric", "hamming"] = "asymmetric"
     center: bool = True
-    vectors: Literal["float16", "float32"] = "float16"
+    vectors: Literal["float16", "float32", "none"] = "float16"
     seed: int = 0
+    search: SearchSettings = SearchSettings()
 
     def __post_init__(self) -> None:
-        def check(good: bool, name: str, limit: str) -> None:
-            if not good:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {limit}")
-
-        check(1 <= self.dim <= 1 << 16, "dim", "from 1 to 65,536")
-        check(1 <= self.tables <= 64, "tables", "from 1 to 64")
-        check(self.key_bits is None or 0 <= self.key_bits <= 24, "key_bits", "None or from 0 to 24")
-        check(
-            64 <= self.code_bits <= 4096 and self.code_bits % 64 == 0,
-            "code_bits",
-            "a multiple of 64 from 64 to 4,096",
+        _check(1 <= self.dim <= 1 << 16, "dim", self.dim, "from 1 to 65,536")
+        _check(1 <= self.tables <= 64, "tables", self.tables, "from 1 to 64")
+        bits = self.key_bits
+        _check(bits is None or 0 <= bits <= 14, "key_bits", bits, "None or from 0 to 14")
+        bits = self.code_bits
+        good = 64 <= bits <= 1024 and bits % 64 == 0
+        _check(good, "code_bits", bits, "a multiple of 64 from 64 to 1,024")
+        _check(self.keys in KEY_FAMILIES, "keys", self.keys, f"one of {', '.join(KEY_FAMILIES)}")
+        _check(
+            self.codes in CODE_FAMILIES, "codes", self.codes, f"one of {', '.join(CODE_FAMILIES)}"
         )
-        check(self.family in FAMILIES, "family", f"one of {', '.join(FAMILIES)}")
-        check(self.vectors in ("float16", "float32"), "vectors", "float16 or float32")
-        check(0 <= self.seed < 1 << 63, "seed", "from 0 to 2^63 - 1")
+        rankings = ("asymmetric", "hamming")
+        _check(self.ranking in rankings, "ranking", self.ranking, f"one of {', '.join(rankings)}")
+        kept = ("float16", "float32", "none")
+        _check(self.vectors in kept, "vectors", self.vectors, f"one of {', '.join(kept)}")
+        _check(0 <= self.seed < 1 << 63, "seed", self.seed, "from 0 to 2^63 - 1")
+
+    @classmethod
+    def paper(cls, dim: int, *, tables: int = 8, key_bits: int = 12, seed: int = 0) -> Self:
+        """The paper's scheme: independent hyperplanes through the origin, Hamming ranking.
+
+        Nothing is learned from data, so codes and keys depend on the seed alone.
+        """
+        return cls(
+            dim,
+            tables=tables,
+            key_bits=key_bits,
+            keys="hyperplanes",
+            codes="hyperplanes",
+            ranking="hamming",
+            center=False,
+            seed=seed,
+        )
+
+    @property
+    def learned(self) -> bool:
+        """Whether the hash functions depend on data, and so improve when fitted on more of it."""
+        data = ("voronoi", "itq", "principal")
+        return self.center or self.keys in data or self.codes in data
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,6 +124,8 @@ class LSHSettings:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Raises ValueError on unknown or missing names, so that nothing is ignored silently."""
         known = {field.name for field in fields(cls)}
-        if set(values) != known:
+        inner = {field.name for field in fields(SearchSettings)}
+        search = values.get("search")
+        if set(values) != known or not isinstance(search, dict) or set(search) != inner:
             raise ValueError(f"index settings {sorted(set(values) ^ known)} are unknown or missing")
-        return cls(**values)
+        return cls(**{**values, "search": SearchSettings(**search)})

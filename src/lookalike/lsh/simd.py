@@ -1,0 +1,260 @@
+"""Machine instructions that Numba does not offer: table look-up by bytes, popcount, half floats.
+
+The one that matters is ``score_block``: it scores 32 codes at once by looking up every nibble of
+every code in a table of 16 bytes, the way of "fast scan" product quantisation (Andre et al. 2015),
+here applied to hyperplane codes. On x86 with AVX2 that is vpshufb, on 64-bit ARM tbl; elsewhere a
+plain loop gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils as _untyped_cgutils
+from numba.extending import intrinsic
+
+__all__ = [
+    "BLOCK",
+    "CORRECTION_ONE",
+    "SCORES",
+    "SHUFFLE",
+    "as_float",
+    "as_half",
+    "popcount",
+    "prefetch",
+    "score_block",
+    "score_block_portably",
+    "trailing_zeros",
+]
+
+BLOCK = 32
+"""Codes that are scored together; byte ``lane(i) = 2 (i % 16) + i // 16`` belongs to code i."""
+SCORES = 4096
+"""Scores are whole numbers from 0 to SCORES - 1; SCORES / 2 stands for an inner product of 0."""
+CORRECTION_ONE = 32767
+"""A correction of 1 in fixed point."""
+
+cgutils: Any = _untyped_cgutils
+I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+BYTES32, BYTES16 = ir.VectorType(I8, 32), ir.VectorType(I8, 16)
+WORDS16, LONGS16 = ir.VectorType(I16, 16), ir.VectorType(I32, 16)
+
+
+def _table_instruction() -> str:
+    triple = llvm.get_process_triple()
+    if triple.startswith(("x86_64", "i686")):
+        return "avx2" if llvm.get_host_cpu_features().get("avx2", False) else ""
+    return "neon" if triple.startswith(("aarch64", "arm64")) else ""
+
+
+SHUFFLE = _table_instruction()
+"""Which table instruction this CPU has: "avx2", "neon" or "" (the portable loop is used)."""
+
+
+def _all(element: ir.Type, count: int, value: int) -> ir.Constant:
+    return ir.Constant(ir.VectorType(element, count), [value] * count)
+
+
+def _data(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def _load(builder: Any, pointer: Any, vector: Any) -> Any:
+    return builder.load(builder.bitcast(pointer, vector.as_pointer()), align=1)
+
+
+def _look_up(builder: Any, table: Any, nibbles: Any) -> Any:
+    """table <16 x i8>, nibbles <32 x i8> of 0..15 -> <32 x i8>."""
+    if SHUFFLE == "avx2":
+        twice = ir.Constant(ir.VectorType(I32, 32), list(range(16)) * 2)
+        both = builder.shuffle_vector(table, ir.Constant(BYTES16, ir.Undefined), twice)
+        kind = ir.FunctionType(BYTES32, [BYTES32, BYTES32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pshuf.b")
+        return builder.call(function, [both, nibbles])
+    kind = ir.FunctionType(BYTES16, [BYTES16, BYTES16])
+    name = "llvm.aarch64.neon.tbl1.v16i8"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    halves = []
+    for start in (0, 16):
+        pick = ir.Constant(ir.VectorType(I32, 16), list(range(start, start + 16)))
+        half = builder.shuffle_vector(nibbles, ir.Constant(BYTES32, ir.Undefined), pick)
+        halves.append(builder.call(function, [table, half]))
+    joined = ir.Constant(ir.VectorType(I32, 32), list(range(32)))
+    return builder.shuffle_vector(halves[0], halves[1], joined)
+
+
+def _declare_score_block(
+    _context: Any,
+    codes: Any,
+    _code_at: Any,
+    table: Any,
+    _code_bytes: Any,
+    corrections: Any,
+    _correction_at: Any,
+    _offset: Any,
+    _threshold: Any,
+    out: Any,
+) -> Any:
+    signature = types.uint32(
+        *(codes, types.int64, table, types.int64, corrections, types.int64),
+        *(types.int16, types.int16, out),
+    )
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        codes, code_at, table, code_bytes, corrections, correction_at, offset, threshold, out = args
+        kinds = signature.args
+        code = builder.gep(_data(context, builder, kinds[0], codes), [code_at])
+        entries = _data(context, builder, kinds[2], table)
+        factors = builder.gep(_data(context, builder, kinds[4], corrections), [correction_at])
+        result = _data(context, builder, kinds[8], out)
+        sums = [cgutils.alloca_once(builder, WORDS16) for _ in range(2)]
+        for each in sums:
+            builder.store(_all(I16, 16, 0), each)
+        low, byte, eight = _all(I8, 32, 15), _all(I16, 16, 255), _all(I16, 16, 8)
+        start, step = ir.Constant(I64, 0), ir.Constant(I64, 2)
+        with cgutils.for_range_slice(builder, start, code_bytes, step, I64) as (row, _):
+            total = None
+            for j in range(2):  # two bytes of every code: four look-ups of at most 63 fit a byte
+                at = builder.shl(builder.add(row, ir.Constant(I64, j)), ir.Constant(I64, 5))
+                both = _load(builder, builder.gep(code, [at]), BYTES32)
+                high = builder.lshr(builder.bitcast(both, WORDS16), _all(I16, 16, 4))
+                nibbles = builder.and_(both, low), builder.and_(builder.bitcast(high, BYTES32), low)
+                for k, nibble in enumerate(nibbles):
+                    where = builder.gep(entries, [builder.add(at, ir.Constant(I64, 16 * k))])
+                    found = _look_up(builder, _load(builder, where, BYTES16), nibble)
+                    total = found if total is None else builder.add(total, found)
+            wide = builder.bitcast(total, WORDS16)
+            builder.store(builder.add(builder.load(sums[0]), builder.and_(wide, byte)), sums[0])
+            builder.store(builder.add(builder.load(sums[1]), builder.lshr(wide, eight)), sums[1])
+
+        def spread(value: Any) -> Any:
+            undefined = ir.Constant(WORDS16, ir.Undefined)
+            one = builder.insert_element(undefined, value, ir.Constant(I32, 0))
+            return builder.shuffle_vector(one, undefined, _all(I32, 16, 0))
+
+        mask = None
+        for half in range(2):
+            signed = builder.sub(builder.load(sums[half]), spread(offset))
+            doubled = builder.shl(signed, _all(I16, 16, 1))
+            factor = _load(builder, builder.gep(factors, [ir.Constant(I64, 16 * half)]), WORDS16)
+            product = builder.mul(builder.sext(doubled, LONGS16), builder.sext(factor, LONGS16))
+            scaled = builder.trunc(builder.ashr(product, _all(I32, 16, 16)), WORDS16)  # vpmulhw
+            score = builder.add(scaled, _all(I16, 16, SCORES // 2))
+            where = builder.gep(result, [ir.Constant(I64, 16 * half)])
+            builder.store(score, builder.bitcast(where, WORDS16.as_pointer()), align=2)
+            reached = builder.icmp_signed(">=", score, spread(threshold))
+            bits = builder.zext(builder.bitcast(reached, I16), I32)
+            if mask is not None:
+                bits = builder.or_(mask, builder.shl(bits, ir.Constant(I32, 16)))
+            mask = bits
+        return mask
+
+    return signature, generate
+
+
+def _declare_popcount(_context: Any, _word: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), generate
+
+
+def _declare_trailing_zeros(_context: Any, _word: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.zext(builder.cttz(args[0], ir.Constant(I1, 0)), I64)
+
+    return types.int64(types.uint32), generate
+
+
+def _declare_prefetch(_context: Any, array: Any, _index: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = _data(context, builder, signature.args[0], args[0])
+        pointer = builder.bitcast(builder.gep(data, [args[1]]), I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        flags = [ir.Constant(I32, value) for value in (0, 3, 1)]  # read, keep, data
+        builder.call(function, [pointer, *flags])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+def _declare_as_float(_context: Any, value: Any) -> Any:
+    def from_half(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
+
+    def unchanged(_context: Any, _builder: Any, _signature: Any, args: Any) -> Any:
+        return args[0]
+
+    if isinstance(value, types.Integer):
+        return types.float32(types.uint16), from_half
+    return types.float32(types.float32), unchanged
+
+
+def _declare_as_half(_context: Any, _value: Any) -> Any:
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), I16)
+
+    return types.uint16(types.float32), generate
+
+
+popcount: Any = intrinsic(_declare_popcount)
+trailing_zeros: Any = intrinsic(_declare_trailing_zeros)
+# A hint that array.ravel()[index] will be read soon.
+prefetch: Any = intrinsic(_declare_prefetch)
+# A float32, or a float16 given as its 16 bits: LLVM turns a loop of these into vcvtph2ps.
+as_float: Any = intrinsic(_declare_as_float)
+# The 16 bits of a float32 rounded to float16 (to nearest, ties to even).
+as_half: Any = intrinsic(_declare_as_half)
+
+
+@numba.njit(nogil=True, cache=True)
+def score_block_portably(
+    codes: Any,
+    code_at: int,
+    table: Any,
+    code_bytes: int,
+    corrections: Any,
+    correction_at: int,
+    offset: int,
+    threshold: int,
+    out: Any,
+) -> Any:
+    """Score one block of BLOCK codes; the definition of what the fast form computes.
+
+    A code's score is SCORES / 2 + floor((sum over its nibbles of table[nibble] - offset) *
+    correction / 2^15).
+
+    Args:
+        codes: uint8, flat; the block begins at ``code_at`` and holds ``code_bytes`` (even) rows of
+            BLOCK bytes, byte r of every code in row r.
+        table: uint8, (2 * code_bytes * 16,) flat: 16 entries of at most 63 for each nibble, low
+            nibble of byte 0 first.
+        corrections: int16, flat; 0 to CORRECTION_ONE, one per code from ``correction_at``.
+        out: int16 (BLOCK,), receives the scores.
+
+    Returns:
+        uint32, bit i set where code i scores at least ``threshold``.
+    """
+    mask = np.uint32(0)
+    for i in range(BLOCK):
+        lane = 2 * (i % 16) + i // 16
+        total = np.int64(0)
+        for r in range(code_bytes):
+            both = codes[code_at + r * BLOCK + lane]
+            total += np.int64(table[r * 32 + (both & 15)])
+            total += np.int64(table[r * 32 + 16 + (both >> 4)])
+        factor = np.int64(corrections[correction_at + i])
+        score = (((total - offset) * 2 * factor) >> 16) + SCORES // 2
+        out[i] = score
+        if score >= threshold:
+            mask |= np.uint32(1) << np.uint32(i)
+    return mask
+
+
+score_block: Any = intrinsic(_declare_score_block) if SHUFFLE else score_block_portably

@@ -1,0 +1,196 @@
+"""Measure an index, and choose its settings by measuring."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.lsh.search import default_candidates
+from lookalike.lsh.segment import default_key_bits
+from lookalike.lsh.settings import LSHSettings, SearchSettings
+
+if TYPE_CHECKING:
+    from lookalike.lsh.index import LSHIndex
+
+__all__ = ["Evaluation", "Trial", "TuneReport", "evaluate", "tune"]
+
+SAMPLE_QUERIES = 400
+DEEPEST = 4096
+REBUILD_UP_TO = 500_000
+ROUNDS = 3
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``recall``: mean share of the exact k nearest that were found, 0 to 1. ``seconds``: median
+    time per query of a batch, with ``threads``; ``exact_seconds``: of the exact search (BLAS).
+    """
+
+    k: int
+    queries: int
+    recall: float
+    seconds: float
+    exact_seconds: float
+    threads: int
+
+    @property
+    def queries_per_second(self) -> float:
+        return 1 / self.seconds
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting that was measured: recall and seconds per query on the tuning half."""
+
+    tables: int
+    key_bits: int
+    candidates: int
+    rerank: int
+    recall: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TuneReport:
+    """What tuning chose, what to expect of it on queries it was not chosen with, what it tried."""
+
+    settings: LSHSettings
+    expected: Evaluation
+    target_recall: float
+    trials: tuple[Trial, ...]
+
+
+def recall_of(found: Ids, exact: Ids) -> float:
+    """Mean share of each row's ``exact`` ids (q, k) that are in ``found`` (q, k')."""
+    hits = [np.isin(exact[i], found[i]).sum() for i in range(len(exact))]
+    return float(np.sum(hits) / exact.size)
+
+
+def evaluate(index: LSHIndex, queries: Floats, k: int, threads: int, rounds: int) -> Evaluation:
+    """See ``LSHIndex.evaluate``."""
+    began = time.perf_counter()
+    exact = index.search(queries, k, exact=True).ids
+    exact_seconds = (time.perf_counter() - began) / len(queries)
+    found = index.search(queries, k, threads=threads).ids
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        index.search(queries, k, threads=threads)
+        times.append((time.perf_counter() - began) / len(queries))
+    return Evaluation(
+        k, len(queries), recall_of(found, exact), float(np.median(times)), exact_seconds, threads
+    )
+
+
+def tune(
+    index: LSHIndex, target: float, k: int, queries: Floats | None
+) -> tuple[TuneReport, LSHIndex]:
+    """See ``LSHIndex.tune``; returns the report and an index with the chosen settings."""
+    if not 0 < target <= 1:
+        raise ValueError(f"target_recall is {target}; it must be above 0 and at most 1")
+    if len(index) < 2 * k:
+        raise ValueError(f"the index holds {len(index)} items; tuning for k = {k} takes {2 * k}")
+    rng = np.random.default_rng(index.settings.seed)
+    own = queries is None
+    if queries is None:
+        chosen = rng.choice(index.ids, min(SAMPLE_QUERIES, len(index)), replace=False)
+        queries = index.vectors(chosen)
+    else:
+        queries = queries[rng.permutation(len(queries))[:SAMPLE_QUERIES]]
+        chosen = np.full(len(queries), -1, np.int64)
+    exact = _without(index.search(queries, k + own, exact=True).ids, chosen, k)
+    half = max(1, len(queries) // 2)
+    fit, check = slice(0, half), slice(half if half < len(queries) else 0, None)
+    trials: list[Trial] = []
+    best: tuple[float, LSHIndex] | None = None
+    for settings in _structures(index):
+        candidate = index.with_settings(settings)
+        for trial in _search_settings(candidate, queries[fit], exact[fit], chosen[fit], target, k):
+            trials.append(trial)
+            if trial.recall >= target and (best is None or trial.seconds < best[0]):
+                candidate.settings = replace(
+                    settings, search=SearchSettings(trial.candidates, trial.rerank)
+                )
+                tuned = candidate.with_settings(candidate.settings)
+                best = trial.seconds, tuned
+    if best is None:
+        reached = max(trial.recall for trial in trials)
+        raise ValueError(
+            f"recall {target} was not reached: {reached:.3f} at most; keep the vectors as float32, "
+            f"or use more code_bits"
+        )
+    tuned = best[1]
+    expected = evaluate(tuned, queries[check], k, 1, ROUNDS)
+    if own:  # the query itself is always found; what counts are the others
+        found = _without(tuned.search(queries[check], k + 1).ids, chosen[check], k)
+        expected = replace(expected, recall=recall_of(found, exact[check]))
+    return TuneReport(tuned.settings, expected, target, tuple(trials)), tuned
+
+
+def _structures(index: LSHIndex) -> Iterator[LSHSettings]:
+    """Numbers of tables and key bits worth trying; only today's if rebuilding would take long."""
+    settings = index.settings
+    yield settings
+    if len(index) > REBUILD_UP_TO or settings.vectors == "none":
+        return
+    bits = settings.key_bits
+    if bits is None:
+        bits = default_key_bits(len(index))
+    for tables, key_bits in ((1, bits - 1), (1, bits + 1), (2, bits - 1)):
+        if 0 <= key_bits <= 14 and 1 << key_bits <= len(index):
+            yield replace(settings, tables=tables, key_bits=key_bits)
+
+
+def _search_settings(
+    index: LSHIndex, queries: Floats, exact: Ids, own: Ids, target: float, k: int
+) -> Iterator[Trial]:
+    """For growing numbers of candidates, the smallest depth that reaches the target, measured."""
+    n = len(index)
+    bits = max((segment.key_bits for segment in index.segments()), default=0)
+    extra = int((own >= 0).any())
+
+    def measure(candidates: int, rerank: int) -> Trial:
+        began = time.perf_counter()
+        found = index.search(
+            queries, k + extra, candidates=candidates, rerank=rerank, threads=1
+        ).ids
+        seconds = (time.perf_counter() - began) / len(queries)
+        recall = recall_of(_without(found, own, k), exact)
+        return Trial(index.settings.tables, bits, candidates, rerank, recall, seconds)
+
+    index.search(queries[:1], k)  # compile, and touch the files
+    candidates = max(k, default_candidates(n) // 8)
+    reached = 0
+    while reached < 3:
+        candidates = min(candidates, n)
+        deepest = measure(candidates, DEEPEST)
+        if deepest.recall >= target:
+            reached += 1
+            low, high = k, DEEPEST
+            while high > low * 1.2:  # bisection on a logarithmic scale
+                middle = int((low * high) ** 0.5)
+                if measure(candidates, middle).recall >= target:
+                    high = middle
+                else:
+                    low = middle
+            yield measure(candidates, high)
+        else:
+            yield deepest
+        if candidates >= n:
+            return
+        candidates = int(candidates * 1.4) + 1
+
+
+def _without(found: Ids, own: Ids, k: int) -> Ids:
+    """The first ``k`` ids of each row that are not the row's own."""
+    if not (own >= 0).any():
+        return found[:, :k]
+    order = np.argsort(found == own[:, np.newaxis], axis=1, kind="stable")
+    return np.take_along_axis(found, order, axis=1)[:, :k]

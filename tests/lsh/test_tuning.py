@@ -1,0 +1,71 @@
+"""Tuning and evaluation against exact search."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lookalike.lsh import LSHIndex
+from lookalike.lsh.tuning import recall_of
+
+DIM = 40
+
+
+def made(n: int, seed: int = 0) -> tuple[LSHIndex, np.ndarray]:  # type: ignore[type-arg]
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((100, DIM))
+    rows = centres[rng.integers(0, 100, n + 400)] + 0.7 * rng.standard_normal((n + 400, DIM))
+    index = LSHIndex(DIM)
+    index.add(np.arange(n), rows[:n])
+    return index, rows[n:].astype(np.float32)
+
+
+def test_recall_counts_the_exact_neighbours_found() -> None:
+    exact = np.array([[1, 2], [3, 4]])
+    assert recall_of(np.array([[2, 1], [4, 9]]), exact) == 0.75
+    assert recall_of(np.array([[1, 2, 8], [9, 3, 4]]), exact) == 1
+
+
+@pytest.mark.parametrize("target", [0.8, 0.95])
+def test_tuning_reaches_its_target_on_queries_it_has_not_seen(target: float) -> None:
+    index, queries = made(12000)
+    report = index.tune(target, 10, queries=queries[:200])
+    assert index.settings == report.settings
+    exact = index.search(queries[200:], 10, exact=True).ids
+    found = recall_of(index.search(queries[200:], 10).ids, exact)
+    # 2,000 neighbours to find: 4 sigma of a share near the target are about 0.04
+    assert found > target - 0.04
+    assert report.expected.recall > target - 0.04
+    assert report.settings.search.candidates < 6000  # it does not simply look at everything
+
+
+def test_tuning_without_queries_uses_items_and_does_not_count_them_as_found() -> None:
+    index, queries = made(6000)
+    report = index.tune(0.9, 10)
+    found = index.search(queries, 10).ids
+    assert recall_of(found, index.search(queries, 10, exact=True).ids) > 0.8
+    assert 0.85 < report.expected.recall <= 1
+
+
+def test_tuned_settings_are_saved(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    index, queries = made(6000)
+    index.tune(0.9, 10)
+    index.save(tmp_path)
+    opened = LSHIndex.open(tmp_path)
+    assert opened.settings == index.settings
+    assert np.array_equal(opened.search(queries, 10).ids, index.search(queries, 10).ids)
+
+
+def test_evaluation_reports_recall_and_speed() -> None:
+    index, queries = made(6000)
+    result = index.evaluate(queries, 10)
+    exact = index.search(queries, 10, exact=True).ids
+    assert result.recall == recall_of(index.search(queries, 10).ids, exact)
+    assert result.queries_per_second == pytest.approx(1 / result.seconds)
+    assert result.queries == 400
+
+
+def test_too_few_items_to_tune_are_refused() -> None:
+    index, _ = made(10)
+    with pytest.raises(ValueError, match="holds 10 items"):
+        index.tune(0.9, 10)

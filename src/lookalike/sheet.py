@@ -10,6 +10,7 @@ import functools
 import html
 import io
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +44,12 @@ MARGIN = 40
 GAP = 16
 ASIDE = 56  # between a query and its hits
 PAD = 12
-PICTURE = (224, 176)
+PICTURE = (240, 168)
 CARD_WIDTH = PICTURE[0] + 2 * PAD
 FRAME = 5
 RADIUS = 10
-TITLE_SIZE, HEADING_SIZE, NAME_SIZE, DETAIL_SIZE = 34, 19, 18, 17
-LINE = 24
+TITLE_SIZE, HEADING_SIZE, NAME_SIZE, DETAIL_SIZE = 38, 22, 20, 18
+LINE = 26
 # Pillow's own font knows ASCII alone; a name beyond that takes the first of these that is there.
 WIDE_FONTS = ("NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf")
 
@@ -110,7 +111,7 @@ def search_sheet(
 def _caption(hit: Hit) -> tuple[str, ...]:
     lines = [hit.path, f"cosine {hit.cosine:.3f}", f"{hit.bits} of {hit.code_bits} bits differ"]
     if hit.rarity is not None:
-        lines.append(f"closer than {_percent(hit.rarity)} %")
+        lines.append(f"closer than {_percent(hit.rarity)} % of pairs")
     return tuple(lines)
 
 
@@ -127,12 +128,14 @@ def shorten(text: str, fits: Callable[[str], bool]) -> str:
     """The text, with as much of its middle as necessary replaced by an ellipsis until it fits."""
     if fits(text):
         return text
-    for kept in range(len(text) - 1, 0, -1):
-        tail = kept // 2
-        short = text[: kept - tail] + "…" + text[len(text) - tail :]
-        if fits(short):
-            return short
-    return "…"
+
+    def keeping(count: int) -> str:
+        tail = count // 2
+        return text[: count - tail] + "…" + text[len(text) - tail :]
+
+    # The first count that is too long: the more is kept, the wider it is.
+    too_long = bisect_left(range(1, len(text)), True, key=lambda count: not fits(keeping(count)))
+    return keeping(too_long)
 
 
 def _shown(text: str) -> str:
@@ -188,7 +191,7 @@ def draw_png(rows: Sequence[Row], path: Path, *, title: str) -> None:
             _line(draw, at, "nothing found", NAME_SIZE, SOFT, CARD_WIDTH)
         top += tall + GAP
     with atomic_writer(path) as file:
-        sheet.save(file, "PNG", optimize=True)
+        sheet.save(file, "PNG")
 
 
 def _card_height(row: Row) -> int:
@@ -356,7 +359,7 @@ def _webp(picture: Image.Image) -> str:
     small = picture.convert("RGB")
     small.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=80)
+    small.save(buffer, "WEBP", quality=80, method=2)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

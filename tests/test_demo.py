@@ -1,0 +1,400 @@
+"""The demo: the same files every time, queries that are new, and who finds whom."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lookalike import demo
+from lookalike.demo import DemoResult, build, run
+from lookalike.errors import GalleryError, MissingExtraError
+from lookalike.gallery.gallery import Gallery
+from lookalike.gallery.hits import Hit
+from lookalike.images import content_hash, read_rgb
+
+# Of the relative names, sorted, one a line. It changes only if the demo's pictures do.
+NAMES = {"pictures": (340, "bf7f9e0c4d84742e"), "queries": (241, "e69aeda2ccbeb599")}
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """By relative name; without the gallery's own and other hidden ones."""
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.*")}
+    return {
+        name: path
+        for name, path in sorted(paths.items())
+        if path.is_file() and not any(part.startswith(".") for part in name.split("/"))
+    }
+
+
+@dataclass
+class Run:
+    result: DemoResult
+    out: Path
+    lines: list[str]
+    searched: dict[bytes, list[Hit]]
+    """What the gallery answered to each query, by the query's bytes."""
+
+
+@dataclass
+class Spy:
+    """Takes down what Gallery.search answers."""
+
+    searched: dict[bytes, list[Hit]] = field(default_factory=dict)
+
+    def __enter__(self) -> Spy:
+        self._patch = pytest.MonkeyPatch()
+        search = Gallery.search
+
+        def spied(gallery: Gallery, query: Any, k: int = 10, **options: Any) -> list[Hit]:
+            hits = search(gallery, query, k, **options)
+            self.searched[query] = hits
+            return hits
+
+        self._patch.setattr(Gallery, "search", spied)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    out = tmp_path_factory.mktemp("demo") / "out"
+    lines: list[str] = []
+    with Spy() as spy:
+        result = run(out, None, lines.append)
+    yield Run(result, out, lines, spy.searched)
+    shutil.rmtree(out)
+
+
+# ---- the demo's own pictures ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["pictures", "queries"])
+def test_the_set_of_files_is_always_the_same(ran: Run, folder: str) -> None:
+    names = list(files_below(ran.out / folder))
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+    assert (len(names), digest) == NAMES[folder]
+
+
+def test_every_photograph_that_the_packages_carry_is_used(ran: Run) -> None:
+    sources = {name.split("/")[0] for name in files_below(ran.out / "pictures")}
+    assert sources == set(demo.PHOTOGRAPHS)
+    assert {name.split("/")[0] for name in files_below(ran.out / "queries")} == sources
+    original = read_rgb(ran.out / "pictures" / "chelsea" / "original.png")
+    skimage = find_spec("skimage")
+    assert skimage is not None
+    package = Path(str(skimage.origin)).parent
+    assert original.size == (451, 300)
+    assert original.tobytes() == read_rgb(package / "data" / "chelsea.png").tobytes()
+
+
+def test_no_query_is_in_the_gallery_and_no_two_pictures_are_the_same(ran: Run) -> None:
+    pictures = [content_hash(path) for path in files_below(ran.out / "pictures").values()]
+    queries = [content_hash(path) for path in files_below(ran.out / "queries").values()]
+    assert len(set(pictures)) == len(pictures)
+    assert len(set(queries)) == len(queries)
+    assert set(pictures).isdisjoint(queries)
+
+
+def test_the_formats_are_mixed_and_each_name_tells_its_own(ran: Run) -> None:
+    formats = set()
+    for name, path in files_below(ran.out).items():
+        if name.count("/") == 2:
+            with Image.open(path) as image:
+                assert Image.registered_extensions()[path.suffix] == image.format, name
+                formats.add(image.format)
+    assert formats == {"JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"}
+
+
+def test_building_again_makes_the_same_bytes_and_keeps_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "PHOTOGRAPHS", {"motorcycle": demo.PHOTOGRAPHS["motorcycle"]})
+    built = build(tmp_path / "a")
+    assert built == demo.Built(tmp_path / "a/pictures", tmp_path / "a/queries", ("motorcycle",))
+    first = {name: path.read_bytes() for name, path in files_below(tmp_path / "a").items()}
+    assert len(first) == 17 + 13
+    build(tmp_path / "b")
+    assert {n: path.read_bytes() for n, path in files_below(tmp_path / "b").items()} == first
+
+    gone = tmp_path / "a/pictures/motorcycle/mirror.png"
+    gone.unlink()
+    kept = tmp_path / "a/queries/motorcycle/grey.jpg"
+    kept.write_bytes(b"kept")
+    build(tmp_path / "a")
+    assert gone.read_bytes() == first["pictures/motorcycle/mirror.png"]
+    assert kept.read_bytes() == b"kept"
+    assert not list((tmp_path / "a").rglob(".*"))
+
+
+def test_without_the_packages_the_error_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r"scikit-image.*pip install 'lookalike\[demo\]'"):
+        run(tmp_path / "out", None, print)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_packages_without_their_photographs_are_an_error_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "PHOTOGRAPHS", {"yeti": (demo.SKIMAGE, "yeti.png")})
+    with pytest.raises(MissingExtraError, match=r"pip install 'lookalike\[demo\]'"):
+        build(tmp_path)
+
+
+def test_the_packages_are_located_without_importing_them() -> None:
+    script = (
+        "import sys; from lookalike.demo import _photographs; assert len(_photographs()) == 20; "
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'skimage', 'sklearn', 'pooch'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+# ---- alterations ---------------------------------------------------------------------------------
+
+
+def ramp(width: int, height: int) -> Image.Image:
+    """Red tells the column, green the row."""
+    y, x = np.mgrid[:height, :width]
+    return Image.fromarray(np.stack([x, y, 0 * x], axis=2).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "left", "top"), [(0, 0, 0, 0), (1, 1, 50, 25), (0.5, 0.5, 25, 12), (1, 0, 50, 0)]
+)
+def test_a_crop_keeps_its_share_at_its_place(x: float, y: float, left: int, top: int) -> None:
+    cut = np.asarray(demo.crop(0.75, x, y)(ramp(200, 100)))
+    assert cut.shape == (75, 150, 3)
+    assert tuple(cut[0, 0]) == (left, top, 0)
+    assert tuple(cut[-1, -1]) == (left + 149, top + 74, 0)
+
+
+@pytest.mark.parametrize("degrees", [-15, 8, 10, 20, 45, 90])
+@pytest.mark.parametrize("size", [(300, 200), (200, 300), (256, 256), (640, 91), (1, 1)])
+def test_a_rotation_shows_no_empty_corner(degrees: float, size: tuple[int, int]) -> None:
+    turned = np.asarray(demo.rotate(degrees)(Image.new("RGB", size, "white")))
+    assert turned.min() == 255
+
+
+def test_a_rotation_is_counterclockwise_about_the_centre() -> None:
+    picture = Image.new("RGB", (201, 201))
+    picture.paste("red", (155, 95, 165, 106))  # to the right of the centre
+    y, x = np.nonzero(np.asarray(demo.rotate(20)(picture))[..., 0] > 128)
+    size = demo.rotate(20)(picture).size
+    right, up = x.mean() - (size[0] - 1) / 2, (size[1] - 1) / 2 - y.mean()
+    assert np.degrees(np.arctan2(up, right)) == pytest.approx(20, abs=1)  # a pixel is 1 degree
+
+
+def test_other_alterations_do_what_they_say() -> None:
+    grey = Image.new("RGB", (40, 20), (100, 120, 140))
+
+    def centre(alter: demo.Alter) -> tuple[int, ...]:
+        image = alter(grey)
+        return tuple(np.asarray(image)[image.height // 2, image.width // 2].tolist())
+
+    assert centre(demo.bright(1.5)) == (150, 180, 210)
+    assert centre(demo.tint(1.1, 1.0, 0.5)) == (110, 120, 70)
+    assert len(set(centre(demo.colour(0)))) == 1
+    assert centre(demo.both(demo.bright(0.5), demo.bright(0.5))) == (25, 30, 35)
+    assert demo.scale(0.15)(grey).size == (6, 3)
+    framed = np.asarray(demo.frame(0.1)(grey))
+    assert framed.shape == (28, 48, 3)
+    assert (framed[:4] == 255).all()
+    assert tuple(framed[4, 4]) == (100, 120, 140)
+    noisy = np.asarray(demo.noise(10)(Image.new("RGB", (100, 100), (128, 128, 128)))).astype(float)
+    assert noisy.std() == pytest.approx(10, rel=0.02)  # 30 000 samples
+    assert (noisy == np.asarray(demo.noise(10)(Image.new("RGB", (100, 100), (128,) * 3)))).all()
+
+
+# ---- end to end ----------------------------------------------------------------------------------
+
+
+def test_nearly_every_query_finds_its_own_photograph_first(ran: Run) -> None:
+    source_of = {path.read_bytes(): name for name, path in files_below(ran.out / "queries").items()}
+    assert ran.searched.keys() == source_of.keys()
+    failures = {
+        name
+        for content, name in source_of.items()
+        if ran.searched[content][0].path.split("/")[0] != name.split("/")[0]
+    }
+    assert set(ran.result.failures) == failures
+    assert ran.result.queries == len(source_of)
+    assert ran.result.found_first == len(source_of) - len(failures)
+    assert ran.result.found_first >= 0.95 * len(source_of)
+
+
+def test_the_result_counts_the_gallery(ran: Run) -> None:
+    result = ran.result
+    assert (result.images, result.skipped, result.sources) == (340, 0, 20)
+    assert len(Gallery.open(result.folder, create=False)) == 340
+    assert result.folder == ran.out / "pictures"
+    assert 0 < result.search_seconds < 5
+    assert ran.lines[0] == "making the demo's pictures"
+    assert "indexed 340 of 340" in ran.lines
+    assert "340 images in the gallery, 0 skipped" in ran.lines
+    outcome = f"{result.found_first} of 241 altered pictures find their photograph first, in "
+    assert ran.lines[-2].startswith(outcome)
+    assert ran.lines[-1] == f"see {ran.out / 'sheet.png'} or {ran.out / 'sheet.html'}"
+
+
+def test_the_sheets_show_eight_searches_and_any_failure_before(ran: Run) -> None:
+    page = ran.result.html.read_text("utf-8")
+    assert ran.result.html == ran.out / "sheet.html"
+    rows = page.split("<article>")[1:]
+    failed = min(len(ran.result.failures), demo.SHOWN_FAILURES)
+    assert len(rows) == failed + 8
+    assert all(row.count("<li>") == 6 for row in rows)
+    assert all("found first" not in row for row in rows[:failed])
+    for row in rows[failed:]:
+        assert "found first" in row
+        assert row.partition("<ol>")[2].partition("</li>")[0].count("✓ right") == 1
+    assert f"{ran.result.found_first} of 241 altered pictures find their photograph first" in page
+    assert "CC BY 2.0" in page
+    with Image.open(ran.result.png) as image:
+        colours = set(map(tuple, np.asarray(image).reshape(-1, 3)[::7].tolist()))
+    assert (26, 127, 55) in colours
+
+
+def test_running_again_neither_builds_nor_indexes(
+    ran: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: path.stat().st_mtime_ns for name, path in files_below(ran.out).items()}
+    queries = demo._built_queries
+    monkeypatch.setattr(demo, "_built_queries", lambda built: list(queries(built))[:3])
+    lines: list[str] = []
+    result = run(ran.out, None, lines.append)
+    assert (result.images, result.queries) == (340, 3)
+    assert not [line for line in lines if line.startswith("indexed")]
+    after = {name: path.stat().st_mtime_ns for name, path in files_below(ran.out).items()}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"sheet.png", "sheet.html"}
+
+
+def answer(source: str, variant: demo.Variant, place: int | None = 1) -> demo._Answer:
+    return demo._Answer(demo._Query(source, variant, b""), [], place, 0.0)
+
+
+def test_the_shown_searches_are_of_different_photographs_altered_differently() -> None:
+    answers = [answer(source, variant) for source in "abcdefghij" for variant in demo.QUERIES]
+    wrong = [answer("a", demo.OTHER_VIEW, 3), answer("b", demo.OTHER_VIEW, None)]
+    chosen = demo._choose([*answers[:50], *wrong, *answers[50:]])
+    assert chosen[:2] == wrong
+    assert len(chosen) == 10
+    assert len({a.query.source for a in chosen[2:]}) == 8
+    assert len({a.query.variant.file for a in chosen[2:]}) == 8
+    assert demo._choose([answer("a", demo.QUERIES[0])] * 20) == [answer("a", demo.QUERIES[0])] * 8
+
+
+# ---- a folder of one's own -----------------------------------------------------------------------
+
+
+def state(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Everything that a run could have changed."""
+    return {
+        os.fspath(path): (
+            path.stat().st_mode,
+            path.stat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+@pytest.fixture(scope="module")
+def own(ran: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight photographs in folders, one with a name that is not UTF-8, one twice, one broken."""
+    folder = tmp_path_factory.mktemp("own") / "my pictures"
+    (folder / "2019").mkdir(parents=True)
+    for name in ("astronaut", "chelsea", "coffee", "rocket", "coins", "flower", "camera"):
+        shutil.copy(ran.out / "pictures" / name / "original.png", folder / "2019" / f"{name}.png")
+    shutil.copy(ran.out / "pictures/china/original.png", folder / "china & lake.png")
+    shutil.copy(folder / "china & lake.png", folder / "again.png")
+    if sys.platform == "linux":
+        os.rename(folder / "2019/coffee.png", os.fsencode(folder) + b"/caf\xe9.png")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    return folder
+
+
+def test_own_pictures_are_found_and_never_touched(own: Path) -> None:
+    before = state(own)
+    with Spy() as spy:
+        result = run(own.parent / "out", own, lambda _: None)
+    assert state(own) == before
+    assert (result.images, result.skipped, result.sources) == (9, 1, 9)
+    assert (result.queries, result.found_first, result.failures) == (36, 36, ())
+    assert result.folder == own
+    originals = {path.read_bytes() for path in own.rglob("*.*")}
+    assert len(spy.searched) == 32  # the two copies give the same four queries
+    assert originals.isdisjoint(spy.searched)
+    page = result.html.read_text("utf-8")
+    assert 'class="wrong"' not in page
+    assert "china &amp; lake.png" in page
+    assert result.png.stat().st_size > 10_000
+    (gallery,) = (own.parent / "out/gallery").iterdir()
+    assert (gallery / "gallery.sqlite").is_file()
+
+
+def test_what_is_not_found_first_is_a_failure(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = Gallery.search
+    monkeypatch.setattr(
+        Gallery, "search", lambda *a, **o: [h for h in search(*a, **o) if "chelsea" not in h.path]
+    )
+    result = run(own.parent / "out", own, lambda _: None)
+    assert (result.queries, result.found_first) == (36, 32)
+    assert result.failures == tuple(f"2019/chelsea.png/{v.file}" for v in demo.OF_USER)
+    rows = result.html.read_text("utf-8").split("<article>")[1:]
+    assert all("not among the first 6" in row for row in rows[:4])
+    assert len(rows) == 12
+
+
+def test_the_queries_are_of_images_drawn_by_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "many").mkdir()
+    (tmp_path / "gallery").mkdir()
+    for number in range(30):
+        ramp(8 + number, 8).save(tmp_path / "many" / f"{number:02}.png")
+    monkeypatch.setattr(demo, "USER_IMAGES", 5)
+    skipped = SimpleNamespace(path=b"07.png")
+    gallery: Any = SimpleNamespace(
+        root=tmp_path / "many", directory=tmp_path / "gallery", skipped=lambda: [skipped]
+    )
+    first, second = (list(demo._user_queries(gallery)) for _ in range(2))
+    assert first == second
+    names = [f"{number:02}.png" for number in range(30) if number != 7]
+    expected = sorted(np.random.default_rng(0).choice(29, 5, replace=False).tolist())
+    sources = [query.source for query in first]
+    assert sources == [names[number] for number in expected for _ in demo.OF_USER]
+
+
+@pytest.mark.parametrize("inside", [".", "out", "a/b"])
+def test_an_output_inside_the_folder_is_refused(tmp_path: Path, inside: str) -> None:
+    ramp(20, 20).save(tmp_path / "a.png")
+    with pytest.raises(GalleryError, match="choose another"):
+        run(tmp_path / inside, tmp_path, print)
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(GalleryError, match="no image was found"):
+        run(tmp_path / "out", tmp_path / "empty", lambda _: None)
+    with pytest.raises(GalleryError, match="not a folder"):
+        run(tmp_path / "out", tmp_path / "none", lambda _: None)

@@ -72,8 +72,8 @@ def unit_rows(vectors: ArrayLike, dim: int) -> Floats:
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise ValueError(f"vectors have shape {rows.shape}; this index takes (n, {dim})")
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
-    if bad.size:
+    if norms.size and not 0 < norms.min() <= norms.max() < np.inf:
+        bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
         what = "zero" if norms[bad[0]] == 0 else "not finite (NaN or infinity)"
         raise ValueError(f"vector {bad[0]} is {what}; the cosine is undefined, leave it out")
     unit: Floats = rows / norms[:, np.newaxis].astype(np.float32)
@@ -285,7 +285,7 @@ class LSHIndex:
         given = np.asarray(queries, dtype=np.float32)
         rows = unit_rows(np.atleast_2d(given), self.settings.dim)
         # Numba takes a third of a second to import.
-        from lookalike.lsh.search import search_exactly, search_segment
+        from lookalike.lsh.search import best_of, search_exactly, search_segment
 
         state, defaults = self._state, self.settings.search
         ids = np.full((len(rows), k), -1, np.int64)
@@ -308,10 +308,14 @@ class LSHIndex:
                         open_rows=len(segment) - blocked.number,
                         candidates=candidates or defaults.candidates,
                         rerank=rerank or defaults.rerank,
-                        threads=threads or cores(),
+                        threads=threads or (cores() if len(rows) > 1 else 1),
                     )
-                ids, cosines = _merge_found(ids, cosines, segment, *found)
-        cosines = np.clip(cosines, -1, 1, where=np.isfinite(cosines), out=cosines)
+                if i == 0:
+                    ids, cosines = found
+                else:
+                    both_ids = np.concatenate([ids, found[0]], axis=1)
+                    ids, cosines = best_of(both_ids, np.concatenate([cosines, found[1]], 1), k)
+        cosines[cosines > 1] = 1  # by rounding
         return Neighbors(ids[0], cosines[0]) if given.ndim == 1 else Neighbors(ids, cosines)
 
     def range_search(
@@ -583,21 +587,6 @@ def _mergeable(segments: tuple[Segment, ...], settings: LSHSettings) -> range | 
     if settings.vectors == "none" and len({s.key_bits for s in segments[start:]}) > 1:
         return None
     return range(start, len(sizes)) if len(sizes) - start >= MERGE_FAN_IN else None
-
-
-def _merge_found(
-    ids: NDArray[np.int64],
-    cosines: Floats,
-    segment: Segment,
-    rows: NDArray[np.int64],
-    more: Floats,
-) -> tuple[NDArray[np.int64], Floats]:
-    """The k best of what was found so far and in ``segment``; by id where cosines are equal."""
-    k = ids.shape[1]
-    new_ids = np.where(rows >= 0, segment.ids[np.maximum(rows, 0)], -1)
-    ids, cosines = np.concatenate([ids, new_ids], axis=1), np.concatenate([cosines, more], axis=1)
-    order = np.lexsort((ids, -cosines), axis=1)[:, :k]
-    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(cosines, order, axis=1)
 
 
 def _kept(segment: Segment, marks: NDArray[np.bool_]) -> Any:

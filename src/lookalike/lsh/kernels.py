@@ -416,33 +416,39 @@ def _dot(query: NDArray[np.float32], vector: NDArray[Any]) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
+def _insert(value: Any, id_: int, best: NDArray[np.float32], best_ids: NDArray[np.int64]) -> None:
+    """Put an item into the list of the best, falling by value, then rising by id."""
+    j = best.shape[0] - 1
+    if value < best[j] or (value == best[j] and id_ > best_ids[j]):
+        return
+    while j > 0 and (best[j - 1] < value or (best[j - 1] == value and best_ids[j - 1] > id_)):
+        best[j] = best[j - 1]
+        best_ids[j] = best_ids[j - 1]
+        j -= 1
+    best[j] = value
+    best_ids[j] = id_
+
+
+@numba.njit(cache=True, nogil=True)
 def _rerank(
     query: NDArray[np.float32],
     vectors: NDArray[Any],
+    ids: NDArray[np.int64],
     rows: NDArray[np.int64],
     count: int,
-    best_rows: NDArray[np.int64],
     best: NDArray[np.float32],
+    best_ids: NDArray[np.int64],
 ) -> None:
-    """Exact cosines of ``rows[:count]``; the best go into ``best_rows`` and ``best``, sorted."""
-    k = best.shape[0]
+    """Exact cosines of ``rows[:count]``; the best go into ``best`` and ``best_ids``."""
     width = vectors.shape[1]
-    best_rows[:] = -1
-    best[:] = -np.inf
     for i in range(count):
         if i + VECTORS_AHEAD < count:
             ahead = rows[i + VECTORS_AHEAD] * width
             for element in range(0, width, 64 // vectors.itemsize):
                 prefetch(vectors, ahead + element)
         cosine = _dot(query, vectors[rows[i]])
-        if cosine > best[k - 1]:
-            j = k - 1
-            while j > 0 and best[j - 1] < cosine:
-                best[j] = best[j - 1]
-                best_rows[j] = best_rows[j - 1]
-                j -= 1
-            best[j] = cosine
-            best_rows[j] = rows[i]
+        if cosine >= best[-1]:
+            _insert(cosine, ids[rows[i]], best, best_ids)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -452,20 +458,14 @@ def search_range(
     queries: NDArray[np.float32],
     margins: NDArray[np.float32],
     bucket_scores: NDArray[np.float32],
-    offsets: NDArray[np.uint32],
-    sizes: NDArray[np.uint32],
-    blocks: NDArray[np.uint32],
-    codes: NDArray[np.uint8],
-    corrections: NDArray[np.int16],
-    table_rows: NDArray[np.uint32],
-    vectors: NDArray[Any],
+    segment: Any,
     blocked: NDArray[np.bool_],
     tables: int,
     hamming_scale: int,
     budget: int,
     depth: int,
     wanted: int,
-    out_rows: NDArray[np.int64],
+    out_ids: NDArray[np.int64],
     out_cosines: NDArray[np.float32],
 ) -> int:
     """Search the queries from ``start`` to ``stop`` in one segment.
@@ -473,20 +473,20 @@ def search_range(
     Args:
         queries: (q, dim) unit rows; margins: (q, bits), see ``make_table``.
         bucket_scores: (q, buckets of all tables).
-        offsets, sizes, blocks: (buckets of all tables,): first position (a row, or an index into
-            ``table_rows``), number of items, and first block.
-        codes, corrections: flat, see ``pack_blocks``.
-        table_rows: (tables * n,) rows by position; (0,) for one table, whose positions are rows.
-        vectors: (n, dim) float32, or float16 as their bits; (0, dim): rank by the codes alone.
+        segment: a ``Scanned``: starts, sizes, blocks (buckets of all tables,); codes, corrections,
+            flat; rows (tables * n,), or (0,) for one table, whose positions are rows; vectors
+            (n, dim) float32, or float16 as their bits, or (0, dim): rank by the codes alone; ids.
         blocked: (n,) rows that do not count, or (0,).
         budget: items to visit; more if fewer than ``wanted`` that count were met.
         depth: candidates to re-rank.
-        out_rows, out_cosines: (q, k) receive the best, -1 and -inf where there are fewer. Without
-            vectors the second are the codes' scores, from 0 to SCORES - 1.
+        out_ids, out_cosines: (q, k) hold -1 and -inf, or what was found so far, and receive the
+            best; by id where cosines are equal. Without vectors the second are the codes' scores,
+            from 0 to SCORES - 1.
 
     Returns:
         number of items visited, for statistics.
     """
+    starts, sizes, blocks, codes, corrections, table_rows, vectors, ids = segment
     count = bucket_scores.shape[1]
     bits = margins.shape[1]
     code_bytes = bits // 8
@@ -503,7 +503,8 @@ def search_range(
     slots = np.empty(places, np.int64)
     scores = np.empty(capacity, np.int16)
     rows = np.empty(capacity, np.int64)
-    visited = 0
+    visited = np.int64(0)
+    items = np.int64(0)
     for q in range(start, stop):
         offset = make_table(margins[q], hamming_scale, values, table)
         allowance = budget
@@ -512,7 +513,7 @@ def search_range(
             kept, met = _scan(
                 chosen,
                 number,
-                offsets,
+                starts,
                 sizes,
                 blocks,
                 codes,
@@ -528,7 +529,7 @@ def search_range(
                 scores,
                 rows,
             )
-            items = 0
+            items = np.int64(0)
             for p in range(number):
                 items += sizes[chosen[p]]
             if met >= wanted or items < allowance:
@@ -536,22 +537,11 @@ def search_range(
             allowance *= 4
         visited += items
         if vectors.shape[0] > 0:
-            _rerank(queries[q], vectors, rows, kept, out_rows[q], out_cosines[q])
+            _rerank(queries[q], vectors, ids, rows, kept, out_cosines[q], out_ids[q])
         else:
-            best = out_cosines[q]
-            best_rows = out_rows[q]
-            best_rows[:] = -1
-            best[:] = -np.inf
             for i in range(kept):
-                if scores[i] > best[-1]:
-                    j = best.shape[0] - 1
-                    while j > 0 and best[j - 1] < scores[i]:
-                        best[j] = best[j - 1]
-                        best_rows[j] = best_rows[j - 1]
-                        j -= 1
-                    best[j] = scores[i]
-                    best_rows[j] = rows[i]
-    return visited
+                _insert(np.float32(scores[i]), ids[rows[i]], out_cosines[q], out_ids[q])
+    return int(visited)
 
 
 # ---- codes by row --------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from lookalike.lsh.segment import Segment
 from lookalike.lsh.simd import SCORES
 from lookalike.lsh.threads import for_all_parts
 
-__all__ = ["default_candidates", "default_rerank", "search_exactly", "search_segment"]
+__all__ = ["best_of", "default_candidates", "default_rerank", "search_exactly", "search_segment"]
 
 QUERIES_AT_ONCE = 128
 ROWS_AT_ONCE = 16_384
@@ -54,28 +54,20 @@ def search_segment(
         candidates, rerank: see ``SearchSettings``.
 
     Returns:
-        rows (q, k) int64, -1 where fewer exist, and cosines (q, k), -inf there.
+        ids (q, k) int64, -1 where fewer exist, and cosines (q, k), -inf there; by id where equal.
     """
     n = len(segment)
     keeps_vectors = len(segment.vectors) > 0
     if keeps_vectors and open_rows <= max(EXACT_ROWS, rerank or 0) and open_rows < n:
         return search_exactly(segment, queries, k, blocked)
-    budget = default_candidates(n) if candidates is None else candidates
-    # A filter thins the buckets out: visit as many of the items that count.
-    budget = min(n, math.ceil(budget * n / max(1, open_rows))) * hasher.settings.tables
-    depth = max(k, default_rerank(k) if rerank is None else rerank)
-    rows = np.full((len(queries), k), -1, np.int64)
+    ids = np.full((len(queries), k), -1, np.int64)
     cosines = np.full((len(queries), k), -np.inf, np.float32)
     if not open_rows:
-        return rows, cosines
-    halves = segment.vectors.dtype == np.float16
-    vectors = segment.vectors.view(np.uint16) if halves else segment.vectors
-    offsets = segment.offsets.astype(np.int64)
-    if hasher.settings.tables > 1:
-        offsets += n * np.arange(hasher.settings.tables)[:, np.newaxis]
-    sizes = np.diff(segment.offsets, axis=1).astype(np.uint32).ravel()
-    starts = offsets[:, :-1].astype(np.uint32).ravel()
-    blocks = segment.blocks[:, :-1].ravel()
+        return ids, cosines
+    budget = default_candidates(n) if candidates is None else candidates
+    # A filter thins the buckets out: visit as many of the items that count.
+    budget = min(n, math.ceil(budget * n / open_rows)) * hasher.settings.tables
+    depth = max(k, default_rerank(k) if rerank is None else rerank)
     hamming = hasher.settings.ranking == "hamming"
     scale = _hamming_scale(hasher.settings.code_bits) if hamming else 0
 
@@ -87,20 +79,14 @@ def search_segment(
             queries[part],
             margins[part],
             scores.reshape(len(scores), -1),
-            starts,
-            sizes,
-            blocks,
-            segment.codes,
-            segment.corrections,
-            segment.rows.ravel(),
-            vectors,
+            segment.scanned,
             blocked,
             hasher.settings.tables,
             scale,
             budget,
             depth,
             min(k, open_rows),
-            rows[part],
+            ids[part],
             cosines[part],
         )
 
@@ -108,7 +94,7 @@ def search_segment(
     for_all_parts(run, len(queries), size, threads)
     if not keeps_vectors:
         cosines = _estimate(hasher, queries, margins, cosines)
-    return rows, cosines
+    return ids, cosines
 
 
 def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[np.bool_]) -> Found:
@@ -139,7 +125,14 @@ def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[n
         order = np.argsort(-all_cosines, axis=1, kind="stable")[:, :k]
         rows = np.take_along_axis(all_rows, order, axis=1)
         cosines = np.take_along_axis(all_cosines, order, axis=1)
-    return rows, cosines
+    ids = np.where(rows >= 0, segment.ids[np.maximum(rows, 0)], -1)
+    return best_of(ids, cosines, k)
+
+
+def best_of(ids: NDArray[np.int64], cosines: Floats, k: int) -> Found:
+    """The ``k`` largest of each row, falling by cosine, then rising by id."""
+    order = np.lexsort((ids, -cosines), axis=1)[:, :k]
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(cosines, order, axis=1)
 
 
 def _hamming_scale(bits: int) -> int:

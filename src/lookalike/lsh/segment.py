@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +27,8 @@ Floats = NDArray[np.float32]
 
 
 def default_key_bits(n: int) -> int:
-    """About 3 sqrt(n) buckets, but of at least 64 items on average."""
-    buckets = min(3 * math.sqrt(n), n / BUCKET)
+    """About 4 sqrt(n) buckets, but of at least 64 items on average."""
+    buckets = min(4 * math.sqrt(n), n / BUCKET)
     return max(0, round(math.log2(buckets))) if buckets > 1 else 0
 
 
@@ -41,6 +42,21 @@ class Items(NamedTuple):
     codes: NDArray[np.uint8]
     corrections: NDArray[np.int16]
     keys: NDArray[np.uint32]
+
+
+class Scanned(NamedTuple):
+    """Of all tables in one: where each bucket starts (a row, or an index into ``rows``), its number
+    of items, its first block; then codes, corrections, rows, vectors and ids of a segment.
+    """
+
+    starts: NDArray[np.uint32]
+    sizes: NDArray[np.uint32]
+    blocks: NDArray[np.uint32]
+    codes: NDArray[np.uint8]
+    corrections: NDArray[np.int16]
+    rows: NDArray[np.uint32]
+    vectors: NDArray[Any]
+    ids: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -79,6 +95,23 @@ class Segment:
         # Stored arrays are read-only maps; if those in memory are, too, one compiled kernel serves.
         for name in ARRAYS:
             getattr(self, name).flags.writeable = False
+
+    @cached_property
+    def scanned(self) -> Scanned:
+        """The arrays as ``kernels.search_range`` takes them."""
+        tables, n = len(self.offsets), len(self)
+        starts = self.offsets[:, :-1] + n * np.arange(tables)[:, np.newaxis]
+        halves = self.vectors.dtype == np.float16
+        return Scanned(
+            starts.astype(np.uint32).ravel(),
+            np.diff(self.offsets, axis=1).astype(np.uint32).ravel(),
+            self.blocks[:, :-1].ravel(),
+            self.codes,
+            self.corrections,
+            self.rows.ravel(),
+            self.vectors.view(np.uint16) if halves else self.vectors,
+            self.ids,
+        )
 
     @classmethod
     def build(cls, hasher: Hasher, ids: NDArray[np.int64], vectors: NDArray[Any]) -> Segment:

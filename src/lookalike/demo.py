@@ -24,10 +24,9 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from lookalike.errors import GalleryError, MissingExtraError
-from lookalike.gallery.gallery import Gallery
+from lookalike.gallery import Gallery, Progress
 from lookalike.gallery.hits import Hit
 from lookalike.gallery.scan import scan
-from lookalike.gallery.update import Progress
 from lookalike.images import read_rgb
 from lookalike.sheet import Row, draw_png, search_sheet, thumbnail, write_html
 

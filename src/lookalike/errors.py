@@ -1,4 +1,4 @@
-"""The exceptions that lookalike raises on purpose. Each message says what is wrong and the remedy."""
+"""The exceptions that lookalike raises on purpose; each message gives cause and remedy."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ModelMismatchError(GalleryError):
 
 
 class GalleryDamagedError(GalleryError):
-    """Files of the gallery are missing or altered; the message names the command that repairs it."""
+    """Files of the gallery are missing or altered; the message names the repairing command."""
 
 
 class GalleryLockedError(GalleryError):

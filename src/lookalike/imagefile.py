@@ -117,7 +117,7 @@ def open_source(source: Source) -> Iterator[Reader]:
         names = ("O_BINARY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK")  # those that the system has
         flags = sum(getattr(os, name, 0) for name in names)
         try:
-            _require_regular(os.stat(source))  # noqa: PTH116 (bytes paths)
+            _require_regular(os.stat(source))
             stream = Reader(io.FileIO(os.open(source, os.O_RDONLY | flags)))
         except (FileNotFoundError, NotADirectoryError) as error:
             detail = "the file is gone, or a link points to nothing"

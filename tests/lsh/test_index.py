@@ -20,7 +20,7 @@ def clustered(n: int, seed: int, dim: int = DIM) -> Floats:
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).standard_normal((40, dim))
     points = centres[rng.integers(0, 40, n)] + 0.6 * rng.standard_normal((n, dim))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True), np.float32)
 
 
 def exact(queries: Floats, vectors: Floats, k: int) -> NDArray[np.int64]:

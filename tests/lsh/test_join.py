@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lookalike.lsh import LSHIndex, LSHSettings, join
 
 DIM = 64
 
 
-def near_copies(n: int, noise: float, seed: int) -> np.ndarray:  # type: ignore[type-arg]
+def near_copies(n: int, noise: float, seed: int) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     base = rng.standard_normal((n // 3, DIM))
     copies = np.concatenate([base, base + noise * rng.standard_normal(base.shape), base])
     copies[2 * len(base) :] += 0.5 * noise * rng.standard_normal(base.shape)
-    rows: np.ndarray = copies / np.linalg.norm(copies, axis=1, keepdims=True)  # type: ignore[type-arg]
-    return rows.astype(np.float32)
+    rows = copies / np.linalg.norm(copies, axis=1, keepdims=True)
+    return np.asarray(rows, np.float32)
 
 
 @pytest.mark.parametrize("threshold", [0.8, 0.9, 0.97])
@@ -89,3 +90,13 @@ def test_the_hamming_bound_lets_four_sigma_pass() -> None:
     rng = np.random.default_rng(5)
     distances = (rng.random((20000, 256)) > 0.9).sum(axis=1)
     assert (distances > join.hamming_bound(0.9, 256)).mean() < 2e-4
+
+
+def test_items_that_all_lie_close_together_are_compared_in_one_bucket() -> None:
+    assert join.bands(5000, 0.0, 0.99, 256) == (0, 1)
+    rng = np.random.default_rng(6)
+    vectors = np.ones((200, DIM)) + 0.01 * rng.standard_normal((200, DIM))
+    index = LSHIndex(DIM)
+    index.add(np.arange(200), vectors)
+    pairs, _ = index.join(0.9)
+    assert len(pairs) == 200 * 199 // 2

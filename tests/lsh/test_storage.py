@@ -113,7 +113,7 @@ def test_a_save_that_fails_anywhere_leaves_the_last_state(
             raise OSError(28, "No space left on device")
         real(descriptor)
 
-    monkeypatch.setattr(arrayfile.os, "fsync", failing)
+    monkeypatch.setattr(os, "fsync", failing)
     try:
         index.save(tmp_path)
         expected = 1999
@@ -207,7 +207,7 @@ def test_forged_manifests_are_refused(tmp_path: Path) -> None:
     made(500).save(tmp_path)
     entry = next(tmp_path.glob("segment-*")).name
     hasher = next(tmp_path.glob("hasher-*")).name
-    wrong = [
+    wrong: list[dict[str, object]] = [
         {"segments": (SegmentEntry(entry, 501, None),)},
         {"segments": (SegmentEntry("../" + entry, 500, None),)},
         {"segments": (SegmentEntry(hasher, 500, None),)},
@@ -251,8 +251,11 @@ def test_opening_reads_no_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "VERIFY_ON_OPEN", 0)
     read: list[str] = []
     real = arrayfile.ArrayFile.damaged
-    monkeypatch.setattr(
-        arrayfile.ArrayFile, "damaged", lambda self: read.append(self.kind) or real(self)
-    )
+
+    def noting(self: arrayfile.ArrayFile) -> list[str]:
+        read.append(self.kind)
+        return real(self)
+
+    monkeypatch.setattr(arrayfile.ArrayFile, "damaged", noting)
     LSHIndex.open(tmp_path)
     assert set(read) == {"hasher"}

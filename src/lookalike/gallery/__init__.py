@@ -3,8 +3,8 @@
 from lookalike.gallery.duplicates import Duplicate, DuplicateGroup
 from lookalike.gallery.gallery import Gallery, GalleryInfo, Query
 from lookalike.gallery.hits import Hit
-from lookalike.gallery.update import Progress, UpdateReport
-from lookalike.gallery.verify import RepairReport
+from lookalike.gallery.repair import RepairReport
+from lookalike.gallery.report import Progress, UpdateReport
 
 __all__ = [
     "Duplicate",

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.gallery.store import ImageRow
+from lookalike.errors import GalleryError
+from lookalike.gallery.hits import glob_matcher
+from lookalike.gallery.searching import is_as_indexed
+from lookalike.gallery.store import ImageRow, Store
+from lookalike.lsh import LSHIndex
 
-__all__ = ["Duplicate", "DuplicateGroup", "group_pairs", "propose"]
+__all__ = ["Duplicate", "DuplicateGroup", "find_duplicates", "group_pairs", "propose"]
+
+RECALL = 0.999
+"""Chance that a pair right at the threshold is found; closer ones are surer."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +27,7 @@ class Duplicate:
     """A file of a group; ``cosine`` is that to the (first) file to keep."""
 
     row: ImageRow
+    file: Path
     cosine: float
 
     @property
@@ -29,8 +38,8 @@ class Duplicate:
         row = self.row
         return {
             "path": self.path,
+            "file": os.fspath(self.file),
             "cosine": round(self.cosine, 6),
-            "identical": None,
             "width": row.width,
             "height": row.height,
             "bytes": row.size,
@@ -49,8 +58,7 @@ class DuplicateGroup:
         """For JSON; ``identical`` tells files whose content equals that of a kept one."""
         kept = {item.row.hash for item in self.keep}
         rest = [{**d.as_dict(), "identical": d.row.hash in kept} for d in self.duplicates]
-        keep = [{**d.as_dict(), "identical": True} for d in self.keep]
-        return {"keep": keep, "duplicates": rest}
+        return {"keep": [d.as_dict() for d in self.keep], "duplicates": rest}
 
 
 def group_pairs(pairs: NDArray[np.int64]) -> list[list[int]]:
@@ -72,8 +80,58 @@ def group_pairs(pairs: NDArray[np.int64]) -> list[list[int]]:
     return list(groups.values())
 
 
+def find_duplicates(
+    store: Store,
+    index: LSHIndex,
+    root: Path,
+    threshold: float,
+    reference: str | os.PathLike[str] | None,
+    filter: str | None,
+) -> list[DuplicateGroup]:
+    """The groups of a gallery, as promised by `Gallery.duplicates`."""
+    protected = None if reference is None else _inside(root, Path(reference))
+    matches = glob_matcher(filter or "*")
+    pairs, _ = index.join(threshold, recall=RECALL)
+    with store.snapshot():
+        rows = store.by_ids(np.unique(pairs).tolist())
+    usable = {i for i, row in rows.items() if matches(row.path)}
+    usable = {i for i in usable if is_as_indexed(root, rows[i], if_gone=False)}
+    pairs = pairs[np.isin(pairs, sorted(usable)).all(axis=1)]
+    groups = []
+    for ids in group_pairs(pairs):
+        ids = _distinct_files(root, {i: rows[i] for i in ids})
+        group = propose([rows[i] for i in ids], index.vectors(ids), root, protected)
+        if group is not None:
+            groups.append(group)
+    return sorted(groups, key=lambda group: group.keep[0].row.path)
+
+
+def _inside(root: Path, folder: Path) -> bytes:
+    """A folder of the gallery, given by any path to it or relative to the root, as rows have it."""
+    top = root.resolve()
+    path = folder.resolve() if folder.is_absolute() or folder.exists() else top / folder
+    if not path.is_relative_to(top):
+        raise GalleryError(f"{folder} is not inside {root}, the gallery's folder")
+    if not path.is_dir():
+        raise GalleryError(f"{path} is not a folder")
+    return b"" if path == top else os.fsencode(path.relative_to(top))
+
+
+def _distinct_files(root: Path, rows: dict[int, ImageRow]) -> list[int]:
+    """One id per file on disk: with links to the same file, deleting one would lose the picture.
+
+    The real file stands for links to it, else the first by path.
+    """
+    chosen: dict[tuple[int, int], int] = {}
+    paths = {number: root / os.fsdecode(row.path) for number, row in rows.items()}
+    for number in sorted(rows, key=lambda i: (paths[i].is_symlink(), rows[i].path)):
+        status = paths[number].stat()
+        chosen.setdefault((status.st_dev, status.st_ino), number)
+    return sorted(chosen.values())
+
+
 def propose(
-    rows: list[ImageRow], vectors: NDArray[np.float32], reference: bytes | None
+    rows: list[ImageRow], vectors: NDArray[np.float32], root: Path, reference: bytes | None
 ) -> DuplicateGroup | None:
     """Split a group into what to keep and the rest.
 
@@ -83,6 +141,8 @@ def propose(
     Args:
         rows: of the group.
         vectors: their unit embeddings, (n, dim).
+        root: the gallery's folder.
+        reference: a folder in it, as rows have it, or None.
     """
 
     def protected(row: ImageRow) -> bool:
@@ -97,7 +157,8 @@ def propose(
 
     order = sorted(range(len(rows)), key=rank)
     cosines = np.clip(vectors @ vectors[order[0]], -1, 1)
-    items = [(i, Duplicate(rows[i], float(cosines[i]))) for i in order]
+    files = [root / os.fsdecode(row.path) for row in rows]
+    items = [(i, Duplicate(rows[i], files[i], float(cosines[i]))) for i in order]
     keep = tuple(item for n, (i, item) in enumerate(items) if n == 0 or protected(rows[i]))
     rest = tuple(item for n, (i, item) in enumerate(items) if n > 0 and not protected(rows[i]))
     return DuplicateGroup(keep, rest) if rest else None

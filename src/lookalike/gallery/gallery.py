@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-import errno
-import io
+import hashlib
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
-from lookalike.errors import (
-    GalleryDamagedError,
-    GalleryError,
-    IndexFormatError,
-    ModelMismatchError,
-    StorageFullError,
-)
-from lookalike.gallery.duplicates import DuplicateGroup, group_pairs, propose
+from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings, ModelInfo
+from lookalike.errors import GalleryError, ModelMismatchError
+from lookalike.gallery.duplicates import DuplicateGroup, find_duplicates
+from lookalike.gallery.files import GalleryFiles, made_with, read_identity
 from lookalike.gallery.hits import Hit, glob_matcher
-from lookalike.gallery.lock import writer_lock
+from lookalike.gallery.places import has_gallery, places, root_from, stored_root
 from lookalike.gallery.rarity import PairStatistics
-from lookalike.gallery.scan import GALLERY_FOLDER
+from lookalike.gallery.repair import RepairReport, repair
+from lookalike.gallery.report import REMOVED, Progress, UpdateReport
+from lookalike.gallery.searching import Found, Query, embed_query, nearest, row_of
 from lookalike.gallery.store import ImageRow, Store
-from lookalike.gallery.update import REMOVED, Progress, Update, UpdateReport, recover
-from lookalike.gallery.verify import RepairReport, repair_index, repair_table, verify
-from lookalike.images import DEFAULT_MAX_PIXELS, content_hash, read_picture
-from lookalike.lsh import LSHIndex, LSHSettings
-from lookalike.lsh.manifest import MANIFEST
+from lookalike.lsh import LSHSettings
+
+if TYPE_CHECKING:
+    from lookalike.lsh.tuning import TuneReport
 
 __all__ = ["Gallery", "GalleryInfo", "Query"]
 
-Query = str | os.PathLike[str] | bytes | NDArray[np.floating[Any]]
-TABLE = "gallery.sqlite"
-INDEX = "index"
-LOCK = "lock"
+Path_ = str | os.PathLike[str]
+ATTEMPTS = 5
+"""How often a search begins anew because a writer committed meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -59,42 +52,45 @@ class GalleryInfo:
 
 
 class Gallery:
-    """Images below a folder, searchable by what they look like.
+    """Images below a folder, searchable by what they look like. Made by `open`.
 
-    Made by :meth:`open`. Searches may run in several threads and processes while one writes; each
-    sees the last committed state.
+    Searches may run in several threads and processes while one writes; each sees a committed state.
     """
 
     def __init__(
         self,
         root: Path,
-        directory: Path,
+        files: GalleryFiles,
         *,
         model: Path | None,
         encoder_settings: EncoderSettings,
         max_pixels: int,
     ) -> None:
         self.root = root
-        self.directory = directory
-        self._model_path = model
+        self._files = files
+        self._model = model
         self._encoder_settings = encoder_settings
         self._max_pixels = max_pixels
         self._encoder: Encoder | None = None
-        self._index: tuple[tuple[int, int], LSHIndex] | None = None
+
+    @property
+    def directory(self) -> Path:
+        """Where the gallery's files are."""
+        return self._files.directory
 
     # ---- opening ---------------------------------------------------------------------------------
 
     @classmethod
     def open(
         cls,
-        folder: str | os.PathLike[str],
+        folder: Path_,
         *,
-        directory: str | os.PathLike[str] | None = None,
-        model: str | os.PathLike[str] | None = None,
+        directory: Path_ | None = None,
+        model: Path_ | None = None,
         create: bool = True,
         lsh: LSHSettings | None = None,
         encoder_settings: EncoderSettings | None = None,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
+        max_pixels: int = 200_000_000,
     ) -> Self:
         """Open the gallery of ``folder``, making an empty one if there is none.
 
@@ -112,158 +108,85 @@ class Gallery:
             GalleryError: no such folder, no gallery, or it cannot be written.
             GalleryDamagedError: the gallery's table is damaged.
         """
-        root, home = _places(Path(folder), None if directory is None else Path(directory))
-        outgoing = home.with_name(home.name + ".old")
-        if not home.exists() and outgoing.exists():
-            outgoing.rename(home)  # a rebuild was killed between its two renames
-        table = home / TABLE
-        made = table.exists() and table.stat().st_size > 0
-        gallery = cls(
+        gallery = cls._at(folder, directory, model, encoder_settings, max_pixels)
+        if gallery._files.exist():
+            gallery._files.check_table()
+            gallery._adopt(Path(folder))
+        elif create:
+            gallery._check_root()
+            info = gallery._open_encoder().info
+            gallery._files.create(gallery._meta(info), _lsh_settings(lsh, info))
+        else:
+            raise GalleryError(
+                f"there is no gallery in {gallery.directory}; make one with: lookalike index "
+                f"{shlex.quote(os.fspath(gallery.root))}"
+            )
+        return gallery
+
+    @classmethod
+    def _at(
+        cls,
+        folder: Path_,
+        directory: Path_ | None,
+        model: Path_ | None,
+        encoder_settings: EncoderSettings | None,
+        max_pixels: int,
+    ) -> Self:
+        root, home = places(Path(folder), None if directory is None else Path(directory))
+        return cls(
             root,
-            home,
+            GalleryFiles(home),
             model=None if model is None else Path(model).absolute(),
             encoder_settings=encoder_settings or EncoderSettings(),
             max_pixels=max_pixels,
         )
-        if made:
-            gallery._adopt_root(given=Path(folder))
-        elif create:
-            gallery._create(lsh)
-        else:
-            raise GalleryError(
-                f"there is no gallery in {home}; make one with: lookalike index {root}"
-            )
-        return gallery
 
-    def _adopt_root(self, given: Path) -> None:
-        """Where the images are: beside a ``.lookalike``, or where the table says."""
-        with self._reading() as store:
-            root = store.meta("root")
-            if self._model_path is None and store.meta("model_path") is not None:
-                self._model_path = Path(store.meta("model_path"))
-        if root is None:
-            self.root = self.directory.parent
-            return
-        stored = Path(os.fsdecode(bytes.fromhex(root)))
-        asked = given.absolute()
-        if asked.resolve() not in (self.directory.resolve(), stored.resolve()):
-            if stored.is_dir():
-                raise GalleryError(
-                    f"the gallery in {self.directory} belongs to {stored}, not to {asked}; choose "
-                    f"another --gallery for {asked}"
-                )
-            stored = asked  # the photographs moved; the next update finds them by content
-        self.root = stored
+    def _adopt(self, given: Path) -> None:
+        """Take model and root from the table."""
+        with self._files.reading() as store:
+            stored, model = store.meta("root"), store.meta("model_path")
+        if self._model is None and model is not None:
+            self._model = Path(model)
+        self.root = root_from(stored, self.directory, given)
 
-    def _create(self, lsh: LSHSettings | None) -> None:
-        if not self.root.is_dir():
-            raise GalleryError(f"{self.root} is not a folder")
-        info = self._open_encoder().info
-        if lsh is not None and lsh.dim != info.dim:
-            raise ValueError(f"lsh.dim is {lsh.dim}; the model's embeddings have {info.dim}")
-        inside = self.directory == self.root / os.fsdecode(GALLERY_FOLDER)
-        meta = {
+    def _meta(self, info: ModelInfo) -> dict[str, Any]:
+        """What the table says of the gallery as a whole."""
+        model = None if self._model is None else os.fspath(self._model)
+        return {
             "model": info.as_dict(),
-            "model_path": None if self._model_path is None else os.fspath(self._model_path),
-            "root": None if inside else os.fsencode(self.root).hex(),
+            "model_path": model,
+            "root": stored_root(self.root, self.directory),
         }
-        with self._storage():
-            try:
-                self.directory.mkdir(parents=True, exist_ok=True)
-                with writer_lock(self.directory / LOCK):
-                    settings = lsh or LSHSettings(dim=info.dim)
-                    LSHIndex(settings=settings).save(self.directory / INDEX)
-                    Store.create(self.directory / TABLE, meta).close()
-            except PermissionError as error:
-                raise self._not_writable(error) from error
 
-    # ---- access to the parts ---------------------------------------------------------------------
+    def _check_root(self) -> None:
+        if not self.root.is_dir():
+            raise GalleryError(f"{self.root} is not a folder, or its disk is not mounted")
 
-    @contextmanager
-    def _reading(self) -> Iterator[Store]:
-        store = Store.open(self.directory / TABLE)
-        try:
-            yield store
-        finally:
-            store.close()
-
-    @contextmanager
-    def _writing(self, wait: float) -> Iterator[tuple[Store, LSHIndex]]:
-        """Hold the writer's lock with table and index open and in agreement."""
-        with self._storage():
-            try:
-                lock = writer_lock(self.directory / LOCK, wait)
-                lock.__enter__()
-            except PermissionError as error:
-                raise self._not_writable(error) from error
-            try:
-                store = Store.open(self.directory / TABLE, write=True)
-                try:
-                    index = self._load_index()
-                    recover(store, index)
-                    yield store, index
-                finally:
-                    store.close()
-            finally:
-                lock.__exit__(None, None, None)
-
-    @contextmanager
-    def _storage(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFullError(
-                    f"the disk of {self.directory} is full; free some space and run the command "
-                    f"again, everything committed before is kept"
-                ) from error
-            if error.errno == errno.EROFS:
-                raise self._not_writable(error) from error
-            raise
-
-    def _not_writable(self, error: OSError) -> GalleryError:
-        return GalleryError(
-            f"cannot write in {self.directory} ({error.strerror}); put the gallery elsewhere with "
-            f"--gallery DIR"
-        )
-
-    def _load_index(self) -> LSHIndex:
-        try:
-            return LSHIndex.open(self.directory / INDEX)
-        except IndexFormatError as error:
-            raise GalleryDamagedError(
-                f"the index in {self.directory / INDEX} cannot be used: {error}; run: lookalike "
-                f"verify --repair --gallery {self.directory}"
-            ) from error
-
-    def _current_index(self) -> LSHIndex:
-        """The index as last committed, opened again only when it has changed."""
-        try:
-            status = (self.directory / INDEX / MANIFEST).stat()
-            stamp = (status.st_mtime_ns, status.st_ino)
-        except FileNotFoundError:
-            stamp = (0, 0)
-        if self._index is None or self._index[0] != stamp:
-            self._index = (stamp, self._load_index())
-        return self._index[1]
+    # ---- the model -------------------------------------------------------------------------------
 
     def _open_encoder(self) -> Encoder:
         if self._encoder is None:
-            self._encoder = Encoder.open(self._model_path, self._encoder_settings)
+            self._encoder = Encoder.open(self._model, self._encoder_settings)
         return self._encoder
 
-    def _matching_encoder(self) -> Encoder:
+    def _matching_encoder(self, store: Store) -> Encoder:
         """The encoder, after checking that the gallery's embeddings are its own."""
-        encoder = self._open_encoder()
-        with self._reading() as store:
-            made_with = ModelInfo.from_dict(store.meta("model"))
-        if made_with.sha256 != encoder.info.sha256:
+        encoder, known = self._open_encoder(), made_with(store)
+        if known.sha256 != encoder.info.sha256:
             raise ModelMismatchError(
-                f"the gallery was made with model {_name(made_with)}, the one in use is "
+                f"the gallery was made with model {_name(known)}, the one in use is "
                 f"{_name(encoder.info)}; their embeddings cannot be compared. Use the first with "
-                f"--model FILE, or encode everything anew: lookalike index --rebuild {self.root}"
+                f"--model FILE, or encode everything anew: {self._rebuild_command()}"
             )
         return encoder
+
+    def _rebuild_command(self) -> str:
+        words = ["lookalike", "index", "--rebuild", os.fspath(self.root)]
+        if stored_root(self.root, self.directory) is not None:
+            words += ["--gallery", os.fspath(self.directory)]
+        if self._model is not None:
+            words += ["--model", os.fspath(self._model)]
+        return shlex.join(words)
 
     # ---- change ----------------------------------------------------------------------------------
 
@@ -280,60 +203,111 @@ class Gallery:
             GalleryLockedError, ModelMismatchError, GalleryDamagedError, StorageFullError: nothing
                 committed before is lost.
         """
-        if not self.root.is_dir():
-            raise GalleryError(f"{self.root} is not there; is its disk mounted?")
-        with self._writing(wait) as (store, index):
-            made_with = store.meta("model")["sha256"]
-            if self._encoder is not None and self._encoder.info.sha256 != made_with:
-                self._matching_encoder()
-            run = Update(
-                self.root,
-                store,
-                index,
-                self.directory / INDEX,
-                self._matching_encoder,
-                self._max_pixels,
-            )
-            return run.run(self.directory, progress)
+        from lookalike.gallery.update import Update  # with all image formats
 
-    def remove(self, paths: Sequence[str | os.PathLike[str]]) -> int:
+        self._check_root()
+        with self._files.writing(wait) as (store, index):
+            known = made_with(store)
+            if self._encoder is not None or _sha256(self._model) != known.sha256:
+                self._matching_encoder(store)
+            meta = self._meta(known)
+            if any(store.meta(name) != meta[name] for name in ("root", "model_path")):
+                with store.transaction():
+                    store.set_meta(meta)
+
+            def encoder() -> Encoder:
+                return self._matching_encoder(store)
+
+            run = Update(self.root, self._files, store, index, encoder, self._max_pixels)
+            return run.run(progress)
+
+    @classmethod
+    def rebuild(
+        cls,
+        folder: Path_,
+        *,
+        directory: Path_ | None = None,
+        model: Path_ | None = None,
+        lsh: LSHSettings | None = None,
+        encoder_settings: EncoderSettings | None = None,
+        max_pixels: int = 200_000_000,
+        progress: Callable[[Progress], None] | None = None,
+        wait: float = 0.0,
+    ) -> tuple[Self, UpdateReport]:
+        """Encode everything anew, for another model or settings, or because of damage.
+
+        Until it is done the old gallery serves searches; an interrupted rebuild resumes.
+
+        Args:
+            model: an ONNX model file; None: the default.
+            wait: seconds to wait for another writer.
+        """
+        from lookalike.gallery.rebuild import rebuild
+
+        gallery = cls._at(folder, directory, model, encoder_settings, max_pixels)
+        if not gallery._files.exist():
+            opened = cls.open(
+                folder,
+                directory=directory,
+                model=model,
+                lsh=lsh,
+                encoder_settings=encoder_settings,
+                max_pixels=max_pixels,
+            )
+            return opened, opened.update(progress, wait=wait)
+        stored = (read_identity(gallery.directory) or {}).get("root")
+        if stored is not None:
+            gallery.root = root_from(stored, gallery.directory, Path(folder))
+        gallery._check_root()
+        encoder = gallery._open_encoder()
+        report = rebuild(
+            gallery._files,
+            gallery.root,
+            gallery._meta(encoder.info),
+            encoder,
+            _lsh_settings(lsh, encoder.info),
+            max_pixels,
+            wait,
+            progress,
+        )
+        return gallery, report
+
+    def remove(self, paths: Sequence[Path_]) -> int:
         """Take images out of the gallery and keep them out; no file is touched.
 
         Args:
-            paths: of indexed images, relative to the gallery's folder or absolute.
+            paths: of indexed images, relative to the gallery's folder or any other path to them.
 
         Raises:
             GalleryError: one is not in the gallery; none is removed then.
         """
-        with self._writing(0.0) as (store, index):
-            rows = []
+        with self._files.writing() as (store, index):
+            rows: dict[int, ImageRow] = {}
             for path in paths:
-                row = self._row_of(store, path)
+                row = row_of(store, self.root, path)
                 if row is None or row.skipped is not None:
                     raise GalleryError(f"{os.fspath(path)} is not an indexed image")
-                rows.append(row)
-            removed = [
-                ImageRow(
-                    *(row.id, row.path, row.size, row.mtime_ns),
-                    skipped=REMOVED,
-                    detail="taken out by 'lookalike remove'",
-                    remedy="lookalike remove --undo brings it back",
-                )
-                for row in rows
-            ]
+                why = "taken out by 'lookalike remove'", "lookalike remove --undo brings it back"
+                rows[row.id] = replace(row, skipped=REMOVED, detail=why[0], remedy=why[1])
             with store.transaction():
-                store.put(removed)
-            index.remove([row.id for row in rows])
-            index.save(self.directory / INDEX)
+                store.put(rows.values())
+            index.remove(list(rows))
+            index.save(self._files.index_folder)
             return len(rows)
 
-    def restore(self, paths: Sequence[str | os.PathLike[str]]) -> int:
-        """Undo :meth:`remove`; the next update indexes the images again."""
-        with self._writing(0.0) as (store, _):
-            rows = [self._row_of(store, path) for path in paths]
-            found = [row.id for row in rows if row is not None and row.skipped == REMOVED]
-            if len(found) < len(rows):
-                raise GalleryError("not every path given was removed from this gallery")
+    def restore(self, paths: Sequence[Path_]) -> int:
+        """Undo `remove`; the next update indexes the images again.
+
+        Raises:
+            GalleryError: one was not removed; none is restored then.
+        """
+        with self._files.writing() as (store, _):
+            found = set[int]()
+            for path in paths:
+                row = row_of(store, self.root, path)
+                if row is None or row.skipped != REMOVED:
+                    raise GalleryError(f"{os.fspath(path)} was not removed from this gallery")
+                found.add(row.id)
             with store.transaction():
                 store.delete(found)
             return len(found)
@@ -356,238 +330,98 @@ class Gallery:
             query: path of an image file (in the gallery or not), an image file's bytes, or an
                 embedding, float (dim,).
             threshold: smallest cosine of a hit.
-            filter: shell pattern on the relative path (see :func:`glob_matcher`), applied before
-                the cut to k.
+            filter: shell pattern on the relative path (see `glob_matcher`), applied before the cut
+                to k.
             exclude_self: leave out the query itself and files of the same content.
             exact: compare with every image instead of those in the probed buckets.
 
         Raises:
             ValueError: k < 1.
+            GalleryError: the query is neither a file nor an indexed image.
             SkippedImageError: the query cannot be read.
         """
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
-        with self._reading() as store:
-            index = self._current_index()
-            embedding, own = self._embed(store, index, query, exclude_self)
-            allowed = None
-            if filter is not None:
-                matches = glob_matcher(filter)
-                fits = [row.id for row in store.indexed() if matches(row.path)]
-                allowed = np.array(fits, np.int64)
-            pairs = self._pairs(store)
-            wanted = k + len(own)
-            while True:
-                ids, cosines, bits = index.search(embedding, wanted, allowed=allowed, exact=exact)
-                found = int(np.count_nonzero(ids >= 0))
-                rows = store.by_ids(ids[:found].tolist())
-                picked = [
-                    (rows[number], float(cosine), int(differ))
-                    for number, cosine, differ in zip(ids.tolist(), cosines, bits, strict=True)
-                    if number in rows and number not in own
-                ][:k]
-                # An id without a row belongs to a commit in progress: look further.
-                if len(picked) == k or found < wanted:
-                    break
-                wanted += k + len(own)
+        for attempt in range(ATTEMPTS):
+            with self._files.reading_all() as (store, index):
+                embedding, own = embed_query(
+                    store, index, self.root, query, self._matching_encoder, self._max_pixels
+                )
+                found, strangers = nearest(
+                    store,
+                    index,
+                    embedding,
+                    k,
+                    without=own if exclude_self else set(),
+                    allowed=None if filter is None else _ids_matching(store, filter),
+                    exact=exact,
+                )
+                pairs = _pairs(store)
+            torn = strangers and (len(found) < k or not self._files.index_is(index))
+            if not torn or attempt == ATTEMPTS - 1:
+                break
+        code_bits = index.settings.code_bits
         return [
-            self._hit(row, cosine, differ, index.settings.code_bits, pairs)
-            for row, cosine, differ in picked
-            if threshold is None or cosine >= threshold
+            self._hit(item, code_bits, pairs)
+            for item in found
+            if threshold is None or item.cosine >= threshold
         ]
 
-    def _hit(
-        self, row: ImageRow, cosine: float, bits: int, code_bits: int, pairs: PairStatistics | None
-    ) -> Hit:
-        path = os.fsdecode(row.path)
-        rarity = None if pairs is None else pairs.share_below(cosine)
-        shape = (row.width or 0, row.height or 0, row.format or "")
-        return Hit(path, self.root / path, cosine, bits, code_bits, rarity, row.id, *shape)
-
-    def _embed(
-        self, store: Store, index: LSHIndex, query: Query, with_copies: bool
-    ) -> tuple[NDArray[np.float32], set[int]]:
-        """The query's embedding, and the ids that are the query itself."""
-        if isinstance(query, np.ndarray):
-            return np.asarray(query, np.float32), set()
-        source: io.BytesIO | str | os.PathLike[str]
-        source = io.BytesIO(query) if isinstance(query, bytes) else query
-        if not isinstance(source, io.BytesIO):
-            row = self._row_of(store, source)
-            if row is not None and row.skipped is None and self._unchanged(row):
-                vector = index.vectors([row.id])[0]
-                copies = store.by_hash(row.hash) if with_copies and row.hash else []
-                return vector, {copy.id for copy in copies}
-        encoder = self._matching_encoder()
-        size = encoder.info.input_size
-        picture = read_picture(source, size, max_pixels=self._max_pixels)
-        copies = store.by_hash(content_hash(source)) if with_copies else []
-        return encoder.embed(picture.pixels[np.newaxis])[0], {row.id for row in copies}
-
-    def _row_of(self, store: Store, path: str | os.PathLike[str]) -> ImageRow | None:
-        """The row of a file, given by any path to it or by its path in the gallery."""
-        given = Path(path)
-        spellings = [Path(os.path.abspath(given)), given.resolve()]
-        for spelling in spellings:
-            for root in (self.root.absolute(), self.root.resolve()):
-                if spelling.is_relative_to(root):
-                    row = store.by_path(os.fsencode(spelling.relative_to(root)))
-                    if row is not None:
-                        return row
-        if given.is_absolute() or given.exists():
-            return None
-        return store.by_path(os.fsencode(given))
-
-    def _unchanged(self, row: ImageRow) -> bool:
-        """False only if the file is there with another size or time than when it was indexed."""
-        try:
-            status = (self.root / os.fsdecode(row.path)).stat()
-        except OSError:
-            return True
-        return (status.st_size, status.st_mtime_ns) == (row.size, row.mtime_ns)
-
-    @staticmethod
-    def _pairs(store: Store) -> PairStatistics | None:
-        values = store.meta("pairs")
-        return None if values is None else PairStatistics.from_dict(values)
+    def _hit(self, found: Found, code_bits: int, pairs: PairStatistics | None) -> Hit:
+        row, path = found.row, os.fsdecode(found.row.path)
+        rarity = None if pairs is None else pairs.share_below(found.cosine)
+        return Hit(
+            path=path,
+            file=self.root / path,
+            cosine=found.cosine,
+            bits=found.bits,
+            code_bits=code_bits,
+            rarity=rarity,
+            id=row.id,
+            width=row.width or 0,
+            height=row.height or 0,
+            format=row.format or "",
+        )
 
     def duplicates(
         self,
         threshold: float = 0.95,
         *,
-        reference: str | os.PathLike[str] | None = None,
+        reference: Path_ | None = None,
         filter: str | None = None,
     ) -> list[DuplicateGroup]:
         """Groups of near duplicates and which file of each to keep; deletes nothing.
+
+        Files that have changed or gone since the last update are left out, and of links to the same
+        file all but one, so that whoever deletes what is proposed loses no picture.
 
         Args:
             threshold: smallest cosine between two files of a group (or a chain of them).
             reference: a folder of the gallery whose files are always kept.
             filter: shell pattern on the relative path; only such files are considered.
         """
-        protected = None
-        if reference is not None:
-            given = Path(reference)
-            inside = given.absolute().resolve() if given.is_absolute() or given.exists() else None
-            root = self.root.resolve()
-            if inside is not None and not inside.is_relative_to(root):
-                raise GalleryError(f"{given} is not inside {self.root}, the gallery's folder")
-            relative = given if inside is None else inside.relative_to(root)
-            protected = b"" if relative == Path() else os.fsencode(relative)
-            if not (self.root / relative).is_dir():
-                raise GalleryError(f"{self.root / relative} is not a folder")
-        index = self._current_index()
-        pairs, _ = index.join(threshold)
-        matches = glob_matcher(filter or "*")
-        groups = []
-        with self._reading() as store:
-            rows = store.by_ids(np.unique(pairs).tolist())
-            known = {number for number, row in rows.items() if matches(row.path)}
-            pairs = pairs[np.isin(pairs, sorted(known)).all(axis=1)]
-            for ids in group_pairs(pairs):
-                group = propose([rows[i] for i in ids], index.vectors(ids), protected)
-                if group is not None:
-                    groups.append(group)
-        return groups
+        self._check_root()
+        with self._files.reading_all() as (store, index):
+            return find_duplicates(store, index, self.root, threshold, reference, filter)
 
-    @classmethod
-    def rebuild(
-        cls,
-        folder: str | os.PathLike[str],
-        *,
-        directory: str | os.PathLike[str] | None = None,
-        model: str | os.PathLike[str] | None = None,
-        lsh: LSHSettings | None = None,
-        encoder_settings: EncoderSettings | None = None,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> tuple[Self, UpdateReport]:
-        """Encode everything anew, for another model or settings, then take the old one's place.
-
-        Until then the old gallery serves searches; an interrupted rebuild resumes.
-        """
-        root, home = _places(Path(folder), None if directory is None else Path(directory))
-        beside = home.with_name(home.name + ".rebuild")
-        kept: list[ImageRow] = []
-        if (home / TABLE).exists():
-            with suppress(GalleryError):
-                old = cls.open(folder, directory=directory, create=False)
-                root = old.root
-                kept = [row for row in old.skipped() if row.skipped == REMOVED]
-        options: dict[str, Any] = {
-            "model": model,
-            "lsh": lsh,
-            "encoder_settings": encoder_settings,
-            "max_pixels": max_pixels,
-        }
-        gallery = cls.open(root, directory=beside, **options)
-        try:
-            gallery._matching_encoder()
-        except ModelMismatchError:  # left by an interrupted rebuild with another model
-            shutil.rmtree(beside)
-            gallery = cls.open(root, directory=beside, **options)
-        with gallery._writing(0.0) as (store, _), store.transaction():
-            store.put(replace(row, id=store.next_id() + n) for n, row in enumerate(kept))
-        report = gallery.update(progress)
-        with gallery._writing(0.0) as (store, _), store.transaction():
-            inside = home == root / os.fsdecode(GALLERY_FOLDER)
-            store.set_meta({"root": None if inside else os.fsencode(root).hex()})
-        outgoing = home.with_name(home.name + ".old")
-        if outgoing.exists():
-            shutil.rmtree(outgoing)
-        if home.exists():
-            home.rename(outgoing)
-        beside.rename(home)
-        shutil.rmtree(outgoing, ignore_errors=True)
-        return cls.open(root, directory=home, **options), report
-
-    # ---- damage -----------------------------------------------------------------------------
-
-    def verify(self, *, contents: bool = False) -> list[str]:
-        """What is wrong with the gallery's files, in sentences; [] if nothing is.
-
-        Args:
-            contents: also read every image and compare it with what was indexed.
-        """
-        table, index = self.directory / TABLE, self.directory / INDEX
-        return verify(self.root, table, index, contents=contents)
-
-    @classmethod
-    def repair(
-        cls,
-        folder: str | os.PathLike[str],
-        *,
-        directory: str | os.PathLike[str] | None = None,
-    ) -> RepairReport:
-        """Rebuild what can be rebuilt of a damaged gallery; the next update reads the rest again.
+    def tune(self, target_recall: float = 0.95, k: int = 10) -> TuneReport:
+        """Choose the index's settings by measuring, and keep them; see `LSHIndex.tune`.
 
         Raises:
-            GalleryDamagedError: the table does not even tell which model made the gallery.
+            ValueError: fewer than 2 k images.
         """
-        _, home = _places(Path(folder), None if directory is None else Path(directory))
-        if not home.is_dir():
-            raise GalleryError(f"there is no gallery in {home}")
-        report = RepairReport()
-        with writer_lock(home / LOCK):
-            repair_table(home / TABLE, report)
-            store = Store.open(home / TABLE, write=True)
-            try:
-                index = repair_index(home / INDEX, int(store.meta("model")["dim"]), report)
-                report.to_read = recover(store, index)
-                index.save(home / INDEX)
-            finally:
-                store.close()
-        return report
+        with self._files.writing() as (_, index):
+            report = index.tune(target_recall, k)
+            index.save(self._files.index_folder)
+            return report
 
-    # ---- facts -----------------------------------------------------------------------------------
+    # ---- facts and damage ------------------------------------------------------------------------
 
     def info(self) -> GalleryInfo:
-        with self._reading() as store:
+        """Counts, model, index and size."""
+        with self._files.reading_all() as (store, index):
             images, skipped = store.counts()
-            model = ModelInfo.from_dict(store.meta("model"))
-            pairs = self._pairs(store)
-        index = self._current_index()
-        files = [path for path in self.directory.rglob("*") if path.is_file()]
+            model, pairs = made_with(store), _pairs(store)
         return GalleryInfo(
             root=self.root,
             directory=self.directory,
@@ -595,29 +429,78 @@ class Gallery:
             skipped=skipped,
             model=model,
             lsh=index.settings,
-            segments=sum(1 for _ in index.segments()),
-            disk_bytes=sum(path.stat().st_size for path in files),
+            segments=len(index.segments()),
+            disk_bytes=self._files.disk_bytes(),
             pairs=pairs,
         )
 
     def skipped(self) -> list[ImageRow]:
         """The files that could not be indexed, with reason and remedy, by path."""
-        with self._reading() as store:
+        with self._files.reading() as store:
             return store.skipped()
 
     def __len__(self) -> int:
-        with self._reading() as store:
+        with self._files.reading() as store:
             return store.counts()[0]
 
+    def verify(self, *, contents: bool = False) -> list[str]:
+        """What is wrong with the gallery's files, in sentences; [] if nothing is.
 
-def _places(folder: Path, directory: Path | None) -> tuple[Path, Path]:
-    """The images' folder and the gallery's directory, as far as the names tell."""
-    folder = folder.absolute()
-    if directory is not None:
-        return folder, directory.absolute()
-    if (folder / TABLE).exists():
-        return folder.parent, folder
-    return folder, folder / os.fsdecode(GALLERY_FOLDER)
+        Args:
+            contents: also read every image and compare it with what was indexed.
+        """
+        from lookalike.gallery.verify import changed_contents, verify
+
+        problems = verify(self._files)
+        return problems + changed_contents(self._files, self.root) if contents else problems
+
+    @classmethod
+    def find_damage(cls, folder: Path_, *, directory: Path_ | None = None) -> list[str]:
+        """As `verify`, for a gallery that is too damaged to be opened."""
+        from lookalike.gallery.verify import verify
+
+        return verify(cls._existing(folder, directory))
+
+    @classmethod
+    def repair(cls, folder: Path_, *, directory: Path_ | None = None) -> RepairReport:
+        """Rebuild what can be rebuilt of a damaged gallery; the next update reads the rest again.
+
+        Raises:
+            GalleryDamagedError: nothing tells any more which model made the gallery.
+        """
+        return repair(cls._existing(folder, directory))
+
+    @staticmethod
+    def _existing(folder: Path_, directory: Path_ | None) -> GalleryFiles:
+        _, home = places(Path(folder), None if directory is None else Path(directory))
+        if not has_gallery(home):
+            raise GalleryError(f"there is no gallery in {home}")
+        return GalleryFiles(home)
+
+
+def _lsh_settings(given: LSHSettings | None, info: ModelInfo) -> LSHSettings:
+    if given is not None and given.dim != info.dim:
+        raise ValueError(f"lsh.dim is {given.dim}; the model's embeddings have {info.dim}")
+    return given or LSHSettings(dim=info.dim)
+
+
+def _ids_matching(store: Store, pattern: str) -> NDArray[np.int64]:
+    matches = glob_matcher(pattern)
+    return np.array([row.id for row in store.indexed() if matches(row.path)], np.int64)
+
+
+def _pairs(store: Store) -> PairStatistics | None:
+    values = store.meta("pairs")
+    return None if values is None else PairStatistics.from_dict(values)
+
+
+def _sha256(model: Path | None) -> str:
+    """Of a model file, hexadecimal; "" if it cannot be read, which opening it will explain."""
+    try:
+        with (model or DEFAULT_MODEL).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def _name(info: ModelInfo) -> str:

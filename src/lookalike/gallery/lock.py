@@ -24,22 +24,39 @@ def writer_lock(path: Path, wait: float = 0.0) -> Iterator[None]:
         GalleryLockedError: another process (or another handle in this one) holds it; gives its pid.
     """
     deadline = time.monotonic() + wait
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    while (descriptor := _try_lock(path)) is None:
+        if time.monotonic() >= deadline:
+            raise GalleryLockedError(
+                f"the gallery in {path.parent} is being written by process {_holder(path)}; wait "
+                f"until it is done (--wait SECONDS), or stop it"
+            )
+        time.sleep(POLL_SECONDS)
     try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-                if time.monotonic() >= deadline:
-                    raise GalleryLockedError(
-                        f"the gallery in {path.parent} is being written by process {holder}; wait "
-                        f"until it is done, or stop it"
-                    ) from None
-                time.sleep(POLL_SECONDS)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _try_lock(path: Path) -> int | None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The file may have been replaced with its gallery (by a rebuild) since it was opened.
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text("ascii").strip() or "unknown"
+    except (OSError, UnicodeDecodeError):
+        return "unknown"

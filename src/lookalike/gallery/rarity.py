@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,22 +23,26 @@ class PairStatistics:
     Attributes:
         levels: shares of pairs from 0 to 1, ascending.
         cosines: the cosine below which that share of pairs lies; as long as ``levels``.
-        images: size of the gallery when it was measured.
+        images, newest_id: size and largest id of the gallery when it was measured.
     """
 
     levels: tuple[float, ...]
     cosines: tuple[float, ...]
     images: int
+    newest_id: int
 
     @classmethod
-    def measure(cls, vectors: NDArray[np.float32], images: int) -> PairStatistics | None:
-        """From a sample of unit vectors, (n, dim): all their pairs. None for fewer than two."""
+    def measure(cls, vectors: NDArray[np.float32], ids: NDArray[np.int64]) -> PairStatistics | None:
+        """From a sample of unit vectors, (n, dim): all their pairs. None for fewer than two.
+
+        ``ids``: those of the whole gallery.
+        """
         if len(vectors) < 2:
             return None
         cosines = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
         levels = LEVELS[(LEVELS == 0) | (1 - 1 / len(cosines) >= LEVELS)]
         values = np.quantile(cosines, levels)
-        return cls(tuple(levels.tolist()), tuple(values.tolist()), images)
+        return cls(tuple(levels.tolist()), tuple(values.tolist()), len(ids), int(ids.max()))
 
     def share_below(self, cosine: float) -> float:
         """Share of random pairs less alike than ``cosine``, 0 to 1, by interpolation.
@@ -48,8 +52,10 @@ class PairStatistics:
         return float(np.interp(cosine, self.cosines, self.levels))
 
     def as_dict(self) -> dict[str, Any]:
-        return {"levels": self.levels, "cosines": self.cosines, "images": self.images}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PairStatistics:
-        return cls(tuple(values["levels"]), tuple(values["cosines"]), int(values["images"]))
+        return cls(
+            **{**values, "levels": tuple(values["levels"]), "cosines": tuple(values["cosines"])}
+        )

@@ -1,26 +1,29 @@
-"""The table of images: one SQLite file, one row per file of the folder."""
+"""The table of images: one SQLite file, one row per file of the folder, each with a checksum."""
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from lookalike.errors import GalleryDamagedError, GalleryError, StorageFullError
-from lookalike.gallery.scan import FoundFile
+from lookalike.gallery.places import FULL, NO_SPACE, repair_command
 
-__all__ = ["SCHEMA_VERSION", "ImageRow", "Store", "ToRead"]
+__all__ = ["COLUMNS", "SCHEMA_VERSION", "ImageRow", "Store", "checked_row", "meta_checksum"]
 
 APPLICATION_ID = 0x4C4B4C4B
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 60.0
+META = ("model", "model_path", "root", "pairs")
 SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL)
+    WITHOUT ROWID;
 CREATE TABLE images (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     path BLOB NOT NULL UNIQUE,
@@ -38,7 +41,6 @@ CREATE TABLE images (
 CREATE INDEX images_hash ON images (hash);
 CREATE INDEX images_skipped ON images (skipped) WHERE skipped IS NOT NULL;
 """
-COLUMNS = "id, path, size, mtime_ns, hash, width, height, format, skipped, detail, remedy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,61 +68,96 @@ class ImageRow:
         return zlib.crc32(repr(astuple(self)).encode())
 
 
-@dataclass(frozen=True, slots=True)
-class ToRead:
-    """A file that an update has to look into; the hash of its row, if it is indexed already."""
+COLUMNS = ", ".join([*(field.name for field in fields(ImageRow)), "checksum"])
 
-    file: FoundFile
-    indexed_hash: bytes | None
+
+def checked_row(values: Sequence[Any]) -> ImageRow | None:
+    """The row of these COLUMNS; None if they do not match their checksum."""
+    row = ImageRow(*values[:-1])
+    return row if row.checksum == values[-1] else None
+
+
+def meta_checksum(name: str, value: str) -> int:
+    return zlib.crc32(f"{name}={value}".encode())
 
 
 class Store:
-    """The SQLite file of a gallery. Not shared between threads: each opens its own."""
+    """The SQLite file of a gallery. Not for several threads at once: each opens its own."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._connection = connection
-        self._path = path
+        self.connection = connection
+        self.path = path
 
     @classmethod
-    def create(cls, path: Path, meta: dict[str, Any]) -> Store:
-        store = cls(_connect(path, "rwc"), path)
-        with store.transaction():
-            # executescript would commit by itself and leave a half-made file if it is interrupted.
-            for statement in SCHEMA.split(";"):
-                store._connection.execute(statement)
-            store._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            store._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            store.set_meta(meta)
-        return store
+    def create(cls, path: Path, meta: dict[str, Any], first_id: int = 1) -> None:
+        """Make an empty table at ``path`` that gives out ids from ``first_id`` on.
+
+        ``meta``: values of META, None if not given. The file is there whole or not at all.
+        """
+        temporary = path.with_name(path.name + ".new")
+        for leftover in (temporary, Path(f"{temporary}-journal")):
+            leftover.unlink(missing_ok=True)
+        store = cls(_connect(temporary, "rwc"), temporary)
+        try:
+            store.connection.execute("PRAGMA synchronous = FULL")
+            with store.transaction():
+                for statement in SCHEMA.split(";"):
+                    store.connection.execute(statement)
+                store.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                store.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                store.connection.execute(
+                    "INSERT INTO sqlite_sequence VALUES ('images', ?)", (first_id - 1,)
+                )
+                store.set_meta({**dict.fromkeys(META), **meta})
+        finally:
+            store.close()
+        os.replace(temporary, path)
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False) -> Store:
         """Raises GalleryError for another version, GalleryDamagedError for a damaged file."""
-        store = cls(_connect(path, "rw" if write else "ro"), path)
-        with store.guarded():
-            (application,) = store._connection.execute("PRAGMA application_id").fetchone()
-            (version,) = store._connection.execute("PRAGMA user_version").fetchone()
-            (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
-            (page,) = store._connection.execute("PRAGMA page_size").fetchone()
+        if not path.is_file():
+            raise GalleryDamagedError(f"{path} is missing; run: {repair_command(path.parent)}")
+        # Readers, too, open for writing where they may: after a crash, SQLite has to undo what was
+        # half written before anybody can read.
+        store = cls(_connect(path, "rw"), path)
+        try:
+            store._check_header()
+            with store.guarded():
+                pragma = "synchronous = FULL" if write else "query_only = ON"
+                store.connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _check_header(self) -> None:
+        with self.guarded():
+            application, version, pages, page = (
+                self.connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("application_id", "user_version", "page_count", "page_size")
+            )
+        size = self.path.stat().st_size
         if application != APPLICATION_ID:
-            raise GalleryDamagedError(
-                f"{path} is no table of images (application id {application:#x} instead of "
-                f"{APPLICATION_ID:#x}); run 'lookalike verify --repair'"
+            raise self.damaged(
+                f"it is no table of images (application id {application:#x} instead of "
+                f"{APPLICATION_ID:#x})"
             )
         if version != SCHEMA_VERSION:
             raise GalleryError(
-                f"{path} has schema version {version}, this lookalike reads {SCHEMA_VERSION}; use "
-                f"the version that made it, or 'lookalike index --rebuild'"
+                f"{self.path} has schema version {version}, this lookalike reads version "
+                f"{SCHEMA_VERSION}; use the lookalike that made it, or: lookalike index --rebuild"
             )
-        if path.stat().st_size < pages * page:
-            raise GalleryDamagedError(
-                f"{path} has {path.stat().st_size:,} bytes of {pages * page:,}; run 'lookalike "
-                f"verify --repair'"
-            )
-        return store
+        if size < pages * page:
+            raise self.damaged(f"it has {size:,} bytes of {pages * page:,}")
+
+    def damaged(self, what: str) -> GalleryDamagedError:
+        return GalleryDamagedError(
+            f"{self.path} is damaged: {what}; run: {repair_command(self.path.parent)}"
+        )
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -129,237 +166,180 @@ class Store:
             yield
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code == sqlite3.SQLITE_FULL:
-                raise StorageFullError(
-                    f"the disk of {self._path} is full; free some space and run the command again, "
-                    f"everything committed before is kept"
-                ) from error
+            if code == sqlite3.SQLITE_FULL or (
+                code == sqlite3.SQLITE_IOERR and _is_full(self.path.parent)
+            ):
+                raise StorageFullError(FULL.format(self.path.parent)) from error
             if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise GalleryDamagedError(
-                    f"{self._path} is damaged ({error}); run 'lookalike verify --repair'"
-                ) from error
+                raise self.damaged(str(error)) from error
             if code == sqlite3.SQLITE_BUSY:
                 raise GalleryError(
-                    f"{self._path} stayed locked for {BUSY_SECONDS:.0f} s; try again"
+                    f"{self.path} stayed locked for {BUSY_SECONDS:.0f} s; try again"
                 ) from error
-            raise GalleryError(f"{self._path}: {error}") from error
+            if code == sqlite3.SQLITE_ERROR and "no such" in str(error):  # its schema is garbled
+                raise self.damaged(str(error)) from error
+            raise GalleryError(f"{self.path}: {error}") from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, on disk when the block ends."""
         with self.guarded():
-            self._connection.execute("BEGIN IMMEDIATE")
+            self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
-                self._connection.execute("COMMIT")
+                self.connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
                 raise
 
-    def _rows(self, condition: str, values: Sequence[Any] = ()) -> Iterator[ImageRow]:
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything read in the block is of one committed state."""
         with self.guarded():
-            query = f"SELECT {COLUMNS}, checksum FROM images WHERE {condition}"
-            for *fields, checksum in self._connection.execute(query, values):
-                row = ImageRow(*fields)
-                if row.checksum != checksum:
-                    raise GalleryDamagedError(
-                        f"{self._path} is damaged: row {row.id} does not match its checksum; run "
-                        f"'lookalike verify --repair'"
-                    )
+            self.connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self.connection.execute("ROLLBACK")
+
+    def rows(self, condition: str, values: Sequence[Any] = ()) -> Iterator[ImageRow]:
+        """The rows that fulfil an SQL condition, each compared with its checksum."""
+        with self.guarded():
+            query = f"SELECT {COLUMNS} FROM images WHERE {condition}"
+            for found in self.connection.execute(query, values):
+                row = checked_row(found)
+                if row is None:
+                    raise self.damaged(f"row {found[0]} does not match its checksum")
                 yield row
 
     # ---- reading ------------------------------------------------------------------------------
 
     def meta(self, name: str) -> Any:
-        """The value stored under ``name``, or None."""
+        """The value stored under ``name``, one of META."""
         with self.guarded():
-            found = self._connection.execute(
-                "SELECT value FROM meta WHERE name = ?", (name,)
+            found = self.connection.execute(
+                "SELECT value, checksum FROM meta WHERE name = ?", (name,)
             ).fetchone()
-        try:
-            return json.loads(found[0]) if found else None
-        except ValueError as error:
-            raise GalleryDamagedError(
-                f"{self._path} is damaged: its entry '{name}' is no JSON; run 'lookalike verify "
-                f"--repair'"
-            ) from error
+        if found is None:
+            raise self.damaged(f"its entry '{name}' is missing")
+        if meta_checksum(name, found[0]) != found[1]:
+            raise self.damaged(f"its entry '{name}' does not match its checksum")
+        return json.loads(found[0])
 
     def counts(self) -> tuple[int, int]:
         """Number of indexed and of skipped files."""
         with self.guarded():
-            total, skipped = self._connection.execute(
+            total, skipped = self.connection.execute(
                 "SELECT count(*), count(skipped) FROM images"
             ).fetchone()
         return total - skipped, skipped
 
     def skipped(self) -> list[ImageRow]:
-        return list(self._rows("skipped IS NOT NULL ORDER BY path"))
+        return list(self.rows("skipped IS NOT NULL ORDER BY path"))
 
     def indexed(self) -> Iterator[ImageRow]:
         """All indexed images by id."""
-        return self._rows("skipped IS NULL ORDER BY id")
+        return self.rows("skipped IS NULL ORDER BY id")
 
     def by_path(self, path: bytes) -> ImageRow | None:
-        return next(self._rows("path = ?", (path,)), None)
+        row = next(self.rows("path = ?", (path,)), None)
+        if row is not None and row.path != path:
+            raise self.damaged(f"its index of paths leads from {path!r} to {row.path!r}")
+        return row
 
     def by_hash(self, digest: bytes) -> list[ImageRow]:
-        return list(self._rows("hash = ? AND skipped IS NULL ORDER BY id", (digest,)))
+        """The indexed images of this content, by id."""
+        return list(self.rows("hash = ? AND skipped IS NULL ORDER BY id", (digest,)))
 
     def by_ids(self, ids: Iterable[int]) -> dict[int, ImageRow]:
         """The rows of those ``ids`` that exist."""
         found: dict[int, ImageRow] = {}
-        for chunk in _chunks(list(ids), 500):
+        for chunk in _chunks(list(ids)):
             marks = ",".join("?" * len(chunk))
-            found.update((row.id, row) for row in self._rows(f"id IN ({marks})", chunk))
+            found.update((row.id, row) for row in self.rows(f"id IN ({marks})", chunk))
         return found
 
-    def ids_of_paths(self, paths: Iterable[bytes]) -> set[int]:
-        found: set[int] = set()
-        for chunk in _chunks(list(paths), 500):
+    def by_paths(self, paths: Iterable[bytes]) -> list[ImageRow]:
+        """The rows of those ``paths`` that are known."""
+        found: list[ImageRow] = []
+        for chunk in _chunks(list(paths)):
             marks = ",".join("?" * len(chunk))
-            query = f"SELECT id FROM images WHERE path IN ({marks})"
-            with self.guarded():
-                found.update(row[0] for row in self._connection.execute(query, chunk))
+            found += self.rows(f"path IN ({marks})", chunk)
         return found
 
     def ids(self) -> list[int]:
         """The ids of all indexed images, ascending."""
         with self.guarded():
             query = "SELECT id FROM images WHERE skipped IS NULL ORDER BY id"
-            return [row[0] for row in self._connection.execute(query)]
+            return [row[0] for row in self.connection.execute(query)]
 
     def next_id(self) -> int:
         """An id that was never used."""
         with self.guarded():
-            found = self._connection.execute(
+            found = self.connection.execute(
                 "SELECT seq FROM sqlite_sequence WHERE name = 'images'"
             ).fetchone()
         return int(found[0]) + 1 if found else 1
 
-    def integrity(self) -> list[str]:
-        """What SQLite and the row checksums find wrong; [] if nothing."""
+    def integrity(self, *, rows: bool = True) -> list[str]:
+        """What SQLite and, with ``rows``, the rows' checksums find wrong; [] if nothing."""
         try:
             with self.guarded():
-                found = [row[0] for row in self._connection.execute("PRAGMA integrity_check")]
-            for _ in self._rows("1"):
-                pass
+                found = [row[0] for row in self.connection.execute("PRAGMA integrity_check(5)")]
+            for name in META:
+                self.meta(name)
+            if rows:
+                for _ in self.rows("1"):
+                    pass
         except GalleryError as error:
             return [str(error)]
-        return [f"{self._path}: {text}" for text in found if text != "ok"]
-
-    @staticmethod
-    def salvage(path: Path) -> tuple[dict[str, Any], list[ImageRow]]:
-        """What a damaged file still gives: meta values, and rows that match their checksum."""
-        meta: dict[str, Any] = {}
-        rows: dict[bytes, ImageRow] = {}
-        try:
-            connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        except sqlite3.DatabaseError:
-            return meta, []
-        try:
-            with suppress(sqlite3.DatabaseError, ValueError):
-                for name, value in connection.execute("SELECT name, value FROM meta"):
-                    meta[name] = json.loads(value)
-            # From both ends, since reading stops at a damaged page.
-            for order in ("ASC", "DESC"):
-                with suppress(sqlite3.DatabaseError):
-                    query = (
-                        f"SELECT {COLUMNS}, checksum FROM images NOT INDEXED ORDER BY id {order}"
-                    )
-                    for *fields, checksum in connection.execute(query):
-                        row = ImageRow(*fields)
-                        if row.checksum == checksum:
-                            rows[row.path] = row
-        finally:
-            connection.close()
-        return meta, list(rows.values())
+        return [str(self.damaged(text)) for text in found if text != "ok"]
 
     # ---- writing (inside a transaction) ---------------------------------------------------------
 
     def set_meta(self, values: dict[str, Any]) -> None:
-        self._connection.executemany(
-            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-            [(name, json.dumps(value, sort_keys=True)) for name, value in values.items()],
+        texts = {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?, ?)",
+            [(name, text, meta_checksum(name, text)) for name, text in texts.items()],
         )
 
     def put(self, rows: Iterable[ImageRow]) -> None:
-        """Insert rows, or replace those of the same path."""
+        """Insert rows, or replace those of the same id or path."""
         values = [(*astuple(row), row.checksum) for row in rows]
-        self._connection.executemany(
-            "DELETE FROM images WHERE path = ? AND id != ?", [(v[1], v[0]) for v in values]
-        )
-        marks = ",".join("?" * 12)
-        self._connection.executemany(f"INSERT OR REPLACE INTO images VALUES ({marks})", values)
+        marks = ",".join("?" * len(COLUMNS.split(",")))
+        self.connection.executemany(f"INSERT OR REPLACE INTO images VALUES ({marks})", values)
 
     def delete(self, ids: Iterable[int]) -> None:
-        self._connection.executemany("DELETE FROM images WHERE id = ?", [(i,) for i in ids])
-
-    # ---- comparing with the folder --------------------------------------------------------------
-
-    def note_files(self, files: Iterable[FoundFile]) -> None:
-        """Remember what the folder holds now, in a temporary table, for the questions below."""
-        with self.guarded():
-            self._connection.execute("DROP TABLE IF EXISTS temp.found")
-            self._connection.execute(
-                "CREATE TEMP TABLE found (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER) "
-                "WITHOUT ROWID"
-            )
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO found VALUES (?, ?, ?)",
-                ((file.path, file.size, file.mtime_ns) for file in files),
-            )
-
-    def to_read(self, retry: Sequence[str], never: str) -> tuple[int, Iterator[ToRead]]:
-        """Files that are new, changed, or were skipped for one of the reasons ``retry``; counted.
-
-        Files skipped as ``never`` are left alone. The iterator pages through a temporary table, so
-        that rows may be committed meanwhile.
-        """
-        marks = ",".join("?" * len(retry))
-        with self.guarded():
-            self._connection.execute("DROP TABLE IF EXISTS temp.todo")
-            self._connection.execute(
-                "CREATE TEMP TABLE todo AS SELECT f.path, f.size, f.mtime_ns, "
-                "CASE WHEN i.skipped IS NULL THEN i.hash END AS hash "
-                "FROM found f LEFT JOIN images i ON i.path = f.path WHERE i.id IS NULL OR "
-                f"((i.size != f.size OR i.mtime_ns != f.mtime_ns OR i.skipped IN ({marks})) "
-                "AND i.skipped IS NOT ?) ORDER BY f.path",
-                (*retry, never),
-            )
-            (total,) = self._connection.execute("SELECT count(*) FROM todo").fetchone()
-
-        def pages() -> Iterator[ToRead]:
-            for start in range(0, total, 1000):
-                query = "SELECT * FROM todo WHERE rowid > ? ORDER BY rowid LIMIT 1000"
-                for path, size, mtime_ns, digest in self._connection.execute(
-                    query, (start,)
-                ).fetchall():
-                    yield ToRead(FoundFile(path, size, mtime_ns), digest)
-
-        return total, pages()
-
-    def missing(self, unlisted: Sequence[bytes]) -> list[ImageRow]:
-        """Rows whose file is gone, except below folders that could not be listed."""
-        rows = list(self._rows("path NOT IN (SELECT path FROM found) ORDER BY path"))
-        if b"" in unlisted:
-            return []
-        prefixes = tuple(folder + b"/" for folder in unlisted)
-        return [row for row in rows if not row.path.startswith(prefixes)] if prefixes else rows
+        self.connection.executemany("DELETE FROM images WHERE id = ?", [(i,) for i in ids])
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
     try:
         connection = sqlite3.connect(
             uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        connection.execute("PRAGMA synchronous = FULL")
     except sqlite3.OperationalError as error:
         raise GalleryError(f"cannot open {path}: {error}") from error
+    connection.text_factory = lambda raw: raw.decode(errors="replace")  # text may be damaged
     return connection
 
 
-def _chunks(values: list[Any], size: int) -> Iterator[list[Any]]:
+def _is_full(folder: Path) -> bool:
+    """Whether nothing more can be written there. SQLite reports a quota like a failing disk."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1 << 16))
+            file.flush()
+    except OSError as error:
+        return error.errno in NO_SPACE
+    return False
+
+
+def _chunks(values: list[Any], size: int = 500) -> Iterator[list[Any]]:
     for start in range(0, len(values), size):
         yield values[start : start + size]

@@ -28,17 +28,19 @@ def collision_probability(cosine: float) -> float:
 def bands(n: int, agreement: float, recall: float, code_bits: int) -> tuple[int, int]:
     """Key bits and number of tables, so that a pair meets with chance ``recall``.
 
-    Buckets of about BUCKET items at random, fewer key bits if that would take over MAX_TABLES.
+    Buckets of about BUCKET items at random, fewer key bits if that would take over MAX_TABLES; none
+    (one bucket of all) where tables would compare more pairs than there are.
     """
-    bits = max(1, min(24, code_bits, int(math.log2(max(2, n) / BUCKET)) if n > BUCKET else 1))
-    while True:
+    bits = min(24, code_bits, int(math.log2(n / BUCKET))) if n > BUCKET else 0
+    while bits > 0:
         meets = agreement**bits
         if meets >= 1.0:
             return bits, 1
-        tables = math.ceil(math.log(1 - recall) / math.log1p(-meets))
-        if tables <= MAX_TABLES or bits == 1:
-            return bits, min(tables, MAX_TABLES)
+        tables = math.log(1 - recall) / math.log1p(-meets) if meets > 0 else math.inf
+        if tables <= min(MAX_TABLES, 1 << bits):
+            return bits, math.ceil(tables)
         bits -= 1
+    return 0, 1
 
 
 def hamming_bound(agreement: float, code_bits: int) -> int:

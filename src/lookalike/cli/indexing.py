@@ -1,0 +1,101 @@
+"""``lookalike index``, also called ``update``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lookalike.cli.options import encoding_options, encoding_settings, json_option
+from lookalike.cli.output import FOUND_NOTHING, print_json, progress_shown, say, visible
+
+if TYPE_CHECKING:
+    from lookalike.gallery import UpdateReport
+
+__all__ = ["index", "tell_trouble"]
+
+
+@click.command()
+@click.argument(
+    "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default="."
+)
+@click.option(
+    "--gallery",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Keep the gallery's files in this directory instead of FOLDER/.lookalike, for instance "
+    "because FOLDER is read-only.",
+)
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Encode everything anew, for another model; until it is done, the old gallery serves.",
+)
+@click.option(
+    "--wait",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="How long to wait if another process is writing.",
+)
+@encoding_options
+@json_option
+def index(
+    folder: Path,
+    gallery: Path | None,
+    rebuild: bool,
+    wait: float,
+    batch_size: int | None,
+    threads: int | None,
+    max_pixels: int,
+    model: Path | None,
+    as_json: bool,
+) -> None:
+    """Index the images below FOLDER, or bring its gallery up to date.
+
+    New and changed files are encoded, deleted ones dropped, moved ones recognised. Interrupt it at
+    any moment and run it again: it goes on where it stopped.
+    """
+    from lookalike.gallery import Gallery
+
+    settings = encoding_settings(batch_size, threads, max_pixels, model)
+    with progress_shown() as show:
+        if rebuild:
+            _, report = Gallery.rebuild(
+                folder, directory=gallery, progress=show, wait=wait, **settings
+            )
+        else:
+            opened = Gallery.open(folder, directory=gallery, **settings)
+            report = opened.update(show, wait=wait)
+    tell_trouble(report)
+    counts = {
+        "images": report.images,
+        "added": report.added,
+        "changed": report.changed,
+        "moved": report.moved,
+        "dropped": report.dropped,
+        "skipped": report.skipped,
+    }
+    if as_json:
+        print_json({**counts, "reused": report.reused, "seconds": round(report.seconds, 3)})
+    else:
+        changes = [f"{n} {what}" for what, n in counts.items() if n and what != "images"]
+        click.echo(
+            f"{report.images} images ({', '.join(changes) or 'no change'}) "
+            f"in {report.seconds:.1f} s"
+        )
+    if report.skipped or report.unlisted:
+        raise click.exceptions.Exit(FOUND_NOTHING)
+
+
+def tell_trouble(report: UpdateReport) -> None:
+    """Folders and files that gave no image, to stderr."""
+    for folder, why in report.unlisted:
+        name = visible(os.fsdecode(folder)) or "the folder"
+        say(f"cannot list {name}: {why}; what was indexed of it is kept")
+    for row in report.newly_skipped:
+        say(f"skipped {visible(os.fsdecode(row.path))}: {row.skipped}: {row.detail}; {row.remedy}")
+    if report.skipped:
+        say(f"{report.skipped} files are skipped; list them with: lookalike info --skipped")

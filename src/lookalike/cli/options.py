@@ -1,0 +1,86 @@
+"""Options that several commands share, and the gallery that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from lookalike.gallery import Gallery
+
+__all__ = [
+    "encoding_options",
+    "encoding_settings",
+    "find_folder",
+    "find_gallery",
+    "gallery_option",
+    "json_option",
+]
+
+gallery_option = click.option(
+    "--gallery",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A folder that was indexed, or the directory given to 'index --gallery'. Default: the "
+    "current folder or the nearest one above it that has a gallery.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def encoding_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Those of the encoder, which `encoding_settings` takes."""
+    for option in (
+        click.option(
+            "--batch-size",
+            metavar="N",
+            type=click.IntRange(1),
+            help="Pictures per run of the model.",
+        ),
+        click.option("--threads", metavar="N", type=click.IntRange(1), help="Default: all cores."),
+        click.option(
+            "--max-pixels",
+            metavar="N",
+            type=click.IntRange(1),
+            default=200_000_000,
+            show_default=True,
+            help="Skip larger pictures.",
+        ),
+        click.option(
+            "--model",
+            metavar="FILE",
+            type=click.Path(path_type=Path, dir_okay=False, exists=True),
+            help="An ONNX model file instead of the one that comes with lookalike.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def encoding_settings(
+    batch_size: int | None, threads: int | None, max_pixels: int, model: Path | None
+) -> dict[str, Any]:
+    """Keyword arguments of `Gallery.open`."""
+    from lookalike.encoder import EncoderSettings
+
+    given = {"batch_size": batch_size, "threads": threads}
+    settings = EncoderSettings(**{k: v for k, v in given.items() if v is not None})
+    return {"encoder_settings": settings, "max_pixels": max_pixels, "model": model}
+
+
+def find_folder(gallery: Path | None, near: Path | None = None) -> Path:
+    """What ``--gallery`` names, or the nearest indexed folder above the current one or ``near``."""
+    from lookalike.gallery.places import find_nearest
+
+    if gallery is not None:
+        return gallery
+    return find_nearest(Path.cwd(), *([] if near is None else [near.absolute().parent]))
+
+
+def find_gallery(gallery: Path | None, near: Path | None = None, **settings: Any) -> Gallery:
+    """The same, opened."""
+    from lookalike.gallery import Gallery
+
+    return Gallery.open(find_folder(gallery, near), create=False, **settings)

@@ -1,0 +1,172 @@
+"""``lookalike search`` and ``lookalike duplicates``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lookalike.cli.options import (
+    encoding_options,
+    encoding_settings,
+    find_gallery,
+    gallery_option,
+    json_option,
+)
+from lookalike.cli.output import FOUND_NOTHING, print_json, say, shown, visible
+from lookalike.errors import LookalikeError
+
+if TYPE_CHECKING:
+    from lookalike.gallery import Duplicate, Gallery, Hit
+
+__all__ = ["duplicates", "search"]
+
+
+@click.command()
+@click.argument("query", type=click.Path(path_type=Path, allow_dash=True))
+@gallery_option
+@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Images to find.")
+@click.option(
+    "--threshold", metavar="COSINE", type=click.FloatRange(-1, 1), help="Smallest cosine of a hit."
+)
+@click.option(
+    "--filter",
+    "pattern",
+    metavar="GLOB",
+    help="Only files whose path in the gallery (or name, if GLOB has no slash) matches.",
+)
+@click.option("--exclude-self", is_flag=True, help="Leave out the query and its exact copies.")
+@click.option("--exact", is_flag=True, help="Compare with every image instead of hashing.")
+@click.option(
+    "--picture",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the query and its hits as a contact sheet (PNG).",
+)
+@encoding_options
+@json_option
+def search(
+    query: Path,
+    gallery: Path | None,
+    k: int,
+    threshold: float | None,
+    pattern: str | None,
+    exclude_self: bool,
+    exact: bool,
+    picture: Path | None,
+    batch_size: int | None,
+    threads: int | None,
+    max_pixels: int,
+    model: Path | None,
+    as_json: bool,
+) -> None:
+    """Find the images that look most like QUERY.
+
+    QUERY is an image file, the path of an indexed image, or - for an image on standard input.
+    Each line: cosine, bits of the code that differ, share of random pairs less alike, path.
+    """
+    from lookalike.images import SkippedImageError
+
+    from_stdin = str(query) == "-"
+    source = sys.stdin.buffer.read() if from_stdin else query
+    settings = encoding_settings(batch_size, threads, max_pixels, model)
+    opened = find_gallery(gallery, None if from_stdin else query, **settings)
+    try:
+        hits = opened.search(
+            source,
+            k,
+            threshold=threshold,
+            filter=pattern,
+            exclude_self=exclude_self,
+            exact=exact,
+        )
+    except SkippedImageError as error:
+        name = "standard input" if from_stdin else visible(os.fspath(query))
+        raise LookalikeError(f"{name}: {error}") from error
+    if as_json:
+        print_json([hit.as_dict() for hit in hits])
+    else:
+        for hit in hits:
+            rarity = "" if hit.rarity is None else f"{100 * hit.rarity:.3f} %"
+            bits = f"{hit.bits}/{hit.code_bits}"
+            click.echo(f"{hit.cosine:.3f}  {bits:>7}  {rarity:>8}  {shown(hit.file)}")
+    if picture is not None:
+        _draw(opened, source, hits, picture)
+    if not hits:
+        say("nothing found")
+        raise click.exceptions.Exit(FOUND_NOTHING)
+
+
+def _draw(opened: Gallery, source: Path | bytes, hits: list[Hit], picture: Path) -> None:
+    import io
+
+    from lookalike.sheet import draw_png, search_sheet, thumbnail
+
+    if isinstance(source, bytes):
+        image, name = thumbnail(io.BytesIO(source)), "standard input"
+    else:
+        path = source if source.exists() else opened.root / source
+        image, name = thumbnail(path), source.name
+    row = search_sheet(image, hits, query_caption=("query", name))
+    draw_png([row], picture, title=f"What looks like {visible(name)}")
+    say(f"drew {shown(picture.absolute())}")
+
+
+@click.command()
+@gallery_option
+@click.option(
+    "--threshold",
+    metavar="COSINE",
+    type=click.FloatRange(-0.99, 1),
+    default=0.95,
+    show_default=True,
+    help="Smallest cosine between two files that count as duplicates.",
+)
+@click.option(
+    "--reference",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A folder of the gallery whose files are always kept.",
+)
+@click.option(
+    "--filter",
+    "pattern",
+    metavar="GLOB",
+    help="Only files whose path in the gallery (or name, if GLOB has no slash) matches.",
+)
+@json_option
+def duplicates(
+    gallery: Path | None,
+    threshold: float,
+    reference: Path | None,
+    pattern: str | None,
+    as_json: bool,
+) -> None:
+    """List groups of near duplicates and which file of each to keep. Deletes nothing.
+
+    Kept is the file with most pixels, then most bytes, then the oldest. Files that have changed
+    since the last 'lookalike update' are left out.
+    """
+    opened = find_gallery(gallery)
+    groups = opened.duplicates(threshold, reference=reference, filter=pattern)
+    if as_json:
+        print_json({"threshold": threshold, "groups": [group.as_dict() for group in groups]})
+    else:
+        for group in groups:
+            for item in group.keep:
+                click.echo(_line("keep", item))
+            for item in group.duplicates:
+                click.echo(_line(f"{item.cosine:.3f}", item))
+            click.echo()
+    count = sum(len(group.duplicates) for group in groups)
+    say(f"{len(groups)} groups, {count} files that could go; nothing was deleted")
+    if not groups:
+        raise click.exceptions.Exit(FOUND_NOTHING)
+
+
+def _line(mark: str, item: Duplicate) -> str:
+    shape = f"{item.row.width}x{item.row.height}"
+    return f"{mark:>6}  {shape:>11}  {item.row.size:>11,} bytes  {shown(item.file)}"

@@ -1,0 +1,116 @@
+"""Where a gallery's files are, and the sentences about them that several modules need."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+from pathlib import Path
+
+from lookalike.errors import GalleryError
+
+__all__ = [
+    "FULL",
+    "IDENTITY",
+    "INCOMING",
+    "INDEX",
+    "LOCK",
+    "NO_SPACE",
+    "OUTGOING",
+    "TABLE",
+    "find_nearest",
+    "has_gallery",
+    "places",
+    "repair_command",
+    "root_from",
+    "stored_root",
+]
+
+FOLDER = ".lookalike"
+TABLE = "gallery.sqlite"
+INDEX = "index"
+IDENTITY = "gallery.json"
+LOCK = "lock"
+# Suffixes of folders: a rebuild is made beside the gallery, which then steps aside for it.
+INCOMING = ".rebuild"
+OUTGOING = ".old"
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (
+    "the disk of {} is full; free some space and run the command again, everything committed "
+    "before is kept"
+)
+
+
+def has_gallery(directory: Path) -> bool:
+    """Whether these are a gallery's own files, in whatever state."""
+    return any((directory / name).exists() for name in (TABLE, IDENTITY))
+
+
+def places(folder: Path, directory: Path | None) -> tuple[Path, Path]:
+    """The images' folder and the gallery's directory, as far as the names tell.
+
+    Args:
+        folder: the images' folder, or a gallery's own directory.
+        directory: where the gallery's files are, None: to be found out.
+    """
+    folder = folder.absolute()
+    if directory is not None:
+        return folder, directory.absolute()
+    if has_gallery(folder):
+        return folder.parent, folder
+    return folder, folder / FOLDER
+
+
+def find_nearest(*starts: Path) -> Path:
+    """The first folder with a gallery among each of ``starts`` and the folders above it.
+
+    Raises:
+        GalleryError: there is none.
+    """
+    for start in starts:
+        for folder in (start.absolute(), *start.absolute().parents):
+            if any((folder / name).is_dir() for name in (FOLDER, FOLDER + OUTGOING)):
+                return folder
+    raise GalleryError(
+        f"there is no gallery in {starts[0].absolute()} or above; make one with 'lookalike index "
+        f"FOLDER', or name it with --gallery"
+    )
+
+
+def repair_command(directory: Path) -> str:
+    return f"lookalike verify --repair --gallery {shlex.quote(os.fspath(directory))}"
+
+
+def stored_root(root: Path, directory: Path) -> list[str] | None:
+    """What a gallery notes of where its images are: the path and that from its directory, in
+    hexadecimal since names need not be text. None if it is in their folder and moves with it.
+    """
+    if directory.parent == root:
+        return None
+    return [os.fsencode(path).hex() for path in (root, os.path.relpath(root, directory))]
+
+
+def root_from(stored: list[str] | None, directory: Path, given: Path) -> Path:
+    """The images' folder, which may have moved alone or together with the gallery.
+
+    Args:
+        stored: what `stored_root` gave.
+        given: the folder asked for, or the gallery's directory.
+
+    Raises:
+        GalleryError: the gallery belongs to another folder, which is still there.
+    """
+    if stored is None:
+        return directory.parent
+    absolute, relative = (Path(os.fsdecode(bytes.fromhex(text))) for text in stored)
+    together = Path(os.path.abspath(directory / relative))
+    known = absolute if absolute.is_dir() or not together.is_dir() else together
+    asked = given.absolute()
+    if asked.resolve() == directory.resolve():
+        return known
+    if known.is_dir() and asked.resolve() != known.resolve():
+        raise GalleryError(
+            f"the gallery in {directory} belongs to {known}, not to {asked}; choose another "
+            f"--gallery for {asked}"
+        )
+    return asked

@@ -1,0 +1,134 @@
+"""Rebuild what can be rebuilt of a damaged gallery."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lookalike.errors import GalleryDamagedError, GalleryError, IndexFormatError
+from lookalike.gallery.files import GalleryFiles, read_identity, recover, write_identity
+from lookalike.gallery.lock import writer_lock
+from lookalike.gallery.places import LOCK
+from lookalike.gallery.store import COLUMNS, ImageRow, Store, checked_row, meta_checksum
+from lookalike.lsh import LSHIndex, LSHSettings
+
+__all__ = ["RepairReport", "repair"]
+
+
+@dataclass
+class RepairReport:
+    """What was done, in sentences, and how many images the next update has to read again."""
+
+    done: list[str] = field(default_factory=list)
+    to_read: int = 0
+
+
+def repair(files: GalleryFiles) -> RepairReport:
+    """Make anew what is damaged, from every row and vector that is still whole.
+
+    Raises:
+        GalleryDamagedError: nothing tells any more which model made the gallery.
+        GalleryLockedError: another process is writing.
+    """
+    report = RepairReport()
+    with writer_lock(files.directory / LOCK):
+        _repair_table(files, report)
+        store = Store.open(files.table, write=True)
+        try:
+            meta = {name: store.meta(name) for name in ("model", "model_path", "root")}
+            write_identity(files.directory, meta)
+            index = _repair_index(files.index_folder, int(meta["model"]["dim"]), report)
+            report.to_read = recover(store, index)
+            index.save(files.index_folder)
+        finally:
+            store.close()
+    return report
+
+
+def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
+    try:
+        with files.reading() as store:
+            if not store.integrity():
+                return
+    except GalleryError:
+        pass
+    meta, rows = _salvage_table(files.table)
+    meta = (read_identity(files.directory) or {}) | meta
+    if "model" not in meta:
+        raise GalleryDamagedError(
+            f"{files.table} is damaged beyond repair: it does not tell which model made the "
+            f"gallery; run: lookalike index --rebuild"
+        )
+    # Ids are never given out twice, or old vectors would belong to new files.
+    top = max((row.id for row in rows), default=0)
+    with suppress(IndexFormatError):
+        top = max(top, int(LSHIndex.open(files.index_folder).ids.max(initial=0)))
+    fresh = files.table.with_name("repaired.sqlite")
+    Store.create(fresh, meta, top + 1)
+    store = Store.open(fresh, write=True)
+    try:
+        with store.transaction():
+            store.put(rows)
+    finally:
+        store.close()
+    aside = files.table.with_name(files.table.name + ".damaged")
+    if files.table.exists():
+        shutil.copyfile(files.table, aside)
+    Path(f"{files.table}-journal").unlink(missing_ok=True)
+    os.replace(fresh, files.table)
+    report.done.append(f"{len(rows)} rows of the table were saved; the damaged one is {aside.name}")
+
+
+def _salvage_table(path: Path) -> tuple[dict[str, Any], list[ImageRow]]:
+    """What a damaged table still gives: entries, and rows, that match their checksum."""
+    meta: dict[str, Any] = {}
+    rows: dict[bytes, ImageRow] = {}
+    if not path.exists():
+        return meta, []
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
+    connection.text_factory = lambda raw: raw.decode(errors="replace")
+
+    def read(condition: str, *values: int) -> int:
+        """Reads rows until a damaged page; the id of the last good one, 0 if there was none."""
+        last = 0
+        with suppress(sqlite3.DatabaseError):
+            query = f"SELECT {COLUMNS} FROM images NOT INDEXED {condition}"
+            for found in connection.execute(query, values):
+                row = checked_row(found)
+                if row is not None:
+                    rows[row.path] = row
+                    last = row.id
+        return last
+
+    try:
+        with suppress(sqlite3.DatabaseError):
+            for name, value, checksum in connection.execute("SELECT * FROM meta"):
+                if meta_checksum(name, value) == checksum:
+                    meta[name] = json.loads(value)
+        # From both ends, then one by one what lies between damaged pages.
+        first, last = read("ORDER BY id"), read("ORDER BY id DESC")
+        for number in range(first + 1, last):
+            read("WHERE id = ?", number)
+    finally:
+        connection.close()
+    return meta, list(rows.values())
+
+
+def _repair_index(folder: Path, dim: int, report: RepairReport) -> LSHIndex:
+    """The index as it is, or a new one from the vectors that are still whole."""
+    try:
+        index = LSHIndex.open(folder)
+        if not (damage := index.damaged()):
+            return index
+    except IndexFormatError as error:
+        damage = [str(error)]
+    settings = LSHIndex.stored_settings(folder) or LSHSettings(dim=dim)
+    index = LSHIndex.salvage(folder, settings)
+    report.done.append(f"index made anew from {len(index)} whole vectors ({'; '.join(damage)})")
+    return index

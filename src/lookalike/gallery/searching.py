@@ -1,0 +1,140 @@
+"""From an embedding to rows of the table, and from a path to the row that it means."""
+
+from __future__ import annotations
+
+import io
+import os
+import unicodedata
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import GalleryError
+from lookalike.gallery.store import ImageRow, Store
+from lookalike.lsh import LSHIndex
+
+if TYPE_CHECKING:
+    from lookalike.encoder import Encoder
+
+__all__ = ["Found", "Query", "embed_query", "is_as_indexed", "nearest", "row_of"]
+
+
+Query: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[np.floating[Any]]"
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image near a query: its row, the cosine, and the bits of the code that differ."""
+
+    row: ImageRow
+    cosine: float
+    bits: int
+
+
+def embed_query(
+    store: Store,
+    index: LSHIndex,
+    root: Path,
+    query: Query,
+    encoder: Callable[[Store], Encoder],
+    max_pixels: int,
+) -> tuple[NDArray[np.float32], set[int]]:
+    """The query's embedding, and the ids that are the query itself or have its content.
+
+    An indexed image has its vector stored; for others ``encoder`` is asked for the model.
+    """
+    if isinstance(query, np.ndarray):
+        return np.asarray(query, np.float32), set()
+    own = set[int]()
+    if not isinstance(query, bytes):
+        row = row_of(store, root, query)
+        if row is not None and row.skipped is None and index.contains([row.id])[0]:
+            own.add(row.id)
+            if is_as_indexed(root, row, if_gone=True):
+                copies = store.by_hash(row.hash) if row.hash else []
+                return index.vectors([row.id])[0], own | {copy.id for copy in copies}
+        if not os.path.lexists(query):
+            raise GalleryError(
+                f"{os.fspath(query)} is neither a file nor an indexed image of {root}"
+            )
+    from lookalike.images import content_hash, read_picture  # with all image formats
+
+    source = io.BytesIO(query) if isinstance(query, bytes) else query
+    model = encoder(store)
+    picture = read_picture(source, model.info.input_size, max_pixels=max_pixels)
+    own |= {copy.id for copy in store.by_hash(content_hash(source))}
+    return model.embed(picture.pixels[np.newaxis])[0], own
+
+
+def nearest(
+    store: Store,
+    index: LSHIndex,
+    embedding: NDArray[np.float32],
+    k: int,
+    *,
+    without: Set[int],
+    allowed: NDArray[np.int64] | None,
+    exact: bool,
+) -> tuple[list[Found], int]:
+    """The ``k`` nearest images but those ids ``without``, best first.
+
+    Also returns how many ids of the index had no row in the table: those of a commit in progress,
+    or of an update that was killed. They are passed over.
+    """
+    wanted = k + len(without)
+    while True:
+        ids, cosines = index.search(embedding, wanted, allowed=allowed, exact=exact)
+        count = int(np.count_nonzero(ids >= 0))
+        bits = index.hamming(embedding, ids[:count])
+        with store.snapshot():
+            rows = store.by_ids(ids[:count].tolist())
+        found = [
+            Found(rows[number], float(cosine), int(differ))
+            for number, cosine, differ in zip(ids[:count].tolist(), cosines, bits, strict=False)
+            if number in rows and number not in without
+        ]
+        if len(found) >= k or count < wanted:
+            return found[:k], count - len(rows)
+        wanted *= 2
+
+
+def row_of(store: Store, root: Path, path: str | os.PathLike[str]) -> ImageRow | None:
+    """The row of a file, given by any path to it or by its path in the gallery.
+
+    A name that is spelled in another Unicode form than on disk is recognised.
+    """
+    given = Path(path)
+    names = [
+        os.fsencode(spelling.relative_to(folder))
+        for spelling in (Path(os.path.abspath(given)), given.resolve())
+        for folder in (root.absolute(), root.resolve())
+        if spelling.is_relative_to(folder)
+    ]
+    if not given.is_absolute() and not given.exists():
+        names.append(os.fsencode(os.path.normpath(given)))
+    for name in names:
+        if (row := store.by_path(name)) is not None:
+            return row
+    if given.exists():
+        return None
+    alike = {_composed(name) for name in names if not name.isascii()}
+    if not alike:
+        return None
+    return next((row for row in store.rows("1") if _composed(row.path) in alike), None)
+
+
+def _composed(path: bytes) -> str:
+    return unicodedata.normalize("NFC", os.fsdecode(path))
+
+
+def is_as_indexed(root: Path, row: ImageRow, *, if_gone: bool) -> bool:
+    """Whether a file has the size and time with which it was indexed."""
+    try:
+        status = (root / os.fsdecode(row.path)).stat()
+    except OSError:
+        return if_gone
+    return (status.st_size, status.st_mtime_ns) == (row.size, row.mtime_ns)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fakes import write_model, write_photos
+
+from lookalike.gallery import Gallery, update
+from lookalike.images import Picture, read_picture
+
+OpenGallery = Callable[..., Gallery]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_for_torch() -> None:
+    """Small tensors gain nothing from more, and on a busy machine threads wait for each other."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "pooled.onnx")
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "coarse.onnx", "coarse", cells=2)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of twelve pictures, a/000.png, b/001.png, c/002.png, a/003.png and so on."""
+    folder = tmp_path / "photos"
+    write_photos(folder, 12)
+    return folder
+
+
+@pytest.fixture
+def gallery(photos: Path, model: Path) -> Gallery:
+    """The gallery of `photos`, up to date."""
+    opened = Gallery.open(photos, model=model)
+    opened.update()
+    return opened
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that updates have decoded, in order, since the test began."""
+    names: list[str] = []
+
+    def noting(source: bytes, size: int, *, max_pixels: int) -> Picture:
+        names.append(os.path.basename(os.fsdecode(source)))
+        return read_picture(source, size, max_pixels=max_pixels)
+
+    monkeypatch.setattr(update, "read_picture", noting)
+    return names

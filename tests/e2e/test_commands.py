@@ -1,0 +1,341 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from command import COMMAND, lookalike
+from fakes import embedding, images_of, listing, write_photo, write_photos
+from hostile import make_good_files, make_hostile_files
+from PIL import Image
+
+from lookalike.gallery.lock import writer_lock
+
+
+@pytest.fixture
+def indexed(photos: Path, model: Path) -> Path:
+    lookalike("index", photos, "--model", model)
+    return photos
+
+
+@pytest.mark.parametrize(
+    "command", ["", "index", "update", "search", "duplicates", "info", "verify", "remove", "demo"]
+)
+def test_every_command_explains_itself(command: str) -> None:
+    done = lookalike(*command.split(), "--help")
+    assert done.stdout.startswith("Usage: ")
+    assert done.stderr == ""
+    assert max(len(line) for line in done.stdout.splitlines()) <= 100
+    options = [line for line in done.stdout.splitlines() if line.strip().startswith("-")]
+    assert all(len(line.split("  ")) > 1 for line in options)  # none without a word of help
+
+
+def test_index_tells_counts_on_stdout_and_nothing_else(photos: Path, model: Path) -> None:
+    done = lookalike("index", photos, "--model", model)
+    assert done.stdout.startswith("12 images (12 added) in ")
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+    shutil.rmtree(photos / "a")
+    write_photo(photos / "b/new.png", 50)
+    done = lookalike("update", photos, "--json")
+    counts = json.loads(done.stdout)
+    assert counts.pop("seconds") > 0
+    assert counts == {
+        "images": 9,
+        "added": 1,
+        "changed": 0,
+        "moved": 0,
+        "dropped": 4,
+        "skipped": 0,
+        "reused": 0,
+    }
+    assert lookalike("index", cwd=photos).stdout.startswith("9 images (no change) in ")
+
+
+def test_search_prints_a_line_per_hit_with_a_path_that_can_be_opened(
+    indexed: Path, tmp_path: Path
+) -> None:
+    query = write_photo(tmp_path / "outside.png", 77)
+    vector = embedding(query)
+    nearest = sorted(
+        images_of(indexed), key=lambda name: -float(vector @ embedding(indexed / name))
+    )
+    done = lookalike("search", query, "-k", "3", cwd=indexed)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[-1] for line in lines] == nearest[:3]
+    for cosine, bits, share, percent, path in lines:
+        assert float(cosine) == pytest.approx(vector @ embedding(indexed / path), abs=2e-3)
+        assert 0 < int(bits.removesuffix("/256")) < 256
+        assert 0 <= float(share) <= 100
+        assert percent == "%"
+    from_elsewhere = lookalike("search", query, "--gallery", indexed, cwd=tmp_path).stdout
+    assert [Path(line.split()[-1]) for line in from_elsewhere.splitlines()[:3]] == [
+        Path("photos") / name for name in nearest[:3]
+    ]
+    below = lookalike("search", query, cwd=indexed / "a").stdout  # the gallery is found above
+    assert below.splitlines()[0].split()[-1] == os.fspath(indexed / nearest[0]) or (
+        nearest[0].startswith("a/")
+    )
+
+
+def test_search_gives_json_for_programs(indexed: Path) -> None:
+    hits = json.loads(lookalike("search", "a/000.png", "-k", "2", "--json", cwd=indexed).stdout)
+    assert len(hits) == 2
+    assert {name: type(value) for name, value in hits[0].items()} == {
+        "path": str,
+        "file": str,
+        "cosine": float,
+        "bits": int,
+        "code_bits": int,
+        "rarity": float,
+        "id": int,
+        "width": int,
+        "height": int,
+        "format": str,
+    }
+    assert hits[0]["path"] == "a/000.png"
+    assert Path(hits[0]["file"]) == indexed / "a/000.png"
+
+
+def test_search_reads_an_image_from_standard_input(indexed: Path) -> None:
+    content = (indexed / "b/001.png").read_bytes()
+    done = lookalike("search", "-", "--gallery", indexed, "-k", "1", "--json", stdin=content)
+    assert json.loads(done.stdout)[0]["path"] == "b/001.png"
+
+
+def test_search_options_reach_the_search(indexed: Path) -> None:
+    shutil.copy(indexed / "a/000.png", indexed / "c/copy.png")
+    lookalike("update", cwd=indexed)
+
+    def found(*options: str) -> list[str]:
+        done = lookalike("search", "a/000.png", "--json", *options, cwd=indexed)
+        return [hit["path"] for hit in json.loads(done.stdout)]
+
+    assert set(found("-k", "2")) == {"a/000.png", "c/copy.png"}
+    assert not {"a/000.png", "c/copy.png"} & set(found("--exclude-self"))
+    assert set(found("--threshold", "0.999")) == {"a/000.png", "c/copy.png"}
+    assert {name[0] for name in found("--filter", "b/*")} == {"b"}
+    assert found("--exact", "-k", "13") == found("-k", "13")
+
+
+def test_search_draws_a_picture(indexed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.png"
+    done = lookalike("search", "a/000.png", "--picture", out, cwd=indexed)
+    assert "drew" in done.stderr
+    with Image.open(out) as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 200
+    content = (indexed / "a/000.png").read_bytes()
+    lookalike("search", "-", "--gallery", indexed, "--picture", out, stdin=content)
+
+
+def test_nothing_found_is_status_1_and_an_unreadable_query_2(indexed: Path, tmp_path: Path) -> None:
+    outside = write_photo(tmp_path / "outside.png", 77)
+    done = lookalike("search", outside, "--threshold", "1", cwd=indexed, status=1)
+    assert (done.stdout, done.stderr) == ("", "nothing found\n")
+    done = lookalike("search", outside, "--threshold", "1", "--json", cwd=indexed, status=1)
+    assert json.loads(done.stdout) == []
+    (tmp_path / "text.jpg").write_text("no picture")
+    done = lookalike("search", tmp_path / "text.jpg", cwd=indexed, status=2)
+    assert done.stdout == ""
+    assert "text.jpg: not-an-image: " in done.stderr
+    done = lookalike("search", "-", cwd=indexed, stdin=b"", status=2)
+    assert "standard input: empty: " in done.stderr
+    done = lookalike("search", "nowhere.jpg", cwd=indexed, status=2)
+    assert "nowhere.jpg is neither a file nor an indexed image" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["search"],
+        ["search", "x.png", "-k", "0"],
+        ["search", "x.png", "--threshold", "2"],
+        ["search", "x.png", "--unknown"],
+        ["index", "nowhere"],
+        ["index", ".", "--batch-size", "0"],
+        ["nothing"],
+        ["remove"],
+    ],
+)
+def test_bad_usage_is_status_2_on_stderr(words: list[str], tmp_path: Path) -> None:
+    done = lookalike(*words, cwd=tmp_path, status=2)
+    assert done.stdout == ""
+    assert "Error: " in done.stderr
+
+
+def test_without_a_gallery_every_command_names_the_one_that_makes_it(tmp_path: Path) -> None:
+    for words in (["search", "x.png"], ["info"], ["duplicates"], ["verify"], ["remove", "x.png"]):
+        done = lookalike(*words, cwd=tmp_path, status=2)
+        assert done.stdout == ""
+        assert "lookalike index FOLDER" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_index_and_info_list_what_was_skipped_with_reason_and_remedy(
+    tmp_path: Path, model: Path
+) -> None:
+    expected = make_hostile_files(tmp_path)
+    folders = {path for path in expected if path.is_dir()}
+    good = tmp_path / "good"
+    good.mkdir()
+    made = make_good_files(good)
+    done = lookalike("index", tmp_path, "--model", model, status=1)
+    told = [line for line in done.stderr.splitlines() if line.startswith("skipped ")]
+    assert len(told) == len(expected) - len(folders)
+    assert f"{len(made)} images" in done.stdout
+    listed = json.loads(lookalike("info", "--skipped", "--json", cwd=tmp_path).stdout)
+    assert {entry["path"]: entry["reason"] for entry in listed} == {
+        path.name: str(reason) for path, reason in expected.items() if path not in folders
+    }
+    assert all(entry["detail"] and entry["remedy"] for entry in listed)
+    lines = lookalike("info", "--skipped", cwd=tmp_path).stdout.splitlines()
+    assert len(lines) == len(listed)  # a line break in a name makes no second line
+    odd = [path for path in made if path.name[0] == "-" or set(path.name) & set('\n"\u00e9\udcff')]
+    assert len(odd) >= 5
+    for path in odd:
+        done = lookalike("search", "--json", "-k", "1", "--", path.name, cwd=good)
+        assert json.loads(done.stdout)[0]["path"] == f"good/{path.name}"
+
+
+def test_names_that_are_no_text_are_printed_as_the_bytes_that_they_are(
+    indexed: Path, tmp_path: Path
+) -> None:
+    name = b"not utf-8 \xff.png"
+    try:
+        (indexed / "a/000.png").rename(indexed / os.fsdecode(name))
+    except OSError:
+        pytest.skip("this file system takes text only")
+    lookalike("update", cwd=indexed)
+    done = lookalike("search", name, "-k", "1", cwd=indexed, text=False)
+    assert done.stdout.endswith(b"  " + name + b"\n")
+
+
+def test_duplicates_prints_groups_and_deletes_nothing(indexed: Path) -> None:
+    done = lookalike("duplicates", cwd=indexed, status=1)
+    assert (done.stdout, done.stderr[:8]) == ("", "0 groups")
+    shutil.copy(indexed / "a/000.png", indexed / "z.png")
+    lookalike("update", cwd=indexed)
+    before = listing(indexed)
+    done = lookalike("duplicates", cwd=indexed)
+    keep, other = done.stdout.splitlines()[:2]
+    assert keep.split()[0] == "keep" and keep.endswith("  a/000.png")
+    assert other.split()[0] == "1.000" and other.endswith("  z.png")
+    assert "1 files that could go; nothing was deleted" in done.stderr
+    told = json.loads(lookalike("duplicates", "--json", cwd=indexed).stdout)
+    assert told["threshold"] == 0.95
+    ((group),) = told["groups"]
+    assert [item["path"] for item in group["keep"]] == ["a/000.png"]
+    assert [(item["path"], item["identical"]) for item in group["duplicates"]] == [("z.png", True)]
+    assert listing(indexed) == before
+
+
+def test_info_tells_what_made_the_gallery(indexed: Path) -> None:
+    words = lookalike("info", cwd=indexed).stdout
+    assert "12 indexed, 0 skipped" in words
+    assert "pooled 1, 16 x 16 pixels -> 48 numbers" in words
+    facts = json.loads(lookalike("info", "--json", cwd=indexed).stdout)
+    assert (facts["images"], facts["skipped"]) == (12, 0)
+    assert facts["folder"] == os.fspath(indexed)
+    assert facts["gallery"] == os.fspath(indexed / ".lookalike")
+    assert facts["model"]["name"] == "pooled"
+    assert facts["lsh"]["dim"] == 48
+    assert facts["pairs"]["images"] == 12
+    sizes = [path.stat().st_size for path in (indexed / ".lookalike").rglob("*") if path.is_file()]
+    assert facts["disk_bytes"] == sum(sizes)
+
+
+def test_remove_and_its_undoing(indexed: Path) -> None:
+    assert lookalike("remove", "a/000.png", cwd=indexed).stdout == "1 images removed\n"
+    assert lookalike("update", cwd=indexed, status=1).stdout.startswith("11 images (1 skipped)")
+    done = lookalike("remove", "a/000.png", cwd=indexed, status=2)
+    assert "a/000.png is not an indexed image" in done.stderr
+    lookalike("remove", "--undo", "a/000.png", cwd=indexed)
+    assert lookalike("update", cwd=indexed).stdout.startswith("12 images (1 added)")
+
+
+@pytest.mark.parametrize("file", ["gallery.sqlite", "index/manifest.json"])
+def test_damage_is_told_with_the_command_that_repairs_it(indexed: Path, file: str) -> None:
+    before = lookalike("search", "a/000.png", cwd=indexed).stdout
+    assert lookalike("verify", cwd=indexed).stderr == "the gallery is whole\n"
+    (indexed / ".lookalike" / file).write_bytes(b"rubbish")
+    for words in (["search", "a/000.png"], ["info"], ["update"]):
+        done = lookalike(*words, cwd=indexed, status=2)
+        assert done.stdout == ""
+        assert "lookalike verify --repair --gallery" in done.stderr
+    done = lookalike("verify", cwd=indexed, status=1)
+    assert Path(file).name in done.stdout
+    done = lookalike("verify", "--repair", cwd=indexed)
+    assert "the gallery is whole" in done.stderr
+    after = lookalike("search", "a/000.png", cwd=indexed).stdout
+    assert [line.split()[::4] for line in after.splitlines()] == [
+        line.split()[::4] for line in before.splitlines()
+    ]
+    assert json.loads(lookalike("verify", "--json", cwd=indexed).stdout) == {"problems": []}
+
+
+def test_another_model_is_refused_and_a_rebuild_takes_it(indexed: Path, other_model: Path) -> None:
+    done = lookalike("update", "--model", other_model, cwd=indexed, status=2)
+    assert "lookalike index --rebuild" in done.stderr
+    done = lookalike("index", "--rebuild", "--model", other_model, cwd=indexed)
+    assert done.stdout.startswith("12 images (12 added)")
+    assert "coarse 1" in lookalike("info", cwd=indexed).stdout
+
+
+def test_a_second_writer_is_told_the_pid_of_the_first(indexed: Path) -> None:
+    lock = indexed / ".lookalike/lock"
+    with writer_lock(lock):
+        done = lookalike("update", cwd=indexed, status=2)
+        assert f"process {os.getpid()};" in done.stderr
+        began = threading.Event()
+
+        def update() -> None:
+            began.set()
+            lookalike("update", "--wait", "30", cwd=indexed)
+
+        thread = threading.Thread(target=update)
+        thread.start()
+        began.wait()
+    thread.join()
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(indexed: Path) -> None:
+    for words in (["search", "a/000.png", "-k", "12"], ["info", "--json"], ["--help"]):
+        process = subprocess.Popen(
+            [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=indexed
+        )
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() in (0, 1)
+        process.stderr.close()
+
+
+def test_a_terminal_sees_a_bar_while_stdout_has_only_the_result(
+    tmp_path: Path, model: Path
+) -> None:
+    write_photos(tmp_path / "photos", 60)
+    master, slave = pty.openpty()
+    words = [*COMMAND, "index", os.fspath(tmp_path / "photos"), "--model", os.fspath(model)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=slave)
+    os.close(slave)
+    seen = b""
+    while True:
+        try:
+            part = os.read(master, 4096)
+        except OSError:  # Linux says that the other end is closed in this way
+            break
+        if not part:
+            break
+        seen += part
+    os.close(master)
+    stdout, _ = process.communicate()
+    assert process.returncode == 0
+    assert stdout.startswith(b"60 images (60 added) in ")
+    assert b"/60" in seen
+    assert b"\x1b[" in seen

@@ -1,0 +1,58 @@
+"""What a command must not load, since loading it costs more than the command itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import write_photo
+
+RUN = """
+import sys
+from lookalike.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+print("\\n".join(sorted(sys.modules)), file=sys.stderr)
+"""
+
+HEAVY = {"onnxruntime", "numba", "llvmlite", "torch", "rich", "skimage", "sklearn", "scipy"}
+KERNELS = {"numba", "llvmlite", "scipy"}  # Numba looks which SciPy there is
+READERS = {"PIL.Image", "PIL.TiffImagePlugin", "PIL.AvifImagePlugin", "PIL.WebPImagePlugin"}
+
+
+def loaded(cwd: Path, *words: str) -> set[str]:
+    """Names of the modules that a command has loaded when it ends."""
+    command = [sys.executable, "-c", RUN, *words]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
+
+
+def test_help_loads_nothing_but_click(photos: Path) -> None:
+    modules = loaded(photos, "--help")
+    assert not modules & (HEAVY | READERS | {"numpy", "sqlite3", "lookalike.gallery"})
+
+
+@pytest.mark.usefixtures("gallery")
+def test_info_loads_no_model_no_kernels_and_no_image_formats(photos: Path) -> None:
+    for words in (["info"], ["info", "--skipped"], ["info", "--json"], ["verify"]):
+        assert not loaded(photos, *words) & (HEAVY | READERS)
+
+
+@pytest.mark.usefixtures("gallery")
+def test_a_search_by_an_indexed_image_loads_no_model(photos: Path) -> None:
+    modules = loaded(photos, "search", "a/000.png")
+    assert not modules & (HEAVY - KERNELS)
+
+
+@pytest.mark.usefixtures("gallery")
+def test_a_search_loads_nothing_that_it_does_not_use(photos: Path, tmp_path: Path) -> None:
+    outside = write_photo(tmp_path / "outside.png", 77)
+    modules = loaded(photos, "search", str(outside))
+    assert "onnxruntime" in modules
+    assert not modules & (HEAVY - KERNELS - {"onnxruntime"})
+    assert not modules & {"PIL.ImageDraw", "lookalike.sheet", "lookalike.gallery.update"}

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import assert_holds, write_photos
+
+from lookalike.errors import GalleryDamagedError, GalleryError
+from lookalike.gallery import Gallery
+
+QUERIES = ("a/000.png", "b/016.png", "c/038.png")
+Answers = list[Any]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    write_photos(tmp_path / "photos", 40)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def gallery(photos: Path, model: Path) -> Gallery:
+    """With two segments, and rows marked as removed in the first."""
+    opened = Gallery.open(photos, model=model)
+    opened.update()
+    write_photos(photos / "more", 10, first_seed=300)
+    (photos / "bad.png").write_bytes(b"no picture")
+    opened.update()
+    opened.remove(["a/003.png"])
+    assert opened.verify() == []
+    return opened
+
+
+def answers(folder: Path) -> Answers:
+    """What a fresh process would be told, sharply enough to notice any damage."""
+    opened = Gallery.open(folder, create=False)
+    result: Answers = [
+        [
+            (hit.path, hit.file, round(hit.cosine, 5), hit.bits, hit.rarity)
+            for hit in opened.search(query, 60)
+        ]
+        for query in QUERIES
+    ]
+    return [*result, [(row.path, row.skipped) for row in opened.skipped()], opened.root]
+
+
+def assert_refused_and_healed(folder: Path, before: Answers) -> list[str]:
+    """Refused with the command, named by verify, healed by repair; returns what verify said."""
+    command = f"lookalike verify --repair --gallery {folder / '.lookalike'}"
+    with pytest.raises(GalleryDamagedError) as raised:
+        answers(folder)
+    assert command in str(raised.value)
+    problems = Gallery.find_damage(folder)
+    assert problems
+    Gallery.repair(folder)
+    healed = Gallery.open(folder, create=False)
+    healed.update()
+    assert healed.verify() == []
+    assert_same_but_for_bits(before, answers(folder))
+    return problems
+
+
+def assert_same_but_for_bits(before: Answers, after: Answers) -> None:
+    """An index made anew has hyperplanes around another mean, so that other bits differ; and other
+    images may have been drawn to tell how rare a cosine is.
+    """
+    for n in range(len(QUERIES)):
+        assert [hit[:3] for hit in after[n]] == [hit[:3] for hit in before[n]]
+    assert after[len(QUERIES) :] == before[len(QUERIES) :]
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size * 2 // 3)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip_in_the_middle(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+def fill_with_noise(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
+
+
+DAMAGE = [truncate, empty, flip_in_the_middle, fill_with_noise, Path.unlink]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("kind", ["manifest", "hasher", "segment", "removed"])
+def test_a_damaged_index_file_is_refused_named_and_healed(
+    gallery: Gallery, photos: Path, decoded: list[str], kind: str, damage: Callable[[Path], None]
+) -> None:
+    before = answers(photos)
+    files = sorted((gallery.directory / "index").glob(f"{kind}*"))
+    assert files, f"no {kind} file was made"
+    damage(files[0])
+    problems = assert_refused_and_healed(photos, before)
+    assert files[0].name in " ".join(problems)
+    if kind != "segment":  # the vectors are all there: nothing needs to be encoded
+        assert decoded == []
+    else:
+        assert len(decoded) <= 40
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
+def test_a_damaged_table_is_refused_named_and_healed(
+    gallery: Gallery, photos: Path, decoded: list[str], damage: Callable[[Path], None]
+) -> None:
+    before = answers(photos)
+    restored = [row.path for row in gallery.skipped() if row.skipped == "removed"]
+    damage(gallery.directory / "gallery.sqlite")
+    with pytest.raises(GalleryDamagedError, match="verify --repair"):
+        answers(photos)
+    problems = Gallery.find_damage(photos)
+    assert "gallery.sqlite" in " ".join(problems)
+    Gallery.repair(photos)
+    healed = Gallery.open(photos, create=False)
+    healed.update()
+    assert healed.verify() == []
+    if damage is not flip_in_the_middle:  # what had been removed is forgotten with the table
+        healed.remove([os.fsdecode(path) for path in restored if path not in lost(healed)])
+    assert_same_but_for_bits(before, answers(photos))
+
+
+def lost(gallery: Gallery) -> set[bytes]:
+    return {row.path for row in gallery.skipped()}
+
+
+def test_rows_on_whole_pages_survive_a_page_of_noise(
+    gallery: Gallery, photos: Path, decoded: list[str]
+) -> None:
+    write_photos(photos / "many", 300, first_seed=1000)
+    gallery.update()
+    decoded.clear()
+    table = gallery.directory / "gallery.sqlite"
+    with closing(sqlite3.connect(table)) as connection:
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'images'"
+        ).fetchone()
+    content = bytearray(table.read_bytes())
+    page = 4096
+    # The table's root holds, after its header of 12 bytes, offsets of cells: the children.
+    start = (root - 1) * page
+    cells = int.from_bytes(content[start + 3 : start + 5])
+    assert content[start] == 5, "the table has outgrown one page"
+    assert cells >= 4
+    cell = start + int.from_bytes(content[start + 12 + 2 * 2 : start + 12 + 2 * 3])
+    child = int.from_bytes(content[cell : cell + 4])
+    content[(child - 1) * page : child * page] = np.random.default_rng(0).bytes(page)
+    table.write_bytes(content)
+    with pytest.raises(GalleryDamagedError):
+        Gallery.open(photos)
+    Gallery.repair(photos)
+    healed = Gallery.open(photos)
+    report = healed.update()
+    assert report.images == 349
+    assert 0 < len(decoded) < 100  # only those on the lost page
+    assert (gallery.directory / "gallery.sqlite.damaged").exists()
+    assert healed.verify() == []
+
+
+def test_no_single_flipped_byte_of_the_table_gives_a_wrong_answer(
+    gallery: Gallery, photos: Path
+) -> None:
+    before = answers(photos)
+    table = gallery.directory / "gallery.sqlite"
+    whole = table.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for position in [*range(0, 200, 3), *rng.integers(0, len(whole), 500).tolist()]:
+        content = bytearray(whole)
+        content[position] ^= 1 << int(rng.integers(8))
+        table.write_bytes(content)
+        try:
+            found = answers(photos)
+        except GalleryError as error:
+            assert isinstance(error, GalleryDamagedError) or "schema version" in str(error)
+            refused += 1
+        else:
+            assert found == before, position
+    assert refused > 50
+    table.write_bytes(whole)
+    assert answers(photos) == before
+
+
+def test_no_single_flipped_byte_of_the_index_gives_a_wrong_answer(
+    gallery: Gallery, photos: Path
+) -> None:
+    before = answers(photos)
+    rng = np.random.default_rng(1)
+    for path in sorted((gallery.directory / "index").iterdir()):
+        whole = path.read_bytes()
+        refused = 0
+        for position in [*range(0, 100, 7), *rng.integers(0, len(whole), 40).tolist()]:
+            content = bytearray(whole)
+            content[position] ^= 1 << int(rng.integers(8))
+            path.write_bytes(content)
+            try:
+                found = answers(photos)
+            except GalleryDamagedError:
+                refused += 1
+            else:
+                assert found == before, (path.name, position)
+        assert refused > 20, path.name
+        path.write_bytes(whole)
+    assert answers(photos) == before
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip_in_the_middle, fill_with_noise])
+def test_a_damaged_copy_of_the_identity_is_named_and_healed(
+    gallery: Gallery, photos: Path, damage: Callable[[Path], None]
+) -> None:
+    before = answers(photos)
+    damage(gallery.directory / "gallery.json")
+    assert answers(photos) == before  # it serves nobody but a repair
+    assert "gallery.json is damaged" in " ".join(Gallery.find_damage(photos))
+    Gallery.repair(photos)
+    assert Gallery.find_damage(photos) == []
+
+
+def test_without_table_and_identity_a_repair_names_the_remedy(
+    gallery: Gallery, photos: Path, model: Path
+) -> None:
+    empty(gallery.directory / "gallery.sqlite")
+    (gallery.directory / "gallery.json").unlink()
+    with pytest.raises(GalleryDamagedError, match="lookalike index --rebuild"):
+        Gallery.repair(photos)
+    rebuilt, report = Gallery.rebuild(photos, model=model)
+    assert (report.images, report.skipped) == (50, 1)
+    (photos / "bad.png").unlink()
+    rebuilt.update()
+    assert_holds(rebuilt, photos)
+
+
+def test_a_picture_that_rotted_on_disk_is_named_when_contents_are_compared(
+    gallery: Gallery, photos: Path
+) -> None:
+    path = photos / "a/000.png"
+    status = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert gallery.verify() == []
+    (problem,) = gallery.verify(contents=True)
+    assert problem.startswith(f"{path}: the content has changed but not size and time")

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import listing, vectors_of, write_photo
+from hostile import encode, photo
+from PIL import Image
+
+from lookalike.errors import GalleryError
+from lookalike.gallery import DuplicateGroup, Gallery
+from lookalike.gallery.duplicates import group_pairs
+
+Groups = set[frozenset[str]]
+
+
+def paths(groups: list[DuplicateGroup]) -> Groups:
+    return {frozenset(item.path for item in (*g.keep, *g.duplicates)) for g in groups}
+
+
+def oracle(gallery: Gallery, threshold: float) -> Groups:
+    """Connected components of all pairs, by comparing all."""
+    vectors = vectors_of(gallery)
+    groups = {name: {name} for name in vectors}
+    for a, b in itertools.combinations(vectors, 2):
+        if vectors[a] @ vectors[b] >= threshold and groups[a] is not groups[b]:
+            groups[a] |= groups[b]
+            for name in groups[b]:
+                groups[name] = groups[a]
+    return {frozenset(group) for group in groups.values() if len(group) > 1}
+
+
+@pytest.fixture
+def variants(tmp_path: Path) -> Path:
+    """Thirty pictures, each in three versions that are ever less alike, and one exact copy."""
+    folder = tmp_path / "photos"
+    rng = np.random.default_rng(0)
+    for n in range(30):
+        original = photo(n).astype(np.float64)
+        for step, noise in enumerate((0, 8, 40)):
+            pixels = np.clip(
+                original + noise * rng.standard_normal((4, 4, 1)).repeat(12, 0).repeat(16, 1),
+                0,
+                255,
+            )
+            path = folder / f"{'abc'[step]}/{n:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(pixels.astype(np.uint8), "PNG"))
+    shutil.copy(folder / "a/00.png", folder / "copy.png")
+    return folder
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.9, 0.95, 0.99, 0.999])
+def test_the_groups_are_those_of_comparing_all_pairs(
+    variants: Path, model: Path, threshold: float
+) -> None:
+    gallery = Gallery.open(variants, model=model)
+    gallery.update()
+    expected = oracle(gallery, threshold)
+    assert len(expected) > 0
+    assert paths(gallery.duplicates(threshold)) == expected
+
+
+def test_no_group_is_found_where_all_differ(gallery: Gallery) -> None:
+    assert oracle(gallery, 0.95) == set()
+    assert gallery.duplicates(0.95) == []
+
+
+def test_many_copies_of_one_picture_are_one_group(tmp_path: Path, model: Path) -> None:
+    original = write_photo(tmp_path / "photos/0.png", 0)
+    for n in range(1, 300):
+        shutil.copy(original, tmp_path / f"photos/{n}.png")
+    gallery = Gallery.open(tmp_path / "photos", model=model)
+    gallery.update()
+    (group,) = gallery.duplicates(1.0 - 1e-3)
+    assert (len(group.keep), len(group.duplicates)) == (1, 299)
+
+
+@pytest.fixture
+def three_sizes(tmp_path: Path) -> Path:
+    """The same picture: small, large, large with more bytes, and twice that with other ages."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    large = Image.fromarray(photo(3)).resize((128, 96), Image.Resampling.BICUBIC)
+    large.resize((64, 48)).save(folder / "small.png")
+    large.save(folder / "large.png")
+    large.save(folder / "more bytes.png", compress_level=0)
+    for name, age in (("older.png", 1_000), ("younger.png", 2_000)):
+        shutil.copy(folder / "more bytes.png", folder / name)
+        os.utime(folder / name, (age, age))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("gone", "kept"),
+    [
+        ([], "older.png"),
+        (["older.png"], "younger.png"),
+        (["older.png", "younger.png"], "more bytes.png"),
+        (["older.png", "younger.png", "more bytes.png"], "large.png"),
+    ],
+)
+def test_kept_is_the_largest_then_the_one_of_most_bytes_then_the_oldest(
+    three_sizes: Path, model: Path, gone: list[str], kept: str
+) -> None:
+    for name in gone:
+        (three_sizes / name).unlink()
+    gallery = Gallery.open(three_sizes, model=model)
+    gallery.update()
+    (group,) = gallery.duplicates(0.9)
+    assert [item.path for item in group.keep] == [kept]
+    assert len(group.duplicates) == 4 - len(gone)
+
+
+def test_the_json_tells_sizes_and_which_files_are_identical(three_sizes: Path, model: Path) -> None:
+    gallery = Gallery.open(three_sizes, model=model)
+    gallery.update()
+    (group,) = gallery.duplicates(0.9)
+    told = group.as_dict()
+    (kept,) = told["keep"]
+    assert kept == {
+        "path": "older.png",
+        "file": str(three_sizes / "older.png"),
+        "cosine": 1.0,
+        "width": 128,
+        "height": 96,
+        "bytes": (three_sizes / "older.png").stat().st_size,
+        "mtime_ns": 1_000 * 10**9,
+    } | {"cosine": kept["cosine"]}
+    assert kept["cosine"] == pytest.approx(1, abs=1e-3)
+    assert {item["path"]: item["identical"] for item in told["duplicates"]} == {
+        "younger.png": True,
+        "more bytes.png": True,
+        "large.png": False,
+        "small.png": False,
+    }
+
+
+def test_files_of_the_reference_folder_are_all_kept_and_stand_before_better_ones(
+    three_sizes: Path, model: Path, tmp_path: Path
+) -> None:
+    (three_sizes / "safe").mkdir()
+    for name in ("small.png", "large.png"):
+        (three_sizes / name).rename(three_sizes / "safe" / name)
+    gallery = Gallery.open(three_sizes, model=model)
+    gallery.update()
+    for reference in ("safe", three_sizes / "safe", three_sizes / "safe/../safe"):
+        (group,) = gallery.duplicates(0.9, reference=reference)
+        assert [item.path for item in group.keep] == ["safe/large.png", "safe/small.png"]
+        names = {item.path for item in group.duplicates}
+        assert names == {"older.png", "younger.png", "more bytes.png"}
+    assert gallery.duplicates(0.9, reference=three_sizes) == []  # all are protected
+    with pytest.raises(GalleryError, match="is not inside"):
+        gallery.duplicates(0.9, reference=tmp_path)
+    with pytest.raises(GalleryError, match="is not a folder"):
+        gallery.duplicates(0.9, reference="nowhere")
+
+
+def test_a_folder_whose_name_begins_like_the_reference_is_not_protected(
+    tmp_path: Path, model: Path
+) -> None:
+    folder = tmp_path / "photos"
+    for name in ("safe/1.png", "safe too/1.png"):
+        write_photo(folder / name, 1)
+    gallery = Gallery.open(folder, model=model)
+    gallery.update()
+    (group,) = gallery.duplicates(reference="safe")
+    assert [item.path for item in group.duplicates] == ["safe too/1.png"]
+
+
+def test_a_filter_leaves_out_other_files(variants: Path, model: Path) -> None:
+    gallery = Gallery.open(variants, model=model)
+    gallery.update()
+    assert paths(gallery.duplicates(0.999, filter="*0.png")) <= oracle(gallery, 0.999)
+    assert gallery.duplicates(0.999, filter="b/*") == []
+
+
+def test_nothing_is_deleted_or_touched(variants: Path, model: Path) -> None:
+    gallery = Gallery.open(variants, model=model)
+    gallery.update()
+    before = listing(variants)
+    assert len(gallery.duplicates(0.8)) > 20
+    assert listing(variants) == before
+
+
+def test_of_links_to_one_file_only_the_file_itself_is_listed(tmp_path: Path, model: Path) -> None:
+    """Whoever deletes what is proposed must not delete the picture behind a link that is kept."""
+    folder = tmp_path / "photos"
+    original = write_photo(folder / "original.png", 1)
+    (folder / "a link.png").symlink_to(original)
+    os.link(original, folder / "z hard link.png")
+    gallery = Gallery.open(folder, model=model)
+    gallery.update()
+    assert gallery.duplicates() == []
+    shutil.copy(original, folder / "copy.png")
+    gallery.update()
+    assert paths(gallery.duplicates()) == {frozenset({"original.png", "copy.png"})}
+
+
+def test_files_that_have_changed_or_gone_since_the_update_are_left_out(
+    tmp_path: Path, model: Path
+) -> None:
+    folder = tmp_path / "photos"
+    for n in range(4):
+        write_photo(folder / f"{n}.png", 1)
+    gallery = Gallery.open(folder, model=model)
+    gallery.update()
+    (folder / "0.png").unlink()  # the one that would be kept
+    write_photo(folder / "1.png", 2, width=65)
+    assert paths(gallery.duplicates()) == {frozenset({"2.png", "3.png"})}
+
+
+def test_pairs_that_share_a_member_are_one_group() -> None:
+    pairs = np.array([[5, 7], [1, 2], [7, 9], [2, 3], [11, 12]])
+    assert group_pairs(pairs) == [[1, 2, 3], [5, 7, 9], [11, 12]]
+    assert group_pairs(np.empty((0, 2), np.int64)) == []

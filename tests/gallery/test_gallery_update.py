@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from fakes import assert_holds, vectors_of, write_photo
+
+from lookalike.errors import GalleryError
+from lookalike.gallery import Gallery, UpdateReport
+from lookalike.gallery import update as update_module
+
+
+def counts(report: UpdateReport) -> dict[str, int]:
+    """The counts that are not zero."""
+    names = ("added", "changed", "moved", "dropped", "reused", "skipped")
+    return {name: getattr(report, name) for name in names if getattr(report, name)}
+
+
+def test_the_first_update_encodes_every_image_once(
+    photos: Path, model: Path, decoded: list[str]
+) -> None:
+    gallery = Gallery.open(photos, model=model)
+    report = gallery.update()
+    assert counts(report) == {"added": 12}
+    assert (report.images, len(gallery)) == (12, 12)
+    assert sorted(decoded) == [f"{n:03}.png" for n in range(12)]
+    assert_holds(gallery, photos)
+
+
+def test_an_update_without_changes_decodes_nothing(gallery: Gallery, decoded: list[str]) -> None:
+    assert counts(gallery.update()) == {}
+    assert decoded == []
+
+
+def test_new_files_alone_are_encoded(gallery: Gallery, photos: Path, decoded: list[str]) -> None:
+    write_photo(photos / "new.png", 100)
+    assert counts(gallery.update()) == {"added": 1}
+    assert decoded == ["new.png"]
+    assert_holds(gallery, photos)
+
+
+def test_a_file_of_new_content_is_encoded_again(
+    gallery: Gallery, photos: Path, decoded: list[str]
+) -> None:
+    write_photo(photos / "a/000.png", 101)
+    assert counts(gallery.update()) == {"changed": 1}
+    assert decoded == ["000.png"]
+    assert_holds(gallery, photos)
+
+
+def test_a_file_that_was_only_touched_is_not_decoded(
+    gallery: Gallery, photos: Path, decoded: list[str]
+) -> None:
+    os.utime(photos / "a/000.png", ns=(1, 1))
+    assert counts(gallery.update()) == {}
+    assert decoded == []
+    with gallery._files.reading() as store:
+        row = store.by_path(b"a/000.png")
+    assert row is not None
+    assert row.mtime_ns == 1  # so that the next update does not even read it
+
+
+def test_deleted_files_are_dropped(gallery: Gallery, photos: Path, decoded: list[str]) -> None:
+    shutil.rmtree(photos / "b")
+    assert counts(gallery.update()) == {"dropped": 4}
+    assert decoded == []
+    assert_holds(gallery, photos)
+    assert len(gallery._files.open_index()) == 8
+
+
+def test_an_emptied_folder_leaves_an_empty_gallery(gallery: Gallery, photos: Path) -> None:
+    for name in "abc":
+        shutil.rmtree(photos / name)
+    assert counts(gallery.update()) == {"dropped": 12}
+    assert len(gallery) == 0
+
+
+def test_moved_and_renamed_files_keep_their_vector(
+    gallery: Gallery, photos: Path, decoded: list[str]
+) -> None:
+    (photos / "a").rename(photos / "albums")
+    (photos / "b/001.png").rename(photos / "c/other name.png")
+    assert counts(gallery.update()) == {"moved": 5}
+    assert decoded == []
+    assert_holds(gallery, photos)
+
+
+def test_copies_share_the_vector_of_the_original(
+    gallery: Gallery, photos: Path, decoded: list[str]
+) -> None:
+    shutil.copy(photos / "a/000.png", photos / "copy.png")
+    shutil.copy(photos / "a/000.png", photos / "b/copy.png")
+    assert counts(gallery.update()) == {"added": 2, "reused": 2}
+    assert decoded == []
+    assert_holds(gallery, photos)
+
+
+def test_copies_of_a_file_that_is_gone_share_its_vector(
+    gallery: Gallery, photos: Path, decoded: list[str]
+) -> None:
+    shutil.copy(photos / "a/000.png", photos / "b/copy.png")
+    (photos / "a/000.png").rename(photos / "c/moved.png")
+    assert counts(gallery.update()) == {"moved": 1, "added": 1, "reused": 1}
+    assert decoded == []
+    assert_holds(gallery, photos)
+
+
+@pytest.mark.parametrize("name", ["0 before.png", "z after.png"])
+def test_a_new_file_in_the_place_of_a_moved_one_is_all_that_is_encoded(
+    gallery: Gallery, photos: Path, decoded: list[str], name: str
+) -> None:
+    (photos / "b/001.png").rename(photos / name)
+    write_photo(photos / "b/001.png", 102)
+    assert counts(gallery.update()) == {"changed": 1, "added": 1, "reused": 1}
+    assert decoded == ["001.png"]
+    assert_holds(gallery, photos)
+
+
+@pytest.mark.parametrize("commit_images", [1, 512])
+def test_files_that_swap_their_names_are_not_encoded(
+    gallery: Gallery,
+    photos: Path,
+    decoded: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    commit_images: int,
+) -> None:
+    monkeypatch.setattr(update_module, "COMMIT_IMAGES", commit_images)
+    (photos / "a/000.png").rename(photos / "held")
+    (photos / "b/001.png").rename(photos / "a/000.png")
+    (photos / "held").rename(photos / "b/001.png")
+    os.utime(photos / "a/000.png", ns=(1, 1))
+    os.utime(photos / "b/001.png", ns=(1, 1))
+    assert counts(gallery.update()) == {"changed": 2, "reused": 2}
+    assert decoded == []
+    assert_holds(gallery, photos)
+
+
+def test_a_file_moved_onto_another_replaces_it(
+    gallery: Gallery, photos: Path, decoded: list[str]
+) -> None:
+    (photos / "a/000.png").replace(photos / "b/001.png")
+    assert counts(gallery.update()) == {"moved": 1}
+    assert decoded == []
+    assert_holds(gallery, photos)
+
+
+def test_a_file_replaced_by_a_damaged_one_is_skipped_and_comes_back_when_mended(
+    gallery: Gallery, photos: Path
+) -> None:
+    path = photos / "a/000.png"
+    good = path.read_bytes()
+    path.write_bytes(good[: len(good) // 2])
+    report = gallery.update()
+    assert counts(report) == {"skipped": 1}
+    assert [(row.path, row.skipped) for row in report.newly_skipped] == [
+        (b"a/000.png", "truncated")
+    ]
+    assert [row.path for row in gallery.skipped()] == [b"a/000.png"]
+    assert "a/000.png" not in vectors_of(gallery)
+    assert "a/000.png" not in {hit.path for hit in gallery.search(good, 12)}
+
+    path.write_bytes(good)
+    assert counts(gallery.update()) == {"added": 1}
+    assert gallery.skipped() == []
+    assert_holds(gallery, photos)
+
+
+def test_a_skipped_file_is_dropped_when_it_is_deleted(gallery: Gallery, photos: Path) -> None:
+    (photos / "bad.png").write_bytes(b"")
+    assert counts(gallery.update()) == {"skipped": 1}
+    (photos / "bad.png").unlink()
+    assert counts(gallery.update()) == {}
+    assert gallery.skipped() == []
+
+
+def test_a_larger_limit_lets_in_what_was_too_large(photos: Path, model: Path) -> None:
+    small = Gallery.open(photos, model=model, max_pixels=64 * 48)
+    write_photo(photos / "large.png", 103, width=65)
+    assert counts(small.update()) == {"added": 12, "skipped": 1}
+    assert counts(Gallery.open(photos).update()) == {"added": 1}
+
+
+def test_a_missing_folder_drops_nothing(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
+    elsewhere = Gallery.open(photos, directory=tmp_path / "elsewhere", model=gallery._model)
+    elsewhere.update()
+    photos.rename(tmp_path / "unmounted")
+    with pytest.raises(GalleryError, match="not mounted"):
+        elsewhere.update()
+    assert len(elsewhere) == 12
+
+
+def test_progress_counts_every_file_that_was_read(photos: Path, model: Path) -> None:
+    (photos / "bad.png").write_bytes(b"")
+    seen: list[tuple[int, int, int]] = []
+    gallery = Gallery.open(photos, model=model)
+    gallery.update(lambda progress: seen.append((progress.done, progress.total, progress.skipped)))
+    assert [done for done, _, _ in seen] == list(range(1, 14))
+    assert {total for _, total, _ in seen} == {13}
+    assert seen[-1] == (13, 13, 1)
+
+
+def test_removed_files_stay_out_even_when_they_move(gallery: Gallery, photos: Path) -> None:
+    assert gallery.remove([photos / "a/000.png", "b/001.png"]) == 2
+    assert len(gallery) == 10
+    (photos / "a/000.png").rename(photos / "c/renamed.png")
+    gallery.update()
+    assert {row.path for row in gallery.skipped()} == {b"b/001.png", b"c/renamed.png"}
+    assert len(gallery) == 10
+    assert not {"a/000.png", "b/001.png", "c/renamed.png"} & set(vectors_of(gallery))
+
+
+def test_removed_files_come_back_when_that_is_undone(gallery: Gallery, photos: Path) -> None:
+    gallery.remove(["a/000.png"])
+    assert gallery.restore(["a/000.png"]) == 1
+    assert counts(gallery.update()) == {"added": 1}
+    assert_holds(gallery, photos)
+
+
+def test_removing_an_unknown_file_removes_none(gallery: Gallery) -> None:
+    with pytest.raises(GalleryError, match=r"b/nothing\.png is not an indexed image"):
+        gallery.remove(["a/000.png", "b/nothing.png"])
+    with pytest.raises(GalleryError, match=r"a/000\.png was not removed"):
+        gallery.restore(["a/000.png"])
+    assert len(gallery) == 12
+    assert gallery.skipped() == []

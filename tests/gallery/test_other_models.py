@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import assert_holds, vectors_of, write_model, write_photo, write_photos
+
+from lookalike.encoder import Encoder
+from lookalike.errors import GalleryDamagedError, GalleryError, ModelMismatchError
+from lookalike.gallery import Gallery
+
+SCRIPT = Path(__file__).with_name("index_process.py")
+
+
+def refusal(model: Path, other: Path, photos: Path) -> str:
+    made, used = Encoder.open(model).info, Encoder.open(other).info
+    command = shlex.join(["lookalike", "index", "--rebuild", str(photos), "--model", str(other)])
+    return (
+        f"made with model {made.name} 1 (sha256 {made.sha256[:12]}), the one in use is "
+        f"{used.name} 1 (sha256 {used.sha256[:12]}); their embeddings cannot be compared. Use the "
+        f"first with --model FILE, or encode everything anew: {command}"
+    )
+
+
+def test_another_model_is_refused_with_both_names_hashes_and_the_command(
+    gallery: Gallery, photos: Path, tmp_path: Path, model: Path, other_model: Path
+) -> None:
+    outside = write_photo(tmp_path / "outside.png", 99)
+    expected = re.escape(refusal(model, other_model, photos))
+    other = Gallery.open(photos, model=other_model)
+    with pytest.raises(ModelMismatchError, match=expected):
+        other.search(outside)
+    with pytest.raises(ModelMismatchError, match=expected):
+        other.update()
+    assert gallery.update().images == 12
+
+
+def test_the_same_model_under_another_name_on_disk_is_the_same(
+    gallery: Gallery, photos: Path, tmp_path: Path, model: Path
+) -> None:
+    copy = tmp_path / "renamed.onnx"
+    copy.write_bytes(model.read_bytes())
+    assert Gallery.open(photos, model=copy).update().images == 12
+
+
+def test_a_model_of_equal_name_and_shape_but_other_weights_is_refused(
+    gallery: Gallery, photos: Path, tmp_path: Path
+) -> None:
+    alike = write_model(tmp_path / "alike.onnx", std=32.0)
+    with pytest.raises(ModelMismatchError, match="--rebuild"):
+        Gallery.open(photos, model=alike).update()
+
+
+def test_a_rebuild_encodes_everything_with_the_other_model(
+    gallery: Gallery, photos: Path, other_model: Path, decoded: list[str]
+) -> None:
+    gallery.remove(["b/001.png"])
+    rebuilt, report = Gallery.rebuild(photos, model=other_model)
+    assert (report.added, report.images, len(decoded)) == (11, 11, 11)
+    assert rebuilt.info().model.name == "coarse"
+    assert {row.path for row in rebuilt.skipped()} == {b"b/001.png"}  # what was removed stays out
+    rebuilt.restore(["b/001.png"])
+    assert Gallery.open(photos).update().added == 1  # the other model is remembered
+    assert_holds(rebuilt, photos, cells=2)
+    assert {path.name for path in photos.iterdir()} == {"a", "b", "c", ".lookalike"}
+
+
+def test_a_rebuild_of_a_gallery_elsewhere_knows_its_photographs(
+    photos: Path, tmp_path: Path, model: Path, other_model: Path
+) -> None:
+    home = tmp_path / "gallery"
+    Gallery.open(photos, directory=home, model=model).update()
+    rebuilt, _ = Gallery.rebuild(home, model=other_model)
+    assert (rebuilt.root, rebuilt.directory) == (photos, home)
+    assert_holds(Gallery.open(home), photos, cells=2)
+
+
+def test_an_id_is_never_given_out_again_by_a_rebuild(
+    gallery: Gallery, photos: Path, model: Path
+) -> None:
+    before = {hit.id for hit in gallery.search("a/000.png", 12)}
+    rebuilt, _ = Gallery.rebuild(photos, model=model)
+    after = {hit.id for hit in rebuilt.search("a/000.png", 12)}
+    assert len(before) == len(after) == 12
+    assert not before & after
+
+
+@pytest.mark.parametrize("kill_at", [3, 9, 20, 30, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52])
+def test_a_killed_rebuild_serves_the_old_gallery_and_resumes(
+    tmp_path: Path, model: Path, other_model: Path, kill_at: int, decoded: list[str]
+) -> None:
+    photos, notes = tmp_path / "photos", tmp_path / "notes"
+    write_photos(photos, 16)
+    Gallery.open(photos, model=model).update()
+    decoded.clear()
+    command = [sys.executable, str(SCRIPT), str(notes), "4", str(kill_at), "index", str(photos)]
+    killed = subprocess.run(
+        [*command, "--rebuild", "--model", str(other_model), "--batch-size", "2"],
+        capture_output=True,
+    )
+    done = killed.returncode == 0
+    assert done or killed.returncode == -signal.SIGKILL
+    now = Gallery.open(photos, create=False)
+    old = now.info().model.name == "pooled"
+    assert_holds(now, photos, cells=4 if old else 2)
+    assert now.search("a/000.png", 1)[0].path == "a/000.png"
+    assert not (done and old)
+    rebuilt, report = Gallery.rebuild(photos, model=other_model) if old else (now, now.update())
+    assert report.images == 16
+    if old:
+        first = set(notes.read_text().split()) if notes.exists() else set()
+        assert len(decoded) <= 16 - len(first) + 4 + 6  # the batch in hand, and what was read ahead
+    assert_holds(rebuilt, photos, cells=2)
+    assert rebuilt.verify() == []
+    assert {path.name for path in photos.iterdir()} == {"a", "b", "c", ".lookalike"}
+
+
+@pytest.mark.parametrize("renamed", [1, 2])
+def test_a_rebuild_killed_while_it_takes_the_old_ones_place_is_ended_by_the_next_command(
+    gallery: Gallery, photos: Path, other_model: Path, monkeypatch: pytest.MonkeyPatch, renamed: int
+) -> None:
+    class Killed(BaseException): ...
+
+    real, calls = Path.rename, [0]
+
+    def rename(self: Path, target: Path) -> Path:
+        result = real(self, target)
+        if self.name.startswith(".lookalike"):
+            calls[0] += 1
+            if calls[0] == renamed:
+                raise Killed
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", rename)
+        with pytest.raises(Killed):
+            Gallery.rebuild(photos, model=other_model)
+    assert (photos / ".lookalike").exists() == (renamed == 2)
+    opened = Gallery.open(photos / ("." if renamed == 1 else ".lookalike"), create=False)
+    assert_holds(opened, photos, cells=2)
+    opened.update()
+    assert {path.name for path in photos.iterdir()} == {"a", "b", "c", ".lookalike"}
+
+
+def test_a_table_of_another_schema_version_is_refused_with_both_versions(
+    gallery: Gallery, photos: Path, model: Path
+) -> None:
+    table = sqlite3.connect(gallery.directory / "gallery.sqlite")
+    table.execute("PRAGMA user_version = 7")
+    table.close()
+    for act in (gallery.update, gallery.info, lambda: Gallery.open(photos)):
+        with pytest.raises(GalleryError, match=r"has schema version 7, this lookalike reads.* 1;"):
+            act()
+    rebuilt, _ = Gallery.rebuild(photos, model=model)
+    assert_holds(rebuilt, photos)
+
+
+def test_an_index_of_another_format_version_is_refused_with_both_versions(
+    gallery: Gallery, photos: Path
+) -> None:
+    (segment,) = (gallery.directory / "index").glob("segment-*")
+    content = bytearray(segment.read_bytes())
+    content[8] = 99
+    segment.write_bytes(content)
+    again = Gallery.open(photos)
+    with pytest.raises(GalleryDamagedError, match=r"99.*verify --repair"):
+        again.search("a/000.png")
+
+
+def test_a_gallery_whose_model_file_is_gone_can_be_searched_by_its_own_images(
+    photos: Path, tmp_path: Path, model: Path
+) -> None:
+    temporary = tmp_path / "temporary.onnx"
+    temporary.write_bytes(model.read_bytes())
+    Gallery.open(photos, model=temporary).update()
+    temporary.unlink()
+    assert Gallery.open(photos).search("a/000.png", 1)[0].path == "a/000.png"
+    assert len(vectors_of(Gallery.open(photos, model=model))) == 12

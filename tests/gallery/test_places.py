@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import assert_holds, listing, write_photos
+
+from lookalike.errors import GalleryError
+from lookalike.gallery import Gallery
+from lookalike.images import DEFAULT_MAX_PIXELS
+
+
+def test_a_gallery_elsewhere_writes_nothing_into_the_folder(
+    photos: Path, tmp_path: Path, model: Path
+) -> None:
+    for path in (*photos.rglob("*"), photos):  # were this test not run as root, it would be refused
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = listing(photos)
+    gallery = Gallery.open(photos, directory=tmp_path / "gallery", model=model)
+    gallery.update()
+    gallery.search(photos / "a/000.png")
+    gallery.duplicates(0.5)
+    gallery.remove(["a/000.png"])
+    gallery.verify(contents=True)
+    Gallery.rebuild(photos, directory=tmp_path / "gallery", model=model)
+    assert listing(photos) == before
+    assert (tmp_path / "gallery/gallery.sqlite").exists()
+    for path in (photos, *photos.rglob("*")):
+        path.chmod(0o755)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_cannot_be_written_names_the_option_that_helps(
+    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(self: Path, *_: Any, **__: Any) -> None:
+        raise OSError(code, os.strerror(code), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(GalleryError, match=r"cannot write in .*; put the gallery elsewhere with "):
+        Gallery.open(photos, model=model)
+
+
+def test_a_gallery_that_has_become_read_only_can_be_searched_but_not_updated(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def refuse(path: Any, flags: int, *more: Any, **options: Any) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        return real(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert gallery.search("a/000.png", 1)[0].path == "a/000.png"
+    with pytest.raises(GalleryError, match="--gallery DIR"):
+        gallery.update()
+
+
+def test_a_gallery_inside_its_folder_moves_with_it(
+    gallery: Gallery, photos: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    before = gallery.search("a/000.png", 12)
+    moved = tmp_path / "another/place"
+    moved.parent.mkdir()
+    photos.rename(moved)
+    after = Gallery.open(moved, create=False)
+    hits = after.search("a/000.png", 12)
+    assert [(hit.path, hit.cosine, hit.bits) for hit in hits] == [
+        (hit.path, hit.cosine, hit.bits) for hit in before
+    ]
+    assert all(hit.file == moved / hit.path and hit.file.exists() for hit in hits)
+    report = after.update()
+    assert (report.images, report.added, report.moved, report.dropped) == (12, 0, 0, 0)
+    assert decoded == []
+
+
+def test_a_gallery_can_be_named_by_its_own_directory(gallery: Gallery, photos: Path) -> None:
+    assert Gallery.open(photos / ".lookalike").root == photos
+
+
+def test_the_photographs_of_a_gallery_elsewhere_may_move(
+    photos: Path, tmp_path: Path, model: Path, decoded: list[str]
+) -> None:
+    home = tmp_path / "gallery"
+    Gallery.open(photos, directory=home, model=model).update()
+    decoded.clear()
+    moved = tmp_path / "moved"
+    photos.rename(moved)
+    gallery = Gallery.open(moved, directory=home)
+    assert gallery.update().images == 12
+    assert decoded == []
+    again = Gallery.open(home)  # remembers where they went
+    assert again.root == moved
+    assert all(hit.file.exists() for hit in again.search("a/000.png", 12))
+    assert_holds(again, moved)
+
+
+def test_a_gallery_elsewhere_and_its_photographs_may_move_together(
+    tmp_path: Path, model: Path, decoded: list[str]
+) -> None:
+    write_photos(tmp_path / "disk/photos", 12)
+    Gallery.open(tmp_path / "disk/photos", directory=tmp_path / "disk/gal", model=model).update()
+    (tmp_path / "disk").rename(tmp_path / "mounted elsewhere")
+    gallery = Gallery.open(tmp_path / "mounted elsewhere/gal")
+    assert gallery.root == tmp_path / "mounted elsewhere/photos"
+    decoded.clear()
+    assert gallery.update().images == 12
+    assert decoded == []
+
+
+def test_a_gallery_elsewhere_refuses_another_folder(
+    photos: Path, tmp_path: Path, model: Path
+) -> None:
+    home = tmp_path / "gallery"
+    Gallery.open(photos, directory=home, model=model).update()
+    other = tmp_path / "other"
+    write_photos(other, 3)
+    with pytest.raises(GalleryError, match=f"belongs to {photos}, not to {other}"):
+        Gallery.open(other, directory=home)
+    assert len(Gallery.open(home)) == 12
+
+
+def test_nothing_is_made_where_there_is_no_gallery_or_no_folder(
+    photos: Path, tmp_path: Path, model: Path
+) -> None:
+    before = listing(tmp_path)
+    with pytest.raises(GalleryError, match="lookalike index"):
+        Gallery.open(photos, create=False)
+    with pytest.raises(GalleryError, match="is not a folder"):
+        Gallery.open(tmp_path / "nowhere", model=model)
+    with pytest.raises(GalleryError, match="there is no gallery"):
+        Gallery.repair(photos)
+    assert listing(tmp_path) == before
+
+
+def test_a_folder_given_by_a_link_or_relative_path_is_the_same_gallery(
+    gallery: Gallery, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(photos)
+    linked = Gallery.open(tmp_path / "link", create=False)
+    assert linked.search(photos / "a/000.png", 1)[0].path == "a/000.png"
+    monkeypatch.chdir(photos / "a")
+    relative = Gallery.open("..", create=False)
+    assert relative.search("000.png", 1)[0].path == "a/000.png"
+    assert relative.update().images == 12
+
+
+def test_a_copied_gallery_is_independent(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "copy")
+    copy = Gallery.open(tmp_path / "copy", create=False)
+    (tmp_path / "copy/a/000.png").unlink()
+    assert copy.update().dropped == 1
+    assert (len(copy), len(gallery)) == (11, 12)
+
+
+def test_the_limit_of_pixels_is_that_of_the_readers() -> None:
+    """Said twice, since opening a gallery must not load them."""
+    assert inspect.signature(Gallery.open).parameters["max_pixels"].default == DEFAULT_MAX_PIXELS
+    assert inspect.signature(Gallery.rebuild).parameters["max_pixels"].default == DEFAULT_MAX_PIXELS

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import embedding, write_photo, write_photos
+
+from lookalike.gallery import Gallery
+from lookalike.gallery.rarity import PairStatistics
+
+
+def share_below(vectors: list[np.ndarray], cosine: float) -> float:
+    """By counting the pairs, half of those that are equally alike."""
+    pairs = [a @ b for a, b in itertools.combinations(vectors, 2)]
+    return float(np.mean([(c < cosine) + 0.5 * (c == cosine) for c in pairs]))
+
+
+def test_the_rarity_of_a_hit_is_the_share_of_pairs_less_alike(tmp_path: Path, model: Path) -> None:
+    folder = tmp_path / "photos"
+    paths = write_photos(folder, 40)
+    gallery = Gallery.open(folder, model=model)
+    gallery.update()
+    vectors = [embedding(path) for path in paths]
+    outside = write_photo(tmp_path / "outside.png", 77)
+    hits = gallery.search(outside, 40)
+    assert len(hits) == 40
+    for hit in hits:
+        assert hit.rarity is not None
+        # Quantiles are kept in steps of 0.01; 780 pairs lie 1 / 780 apart.
+        assert hit.rarity == pytest.approx(share_below(vectors, hit.cosine), abs=0.005)
+    assert hits[0].rarity > 0.9  # type: ignore[operator]
+
+
+def test_the_rarest_score_claims_no_more_than_the_pairs_can_tell() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((20, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    statistics = PairStatistics.measure(vectors, np.arange(20))
+    assert statistics is not None
+    assert statistics.share_below(1.0) <= 1 - 1 / 190
+    assert statistics.share_below(1.0) == pytest.approx(0.99, abs=0.006)
+    assert statistics.share_below(-1.0) == 0.0
+    assert PairStatistics.from_dict(statistics.as_dict()) == statistics
+
+
+def test_the_statistics_of_one_image_or_none_do_not_exist() -> None:
+    for n in (0, 1):
+        assert PairStatistics.measure(np.ones((n, 4), np.float32), np.arange(n)) is None
+
+
+def test_the_statistics_follow_when_images_are_exchanged_for_others(
+    gallery: Gallery, photos: Path
+) -> None:
+    def pairs() -> PairStatistics:
+        found = gallery.info().pairs
+        assert found is not None
+        return found
+
+    write_photos(photos, 40)
+    gallery.update()
+    before = pairs()
+    write_photo(photos / "a/000.png", 200)  # one of forty goes, one comes: less than a tenth
+    gallery.update()
+    assert pairs() == before
+    for name in "abc":
+        shutil.rmtree(photos / name)
+    write_photos(photos, 40, first_seed=300)
+    gallery.update()
+    after = pairs()
+    assert after.images == before.images == 40
+    assert after.cosines != before.cosines

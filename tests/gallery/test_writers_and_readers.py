@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import HALF, assert_holds, embedding, write_photo, write_photos
+
+from lookalike.errors import GalleryLockedError
+from lookalike.gallery import Gallery
+from lookalike.gallery import update as update_module
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from lookalike.gallery.lock import writer_lock
+with writer_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def held_by_another_process(lock: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", HOLD, str(lock)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        if process.poll() is None:
+            process.communicate("\n")
+
+
+def test_a_second_writer_is_refused_with_the_pid_of_the_first(
+    gallery: Gallery, photos: Path
+) -> None:
+    with held_by_another_process(gallery.directory / "lock") as holder:
+        message = f"is being written by process {holder.pid};"
+        with pytest.raises(GalleryLockedError, match=message):
+            gallery.update()
+        with pytest.raises(GalleryLockedError, match=message):
+            gallery.remove(["a/000.png"])
+        with pytest.raises(GalleryLockedError, match=message):
+            Gallery.repair(photos)
+        with pytest.raises(GalleryLockedError, match=message):
+            Gallery.rebuild(photos, model=gallery._model)
+        assert gallery.search("a/000.png", 1)[0].path == "a/000.png"
+    assert gallery.update().images == 12
+
+
+def test_a_second_writer_of_the_same_process_is_refused_too(gallery: Gallery) -> None:
+    with gallery._files.writing(), pytest.raises(GalleryLockedError, match=f" {os.getpid()};"):
+        gallery.update()
+
+
+def test_a_second_writer_that_waits_gets_its_turn(gallery: Gallery, photos: Path) -> None:
+    with held_by_another_process(gallery.directory / "lock") as holder:
+        timer = threading.Timer(0.5, lambda: holder.communicate("\n"))
+        timer.start()
+        began = time.monotonic()
+        assert gallery.update(wait=30).images == 12
+        assert 0.4 < time.monotonic() - began < 25
+        timer.join()
+
+
+def test_waiting_ends_after_the_seconds_given(gallery: Gallery) -> None:
+    with held_by_another_process(gallery.directory / "lock"):
+        began = time.monotonic()
+        with pytest.raises(GalleryLockedError):
+            gallery.update(wait=0.5)
+        assert time.monotonic() - began >= 0.5
+
+
+def test_a_killed_holder_frees_the_lock(gallery: Gallery) -> None:
+    with held_by_another_process(gallery.directory / "lock") as holder:
+        holder.kill()
+        holder.wait()
+        assert gallery.update().images == 12
+
+
+READ = """
+import json, sys, time
+from lookalike.gallery import Gallery
+gallery = Gallery.open(sys.argv[1], create=False)
+end = time.monotonic() + float(sys.argv[2])
+seen = []
+while time.monotonic() < end:
+    hits = gallery.search("a/000.png", 500)
+    seen.append([[hit.path, hit.cosine] for hit in hits])
+print(json.dumps(seen))
+"""
+
+
+def test_searches_in_threads_and_processes_see_committed_states_while_files_come_and_go(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer adds, changes, moves and drops; each answer must be right for some moment."""
+    monkeypatch.setattr(update_module, "COMMIT_IMAGES", 3)
+    folder = tmp_path / "photos"
+    write_photos(folder, 30)
+    gallery = Gallery.open(folder, model=model)
+    gallery.update()
+    steady = {f"{'abc'[n % 3]}/{n:03}.png" for n in range(15)}
+    query = embedding(folder / "a/000.png")
+    versions: dict[str, list[np.ndarray]] = {}  # every content that a path ever has
+
+    def note(path: Path) -> None:
+        versions.setdefault(path.relative_to(folder).as_posix(), []).append(embedding(path))
+
+    for path in folder.rglob("*.png"):
+        note(path)
+    answers: list[list[tuple[str, float]]] = []
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def search() -> None:
+        try:
+            while not done.is_set():
+                hits = gallery.search("a/000.png", 500)
+                answers.append([(hit.path, hit.cosine) for hit in hits])
+        except BaseException as error:
+            failures.append(error)
+
+    seconds = 4.0
+    command = [sys.executable, "-c", READ, str(folder), str(seconds)]
+    reader = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    writer = Gallery.open(folder)
+    end, step = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        step += 1
+        for n in range(6):
+            note(write_photo(folder / f"new/{step}-{n}.png", 1000 + 10 * step + n))
+        for n in (15, 18):
+            note(write_photo(folder / f"a/{n:03}.png", 5000 + 10 * step + n))
+        if step > 1:
+            for old in (folder / "new").glob(f"{step - 1}-[01].png"):
+                moved = old.with_name(f"moved {old.name}")
+                old.rename(moved)
+                note(moved)
+            for old in (folder / "new").glob(f"{step - 1}-[23].png"):
+                old.unlink()
+        writer.update()
+    done.set()
+    for thread in threads:
+        thread.join()
+    stdout, _ = reader.communicate()
+    assert reader.returncode == 0
+    assert failures == []
+    answers += [[(name, cosine) for name, cosine in answer] for answer in json.loads(stdout)]
+    assert step > 3
+    assert len(answers) > 50
+    for answer in answers:
+        paths = [name for name, _ in answer]
+        assert len(paths) == len(set(paths))
+        assert steady <= set(paths)  # what did not change is always there
+        assert {"a/015.png", "a/018.png"} <= set(paths)  # in their old or new version
+        for name, cosine in answer:
+            right = [query @ vector for vector in versions[name]]
+            assert min(abs(cosine - value) for value in right) < 2 * HALF, name
+    assert_holds(gallery, folder)
+
+
+def test_searches_go_on_while_a_gallery_is_rebuilt_with_another_model(
+    tmp_path: Path, model: Path, other_model: Path
+) -> None:
+    folder = tmp_path / "photos"
+    write_photos(folder, 60)
+    Gallery.open(folder, model=model).update()
+    cells = {48: 4, 12: 2}
+    answers: list[tuple[int, list[tuple[str, float]]]] = []
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def search() -> None:
+        gallery = Gallery.open(folder, create=False)
+        try:
+            while not done.is_set():
+                hits = gallery.search("a/000.png", 60)
+                answers.append((len(hits), [(hit.path, hit.cosine) for hit in hits]))
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    for turn in range(6):
+        Gallery.rebuild(folder, model=(other_model, model)[turn % 2])
+    done.set()
+    thread.join()
+    assert failures == []
+    oracles = []
+    for cell in cells.values():
+        query = embedding(folder / "a/000.png", cell)
+        oracles.append(
+            {
+                path.relative_to(folder).as_posix(): float(query @ embedding(path, cell))
+                for path in folder.rglob("*.png")
+            }
+        )
+    matched = set()
+    for count, answer in answers:
+        assert count == 60
+        fits = [
+            all(abs(cosine - oracle[path]) < 2 * HALF for path, cosine in answer)
+            for oracle in oracles
+        ]
+        assert any(fits)
+        matched.add(fits.index(True))
+    assert matched == {0, 1}
+    assert not [path for path in folder.iterdir() if "rebuild" in path.name or "old" in path.name]
+    shutil.rmtree(folder / ".lookalike")

@@ -545,7 +545,7 @@ def draw_cell_sizes(canvas: Canvas, trial: Trial) -> list[str]:
 def visited_items(hasher: Hasher, trial: Trial) -> Ints:
     """Items visited until each of the nearest (q, K) is met, whole buckets, best bucket first."""
     keys = hasher.keys(trial.items, KEY_BITS)[0].astype(np.int64)
-    scores = hasher.bucket_scores(trial.queries, KEY_BITS)[:, 0]
+    scores = hasher.bucket_scores(hasher.prepare(trial.queries).mapped, KEY_BITS)
     sizes = np.bincount(keys, minlength=1 << KEY_BITS)
     order = np.argsort(-scores, axis=1, kind="stable")
     so_far = np.cumsum(sizes[order], axis=1)
@@ -621,7 +621,7 @@ def ranking_scores(hasher: Hasher, trial: Trial) -> dict[str, Floats]:
     packed, corrections = hasher.codes(trial.items)
     bits = np.unpackbits(packed, axis=1, bitorder="little").astype(np.float32)
     signs = 2 * bits - 1
-    raw = hasher.query_margins(trial.queries) @ signs.T
+    raw = hasher.prepare(trial.queries).margins @ signs.T
     query_bits = np.unpackbits(hasher.query_codes(trial.queries), axis=1, bitorder="little")
     equal = (2 * query_bits.astype(np.float32) - 1) @ signs.T
     return {"asymmetric": raw * corrections, "uncorrected": raw, "hamming": equal}

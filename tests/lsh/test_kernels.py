@@ -71,7 +71,7 @@ def test_table_scores_are_the_scaled_inner_product_with_the_signs() -> None:
     rng = np.random.default_rng(0)
     margins = rng.standard_normal(256).astype(np.float32)
     table = np.empty(1024, np.uint8)
-    offset = kernels.make_table(margins, 0, np.empty((64, 16), np.float32), table)
+    offset = kernels.make_table(margins, 0, table)
     scale = 63 / (2 * np.abs(margins).reshape(-1, 4).sum(axis=1)).max()
     bits = rng.integers(0, 2, (200, 256))
     nibbles = (bits.reshape(200, 64, 4) * [1, 2, 4, 8]).sum(axis=2)
@@ -87,7 +87,7 @@ def test_hamming_tables_count_equal_bits_without_rounding() -> None:
     query = rng.integers(0, 2, 256)
     table = np.empty(1024, np.uint8)
     margins = (2.0 * query - 1).astype(np.float32)
-    kernels.make_table(margins, 7, np.empty((64, 16), np.float32), table)
+    kernels.make_table(margins, 7, table)
     bits = rng.integers(0, 2, (300, 256))
     nibbles = (bits.reshape(300, 64, 4) * [1, 2, 4, 8]).sum(axis=2)
     sums = table.reshape(64, 16)[np.arange(64), nibbles].astype(int).sum(axis=1)
@@ -114,7 +114,7 @@ def test_buckets_are_chosen_in_exact_order_until_the_budget_is_met(seed: int) ->
     sizes = rng.integers(0, 50, count).astype(np.uint32)
     budget = int(rng.integers(1, 1 + sizes.sum() + 10))
     chosen = np.empty(count, np.int64)
-    number = kernels.choose_buckets(scores, sizes, budget, chosen)
+    number = kernels.choose_buckets(scores, sizes, budget, chosen, np.empty(count, np.int64))
     order = np.argsort(-scores, kind="stable")
     order = order[sizes[order] > 0]
     enough = np.searchsorted(np.cumsum(sizes[order]), budget) + 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from lookalike.lsh.arrayfile import open_arrays, write_arrays
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.threads import one_blas_thread
 
-__all__ = ["MAX_KEY_BITS", "Hasher"]
+__all__ = ["MAX_KEY_BITS", "Hasher", "Prepared"]
 
 MAX_KEY_BITS = 14
 MAX_POLYTOPE_BITS = 11
@@ -25,6 +26,16 @@ ROWS_IN_CACHE = 256
 CORRECTION_HEADROOM = 2.0
 SIGN_FAMILIES = ("orthogonal", "hyperplanes", "itq")
 Floats = NDArray[np.float32]
+
+
+class Prepared(NamedTuple):
+    """Queries (q, dim), unit rows; what their candidates are ranked by, (q, code_bits); and their
+    images in the space of the keys, (q, p).
+    """
+
+    queries: Floats
+    margins: Floats
+    mapped: Floats
 
 
 @dataclass(frozen=True)
@@ -100,22 +111,52 @@ class Hasher:
                 argmax_rows(mapped[some] @ anchors, out[t, some])
         return out
 
-    def bucket_scores(self, queries: Floats, bits: int) -> Floats:
-        """How near each bucket is to each of (q, dim) unit vectors: (q, tables, 2^bits), larger is
-        nearer, and the largest of a table is the query's own bucket.
+    @cached_property
+    def _query_planes(self) -> tuple[Floats, Floats]:
+        """All that a query is projected on, (dim, code_bits + p), and the projections of the mean.
+
+        In one matrix, since one product of it costs less than two of its parts.
+        """
+        parts = [self.code_planes, self.key_map] if self.key_map.size else [self.code_planes]
+        planes = np.ascontiguousarray(np.concatenate(parts).T)
+        return planes, self.mean @ planes
+
+    def prepare(self, queries: Floats) -> Prepared:
+        """Project (q, dim) unit vectors once for all segments.
+
+        Margins are not centred for asymmetric ranking, since <q, x - mean> orders items as <q, x>
+        does; for Hamming ranking they are the signs around the mean.
+        """
+        planes, of_mean = self._query_planes
+        projected = queries @ planes
+        bits = self.settings.code_bits
+        margins = projected[:, :bits]
+        if self.settings.ranking == "hamming":
+            margins = np.where(margins > of_mean[:bits], np.float32(1), np.float32(-1))
+        if self.key_map.size:
+            return Prepared(queries, margins, projected[:, bits:] - of_mean[bits:])
+        return Prepared(queries, margins, queries - self.mean)
+
+    def bucket_scores(self, mapped: Floats, bits: int) -> Floats:
+        """How near each bucket of all tables is to queries: (q, tables * 2^bits), larger is nearer,
+        and the largest of a table is the query's own bucket.
+
+        Args:
+            mapped: (q, p), ``Prepared.mapped``.
         """
         from lookalike.lsh.kernels import sign_scores
 
-        mapped = self._map(queries)
-        out = np.empty((len(queries), self.settings.tables, 1 << bits), np.float32)
+        if self.settings.tables == 1 and self.settings.keys not in SIGN_FAMILIES:
+            return mapped @ self.key_points[0, : 1 << bits].T
+        out = np.empty((len(mapped), self.settings.tables, 1 << bits), np.float32)
         for t in range(self.settings.tables):
             if self.settings.keys in SIGN_FAMILIES:
-                scores = np.empty((len(queries), 1 << bits), np.float32)
+                scores = np.empty((len(mapped), 1 << bits), np.float32)
                 sign_scores(mapped @ self.key_points[t, :bits].T, scores)
                 out[:, t] = scores
             else:
                 out[:, t] = mapped @ self.key_points[t, : 1 << bits].T
-        return out
+        return out.reshape(len(mapped), -1)
 
     def codes(self, vectors: Floats) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
         """Packed codes of (n, dim) unit vectors, and their length corrections.
@@ -137,15 +178,6 @@ class Hasher:
         squares = np.square(centred).sum(axis=1)
         corrections = squares / np.maximum(sums, np.float32(1e-12)) / self.correction_unit
         return codes, np.minimum(corrections * 32767, 32767).astype(np.int16)
-
-    def query_margins(self, queries: Floats) -> Floats:
-        """What candidates are ranked by, (q, code_bits): p_j . q, or its sign around the mean.
-
-        The query is not centred for asymmetric ranking: <q, x - mean> orders items as <q, x> does.
-        """
-        if self.settings.ranking == "hamming":
-            return np.where(self._centred_margins(queries) > 0, np.float32(1), np.float32(-1))
-        return np.asarray(queries @ self.code_planes.T, np.float32)
 
     def query_codes(self, queries: Floats) -> NDArray[np.uint8]:
         """Packed codes (q, code_bits / 8) alone."""

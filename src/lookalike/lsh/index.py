@@ -288,10 +288,9 @@ class LSHIndex:
         from lookalike.lsh.search import best_of, search_exactly, search_segment
 
         state, defaults = self._state, self.settings.search
-        ids = np.full((len(rows), k), -1, np.int64)
-        cosines = np.full((len(rows), k), -np.inf, np.float32)
-        if state.hasher is not None:
-            margins = state.hasher.query_margins(rows)
+        ids, cosines = np.empty((len(rows), 0), np.int64), np.empty((len(rows), 0), np.float32)
+        if state.hasher is not None and state.segments:
+            prepared = state.hasher.prepare(rows)
             among = None if allowed is None else np.unique(_as_ids(allowed))
             for i, segment in enumerate(state.segments):
                 blocked = self._blocked(state, i, among)
@@ -301,8 +300,7 @@ class LSHIndex:
                     found = search_segment(
                         state.hasher,
                         segment,
-                        rows,
-                        margins,
+                        prepared,
                         k,
                         blocked=blocked.marks,
                         open_rows=len(segment) - blocked.number,
@@ -315,7 +313,10 @@ class LSHIndex:
                 else:
                     both_ids = np.concatenate([ids, found[0]], axis=1)
                     ids, cosines = best_of(both_ids, np.concatenate([cosines, found[1]], 1), k)
-        cosines[cosines > 1] = 1  # by rounding
+        else:
+            ids = np.full((len(rows), k), -1, np.int64)
+            cosines = np.full((len(rows), k), -np.inf, np.float32)
+        np.minimum(cosines, 1, out=cosines)  # rounding may exceed it
         return Neighbors(ids[0], cosines[0]) if given.ndim == 1 else Neighbors(ids, cosines)
 
     def range_search(

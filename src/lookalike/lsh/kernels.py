@@ -39,6 +39,7 @@ __all__ = [
 TABLE_MAX = 63
 LINES_AHEAD = 16
 VECTORS_AHEAD = 6
+BINS = 256
 SURVIVORS = 1 << 13
 
 
@@ -135,12 +136,57 @@ def sign_scores(margins: NDArray[np.float32], out: NDArray[np.float32]) -> None:
                 out[i, half + v] = out[i, v] + gain
 
 
-@numba.njit(cache=True, nogil=True)
+# With these flags sums and maxima may be taken in any order, and so are vectorised; infinities stay
+# what they are.
+LOOSE = {"reassoc", "contract", "nnan", "nsz"}
+
+
+@numba.njit(cache=True, nogil=True, fastmath=LOOSE)
+def _moments(scores: NDArray[np.float32]) -> tuple[Any, Any, Any]:
+    """Mean, standard deviation and maximum."""
+    total = np.float32(0)
+    squares = np.float32(0)
+    for b in range(scores.shape[0]):
+        total += scores[b]
+        squares += scores[b] * scores[b]
+    high = scores[0]
+    for b in range(scores.shape[0]):  # a loop of its own: together they are not vectorised
+        high = scores[b] if scores[b] > high else high
+    mean = total / scores.shape[0]
+    return mean, np.sqrt(max(squares / scores.shape[0] - mean * mean, np.float32(0))), high
+
+
+@numba.njit(cache=True, nogil=True, fastmath=LOOSE)
+def _at_least(
+    low: Any,
+    scores: NDArray[np.float32],
+    sizes: NDArray[np.uint32],
+    chosen: NDArray[np.int64],
+) -> tuple[Any, Any]:
+    """Put the buckets that score ``low`` or more and hold items into ``chosen``; their number, and
+    that of their items. Written without branches, which would be mispredicted.
+    """
+    near = np.int64(0)
+    for b in range(scores.shape[0]):
+        chosen[near] = b
+        near += np.int64(scores[b] >= low)
+    kept = np.int64(0)
+    items = np.int64(0)
+    for i in range(near):
+        size = np.int64(sizes[chosen[i]])
+        chosen[kept] = chosen[i]
+        kept += np.int64(size > 0)
+        items += size
+    return kept, items
+
+
+@numba.njit(cache=True, nogil=True, fastmath=LOOSE)
 def choose_buckets(
     scores: NDArray[np.float32],
     sizes: NDArray[np.uint32],
     budget: int,
     chosen: NDArray[np.int64],
+    spare: NDArray[np.int64],
 ) -> int:
     """The buckets of all tables to visit, in exact order of falling score.
 
@@ -149,80 +195,57 @@ def choose_buckets(
 
     Args:
         scores, sizes: (buckets of all tables,).
-        chosen: as long, receives the buckets.
+        chosen: as long, receives the buckets; spare: as long, scratch.
 
     Returns:
         how many were chosen.
     """
-    count = scores.shape[0]
-    mean = np.float32(0)
-    square = np.float32(0)
-    high = np.float32(-np.inf)
-    for b in range(count):
-        mean += scores[b]
-        square += scores[b] * scores[b]
-        high = max(high, scores[b])
-    mean /= count
-    deviation = np.sqrt(max(square / count - mean * mean, np.float32(0)))
-    low = mean + deviation
-    kept = 0
-    for attempt in range(3):  # the best sixth is mostly enough; then the better half; then all
-        kept = 0
-        items = np.int64(0)
-        for b in range(count):
-            if scores[b] >= low and sizes[b] > 0:
-                chosen[kept] = b
-                kept += 1
-                items += sizes[b]
-        if items >= budget or attempt == 2:
-            break
-        low = mean if attempt == 0 else np.float32(-np.inf)
-    if kept == 0:
-        return 0
+    mean, deviation, high = _moments(scores)
+    low = mean + deviation  # the best sixth is mostly enough; then the better half; then all
+    kept, items = _at_least(low, scores, sizes, chosen)
+    if items < budget:
+        low = mean
+        kept, items = _at_least(low, scores, sizes, chosen)
+    if items < budget:
+        kept, items = _at_least(np.float32(-np.inf), scores, sizes, chosen)
+        low = high
+        for i in range(kept):
+            low = min(low, scores[chosen[i]])
     # Counting sort into bins finds where to stop; only what is before is sorted exactly.
-    bins = 256
-    low = scores[chosen[0]]
+    factor = np.float32(BINS - 1) / max(high - low, np.float32(1e-30))
+    starts = np.zeros(BINS + 1, np.int64)
+    held = np.zeros(BINS, np.int64)
     for i in range(kept):
-        low = min(low, scores[chosen[i]])
-    factor = np.float32(bins - 1) / max(high - low, np.float32(1e-30))
-    in_bin = np.zeros(bins, np.int64)
-    items_in_bin = np.zeros(bins, np.int64)
-    for i in range(kept):
-        where = min(bins - 1, max(0, int((high - scores[chosen[i]]) * factor)))
-        in_bin[where] += 1
-        items_in_bin[where] += sizes[chosen[i]]
+        where = np.int32((high - scores[chosen[i]]) * factor)
+        starts[where + 1] += 1
+        held[where] += np.int64(sizes[chosen[i]])
     items = np.int64(0)
-    last = bins - 1
-    for where in range(bins):
-        items += items_in_bin[where]
+    last = np.int64(BINS - 1)
+    for b in range(BINS):
+        items += held[b]
+        starts[b + 1] += starts[b]
         if items >= budget:
-            last = where
+            last = np.int64(b)
             break
-    start = np.int64(0)
-    for where in range(bins):
-        here = in_bin[where]
-        in_bin[where] = start
-        start += here
-    take = in_bin[last + 1] if last + 1 < bins else kept
-    sorted_ = np.empty(take, np.int64)
+    number = starts[last + 1]
     for i in range(kept):
-        where = min(bins - 1, max(0, int((high - scores[chosen[i]]) * factor)))
+        where = np.int32((high - scores[chosen[i]]) * factor)
         if where <= last:
-            sorted_[in_bin[where]] = chosen[i]
-            in_bin[where] += 1
-    items = np.int64(0)
-    for i in range(take):  # insertion sort: only neighbours within a bin are out of order
-        b = sorted_[i]
+            spare[starts[where]] = chosen[i]
+            starts[where] += 1
+    for i in range(number):  # insertion sort: only neighbours within a bin are out of order
+        score = scores[spare[i]]
         j = i
-        while j > 0 and scores[chosen[j - 1]] < scores[b]:
+        while j > 0 and scores[chosen[j - 1]] < score:
             chosen[j] = chosen[j - 1]
             j -= 1
-        chosen[j] = b
-    for i in range(take):
-        items += sizes[chosen[i]]
+        chosen[j] = spare[i]
+    items = np.int64(0)
+    for i in range(number):
+        items += np.int64(sizes[chosen[i]])
         if items >= budget:
             return i + 1
-    return int(take)
+    return int(number)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -231,10 +254,8 @@ def table_limit(groups: int) -> int:
     return min(TABLE_MAX, (SCORES - groups) // groups)
 
 
-@numba.njit(cache=True, nogil=True)
-def make_table(
-    margins: NDArray[np.float32], whole: int, values: NDArray[np.float32], out: NDArray[np.uint8]
-) -> int:
+@numba.njit(cache=True, nogil=True, fastmath=LOOSE)
+def make_table(margins: NDArray[np.float32], whole: int, out: NDArray[np.uint8]) -> int:
     """The query's look-up table for ``score_block``, and its offset.
 
     For bits s_j in {-1, +1} of a code, sum_j margin_j s_j is a sum over nibbles; each nibble's 16
@@ -243,7 +264,7 @@ def make_table(
     then grows by 2 * whole for each equal bit, without rounding (Hamming ranking).
 
     Args:
-        margins: (bits,), bits a multiple of 16; values: scratch (bits / 4, 16).
+        margins: (bits,), bits a multiple of 16.
         out: (bits * 4,) receives the table.
 
     Returns:
@@ -261,18 +282,17 @@ def make_table(
         base += span / 2
     scale = np.float32(limit) / widest if whole == 0 else np.float32(whole)
     for g in range(groups):
-        values[g, 0] = 0
+        lowest = np.float32(0.5)  # to round
         for b in range(4):
-            margin = margins[4 * g + b]
-            if margin < 0:
-                values[g, 0] -= 2 * margin * scale
-        for b in range(4):
-            step = 2 * margins[4 * g + b] * scale
-            half = 1 << b
-            for v in range(half):
-                values[g, half + v] = values[g, v] + step
-        for v in range(16):
-            out[16 * g + v] = np.uint8(np.int32(values[g, v] + np.float32(0.5)))
+            lowest -= 2 * scale * min(margins[4 * g + b], np.float32(0))
+        first = 2 * scale * margins[4 * g]
+        second = 2 * scale * margins[4 * g + 1]
+        third = 2 * scale * margins[4 * g + 2]
+        fourth = 2 * scale * margins[4 * g + 3]
+        for v in range(16):  # vectorised: no branches, no dependence
+            total = lowest + first * (v & 1) + second * (v >> 1 & 1)
+            total += third * (v >> 2 & 1) + fourth * (v >> 3)
+            out[16 * g + v] = np.uint8(np.int32(total))
     return int(base * scale + np.float32(0.5))
 
 
@@ -453,8 +473,6 @@ def _rerank(
 
 @numba.njit(cache=True, nogil=True)
 def search_range(
-    start: int,
-    stop: int,
     queries: NDArray[np.float32],
     margins: NDArray[np.float32],
     bucket_scores: NDArray[np.float32],
@@ -468,7 +486,7 @@ def search_range(
     out_ids: NDArray[np.int64],
     out_cosines: NDArray[np.float32],
 ) -> int:
-    """Search the queries from ``start`` to ``stop`` in one segment.
+    """Search a batch of queries in one segment.
 
     Args:
         queries: (q, dim) unit rows; margins: (q, bits), see ``make_table``.
@@ -491,7 +509,7 @@ def search_range(
     bits = margins.shape[1]
     code_bytes = bits // 8
     chosen = np.empty(count, np.int64)
-    values = np.empty((bits // 4, 16), np.float32)
+    spare = np.empty(count, np.int64)
     table = np.empty(bits * 4, np.uint8)
     histogram = np.empty(SCORES, np.int32)
     capacity = max(SURVIVORS, 4 * depth)
@@ -505,11 +523,11 @@ def search_range(
     rows = np.empty(capacity, np.int64)
     visited = np.int64(0)
     items = np.int64(0)
-    for q in range(start, stop):
-        offset = make_table(margins[q], hamming_scale, values, table)
+    for q in range(queries.shape[0]):
+        offset = make_table(margins[q], hamming_scale, table)
         allowance = budget
         while True:
-            number = choose_buckets(bucket_scores[q], sizes, allowance, chosen)
+            number = choose_buckets(bucket_scores[q], sizes, allowance, chosen, spare)
             kept, met = _scan(
                 chosen,
                 number,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh import kernels
-from lookalike.lsh.hashing import Hasher
+from lookalike.lsh.hashing import Hasher, Prepared
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.simd import SCORES
 from lookalike.lsh.threads import for_all_parts
@@ -36,8 +36,7 @@ def default_rerank(k: int) -> int:
 def search_segment(
     hasher: Hasher,
     segment: Segment,
-    queries: Floats,
-    margins: Floats,
+    prepared: Prepared,
     k: int,
     *,
     blocked: NDArray[np.bool_],
@@ -49,7 +48,7 @@ def search_segment(
     """The ``k`` nearest items that the probed buckets hold.
 
     Args:
-        queries: (q, dim) unit rows; margins: (q, code_bits), ``Hasher.query_margins`` of them.
+        prepared: the queries, see ``Hasher.prepare``.
         blocked: (n,) rows that do not count, or (0,); open_rows: how many do.
         candidates, rerank: see ``SearchSettings``.
 
@@ -57,6 +56,7 @@ def search_segment(
         ids (q, k) int64, -1 where fewer exist, and cosines (q, k), -inf there; by id where equal.
     """
     n = len(segment)
+    queries, margins, mapped = prepared
     keeps_vectors = len(segment.vectors) > 0
     if keeps_vectors and open_rows <= max(EXACT_ROWS, rerank or 0) and open_rows < n:
         return search_exactly(segment, queries, k, blocked)
@@ -72,13 +72,11 @@ def search_segment(
     scale = _hamming_scale(hasher.settings.code_bits) if hamming else 0
 
     def run(part: slice) -> None:
-        scores = hasher.bucket_scores(queries[part], segment.key_bits)
+        scores = hasher.bucket_scores(mapped[part], segment.key_bits)
         kernels.search_range(
-            0,
-            len(scores),
             queries[part],
-            margins[part],
-            scores.reshape(len(scores), -1),
+            np.ascontiguousarray(margins[part]),
+            scores,
             segment.scanned,
             blocked,
             hasher.settings.tables,

@@ -64,6 +64,22 @@ def test_principal_axes_are_eigenvectors_by_falling_variance() -> None:
     assert (np.diff(axes.variance) < 0).all()
 
 
+def test_principal_axes_of_few_vectors_are_those_of_their_covariance() -> None:
+    centred = np.random.default_rng(9).standard_normal((30, 80)).astype(np.float32)
+    centred -= centred.mean(axis=0)
+    axes = families.Principal.of(centred)
+    assert axes.axes.shape == (29, 80)
+    assert np.allclose(axes.axes @ axes.axes.T, np.eye(29), atol=1e-4)
+    expected = np.linalg.eigvalsh(centred.T.astype(np.float64) @ centred / 30)[::-1][:29]
+    assert np.allclose(axes.variance, expected, rtol=1e-3)
+
+
+def test_codes_of_a_sample_with_few_axes_use_the_whole_space() -> None:
+    few = families.Principal.of(np.zeros((5, 20), np.float32))
+    planes = families.principal(np.random.default_rng(0), 16, few)
+    assert np.allclose(planes @ planes.T, np.eye(16), atol=1e-4)
+
+
 def test_principal_hyperplanes_lie_in_the_leading_axes() -> None:
     rng = np.random.default_rng(3)
     centred = (rng.standard_normal((2000, 40)) * np.linspace(4, 0.1, 40)).astype(np.float32)

@@ -112,6 +112,18 @@ def test_an_empty_index_finds_nothing() -> None:
     assert len(LSHIndex(DIM)) == 0
 
 
+@pytest.mark.parametrize("keys", KEY_FAMILIES)
+@pytest.mark.parametrize("codes", CODE_FAMILIES)
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_or_equal_vectors_are_indexed_by_every_family(
+    keys: Any, codes: Any, count: int
+) -> None:
+    for rows in (VECTORS[:count], np.ones((count, DIM), np.float32)):
+        found = made(rows, keys=keys, codes=codes).search(rows[0], count)
+        assert sorted(found.ids.tolist()) == list(range(count))
+        assert found.cosines[0] == pytest.approx(1, abs=1e-3)
+
+
 def test_one_query_gives_one_dimension_and_equals_its_row_in_a_batch() -> None:
     index = made(VECTORS)
     batch, one = index.search(QUERIES, 5), index.search(QUERIES[3], 5)

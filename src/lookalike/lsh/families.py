@@ -38,11 +38,20 @@ class Principal:
 
     @classmethod
     def of(cls, centred: Floats) -> Principal:
-        """Of (n, dim) vectors with mean zero."""
-        covariance = centred.T @ centred / np.float32(max(1, len(centred)))
-        variance, axes = np.linalg.eigh(covariance)
+        """Of (n, dim) vectors with mean zero; from 1 to min(n, dim) axes."""
+        n, dim = centred.shape
+        if n < dim:  # the smaller of two matrices that share their eigenvalues
+            variance, coefficients = np.linalg.eigh(centred @ centred.T / np.float32(n))
+            strong = variance > 1e-6 * max(float(variance[-1]), 1e-12)
+            strong[-1] = True
+            axes = coefficients.T[strong] @ centred
+            axes /= np.maximum(np.linalg.norm(axes, axis=1, keepdims=True), np.float32(1e-12))
+            variance = variance[strong]
+        else:
+            variance, vectors = np.linalg.eigh(centred.T @ centred / np.float32(n))
+            axes = vectors.T
         positive = np.maximum(variance[::-1], 1e-12)
-        return cls(np.ascontiguousarray(axes.T[::-1]), positive.astype(np.float32))
+        return cls(np.ascontiguousarray(axes[::-1]), positive.astype(np.float32))
 
 
 def hyperplanes(rng: np.random.Generator, count: int, dim: int) -> Floats:
@@ -66,9 +75,13 @@ def orthogonal(rng: np.random.Generator, count: int, dim: int) -> Floats:
 def principal(rng: np.random.Generator, count: int, axes: Principal) -> Floats:
     """Random orthogonal directions (count, dim) within the span of the ``count`` leading axes.
 
-    When codes are shorter than the vectors, this spends the bits where the data vary.
+    When codes are shorter than the vectors, this spends the bits where the data vary. From a sample
+    too small to have so many axes, it takes the whole space instead.
     """
-    leading = axes.axes[: min(count, len(axes.axes))]
+    found, dim = axes.axes.shape
+    if found < min(count, dim):
+        return orthogonal(rng, count, dim)
+    leading = axes.axes[: min(count, dim)]
     return orthogonal(rng, count, len(leading)) @ leading
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "ModelError",
     "ModelMismatchError",
     "StorageFullError",
+    "TrainingError",
 ]
 
 
@@ -25,6 +26,10 @@ class ModelError(LookalikeError):
 
 class MissingExtraError(LookalikeError):
     """A feature needs an optional dependency; the message names the extra that brings it."""
+
+
+class TrainingError(LookalikeError):
+    """Data that nothing can be learnt from, or a training that cannot go on."""
 
 
 class IndexFormatError(LookalikeError):

@@ -136,8 +136,8 @@ def test_a_damaged_weight_file_is_refused(tmp_path: Path, content: bytes) -> Non
         EfficientNetLite0().load_weights(tmp_path / "damaged.pth")
 
 
-def test_a_missing_weight_file_names_the_extra(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"lookalike\[train\]"):
+def test_a_missing_weight_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"none\.pth: no such PyTorch weight file"):
         EfficientNetLite0().load_weights(tmp_path / "none.pth")
 
 

@@ -22,7 +22,8 @@ from torch.nn import functional as F
 from lookalike.encoder import DEFAULT_MODEL, Encoder, ModelInfo
 from lookalike.errors import ModelError
 from lookalike.models.efficientnet_lite import MEAN, STD, EfficientNetLite0
-from lookalike.models.export import export_onnx
+from lookalike.models.embedder import Embedder, EmbedderSettings
+from lookalike.models.export import export_embedder, export_onnx
 
 ROOT = Path(__file__).parents[2]
 
@@ -177,3 +178,137 @@ def test_what_cannot_be_exported_is_named_and_leaves_no_file(
     with pytest.raises(ModelError, match=message):
         export_onnx(module, info(dim), tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
+
+
+def tried(settings: EmbedderSettings, path: Path, attention: bool) -> None:
+    """Export at random weights; embeddings and gates equal torch for batches of 1 and 3."""
+    embedder = Embedder(settings)
+    randomised(embedder).eval()
+    for name, part in embedder.named_modules():
+        if name.endswith("bn3"):  # else the residuals grow a thousandfold, and float32's error too
+            nn.init.normal_(part.get_parameter("weight"), 0.1, 0.03)
+    info = export_embedder(embedder, path, name="tried", attention=attention)
+    assert info.dim == embedder.dim and info.input_size == settings.input_size
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    size = settings.input_size
+    for n in (1, 3):
+        images = torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(n))
+        with torch.no_grad():
+            embeddings, gates = embedder.explained(images)
+        names = ["embeddings", *(f"{key}_attention" for key in gates if attention)]
+        assert [output.name for output in session.get_outputs()] == names
+        found = session.run(names, {"images": images.numpy()})
+        for actual, expected in zip(found, [embeddings, *gates.values()], strict=False):
+            assert actual.shape == tuple(expected.shape)
+            assert np.abs(actual - expected.numpy()).max() < 1e-4  # issue 4; unit rows and gates
+
+
+@pytest.mark.parametrize("attention", ["cbam", "channel", "spatial", "none"])
+@pytest.mark.parametrize("pool", ["gap", "gem", "flatten"])
+@pytest.mark.parametrize("fuse", [(), (0, 1)])
+def test_every_head_on_the_smallest_trunk_equals_torch(
+    tmp_path: Path, attention: str, pool: str, fuse: tuple[int, ...]
+) -> None:
+    settings = EmbedderSettings(
+        trunk="lenet5",
+        attention=attention,
+        attention_stages=(1, -1),
+        pool=pool,
+        fuse=fuse,
+        dim=None if pool == "gem" else 8,
+        input_size=40,
+        neutral=False,
+    )
+    tried(settings, tmp_path / "model.onnx", attention != "none")
+
+
+@pytest.mark.parametrize(
+    ("trunk", "attention", "pool", "fuse", "dim"),
+    [
+        ("resnet50", "cbam", "flatten", (2,), 32),
+        ("vgg16", "cbam", "gem", (3,), None),
+        ("efficientnet-lite0", "spatial", "flatten", (3,), None),
+    ],
+)
+def test_heads_on_the_other_trunks_equal_torch(
+    tmp_path: Path, trunk: str, attention: str, pool: str, fuse: tuple[int, ...], dim: int | None
+) -> None:
+    settings = EmbedderSettings(
+        trunk=trunk,
+        attention=attention,
+        attention_stages=(0, -1),
+        pool=pool,
+        fuse=fuse,
+        dim=dim,
+        input_size=64,
+        neutral=False,
+    )
+    tried(settings, tmp_path / "model.onnx", True)
+
+
+def test_photographs_get_the_embeddings_that_torch_gives(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    embedder = Embedder(EmbedderSettings(pool="gem", fuse=(3,), neutral=False), "imagenet").eval()
+    info = export_embedder(embedder, tmp_path / "model.onnx", name="photographs")
+    names = ("chelsea", "coffee", "astronaut", "rocket")
+    pixels = np.stack(
+        [np.asarray(Image.fromarray(getattr(data, n)()).resize((192, 192))) for n in names]
+    )
+    images = (pixels.transpose(0, 3, 1, 2) - np.float32(127)) / np.float32(128)
+    with torch.no_grad():
+        expected = embedder(torch.from_numpy(images)).numpy()
+    encoder = Encoder.open(tmp_path / "model.onnx")
+    assert encoder.info == info
+    assert np.abs(encoder.embed(pixels) - expected).max() < 1e-4
+
+
+def test_a_model_file_tells_its_attention_as_far_as_there_is_any(tmp_path: Path) -> None:
+    for attention, extra in (
+        ("none", []),
+        ("channel", ["channel_attention"]),
+        ("spatial", ["spatial_attention"]),
+        ("cbam", ["channel_attention", "spatial_attention"]),
+    ):
+        embedder = Embedder(EmbedderSettings(trunk="lenet5", attention=attention, input_size=40))
+        path = tmp_path / f"{attention}.onnx"
+        export_embedder(embedder, path, name=attention)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        assert [output.name for output in session.get_outputs()] == ["embeddings", *extra]
+        assert Encoder.open(path).info.name == attention
+
+
+class Shrunk(nn.Module):
+    def __init__(self, **options: object) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(2, **options)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        result: Tensor = self.pool(images).mean((2, 3))
+        return result
+
+
+class Clamped(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3)).clamp(0, 1)
+
+
+class Manhattan(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        result: Tensor = torch.linalg.vector_norm(images, ord=1, dim=(2, 3))
+        return result
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Shrunk(ceil_mode=True), "max pooling with dilation or rounding up"),
+        (Shrunk(dilation=2), "max pooling with dilation or rounding up"),
+        (Clamped(), "clamping other than from below"),
+        (Manhattan(), "norm other than the Euclidean"),
+    ],
+)
+def test_options_without_a_translation_are_refused(
+    tmp_path: Path, module: nn.Module, message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        export_onnx(module, info(3), tmp_path / "model.onnx")

@@ -15,8 +15,10 @@ import click
 from lookalike import __version__
 from lookalike.cli.demo import demo
 from lookalike.cli.indexing import index
+from lookalike.cli.model import model
 from lookalike.cli.output import FAILED, INTERRUPTED, say
 from lookalike.cli.searching import duplicates, search
+from lookalike.cli.training import augment, train
 from lookalike.cli.tuning import tune
 from lookalike.cli.upkeep import info, remove, verify
 from lookalike.errors import LookalikeError
@@ -33,6 +35,8 @@ def commands() -> None:
 
 
 for _command in (index, search, duplicates, info, verify, remove, tune, demo):
+    commands.add_command(_command)
+for _command in (train, augment, model):
     commands.add_command(_command)
 commands.add_command(index, "update")
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import zlib
 from collections.abc import Iterator, Mapping
@@ -38,6 +39,7 @@ FORMAT_VERSION = 1
 PREAMBLE = 24
 ALIGN = 64
 CHUNK = 1 << 22
+READ_AHEAD_UP_TO = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,9 @@ def open_arrays(path: Path, kind: str) -> ArrayFile:
             f"overwritten"
         )
     buffer = np.memmap(path, dtype=np.uint8, mode="r")
+    if size > READ_AHEAD_UP_TO and hasattr(mmap, "MADV_RANDOM"):
+        # A search touches pages here and there; reading ahead would fetch most of the file.
+        buffer._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
     arrays: dict[str, NDArray[Any]] = {}
     for entry, dtype, start in zip(entries, dtypes, starts, strict=True):
         raw = buffer[start : start + entry["bytes"]]

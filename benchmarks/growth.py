@@ -1,0 +1,298 @@
+"""How time, memory and opening grow with the number of items, from 10^4 to 10^7.
+
+    python benchmarks/growth.py [--sizes 10000 100000 1000000 10000000]
+
+First ``python benchmarks/deep216k.py FOLDER``. The set is grown by repeating its items, each time
+with fresh noise: x + 0.3 u, u a random direction, then scaled to unit length; queries likewise.
+For each size the fastest of several key bits, candidates and re-rank depths that reaches
+recall@10 0.9 is timed (CPU time of one thread, batches of 200). Above 2 million items codes alone
+are indexed; recall is then given for ranking by codes, and with exact cosines from a float16 file
+beside the index. The saved index is opened and asked once in a fresh process after its pages were
+dropped from memory, and the bytes that this reads are counted.
+"""
+
+from __future__ import annotations
+
+import single_thread  # noqa: F401
+
+# isort: split
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from deep216k import Floats, Ids, exact_nearest, load, recall, unit
+from memory import beyond_vectors
+from numpy.typing import NDArray
+
+from lookalike.lsh import LSHIndex, LSHSettings
+from lookalike.lsh.segment import default_key_bits
+
+K = 10
+TARGET = 0.9
+NOISE = np.float32(0.3)
+QUERIES = 200
+BATCH = 1_000_000
+PIECE = 50_000
+KEEP_VECTORS_UP_TO = 2_000_000
+CODES_KEY_BITS = 13
+DEPTHS = (30, 50, 80, 120, 200, 400)
+CODES_CANDIDATES = (15_000, 30_000, 60_000, 120_000)
+CODES_DEPTHS = (100, 200, 400)
+ROUNDS = 5
+
+OPENING = """
+import json, pathlib, sys, time
+import numpy as np
+from lookalike.lsh import LSHIndex
+import lookalike.lsh.search
+def read(): # bytes fetched from the disk, and of the index's files in memory
+    lines = dict(line.split(": ") for line in open("/proc/self/io").read().splitlines())
+    mapped, inside = 0, False
+    for line in open("/proc/self/smaps"):
+        if "-" in line.split(" ", 1)[0]:
+            inside = ".lka" in line
+        elif inside and line.startswith("Rss:"):
+            mapped += int(line.split()[1]) * 1024
+    return int(lines["read_bytes"]), mapped
+folder, query = sys.argv[1], np.load(sys.argv[2])
+before = read()
+start = time.perf_counter()
+index = LSHIndex.open(folder)
+opened = time.perf_counter() - start
+after_open = read()
+start = time.perf_counter()
+index.search(query, 10)
+first = time.perf_counter() - start
+after = read()
+times = []
+for _ in range(20):
+    start = time.perf_counter()
+    index.search(query, 10)
+    times.append(time.perf_counter() - start)
+print(json.dumps({
+    "open_seconds": opened, "first_query_seconds": first, "same_again_seconds": min(times),
+    "read_by_open": after_open[0] - before[0], "read_by_first_query": after[0] - after_open[0],
+    "mapped_pages_bytes": after[1],
+}))
+"""
+
+
+def noisy(rng: np.random.Generator, vectors: Floats) -> Floats:
+    """Each vector plus 0.3 times a random direction, at unit length."""
+    noise = unit(rng.standard_normal(vectors.shape, dtype=np.float32))
+    return unit(vectors + NOISE * noise)
+
+
+def grown(items: Floats, n: int) -> Iterator[Floats]:
+    """``n`` noisy items in batches of at most a million."""
+    rng = np.random.default_rng(5)
+    order = rng.permutation(len(items))
+    for start in range(0, n, BATCH):
+        size = min(BATCH, n - start)
+        out = np.empty((size, items.shape[1]), np.float32)
+        for at in range(0, size, PIECE):
+            which = np.arange(start + at, start + min(at + PIECE, size)) % len(items)
+            out[at : at + PIECE] = noisy(rng, items[order[which]])
+        yield out
+
+
+def merge_nearest(best: Ids, cosines: Floats, ids: Ids, more: Floats) -> tuple[Ids, Floats]:
+    """The K best of two lists of neighbours per query."""
+    ids, more = np.concatenate([best, ids], axis=1), np.concatenate([cosines, more], axis=1)
+    order = np.argsort(-more, axis=1, kind="stable")[:, :K]
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(more, order, axis=1)
+
+
+def cpu_us(index: LSHIndex, queries: Floats, k: int, candidates: int, rerank: int) -> float:
+    """Median CPU microseconds per query of a batch."""
+    times = []
+    for _ in range(ROUNDS):
+        start = time.process_time()
+        index.search(queries, k, candidates=candidates, rerank=rerank, threads=1)
+        times.append(time.process_time() - start)
+    return median(times) / len(queries) * 1e6
+
+
+def fewest_candidates(index: LSHIndex, queries: Floats, exact: Ids, rerank: int) -> int | None:
+    """The smallest number of candidates (within 8 %) that reaches the target; None: none does."""
+
+    def reached(candidates: int) -> bool:
+        found = index.search(queries, K, candidates=candidates, rerank=rerank, threads=1)
+        return recall(found.ids, exact) >= TARGET
+
+    low, high = 100, max(200, len(index) // 2)
+    if not reached(high):
+        return None
+    while high > 1.08 * low:
+        middle = int((low * high) ** 0.5)
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return high
+
+
+def with_vectors(vectors: Floats, queries: Floats) -> tuple[dict[str, Any], LSHIndex]:
+    """The fastest setting at the target, and the index made with it."""
+    exact = exact_nearest(vectors, queries, K)
+    best: dict[str, Any] = {}
+    kept: LSHIndex | None = None
+    usual = default_key_bits(len(vectors))
+    for key_bits in (usual - 1, usual):
+        start = time.process_time()
+        index = LSHIndex(settings=LSHSettings(vectors.shape[1], key_bits=key_bits))
+        index.add(np.arange(len(vectors)), vectors)
+        built = time.process_time() - start
+        for depth in DEPTHS:
+            candidates = fewest_candidates(index, queries, exact, depth)
+            if candidates is None:
+                continue
+            us = cpu_us(index, queries, K, candidates, depth)
+            if not best or us < best["us"]:
+                best = {"key_bits": key_bits, "candidates": candidates, "rerank": depth, "us": us}
+                best["build_cpu_seconds"], kept = built, index
+    if kept is None:
+        raise SystemExit(f"recall {TARGET} is out of reach at {len(vectors):,} items")
+    found = kept.search(queries, K, candidates=best["candidates"], rerank=best["rerank"])
+    untuned = kept.search(queries, K)
+    best |= {"recall": recall(found.ids, exact), "recall_untuned": recall(untuned.ids, exact)}
+    best |= {"us_untuned": cpu_us(kept, queries, K, 0, 0)}
+    return best, kept
+
+
+def codes_only(
+    items: Floats, n: int, queries: Floats, cache: Path
+) -> tuple[dict[str, Any], LSHIndex]:
+    """The same for codes alone, added batch by batch, with a float16 file to re-rank from."""
+    index = LSHIndex(settings=LSHSettings(items.shape[1], vectors="none", key_bits=CODES_KEY_BITS))
+    exact = np.empty((len(queries), 0), np.int64)
+    cosines = np.empty((len(queries), 0), np.float32)
+    path = cache / "growth-vectors.f16"
+    seconds, first = 0.0, 0
+    with path.open("wb") as file:
+        for batch in grown(items, n):
+            near = exact_nearest(batch, queries, K)
+            found = np.einsum("qkd,qd->qk", batch[near], queries)
+            exact, cosines = merge_nearest(exact, cosines, near + first, found)
+            file.write(batch.astype(np.float16).tobytes())
+            start = time.process_time()
+            index.add(np.arange(first, first + len(batch)), batch)
+            seconds += time.process_time() - start
+            first += len(batch)
+            print(f"{first:,} added, {seconds:.0f} s of CPU", flush=True)
+    start = time.process_time()
+    index.compact()
+    seconds += time.process_time() - start
+    vectors = np.memmap(path, np.float16, "r", shape=(n, items.shape[1]))
+    curve = [
+        _codes_point(index, queries, exact, vectors, candidates, depth)
+        for candidates in CODES_CANDIDATES
+        for depth in CODES_DEPTHS
+    ]
+    path.unlink()
+    reached = [point for point in curve if point["recall"] >= TARGET]
+    best = min(reached, key=lambda point: point["us"]) if reached else {}
+    top = max(point["recall_codes"] for point in curve)
+    return {
+        "key_bits": CODES_KEY_BITS,
+        "build_cpu_seconds": seconds,
+        "recall_codes_alone": top,
+        **best,
+        "curve": curve,
+    }, index
+
+
+def _codes_point(
+    index: LSHIndex,
+    queries: Floats,
+    exact: Ids,
+    vectors: NDArray[np.float16],
+    candidates: int,
+    depth: int,
+) -> dict[str, Any]:
+    """Rank by codes to ``depth``, then by exact cosines; time includes both (the latter NumPy)."""
+
+    def search() -> tuple[Ids, Ids]:
+        by_code = index.search(queries, depth, candidates=candidates, rerank=depth, threads=1).ids
+        best = []
+        for query, row in zip(queries, by_code, strict=True):
+            products = vectors[row].astype(np.float32) @ query
+            best.append(row[np.argpartition(-products, K)[:K]])
+        return by_code, np.array(best)
+
+    by_code, found = search()
+    start = time.process_time()
+    search()
+    us = (time.process_time() - start) / len(queries) * 1e6
+    return {
+        "candidates": candidates,
+        "rerank": depth,
+        "recall": recall(found, exact),
+        "recall_codes": recall(by_code[:, :K], exact),
+        "us_codes": cpu_us(index, queries, K, candidates, 0),
+        "us": us,
+    }
+
+
+def opening(index: LSHIndex, query: Floats, cache: Path) -> dict[str, Any]:
+    """Save, drop the files from memory, open and ask once in a fresh process."""
+    with tempfile.TemporaryDirectory(dir=cache) as temporary:
+        folder = Path(temporary) / "index"
+        index.save(folder)
+        np.save(Path(temporary) / "query.npy", query)
+        size = 0
+        for path in folder.iterdir():
+            size += path.stat().st_size
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        command = [sys.executable, "-c", OPENING, str(folder), f"{temporary}/query.npy"]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return {"index_bytes": size, **json.loads(answer)}
+
+
+def exponent(rows: list[dict[str, Any]]) -> float | None:
+    """The slope of log time over log n."""
+    points = np.log([(row["items"], row["us"]) for row in rows if "us" in row])
+    return float(np.polyfit(points[:, 0], points[:, 1], 1)[0]) if len(points) > 1 else None
+
+
+def run(cache: Path, sizes: list[int], results: Path) -> dict[str, Any]:
+    items, queries, _ = load(cache, "deep216k")
+    queries = noisy(np.random.default_rng(6), queries[:QUERIES])
+    rows: list[dict[str, Any]] = []
+    for n in sizes:
+        if n <= KEEP_VECTORS_UP_TO:
+            vectors = np.concatenate(list(grown(items, n)))
+            row, index = with_vectors(vectors, queries)
+            del vectors
+        else:
+            row, index = codes_only(items, n, queries, cache)
+        row = {"items": n, **row, "bytes_beyond_vectors": beyond_vectors(index)}
+        row |= opening(index, queries[0], cache)
+        row["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        rows.append(row)
+        print({key: value for key, value in row.items() if key != "curve"}, flush=True)
+        result = {"target_recall": TARGET, "k": K, "exponent": exponent(rows), "sizes": rows}
+        results.mkdir(parents=True, exist_ok=True)
+        (results / "growth.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
+    parser.add_argument("--cache", type=Path, default=Path("cache"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args()
+    print("exponent", run(options.cache, options.sizes, options.results)["exponent"])
+
+
+if __name__ == "__main__":
+    main()

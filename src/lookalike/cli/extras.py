@@ -1,0 +1,26 @@
+"""Packages that only some commands need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lookalike.errors import MissingExtraError
+
+__all__ = ["extra_needed"]
+
+PACKAGES = {"train": ("torch", "onnx"), "onnx": ("onnx",)}
+
+
+@contextmanager
+def extra_needed(extra: str) -> Iterator[None]:
+    """Imports inside it that fail for a package of the extra become a MissingExtraError."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in PACKAGES[extra]:
+            raise
+        raise MissingExtraError(
+            f"this command needs {package}: pip install 'lookalike[{extra}]'"
+        ) from error

@@ -1,0 +1,232 @@
+"""``lookalike train`` and ``lookalike augment``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from lookalike.cli.extras import extra_needed
+from lookalike.cli.options import json_option
+from lookalike.cli.output import FOUND_NOTHING, print_json, say, shown, visible
+from lookalike.cli.training_options import training_options
+from lookalike.cli.training_progress import training_shown
+from lookalike.errors import LookalikeError
+
+if TYPE_CHECKING:
+    from lookalike.models.augment import AugmentSettings
+    from lookalike.models.embedder_settings import EmbedderSettings
+    from lookalike.models.train import TrainReport, TrainSettings
+
+__all__ = ["augment", "train"]
+
+Made = TypeVar("Made")
+
+_augment_option = click.option(
+    "--augment",
+    "strengths",
+    metavar="METHOD=STRENGTH",
+    multiple=True,
+    help="Strength of scale, rotation (degrees), crop, noise (grey levels), contrast, brightness, "
+    "colour, flip or flip_vertical (chances); 0: off. May be given again.",
+)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The model: NAME.onnx for galleries, with NAME.pt, NAME.csv and NAME.png beside it; or "
+    "NAME.pt alone, without the model file.",
+)
+@click.option("--name", default="", help="What the model calls itself. Default: NAME of --out.")
+@training_options
+@_augment_option
+@click.option("--no-augmentation", is_flag=True, help="All methods off that --augment leaves out.")
+@click.option(
+    "--set",
+    "rest",
+    metavar="SETTING=VALUE",
+    multiple=True,
+    help="Any other setting, see docs/training.md. May be given again.",
+)
+@json_option
+def train(
+    folder: Path,
+    out: Path,
+    name: str,
+    storage: Any,
+    strengths: tuple[str, ...],
+    no_augmentation: bool,
+    rest: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train a model on FOLDER, which holds one folder of images for each class.
+
+    Interrupt it at any moment and give the same command again: it goes on where it was, and ends
+    with the same model. Then: lookalike index PHOTOS --model NAME.onnx
+    """
+    if out.suffix not in (".onnx", ".pt"):
+        raise click.UsageError(f"--out must end in .onnx or .pt, not {out.name!r}")
+    with extra_needed("train"):
+        from lookalike.models.train import train as run
+    augmentation = augment_settings(strengths, no_augmentation)
+    embedder, settings = settings_of(options, rest, augmentation)
+    with training_shown() as show:
+        report = run(folder, embedder, settings, out, show, name=name, storage=storage)
+    for file in report.skipped:
+        say(f"skipped {visible(os.fspath(file.path))}: {file.reason}")
+    if report.overfitting is not None:
+        say(report.overfitting)
+    if as_json:
+        print_json(_as_dict(report))
+    else:
+        for key, value in _in_words(report).items():
+            click.echo(f"{key:13} {value}")
+    if out.suffix == ".onnx":
+        say(f"use it: lookalike index PHOTOS --model {shown(out)}")
+    if report.skipped:
+        raise click.exceptions.Exit(FOUND_NOTHING)
+
+
+@click.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    metavar="PNG",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The picture to draw.",
+)
+@_augment_option
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the random draws. [default: 0]")
+def augment(image: Path, out: Path, strengths: tuple[str, ...], seed: int) -> None:
+    """Draw what training does to IMAGE: each method at full strength, then three random draws."""
+    from lookalike.images import SkippedImageError, read_rgb
+    from lookalike.models.augment import draw_examples
+
+    settings = augment_settings(strengths)
+    try:
+        picture = read_rgb(image)
+    except SkippedImageError as error:
+        raise LookalikeError(f"{visible(os.fspath(image))}: {error}") from error
+    draw_examples(picture, out, settings, seed)
+    say(f"drew {shown(out)}")
+
+
+# ---- settings ------------------------------------------------------------------------------------
+
+
+def augment_settings(strengths: tuple[str, ...], all_off: bool = False) -> AugmentSettings:
+    """Of METHOD=STRENGTH; UsageError for what is not one, or out of range."""
+    from lookalike.models.augment import NO_AUGMENTATION, AugmentSettings
+
+    base = NO_AUGMENTATION if all_off else AugmentSettings()
+    values = _defaults(base)
+    return _built(AugmentSettings, **{**values, **_parsed("--augment", strengths, values)})
+
+
+def settings_of(
+    options: Mapping[str, Any], rest: tuple[str, ...], augmentation: AugmentSettings
+) -> tuple[EmbedderSettings, TrainSettings]:
+    """Of the options, named as the fields are, and of ``--set`` for fields that have none."""
+    from lookalike.models.embedder_settings import EmbedderSettings
+    from lookalike.models.train_settings import TrainSettings
+
+    embedder, training = _defaults(EmbedderSettings()), _defaults(TrainSettings())
+    others = {k: v for k, v in {**embedder, **training}.items() if k not in options}
+    del others["augmentation"]
+    given = {**options, **_parsed("--set", rest, others)}
+
+    def of(known: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in given.items() if key in known}
+
+    return (
+        _built(EmbedderSettings, **of(embedder)),
+        _built(TrainSettings, **of(training), augmentation=augmentation),
+    )
+
+
+def _defaults(settings: Any) -> dict[str, Any]:
+    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+
+
+def _parsed(option: str, pairs: tuple[str, ...], known: Mapping[str, Any]) -> dict[str, Any]:
+    """NAME=VALUE, with a value of the kind that `known` has for that name."""
+    values = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        if name not in known:
+            raise click.UsageError(f"{option}: {name!r} is none of {', '.join(known)}")
+        kind = type(known[name])
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind and not (name == "clip" and value is None):
+            wanted = {bool: "true or false", int: "an integer", float: "a number"}[kind]
+            raise click.UsageError(f"{option}: {name}={text} must be {wanted}")
+        values[name] = value
+    return values
+
+
+def _built(make: Callable[..., Made], **values: Any) -> Made:
+    try:
+        return make(**values)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+# ---- the summary ---------------------------------------------------------------------------------
+
+
+def _as_dict(report: TrainReport) -> dict[str, Any]:
+    values = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
+    cost = report.storage_cost
+    return {
+        **{key: os.fspath(v) if isinstance(v, Path) else v for key, v in values.items()},
+        "skipped": [{"path": os.fspath(f.path), "reason": f.reason} for f in report.skipped],
+        "history": [dataclasses.asdict(scores) for scores in report.history],
+        "storage_cost": None if cost is None else dataclasses.asdict(cost),
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def _in_words(report: TrainReport) -> dict[str, str]:
+    before, kept, last = report.history[0], report.history[report.kept], report.history[-1]
+    lines = {
+        "images": f"{report.images} trained, {report.held_out} held out, "
+        f"{len(report.classes)} classes, {len(report.skipped)} skipped",
+        "kept": f"epoch {report.kept} of {last.epoch}",
+    }
+    for label, key in (
+        ("P@10", "precision_10"),
+        ("mAP", "mean_average_precision"),
+        ("mAP with LSH", "lsh_mean_average_precision"),
+    ):
+        value = getattr(kept, key)
+        if value is not None:
+            lines[label] = f"{value:.3f} (before training {getattr(before, key):.3f})"
+    if report.out.suffix == ".onnx":
+        lines["model"] = f"{shown(report.out)} ({report.out.stat().st_size / 1e6:.1f} MB)"
+    if report.storage_cost is not None:
+        lines["storage cost"] = (
+            f"cosine to the float32 embedding {report.storage_cost.mean:.5f}, "
+            f"at worst {report.storage_cost.worst:.5f}"
+        )
+    lines["weights"] = shown(report.weights)
+    lines["curves"] = f"{shown(report.csv)}, {shown(report.png)}"
+    went_on = "" if report.resumed is None else f", after going on in epoch {report.resumed}"
+    lines["time"] = f"{report.seconds:.1f} s{went_on}"
+    return lines

@@ -1,0 +1,1 @@
+"""Measure retrieval: splits, the paper's metrics. NumPy only."""

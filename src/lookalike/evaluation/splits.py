@@ -1,0 +1,66 @@
+"""Which images are queries and which the gallery; which classes are seen and which are not."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Split", "class_split", "query_split"]
+
+Positions = NDArray[np.int64]
+
+
+class Split(NamedTuple):
+    """Positions of the images, ascending: `queries`, and `gallery` for all others."""
+
+    queries: Positions
+    gallery: Positions
+
+
+def query_split(labels: ArrayLike, seed: int, per_class: int = 10) -> Split:
+    """The paper's split: `per_class` random queries of each class, all else is the gallery.
+
+    The gallery is the training set too. A class's draw depends on the seed, its label and its
+    number of images alone, so that it stays as it is when other classes come or go.
+
+    ValueError if a class has no image left for the gallery.
+    """
+    values = _labels(labels)
+    if per_class < 1:
+        raise ValueError(f"per_class is {per_class}; it must be at least 1")
+    queries = []
+    for label in np.unique(values):
+        members = np.flatnonzero(values == label)
+        if len(members) <= per_class:
+            raise ValueError(
+                f"class {label} has {len(members)} images; {per_class} queries leave none to find"
+            )
+        generator = np.random.default_rng([seed, int(label)])
+        queries.append(generator.choice(members, per_class, replace=False))
+    chosen = np.sort(np.concatenate(queries)).astype(np.int64)
+    rest = np.setdiff1d(np.arange(len(values)), chosen).astype(np.int64)
+    return Split(chosen, rest)
+
+
+def class_split(labels: ArrayLike, seed: int, unseen: int = 10) -> tuple[Positions, Positions]:
+    """Labels, ascending, of the classes to train on and of `unseen` random ones to test on.
+
+    ValueError unless at least one class stays on each side.
+    """
+    classes = np.unique(_labels(labels))
+    if not 1 <= unseen < len(classes):
+        raise ValueError(
+            f"unseen is {unseen}; with {len(classes)} classes it must be from 1 to "
+            f"{len(classes) - 1}"
+        )
+    held = np.sort(np.random.default_rng(seed).choice(classes, unseen, replace=False))
+    return np.setdiff1d(classes, held).astype(np.int64), held.astype(np.int64)
+
+
+def _labels(labels: ArrayLike) -> Positions:
+    values = np.asarray(labels)
+    if values.ndim != 1 or values.dtype.kind not in "iu" or not len(values) or values.min() < 0:
+        raise ValueError("labels must be one axis of at least one integer from 0")
+    return values.astype(np.int64)

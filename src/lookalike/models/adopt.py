@@ -1,0 +1,273 @@
+"""Bring your own encoder: any ONNX image encoder becomes a model file of lookalike.
+
+The graph is kept as it is; its input and output get the names, types and shapes that
+`lookalike.encoder` wants, and what the embedding does not need is left out. Before anything is
+written the result must embed test pictures: finite, not zero, different pictures differently, and a
+picture alone as in company. Needs onnx, not torch.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from lookalike.encoder import INPUT, OUTPUT, Encoder, ModelInfo
+from lookalike.errors import ModelError
+from lookalike.models.graph import free_batch, free_names, inputs_of, prune
+
+__all__ = ["Tokens", "adopt"]
+
+Tokens: TypeAlias = Literal["cls", "mean"]
+Triple: TypeAlias = tuple[float, float, float]
+
+SMALLEST_DIFFERENCE = 1e-6
+"""1 - cosine of the two test pictures, above the rounding of float32; a model below is blind."""
+TOLERANCE = 1e-3
+"""1 - cosine of a picture alone and in a batch of two."""
+_EXPORT_AGAIN = (
+    "export it again with a batch axis of any length "
+    "(torch.onnx.export: dynamic_axes or dynamic_shapes)"
+)
+
+
+def adopt(
+    path: Path,
+    out: Path,
+    *,
+    name: str,
+    size: int,
+    mean: Triple,
+    std: Triple,
+    output: str | None = None,
+    tokens: Tokens | None = None,
+    version: str = "1",
+) -> ModelInfo:
+    """Wrap the ONNX image encoder at `path` into the model file `out`; return its description.
+
+    The encoder takes pictures of `size` x `size` as one float tensor (n, 3, size, size), RGB,
+    pixels x in 0..255 as (x - mean) / std per channel. `output` names the output to use, if there
+    are several. Of what it gives, (n, d) is the embedding; of (n, t, d), `tokens` takes the first
+    token ("cls") or the mean of all; of (n, C, h, w), the mean over places.
+
+    A graph for a batch of exactly one is made to take any, where that is possible. Raises
+    ModelError, which says what to change, and writes nothing then.
+    """
+    info = _describe(name, version, size, mean, std)
+    model = free_names(_read(path), (INPUT, OUTPUT))
+    chosen = _choose_output(path, model, output)
+    prune(model.graph, chosen)
+    source = _check_input(path, model, size)
+    if source.type.tensor_type.shape.dim[0].dim_value == 1:
+        free_batch(model, source.name)
+    _wrap_input(model, source, size)
+    shape, kind = _shape_of(path, model, chosen, size)
+    pooled = _wrap_output(path, model, chosen, shape, kind, tokens)
+    info = _describe(name, version, size, mean, std, dim=pooled)
+    helper.set_model_props(model, info.to_metadata())
+    model.producer_name = "lookalike"
+    return _write(path, model, out)
+
+
+def _describe(
+    name: str, version: str, size: int, mean: Triple, std: Triple, dim: int = 1
+) -> ModelInfo:
+    try:
+        info = ModelInfo(name, version, "", size, mean, std, dim)
+    except (TypeError, ValueError) as error:
+        raise ModelError(str(error)) from error
+    if max(info.std) < 1:
+        times = [tuple(round(255 * value, 3) for value in part) for part in (mean, std)]
+        raise ModelError(
+            f"pixels are 0..255, but std is {std}, as if for 0..1: "
+            f"give mean {times[0]} and std {times[1]}"
+        )
+    return info
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf, onnx and the file system each have their own
+        raise ModelError(f"{path}: not a readable ONNX file ({_reason(error)})") from error
+    if not model.graph.node:
+        raise ModelError(f"{path}: not an ONNX file, or one without a graph")
+    return model
+
+
+def _choose_output(path: Path, model: onnx.ModelProto, output: str | None) -> str:
+    names: list[str] = [str(value.name) for value in model.graph.output]
+    plain = [name.removeprefix("adopted/") for name in names]
+    described = ", ".join(
+        f"{name} {_dims(value)}" for name, value in zip(plain, model.graph.output, strict=True)
+    )
+    if output is None and len(names) != 1:
+        raise ModelError(f"{path}: name the output to use, one of: {described}")
+    if output is not None and output not in plain:
+        raise ModelError(f"{path}: no output is called {output!r}; there are: {described}")
+    return names[0 if output is None else plain.index(output)]
+
+
+def _check_input(path: Path, model: onnx.ModelProto, size: int) -> onnx.ValueInfoProto:
+    inputs = inputs_of(model.graph)
+    if len(inputs) != 1:
+        described = ", ".join(value.name.removeprefix("adopted/") for value in inputs) or "none"
+        raise ModelError(
+            f"{path}: that output needs {len(inputs)} inputs ({described}), not pictures alone: "
+            "choose another, or export the vision part of the model by itself"
+        )
+    tensor = inputs[0].type.tensor_type
+    dims = [d.dim_value or None for d in tensor.shape.dim]
+    if tensor.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        kind = TensorProto.DataType.Name(tensor.elem_type)
+        raise ModelError(f"{path}: takes {kind}, not float pictures: export it without decoding")
+    if len(dims) != 4 or dims[1] not in (3, None):
+        raise ModelError(
+            f"{path}: takes {_dims(inputs[0])}, not (n, 3, height, width): export it channels first"
+        )
+    if any(side not in (size, None) for side in dims[2:]):
+        raise ModelError(f"{path}: takes {_dims(inputs[0])}, not size {size}: give its own")
+    if dims[0] not in (1, None):
+        raise ModelError(f"{path}: takes exactly {dims[0]} pictures at once: {_EXPORT_AGAIN}")
+    return inputs[0]
+
+
+def _wrap_input(model: onnx.ModelProto, source: onnx.ValueInfoProto, size: int) -> None:
+    kind = source.type.tensor_type.elem_type
+    node = helper.make_node("Cast", [INPUT], [source.name], to=kind)
+    if kind == TensorProto.FLOAT:
+        node = helper.make_node("Identity", [INPUT], [source.name])
+    model.graph.node.insert(0, node)
+    del model.graph.input[:]
+    shape: list[str | int | None] = ["n", 3, size, size]
+    model.graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, shape))
+
+
+def _shape_of(
+    path: Path, model: onnx.ModelProto, chosen: str, size: int
+) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of the chosen output for one picture, by running it: files may not say."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        picture = np.zeros((1, 3, size, size), np.float32)
+        (result,) = session.run([chosen], {INPUT: picture})
+    except Exception as error:  # protobuf over 2 GB, and a dozen classes of onnxruntime
+        raise ModelError(f"{path}: does not run ({_reason(error)})") from error
+    if not isinstance(result, np.ndarray) or result.dtype.kind != "f":
+        raise ModelError(f"{path}: its output {chosen} is no tensor of floats")
+    return result.shape, result.dtype
+
+
+def _wrap_output(
+    path: Path,
+    model: onnx.ModelProto,
+    chosen: str,
+    shape: tuple[int, ...],
+    kind: np.dtype[Any],
+    tokens: Tokens | None,
+) -> int:
+    """Add the nodes from the chosen output to the embeddings; return their dimension."""
+    nodes, graph = [], model.graph
+    last = chosen
+    if kind != np.float32:
+        nodes.append(helper.make_node("Cast", [last], [f"{OUTPUT}_float"], to=TensorProto.FLOAT))
+        last = f"{OUTPUT}_float"
+    if len(shape) == 3:
+        if tokens not in ("cls", "mean"):
+            raise ModelError(
+                f"{path}: gives {shape[1]} tokens of {shape[2]} numbers: "
+                'say tokens "cls" (the first) or "mean" (of all)'
+            )
+        if tokens == "cls":
+            first = numpy_helper.from_array(np.array(0, np.int64), f"{OUTPUT}_first")
+            graph.initializer.append(first)
+            nodes.append(helper.make_node("Gather", [last, first.name], [OUTPUT], axis=1))
+        else:  # by pooling, which is the same in every opset, unlike ReduceMean
+            turned, pooled = f"{OUTPUT}_turned", f"{OUTPUT}_pooled"
+            nodes.append(helper.make_node("Transpose", [last], [turned], perm=[0, 2, 1]))
+            nodes.append(helper.make_node("GlobalAveragePool", [turned], [pooled]))
+            nodes.append(helper.make_node("Flatten", [pooled], [OUTPUT], axis=1))
+    elif tokens is not None:
+        raise ModelError(f'{path}: gives shape {shape}, no tokens: leave tokens "{tokens}" out')
+    elif len(shape) == 4:
+        nodes.append(helper.make_node("GlobalAveragePool", [last], [f"{OUTPUT}_pooled"]))
+        nodes.append(helper.make_node("Flatten", [f"{OUTPUT}_pooled"], [OUTPUT], axis=1))
+    elif len(shape) == 2:
+        nodes.append(helper.make_node("Identity", [last], [OUTPUT]))
+    else:
+        raise ModelError(
+            f"{path}: gives shape {shape} for one picture, not (n, d), (n, tokens, d) or "
+            "(n, channels, height, width)"
+        )
+    graph.node.extend(nodes)
+    dim = shape[1] if len(shape) == 4 else shape[-1]
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", dim]))
+    return dim
+
+
+def _write(path: Path, model: onnx.ModelProto, out: Path) -> ModelInfo:
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".lookalike-") as directory:
+        part = Path(directory) / out.name
+        try:
+            part.write_bytes(model.SerializeToString(deterministic=True))
+        except ValueError as error:  # protobuf ends at 2 GB
+            raise ModelError(f"{path}: too large for one file ({_reason(error)})") from error
+        try:
+            encoder = Encoder.open(part)
+        except ModelError as error:  # it ran: what is wrong is the shape that the runtime infers
+            raise ModelError(f"{path}: made for one picture at a time: {_EXPORT_AGAIN}") from error
+        _try_pictures(path, encoder)
+        part.replace(out)
+    return encoder.info
+
+
+def _try_pictures(path: Path, encoder: Encoder) -> None:
+    pictures = _pictures(encoder.info.input_size)
+    alone = np.concatenate([encoder.embed(pictures[:1]), encoder.embed(pictures[1:])])
+    if 1 - float(alone[0] @ alone[1]) < SMALLEST_DIFFERENCE:
+        raise ModelError(
+            f"{path}: gives two different pictures the same embedding: choose another output, or "
+            "check mean and std"
+        )
+    try:
+        together = encoder.embed(pictures)
+    except ModelError:
+        raise
+    except Exception as error:  # onnxruntime has a dozen unrelated classes
+        raise ModelError(
+            f"{path}: cannot take two pictures at once ({_reason(error)}): {_EXPORT_AGAIN}"
+        ) from error
+    if together.shape != alone.shape or np.min(np.sum(alone * together, 1)) < 1 - TOLERANCE:
+        raise ModelError(
+            f"{path}: gives a picture another embedding in company than alone: {_EXPORT_AGAIN}, "
+            "in evaluation mode"
+        )
+
+
+def _pictures(size: int) -> NDArray[np.uint8]:
+    """A colour ramp and noise, (2, size, size, 3)."""
+    ramp = np.linspace(0, 255, size)
+    first = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 128.0), -1)
+    second = np.random.default_rng(0).integers(0, 256, first.shape)
+    return np.stack([first, second]).astype(np.uint8)
+
+
+def _dims(value: onnx.ValueInfoProto) -> str:
+    dims = [str(d.dim_value or d.dim_param or "?") for d in value.type.tensor_type.shape.dim]
+    return f"({', '.join(dims)})"
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,205 @@
+"""Class folders as training data: files, what is held out, the order of an epoch.
+
+A training folder holds one folder for each class, and that one its images: FOLDER/CLASS/IMAGE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import TrainingError
+from lookalike.images import looks_like_image
+
+__all__ = [
+    "LabelledImages",
+    "Positions",
+    "Skipped",
+    "balanced_sample",
+    "check_classes",
+    "class_folders",
+    "epoch_batches",
+    "validation_split",
+]
+
+Positions: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was left out, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Image files with their classes; `labels` int64 (n,) are positions in `classes`."""
+
+    classes: tuple[str, ...]
+    paths: tuple[Path, ...]
+    labels: Positions
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != (len(self.paths),):
+            raise ValueError(f"labels of shape {self.labels.shape} for {len(self.paths)} images")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, positions: Positions) -> LabelledImages:
+        """Some of the images, in that order, with the same classes."""
+        paths = tuple(self.paths[i] for i in positions.tolist())
+        return LabelledImages(self.classes, paths, self.labels[positions])
+
+    def only(self, labels: Positions) -> LabelledImages:
+        """The images of some classes, which are numbered anew in their old order."""
+        kept = np.unique(labels)
+        chosen = self.take(np.flatnonzero(np.isin(self.labels, kept)))
+        classes = tuple(self.classes[i] for i in kept.tolist())
+        return LabelledImages(classes, chosen.paths, np.searchsorted(kept, chosen.labels))
+
+
+def class_folders(folder: Path) -> tuple[LabelledImages, tuple[Skipped, ...]]:
+    """The image files of FOLDER/CLASS/IMAGE, judged by name alone, in the order of their names.
+
+    Hidden files and folders are passed over; images beside the class folders and folders inside
+    them are reported. TrainingError if it is no folder, or an empty class is in it.
+    """
+    try:
+        entries = _listing(folder)
+    except OSError as error:
+        raise TrainingError(
+            f"{folder} cannot be read as a folder ({error.strerror}): give one that holds a "
+            "folder of images for each class"
+        ) from error
+    skipped = [
+        Skipped(path, "it is in no class folder: move it into one")
+        for path in entries
+        if not path.is_dir() and looks_like_image(path.name)
+    ]
+    classes = [path for path in entries if path.is_dir()]
+    paths: list[Path] = []
+    labels: list[int] = []
+    empty = []
+    for number, home in enumerate(classes):
+        try:
+            inside = _listing(home)
+        except OSError as error:
+            raise TrainingError(f"class folder {home} cannot be read ({error.strerror})") from error
+        skipped += [
+            Skipped(path, "it is a folder inside a class: only images directly in it are read")
+            for path in inside
+            if path.is_dir()
+        ]
+        own = [path for path in inside if not path.is_dir() and looks_like_image(path.name)]
+        if not own:
+            empty.append(home.name)
+        paths += own
+        labels += [number] * len(own)
+    if empty:
+        raise TrainingError(
+            f"{_classes(empty)} no images: put some into each folder, or remove the folder"
+        )
+    names = tuple(path.name for path in classes)
+    return LabelledImages(names, tuple(paths), np.array(labels, np.int64)), tuple(skipped)
+
+
+def _listing(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _classes(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:5])
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"class {shown} has" if len(names) == 1 else f"classes {shown}{more} have"
+
+
+def check_classes(images: LabelledImages, skipped: Sequence[Skipped], needed: int = 2) -> None:
+    """TrainingError unless there are two classes with at least `needed` images each."""
+    counts = np.bincount(images.labels, minlength=len(images.classes))
+    lost = ""
+    if skipped:
+        lost = f" ({len(skipped)} skipped, such as {skipped[0].path}: {skipped[0].reason})"
+    if len(images.classes) < 2:
+        found = f"only one class, {images.classes[0]!r}," if images.classes else "no class folder"
+        raise TrainingError(
+            f"{found} was found{lost}: training compares classes, so give a folder that holds at "
+            "least two folders of images"
+        )
+    for limit, what, remedy in (
+        (1, "no readable image", "replace the files, or remove the folder"),
+        (2, "one image only, so that no other can be found by it", "add images, or remove it"),
+        (needed, f"fewer than {needed} images", "add images, or hold out fewer for validation"),
+    ):
+        short = [name for name, n in zip(images.classes, counts, strict=True) if n < limit]
+        if short:
+            raise TrainingError(f"{_classes(short)} {what}{lost}: {remedy}")
+
+
+# ---- order ---------------------------------------------------------------------------------------
+
+
+def validation_split(
+    labels: Positions, seed: int, share: float, per_class: int | None = None
+) -> tuple[Positions, Positions]:
+    """Positions to train on and to validate on, both ascending.
+
+    Each class gives `per_class` images, or its `share` rounded, at least one if the share is not
+    zero, and keeps at least one. A class's draw depends on nothing but the seed, its label and
+    its number of images.
+    """
+    held = []
+    for label in np.unique(labels).tolist():
+        members = np.flatnonzero(labels == label)
+        count = per_class
+        if count is None:
+            count = 0 if share == 0 else max(1, round(share * len(members)))
+        count = min(count, len(members) - 1)
+        held.append(np.random.default_rng([seed, label]).choice(members, count, replace=False))
+    validation = np.sort(np.concatenate(held)).astype(np.int64)
+    return np.setdiff1d(np.arange(len(labels)), validation).astype(np.int64), validation
+
+
+def balanced_sample(labels: Positions, seed: int, count: int) -> Positions:
+    """Positions, ascending, of `count` random images, as many of each class as can be.
+
+    One of each class if these are more than `count`; all if there are not as many.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels)).astype(np.int64)
+    turn = np.empty(len(labels), np.int64)  # of an image among those of its class
+    for label in np.unique(labels).tolist():
+        own = labels[order] == label
+        turn[own] = np.arange(np.count_nonzero(own))
+    count = max(count, len(np.unique(labels)))
+    return np.sort(order[np.argsort(turn, kind="stable")[:count]])
+
+
+def epoch_batches(
+    labels: Positions, seed: int, epoch: int, batch_size: int, group: int = 1
+) -> list[Positions]:
+    """Positions of each batch of an epoch; every image comes once.
+
+    With a `group` above 1, images of a class stay together in groups of that many, so that a
+    batch has positive pairs for a metric loss. A last batch of a single image joins the one before:
+    batch norm and pairs need two.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(labels)).astype(np.int64)
+    if group > 1:
+        groups = []
+        for label in np.unique(labels).tolist():
+            own = order[labels[order] == label]
+            groups += [own[i : i + group] for i in range(0, len(own), group)]
+        order = np.concatenate([groups[i] for i in generator.permutation(len(groups))])
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        last = batches.pop()
+        batches[-1] = np.concatenate([batches[-1], last])
+    return batches

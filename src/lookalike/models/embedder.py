@@ -1,0 +1,190 @@
+"""The paper's feature extractor: trunk -> attention -> pooling -> FC -> L2.
+
+    pool "gap"      mean over places                                          (n, C)
+    pool "gem"      generalised mean, (mean of x^p)^(1/p), p learnt from 3    (n, C)
+    pool "flatten"  all places in order, as the paper                         (n, C h w)
+
+Attention sits in the trunk after the chosen stages, so that later stages read the gated map; the
+paper's place is after the last one. Beyond the paper, `fuse` takes the maps of earlier stages
+(texture) beside the last one (meaning): each passes a gate of its own, off the trunk's path unless
+the trunk has one there, is pooled, and made a unit vector, so that no stage outvotes another; the
+FC reads them joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lookalike.encoder import ModelInfo
+from lookalike.models.cbam import CBAM
+from lookalike.models.embedder_settings import EmbedderSettings
+from lookalike.models.pooling import GAP, GeM, unit
+from lookalike.models.trunk import Triple
+from lookalike.models.trunks import make_trunk
+from lookalike.models.weights import Progress
+
+__all__ = ["Attention", "Embedder", "EmbedderSettings"]
+
+
+class Attention(NamedTuple):
+    """Why an embedding is what it is: the gates of the deepest stage that has any."""
+
+    channel: Tensor  # (n, C), within 0..1; ones without a channel gate
+    spatial: Tensor  # (n, h, w), within 0..1; ones without a spatial gate
+
+
+class Embedder(nn.Module):
+    """Normalised images (n, 3, s, s) with s = `settings.input_size` -> unit rows (n, `dim`).
+
+    `mean` and `std` say how pixels x in 0..255 are normalised, (x - mean) / std per channel
+    (Eq. 1-2 with std = max - min); they are the trunk's own unless given. `weights` go to the
+    trunk, as in `make_trunk`. The FC starts with a zero bias.
+    """
+
+    def __init__(
+        self,
+        settings: EmbedderSettings,
+        weights: str | Path = "none",
+        *,
+        mean: Triple | None = None,
+        std: Triple | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__()
+        self.trunk = make_trunk(settings.trunk, weights, progress)
+        self.mean = self.trunk.mean if mean is None else mean
+        self.std = self.trunk.std if std is None else std
+        sides = self.trunk.sides(settings.input_size)
+        last = len(sides) - 1
+        if sides[-1] < 1:
+            raise ValueError(
+                f"{settings.trunk} cannot read {settings.input_size} pixels: too small"
+            )
+        self.gates = nn.ModuleDict()  # in the trunk
+        self.side_gates = nn.ModuleDict()  # of fused stages without a gate in the trunk
+        if settings.attention != "none":
+            for index in settings.attention_stages:
+                self.gates[str(index)] = self._gate(settings, index, unit_gain=index != last)
+            for index in sorted(set(settings.fuse) - set(settings.attention_stages)):
+                self.side_gates[str(index)] = self._gate(settings, index)
+        self.pools = nn.ModuleDict()
+        width = 0
+        for index in (*settings.fuse, last):
+            flat = settings.pool == "flatten" and index == last
+            self.pools[str(index)] = (
+                nn.Flatten() if flat else GeM() if settings.pool == "gem" else GAP()
+            )
+            width += self.trunk.channels[index] * (sides[index] ** 2 if flat else 1)
+        self.drop = nn.Dropout(settings.dropout)
+        self.fc: nn.Linear | None = None
+        if settings.dim is not None:
+            self.fc = nn.Linear(width, settings.dim)
+            nn.init.zeros_(self.fc.bias)
+        self.width = width
+        """Numbers before the FC."""
+        self.settings = settings
+
+    def _gate(self, settings: EmbedderSettings, index: int, unit_gain: bool = False) -> CBAM:
+        return CBAM(
+            self.trunk.channels[index],
+            settings.reduction,
+            channel=settings.attention in ("cbam", "channel"),
+            spatial=settings.attention in ("cbam", "spatial"),
+            neutral=settings.neutral,
+            unit_gain=unit_gain,
+        )
+
+    @property
+    def dim(self) -> int:
+        """Numbers of an embedding."""
+        return self.settings.dim or self.width
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """What the FC reads, (n, width)."""
+        return self._pooled(images, {})
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """Dropout and FC: (n, width) -> (n, dim), of any length. Without an FC, `pooled` itself."""
+        kept: Tensor = self.drop(pooled)
+        return kept if self.fc is None else self.fc(kept)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return unit(self.project(self.pooled(images)))
+
+    def explained(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Embeddings and, from the same run, the gates of the deepest stage that has any.
+
+        The gates are "channel" (n, C) and "spatial" (n, h, w), as far as the attention has them.
+        """
+        seen: dict[int, dict[str, Tensor]] = {}
+        embeddings = unit(self.project(self._pooled(images, seen)))
+        return embeddings, seen[max(seen)] if seen else {}
+
+    def attention(self, images: Tensor) -> Attention:
+        """The gates of the deepest stage that has any. ValueError without attention."""
+        deepest = max((int(key) for key in (*self.gates, *self.side_gates)), default=None)
+        if deepest is None:
+            raise ValueError('this embedder has attention "none"')
+        _, gates = self.explained(images)
+        side = self.trunk.sides(self.settings.input_size)[deepest]
+        return Attention(
+            gates.get("channel", images.new_ones(len(images), self.trunk.channels[deepest])),
+            gates.get("spatial", images.new_ones(len(images), side, side)),
+        )
+
+    def _pooled(self, images: Tensor, seen: dict[int, dict[str, Tensor]]) -> Tensor:
+        """As `pooled`; the gates of each stage are left in `seen`."""
+        maps = self.trunk.stages(images, _attending(self.gates, seen))
+        aside = _attending(self.side_gates, seen)
+        parts = []
+        for key, pool in self.pools.items():
+            x = maps[int(key)]
+            part = pool(aside[int(key)](x) if int(key) in aside else x)
+            parts.append(unit(part) if self.settings.unit_pool or self.settings.fuse else part)
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+    def fold(self, mean: Tensor, matrix: Tensor) -> None:
+        """Put y -> matrix (y - mean) between FC and L2, as one FC: centring, PCA, whitening.
+
+        `mean` (dim,) and `matrix` (d, dim) are, say, `whitening` of what `project` gave in
+        evaluation mode; `dim` becomes d.
+        """
+        with torch.no_grad():
+            matrix, shift = matrix.double(), -matrix.double() @ mean.double()
+            weight, bias = matrix, shift
+            if self.fc is not None:
+                weight = matrix @ self.fc.weight.double()
+                bias = matrix @ self.fc.bias.double() + shift
+            fc = nn.Linear(weight.shape[1], weight.shape[0])
+            fc.weight.copy_(weight)
+            fc.bias.copy_(bias)
+        self.fc = fc
+        self.settings = replace(self.settings, dim=fc.out_features)
+
+    def info(self, name: str, version: str = "1") -> ModelInfo:
+        """The description that the exported file carries."""
+        return ModelInfo(name, version, "", self.settings.input_size, self.mean, self.std, self.dim)
+
+
+def _attending(
+    gates: nn.ModuleDict, seen: dict[int, dict[str, Tensor]]
+) -> dict[int, Callable[[Tensor], Tensor]]:
+    """The gates by stage, as functions of a map that leave what they computed in `seen`."""
+
+    def attending(index: int, gate: nn.Module) -> Callable[[Tensor], Tensor]:
+        def attend(x: Tensor) -> Tensor:
+            assert isinstance(gate, CBAM)
+            features, channel, spatial = gate.attend(x)
+            found = {"channel": channel, "spatial": spatial}
+            seen[index] = {key: value for key, value in found.items() if value is not None}
+            return features
+
+        return attend
+
+    return {int(key): attending(int(key), gate) for key, gate in gates.items()}

@@ -1,0 +1,329 @@
+"""From class folders to a search with the trained model, through the command alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import onnx
+import pytest
+from command import COMMAND, lookalike
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from lookalike.cli.training import settings_of, train
+from lookalike.encoder import Encoder
+from lookalike.models.augment import AugmentSettings
+from lookalike.models.embedder_settings import ATTENTION, POOLS, EmbedderSettings
+from lookalike.models.losses import LOSSES
+from lookalike.models.train_settings import TrainSettings
+from lookalike.models.trunks import TRUNKS
+
+CLASSES = ("rows", "columns", "discs")
+LENET = ["--trunk=lenet5", "--weights=none", "--size=40", "--dim=16", "--batch-size=16"]
+LENET += ["--threads=1", "--learning-rate=0.004", "--trunk-learning-rate=0.004"]
+LENET += ["--augment=rotation=0"]
+
+
+def picture(label: str, generator: np.random.Generator) -> Image.Image:
+    """Random colours and places; the class is in the shape."""
+    y, x = np.mgrid[:48, :48]
+    shift, (cx, cy) = generator.uniform(0, 12), generator.uniform(18, 30, 2)
+    shape: NDArray[np.bool_] = {
+        "rows": np.sin((y + shift) / 1.5) > 0,
+        "columns": np.sin((x + shift) / 1.5) > 0,
+        "discs": np.hypot(x - cx, y - cy) < 14,
+    }[label]
+    low, high = generator.uniform(0, 90, 3), generator.uniform(150, 255, 3)
+    pixels = np.where(shape[..., None], high, low) + generator.normal(0, 8, (48, 48, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def write_classes(folder: Path, images: int, seed: int, classes: tuple[str, ...] = CLASSES) -> Path:
+    generator = np.random.default_rng(seed)
+    for label in classes:
+        (folder / label).mkdir(parents=True)
+        for number in range(images):
+            picture(label, generator).save(folder / label / f"{number:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With `data` to train on, and `model.onnx`, `model.json` that came of it."""
+    home = tmp_path_factory.mktemp("training")
+    write_classes(home / "data", 24, 0)
+    words = ["train", "data", "--out", "model.onnx", "--epochs=8", *LENET]
+    done = lookalike(*words, "--json", cwd=home)
+    (home / "model.json").write_text(done.stdout)
+    (home / "stderr").write_text(done.stderr)
+    return home
+
+
+def test_train_tells_each_epoch_on_stderr_and_the_result_on_stdout(home: Path) -> None:
+    report = json.loads((home / "model.json").read_text())
+    assert (report["images"], report["held_out"]) == (66, 6)
+    assert report["classes"] == sorted(CLASSES)
+    assert (report["skipped"], report["resumed"]) == ([], None)
+    before, kept = (report["history"][i]["mean_average_precision"] for i in (0, report["kept"]))
+    assert kept > 0.95 > before
+    lines = (home / "stderr").read_text().splitlines()
+    told = [line.partition(":")[0] for line in lines if "mAP" in line]
+    assert told == ["before training", *(f"epoch {n} of 8" for n in range(1, 9))]
+    assert lines[-1] == "use it: lookalike index PHOTOS --model model.onnx"
+    for name in ("model.onnx", "model.pt", "model.csv", "model.png"):
+        assert (home / name).stat().st_size > 0
+    assert not (home / "model.onnx.checkpoint").exists()
+
+
+def test_a_search_with_the_trained_model_finds_the_members_of_the_class(
+    home: Path, tmp_path: Path
+) -> None:
+    gallery = write_classes(tmp_path / "gallery", 8, seed=1)
+    lookalike("index", gallery, "--model", home / "model.onnx")
+    queries = write_classes(tmp_path / "queries", 1, seed=2)
+    for label in CLASSES:
+        query = queries / label / "000.png"
+        done = lookalike("search", query, "--gallery", gallery, "-k", "5", "--json")
+        assert [hit["path"].split("/")[0] for hit in json.loads(done.stdout)] == [label] * 5
+
+
+def test_a_killed_training_goes_on_and_ends_in_the_same_model_file(
+    home: Path, tmp_path: Path
+) -> None:
+    out, checkpoint = tmp_path / "model.onnx", tmp_path / "model.onnx.checkpoint"
+    words = ["train", os.fspath(home / "data"), "--out", os.fspath(out), "--epochs=8", *LENET]
+    words.append("--set=checkpoint_seconds=0")
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen([*COMMAND, *words], stdout=quiet, stderr=quiet)
+    while not checkpoint.exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was to be killed, and ended by itself"
+    assert not out.exists()
+    done = lookalike(*words)
+    assert ", after going on in epoch " in done.stdout
+    assert out.read_bytes() == (home / "model.onnx").read_bytes()
+    assert not checkpoint.exists()
+
+
+def test_an_unreadable_picture_is_told_and_int8_weights_with_their_cost(tmp_path: Path) -> None:
+    data = write_classes(tmp_path / "data", 4, seed=0)
+    (data / "rows" / "bad.png").write_bytes(b"no picture")
+    words = ["train", "data", "--out", "m.onnx", "--epochs", "1", "--storage", "int8", *LENET]
+    done = lookalike(*words, cwd=tmp_path, status=1)
+    assert "skipped data/rows/bad.png: not-an-image" in done.stderr
+    lines = dict(line.split("  ", 1) for line in done.stdout.splitlines() if "  " in line)
+    assert lines["images"].strip() == "9 trained, 3 held out, 3 classes, 1 skipped"
+    found = re.search(
+        r"storage cost +cosine to .* (\d\.\d+), at worst (\d\.\d+)$", done.stdout, re.M
+    )
+    assert found is not None
+    assert 0.99 < float(found[2]) <= float(found[1]) <= 1
+    facts = json.loads(lookalike("model", "info", "m.onnx", "--json", cwd=tmp_path).stdout)
+    assert (facts["name"], facts["input_size"], facts["dim"]) == ("m", 40, 16)
+    assert facts["bytes"] == (tmp_path / "m.onnx").stat().st_size
+    assert facts["sha256"] == Encoder.open(tmp_path / "m.onnx").info.sha256
+
+
+# ---- what goes wrong -----------------------------------------------------------------------------
+
+
+def one_class(data: Path) -> None:
+    for name in CLASSES[1:]:
+        (data / name).rename(data.parent / name)
+
+
+def empty_class(data: Path) -> None:
+    (data / "empty").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "options", "message"),
+    [
+        (one_class, LENET, "lookalike: only one class, 'rows', was found: training compares"),
+        (empty_class, LENET, "lookalike: class 'empty' has no images: put some into"),
+        (None, ["--trunk", "lenet5"], "lookalike: nobody publishes ImageNet weights of lenet5"),
+        (None, [*LENET, "--freeze", "7"], "lookalike: freeze is 7; lenet5 has stages from -3 to 2"),
+        (None, [*LENET, "--fuse", "9"], "Error: fuse must be within -3..2, not [9]"),
+    ],
+)
+def test_what_cannot_be_trained_is_status_2_with_the_reason(
+    tmp_path: Path, prepare: Callable[[Path], None] | None, options: list[str], message: str
+) -> None:
+    data = write_classes(tmp_path / "data", 3, seed=0)
+    if prepare is not None:
+        prepare(data)
+    done = lookalike("train", data, "--out", tmp_path / "m.onnx", *options, status=2)
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert not list(tmp_path.glob("m.*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train data", "Missing option '--out'"),
+        ("train data --out m", "--out must end in .onnx or .pt, not 'm'"),
+        ("train data --out m.pt --epochs 0", "Invalid value for '--epochs'"),
+        ("train data --out m.pt --fuse x", "'x' is no list of integers, such as 2,-1"),
+        ("augment x.png --out y.png --augment spin=1", "'spin' is none of scale, rotation"),
+        ("augment x.png --out y.png --augment noise=65", "noise is 65.0; it must be from 0 (off)"),
+        ("augment x.png --out y.png --augment noise=high", "noise=high must be a number"),
+        ("augment x.png --out y.png", "x.png: "),
+        ("model info x.onnx", "cannot read model x.onnx"),
+        (
+            "model adopt x --out y --name z --size 9 --mean 1,2 --std 1,1,1",
+            "'1,2' is not three numbers, such as 127,127,127",
+        ),
+    ],
+)
+def test_a_bad_option_is_status_2_with_the_reason(tmp_path: Path, words: str, message: str) -> None:
+    done = lookalike(*words.split(), cwd=tmp_path, status=2)
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "words", "extra"),
+    [
+        ("torch", "train data --out m.onnx", "train"),
+        ("onnx", "model adopt x --out y --name z --size 9 --mean 1,1,1 --std 1,1,1", "onnx"),
+    ],
+)
+def test_a_missing_package_is_told_with_the_extra_that_brings_it(
+    tmp_path: Path, package: str, words: str, extra: str
+) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from lookalike.cli import main; main()"
+    command = [sys.executable, "-c", code, *words.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"lookalike: this command needs {package}: pip install 'lookalike[{extra}]'\n"
+    )
+
+
+# ---- the other commands --------------------------------------------------------------------------
+
+
+def test_augment_draws_a_panel_for_each_method_that_is_on(tmp_path: Path) -> None:
+    picture("discs", np.random.default_rng(0)).save(tmp_path / "photo.png")
+    off = [f"--augment={name}=0" for name in ("noise", "contrast", "brightness", "colour")]
+    for options, rows in (((), 3), (off, 2)):  # 4 to a row: original, methods, 3 draws
+        out = tmp_path / f"{rows}.png"
+        done = lookalike("augment", tmp_path / "photo.png", "--out", out, *options)
+        assert done.stdout == ""
+        with Image.open(out) as image:
+            assert image.format == "PNG"
+            assert round(image.height / 330) == rows
+
+
+def write_foreign(path: Path) -> None:
+    """An encoder as another tool might write it: the mean of each colour, and a second output."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["colours"]),
+        helper.make_node("MatMul", ["colours", "weight"], ["score"]),
+    ]
+    weight = numpy_helper.from_array(np.ones((3, 1), np.float32), "weight")
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "foreign",
+        [value("x", TensorProto.FLOAT, ["batch", 3, 24, 24])],
+        [
+            value("colours", TensorProto.FLOAT, ["batch", 3]),
+            value("score", TensorProto.FLOAT, ["batch", 1]),
+        ],
+        [weight],
+    )
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+
+
+def test_an_adopted_encoder_indexes_and_searches(tmp_path: Path) -> None:
+    write_foreign(tmp_path / "foreign.onnx")
+    words = ["model", "adopt", "foreign.onnx", "--out", "mine.onnx", "--name", "colours"]
+    words += ["--size", "24", "--mean", "127.5,127.5,127.5", "--std", "127.5,127.5,127.5"]
+    done = lookalike(*words, cwd=tmp_path, status=2)
+    assert "name the output to use, one of: colours (batch, 3), score (batch, 1)" in done.stderr
+    assert not (tmp_path / "mine.onnx").exists()
+    done = lookalike(*words, "--output", "colours", cwd=tmp_path)
+    assert "model   colours 1\n" in done.stdout and "gives   3 numbers\n" in done.stdout
+    assert lookalike("model", "info", "mine.onnx", cwd=tmp_path).stdout == done.stdout
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, colour in (("red", (250, 20, 20)), ("green", (20, 250, 20)), ("blue", (20, 20, 250))):
+        Image.new("RGB", (30, 20), colour).save(photos / f"{name}.png")
+    lookalike("index", "photos", "--model", "mine.onnx", cwd=tmp_path)
+    Image.new("RGB", (50, 50), (30, 200, 40)).save(tmp_path / "query.png")
+    done = lookalike("search", "query.png", "--gallery", photos, "-k", "1", "--json", cwd=tmp_path)
+    assert [hit["path"] for hit in json.loads(done.stdout)] == ["green.png"]
+
+
+@pytest.mark.parametrize("command", ["train", "augment", "model", "model adopt", "model info"])
+def test_every_command_explains_itself(command: str) -> None:
+    done = lookalike(*command.split(), "--help")
+    assert done.stdout.startswith("Usage: ")
+    assert done.stderr == ""
+    assert max(len(line) for line in done.stdout.splitlines()) <= 100
+
+
+def test_choices_and_defaults_are_those_of_the_settings() -> None:
+    given = train.make_context("train", ["data", "--out", "m.onnx"]).params
+    own = ("folder", "out", "name", "storage", "strengths", "no_augmentation", "rest", "as_json")
+    options = {key: value for key, value in given.items() if key not in own}
+    assert settings_of(options, (), AugmentSettings()) == (EmbedderSettings(), TrainSettings())
+    fields = {
+        f.name for kind in (EmbedderSettings, TrainSettings) for f in dataclasses.fields(kind)
+    }
+    assert options.keys() <= fields
+    choices = {
+        option.name: tuple(option.type.choices)
+        for option in train.params
+        if isinstance(option.type, click.Choice)
+    }
+    known = (choices["trunk"], choices["attention"], choices["pool"], choices["loss"])
+    assert known == (tuple(TRUNKS), ATTENTION, POOLS, LOSSES)
+
+
+def test_settings_without_an_option_of_their_own_can_be_set() -> None:
+    given = train.make_context("train", ["data", "--out", "m.onnx"]).params
+    options = {key: given[key] for key in ("trunk", "fuse", "epochs")}
+    rest = ("unit_pool=true", "clip=null", "warmup=0.2", "weight_decay=0", "views=2")
+    embedder, training = settings_of(options, rest, AugmentSettings())
+    assert embedder == EmbedderSettings(unit_pool=True)
+    assert training == TrainSettings(clip=None, warmup=0.2, weight_decay=0.0, views=2)
+    for pair, message in (
+        ("epochs=3", "'epochs' is none of "),  # it has an option
+        ("views=1.5", "views=1.5 must be an integer"),
+        ("neutral=1", "neutral=1 must be true or false"),
+        ("warmup=2", "warmup is 2.0; it must be between 0 and 1"),
+    ):
+        with pytest.raises(click.UsageError, match=message):
+            settings_of(options, (pair,), AugmentSettings())
+
+
+def test_the_page_on_training_lists_every_setting_that_set_takes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    table = page.partition("| setting | default | |")[2].partition("\n\n")[0]
+    names = "".join(row.split("|")[1] for row in table.splitlines() if row)
+    listed = re.findall(r"`(\w+)`", names)
+    with pytest.raises(click.UsageError) as caught:
+        given = train.make_context("train", ["data", "--out", "m.onnx"]).params
+        settings_of(given, ("nothing=1",), AugmentSettings())
+    taken = caught.value.message.partition(" is none of ")[2].split(", ")
+    assert sorted(listed) == sorted(taken)

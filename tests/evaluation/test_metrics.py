@@ -1,0 +1,125 @@
+"""Metrics against scikit-learn and against rankings worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from lookalike.evaluation.metrics import (
+    average_precision,
+    cosine_relevance,
+    precision_at,
+    rank,
+    recall_at,
+    recall_at_m,
+    score,
+)
+
+# relevant at ranks 1, 3 and 6 of 6: AP = (1/1 + 2/3 + 3/6) / 3 = 13/18
+BY_HAND = np.array([[1, 0, 1, 0, 0, 1]], np.bool_)
+
+
+def test_average_precision_of_a_ranking_worked_by_hand() -> None:
+    assert average_precision(BY_HAND) == pytest.approx([13 / 18])
+
+
+def test_precision_and_recall_of_a_ranking_worked_by_hand() -> None:
+    assert [precision_at(BY_HAND, n)[0] for n in (1, 2, 3, 6)] == [1, 0.5, 2 / 3, 0.5]
+    assert [recall_at(BY_HAND, n)[0] for n in (1, 2, 3, 6)] == [1 / 3, 1 / 3, 2 / 3, 1]
+    assert recall_at_m(BY_HAND) == pytest.approx([2 / 3])
+
+
+def test_recall_at_m_cuts_each_query_at_its_own_m() -> None:
+    relevance = np.array([[0, 1, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]], np.bool_)
+    assert recall_at_m(relevance).tolist() == [0.5, 1, 0]
+
+
+def test_recall_at_m_is_precision_at_m() -> None:
+    relevance = np.zeros((20, 50), np.bool_)
+    generator = np.random.default_rng(0)
+    for row in relevance:
+        row[generator.choice(50, 9, replace=False)] = True
+    assert np.array_equal(recall_at_m(relevance), precision_at(relevance, 9))
+
+
+def test_average_precision_equals_scikit_learn_on_distinct_scores() -> None:
+    generator = np.random.default_rng(1)
+    scores = generator.permuted(np.tile(np.linspace(-1, 1, 300), (40, 1)), axis=1)
+    labels = generator.random((40, 300)) < generator.uniform(0.01, 0.9, (40, 1))
+    labels[:, 0] = True
+    expected = [average_precision_score(own, row) for own, row in zip(labels, scores, strict=True)]
+    relevance = np.take_along_axis(labels, rank(scores), axis=1)
+    # both are float64 sums of at most 300 terms below 1
+    np.testing.assert_allclose(average_precision(relevance), expected, rtol=0, atol=1e-12)
+
+
+def test_items_that_a_cut_ranking_lacks_count_as_missed() -> None:
+    cut = BY_HAND[:, :3]
+    assert average_precision(cut, [3]) == pytest.approx([(1 + 2 / 3) / 3])
+    assert recall_at(cut, 6, [3]) == pytest.approx([2 / 3])
+    assert recall_at_m(cut, [3]) == pytest.approx([2 / 3])
+    assert precision_at(cut, 6) == pytest.approx([2 / 6])
+
+
+def test_a_query_without_relevant_items_has_no_recall_and_no_average_precision() -> None:
+    nothing = np.zeros((1, 4), np.bool_)
+    assert np.isnan(average_precision(nothing)).all()
+    assert np.isnan(recall_at(nothing, 2)).all()
+    assert precision_at(nothing, 2).tolist() == [0]
+    with pytest.raises(ValueError, match="query 0 has no relevant item"):
+        score(nothing)
+
+
+def test_of_equal_similarities_the_first_in_the_gallery_ranks_first() -> None:
+    assert rank([[0.5, 0.9, 0.5, 0.9]]).tolist() == [[1, 3, 0, 2]]
+
+
+def test_a_nan_similarity_is_refused() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        rank([[0.1, np.nan]])
+
+
+def plane(*degrees: float) -> NDArray[np.float32]:
+    angles = np.radians(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def test_cosine_ranking_is_by_angle_and_marks_the_query_class() -> None:
+    relevance = cosine_relevance(plane(0, 90), [7, 8], plane(80, 10, 45), [7, 7, 8])
+    assert relevance.tolist() == [[True, False, True], [False, True, False]]
+
+
+def test_blocks_of_queries_do_not_change_the_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(2)
+    queries, gallery = plane(*generator.uniform(0, 360, 23)), plane(*generator.uniform(0, 360, 31))
+    labels, theirs = generator.integers(3, size=23), generator.integers(3, size=31)
+    whole = cosine_relevance(queries, labels, gallery, theirs)
+    monkeypatch.setattr("lookalike.evaluation.metrics.BLOCK", 5)
+    assert np.array_equal(cosine_relevance(queries, labels, gallery, theirs), whole)
+
+
+def test_scores_are_means_over_queries() -> None:
+    relevance = np.array([[1, 1, 0, 0], [0, 0, 1, 1]], np.bool_)
+    found = score(relevance, cuts=(1, 2, 4))
+    second = (1 / 3 + 2 / 4) / 2
+    assert found.mean_average_precision == pytest.approx((1 + second) / 2)
+    assert found.recall == 0.5
+    assert found.precision == {1: 0.5, 2: 0.5, 4: 0.5}
+    assert found.queries == 2
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_a_cut_below_one_is_refused(n: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        precision_at(BY_HAND, n)
+
+
+def test_inputs_of_another_kind_are_refused() -> None:
+    with pytest.raises(ValueError, match="bool"):
+        average_precision(np.ones((1, 3)))
+    with pytest.raises(ValueError, match="at least what the ranking shows"):
+        average_precision(BY_HAND, [2])
+    with pytest.raises(ValueError, match="one label each"):
+        cosine_relevance(plane(0), [1], plane(0, 1), [1])

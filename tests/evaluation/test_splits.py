@@ -1,0 +1,62 @@
+"""Splits: sizes, seeds, and what a change of the collection leaves alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lookalike.evaluation.splits import class_split, query_split
+
+LABELS = np.repeat(np.arange(10), 100)
+
+
+def test_queries_are_ten_of_each_class_and_the_gallery_is_all_else() -> None:
+    split = query_split(LABELS, seed=3)
+    assert np.bincount(LABELS[split.queries]).tolist() == [10] * 10
+    assert np.array_equal(np.sort(np.concatenate(split)), np.arange(1000))
+    assert (np.diff(split.queries) > 0).all() and (np.diff(split.gallery) > 0).all()
+
+
+def test_a_seed_gives_the_same_split_and_another_seed_another() -> None:
+    first = query_split(LABELS, seed=0).queries
+    assert np.array_equal(first, query_split(LABELS, seed=0).queries)
+    shared = np.intersect1d(first, query_split(LABELS, seed=1).queries)
+    assert len(shared) < 30  # 10 expected, standard deviation 3
+
+
+def test_a_class_keeps_its_queries_when_another_class_goes() -> None:
+    whole = query_split(LABELS, seed=0).queries
+    fewer = query_split(LABELS[:900], seed=0).queries
+    assert np.array_equal(whole[whole < 900], fewer)
+
+
+def test_classes_draw_independently() -> None:
+    queries = query_split(LABELS, seed=0).queries
+    offsets = {tuple(queries[LABELS[queries] == c] % 100) for c in range(10)}
+    assert len(offsets) == 10
+
+
+def test_a_class_without_gallery_images_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"class 1 has 10 images; 10 queries leave none"):
+        query_split([0] * 11 + [1] * 10, seed=0)
+
+
+def test_unseen_classes_are_held_out_by_seed() -> None:
+    labels = np.repeat(np.arange(50), 3)
+    train, test = class_split(labels, seed=0)
+    assert (len(train), len(test)) == (40, 10)
+    assert np.array_equal(np.union1d(train, test), np.arange(50))
+    assert np.array_equal(test, class_split(labels, seed=0)[1])
+    assert not np.array_equal(test, class_split(labels, seed=1)[1])
+
+
+@pytest.mark.parametrize("unseen", [0, 3])
+def test_each_side_keeps_a_class(unseen: int) -> None:
+    with pytest.raises(ValueError, match="from 1 to 2"):
+        class_split([0, 1, 2], seed=0, unseen=unseen)
+
+
+@pytest.mark.parametrize("labels", [[], [[0]], [0.5], [-1, 2]])
+def test_labels_must_be_integers_from_zero(labels: list[float]) -> None:
+    with pytest.raises(ValueError, match="labels must be"):
+        query_split(labels, seed=0)

@@ -1,0 +1,217 @@
+"""Augmentation: the same draw gives the same pixels, and each method does its own thing."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from lookalike.models.augment import (
+    GREY,
+    NO_AUGMENTATION,
+    AugmentSettings,
+    Transform,
+    apply,
+    augment,
+    draw_examples,
+    draw_transform,
+)
+
+ALL = AugmentSettings()
+METHODS = [field.name for field in fields(AugmentSettings)]
+Pixels = NDArray[np.uint8]
+
+
+def picture(width: int = 64, height: int = 64, seed: int = 0) -> Pixels:
+    generator = np.random.default_rng(seed)
+    return generator.integers(40, 216, (height, width, 3), dtype=np.uint8)
+
+
+def smooth(side: int = 96) -> Pixels:
+    y, x = np.mgrid[:side, :side] / side
+    return np.stack([60 + 120 * x, 60 + 120 * y, 120 + 60 * x * y], axis=2).astype(np.uint8)
+
+
+SAME = (64, 64)
+
+
+# ---- determinism ---------------------------------------------------------------------------------
+
+
+def test_seed_epoch_and_index_decide_alone_whatever_the_thread() -> None:
+    pixels = picture()
+    calls = [(seed, epoch, index) for seed in (0, 1) for epoch in (0, 1) for index in (0, 1)]
+    alone = [augment(pixels, 48, ALL, *call) for call in calls]
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(augment, pixels, 48, ALL, *call) for call in reversed(calls)]
+        threaded = [future.result() for future in reversed(futures)]
+    assert all(np.array_equal(a, b) for a, b in zip(alone, threaded, strict=True))
+    assert len({a.tobytes() for a in alone}) == len(calls)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_switching_a_method_off_leaves_the_other_draws_as_they_were(method: str) -> None:
+    settings = replace(ALL, flip_vertical=0.5)
+    changes = {
+        "scale": {"zoom"},
+        "rotation": {"degrees"},
+        "crop": {"window"},
+        "flip": {"mirrored"},
+        "flip_vertical": {"upside_down"},
+    }
+    seen = set()
+    for index in range(20):
+        on = draw_transform(settings, 3, 1, index)
+        off = draw_transform(replace(settings, **{method: 0.0}), 3, 1, index)
+        names = [field.name for field in fields(Transform)]
+        seen |= {name for name in names if getattr(on, name) != getattr(off, name)}
+    assert seen == changes.get(method, {method})
+
+
+def test_draws_stay_within_their_strengths_and_use_them() -> None:
+    settings = AugmentSettings(scale=0.5, rotation=20, crop=0.4, noise=10, contrast=1)
+    drawn = [draw_transform(settings, 0, 0, index) for index in range(500)]
+    zoom = np.array([t.zoom for t in drawn])
+    assert zoom.min() >= 1 / 1.5 and zoom.max() <= 1.5
+    assert zoom.min() < 0.68 and zoom.max() > 1.47
+    assert abs(np.median(np.log(zoom))) < 0.05  # as often smaller as larger
+    degrees = np.array([t.degrees for t in drawn])
+    assert -20 <= degrees.min() < -19 and 19 < degrees.max() <= 20
+    left, top, width, height = np.array([t.window for t in drawn]).T
+    assert min(width.min(), height.min()) >= 0.6
+    assert left.min() >= 0 and (left + width).max() <= 1 and (top + height).max() <= 1 + 1e-12
+    assert max(t.noise for t in drawn) <= 10
+    assert 0.4 < np.mean([t.mirrored for t in drawn]) < 0.6  # 500 coins: deviation 0.022
+    assert not any(t.upside_down for t in drawn)
+
+
+# ---- what each method does -----------------------------------------------------------------------
+
+
+def test_everything_off_is_the_identity() -> None:
+    pixels = picture()
+    assert np.array_equal(augment(pixels, 64, NO_AUGMENTATION, 0, 0, 0), pixels)
+    assert not NO_AUGMENTATION.on and ALL.on
+
+
+def test_everything_off_only_resizes() -> None:
+    pixels = picture()
+    expected = Image.fromarray(pixels).resize((48, 48), Image.Resampling.BILINEAR)
+    assert np.array_equal(augment(pixels, 48, NO_AUGMENTATION, 0, 0, 0), np.asarray(expected))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_alone_changes_the_picture(method: str) -> None:
+    strength = 1.0 if method.startswith("flip") else getattr(ALL, method)
+    settings = replace(NO_AUGMENTATION, **{method: strength})
+    pixels = picture()
+    assert not np.array_equal(augment(pixels, 64, settings, 0, 0, 1), pixels)
+
+
+def test_flips_mirror_exactly() -> None:
+    pixels = picture(60, 40)
+    assert np.array_equal(apply(pixels, Transform(mirrored=True), (60, 40)), pixels[:, ::-1])
+    assert np.array_equal(apply(pixels, Transform(upside_down=True), (60, 40)), pixels[::-1])
+
+
+def test_a_quarter_turn_is_counterclockwise() -> None:
+    pixels = picture()
+    turned = apply(pixels, Transform(degrees=90), SAME).astype(int)
+    assert np.abs(turned - np.rot90(pixels)).max() <= 1  # Pillow cuts its interpolation off
+
+
+def test_a_crop_of_whole_pixels_is_that_window() -> None:
+    pixels = picture()
+    cropped = apply(pixels, Transform(window=(0.25, 0.125, 0.5, 0.5)), (32, 32))
+    assert np.array_equal(cropped, pixels[8:40, 16:48])
+
+
+def test_zooming_in_shows_the_middle_and_out_mirrors_the_border() -> None:
+    pixels = picture()
+    assert np.array_equal(apply(pixels, Transform(zoom=2), (32, 32)), pixels[16:48, 16:48])
+    wide = apply(pixels, Transform(zoom=0.8), (80, 80))
+    assert np.array_equal(wide, np.pad(pixels, ((8, 8), (8, 8), (0, 0)), mode="symmetric"))
+
+
+def test_a_small_rotation_keeps_the_middle_and_leaves_no_empty_corner() -> None:
+    pixels = smooth()
+    turned = apply(pixels, Transform(degrees=15), (96, 96))
+    assert np.abs(turned[47:49, 47:49].astype(int) - pixels[47:49, 47:49]).max() <= 2
+    corners = turned[[0, 0, -1, -1], [0, -1, 0, -1]].astype(int)
+    assert np.abs(corners - pixels[[0, 0, -1, -1], [0, -1, 0, -1]]).max() < 45
+
+
+def test_noise_has_its_standard_deviation_and_no_bias() -> None:
+    pixels = np.full((128, 128, 3), 128, np.uint8)
+    noise = apply(pixels, Transform(noise=12.0, noise_seed=4), (128, 128)).astype(float) - 128
+    assert noise.std() == pytest.approx(12, rel=0.02)  # 49,152 numbers: deviation 0.3 %
+    assert abs(noise.mean()) < 0.3
+    assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.03
+    assert 0.26 < np.mean(np.abs(noise) > 12.5) < 0.34  # 0.30 of a Gaussian beyond 1.04 sigma
+
+
+def test_noise_stays_within_0_and_255() -> None:
+    black = apply(np.zeros((64, 64, 3), np.uint8), Transform(noise=20, noise_seed=1), SAME)
+    white = apply(np.full((64, 64, 3), 255, np.uint8), Transform(noise=20, noise_seed=1), SAME)
+    assert black.max() < 80 and white.min() > 175
+
+
+def test_brightness_multiplies() -> None:
+    pixels = picture()
+    brighter = apply(pixels, Transform(brightness=1.15), SAME).astype(float)
+    assert np.abs(brighter - pixels * 1.15).max() <= 0.51
+
+
+def test_contrast_stretches_about_the_mean_grey() -> None:
+    pixels = smooth()
+    mean = pixels.reshape(-1, 3).mean(axis=0) @ GREY
+    stretched = apply(pixels, Transform(contrast=1.2), (96, 96)).astype(float)
+    # the mean is taken from an eighth of the size, so it may differ by a rounding
+    assert np.abs(stretched - (mean + 1.2 * (pixels - mean))).max() <= 0.51 + 0.2
+
+
+def test_colour_stretches_about_each_pixels_grey_and_keeps_it() -> None:
+    pixels = smooth()
+    grey = (pixels @ GREY)[..., None]
+    coloured = apply(pixels, Transform(colour=1.2), (96, 96)).astype(float)
+    assert np.abs(coloured - (grey + 1.2 * (pixels - grey))).max() <= 0.51
+    plain = apply(pixels, Transform(colour=0.0), (96, 96))
+    assert np.ptp(plain.astype(int), axis=2).max() == 0
+
+
+def test_the_source_is_not_written_to() -> None:
+    pixels = picture()
+    pixels.flags.writeable = False
+    result = augment(pixels, 64, NO_AUGMENTATION, 0, 0, 0)
+    result[:] = 0
+    assert pixels.any()
+
+
+@pytest.mark.parametrize(
+    ("method", "value"), [("scale", -0.1), ("crop", 0.95), ("flip", 2), ("noise", float("nan"))]
+)
+def test_a_strength_out_of_range_is_refused(method: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{method} is .*from 0"):
+        AugmentSettings(**{method: value})
+
+
+# ---- the figure ----------------------------------------------------------------------------------
+
+
+def test_examples_show_the_original_and_one_panel_per_method(tmp_path: Path) -> None:
+    image = Image.new("RGB", (300, 200), (200, 30, 30))
+    few = replace(NO_AUGMENTATION, brightness=0.25)
+    draw_examples(image, tmp_path / "few.png", few)
+    with Image.open(tmp_path / "few.png") as drawn:
+        pixels = np.asarray(drawn)
+    panel = 260 * 173
+    assert (pixels == (200, 30, 30)).all(axis=2).sum() == panel
+    assert (np.abs(pixels.astype(int) - (250, 38, 38)) <= 1).all(axis=2).sum() >= panel
+    draw_examples(image, tmp_path / "all.png")
+    with Image.open(tmp_path / "all.png") as drawn:
+        assert drawn.height > len(pixels)

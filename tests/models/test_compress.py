@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from lookalike.encoder import Encoder
+from lookalike.errors import ModelError
+from lookalike.models.compress import Storage, cost, quantise, store
+from lookalike.models.embedder import Embedder, EmbedderSettings
+from lookalike.models.export import export_embedder
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    torch.manual_seed(0)
+    settings = EmbedderSettings(trunk="lenet5", input_size=40, dim=64, neutral=False)
+    return Embedder(settings).eval()
+
+
+@pytest.fixture(scope="module")
+def plain(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "plain.onnx"
+    export_embedder(embedder, path, name="small")
+    return path
+
+
+def pictures(n: int) -> NDArray[np.uint8]:
+    """Coloured ramps and squares with some noise."""
+    generator = np.random.default_rng(1)
+    ramps = generator.uniform(-3, 3, (n, 1, 1, 3)) * np.arange(40)[None, :, None, None]
+    ramps = ramps + generator.uniform(-3, 3, (n, 1, 1, 3)) * np.arange(40)[None, None, :, None]
+    noise = generator.normal(128, 20, (n, 40, 40, 3))
+    return np.clip(ramps + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("storage", "share", "worst"), [("float16", 0.55, 1 - 1e-6), ("int8", 0.33, 1 - 1e-3)]
+)
+def test_a_file_that_stores_less_costs_little(
+    embedder: Embedder, plain: Path, tmp_path: Path, storage: Storage, share: float, worst: float
+) -> None:
+    info = export_embedder(embedder, tmp_path / "less.onnx", name="small", storage=storage)
+    assert (tmp_path / "less.onnx").stat().st_size < share * plain.stat().st_size
+    found = cost(plain, tmp_path / "less.onnx", pictures(20))
+    assert worst < found.worst <= found.mean < 1 + 1e-6
+    assert Encoder.open(tmp_path / "less.onnx").info == info
+    again = export_embedder(embedder, tmp_path / "again.onnx", name="small", storage=storage)
+    assert again.sha256 == info.sha256
+
+
+def test_stored_weights_are_off_by_half_a_step_at_most(plain: Path) -> None:
+    original = {w.name: numpy_helper.to_array(w) for w in onnx.load(plain).graph.initializer}
+    model = onnx.load(plain)
+    store(model, "int8")
+    stored = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
+    large = [n for n, value in original.items() if value.size >= 256 and value.ndim > 1]
+    assert "embedder.fc.weight" in large and all(f"{name}_int8" in stored for name in large)
+    for name in large:
+        scale = stored[f"{name}_scale"]
+        assert scale.size == len(original[name])
+        error = np.abs(stored[f"{name}_int8"] * scale - original[name])
+        assert np.all(error <= scale / 2 * (1 + 1e-5))
+    small = original.keys() - set(large)
+    assert all(np.array_equal(stored[name], original[name]) for name in small)
+
+
+def test_a_weight_beyond_float16_and_a_row_of_zeros_survive() -> None:
+    weight = np.zeros((20, 20), np.float32)
+    weight[1, 2] = 70_000
+    storages: tuple[Storage, ...] = ("float16", "int8")
+    for storage in storages:
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])],
+            "large",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 20])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 20])],
+            [numpy_helper.from_array(weight, "w")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        store(model, storage)
+        (found,) = ReferenceEvaluator(model).run(None, {"x": np.eye(20, dtype=np.float32)})
+        np.testing.assert_allclose(np.asarray(found, np.float32), weight, rtol=1e-6)
+
+
+def test_an_unknown_storage_is_refused(plain: Path) -> None:
+    with pytest.raises(ValueError, match="not 'bfloat16'"):
+        store(onnx.load(plain), "bfloat16")  # type: ignore[arg-type]
+
+
+def test_a_quantised_model_is_another_one_near_the_first(plain: Path, tmp_path: Path) -> None:
+    info = quantise(plain, tmp_path / "int8.onnx", pictures(40)[:30])
+    first = Encoder.open(plain).info
+    assert (info.name, info.dim, info.mean) == (first.name, first.dim, first.mean)
+    assert info.sha256 != first.sha256
+    assert info == Encoder.open(tmp_path / "int8.onnx").info
+    assert "QuantizeLinear" in {n.op_type for n in onnx.load(tmp_path / "int8.onnx").graph.node}
+    found = cost(plain, tmp_path / "int8.onnx", pictures(40)[30:])
+    assert 0.95 < found.worst <= found.mean < 1 - 1e-6
+    assert [path.name for path in tmp_path.iterdir()] == ["int8.onnx"]
+
+
+def test_quantising_wants_a_model_and_pictures(plain: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needed to calibrate, 50 or more; there are none"):
+        quantise(plain, tmp_path / "int8.onnx", pictures(1)[:0])
+    with pytest.raises(ModelError, match="cannot read model"):
+        quantise(tmp_path / "none.onnx", tmp_path / "int8.onnx", pictures(1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_cost_of_the_same_file_is_none(plain: Path) -> None:
+    found = cost(plain, plain, pictures(5))
+    assert found.mean == pytest.approx(1, abs=1e-6) and found.worst == pytest.approx(1, abs=1e-6)

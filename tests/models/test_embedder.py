@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lookalike.models.embedder import Embedder, EmbedderSettings
+from lookalike.models.pooling import GAP, GeM, unit
+from lookalike.models.whitening import whitening
+
+LENET = EmbedderSettings(trunk="lenet5", input_size=40, dim=None)
+
+
+def images(n: int = 2, size: int = 40) -> Tensor:
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(5))
+
+
+def embedder(settings: EmbedderSettings, weights: str = "none") -> Embedder:
+    torch.manual_seed(7)
+    return Embedder(settings, weights).eval()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trunk": "resnet"}, "trunk must be one of efficientnet-lite0, resnet50"),
+        ({"attention": "both"}, "attention must be one of none, cbam"),
+        ({"pool": "max"}, "pool must be one of gap, gem, flatten, not 'max'"),
+        ({"dim": -1}, "dim must be a positive integer, not -1"),
+        ({"dim": True}, "dim must be a positive integer, not True"),
+        ({"input_size": 0}, "input_size must be a positive integer, not 0"),
+        ({"reduction": 1.5}, "reduction must be a positive integer, not 1.5"),
+        ({"unit_pool": 1}, "unit_pool must be true or false, not 1"),
+        ({"dropout": 1.0}, "dropout must be within 0..1, not 1.0"),
+        ({"attention_stages": (5,)}, r"attention_stages must be within -5..4, not \[5\]"),
+        ({"attention_stages": (4, -1)}, r"attention_stages names a stage twice: \[4, -1\]"),
+        ({"attention_stages": ()}, "attention without a stage"),
+        ({"fuse": (-1,)}, "fuse names earlier stages; the last one, 4, always counts"),
+        ({"fuse": "12"}, "fuse must be integers, not '12'"),
+    ],
+)
+def test_settings_that_cannot_be_built_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EmbedderSettings(**changes)
+
+
+def test_settings_count_stages_from_zero_in_order_and_zero_dimensions_are_none() -> None:
+    settings = EmbedderSettings(trunk="resnet50", attention_stages=(-1, 0), fuse=(-2, 1), dim=0)
+    assert settings.attention_stages == (0, 3)
+    assert settings.fuse == (1, 2)
+    assert settings.dim is None
+
+
+def test_settings_survive_a_dictionary_and_unknown_or_missing_keys_do_not() -> None:
+    settings = EmbedderSettings(fuse=(2, 3), pool="gem", dim=64, dropout=0.25)
+    values = settings.as_dict()
+    assert EmbedderSettings.from_dict(values) == settings
+    assert values["fuse"] == [2, 3] and values.keys() == {f.name for f in fields(settings)}
+    with pytest.raises(ValueError, match=r"missing \['pool'\], unknown \['pooling'\]"):
+        EmbedderSettings.from_dict({**{k: values[k] for k in values if k != "pool"}, "pooling": 1})
+
+
+@pytest.mark.parametrize("pool", ["gap", "gem", "flatten"])
+def test_an_embedding_is_the_steps_one_after_another(pool: str) -> None:
+    """Trunk, CBAM, pooling, FC and L2, each called here."""
+    model = embedder(replace(LENET, pool=pool, dim=8, neutral=False))
+    x = images()
+    with torch.no_grad():
+        features = model.gates["2"](model.trunk(x))
+        pooled = {
+            "gap": features.mean((2, 3)),
+            "gem": features.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3),
+            "flatten": features.reshape(2, -1),
+        }[pool]
+        assert model.fc is not None
+        expected = pooled @ model.fc.weight.T + model.fc.bias
+        expected = expected / expected.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(model.pooled(x), pooled, rtol=1e-4, atol=1e-6)
+
+
+def test_attention_inside_the_trunk_is_what_later_stages_read() -> None:
+    model = embedder(replace(LENET, attention_stages=(0, 2), neutral=False))
+    x = images()
+    with torch.no_grad():
+        gate = model.gates["0"]
+        first = gate(model.trunk.stage(0, x))
+        assert getattr(gate, "gain", None) == 4
+        last = model.gates["2"](model.trunk.stage(2, model.trunk.stage(1, first)))
+        torch.testing.assert_close(model(x), unit(last.mean((2, 3))))
+
+
+def test_fused_stages_are_gated_aside_and_joined_as_unit_vectors() -> None:
+    model = embedder(replace(LENET, fuse=(1,), neutral=False))
+    x = images()
+    with torch.no_grad():
+        maps = model.trunk.stages(x)
+        parts = [
+            unit(model.side_gates["1"](maps[1]).mean((2, 3))),
+            unit(model.gates["2"](maps[2]).mean((2, 3))),
+        ]
+        torch.testing.assert_close(model(x), torch.cat(parts, 1) / 2**0.5)
+    assert model.width == model.dim == 16 + 120
+
+
+def test_a_fused_stage_with_a_gate_in_the_trunk_has_no_second_one() -> None:
+    model = embedder(replace(LENET, attention_stages=(1, 2), fuse=(0, 1)))
+    assert set(model.gates) == {"1", "2"} and set(model.side_gates) == {"0"}
+
+
+def test_flatten_keeps_every_place_of_the_last_map_alone() -> None:
+    model = embedder(replace(LENET, pool="flatten", fuse=(0,)))
+    assert model.width == 6 + 120 * 3 * 3  # (40 - 4) / 2 = 18, (18 - 4) / 2 = 7, 7 - 4 = 3
+    assert tuple(model(images()).shape) == (2, model.width)
+
+
+def test_the_paper_reads_6_x_6_x_2048_at_192() -> None:
+    with torch.device("meta"):
+        model = Embedder(EmbedderSettings(trunk="resnet50", pool="flatten"))
+    assert model.width == 6 * 6 * 2048 and model.dim == 512
+    assert set(model.gates) == {"3"}
+
+
+def direction_error(settings: EmbedderSettings, weights: str) -> float:
+    """Largest difference between embeddings with neutral attention and without any."""
+    model = embedder(settings, weights)
+    plain = embedder(replace(settings, attention="none"), weights)
+    plain.trunk.load_state_dict(model.trunk.state_dict())
+    if model.fc is not None and plain.fc is not None:
+        plain.fc.load_state_dict(model.fc.state_dict())
+    x = images(2, settings.input_size)
+    with torch.no_grad():
+        return float((model(x) - plain(x)).abs().max())
+
+
+@pytest.mark.parametrize("attention", ["cbam", "channel", "spatial"])
+@pytest.mark.parametrize("pool", ["gap", "gem", "flatten"])
+@pytest.mark.parametrize(("stages", "fuse"), [((-1,), ()), ((0, 1, -1), ()), ((-1,), (0, 1))])
+@pytest.mark.parametrize("dim", [None, 16])
+def test_neutral_attention_leaves_every_direction_as_the_plain_trunk_gives_it(
+    attention: str, pool: str, stages: tuple[int, ...], fuse: tuple[int, ...], dim: int | None
+) -> None:
+    """Gates of 1/2 scale the map, and L2 takes the scale out again."""
+    settings = replace(
+        LENET, attention=attention, attention_stages=stages, fuse=fuse, pool=pool, dim=dim
+    )
+    assert direction_error(settings, "none") < 1e-5  # of GeM's powers; the others stay below 1e-6
+
+
+def test_neutral_attention_in_every_stage_leaves_a_trained_trunk_as_it_was() -> None:
+    settings = EmbedderSettings(attention_stages=(0, 1, 2, 3, 4), input_size=64, fuse=(2, 3))
+    assert direction_error(settings, "imagenet") < 1e-5
+
+
+def test_gates_of_the_deepest_attended_stage_explain_an_image() -> None:
+    model = embedder(replace(LENET, attention_stages=(0, 1), neutral=False))
+    with torch.no_grad():
+        channel, spatial = model.attention(images())
+        embeddings, gates = model.explained(images())
+        first = model.gates["0"](model.trunk.stage(0, images()))
+        gate = model.gates["1"]
+        expected = getattr(gate, "attention")(model.trunk.stage(1, first))  # noqa: B009
+        torch.testing.assert_close(embeddings, model(images()))
+    torch.testing.assert_close((channel, spatial), expected)
+    assert tuple(channel.shape) == (2, 16) and tuple(spatial.shape) == (2, 7, 7)
+    assert torch.equal(gates["channel"], channel) and torch.equal(gates["spatial"], spatial)
+
+
+def test_a_gate_that_is_left_out_explains_nothing_and_is_ones() -> None:
+    channel, spatial = embedder(replace(LENET, attention="channel")).attention(images())
+    assert torch.equal(channel, torch.full((2, 120), 0.5))
+    assert torch.equal(spatial, torch.ones(2, 3, 3))
+    with pytest.raises(ValueError, match='attention "none"'):
+        embedder(replace(LENET, attention="none")).attention(images())
+
+
+def test_pictures_too_small_for_the_trunk_are_refused() -> None:
+    with pytest.raises(ValueError, match="lenet5 cannot read 31 pixels: too small"):
+        Embedder(replace(LENET, input_size=31))
+
+
+def test_preprocessing_is_the_trunks_own_unless_given() -> None:
+    assert embedder(LENET).mean == (127.5, 127.5, 127.5)
+    model = Embedder(LENET, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
+    info = model.info("paper", "2")
+    assert (info.name, info.version, info.input_size, info.dim) == ("paper", "2", 40, 120)
+    assert info.mean == (1.0, 2.0, 3.0) and info.std == (4.0, 5.0, 6.0)
+
+
+def test_gem_is_between_mean_and_maximum_and_its_gradients_are_right() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, 4, 4, generator=generator, dtype=torch.float64) + 0.1
+    gem = GeM().double()
+    expected = (x.numpy() ** 3).mean((2, 3)) ** (1 / 3)
+    np.testing.assert_allclose(gem(x).detach().numpy(), expected, rtol=1e-7)
+    torch.testing.assert_close(GeM(1.0).double()(x), GAP()(x))
+    torch.testing.assert_close(GeM(1000.0).double()(x), x.amax((2, 3)), rtol=3e-3, atol=0)
+
+    def pool(maps: Tensor, p: Tensor) -> Tensor:
+        return torch.func.functional_call(gem, {"p": p}, (maps,))  # type: ignore[no-any-return]
+
+    p = torch.tensor(2.5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(pool, (x.requires_grad_(), p))
+
+
+def test_gem_of_an_empty_map_has_a_finite_gradient() -> None:
+    x = torch.zeros(1, 2, 3, 3, requires_grad=True)
+    gem = GeM()
+    torch.autograd.backward(gem(x).sum())
+    assert x.grad is not None and bool(x.grad.isfinite().all())
+    assert gem.p.grad is not None and bool(gem.p.grad.isfinite())
+
+
+def test_a_row_of_zeros_has_no_direction_and_stays() -> None:
+    rows = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
+    result = unit(rows)
+    torch.testing.assert_close(result, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+    torch.autograd.backward(result.sum())
+    assert rows.grad is not None and bool(rows.grad.isfinite().all())
+
+
+def test_whitened_features_have_unit_variance_in_uncorrelated_directions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    features = torch.randn(500, 6, generator=generator, dtype=torch.float64) @ mixing + 3
+    mean, matrix = whitening(features, 4)
+    white = (features - mean) @ matrix.T
+    torch.testing.assert_close(white.T @ white / 499, torch.eye(4, dtype=torch.float64))
+    turned = (features - mean) @ whitening(features, 6, power=0)[1].T
+    torch.testing.assert_close(turned.norm(dim=1), (features - mean).norm(dim=1))
+    variances = turned.square().sum(0)
+    assert bool((variances[:-1] >= variances[1:]).all())
+    expected = np.linalg.eigvalsh(np.cov(features.numpy().T))[::-1]
+    np.testing.assert_allclose((variances / 499).numpy(), expected)
+
+
+def test_more_components_than_directions_are_refused() -> None:
+    flat = torch.ones(9, 4) * torch.arange(9.0)[:, None]
+    with pytest.raises(ValueError, match="fewer than 2 directions"):
+        whitening(flat, 2)
+    with pytest.raises(ValueError, match="3 features of 8 numbers have at most 2 components"):
+        whitening(torch.rand(3, 8), 3)
+
+
+@pytest.mark.parametrize("dim", [None, 12])
+def test_a_folded_projection_is_the_same_as_one_after_the_fc(dim: int | None) -> None:
+    model = embedder(replace(LENET, dim=dim, unit_pool=True))
+    x = images(40)
+    with torch.no_grad():
+        features = model.project(model.pooled(x))
+        mean, matrix = whitening(features, 5)
+        expected = unit((features.double() - mean) @ matrix.T).float()
+        model.fold(mean, matrix)
+        torch.testing.assert_close(model(x), expected, rtol=0, atol=2e-4)  # whitening amplifies
+    assert model.dim == model.settings.dim == 5
+
+
+def test_dropout_is_before_the_fc_and_in_training_alone() -> None:
+    model = embedder(replace(LENET, dim=4, dropout=0.5))
+    pooled = torch.ones(64, 120)
+    assert torch.equal(model.project(pooled)[0], model.project(pooled)[1])
+    model.drop.train()
+    assert not torch.equal(model.project(pooled)[0], model.project(pooled)[1])

@@ -1,0 +1,75 @@
+"""Losses against their formulas; the optional library is tested where it is installed."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from lookalike.errors import MissingExtraError
+from lookalike.models.losses import LOSSES, CosineSoftmax, make_loss
+
+
+def unit_rows(n: int, dim: int, seed: int = 0) -> torch.Tensor:
+    rows = torch.randn(n, dim, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(rows)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_normalised_softmax_equals_the_formula_in_numpy(smoothing: float) -> None:
+    torch.manual_seed(0)
+    loss = CosineSoftmax(8, 5, temperature=0.1, smoothing=smoothing)
+    embeddings, labels = unit_rows(6, 8), torch.tensor([0, 1, 2, 3, 4, 0])
+    centres = loss.centres.detach().numpy().astype(np.float64)
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    scores = embeddings.numpy().astype(np.float64) @ centres.T / 0.1
+    logs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    target = (1 - smoothing) * np.eye(5)[labels.numpy()] + smoothing / 5
+    expected = -(target * logs).sum(axis=1).mean()
+    assert loss(embeddings, labels).item() == pytest.approx(expected, rel=1e-5)  # float32
+
+
+def test_neither_length_of_embeddings_nor_of_centres_matters() -> None:
+    loss = CosineSoftmax(8, 5)
+    embeddings, labels = unit_rows(6, 8), torch.arange(6) % 5
+    before = loss(embeddings, labels).item()
+    with torch.no_grad():
+        loss.centres.mul_(7)
+    assert loss(3 * embeddings, labels).item() == pytest.approx(before, rel=1e-5)
+
+
+def test_an_unknown_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match="one of softmax, triplet"):
+        make_loss("hinge", 8, 5)
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning.losses", None)
+    with pytest.raises(MissingExtraError, match=r"lookalike\[metric\]"):
+        make_loss("supcon", 8, 5)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "softmax"])
+def test_metric_losses_want_classes_together_and_give_gradients(name: str) -> None:
+    pytest.importorskip("pytorch_metric_learning")
+    loss = make_loss(name, 8, 2)
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    near = torch.nn.functional.normalize(torch.eye(8)[labels] + 0.1 * unit_rows(6, 8))
+    mixed = unit_rows(6, 8).requires_grad_()
+    value = loss(mixed, labels)
+    value.backward()
+    assert mixed.grad is not None and mixed.grad.abs().sum() > 0
+    assert loss(near, labels).item() < value.item()
+
+
+def test_a_softmax_can_be_added_to_a_metric_loss() -> None:
+    pytest.importorskip("pytorch_metric_learning")
+    torch.manual_seed(0)
+    both = make_loss("supcon", 8, 2, softmax_weight=0.5)
+    embeddings, labels = unit_rows(6, 8), torch.tensor([0, 0, 0, 1, 1, 1])
+    alone = make_loss("supcon", 8, 2)(embeddings, labels).item()
+    softmax = both.softmax(embeddings, labels).item()  # type: ignore[operator]
+    assert both(embeddings, labels).item() == pytest.approx(alone + 0.5 * softmax)

@@ -1,0 +1,528 @@
+"""Training: what it learns, what it leaves alone, and that a killed one ends in the same bits."""
+
+from __future__ import annotations
+
+import csv
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from lookalike.encoder import Encoder
+from lookalike.errors import TrainingError
+from lookalike.models import dataset, run
+from lookalike.models.augment import NO_AUGMENTATION, AugmentSettings
+from lookalike.models.checkpoint import load_embedder
+from lookalike.models.curves import EpochScores, draw_png, overfitting, write_csv
+from lookalike.models.dataset import class_folders
+from lookalike.models.embedder import Embedder, EmbedderSettings
+from lookalike.models.frozen import Frozen
+from lookalike.models.optimizer import one_cycle
+from lookalike.models.train import Progress, TrainReport, TrainSettings, train
+
+SMALL = EmbedderSettings(trunk="lenet5", input_size=40, dim=16)
+QUICK = TrainSettings(
+    weights="none",
+    epochs=2,
+    batch_size=16,
+    seed=1,
+    learning_rate=4e-3,
+    trunk_learning_rate=4e-3,
+    validation_per_class=3,
+    threads=1,
+)
+
+
+def textured(label: int, generator: np.random.Generator) -> Image.Image:
+    """Stripes or a disc in random colours and places: the class is in the shape and its period."""
+    y, x = np.mgrid[:48, :48]
+    shift = generator.uniform(0, 12)
+    centre = generator.uniform(18, 30, 2)
+    shapes = (
+        np.sin((x + shift) / 1.5) > 0,
+        np.sin((y + shift) / 1.5) > 0,
+        np.hypot(x - centre[0], y - centre[1]) < 14,
+        np.sin((x + y + shift) / 4) > 0,
+    )
+    low, high = generator.uniform(0, 90, 3), generator.uniform(150, 255, 3)
+    pixels = np.where(shapes[label][..., None], high, low) + generator.normal(0, 8, (48, 48, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def write_classes(folder: Path, images: int, classes: int = 4) -> Path:
+    generator = np.random.default_rng(0)
+    for label in range(classes):
+        home = folder / f"class {label}"
+        home.mkdir(parents=True)
+        for number in range(images):
+            textured(label, generator).save(home / f"{number:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_classes(tmp_path_factory.mktemp("data"), 13)
+
+
+def state_of(path: Path) -> dict[str, Tensor]:
+    return load_embedder(path).state_dict()
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+# ---- learning ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> TrainReport:
+    home = tmp_path_factory.mktemp("learnt")
+    settings = replace(
+        QUICK,
+        epochs=12,
+        augmentation=AugmentSettings(rotation=0, colour=0, flip=0.5, scale=0.1),
+        validation_per_class=6,
+        seed=0,
+    )
+    seen: list[Progress] = []
+    data = write_classes(home / "data", 36)
+    report = train(data, SMALL, settings, home / "model.onnx", seen.append)
+    assert [p.epoch for p in seen if p.stage == "epoch"] == list(range(13))
+    rates = [p.images_per_second for p in seen if p.stage == "training"]
+    assert all(rate is not None and rate > 0 for rate in rates)
+    assert seen[-2].seconds_left == 0
+    return report
+
+
+def test_a_small_network_learns_to_tell_textures_apart(learnt: TrainReport) -> None:
+    before, after = learnt.history[0], learnt.history[learnt.kept]
+    assert before.mean_average_precision is not None and after.mean_average_precision is not None
+    assert after.mean_average_precision > 0.95
+    assert before.mean_average_precision < 0.75
+    assert after.precision_10 is not None and after.precision_10 > 0.95
+    assert after.loss is not None and learnt.history[1].loss is not None
+    assert after.loss < learnt.history[1].loss
+
+
+def test_the_best_epoch_is_kept(learnt: TrainReport) -> None:
+    values = [scores.mean_average_precision or 0 for scores in learnt.history]
+    assert learnt.kept == int(np.argmax(values))
+
+
+def test_search_through_lsh_loses_little(learnt: TrainReport) -> None:
+    for scores in learnt.history:
+        assert scores.mean_average_precision == pytest.approx(
+            scores.lsh_mean_average_precision, abs=0.01
+        )
+
+
+def test_the_model_file_embeds_as_the_kept_weights_do(learnt: TrainReport) -> None:
+    encoder = Encoder.open(learnt.out)
+    embedder = load_embedder(learnt.weights)
+    generator = np.random.default_rng(5)
+    pixels = np.stack(
+        [np.asarray(textured(c, generator).resize((40, 40)), np.uint8) for c in range(4)]
+    )
+    images = (pixels.transpose(0, 3, 1, 2) - np.array(encoder.info.mean)[:, None, None]) / np.array(
+        encoder.info.std
+    )[:, None, None]
+    with torch.no_grad():
+        expected = embedder(torch.from_numpy(images.astype(np.float32))).numpy()
+    # float32 through two runtimes
+    np.testing.assert_allclose(encoder.embed(pixels), expected, atol=1e-4)
+
+
+def test_statistics_of_the_training_set_are_in_the_model_file(learnt: TrainReport) -> None:
+    info = Encoder.open(learnt.out).info
+    assert all(90 < mean < 160 for mean in info.mean)
+    assert info.std == (255, 255, 255)  # noise reaches both ends in every channel
+
+
+def test_curves_hold_every_epoch(learnt: TrainReport) -> None:
+    with learnt.csv.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(13))
+    assert float(rows[3]["mean_average_precision"]) == learnt.history[3].mean_average_precision
+    assert rows[0]["loss"] == ""
+    with Image.open(learnt.png) as image:
+        assert (image.format, image.size) == ("PNG", (1120, 360))
+
+
+def test_weights_kept_as_int8_come_with_their_cost(folder: Path, tmp_path: Path) -> None:
+    settings = replace(QUICK, epochs=1)
+    whole = train(folder, SMALL, settings, tmp_path / "whole.onnx")
+    small = train(folder, SMALL, settings, tmp_path / "small.onnx", storage="int8")
+    assert whole.storage_cost is None and small.storage_cost is not None
+    # Rows of int8 round by at most 1/254 of their largest weight.
+    assert 0.99 < small.storage_cost.worst <= small.storage_cost.mean < 1
+    assert small.out.stat().st_size < 0.5 * whole.out.stat().st_size
+    assert equal(state_of(whole.weights), state_of(small.weights))
+
+
+# ---- determinism and resumption ------------------------------------------------------------------
+
+
+def test_a_seed_gives_the_same_weights_and_another_seed_others(
+    folder: Path, tmp_path: Path
+) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(folder, SMALL, replace(QUICK, seed=seed), tmp_path / f"{name}.pt")
+    a, b, c = (state_of(tmp_path / f"{name}.pt") for name in "abc")
+    assert equal(a, b)
+    assert not equal(a, c)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_train import HARD, SMALL_FUSED
+from lookalike.models.train import train
+train(Path({folder!r}), SMALL_FUSED, HARD, Path({out!r}),
+      lambda p: print(p.stage, p.epoch, p.done, flush=True))
+"""
+SMALL_FUSED = replace(SMALL, fuse=(1,), dropout=0.2)
+HARD = replace(QUICK, epochs=4, checkpoint_seconds=0.0, ema=0.9, keep="last")
+"""Dropout draws from torch's state; the average and Adam's moments must come back too."""
+
+
+def test_a_training_killed_again_and_again_ends_in_the_same_bits(
+    folder: Path, tmp_path: Path
+) -> None:
+    whole = train(folder, SMALL_FUSED, HARD, tmp_path / "whole.pt")
+    out = tmp_path / "killed.pt"
+    code = CHILD.format(tests=str(Path(__file__).parent), folder=str(folder), out=str(out))
+    generator = np.random.default_rng(int(time.time()))
+    places = []
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        wanted = int(generator.integers(1, 5))  # batches of this process, and a little longer
+        for line in process.stdout:
+            wanted -= line.startswith("training")
+            if not wanted:
+                break
+        time.sleep(float(generator.uniform(0, 0.02)))
+        process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read()
+        process.stdout.close()
+        process.wait()
+        places.append(f"{line.strip()} + {len(rest.splitlines())}")
+        assert process.returncode == -signal.SIGKILL, "it was to be killed, and ended by itself"
+    assert out.with_name("killed.pt.checkpoint").exists()
+    report = train(folder, SMALL_FUSED, HARD, out)
+    assert report.resumed is not None
+    assert equal(state_of(tmp_path / "whole.pt"), state_of(out)), f"killed after {places}"
+    assert report.history == whole.history
+    assert not out.with_name("killed.pt.checkpoint").exists()
+
+
+def stop_after(batches: int) -> Callable[[Progress], None]:
+    left = [batches]
+
+    def listen(progress: Progress) -> None:
+        left[0] -= progress.stage == "training"
+        if left[0] < 0:
+            raise KeyboardInterrupt
+
+    return listen
+
+
+@pytest.fixture
+def interrupted(folder: Path, tmp_path: Path) -> Path:
+    settings = replace(QUICK, checkpoint_seconds=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, SMALL, settings, tmp_path / "m.pt", stop_after(2))
+    return tmp_path / "m.pt.checkpoint"
+
+
+def test_a_checkpoint_of_other_settings_is_refused(folder: Path, interrupted: Path) -> None:
+    settings = replace(QUICK, checkpoint_seconds=0.0, learning_rate=0.5)
+    with pytest.raises(TrainingError, match=r"learning_rate was 0\.004, it is 0\.5 now"):
+        train(folder, SMALL, settings, interrupted.with_name("m.pt"))
+
+
+def test_a_damaged_checkpoint_is_refused(folder: Path, interrupted: Path) -> None:
+    content = bytearray(interrupted.read_bytes())
+    for damaged in (bytes(content[: len(content) // 2]), b"", b"nonsense"):
+        interrupted.write_bytes(damaged)
+        with pytest.raises(TrainingError, match=r"checkpoint is damaged .*delete"):
+            train(folder, SMALL, QUICK, interrupted.with_name("m.pt"))
+    content[len(content) // 2] ^= 1
+    interrupted.write_bytes(content)
+    with pytest.raises(TrainingError, match="damaged"):
+        train(folder, SMALL, QUICK, interrupted.with_name("m.pt"))
+
+
+def test_torch_is_left_as_it_was(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    before = torch.get_num_threads()
+    train(folder, SMALL, replace(QUICK, epochs=1, threads=2), tmp_path / "m.pt")
+    assert torch.get_num_threads() == before
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(torch.rand(3), expected)
+
+
+# ---- freezing ------------------------------------------------------------------------------------
+
+
+def before_and_after(
+    folder: Path, out: Path, settings: TrainSettings, embedder: EmbedderSettings = SMALL
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    torch.manual_seed(9)
+    start = Embedder(embedder).trunk
+    file = out.with_name("trunk.pth")
+    torch.save(start.state_dict(), file)
+    train(folder, embedder, replace(settings, weights=str(file), keep="last"), out)
+    return start.state_dict(), load_embedder(out).trunk.state_dict()
+
+
+@pytest.mark.parametrize("views", [0, 2])
+def test_a_frozen_trunk_keeps_every_bit(folder: Path, tmp_path: Path, views: int) -> None:
+    settings = replace(QUICK, freeze=-1, views=views)
+    before, after = before_and_after(folder, tmp_path / "m.pt", settings)
+    assert equal(before, after)
+
+
+def test_freezing_up_to_a_stage_trains_the_stages_after_it(folder: Path, tmp_path: Path) -> None:
+    before, after = before_and_after(folder, tmp_path / "m.pt", replace(QUICK, freeze=-2))
+    changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"c5"}
+
+
+def test_frozen_batch_norms_keep_their_statistics_and_train_their_weights(
+    folder: Path, tmp_path: Path
+) -> None:
+    before, after = before_and_after(folder, tmp_path / "m.pt", QUICK)
+    running = [key for key in before if "running" in key or "tracked" in key]
+    assert running and all(torch.equal(before[key], after[key]) for key in running)
+    assert not torch.equal(before["c1.1.weight"], after["c1.1.weight"])
+    settings = replace(QUICK, freeze_batch_norm=False)
+    before, after = before_and_after(folder, tmp_path / "m2.pt", settings)
+    assert not torch.equal(before["c1.1.running_mean"], after["c1.1.running_mean"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "frozen", "depth", "given"),
+    [
+        (SMALL, 3, 3, (2,)),
+        (SMALL, 2, 2, (1,)),
+        (replace(SMALL, fuse=(0,)), 3, 3, (0, 2)),
+        (replace(SMALL, attention_stages=(0, 2)), 3, 1, (0,)),
+        (replace(SMALL, fuse=(1,), attention_stages=(1, 2)), 3, 2, (1,)),
+    ],
+)
+def test_maps_and_what_follows_them_give_the_whole_embedder(
+    settings: EmbedderSettings, frozen: int, depth: int, given: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    embedder = Embedder(replace(settings, neutral=False)).eval()
+    part = Frozen(embedder, frozen)
+    images = torch.randn(3, 3, 40, 40)
+    assert (part.depth, part.given) == (depth, given)
+    with torch.no_grad():
+        torch.testing.assert_close(part.rest(part.maps(images)), embedder(images))
+    assert [name for name, _ in embedder.named_parameters() if ".trunk." in name] == []
+
+
+def test_kept_maps_are_used_again_for_each_round_of_views(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    original = Frozen.maps
+
+    def counted(self: Any, images: Tensor) -> tuple[Tensor, ...]:
+        runs.append(len(images))
+        return original(self, images)
+
+    monkeypatch.setattr(Frozen, "maps", counted)
+    settings = replace(QUICK, epochs=5, freeze=-1, views=2)
+    train(folder, SMALL, settings, tmp_path / "m.pt")
+    assert sum(runs) == 52 + 2 * 40  # gallery and queries once, 40 training images per view
+
+
+def test_maps_that_memory_does_not_hold_are_worked_out_anew(folder: Path, tmp_path: Path) -> None:
+    settings = replace(QUICK, freeze=-1, map_memory=0, keep="last")
+    train(folder, SMALL, settings, tmp_path / "m.pt")
+    train(folder, SMALL, replace(settings, views=0), tmp_path / "n.pt")
+    assert equal(state_of(tmp_path / "m.pt"), state_of(tmp_path / "n.pt"))
+
+
+def test_a_resumed_training_on_kept_maps_ends_in_the_same_bits(
+    folder: Path, tmp_path: Path
+) -> None:
+    settings = replace(QUICK, epochs=3, freeze=-2, views=2, checkpoint_seconds=0.0)
+    train(folder, SMALL, settings, tmp_path / "whole.pt")
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, SMALL, settings, tmp_path / "m.pt", stop_after(4))
+    report = train(folder, SMALL, settings, tmp_path / "m.pt")
+    assert report.resumed == 2
+    assert equal(state_of(tmp_path / "whole.pt"), state_of(tmp_path / "m.pt"))
+
+
+# ---- what goes wrong -----------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_a_number_names_the_files_of_its_batch(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(nn.Module):
+        calls = 0
+
+        def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+            self.calls += self.training
+            return embeddings.sum() * (math.nan if self.calls == 3 else 1.0)
+
+    monkeypatch.setattr(run, "make_loss", lambda *_, **__: Broken())
+    order = dataset.epoch_batches
+    batches: list[Any] = []
+
+    def noted(*arguments: Any) -> Any:
+        batches.append(order(*arguments))
+        return batches[-1]
+
+    monkeypatch.setattr(run, "epoch_batches", noted)
+    with pytest.raises(TrainingError, match="loss is nan in epoch 1, batch 3: lower") as caught:
+        train(folder, SMALL, QUICK, tmp_path / "m.pt")
+    images, _ = class_folders(folder)
+    training, _ = dataset.validation_split(images.labels, QUICK.seed, 0.1, 3)
+    expected = [str(images.paths[i]) for i in training[batches[0][2]]]
+    assert [line.strip() for line in str(caught.value).splitlines()[1:]] == expected
+    assert not (tmp_path / "m.pt").exists()
+
+
+def test_an_unreadable_image_is_skipped_and_reported(folder: Path, tmp_path: Path) -> None:
+    data = write_classes(tmp_path / "data", 6, classes=2)
+    (data / "class 1" / "bad.png").write_bytes(b"no image")
+    report = train(data, SMALL, replace(QUICK, epochs=1), tmp_path / "m.pt")
+    assert [skipped.path.name for skipped in report.skipped] == ["bad.png"]
+    assert report.skipped[0].reason.startswith("not-an-image")
+    assert (report.images, report.held_out) == (6, 6)
+
+
+def test_where_the_model_goes_is_checked_first(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="is no folder to write"):
+        train(folder, SMALL, QUICK, tmp_path / "none" / "m.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
+        ({"loss": "hinge"}, "loss is 'hinge'; it must be one of softmax"),
+        ({"validation": 0.7}, "from 0 to 0.5"),
+        ({"ema": 1.0}, "between 0 and 1"),
+        ({"device": "tpu"}, "cpu or cuda"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(change: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        replace(QUICK, **change)
+
+
+def test_a_stage_that_is_not_there_cannot_be_frozen(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="freeze is 3; lenet5 has stages from -3 to 2"):
+        train(folder, SMALL, replace(QUICK, freeze=3), tmp_path / "m.pt")
+
+
+def test_pictures_too_small_for_the_trunk_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="lenet5 cannot read 20 pixels: too small"):
+        train(folder, replace(SMALL, input_size=20), QUICK, tmp_path / "m.pt")
+
+
+# ---- schedule, average, early stop ---------------------------------------------------------------
+
+
+def test_one_cycle_is_half_cosines_up_and_down() -> None:
+    steps, warmup = 101, 0.3
+    peak = 0.3 * 101 - 1
+    for step in (0, 7, 29):
+        expected = 1 + (1 / 25 - 1) / 2 * (1 + math.cos(math.pi * step / peak))
+        assert one_cycle(step, steps, warmup) == pytest.approx(expected)
+    for step in (30, 64, 100):
+        part = (step - peak) / (100 - peak)
+        expected = 4e-6 + (1 - 4e-6) / 2 * (1 + math.cos(math.pi * part))
+        assert one_cycle(step, steps, warmup) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(50, 0.3), (101, 0.1), (400, 0.45)])
+def test_one_cycle_equals_that_of_torch(steps: int, warmup: float) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.7, total_steps=steps, pct_start=warmup, cycle_momentum=False
+    )
+    for step in range(steps):
+        assert 0.7 * one_cycle(step, steps, warmup) == pytest.approx(schedule.get_last_lr()[0])
+        optimizer.step()
+        if step + 1 < steps:
+            schedule.step()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_one_cycle_of_few_steps_stays_within_bounds(steps: int) -> None:
+    assert all(0 < one_cycle(step, steps) <= 1 for step in range(steps))
+
+
+def test_patience_ends_a_training_that_gets_no_better(folder: Path, tmp_path: Path) -> None:
+    settings = replace(
+        QUICK, epochs=9, patience=2, learning_rate=1e-12, trunk_learning_rate=1e-12,
+        freeze_batch_norm=True, augmentation=NO_AUGMENTATION,
+    )  # fmt: skip
+    report = train(folder, SMALL, settings, tmp_path / "m.pt")
+    assert [scores.epoch for scores in report.history] == [0, 1, 2]
+    assert report.kept == 0
+
+
+def curve(training: list[float], held_out: list[float]) -> list[EpochScores]:
+    rows = enumerate(zip(training, held_out, strict=True), 1)
+    return [EpochScores(0), *(EpochScores(n, a, b) for n, (a, b) in rows)]
+
+
+def test_overfitting_is_a_held_out_loss_that_rises_while_the_other_falls() -> None:
+    found = overfitting(curve([5, 4, 3, 2, 1], [5, 3, 3.5, 4, 4.5]))
+    assert found is not None
+    assert "since epoch 2" in found and "from 3.000 to 4.500" in found
+    assert overfitting(curve([5, 4, 3, 2, 1], [5, 3, 3.5, 3.4, 4.5])) is None
+    assert overfitting(curve([1, 2, 3, 4, 5], [1, 2, 3, 4, 5])) is None
+    assert overfitting([]) is None
+
+
+def test_curves_are_drawn_from_any_history(tmp_path: Path) -> None:
+    for history in ([], [EpochScores(0)], curve([math.inf, 0.01], [3e4, math.nan])):
+        draw_png(history, tmp_path / "c.png", kept=0)
+        write_csv(history, tmp_path / "c.csv")
+    with Image.open(tmp_path / "c.png") as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    blue = (np.abs(pixels - (44, 92, 197)).sum(axis=2) < 30).any()
+    assert blue  # the one finite training loss is a point
+
+
+def test_without_validation_the_last_epoch_is_kept(folder: Path, tmp_path: Path) -> None:
+    settings = replace(QUICK, validation=0.0, validation_per_class=None)
+    report = train(folder, SMALL, settings, tmp_path / "m.pt")
+    assert (report.kept, report.held_out, report.images) == (2, 0, 52)
+    assert report.history[-1].mean_average_precision is None
+
+
+def test_given_images_take_the_place_of_the_split(folder: Path, tmp_path: Path) -> None:
+    images, _ = class_folders(folder)
+    chosen = np.arange(0, len(images), 5)
+    rest = np.setdiff1d(np.arange(len(images)), chosen)
+    report = train(
+        images.take(rest), SMALL, QUICK, tmp_path / "m.pt", validation=images.take(chosen)
+    )
+    assert (report.images, report.held_out) == (len(rest), len(chosen))

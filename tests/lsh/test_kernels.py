@@ -153,3 +153,15 @@ def test_hamming_distance_counts_bits() -> None:
     words = np.packbits(bits, axis=1, bitorder="little").view(np.uint64)
     expected = (bits != bits[7]).sum(axis=1)
     assert np.array_equal(kernels.hamming_rows(words, words[7]), expected)
+
+
+def test_encoding_gives_signs_and_the_length_ratio() -> None:
+    rng = np.random.default_rng(5)
+    vectors = rng.standard_normal((60, 33)).astype(np.float32)
+    mean = rng.standard_normal(33).astype(np.float32)
+    projected = rng.standard_normal((60, 64 + 7)).astype(np.float32)
+    codes, ratios = np.empty((60, 8), np.uint8), np.empty(60, np.float32)
+    kernels.encode(projected, vectors, mean, codes, ratios)
+    assert np.array_equal(codes, np.packbits(projected[:, :64] > 0, axis=1, bitorder="little"))
+    expected = np.square(vectors - mean).sum(axis=1) / np.abs(projected[:, :64]).sum(axis=1)
+    assert np.allclose(ratios, expected, rtol=1e-5)

@@ -244,6 +244,28 @@ def test_salvage_saves_the_vectors_of_whole_segments(tmp_path: Path) -> None:
     assert np.array_equal(saved.vectors(own), index.vectors(own))
 
 
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_salvage_of_one_large_segment_loses_only_what_lies_near_the_damage(
+    tmp_path: Path, damage: str
+) -> None:
+    count = 60_000  # 3.8 MB of vectors: four chunks with a checksum each
+    rows = np.random.default_rng(2).standard_normal((count, DIM)).astype(np.float32)
+    index = LSHIndex(DIM)
+    index.add(np.arange(count), rows)
+    index.save(tmp_path)
+    (path,) = tmp_path.glob("segment-*")
+    content = bytearray(path.read_bytes())
+    at = content.index(index.segments()[0].vectors[count // 2].tobytes())
+    if damage == "flip":
+        content[at] ^= 1
+    path.write_bytes(content[: at if damage == "cut" else None])
+    saved = LSHIndex.salvage(tmp_path, index.settings)
+    # A chunk of 1 MiB holds 16,384 vectors.
+    least = count - 16_384 - 1 if damage == "flip" else count // 2 - 16_384 - 1
+    assert least <= len(saved) < count
+    assert np.array_equal(saved.vectors(saved.ids), index.vectors(saved.ids))
+
+
 def test_opening_reads_no_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lookalike.lsh import index as module
 

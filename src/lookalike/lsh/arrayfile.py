@@ -7,7 +7,7 @@ Layout (little endian)::
     12  uint32    length of the header in bytes
     16  uint32    CRC-32 of the header
     20  uint32    zero
-    24  header    JSON: kind, meta, arrays (name, dtype, shape, offset, crc32), size of the file
+    24  header    JSON: kind, meta, arrays (name, dtype, shape, bytes, a CRC-32 per MiB)
     ..  arrays    each from a 64-byte boundary, memory-mapped on opening
 
 Equal content gives equal bytes, and the file's name is drawn from the header, so that a file never
@@ -38,7 +38,7 @@ MAGIC = b"LKARRAY\n"
 FORMAT_VERSION = 1
 PREAMBLE = 24
 ALIGN = 64
-CHUNK = 1 << 22
+CHUNK = 1 << 20
 READ_AHEAD_UP_TO = 64 << 20
 
 
@@ -50,18 +50,25 @@ class ArrayFile:
     kind: str
     meta: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
-    checksums: dict[str, int]
+    checksums: dict[str, list[int]]
 
     def damaged(self) -> list[str]:
-        """Names of the arrays whose bytes no longer match their checksum (reads everything)."""
-        return [name for name, array in self.arrays.items() if _crc(array) != self.checksums[name]]
+        """Names of the arrays whose bytes no longer match their checksums (reads everything)."""
+        return [name for name, array in self.arrays.items() if _crcs(array) != self.checksums[name]]
+
+    def whole_rows(self, name: str) -> NDArray[np.bool_]:
+        """Which rows (along the first axis) of an array lie in chunks that match their checksum."""
+        array = self.arrays[name]
+        whole = np.ones(len(array), np.bool_)
+        row = array.nbytes // max(1, len(array))
+        for i, (found, stored) in enumerate(zip(_crcs(array), self.checksums[name], strict=True)):
+            if found != stored:
+                whole[i * CHUNK // row : -(-(i + 1) * CHUNK // row)] = False
+        return whole
 
 
-def _crc(array: NDArray[Any]) -> int:
-    crc = 0
-    for chunk in _chunks(array):
-        crc = zlib.crc32(chunk, crc)
-    return crc
+def _crcs(array: NDArray[Any]) -> list[int]:
+    return [zlib.crc32(chunk) for chunk in _chunks(array)]
 
 
 def _chunks(array: NDArray[Any]) -> Iterator[memoryview]:
@@ -103,7 +110,7 @@ def write_arrays(
                 "name": name,
                 "dtype": np.dtype(array.dtype).newbyteorder("<").str,
                 "shape": list(array.shape),
-                "crc32": _crc(array),
+                "crc32": _crcs(array),
                 "bytes": array.nbytes,
             }
         )
@@ -136,10 +143,13 @@ def _offsets(header_length: int, entries: list[dict[str, Any]]) -> tuple[list[in
     return starts, -(-position // ALIGN) * ALIGN
 
 
-def open_arrays(path: Path, kind: str) -> ArrayFile:
+def open_arrays(path: Path, kind: str, *, cut: bool = False) -> ArrayFile:
     """Map the arrays of ``path`` after checking magic, version, header and length.
 
     The data itself is not read; :meth:`ArrayFile.damaged` does that.
+
+    Args:
+        cut: accept a file that was cut short, for salvage: what is missing reads as zeros.
 
     Raises:
         IndexFormatError: the file is missing, foreign, of another version, truncated or forged.
@@ -180,18 +190,22 @@ def open_arrays(path: Path, kind: str) -> ArrayFile:
         raise IndexFormatError(f"{path.name} is damaged: its header makes no sense") from error
     if found != kind:
         raise IndexFormatError(f"{path.name} holds '{found}', expected '{kind}'")
-    if size != expected:
+    if size != expected and not (cut and size < expected):
         raise IndexFormatError(
             f"{path.name} has {size:,} bytes, its header announces {expected:,}: it was cut or "
             f"overwritten"
         )
-    buffer = np.memmap(path, dtype=np.uint8, mode="r")
-    if size > READ_AHEAD_UP_TO and hasattr(mmap, "MADV_RANDOM"):
+    if size < expected:
+        buffer = np.zeros(expected, np.uint8)
+        buffer[:size] = np.fromfile(path, np.uint8)
+    else:
+        buffer = np.memmap(path, dtype=np.uint8, mode="r")
+    if isinstance(buffer, np.memmap) and size > READ_AHEAD_UP_TO and hasattr(mmap, "MADV_RANDOM"):
         # A search touches pages here and there; reading ahead would fetch most of the file.
         buffer._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
     arrays: dict[str, NDArray[Any]] = {}
     for entry, dtype, start in zip(entries, dtypes, starts, strict=True):
         raw = buffer[start : start + entry["bytes"]]
         arrays[entry["name"]] = np.asarray(raw).view(dtype).reshape(entry["shape"])
-    checksums = {entry["name"]: int(entry["crc32"]) for entry in entries}
+    checksums = {entry["name"]: list(entry["crc32"]) for entry in entries}
     return ArrayFile(path, found, meta, arrays, checksums)

@@ -38,6 +38,14 @@ class Prepared(NamedTuple):
     mapped: Floats
 
 
+class Hashed(NamedTuple):
+    """Keys (tables, n), codes (n, bytes) and corrections (n,) of vectors."""
+
+    keys: NDArray[np.uint32]
+    codes: NDArray[np.uint8]
+    corrections: NDArray[np.int16]
+
+
 @dataclass(frozen=True)
 class Hasher:
     """What turns vectors into keys and codes.
@@ -94,26 +102,9 @@ class Hasher:
             return MAX_KEY_BITS
         return min(MAX_KEY_BITS, int(self.key_points.shape[1]).bit_length() - 1)
 
-    def keys(self, vectors: Floats, bits: int) -> NDArray[np.uint32]:
-        """The bucket of each of (n, dim) unit vectors in each table: (tables, n) uint32."""
-        from lookalike.lsh.kernels import argmax_rows
-
-        mapped = self._map(vectors)
-        out = np.empty((self.settings.tables, len(vectors)), np.uint32)
-        for t in range(self.settings.tables):
-            if self.settings.keys in SIGN_FAMILIES:
-                powers = 1 << np.arange(bits, dtype=np.uint32)
-                out[t] = (mapped @ self.key_points[t, :bits].T > 0) @ powers
-                continue
-            anchors = self.key_points[t, : 1 << bits].T
-            for start in range(0, len(vectors), ROWS_IN_CACHE):
-                some = slice(start, start + ROWS_IN_CACHE)
-                argmax_rows(mapped[some] @ anchors, out[t, some])
-        return out
-
     @cached_property
-    def _query_planes(self) -> tuple[Floats, Floats]:
-        """All that a query is projected on, (dim, code_bits + p), and the projections of the mean.
+    def _planes(self) -> tuple[Floats, Floats]:
+        """All that vectors are projected on, (dim, code_bits + p), and the projections of the mean.
 
         In one matrix, since one product of it costs less than two of its parts.
         """
@@ -121,13 +112,79 @@ class Hasher:
         planes = np.ascontiguousarray(np.concatenate(parts).T)
         return planes, self.mean @ planes
 
+    def hash(self, vectors: Floats, bits: int) -> Hashed:
+        """Keys and codes of (n, dim) unit vectors; see :meth:`keys` and :meth:`codes`."""
+        projected = self._projected(vectors)
+        keys = self._keys(self._mapped(vectors, projected), bits)
+        return Hashed(keys, *self._codes(vectors, projected))
+
+    def keys(self, vectors: Floats, bits: int) -> NDArray[np.uint32]:
+        """The bucket of each of (n, dim) unit vectors in each table: (tables, n) uint32."""
+        return self._keys(self._mapped(vectors, self._projected(vectors)), bits)
+
+    def codes(self, vectors: Floats) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+        """Packed codes of (n, dim) unit vectors, and their length corrections.
+
+        Bit j of a code (byte j // 8, little endian) is [p_j . (x - mean) > 0]. With signs s_j and
+        the correction c = |x - mean|^2 / sum_j |p_j . (x - mean)|, the inner product of a query q
+        with x - mean is about c sum_j (p_j . q) s_j (exact for q along x - mean).
+
+        Returns:
+            (n, code_bits / 8) uint8 and (n,) int16, c / correction_unit in 1/32767; all 32767 for
+            Hamming ranking.
+        """
+        return self._codes(vectors, self._projected(vectors))
+
+    def query_codes(self, queries: Floats) -> NDArray[np.uint8]:
+        """Packed codes (q, code_bits / 8) alone."""
+        return self.codes(queries)[0]
+
+    def _projected(self, vectors: Floats) -> Floats:
+        planes, of_mean = self._planes
+        projected = vectors @ planes
+        projected -= of_mean
+        return projected
+
+    def _mapped(self, vectors: Floats, projected: Floats) -> Floats:
+        """Vectors in the space of the keys, (n, p)."""
+        if self.key_map.size:
+            return projected[:, self.settings.code_bits :]
+        return np.subtract(vectors, self.mean, dtype=np.float32)
+
+    def _keys(self, mapped: Floats, bits: int) -> NDArray[np.uint32]:
+        from lookalike.lsh.kernels import argmax_rows
+
+        out = np.empty((self.settings.tables, len(mapped)), np.uint32)
+        for t in range(self.settings.tables):
+            if self.settings.keys in SIGN_FAMILIES:
+                powers = 1 << np.arange(bits, dtype=np.uint32)
+                out[t] = (mapped @ self.key_points[t, :bits].T > 0) @ powers
+                continue
+            anchors = self.key_points[t, : 1 << bits].T
+            for start in range(0, len(mapped), ROWS_IN_CACHE):
+                some = slice(start, start + ROWS_IN_CACHE)
+                argmax_rows(mapped[some] @ anchors, out[t, some])
+        return out
+
+    def _codes(
+        self, vectors: Floats, projected: Floats
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+        from lookalike.lsh.kernels import encode
+
+        codes = np.empty((len(vectors), self.settings.code_bits // 8), np.uint8)
+        ratios = np.empty(len(vectors), np.float32)
+        encode(projected, vectors, self.mean, codes, ratios)
+        if self.settings.ranking == "hamming":
+            return codes, np.full(len(vectors), 32767, np.int16)
+        return codes, np.minimum(ratios / self.correction_unit * 32767, 32767).astype(np.int16)
+
     def prepare(self, queries: Floats) -> Prepared:
         """Project (q, dim) unit vectors once for all segments.
 
         Margins are not centred for asymmetric ranking, since <q, x - mean> orders items as <q, x>
         does; for Hamming ranking they are the signs around the mean.
         """
-        planes, of_mean = self._query_planes
+        planes, of_mean = self._planes
         projected = queries @ planes
         bits = self.settings.code_bits
         margins = projected[:, :bits]
@@ -158,31 +215,6 @@ class Hasher:
                 out[:, t] = mapped @ self.key_points[t, : 1 << bits].T
         return out.reshape(len(mapped), -1)
 
-    def codes(self, vectors: Floats) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
-        """Packed codes of (n, dim) unit vectors, and their length corrections.
-
-        Bit j of a code (byte j // 8, little endian) is [p_j . (x - mean) > 0]. With signs s_j and
-        the correction c = |x - mean|^2 / sum_j |p_j . (x - mean)|, the inner product of a query q
-        with x - mean is about c sum_j (p_j . q) s_j (exact for q along x - mean).
-
-        Returns:
-            (n, code_bits / 8) uint8 and (n,) int16, c / correction_unit in 1/32767; all 32767 for
-            Hamming ranking.
-        """
-        centred = np.subtract(vectors, self.mean, dtype=np.float32)
-        margins = centred @ self.code_planes.T
-        codes = np.packbits(margins > 0, axis=1, bitorder="little")
-        if self.settings.ranking == "hamming":
-            return codes, np.full(len(vectors), 32767, np.int16)
-        sums = np.abs(margins).sum(axis=1)
-        squares = np.square(centred).sum(axis=1)
-        corrections = squares / np.maximum(sums, np.float32(1e-12)) / self.correction_unit
-        return codes, np.minimum(corrections * 32767, 32767).astype(np.int16)
-
-    def query_codes(self, queries: Floats) -> NDArray[np.uint8]:
-        """Packed codes (q, code_bits / 8) alone."""
-        return np.packbits(self._centred_margins(queries) > 0, axis=1, bitorder="little")
-
     def spread(self, vectors: Floats) -> float:
         """A low estimate (10th percentile) of the squared distance of unit vectors to the mean.
 
@@ -190,13 +222,6 @@ class Hasher:
         """
         squares = np.square(vectors - self.mean).sum(axis=1)
         return float(max(1e-3, np.quantile(squares, 0.1)))
-
-    def _centred_margins(self, vectors: Floats) -> Floats:
-        return np.asarray(np.subtract(vectors, self.mean) @ self.code_planes.T, np.float32)
-
-    def _map(self, vectors: Floats) -> Floats:
-        centred = np.subtract(vectors, self.mean, dtype=np.float32)
-        return centred @ self.key_map.T if self.key_map.size else centred
 
     # ---- storage ------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from lookalike.lsh.simd import (
 __all__ = [
     "argmax_rows",
     "choose_buckets",
+    "encode",
     "gather_codes",
     "hamming_rows",
     "make_table",
@@ -47,13 +48,51 @@ SURVIVORS = 1 << 13
 
 
 @numba.njit(cache=True, nogil=True)
-def round_to_half(rows: NDArray[np.float32], out: NDArray[np.uint16]) -> None:
-    """Round (n, d) ``rows`` to float16 in place, and write their bits to ``out``."""
-    for i in range(rows.shape[0]):
-        for j in range(rows.shape[1]):
-            half = as_half(rows[i, j])
-            out[i, j] = half
-            rows[i, j] = as_float(half)
+def round_to_half(
+    vectors: NDArray[np.float32],
+    chosen: NDArray[np.int64],
+    bits: NDArray[np.uint16],
+    rounded: NDArray[np.float32],
+) -> None:
+    """Round ``vectors[chosen]`` to float16: their ``bits``, and those as float32; both (m, d)."""
+    for i in range(chosen.shape[0]):
+        vector = vectors[chosen[i]]
+        for j in range(vector.shape[0]):
+            half = as_half(vector[j])
+            bits[i, j] = half
+            rounded[i, j] = as_float(half)
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def encode(
+    projected: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    mean: NDArray[np.float32],
+    codes: NDArray[np.uint8],
+    ratios: NDArray[np.float32],
+) -> None:
+    """Codes, and the ratio of squared length to the sum of absolute projections, in one pass.
+
+    Args:
+        projected: (n, at least bits), distances of the centred vectors to the hyperplanes.
+        vectors: (n, dim); mean: (dim,).
+        codes: (n, bits / 8) receives the signs, bit 0 of byte 0 first.
+        ratios: (n,) receives |x - mean|^2 / sum_j |projected_j|.
+    """
+    for i in range(vectors.shape[0]):
+        total = np.float32(0)
+        for j in range(8 * codes.shape[1]):
+            total += abs(projected[i, j])
+        for byte in range(codes.shape[1]):
+            bits = np.uint8(0)
+            for j in range(8):
+                bits |= np.uint8(projected[i, 8 * byte + j] > 0) << np.uint8(j)
+            codes[i, byte] = bits
+        square = np.float32(0)
+        for j in range(vectors.shape[1]):
+            difference = vectors[i, j] - mean[j]
+            square += difference * difference
+        ratios[i] = square / max(total, np.float32(1e-12))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -466,7 +505,7 @@ def _rerank(
             ahead = rows[i + VECTORS_AHEAD] * width
             for element in range(0, width, 64 // vectors.itemsize):
                 prefetch(vectors, ahead + element)
-        cosine = _dot(query, vectors[rows[i]])
+        cosine = min(_dot(query, vectors[rows[i]]), np.float32(1))  # rounding may exceed it
         if cosine >= best[-1]:
             _insert(cosine, ids[rows[i]], best, best_ids)
 
@@ -497,8 +536,8 @@ def search_range(
         blocked: (n,) rows that do not count, or (0,).
         budget: items to visit; more if fewer than ``wanted`` that count were met.
         depth: candidates to re-rank.
-        out_ids, out_cosines: (q, k) hold -1 and -inf, or what was found so far, and receive the
-            best; by id where cosines are equal. Without vectors the second are the codes' scores,
+        out_ids, out_cosines: (q, k) receive the best, -1 and -inf where there are fewer; by id
+            where cosines are equal. Without vectors the second are the codes' scores,
             from 0 to SCORES - 1.
 
     Returns:
@@ -524,6 +563,8 @@ def search_range(
     visited = np.int64(0)
     items = np.int64(0)
     for q in range(queries.shape[0]):
+        out_ids[q] = -1
+        out_cosines[q] = -np.inf
         offset = make_table(margins[q], hamming_scale, table)
         allowance = budget
         while True:

@@ -56,7 +56,7 @@ class Manifest:
         except FileNotFoundError as error:
             raise IndexFormatError(f"{MANIFEST} is missing") from error
         except (KeyError, TypeError, ValueError) as error:
-            raise IndexFormatError(f"{MANIFEST} is damaged: {error}") from error
+            raise IndexFormatError(f"{MANIFEST} is damaged: it is no manifest") from error
         if version != FORMAT_VERSION:
             raise IndexFormatError(
                 f"{MANIFEST} has format version {version}; this lookalike reads version "

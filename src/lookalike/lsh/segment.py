@@ -20,7 +20,8 @@ from lookalike.lsh.threads import cores, for_all_parts
 
 __all__ = ["Segment", "default_key_bits"]
 
-BUILD_ROWS = 8192
+BUILD_ROWS = 2048
+BUILD_BUCKETS = 512
 BLOCK = 32
 BUCKET = 64
 Floats = NDArray[np.float32]
@@ -122,7 +123,7 @@ class Segment:
         from lookalike.lsh.kernels import round_to_half
 
         settings, n = hasher.settings, len(ids)
-        order = np.argsort(ids, kind="stable")
+        order = _order(ids)
         keys = np.empty((settings.tables, n), np.uint32)
         codes = np.empty((n, settings.code_bits // 8), np.uint8)
         corrections = np.empty(n, np.int16)
@@ -131,14 +132,16 @@ class Segment:
 
         def hash_part(part: slice) -> None:
             # Hash what is stored, so that hashing it again later gives the same bits.
-            rows = vectors[order[part]].astype(np.float32, copy=False)
-            if kept.dtype == np.float16:
+            chosen = order[part]
+            if vectors.dtype == np.float32 and kept.dtype == np.float16:
+                rows = np.empty((len(chosen), settings.dim), np.float32)
                 halves = kept[part] if len(kept) else np.empty(rows.shape, np.float16)
-                round_to_half(rows, halves.view(np.uint16))
+                round_to_half(vectors, chosen, halves.view(np.uint16), rows)
             else:
-                kept[part] = rows
-            keys[:, part] = hasher.keys(rows, key_bits)
-            codes[part], corrections[part] = hasher.codes(rows)
+                rows = vectors[chosen].astype(np.float32, copy=False)
+                if len(kept):
+                    kept[part] = rows
+            keys[:, part], codes[part], corrections[part] = hasher.hash(rows, key_bits)
 
         for_all_parts(hash_part, n, BUILD_ROWS, cores())
         return cls._assemble(key_bits, Items(ids[order], kept, codes, corrections, keys))
@@ -220,9 +223,20 @@ class Segment:
             positions = np.argsort(keys[t], kind="stable") if t else np.arange(n)
             if tables > 1:
                 rows[t] = positions
-            pack_blocks(
-                codes, corrections, positions, offsets[t], blocks[t], flat_codes, flat_corrections
-            )
+
+            def pack(some: slice, t: int = t, positions: NDArray[np.int64] = positions) -> None:
+                edges = slice(some.start, some.stop + 1)
+                pack_blocks(
+                    codes,
+                    corrections,
+                    positions,
+                    offsets[t, edges],
+                    blocks[t, edges],
+                    flat_codes,
+                    flat_corrections,
+                )
+
+            for_all_parts(pack, 1 << key_bits, BUILD_BUCKETS, cores())
         by_id = np.empty(n, np.uint32)
         by_id[row_order] = np.arange(n, dtype=np.uint32)
         return cls(
@@ -301,6 +315,13 @@ ARRAYS = ("ids", "by_id", "vectors", "codes", "corrections", "offsets", "blocks"
 def _dtype(settings: LSHSettings) -> np.dtype[Any]:
     """How vectors are kept; those that are not are hashed as float16, too."""
     return np.dtype("float32" if settings.vectors == "float32" else "float16")
+
+
+def _order(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows by rising id, which they mostly are already."""
+    if (ids[1:] > ids[:-1]).all():
+        return np.arange(len(ids))
+    return np.argsort(ids, kind="stable")
 
 
 def _choose_key_bits(hasher: Hasher, n: int) -> int:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from lookalike import sheet
 from lookalike.gallery.hits import Hit
+from lookalike.mark import is_own_sheet
 from lookalike.sheet import Cell, Row, draw_png, search_sheet, shorten, thumbnail, write_html
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two outside
@@ -145,6 +146,31 @@ def test_a_row_without_hits_says_that_nothing_was_found(tmp_path: Path) -> None:
     pixels = drawn(tmp_path / "s.png", Row(Cell(plain(PINK), ("q",)), ()))
     left, top, right, bottom = card(1, lines=1)
     assert box_of(pixels[top:bottom, left:right], sheet.SOFT) is not None
+
+
+def test_hits_beyond_six_go_on_below(tmp_path: Path) -> None:
+    colours = [(250, 10 * n, 7) for n in range(8)]
+    hits = tuple(Cell(plain(colour), (str(n),)) for n, colour in enumerate(colours))
+    pixels = drawn(tmp_path / "s.png", Row(Cell(plain(PINK), ("q",)), hits))
+    for n, colour in enumerate(colours):
+        top = card(n % 6 + 1, lines=1)[1] + n // 6 * (card(1, 1)[3] - card(1, 1)[1] + sheet.GAP)
+        box = card(n % 6 + 1, lines=1, top=top)
+        assert box_of(pixels, colour) == picture_in(box, 240, 80)
+    assert pixels.shape[0] == box[3] + sheet.MARGIN
+    assert pixels.shape[1] == card(6, lines=1)[2] + sheet.MARGIN
+
+
+def test_a_sheet_is_told_from_other_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "s.png"
+    draw_png([], path, title="title")
+    assert is_own_sheet(path)
+    with Image.open(path) as image:
+        assert image.info == {"lookalike": "contact sheet"}
+        image.save(tmp_path / "again.jpg")
+    plain(PINK).save(tmp_path / "other.png")
+    (tmp_path / "text.png").write_text("tEXtlookalike\0contact sheet")
+    for name in ("again.jpg", "other.png", "text.png", "nowhere.png"):
+        assert not is_own_sheet(tmp_path / name)
 
 
 def test_a_sheet_without_rows_still_has_its_title(tmp_path: Path) -> None:

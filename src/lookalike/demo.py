@@ -321,6 +321,11 @@ class DemoResult:
     png: Path
     html: Path
 
+    def in_words(self) -> str:
+        """How many were found first and how fast, and where to see it: two lines."""
+        speed = f"{1000 * self.search_seconds:.0f} ms each"
+        return f"{_title(self)}, in {speed}\nsee {self.png} or {self.html}"
+
 
 @dataclass(frozen=True)
 class _Query:
@@ -348,7 +353,7 @@ def run(out: Path, folder: Path | None, report: Callable[[str], None]) -> DemoRe
         out: folder for everything that is written; a second run continues with what is there.
         folder: images of one's own, which are only read: their gallery is put into ``out``, and
             the queries are made of up to USER_IMAGES of them, in memory. None: the demo's own.
-        report: takes lines about the progress and, at the end, the outcome.
+        report: takes lines about the progress.
 
     Raises:
         MissingExtraError: without a folder, and the photographs are not installed.
@@ -387,8 +392,6 @@ def run(out: Path, folder: Path | None, report: Callable[[str], None]) -> DemoRe
         html=out / "sheet.html",
     )
     _draw(result, answers, is_right, show_wrong=folder is None)
-    report(f"{_title(result)}, in {1000 * result.search_seconds:.0f} ms each")
-    report(f"see {result.png} or {result.html}")
     return result
 
 

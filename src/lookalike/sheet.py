@@ -16,18 +16,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from lookalike.gallery.hits import Hit
 from lookalike.imagefile import Source
 from lookalike.images import SkippedImageError, read_rgb
 from lookalike.lsh.arrayfile import atomic_writer
+from lookalike.mark import MARK
 
-__all__ = ["Cell", "Row", "draw_png", "search_sheet", "shorten", "thumbnail", "write_html"]
+__all__ = [
+    "Cell",
+    "Row",
+    "draw_png",
+    "search_sheet",
+    "shorten",
+    "thumbnail",
+    "write_html",
+]
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 LONGEST_SIDE = 480
+HITS_PER_LINE = 6
+# The PNG text that marks a sheet, so that it is not indexed as a picture of the user's.
 
 PAGE: Colour = (244, 246, 249)
 CARD: Colour = (255, 255, 255)
@@ -164,14 +176,17 @@ def _font_of(text: str, size: int) -> Font:
 def draw_png(rows: Sequence[Row], path: Path, *, title: str) -> None:
     """One picture of all rows: the query at the left, set apart, its hits to the right of it.
 
-    The file is replaced in one go; its folder must exist.
+    More than HITS_PER_LINE hits go on below. The file is replaced in one go; its folder must
+    exist.
     """
-    columns = max((len(row.hits) for row in rows), default=0) or 1
+    columns = min(max((len(row.hits) for row in rows), default=0) or 1, HITS_PER_LINE)
     left = MARGIN + CARD_WIDTH + ASIDE
     width = left + columns * (CARD_WIDTH + GAP) - GAP + MARGIN
     heights = [_card_height(row) for row in rows]
     head = MARGIN + 2 * LINE + (2 * LINE if rows else 0)
-    height = head + sum(heights) + GAP * max(0, len(rows) - 1) + MARGIN
+    lines = [max(1, -(-len(row.hits) // HITS_PER_LINE)) for row in rows]
+    height = head + MARGIN - GAP * bool(rows)
+    height += sum(count * (tall + GAP) for count, tall in zip(lines, heights, strict=True))
     sheet = Image.new("RGB", (width, height), PAGE)
     draw = ImageDraw.Draw(sheet)
     _line(draw, (MARGIN, MARGIN + TITLE_SIZE // 2), title, TITLE_SIZE, INK, width - 2 * MARGIN)
@@ -180,18 +195,21 @@ def draw_png(rows: Sequence[Row], path: Path, *, title: str) -> None:
         _line(draw, (MARGIN, under), "Query", HEADING_SIZE, QUERY_EDGE, CARD_WIDTH)
         _line(draw, (left, under), "Most alike, best first", HEADING_SIZE, SOFT, width - left)
     top = head
-    for row, tall in zip(rows, heights, strict=True):
+    for row, tall, count in zip(rows, heights, lines, strict=True):
         _draw_card(sheet, row.query, (MARGIN, top), tall, QUERY, QUERY_EDGE)
         _draw_arrow(draw, (left - ASIDE // 2, top + PAD + PICTURE[1] // 2))
-        for column, cell in enumerate(row.hits):
-            at = (left + column * (CARD_WIDTH + GAP), top)
+        for number, cell in enumerate(row.hits):
+            line, column = divmod(number, HITS_PER_LINE)
+            at = (left + column * (CARD_WIDTH + GAP), top + line * (tall + GAP))
             _draw_card(sheet, cell, at, tall, CARD, EDGE)
         if not row.hits:
             at = (left, top + PAD + PICTURE[1] // 2)
             _line(draw, at, "nothing found", NAME_SIZE, SOFT, CARD_WIDTH)
-        top += tall + GAP
+        top += count * (tall + GAP)
+    mark = PngInfo()
+    mark.add_text(*MARK)
     with atomic_writer(path) as file:
-        sheet.save(file, "PNG")
+        sheet.save(file, "PNG", pnginfo=mark)
 
 
 def _card_height(row: Row) -> int:

@@ -6,6 +6,7 @@ import pty
 import shutil
 import subprocess
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hostile import make_good_files, make_hostile_files
 from PIL import Image
 
 from lookalike.gallery.lock import writer_lock
+from lookalike.gallery.store import Store
 
 
 @pytest.fixture
@@ -24,7 +26,8 @@ def indexed(photos: Path, model: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "index", "update", "search", "duplicates", "info", "verify", "remove", "demo"]
+    "command",
+    ["", "index", "update", "search", "duplicates", "info", "verify", "remove", "tune", "demo"],
 )
 def test_every_command_explains_itself(command: str) -> None:
     done = lookalike(*command.split(), "--help")
@@ -39,7 +42,7 @@ def test_index_tells_counts_on_stdout_and_nothing_else(photos: Path, model: Path
     done = lookalike("index", photos, "--model", model)
     assert done.stdout.startswith("12 images (12 added) in ")
     assert done.stdout.count("\n") == 1
-    assert done.stderr == ""
+    assert done.stderr == f"indexing {photos}\n"
     shutil.rmtree(photos / "a")
     write_photo(photos / "b/new.png", 50)
     done = lookalike("update", photos, "--json")
@@ -52,9 +55,12 @@ def test_index_tells_counts_on_stdout_and_nothing_else(photos: Path, model: Path
         "moved": 0,
         "dropped": 4,
         "skipped": 0,
+        "removed": 0,
         "reused": 0,
     }
-    assert lookalike("index", cwd=photos).stdout.startswith("9 images (no change) in ")
+    done = lookalike("index", cwd=photos)  # the current folder, and says so
+    assert done.stdout.startswith("9 images (no change) in ")
+    assert done.stderr == f"indexing {photos}\n"
 
 
 def test_search_prints_a_line_per_hit_with_a_path_that_can_be_opened(
@@ -132,6 +138,25 @@ def test_search_draws_a_picture(indexed: Path, tmp_path: Path) -> None:
         assert min(image.size) > 200
     content = (indexed / "a/000.png").read_bytes()
     lookalike("search", "-", "--gallery", indexed, "--picture", out, stdin=content)
+    inside = lookalike("search", "a/000.png", "--picture", "found.png", cwd=indexed)
+    assert "drew found.png" in inside.stderr
+    assert lookalike("update", cwd=indexed).stdout.startswith("12 images (no change)")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("sheet.jpg", "sheet.jpg: a contact sheet is a .png file"),
+        ("sheet", "a contact sheet is a .png file"),
+        ("nowhere/sheet.png", "there is no folder {}/nowhere to draw in"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_search(
+    indexed: Path, name: str, why: str
+) -> None:
+    done = lookalike("search", "a/000.png", "--picture", name, cwd=indexed, status=2)
+    assert done.stdout == ""
+    assert why.format(indexed) in done.stderr
 
 
 def test_nothing_found_is_status_1_and_an_unreadable_query_2(indexed: Path, tmp_path: Path) -> None:
@@ -146,6 +171,14 @@ def test_nothing_found_is_status_1_and_an_unreadable_query_2(indexed: Path, tmp_
     assert "text.jpg: not-an-image: " in done.stderr
     done = lookalike("search", "-", cwd=indexed, stdin=b"", status=2)
     assert "standard input: empty: " in done.stderr
+    assert "lookalike search - < query.jpg" in done.stderr
+    done = lookalike("search", "https://example.org//x.jpg", cwd=indexed, status=2)
+    assert "https://example.org//x.jpg is neither a file nor" in done.stderr
+    done = lookalike("search", "a", cwd=indexed, status=2)
+    assert "a is a folder; QUERY is one picture" in done.stderr
+    for words in (["search", outside], ["duplicates"]):
+        done = lookalike(*words, "--filter", "", cwd=indexed, status=2)
+        assert "the filter is empty" in done.stderr
     done = lookalike("search", "nowhere.jpg", cwd=indexed, status=2)
     assert "nowhere.jpg is neither a file nor an indexed image" in done.stderr
 
@@ -226,7 +259,7 @@ def test_duplicates_prints_groups_and_deletes_nothing(indexed: Path) -> None:
     keep, other = done.stdout.splitlines()[:2]
     assert keep.split()[0] == "keep" and keep.endswith("  a/000.png")
     assert other.split()[0] == "1.000" and other.endswith("  z.png")
-    assert "1 files that could go; nothing was deleted" in done.stderr
+    assert "1 group, 1 file that could go; nothing was deleted" in done.stderr
     told = json.loads(lookalike("duplicates", "--json", cwd=indexed).stdout)
     assert told["threshold"] == 0.95
     ((group),) = told["groups"]
@@ -251,8 +284,17 @@ def test_info_tells_what_made_the_gallery(indexed: Path) -> None:
 
 
 def test_remove_and_its_undoing(indexed: Path) -> None:
-    assert lookalike("remove", "a/000.png", cwd=indexed).stdout == "1 images removed\n"
-    assert lookalike("update", cwd=indexed, status=1).stdout.startswith("11 images (1 skipped)")
+    assert lookalike("remove", "a/000.png", cwd=indexed).stdout == "1 image removed\n"
+    done = lookalike("update", cwd=indexed)
+    assert done.stdout.startswith("11 images (1 removed by you)")
+    assert "11 indexed, 0 skipped, 1 removed by you" in lookalike("info", cwd=indexed).stdout
+    (indexed / "bad.png").write_text("no picture")
+    done = lookalike("update", cwd=indexed, status=1)
+    assert "1 file is skipped; list them with: lookalike info --skipped" in done.stderr
+    lookalike("remove", "bad.png", cwd=indexed)
+    assert "(2 removed by you)" in lookalike("update", cwd=indexed).stdout
+    (indexed / "bad.png").unlink()
+    lookalike("update", cwd=indexed)
     done = lookalike("remove", "a/000.png", cwd=indexed, status=2)
     assert "a/000.png is not an indexed image" in done.stderr
     lookalike("remove", "--undo", "a/000.png", cwd=indexed)
@@ -279,9 +321,59 @@ def test_damage_is_told_with_the_command_that_repairs_it(indexed: Path, file: st
     assert json.loads(lookalike("verify", "--json", cwd=indexed).stdout) == {"problems": []}
 
 
+def test_tuning_a_small_gallery_is_refused_in_a_line(indexed: Path) -> None:
+    assert "none, the defaults" in lookalike("info", cwd=indexed).stdout
+    done = lookalike("tune", cwd=indexed, status=2)
+    assert done.stderr.startswith("lookalike: the gallery has 12 images; below 10,000 ")
+    assert done.stderr.count("\n") == 1
+    done = lookalike("tune", "--force", cwd=indexed, status=2)
+    assert done.stderr.startswith("lookalike: cannot tune: the index holds 12 items")
+    done = lookalike("tune", "--reset", cwd=indexed)
+    sizes = "1 table, key bits by size, candidates by size, re-ranked by size"
+    assert done.stdout == f"settings      {sizes}\n"
+    assert "none, the defaults" in lookalike("info", cwd=indexed).stdout
+
+
+def test_an_unfinished_update_is_told_by_search_and_info(indexed: Path) -> None:
+    table = indexed / ".lookalike/gallery.sqlite"
+    with closing(Store.open(table, write=True)) as store, store.transaction():
+        store.set_meta({"unfinished": True})
+    for words in (["search", "a/000.png"], ["info"]):
+        done = lookalike(*words, cwd=indexed)
+        assert "the last update did not finish, or is still running: 12 images so far" in (
+            done.stderr
+        )
+    lookalike("update", cwd=indexed)
+    assert lookalike("info", cwd=indexed).stderr == ""
+
+
+def test_the_column_of_shares_is_never_blank(tmp_path: Path, model: Path) -> None:
+    write_photo(tmp_path / "photos/only.png", 1)
+    done = lookalike("index", tmp_path / "photos", "--model", model)
+    assert done.stdout.startswith("1 image (1 added)")
+    line = lookalike("search", "only.png", cwd=tmp_path / "photos").stdout.split()
+    assert line == ["1.000", "0/256", "-", "only.png"]
+
+
+def test_the_demo_tells_its_progress_on_stderr_and_its_result_on_stdout(
+    tmp_path: Path,
+) -> None:
+    write_photos(tmp_path / "photos", 3)
+    words = "demo", "--folder", tmp_path / "photos", "--out", tmp_path / "out"
+    done = lookalike(*words)
+    assert "3 images in the gallery, 0 skipped" in done.stderr
+    first, second = done.stdout.splitlines()
+    assert "altered pictures find their photograph first" in first
+    assert second == f"see {tmp_path / 'out/sheet.png'} or {tmp_path / 'out/sheet.html'}"
+    told = json.loads(lookalike(*words, "--json").stdout)
+    assert (told["images"], told["png"]) == (3, os.fspath(tmp_path / "out/sheet.png"))
+
+
 def test_another_model_is_refused_and_a_rebuild_takes_it(indexed: Path, other_model: Path) -> None:
     done = lookalike("update", "--model", other_model, cwd=indexed, status=2)
     assert "lookalike index --rebuild" in done.stderr
+    done = lookalike("search", "a/000.png", "--model", other_model, cwd=indexed, status=2)
+    assert "their embeddings cannot be compared" in done.stderr
     done = lookalike("index", "--rebuild", "--model", other_model, cwd=indexed)
     assert done.stdout.startswith("12 images (12 added)")
     assert "coarse 1" in lookalike("info", cwd=indexed).stdout

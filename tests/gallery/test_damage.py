@@ -118,7 +118,6 @@ def test_a_damaged_table_is_refused_named_and_healed(
     gallery: Gallery, photos: Path, decoded: list[str], damage: Callable[[Path], None]
 ) -> None:
     before = answers(photos)
-    restored = [row.path for row in gallery.skipped() if row.skipped == "removed"]
     damage(gallery.directory / "gallery.sqlite")
     with pytest.raises(GalleryDamagedError, match="verify --repair"):
         answers(photos)
@@ -128,13 +127,42 @@ def test_a_damaged_table_is_refused_named_and_healed(
     healed = Gallery.open(photos, create=False)
     healed.update()
     assert healed.verify() == []
-    if damage is not flip_in_the_middle:  # what had been removed is forgotten with the table
-        healed.remove([os.fsdecode(path) for path in restored if path not in lost(healed)])
     assert_same_but_for_bits(before, answers(photos))
 
 
-def lost(gallery: Gallery) -> set[bytes]:
-    return {row.path for row in gallery.skipped()}
+def test_removals_survive_the_loss_of_the_table_also_when_the_file_has_moved(
+    gallery: Gallery, photos: Path
+) -> None:
+    (gallery.directory / "gallery.sqlite").unlink()
+    (photos / "a/003.png").rename(photos / "moved.png")
+    report = Gallery.repair(photos)
+    assert report.done[0] == "the table was missing; a new one was made"
+    assert "1 removed by you are known from gallery.json and stay out" in report.done
+    assert not (gallery.directory / "gallery.sqlite.damaged").exists()
+    healed = Gallery.open(photos, create=False)
+    updated = healed.update()
+    assert (updated.images, updated.removed) == (49, 1)
+    assert {row.path: row.skipped for row in healed.skipped()}[b"moved.png"] == "removed"
+    healed.restore(["moved.png"])
+    assert healed.update().images == 50
+
+
+def test_a_rebuild_of_a_gallery_without_table_keeps_out_what_was_removed(
+    gallery: Gallery, photos: Path, model: Path
+) -> None:
+    (gallery.directory / "gallery.sqlite").unlink()
+    _, report = Gallery.rebuild(photos, model=model)
+    assert (report.images, report.removed) == (49, 1)
+
+
+def test_a_repair_says_when_removals_are_lost(gallery: Gallery, photos: Path) -> None:
+    truncate(gallery.directory / "gallery.sqlite")
+    empty(gallery.directory / "gallery.json")
+    try:
+        report = Gallery.repair(photos)
+    except GalleryDamagedError as error:
+        pytest.skip(f"nothing is left: {error}")
+    assert "images that you took out and whose rows were not saved come back" in report.done[1]
 
 
 def test_rows_on_whole_pages_survive_a_page_of_noise(
@@ -229,6 +257,16 @@ def test_a_damaged_copy_of_the_identity_is_named_and_healed(
     assert Gallery.find_damage(photos) == []
 
 
+def test_a_missing_identity_is_named_and_written_anew(gallery: Gallery, photos: Path) -> None:
+    path = gallery.directory / "gallery.json"
+    before = path.read_bytes()
+    path.unlink()
+    assert gallery.verify() == [f"{path} is missing"]
+    assert Gallery.repair(photos).done == ["gallery.json was written anew"]
+    assert gallery.verify() == []
+    assert path.read_bytes() == before
+
+
 def test_without_table_and_identity_a_repair_names_the_remedy(
     gallery: Gallery, photos: Path, model: Path
 ) -> None:
@@ -255,3 +293,7 @@ def test_a_picture_that_rotted_on_disk_is_named_when_contents_are_compared(
     assert gallery.verify() == []
     (problem,) = gallery.verify(contents=True)
     assert problem.startswith(f"{path}: the content has changed but not size and time")
+    assert "restore the file from a copy" in problem
+    path.touch()  # as the remedy says, if it was meant
+    gallery.update()
+    assert gallery.verify(contents=True) == []

@@ -23,15 +23,20 @@ def paths(groups: list[DuplicateGroup]) -> Groups:
 
 
 def oracle(gallery: Gallery, threshold: float) -> Groups:
-    """Connected components of all pairs, by comparing all."""
+    """The best file takes all that are near it, and so on; by comparing all (of equal pixels)."""
     vectors = vectors_of(gallery)
-    groups = {name: {name} for name in vectors}
-    for a, b in itertools.combinations(vectors, 2):
-        if vectors[a] @ vectors[b] >= threshold and groups[a] is not groups[b]:
-            groups[a] |= groups[b]
-            for name in groups[b]:
-                groups[name] = groups[a]
-    return {frozenset(group) for group in groups.values() if len(group) > 1}
+
+    def rank(name: str) -> tuple[int, int, str]:
+        status = (gallery.root / name).stat()
+        return -status.st_size, status.st_mtime_ns, name
+
+    left, groups = sorted(vectors, key=rank), set()
+    while left:
+        near = [name for name in left[1:] if vectors[name] @ vectors[left[0]] >= threshold]
+        if near:
+            groups.add(frozenset([left[0], *near]))
+        left = [name for name in left[1:] if name not in near]
+    return groups
 
 
 @pytest.fixture
@@ -63,6 +68,58 @@ def test_the_groups_are_those_of_comparing_all_pairs(
     expected = oracle(gallery, threshold)
     assert len(expected) > 0
     assert paths(gallery.duplicates(threshold)) == expected
+
+
+def turning(degrees: int) -> Image.Image:
+    """A round pattern that is turned, so that no corner moves out of it."""
+    angle = np.radians(degrees)
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    turned = np.cos(angle) * x + np.sin(angle) * y
+    planes = [127 + 120 * np.sin(speed * turned) for speed in (2, 3, 5)]
+    return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8))
+
+
+@pytest.mark.parametrize("reference", [None, "safe"])
+def test_of_a_series_that_turns_slowly_all_that_could_go_are_near_one_that_is_kept(
+    tmp_path: Path, model: Path, reference: str | None
+) -> None:
+    folder = tmp_path / "photos"
+    (folder / "safe").mkdir(parents=True)
+    for degrees in range(120):
+        name = f"{degrees:03}.png" if degrees % 40 else f"safe/{degrees:03}.png"
+        turning(degrees).save(folder / name)
+    gallery = Gallery.open(folder, model=model)
+    gallery.update()
+    vectors = vectors_of(gallery)
+    names = sorted(vectors, key=lambda name: name[-7:])
+    steps = [vectors[a] @ vectors[b] for a, b in itertools.pairwise(names)]
+    assert min(steps) > 0.98  # a chain without a gap
+    assert min(vectors[names[0]] @ vectors[name] for name in names) < 0.5
+    groups = gallery.duplicates(0.98, reference=reference)
+    assert len(groups) > 3
+    listed = [item.path for group in groups for item in (*group.keep, *group.duplicates)]
+    assert len(listed) == len(set(listed))
+    for group in groups:
+        kept = [vectors[item.path] for item in group.keep]
+        for item in group.duplicates:
+            assert item.cosine == pytest.approx(max(vectors[item.path] @ v for v in kept), abs=1e-5)
+            assert item.cosine >= 0.98
+        if reference is not None:
+            assert not any(item.path.startswith("safe/") for item in group.duplicates)
+    ungrouped = set(vectors) - set(listed)
+    assert len(ungrouped) < 10
+
+
+def test_a_threshold_of_1_finds_equal_pictures_and_no_others(variants: Path, model: Path) -> None:
+    Image.open(variants / "b/07.png").save(variants / "b/07 again.png", compress_level=0)
+    gallery = Gallery.open(variants, model=model)
+    gallery.update()
+    assert paths(gallery.duplicates(1.0)) == {
+        frozenset({"a/00.png", "copy.png"}),
+        frozenset({"b/07.png", "b/07 again.png"}),
+    }
+    for query, found in (("copy.png", {"a/00.png", "copy.png"}), ("a/03.png", {"a/03.png"})):
+        assert {hit.path for hit in gallery.search(query, threshold=1.0)} == found
 
 
 def test_no_group_is_found_where_all_differ(gallery: Gallery) -> None:

@@ -10,8 +10,9 @@ from fakes import HALF, embedding, images_of, vectors_of, write_photo, write_pho
 from PIL import Image
 
 from lookalike.encoder import Encoder
-from lookalike.errors import GalleryError
+from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery, Hit
+from lookalike.gallery.hits import glob_matcher
 from lookalike.images import SkippedImageError, SkipReason
 from lookalike.lsh import LSHSettings
 
@@ -113,6 +114,10 @@ def test_a_threshold_cuts_where_the_cosine_falls_below_it(gallery: Gallery, outs
         ("00[0-4].png", lambda name: name[-7:-4] in ("000", "001", "002", "003", "004")),
         ("*/01?.png", lambda name: name[-7:-5] == "01"),
         ("*.jpg", lambda name: False),
+        ("**/00?.png", lambda name: name[-7:-5] == "00"),
+        ("b/**/001.png", lambda name: name == "b/001.png"),
+        ("**/b/**/**/00?.png", lambda name: name.startswith("b/00")),
+        ("B/*", lambda name: False),
         ("b/001.png", lambda name: name == "b/001.png"),
     ],
 )
@@ -243,3 +248,54 @@ def test_a_hit_tells_itself_in_words_and_as_json() -> None:
         "height": 3,
         "format": "PNG",
     }
+
+
+def test_two_stars_and_a_slash_also_match_at_the_top() -> None:
+    matches = glob_matcher("**/x.png")
+    assert [matches(name) for name in (b"x.png", b"a/x.png", b"a/b/x.png", b"a/y.png")] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_an_empty_filter_is_refused(gallery: Gallery) -> None:
+    with pytest.raises(GalleryError, match="the filter is empty"):
+        gallery.search("a/000.png", filter="")
+    with pytest.raises(GalleryError, match="the filter is empty"):
+        gallery.duplicates(filter="")
+
+
+def test_another_model_is_refused_also_when_the_stored_vector_would_do(
+    gallery: Gallery, photos: Path, other_model: Path, model: Path
+) -> None:
+    with pytest.raises(ModelMismatchError, match="coarse"):
+        Gallery.open(photos, model=other_model).search("a/000.png")
+    assert Gallery.open(photos, model=model).search("a/000.png", 1)[0].path == "a/000.png"
+
+
+def test_tuning_a_small_gallery_takes_force_and_can_be_undone(tmp_path: Path, model: Path) -> None:
+    folder = tmp_path / "photos"
+    write_photos(folder, 60)
+    gallery = Gallery.open(folder, model=model)
+    with pytest.raises(GalleryError, match="cannot tune: the index holds 0 items"):
+        gallery.tune(force=True)
+    gallery.update()
+    before = gallery.info()
+    assert before.tuning is None
+    with pytest.raises(GalleryError, match="has 60 images; below 10,000"):
+        gallery.tune()
+    with pytest.raises(GalleryError, match=r"cannot tune: target_recall is 2"):
+        gallery.tune(2, force=True)
+    for target in (0.9, 1.0):  # the second time, too, notes the settings from before the first
+        report = gallery.tune(target, 5, force=True)
+        facts = gallery.info()
+        assert facts.lsh == report.settings != before.lsh
+        recall = report.expected.recall
+        assert facts.tuning == {"target_recall": target, "k": 5, "recall": recall, "images": 60}
+    assert gallery.reset_tuning() == before.lsh
+    again = Gallery.open(folder)
+    assert (again.info().lsh, again.info().tuning) == (before.lsh, None)
+    assert again.verify() == []
+    assert len(again.search("a/000.png", 60)) == 60

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from fakes import assert_holds, vectors_of, write_photo
 
 from lookalike.errors import GalleryError
-from lookalike.gallery import Gallery, UpdateReport
+from lookalike.gallery import Gallery, Progress, UpdateReport
 from lookalike.gallery import update as update_module
+from lookalike.gallery.store import ImageRow, Store
+from lookalike.sheet import draw_png, search_sheet, thumbnail
 
 
 def counts(report: UpdateReport) -> dict[str, int]:
@@ -225,3 +228,82 @@ def test_removing_an_unknown_file_removes_none(gallery: Gallery) -> None:
         gallery.restore(["a/000.png"])
     assert len(gallery) == 12
     assert gallery.skipped() == []
+
+
+def test_what_was_removed_is_counted_apart_from_what_was_skipped(
+    gallery: Gallery, photos: Path
+) -> None:
+    (photos / "bad.png").write_bytes(b"no picture")
+    gallery.remove(["a/000.png"])
+    report = gallery.update()
+    assert (report.images, report.skipped, report.removed) == (11, 1, 1)
+    facts = gallery.info()
+    assert (facts.images, facts.skipped, facts.removed) == (11, 1, 1)
+
+
+def test_a_skipped_file_can_be_dismissed_and_brought_back(gallery: Gallery, photos: Path) -> None:
+    (photos / "bad.png").write_bytes(b"no picture")
+    gallery.update()
+    assert gallery.remove(["bad.png"]) == 1
+    report = gallery.update()
+    assert (report.images, report.skipped, report.removed) == (12, 0, 1)
+    gallery.restore(["bad.png"])
+    assert [row.path for row in gallery.update().newly_skipped] == [b"bad.png"]
+
+
+def test_contact_sheets_of_lookalike_are_left_out_without_a_word(
+    gallery: Gallery, photos: Path, decoded: list[str]
+) -> None:
+    sheet = photos / "found.png"
+    row = search_sheet(thumbnail(photos / "a/000.png"), gallery.search("a/000.png", 2))
+    draw_png([row], sheet, title="found")
+    for _ in range(2):
+        report = gallery.update()
+        assert counts(report) == {}
+        assert (report.images, report.newly_skipped, gallery.skipped()) == (12, [], [])
+    assert decoded == []
+    write_photo(sheet, 99)  # now it is a picture
+    assert gallery.update().images == 13
+
+
+def test_an_update_that_did_not_finish_leaves_a_mark_until_one_does(
+    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = Gallery.open(photos, model=model)
+    monkeypatch.setattr(update_module, "COMMIT_IMAGES", 1)
+
+    def stop(progress: Progress) -> None:
+        if progress.done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gallery.update(stop)
+    assert gallery.unfinished()
+    assert gallery.info().unfinished
+    assert len(gallery) == 5
+    gallery.update()
+    assert not gallery.unfinished()
+
+
+def test_a_second_interruption_while_the_first_is_committed_loses_nothing(
+    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = Gallery.open(photos, model=model)
+    put, left = Store.put, [1]
+
+    def interrupted(store: Store, rows: Iterable[ImageRow]) -> None:
+        put(store, rows)
+        if left and left.pop():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "put", interrupted)
+
+    def stop(progress: Progress) -> None:
+        if progress.done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gallery.update(stop)
+    assert left == []
+    assert len(gallery) == 7
+    assert gallery.verify() == []

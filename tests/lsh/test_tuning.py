@@ -70,3 +70,9 @@ def test_too_few_items_to_tune_are_refused() -> None:
     index, _ = made(10)
     with pytest.raises(ValueError, match="holds 10 items"):
         index.tune(0.9, 10)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_tuning_a_tiny_index_ends(k: int) -> None:
+    index, _ = made(2 * k)
+    assert index.tune(0.9, k).expected.recall >= 0.5

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
+
+from lookalike.cli.options import json_option
+from lookalike.cli.output import FOUND_NOTHING, print_json, say
 
 __all__ = ["demo"]
 
@@ -22,8 +26,19 @@ __all__ = ["demo"]
     show_default=True,
     help="Results.",
 )
-def demo(folder: Path | None, out: Path) -> None:
-    """Index real photographs, search them with altered ones, draw what was found."""
+@json_option
+def demo(folder: Path | None, out: Path, as_json: bool) -> None:
+    """Index real photographs, search them with altered ones, draw what was found.
+
+    Exit status 1 if no altered picture found the one that it was made from.
+    """
     from lookalike.demo import run
 
-    run(out, folder, click.echo)
+    result = run(out, folder, say)
+    if as_json:
+        values = vars(result).items()
+        print_json({k: os.fspath(v) if isinstance(v, Path) else v for k, v in values})
+    else:
+        click.echo(result.in_words())
+    if not result.found_first:
+        raise click.exceptions.Exit(FOUND_NOTHING)

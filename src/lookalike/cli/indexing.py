@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lookalike.cli.options import encoding_options, encoding_settings, json_option
-from lookalike.cli.output import FOUND_NOTHING, print_json, progress_shown, say, visible
+from lookalike.cli.output import FOUND_NOTHING, number, print_json, progress_shown, say, visible
 
 if TYPE_CHECKING:
     from lookalike.gallery import UpdateReport
@@ -55,12 +55,18 @@ def index(
 ) -> None:
     """Index the images below FOLDER, or bring its gallery up to date.
 
-    New and changed files are encoded, deleted ones dropped, moved ones recognised. Interrupt it at
-    any moment and run it again: it goes on where it stopped.
+    FOLDER is the current folder if it is left out. New and changed files are encoded, deleted ones
+    dropped, moved ones recognised. Interrupt it at any moment and run it again: it goes on where it
+    stopped.
+
+    Not indexed: hidden files and folders (those whose name begins with a dot), files without the
+    extension of an image, and contact sheets that lookalike has drawn. Links to folders, also
+    outside FOLDER, are followed.
     """
     from lookalike.gallery import Gallery
 
     settings = encoding_settings(batch_size, threads, max_pixels, model)
+    say(f"indexing {visible(os.path.abspath(folder))}")
     with progress_shown() as show:
         if rebuild:
             _, report = Gallery.rebuild(
@@ -77,13 +83,15 @@ def index(
         "moved": report.moved,
         "dropped": report.dropped,
         "skipped": report.skipped,
+        "removed": report.removed,
     }
     if as_json:
         print_json({**counts, "reused": report.reused, "seconds": round(report.seconds, 3)})
     else:
-        changes = [f"{n} {what}" for what, n in counts.items() if n and what != "images"]
+        words = {**dict.fromkeys(counts, ""), "removed": " by you"}
+        changes = [f"{n} {what}{words[what]}" for what, n in counts.items() if n]
         click.echo(
-            f"{report.images} images ({', '.join(changes) or 'no change'}) "
+            f"{number(report.images, 'image')} ({', '.join(changes[1:]) or 'no change'}) "
             f"in {report.seconds:.1f} s"
         )
     if report.skipped or report.unlisted:
@@ -98,4 +106,8 @@ def tell_trouble(report: UpdateReport) -> None:
     for row in report.newly_skipped:
         say(f"skipped {visible(os.fsdecode(row.path))}: {row.skipped}: {row.detail}; {row.remedy}")
     if report.skipped:
-        say(f"{report.skipped} files are skipped; list them with: lookalike info --skipped")
+        are = "is" if report.skipped == 1 else "are"
+        say(
+            f"{number(report.skipped, 'file')} {are} skipped; list them with: "
+            f"lookalike info --skipped; what need not be mended, lookalike remove dismisses"
+        )

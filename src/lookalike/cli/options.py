@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lookalike.cli.output import number, say
+
 if TYPE_CHECKING:
     from lookalike.gallery import Gallery
 
 __all__ = [
     "encoding_options",
     "encoding_settings",
+    "filter_option",
     "find_folder",
     "find_gallery",
     "gallery_option",
     "json_option",
+    "tell_if_unfinished",
 ]
 
 gallery_option = click.option(
@@ -26,6 +30,13 @@ gallery_option = click.option(
     type=click.Path(path_type=Path),
     help="A folder that was indexed, or the directory given to 'index --gallery'. Default: the "
     "current folder or the nearest one above it that has a gallery.",
+)
+filter_option = click.option(
+    "--filter",
+    "pattern",
+    metavar="GLOB",
+    help="Only files whose path in the gallery (or name, if GLOB has no slash) matches. Case "
+    "counts; * also stands for slashes, and **/ for any folders or none.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -84,3 +95,12 @@ def find_gallery(gallery: Path | None, near: Path | None = None, **settings: Any
     from lookalike.gallery import Gallery
 
     return Gallery.open(find_folder(gallery, near), create=False, **settings)
+
+
+def tell_if_unfinished(gallery: Gallery) -> None:
+    """That the gallery does not hold everything yet, to stderr."""
+    if gallery.unfinished():
+        say(
+            f"the last update did not finish, or is still running: {number(len(gallery), 'image')} "
+            f"so far; go on with: lookalike update"
+        )

@@ -20,6 +20,7 @@ __all__ = [
     "FAILED",
     "FOUND_NOTHING",
     "INTERRUPTED",
+    "number",
     "print_json",
     "progress_shown",
     "say",
@@ -36,6 +37,11 @@ SECONDS_BETWEEN_LINES = 5.0
 def say(text: str) -> None:
     """A line to stderr."""
     click.echo(text, err=True)
+
+
+def number(count: int, noun: str) -> str:
+    """A count with its noun: "1 image", "2 images"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def print_json(value: Any) -> None:

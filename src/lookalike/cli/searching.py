@@ -12,11 +12,13 @@ import click
 from lookalike.cli.options import (
     encoding_options,
     encoding_settings,
+    filter_option,
     find_gallery,
     gallery_option,
     json_option,
+    tell_if_unfinished,
 )
-from lookalike.cli.output import FOUND_NOTHING, print_json, say, shown, visible
+from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, shown, visible
 from lookalike.errors import LookalikeError
 
 if TYPE_CHECKING:
@@ -26,30 +28,28 @@ __all__ = ["duplicates", "search"]
 
 
 @click.command()
-@click.argument("query", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("query", type=click.Path(allow_dash=True))
 @gallery_option
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Images to find.")
 @click.option(
-    "--threshold", metavar="COSINE", type=click.FloatRange(-1, 1), help="Smallest cosine of a hit."
+    "--threshold",
+    metavar="COSINE",
+    type=click.FloatRange(-1, 1),
+    help="Smallest cosine of a hit; 1: equal pictures alone.",
 )
-@click.option(
-    "--filter",
-    "pattern",
-    metavar="GLOB",
-    help="Only files whose path in the gallery (or name, if GLOB has no slash) matches.",
-)
+@filter_option
 @click.option("--exclude-self", is_flag=True, help="Leave out the query and its exact copies.")
 @click.option("--exact", is_flag=True, help="Compare with every image instead of hashing.")
 @click.option(
     "--picture",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw the query and its hits as a contact sheet (PNG).",
+    help="Draw the query and its hits as a contact sheet (a file named .png).",
 )
 @encoding_options
 @json_option
 def search(
-    query: Path,
+    query: str,
     gallery: Path | None,
     k: int,
     threshold: float | None,
@@ -65,15 +65,29 @@ def search(
 ) -> None:
     """Find the images that look most like QUERY.
 
-    QUERY is an image file, the path of an indexed image, or - for an image on standard input.
-    Each line: cosine, bits of the code that differ, share of random pairs less alike, path.
+    QUERY is an image file, the path of an indexed image, or - for an image on standard input. A
+    relative path is looked for in the current folder first, then in the gallery's.
+
+    Each line: cosine, bits of the code that differ, share of random pairs less alike, path. Paths
+    below the current folder are printed relative to it, others in full; --filter and the "path" of
+    --json are relative to the gallery's folder.
     """
     from lookalike.images import SkippedImageError
 
-    from_stdin = str(query) == "-"
+    if picture is not None:
+        _check_drawable(picture)
+    from_stdin = query == "-"
+    if os.path.isdir(query):
+        raise LookalikeError(f"{visible(query)} is a folder; QUERY is one picture")
     source = sys.stdin.buffer.read() if from_stdin else query
+    if not source:
+        raise LookalikeError(
+            "standard input: empty: no picture came; pipe one in, for instance: "
+            "lookalike search - < query.jpg"
+        )
     settings = encoding_settings(batch_size, threads, max_pixels, model)
-    opened = find_gallery(gallery, None if from_stdin else query, **settings)
+    opened = find_gallery(gallery, None if from_stdin else Path(query), **settings)
+    tell_if_unfinished(opened)
     try:
         hits = opened.search(
             source,
@@ -84,13 +98,13 @@ def search(
             exact=exact,
         )
     except SkippedImageError as error:
-        name = "standard input" if from_stdin else visible(os.fspath(query))
+        name = "standard input" if from_stdin else visible(query)
         raise LookalikeError(f"{name}: {error}") from error
     if as_json:
         print_json([hit.as_dict() for hit in hits])
     else:
         for hit in hits:
-            rarity = "" if hit.rarity is None else f"{100 * hit.rarity:.3f} %"
+            rarity = "-" if hit.rarity is None else f"{100 * hit.rarity:.3f} %"
             bits = f"{hit.bits}/{hit.code_bits}"
             click.echo(f"{hit.cosine:.3f}  {bits:>7}  {rarity:>8}  {shown(hit.file)}")
     if picture is not None:
@@ -100,7 +114,16 @@ def search(
         raise click.exceptions.Exit(FOUND_NOTHING)
 
 
-def _draw(opened: Gallery, source: Path | bytes, hits: list[Hit], picture: Path) -> None:
+def _check_drawable(picture: Path) -> None:
+    """Before the search, so that none is in vain."""
+    if picture.suffix.lower() != ".png":
+        raise LookalikeError(f"{visible(os.fspath(picture))}: a contact sheet is a .png file")
+    if not picture.absolute().parent.is_dir():
+        folder = visible(os.fspath(picture.absolute().parent))
+        raise LookalikeError(f"there is no folder {folder} to draw in")
+
+
+def _draw(opened: Gallery, source: str | bytes, hits: list[Hit], picture: Path) -> None:
     import io
 
     from lookalike.sheet import draw_png, search_sheet, thumbnail
@@ -108,8 +131,8 @@ def _draw(opened: Gallery, source: Path | bytes, hits: list[Hit], picture: Path)
     if isinstance(source, bytes):
         image, name = thumbnail(io.BytesIO(source)), "standard input"
     else:
-        path = source if source.exists() else opened.root / source
-        image, name = thumbnail(path), source.name
+        path = Path(source) if os.path.exists(source) else opened.root / source
+        image, name = thumbnail(path), path.name
     row = search_sheet(image, hits, query_caption=("query", name))
     draw_png([row], picture, title=f"What looks like {visible(name)}")
     say(f"drew {shown(picture.absolute())}")
@@ -123,7 +146,7 @@ def _draw(opened: Gallery, source: Path | bytes, hits: list[Hit], picture: Path)
     type=click.FloatRange(-0.99, 1),
     default=0.95,
     show_default=True,
-    help="Smallest cosine between two files that count as duplicates.",
+    help="Smallest cosine of a duplicate to a file that is kept; 1: equal pictures alone.",
 )
 @click.option(
     "--reference",
@@ -131,12 +154,7 @@ def _draw(opened: Gallery, source: Path | bytes, hits: list[Hit], picture: Path)
     type=click.Path(path_type=Path),
     help="A folder of the gallery whose files are always kept.",
 )
-@click.option(
-    "--filter",
-    "pattern",
-    metavar="GLOB",
-    help="Only files whose path in the gallery (or name, if GLOB has no slash) matches.",
-)
+@filter_option
 @json_option
 def duplicates(
     gallery: Path | None,
@@ -147,8 +165,10 @@ def duplicates(
 ) -> None:
     """List groups of near duplicates and which file of each to keep. Deletes nothing.
 
-    Kept is the file with most pixels, then most bytes, then the oldest. Files that have changed
-    since the last 'lookalike update' are left out.
+    Kept is the file with most pixels, then most bytes, then the oldest. Every file that could go is
+    at least as much like a kept one as --threshold says; a series of pictures that change little by
+    little becomes several groups. Files that have changed since the last 'lookalike update' are
+    left out.
     """
     opened = find_gallery(gallery)
     groups = opened.duplicates(threshold, reference=reference, filter=pattern)
@@ -162,7 +182,8 @@ def duplicates(
                 click.echo(_line(f"{item.cosine:.3f}", item))
             click.echo()
     count = sum(len(group.duplicates) for group in groups)
-    say(f"{len(groups)} groups, {count} files that could go; nothing was deleted")
+    found = f"{number(len(groups), 'group')}, {number(count, 'file')} that could go"
+    say(f"{found}; nothing was deleted")
     if not groups:
         raise click.exceptions.Exit(FOUND_NOTHING)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lookalike.cli.options import find_gallery, gallery_option, json_option
-from lookalike.cli.output import print_json, say
+from lookalike.cli.output import number, print_json, say
+
+if TYPE_CHECKING:
+    from lookalike.lsh import LSHSettings
 
 __all__ = ["tune"]
 
@@ -27,15 +31,33 @@ __all__ = ["tune"]
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw recall against time per query for all that was tried (PNG).",
 )
+@click.option("--force", is_flag=True, help="Also with fewer than 10,000 images.")
+@click.option("--reset", is_flag=True, help="Return to the settings from before tuning.")
 @json_option
-def tune(gallery: Path | None, recall: float, k: int, curve: Path | None, as_json: bool) -> None:
+def tune(
+    gallery: Path | None,
+    recall: float,
+    k: int,
+    curve: Path | None,
+    force: bool,
+    reset: bool,
+    as_json: bool,
+) -> None:
     """Choose key bits, tables, candidates and re-rank depth by measuring, and keep them.
 
-    Takes seconds. Worth it from some ten thousand images on; below, the defaults look at nearly
-    everything anyway.
+    Takes seconds. Refused below 10,000 images: there the defaults look at nearly everything anyway,
+    and settings chosen for few images find less when there are many. Tune again when the gallery
+    has grown a lot.
     """
     opened = find_gallery(gallery)
-    report = opened.tune(recall, k)
+    if reset:
+        restored = opened.reset_tuning()
+        if as_json:
+            print_json({"settings": restored.as_dict()})
+        else:
+            click.echo(f"settings      {_in_words(restored)}")
+        return
+    report = opened.tune(recall, k, force=force)
     expected, settings = report.expected, report.settings
     if as_json:
         print_json(
@@ -53,9 +75,11 @@ def tune(gallery: Path | None, recall: float, k: int, curve: Path | None, as_jso
         click.echo(f"recall@{k}     {expected.recall:.3f} on images it was not tuned with")
         click.echo(f"time          {1e6 * expected.seconds:.0f} microseconds a search, one thread")
         click.echo(f"exact search  {1e6 * expected.exact_seconds:.0f} microseconds")
-        click.echo(
-            f"settings      {settings.tables} tables, key bits {settings.key_bits or 'by size'}, "
-            f"{settings.search.candidates} candidates, {settings.search.rerank} re-ranked"
+        click.echo(f"settings      {_in_words(settings)}")
+    if expected.recall < recall:
+        say(
+            f"the target of {recall} was missed on images it was not tuned with; ask for more with "
+            f"--recall, or return to the defaults with --reset"
         )
     if curve is not None:
         from lookalike.plot import draw_recall_curve
@@ -63,3 +87,10 @@ def tune(gallery: Path | None, recall: float, k: int, curve: Path | None, as_jso
         title = f"recall@{k} of {len(opened)} images"
         draw_recall_curve(report.trials, recall, curve, title=title)
         say(f"drew {curve}")
+
+
+def _in_words(settings: LSHSettings) -> str:
+    key_bits, search = settings.key_bits, settings.search
+    numbers = {"key bits": key_bits, "candidates": search.candidates, "re-ranked": search.rerank}
+    words = [f"{name} {'by size' if n is None else n}" for name, n in numbers.items()]
+    return ", ".join([number(settings.tables, "table"), *words])

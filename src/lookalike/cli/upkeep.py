@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from lookalike.cli.indexing import tell_trouble
-from lookalike.cli.options import find_folder, find_gallery, gallery_option, json_option
-from lookalike.cli.output import FOUND_NOTHING, print_json, progress_shown, say, visible
+from lookalike.cli.options import (
+    find_folder,
+    find_gallery,
+    gallery_option,
+    json_option,
+    tell_if_unfinished,
+)
+from lookalike.cli.output import FOUND_NOTHING, number, print_json, progress_shown, say, visible
 
 if TYPE_CHECKING:
     from lookalike.gallery import Gallery, GalleryInfo
@@ -20,7 +26,11 @@ __all__ = ["info", "remove", "verify"]
 
 @click.command()
 @gallery_option
-@click.option("--skipped", is_flag=True, help="List the skipped files with reason and remedy.")
+@click.option(
+    "--skipped",
+    is_flag=True,
+    help="List the files that were skipped or removed, with reason and remedy.",
+)
 @json_option
 def info(gallery: Path | None, skipped: bool, as_json: bool) -> None:
     """Tell what a gallery holds and what made it."""
@@ -29,6 +39,7 @@ def info(gallery: Path | None, skipped: bool, as_json: bool) -> None:
         _list_skipped(opened, as_json)
         return
     facts = opened.info()
+    tell_if_unfinished(opened)
     if as_json:
         print_json(
             {
@@ -36,9 +47,12 @@ def info(gallery: Path | None, skipped: bool, as_json: bool) -> None:
                 "gallery": os.fspath(facts.directory),
                 "images": facts.images,
                 "skipped": facts.skipped,
+                "removed": facts.removed,
+                "unfinished": facts.unfinished,
                 "disk_bytes": facts.disk_bytes,
                 "model": facts.model.as_dict(),
                 "lsh": facts.lsh.as_dict(),
+                "tuning": facts.tuning,
                 "segments": facts.segments,
                 "pairs": None if facts.pairs is None else facts.pairs.as_dict(),
             }
@@ -73,12 +87,21 @@ def _in_words(facts: GalleryInfo) -> dict[str, str]:
     lines = {
         "folder": visible(os.fspath(facts.root)),
         "gallery": f"{visible(os.fspath(facts.directory))} ({facts.disk_bytes / 1e6:.1f} MB)",
-        "images": f"{facts.images} indexed, {facts.skipped} skipped",
+        "images": f"{facts.images} indexed, {facts.skipped} skipped"
+        + (f", {facts.removed} removed by you" if facts.removed else ""),
         "model": f"{model.name} {model.version}, {model.input_size} x {model.input_size} pixels -> "
         f"{model.dim} numbers, sha256 {model.sha256[:12]}",
-        "index": f"{lsh.code_bits} bits ({lsh.codes}), {lsh.tables} tables ({lsh.keys}), seed "
-        f"{lsh.seed}, {facts.segments} segments, vectors {lsh.vectors}",
+        "index": f"{lsh.code_bits} bits ({lsh.codes}), {number(lsh.tables, 'table')} ({lsh.keys}), "
+        f"seed {lsh.seed}, {number(facts.segments, 'segment')}, vectors {lsh.vectors}",
+        "tuning": "none, the defaults",
     }
+    if (tuned := facts.tuning) is not None:
+        lines["tuning"] = (
+            f"for recall@{tuned['k']} {tuned['target_recall']}, measured {tuned['recall']:.3f}, at "
+            f"{number(tuned['images'], 'image')}; undo it with: lookalike tune --reset"
+        )
+    elif lsh.search.candidates is not None or lsh.search.rerank is not None:
+        lines["tuning"] = "settings that are no defaults; undo them with: lookalike tune --reset"
     if facts.pairs is not None:
         median = dict(zip(facts.pairs.levels, facts.pairs.cosines, strict=True)).get(0.5)
         if median is not None:
@@ -104,7 +127,7 @@ def verify(gallery: Path | None, contents: bool, repair: bool, as_json: bool) ->
             updated = opened.update(show)
         tell_trouble(updated)
         encoded = updated.added + updated.changed - updated.reused
-        done = [*report.done, f"{encoded} images were encoded"]
+        done = [*report.done, f"{number(encoded, 'image')} encoded"]
         result = {"done": done, "images": updated.images}
         for line in [] if as_json else done:
             click.echo(visible(line))
@@ -129,7 +152,12 @@ def verify(gallery: Path | None, contents: bool, repair: bool, as_json: bool) ->
 @gallery_option
 @click.option("--undo", is_flag=True, help="Let the next update index them again.")
 def remove(paths: tuple[Path, ...], gallery: Path | None, undo: bool) -> None:
-    """Take images out of the gallery and keep them out. Files are never touched."""
+    """Take images out of the gallery and keep them out. Files are never touched.
+
+    PATHS are looked for in the current folder first, then in the gallery's. They may be skipped
+    files, too, which are then dismissed: they count as skipped no more.
+    """
     opened = find_gallery(gallery, paths[0])
     count = opened.restore(paths) if undo else opened.remove(paths)
-    click.echo(f"{count} images {'may come back at the next update' if undo else 'removed'}")
+    done = "may come back at the next update" if undo else "removed"
+    click.echo(f"{number(count, 'image')} {done}")

@@ -14,6 +14,7 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.hits import glob_matcher
 from lookalike.gallery.searching import is_as_indexed
 from lookalike.gallery.store import ImageRow, Store
+from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHIndex
 
 __all__ = ["Duplicate", "DuplicateGroup", "find_duplicates", "group_pairs", "propose"]
@@ -24,7 +25,8 @@ RECALL = 0.999
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A file of a group; ``cosine`` is that to the (first) file to keep."""
+    """A file of a group; ``cosine`` is that to the first file to keep, or, of a file that could go,
+    that to the most similar one to keep."""
 
     row: ImageRow
     file: Path
@@ -49,7 +51,8 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class DuplicateGroup:
-    """Files that show the same picture: those proposed to keep, and the rest."""
+    """Files that show the same picture: those proposed to keep, and the rest, each of which is as
+    much like a kept one as was asked for."""
 
     keep: tuple[Duplicate, ...]
     duplicates: tuple[Duplicate, ...]
@@ -90,19 +93,18 @@ def find_duplicates(
 ) -> list[DuplicateGroup]:
     """The groups of a gallery, as promised by `Gallery.duplicates`."""
     protected = None if reference is None else _inside(root, Path(reference))
-    matches = glob_matcher(filter or "*")
-    pairs, _ = index.join(threshold, recall=RECALL)
+    matches = glob_matcher("*" if filter is None else filter)
+    pairs, _ = index.join(smallest_cosine(threshold), recall=RECALL)
     with store.snapshot():
         rows = store.by_ids(np.unique(pairs).tolist())
     usable = {i for i, row in rows.items() if matches(row.path)}
     usable = {i for i in usable if is_as_indexed(root, rows[i], if_gone=False)}
     pairs = pairs[np.isin(pairs, sorted(usable)).all(axis=1)]
-    groups = []
+    groups: list[DuplicateGroup] = []
     for ids in group_pairs(pairs):
         ids = _distinct_files(root, {i: rows[i] for i in ids})
-        group = propose([rows[i] for i in ids], index.vectors(ids), root, protected)
-        if group is not None:
-            groups.append(group)
+        chain = [rows[i] for i in ids]
+        groups += propose(chain, index.vectors(ids), root, protected, threshold)
     return sorted(groups, key=lambda group: group.keep[0].row.path)
 
 
@@ -131,34 +133,63 @@ def _distinct_files(root: Path, rows: dict[int, ImageRow]) -> list[int]:
 
 
 def propose(
-    rows: list[ImageRow], vectors: NDArray[np.float32], root: Path, reference: bytes | None
-) -> DuplicateGroup | None:
-    """Split a group into what to keep and the rest.
+    rows: list[ImageRow],
+    vectors: NDArray[np.float32],
+    root: Path,
+    reference: bytes | None,
+    threshold: float,
+) -> list[DuplicateGroup]:
+    """Split files that chains of pairs connect into groups around a file to keep.
 
     The best file is kept: most pixels, then most bytes, then the oldest, then the first by path.
-    Files below ``reference`` are all kept, and are better than any other. None if all are kept.
+    Those within the threshold of it are its duplicates; what is left is split in the same way, so
+    that a series of pictures that change little by little is not taken for one. Files below
+    ``reference`` are all kept, and are better than any other. Groups without a duplicate are left
+    out.
 
     Args:
-        rows: of the group.
+        rows: of the files.
         vectors: their unit embeddings, (n, dim).
         root: the gallery's folder.
         reference: a folder in it, as rows have it, or None.
+        threshold: smallest cosine between a duplicate and a kept file of its group; equal content
+            reaches any.
     """
+    limit = smallest_cosine(threshold)
 
-    def protected(row: ImageRow) -> bool:
+    def protected(i: int) -> bool:
+        path = rows[i].path
         return reference is not None and (
-            reference in (b"", row.path) or row.path.startswith(reference + b"/")
+            reference in (b"", path) or path.startswith(reference + b"/")
         )
 
     def rank(i: int) -> tuple[Any, ...]:
         row = rows[i]
         pixels = (row.width or 0) * (row.height or 0)
-        return not protected(row), -pixels, -row.size, row.mtime_ns, row.path
+        return not protected(i), -pixels, -row.size, row.mtime_ns, row.path
 
-    order = sorted(range(len(rows)), key=rank)
-    cosines = np.clip(vectors @ vectors[order[0]], -1, 1)
-    files = [root / os.fsdecode(row.path) for row in rows]
-    items = [(i, Duplicate(rows[i], files[i], float(cosines[i]))) for i in order]
-    keep = tuple(item for n, (i, item) in enumerate(items) if n == 0 or protected(rows[i]))
-    rest = tuple(item for n, (i, item) in enumerate(items) if n > 0 and not protected(rows[i]))
-    return DuplicateGroup(keep, rest) if rest else None
+    def item(i: int, cosine: float) -> Duplicate:
+        return Duplicate(rows[i], root / os.fsdecode(rows[i].path), min(1.0, max(-1.0, cosine)))
+
+    def alike(cosine: float, i: int, kept: int) -> bool:
+        return cosine >= limit or (rows[i].hash is not None and rows[i].hash == rows[kept].hash)
+
+    groups: list[DuplicateGroup] = []
+    left = sorted(range(len(rows)), key=rank)
+    while left:
+        best = left[0]
+        to_best = dict(zip(left, (vectors[left] @ vectors[best]).tolist(), strict=True))
+        keep = [i for i in left if i == best or (protected(i) and alike(to_best[i], i, best))]
+        others = [i for i in left if not protected(i) and i != best]
+        products = vectors[others] @ vectors[keep].T
+        duplicates = {
+            i: float(cosines.max())
+            for i, cosines in zip(others, products, strict=True)
+            if any(alike(c, i, kept) for c, kept in zip(cosines.tolist(), keep, strict=True))
+        }
+        if duplicates:
+            kept = tuple(item(i, to_best[i]) for i in keep)
+            groups.append(DuplicateGroup(kept, tuple(item(i, c) for i, c in duplicates.items())))
+        taken = {*keep, *duplicates}
+        left = [i for i in left if i not in taken]
+    return groups

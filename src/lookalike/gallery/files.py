@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import json
-import os
 import shutil
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,10 +18,10 @@ from lookalike.errors import (
     IndexFormatError,
     StorageFullError,
 )
+from lookalike.gallery.identity import identity_of, read_identity, write_identity
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.places import (
     FULL,
-    IDENTITY,
     INCOMING,
     INDEX,
     LOCK,
@@ -38,7 +35,7 @@ from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.manifest import MANIFEST
 
-__all__ = ["GalleryFiles", "made_with", "read_identity", "recover"]
+__all__ = ["GalleryFiles", "made_with", "recover"]
 
 ATTEMPTS = 5
 """How often reading begins anew because the gallery was replaced meanwhile."""
@@ -74,7 +71,7 @@ class GalleryFiles:
                 if not has_gallery(self.directory):
                     LSHIndex(settings=settings).save(self.index_folder)
                     Store.create(self.table, meta, first_id)
-                    write_identity(self.directory, meta)
+                    write_identity(self.directory, {**meta, "removed": []})
 
     @contextmanager
     def reading(self) -> Iterator[Store]:
@@ -132,10 +129,12 @@ class GalleryFiles:
             index = self.open_index()
             recover(store, index)
             shutil.rmtree(self.beside(OUTGOING), ignore_errors=True)
+            if read_identity(self.directory) is None:  # never lacking once there are images
+                write_identity(self.directory, identity_of(store))
             yield store, index
-            meta = {name: store.meta(name) for name in ("model", "model_path", "root")}
-            if read_identity(self.directory) != meta:
-                write_identity(self.directory, meta)
+            identity = identity_of(store)
+            if read_identity(self.directory) != identity:
+                write_identity(self.directory, identity)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -210,22 +209,3 @@ def recover(store: Store, index: LSHIndex) -> int:
         with store.transaction():
             store.delete(lost.tolist())
     return len(lost)
-
-
-def write_identity(directory: Path, meta: dict[str, Any]) -> None:
-    """What a repair needs should the table be lost: a copy of its entries, with a checksum."""
-    body = json.dumps(meta, sort_keys=True)
-    document = {"format": 1, "crc32": zlib.crc32(body.encode()), "gallery": meta}
-    temporary = directory / f".{IDENTITY}.tmp"
-    temporary.write_text(json.dumps(document, indent=2) + "\n")
-    os.replace(temporary, directory / IDENTITY)
-
-
-def read_identity(directory: Path) -> dict[str, Any] | None:
-    """None if there is none or it is damaged."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        document = json.loads((directory / IDENTITY).read_bytes())
-        meta = document["gallery"]
-        if zlib.crc32(json.dumps(meta, sort_keys=True).encode()) == document["crc32"]:
-            return dict(meta)
-    return None

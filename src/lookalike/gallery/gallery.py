@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery.duplicates import DuplicateGroup, find_duplicates
-from lookalike.gallery.files import GalleryFiles, made_with, read_identity
+from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.hits import Hit, glob_matcher
+from lookalike.gallery.identity import read_identity, removed_row
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.repair import RepairReport, repair
-from lookalike.gallery.report import REMOVED, Progress, UpdateReport
+from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.searching import Found, Query, embed_query, nearest, row_of
-from lookalike.gallery.store import ImageRow, Store
+from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
+from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHSettings
 
 if TYPE_CHECKING:
@@ -34,21 +36,32 @@ __all__ = ["Gallery", "GalleryInfo", "Query"]
 Path_ = str | os.PathLike[str]
 ATTEMPTS = 5
 """How often a search begins anew because a writer committed meanwhile."""
+TUNE_FROM = 10_000
+"""Images below which tuning is refused: a search looks at nearly all of them anyway."""
 
 
 @dataclass(frozen=True)
 class GalleryInfo:
-    """Facts about a gallery: where it is, what it holds, what made it."""
+    """Facts about a gallery: where it is, what it holds, what made it.
+
+    Attributes:
+        removed: files that the user took out; not among the ``skipped``.
+        tuning: what `Gallery.tune` noted: target_recall, k, recall and images; None: not tuned.
+        unfinished: whether the last update did not finish, or is still running.
+    """
 
     root: Path
     directory: Path
     images: int
     skipped: int
+    removed: int
     model: ModelInfo
     lsh: LSHSettings
     segments: int
     disk_bytes: int
     pairs: PairStatistics | None
+    tuning: dict[str, Any] | None
+    unfinished: bool
 
 
 class Gallery:
@@ -69,6 +82,7 @@ class Gallery:
         self.root = root
         self._files = files
         self._model = model
+        self._model_to_check = model is not None
         self._encoder_settings = encoder_settings
         self._max_pixels = max_pixels
         self._encoder: Encoder | None = None
@@ -180,6 +194,13 @@ class Gallery:
             )
         return encoder
 
+    def _check_given_model(self, store: Store) -> None:
+        """Once: a model that was given to `open` is the gallery's, also if it is not needed."""
+        if self._model_to_check:
+            if _sha256(self._model) != made_with(store).sha256:
+                self._matching_encoder(store)
+            self._model_to_check = False
+
     def _rebuild_command(self) -> str:
         words = ["lookalike", "index", "--rebuild", os.fspath(self.root)]
         if stored_root(self.root, self.directory) is not None:
@@ -276,7 +297,8 @@ class Gallery:
         """Take images out of the gallery and keep them out; no file is touched.
 
         Args:
-            paths: of indexed images, relative to the gallery's folder or any other path to them.
+            paths: of indexed images or skipped files, relative to the gallery's folder or any other
+                path to them.
 
         Raises:
             GalleryError: one is not in the gallery; none is removed then.
@@ -285,13 +307,12 @@ class Gallery:
             rows: dict[int, ImageRow] = {}
             for path in paths:
                 row = row_of(store, self.root, path)
-                if row is None or row.skipped is not None:
+                if row is None or row.skipped in (REMOVED, OWN_SHEET):
                     raise GalleryError(f"{os.fspath(path)} is not an indexed image")
-                why = "taken out by 'lookalike remove'", "lookalike remove --undo brings it back"
-                rows[row.id] = replace(row, skipped=REMOVED, detail=why[0], remedy=why[1])
+                rows[row.id] = row
             with store.transaction():
-                store.put(rows.values())
-            index.remove(list(rows))
+                store.put(removed_row(row) for row in rows.values())
+            index.remove([row.id for row in rows.values() if row.skipped is None])
             index.save(self._files.index_folder)
             return len(rows)
 
@@ -329,7 +350,8 @@ class Gallery:
         Args:
             query: path of an image file (in the gallery or not), an image file's bytes, or an
                 embedding, float (dim,).
-            threshold: smallest cosine of a hit.
+            threshold: smallest cosine of a hit; 1: what is equal but for rounding, see
+                `smallest_cosine`.
             filter: shell pattern on the relative path (see `glob_matcher`), applied before the cut
                 to k.
             exclude_self: leave out the query itself and files of the same content.
@@ -337,13 +359,15 @@ class Gallery:
 
         Raises:
             ValueError: k < 1.
-            GalleryError: the query is neither a file nor an indexed image.
+            GalleryError: the query is neither a file nor an indexed image; an empty filter.
+            ModelMismatchError: a model was given to `open` that is not the gallery's.
             SkippedImageError: the query cannot be read.
         """
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
         for attempt in range(ATTEMPTS):
             with self._files.reading_all() as (store, index):
+                self._check_given_model(store)
                 embedding, own = embed_query(
                     store, index, self.root, query, self._matching_encoder, self._max_pixels
                 )
@@ -361,10 +385,11 @@ class Gallery:
             if not torn or attempt == ATTEMPTS - 1:
                 break
         code_bits = index.settings.code_bits
+        limit = None if threshold is None else smallest_cosine(threshold)
         return [
             self._hit(item, code_bits, pairs)
             for item in found
-            if threshold is None or item.cosine >= threshold
+            if limit is None or item.cosine >= limit
         ]
 
     def _hit(self, found: Found, code_bits: int, pairs: PairStatistics | None) -> Hit:
@@ -396,7 +421,8 @@ class Gallery:
         file all but one, so that whoever deletes what is proposed loses no picture.
 
         Args:
-            threshold: smallest cosine between two files of a group (or a chain of them).
+            threshold: smallest cosine between a duplicate and a kept file of its group; 1: what is
+                equal but for rounding, see `smallest_cosine`.
             reference: a folder of the gallery whose files are always kept.
             filter: shell pattern on the relative path; only such files are considered.
         """
@@ -404,38 +430,89 @@ class Gallery:
         with self._files.reading_all() as (store, index):
             return find_duplicates(store, index, self.root, threshold, reference, filter)
 
-    def tune(self, target_recall: float = 0.95, k: int = 10) -> TuneReport:
+    def tune(self, target_recall: float = 0.95, k: int = 10, *, force: bool = False) -> TuneReport:
         """Choose the index's settings by measuring, and keep them; see `LSHIndex.tune`.
 
+        Args:
+            force: also with fewer than TUNE_FROM images.
+
         Raises:
-            ValueError: fewer than 2 k images.
+            GalleryError: fewer than TUNE_FROM or 2 k images, or the target is out of reach.
         """
-        with self._files.writing() as (_, index):
-            report = index.tune(target_recall, k)
+        with self._files.writing() as (store, index):
+            if len(index) < TUNE_FROM and not force:
+                raise GalleryError(
+                    f"the gallery has {len(index):,} images; below {TUNE_FROM:,} the default "
+                    f"settings look at nearly all of them anyway, and settings chosen now would "
+                    f"hurt when it grows (--force tunes all the same)"
+                )
+            before = (store.meta("tuning") or {}).get("before", index.settings.as_dict())
+            try:
+                report = index.tune(target_recall, k)
+            except ValueError as error:
+                raise GalleryError(f"cannot tune: {error}") from error
             index.save(self._files.index_folder)
+            tuning = {
+                "before": before,
+                "target_recall": target_recall,
+                "k": k,
+                "recall": report.expected.recall,
+                "images": len(index),
+            }
+            with store.transaction():
+                store.set_meta({"tuning": tuning})
             return report
+
+    def reset_tuning(self) -> LSHSettings:
+        """Undo `tune`: return to the settings from before the first time, and return them."""
+        with self._files.writing() as (store, index):
+            tuning = store.meta("tuning")
+            if tuning is None:  # lost with a table, if there was any
+                plain = LSHSettings(index.settings.dim)
+                settings = replace(
+                    index.settings,
+                    tables=plain.tables,
+                    key_bits=plain.key_bits,
+                    search=plain.search,
+                )
+            else:
+                settings = LSHSettings.from_dict(tuning["before"])
+            if settings != index.settings:
+                index.with_settings(settings).save(self._files.index_folder)
+            with store.transaction():
+                store.set_meta({"tuning": None})
+            return settings
 
     # ---- facts and damage ------------------------------------------------------------------------
 
     def info(self) -> GalleryInfo:
         """Counts, model, index and size."""
         with self._files.reading_all() as (store, index):
-            images, skipped = store.counts()
+            counts = store.counts()
             model, pairs = made_with(store), _pairs(store)
+            tuning, unfinished = store.meta("tuning"), bool(store.meta("unfinished"))
         return GalleryInfo(
             root=self.root,
             directory=self.directory,
-            images=images,
-            skipped=skipped,
+            images=counts.images,
+            skipped=counts.skipped,
+            removed=counts.removed,
             model=model,
             lsh=index.settings,
             segments=len(index.segments()),
             disk_bytes=self._files.disk_bytes(),
             pairs=pairs,
+            tuning=tuning and {name: tuning[name] for name in tuning if name != "before"},
+            unfinished=unfinished,
         )
 
+    def unfinished(self) -> bool:
+        """Whether the last update did not finish, or is still running."""
+        with self._files.reading() as store:
+            return bool(store.meta("unfinished"))
+
     def skipped(self) -> list[ImageRow]:
-        """The files that could not be indexed, with reason and remedy, by path."""
+        """The files that were skipped or taken out, with reason and remedy, by path."""
         with self._files.reading() as store:
             return store.skipped()
 

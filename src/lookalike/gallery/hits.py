@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import os
 import re
 import unicodedata
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from lookalike.errors import GalleryError
 
 __all__ = ["Hit", "glob_matcher"]
 
@@ -69,13 +72,28 @@ def glob_matcher(pattern: str) -> Callable[[bytes], bool]:
     """Whether a relative path fits a shell pattern.
 
     ``*`` also stands for slashes: ``2019/*`` is everything below that folder. A pattern without a
-    slash is compared with the file name alone. Different Unicode spellings of a name are equal.
+    slash is compared with the file name alone; ``**/`` may stand for nothing. Case counts.
+    Different Unicode spellings of a name are equal.
+
+    Raises:
+        GalleryError: the pattern is empty.
     """
-    compiled = re.compile(fnmatch.translate(unicodedata.normalize("NFC", pattern)))
+    if not pattern:
+        raise GalleryError("the filter is empty; leave it out, or use '*' for all files")
     whole = "/" in pattern
+    # Every ``**/`` is one or more folders, or none.
+    first, *others = re.split(r"(?:(?<=/)|^)(?:\*\*/)+", unicodedata.normalize("NFC", pattern))
+    spellings = itertools.product(*(("", "*/") for _ in others))
+    compiled = [
+        re.compile(
+            fnmatch.translate(first + "".join(itertools.chain(*zip(gaps, others, strict=True))))
+        )
+        for gaps in spellings
+    ]
 
     def matches(path: bytes) -> bool:
         text = unicodedata.normalize("NFC", os.fsdecode(path))
-        return compiled.match(text if whole else text.rpartition("/")[2]) is not None
+        name = text if whole else text.rpartition("/")[2]
+        return any(expression.match(name) for expression in compiled)
 
     return matches

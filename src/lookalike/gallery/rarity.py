@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = ["PairStatistics"]
 
-SAMPLE = 2000
+SAMPLE = 1000
 LEVELS = np.unique(
     np.concatenate([np.arange(100) / 100, 0.99 + np.arange(10) / 1000, 1 - np.logspace(-3, -5, 21)])
 )

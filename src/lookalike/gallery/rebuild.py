@@ -11,9 +11,10 @@ from pathlib import Path
 from lookalike.encoder import Encoder
 from lookalike.errors import GalleryError
 from lookalike.gallery.files import GalleryFiles, made_with
+from lookalike.gallery.identity import read_identity, removed_rows
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.places import INCOMING, LOCK, OUTGOING
-from lookalike.gallery.report import REMOVED, Progress, UpdateReport
+from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.store import ImageRow
 from lookalike.gallery.update import Update
 from lookalike.lsh import LSHSettings
@@ -71,9 +72,9 @@ def _inheritance(files: GalleryFiles) -> tuple[list[ImageRow], int]:
     """
     try:
         with files.reading() as store:
-            return [row for row in store.skipped() if row.skipped == REMOVED], store.next_id()
+            return store.removed(), store.next_id()
     except GalleryError:  # damaged or of another version, which may be why it is made anew
-        return [], 1
+        return removed_rows(read_identity(files.directory), 1), 1
 
 
 def _continues(fresh: GalleryFiles, encoder: Encoder, settings: LSHSettings) -> bool:

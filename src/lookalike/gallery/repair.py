@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from lookalike.errors import GalleryDamagedError, GalleryError, IndexFormatError
-from lookalike.gallery.files import GalleryFiles, read_identity, recover, write_identity
+from lookalike.gallery.files import GalleryFiles, recover
+from lookalike.gallery.identity import (
+    entries_of,
+    identity_of,
+    read_identity,
+    removed_rows,
+    write_identity,
+)
 from lookalike.gallery.lock import writer_lock
-from lookalike.gallery.places import LOCK
+from lookalike.gallery.places import IDENTITY, LOCK
 from lookalike.gallery.store import COLUMNS, ImageRow, Store, checked_row, meta_checksum
 from lookalike.lsh import LSHIndex, LSHSettings
 
@@ -41,9 +48,11 @@ def repair(files: GalleryFiles) -> RepairReport:
         _repair_table(files, report)
         store = Store.open(files.table, write=True)
         try:
-            meta = {name: store.meta(name) for name in ("model", "model_path", "root")}
-            write_identity(files.directory, meta)
-            index = _repair_index(files.index_folder, int(meta["model"]["dim"]), report)
+            if read_identity(files.directory) is None:
+                report.done.append(f"{IDENTITY} was written anew")
+            identity = identity_of(store)
+            write_identity(files.directory, identity)
+            index = _repair_index(files.index_folder, int(identity["model"]["dim"]), report)
             report.to_read = recover(store, index)
             index.save(files.index_folder)
         finally:
@@ -59,7 +68,8 @@ def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
     except GalleryError:
         pass
     meta, rows = _salvage_table(files.table)
-    meta = (read_identity(files.directory) or {}) | meta
+    identity = read_identity(files.directory)
+    meta = entries_of(identity) | meta
     if "model" not in meta:
         raise GalleryDamagedError(
             f"{files.table} is damaged beyond repair: it does not tell which model made the "
@@ -69,20 +79,33 @@ def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
     top = max((row.id for row in rows), default=0)
     with suppress(IndexFormatError):
         top = max(top, int(LSHIndex.open(files.index_folder).ids.max(initial=0)))
+    saved = {row.path for row in rows}
+    removed = [row for row in removed_rows(identity, top + 1) if row.path not in saved]
     fresh = files.table.with_name("repaired.sqlite")
     Store.create(fresh, meta, top + 1)
     store = Store.open(fresh, write=True)
     try:
         with store.transaction():
-            store.put(rows)
+            store.put([*rows, *removed])
     finally:
         store.close()
-    aside = files.table.with_name(files.table.name + ".damaged")
+    told = f"{len(rows)} rows of the table were saved"
     if files.table.exists():
+        aside = files.table.with_name(files.table.name + ".damaged")
         shutil.copyfile(files.table, aside)
+        told += f"; the damaged one is {aside.name}"
+    else:
+        told = "the table was missing; a new one was made"
     Path(f"{files.table}-journal").unlink(missing_ok=True)
     os.replace(fresh, files.table)
-    report.done.append(f"{len(rows)} rows of the table were saved; the damaged one is {aside.name}")
+    report.done.append(told)
+    if removed:
+        report.done.append(f"{len(removed)} removed by you are known from {IDENTITY} and stay out")
+    if identity is None:
+        report.done.append(
+            f"{IDENTITY} is lost, too: images that you took out and whose rows were not saved come "
+            f"back; remove them again"
+        )
 
 
 def _salvage_table(path: Path) -> tuple[dict[str, Any], list[ImageRow]]:

@@ -6,10 +6,7 @@ from dataclasses import dataclass, field
 
 from lookalike.gallery.store import ImageRow
 
-__all__ = ["REMOVED", "Progress", "UpdateReport"]
-
-REMOVED = "removed"
-"""Reason for which files are skipped that a user took out."""
+__all__ = ["Progress", "UpdateReport"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,8 @@ class Progress:
 
 @dataclass
 class UpdateReport:
-    """What an update did, in files. ``images`` and ``skipped`` count all that the gallery knows.
+    """What an update did, in files. ``images``, ``skipped`` and ``removed`` (by the user) count all
+    that the gallery knows.
 
     ``reused``: of the added and changed ones, those whose content was known, so that they were not
     encoded. ``unlisted``: folders that could not be listed and why; what they held is kept.
@@ -36,6 +34,7 @@ class UpdateReport:
     reused: int = 0
     images: int = 0
     skipped: int = 0
+    removed: int = 0
     newly_skipped: list[ImageRow] = field(default_factory=list)
     unlisted: list[tuple[bytes, str]] = field(default_factory=list)
     seconds: float = 0.0

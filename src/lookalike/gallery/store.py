@@ -8,19 +8,36 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lookalike.errors import GalleryDamagedError, GalleryError, StorageFullError
 from lookalike.gallery.places import FULL, NO_SPACE, repair_command
 
-__all__ = ["COLUMNS", "SCHEMA_VERSION", "ImageRow", "Store", "checked_row", "meta_checksum"]
+__all__ = [
+    "COLUMNS",
+    "OWN_SHEET",
+    "REMOVED",
+    "SCHEMA_VERSION",
+    "Counts",
+    "ImageRow",
+    "Store",
+    "checked_row",
+    "meta_checksum",
+]
 
 APPLICATION_ID = 0x4C4B4C4B
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 60.0
 META = ("model", "model_path", "root", "pairs")
+# Entries that a table may lack, which then counts as None.
+OPTIONAL_META = ("tuning", "unfinished")
+REMOVED = "removed"
+"""Reason for which files are skipped that a user took out."""
+OWN_SHEET = "own sheet"
+"""Reason for which contact sheets of lookalike itself are skipped, which no count includes."""
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL)
     WITHOUT ROWID;
@@ -65,7 +82,18 @@ class ImageRow:
 
     @property
     def checksum(self) -> int:
-        return zlib.crc32(repr(astuple(self)).encode())
+        return zlib.crc32(repr(_values(self)).encode())
+
+
+_values = attrgetter(*(field.name for field in fields(ImageRow)))  # astuple copies deeply
+
+
+class Counts(NamedTuple):
+    """Files of a gallery: indexed, skipped for a fault of theirs, taken out by the user."""
+
+    images: int
+    skipped: int
+    removed: int
 
 
 COLUMNS = ", ".join([*(field.name for field in fields(ImageRow)), "checksum"])
@@ -216,27 +244,35 @@ class Store:
     # ---- reading ------------------------------------------------------------------------------
 
     def meta(self, name: str) -> Any:
-        """The value stored under ``name``, one of META."""
+        """The value stored under ``name``, one of META or OPTIONAL_META."""
         with self.guarded():
             found = self.connection.execute(
                 "SELECT value, checksum FROM meta WHERE name = ?", (name,)
             ).fetchone()
+        if found is None and name in OPTIONAL_META:
+            return None
         if found is None:
             raise self.damaged(f"its entry '{name}' is missing")
         if meta_checksum(name, found[0]) != found[1]:
             raise self.damaged(f"its entry '{name}' does not match its checksum")
         return json.loads(found[0])
 
-    def counts(self) -> tuple[int, int]:
-        """Number of indexed and of skipped files."""
+    def counts(self) -> Counts:
         with self.guarded():
-            total, skipped = self.connection.execute(
-                "SELECT count(*), count(skipped) FROM images"
+            total, skipped, removed, sheets = self.connection.execute(
+                "SELECT count(*), count(skipped), coalesce(sum(skipped = ?), 0), "
+                "coalesce(sum(skipped = ?), 0) FROM images",
+                (REMOVED, OWN_SHEET),
             ).fetchone()
-        return total - skipped, skipped
+        return Counts(total - skipped, skipped - removed - sheets, removed)
 
     def skipped(self) -> list[ImageRow]:
-        return list(self.rows("skipped IS NOT NULL ORDER BY path"))
+        """By path; also those that a user took out, but no sheets of lookalike's own."""
+        return list(self.rows("skipped IS NOT NULL AND skipped != ? ORDER BY path", (OWN_SHEET,)))
+
+    def removed(self) -> list[ImageRow]:
+        """What a user took out, by path."""
+        return list(self.rows("skipped = ? ORDER BY path", (REMOVED,)))
 
     def indexed(self) -> Iterator[ImageRow]:
         """All indexed images by id."""
@@ -287,7 +323,7 @@ class Store:
         try:
             with self.guarded():
                 found = [row[0] for row in self.connection.execute("PRAGMA integrity_check(5)")]
-            for name in META:
+            for name in (*META, *OPTIONAL_META):
                 self.meta(name)
             if rows:
                 for _ in self.rows("1"):
@@ -307,7 +343,7 @@ class Store:
 
     def put(self, rows: Iterable[ImageRow]) -> None:
         """Insert rows, or replace those of the same id or path."""
-        values = [(*astuple(row), row.checksum) for row in rows]
+        values = [(*_values(row), row.checksum) for row in rows]
         marks = ",".join("?" * len(COLUMNS.split(",")))
         self.connection.executemany(f"INSERT OR REPLACE INTO images VALUES ({marks})", values)
 

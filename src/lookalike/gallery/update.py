@@ -19,15 +19,16 @@ from lookalike.errors import LookalikeError
 from lookalike.gallery.changes import ToRead, missing, note_files, to_read
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.rarity import SAMPLE, PairStatistics
-from lookalike.gallery.report import REMOVED, Progress, UpdateReport
+from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.scan import FoundFile, scan
-from lookalike.gallery.store import ImageRow, Store
+from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
 from lookalike.images import SkippedImageError, SkipReason, content_hash, read_picture
 from lookalike.lsh import LSHIndex
+from lookalike.mark import is_own_sheet
 
 __all__ = ["Update"]
 
-COMMIT_IMAGES = 512
+COMMIT_IMAGES = 1024
 COMMIT_SECONDS = 10.0
 # What may have changed although the file's size and time have not.
 RETRIED = (
@@ -44,6 +45,10 @@ class _SameContentError(LookalikeError):
     def __init__(self, digest: bytes) -> None:
         super().__init__(digest.hex())
         self.digest = digest
+
+
+class _OwnSheetError(LookalikeError):
+    """The file is a contact sheet that lookalike has drawn, which is no picture of the user's."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +110,22 @@ class Update:
         for rows in self._missing.values():  # taken from the end: indexed ones before removed ones
             rows.sort(key=lambda row: row.skipped is None)
         total, files = to_read(self._store, RETRIED, REMOVED)
+        if total:
+            self._mark_unfinished(True)
         try:
             if total:
                 self._read(files, total, progress)
         finally:
-            self._commit()
+            try:
+                self._commit()
+            except KeyboardInterrupt:  # a second Ctrl-C, or `timeout`, which signals twice
+                self._commit()
+                raise
         self._drop()
         self._measure()
-        report.images, report.skipped = self._store.counts()
+        if self._store.meta("unfinished"):
+            self._mark_unfinished(False)
+        report.images, report.skipped, report.removed = self._store.counts()
         report.seconds = time.monotonic() - began
         return report
 
@@ -132,6 +145,8 @@ class Update:
             def read(wanted: ToRead) -> _Read:
                 path = os.path.join(self._root, wanted.file.path)
                 digest = content_hash(path)
+                if is_own_sheet(path):
+                    raise _OwnSheetError
                 with one_at_a_time:
                     seen = digest in self._missing or bool(known.by_hash(digest))
                 if seen or digest == wanted.indexed_hash:
@@ -147,6 +162,8 @@ class Update:
                     self._take(wanted, outcome.picture, outcome.embedding)
                 elif isinstance(outcome.error, _SameContentError):
                     self._reuse(wanted, outcome.error.digest)
+                elif isinstance(outcome.error, _OwnSheetError):
+                    self._leave_out(wanted.file)
                 else:
                     self._skip(wanted.file, outcome.error)
                 late = time.monotonic() - self._committed > COMMIT_SECONDS
@@ -209,7 +226,16 @@ class Update:
         self._put(file, row)
         self._report.newly_skipped.append(row)
 
+    def _leave_out(self, file: FoundFile) -> None:
+        """Noted, so that it is not looked into again, but neither counted nor listed."""
+        row = ImageRow(self._new_id(), file.path, file.size, file.mtime_ns)
+        self._put(file, replace(row, skipped=OWN_SHEET, detail="drawn by lookalike", remedy=""))
+
     # ---- writing ------------------------------------------------------------------------------
+
+    def _mark_unfinished(self, unfinished: bool) -> None:
+        with self._store.transaction():
+            self._store.set_meta({"unfinished": unfinished})
 
     def _commit(self) -> None:
         """Index first, table second: `recover` drops what only the index has.

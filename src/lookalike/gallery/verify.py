@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from lookalike.errors import GalleryError, IndexFormatError
-from lookalike.gallery.files import GalleryFiles, made_with, read_identity
+from lookalike.gallery.files import GalleryFiles, made_with
+from lookalike.gallery.identity import read_identity
 from lookalike.gallery.places import IDENTITY
 from lookalike.gallery.store import ImageRow
 from lookalike.lsh import LSHIndex
@@ -18,16 +19,21 @@ def verify(files: GalleryFiles) -> list[str]:
     """Everything that is wrong with a gallery's own files, in sentences; [] if nothing is."""
     problems: list[str] = []
     known: set[int] = set()
+    filled = False
     try:
         with files.reading() as store:
             problems += store.integrity()
             if not problems:
                 known = set(store.ids())
+                filled = sum(store.counts()) > 0
                 made_with(store)
     except GalleryError as error:
         problems.append(str(error))
-    identity = files.directory / IDENTITY  # if it is missing, the next update writes it
-    if identity.exists() and read_identity(files.directory) is None:
+    identity = files.directory / IDENTITY
+    if not identity.exists():
+        if filled:  # a gallery in the making gets it before its first image
+            problems.append(f"{identity} is missing")
+    elif read_identity(files.directory) is None:
         problems.append(f"{identity} is damaged")
     try:
         index = LSHIndex.open(files.index_folder)
@@ -61,4 +67,7 @@ def _compare(root: Path, row: ImageRow) -> list[str]:
             return []
     except (OSError, SkippedImageError):
         return []  # gone; the next update drops it
-    return [f"{path}: the content has changed but not size and time, as on a failing disk"]
+    return [
+        f"{path}: the content has changed but not size and time, as on a failing disk; restore the "
+        f"file from a copy, or, if the change was meant: touch it and run lookalike update"
+    ]

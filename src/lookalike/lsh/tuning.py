@@ -189,7 +189,7 @@ def _search_settings(
         if deepest.reaches(target):
             reached += 1
             low, high = k, DEEPEST
-            while high > low * 1.2:  # bisection on a logarithmic scale
+            while high > max(low + 1, 1.2 * low):  # bisection on a logarithmic scale
                 middle = int((low * high) ** 0.5)
                 if measure(candidates, middle).reaches(target):
                     high = middle

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.lsh import kernels, simd
+from lookalike.lsh import coding, kernels, simd
 
 
 @numba.njit
@@ -125,7 +125,7 @@ def test_the_largest_of_each_row_is_the_first_one() -> None:
     rng = np.random.default_rng(2)
     scores = rng.integers(0, 5, (100, 300)).astype(np.float32)
     out = np.empty(100, np.uint32)
-    kernels.argmax_rows(scores, out)
+    coding.argmax_rows(scores, out)
     assert np.array_equal(out, scores.argmax(axis=1))
 
 
@@ -139,11 +139,11 @@ def test_codes_come_back_from_their_blocks() -> None:
     flat = np.zeros(int(blocks[-1]) * 16 * 32, np.uint8)
     flat_corrections = np.zeros(int(blocks[-1]) * 32, np.int16)
     order = np.arange(len(codes))
-    kernels.pack_blocks(codes, corrections, order, offsets, blocks, flat, flat_corrections)
+    coding.pack_blocks(codes, corrections, order, offsets, blocks, flat, flat_corrections)
     assert np.array_equal(flat[: 16 * 32], pack(codes[:5]))
     rows = rng.permutation(len(codes))
     out = np.empty((len(codes), 16), np.uint8)
-    kernels.gather_codes(rows, offsets, blocks, flat, out)
+    coding.gather_codes(rows, offsets, blocks, flat, out)
     assert np.array_equal(out, codes[rows])
 
 
@@ -152,7 +152,7 @@ def test_hamming_distance_counts_bits() -> None:
     bits = rng.integers(0, 2, (50, 128))
     words = np.packbits(bits, axis=1, bitorder="little").view(np.uint64)
     expected = (bits != bits[7]).sum(axis=1)
-    assert np.array_equal(kernels.hamming_rows(words, words[7]), expected)
+    assert np.array_equal(coding.hamming_rows(words, words[7]), expected)
 
 
 def test_encoding_gives_signs_and_the_length_ratio() -> None:
@@ -161,7 +161,7 @@ def test_encoding_gives_signs_and_the_length_ratio() -> None:
     mean = rng.standard_normal(33).astype(np.float32)
     projected = rng.standard_normal((60, 64 + 7)).astype(np.float32)
     codes, ratios = np.empty((60, 8), np.uint8), np.empty(60, np.float32)
-    kernels.encode(projected, vectors, mean, codes, ratios)
+    coding.encode(projected, vectors, mean, codes, ratios)
     assert np.array_equal(codes, np.packbits(projected[:, :64] > 0, axis=1, bitorder="little"))
     expected = np.square(vectors - mean).sum(axis=1) / np.abs(projected[:, :64]).sum(axis=1)
     assert np.allclose(ratios, expected, rtol=1e-5)

@@ -152,7 +152,7 @@ class Hasher:
         return np.subtract(vectors, self.mean, dtype=np.float32)
 
     def _keys(self, mapped: Floats, bits: int) -> NDArray[np.uint32]:
-        from lookalike.lsh.kernels import argmax_rows
+        from lookalike.lsh.coding import argmax_rows
 
         out = np.empty((self.settings.tables, len(mapped)), np.uint32)
         for t in range(self.settings.tables):
@@ -169,7 +169,7 @@ class Hasher:
     def _codes(
         self, vectors: Floats, projected: Floats
     ) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
-        from lookalike.lsh.kernels import encode
+        from lookalike.lsh.coding import encode
 
         codes = np.empty((len(vectors), self.settings.code_bits // 8), np.uint8)
         ratios = np.empty(len(vectors), np.float32)

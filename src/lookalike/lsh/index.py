@@ -400,7 +400,7 @@ class LSHIndex:
         Raises:
             KeyError: an id of ``ids`` (m,) is unknown.
         """
-        from lookalike.lsh.kernels import hamming_rows
+        from lookalike.lsh.coding import hamming_rows
 
         wanted, state = _as_ids(ids), self._state
         where, rows = self._locate(state, wanted)

@@ -60,7 +60,7 @@ def candidate_pairs(
     Returns:
         (m, 2) int64, first < second, no repeats, ascending.
     """
-    from lookalike.lsh.kernels import near_pairs_in_buckets
+    from lookalike.lsh.coding import near_pairs_in_buckets
 
     order = np.lexsort(codes.T)
     equal = (codes[order][1:] == codes[order][:-1]).all(axis=1)

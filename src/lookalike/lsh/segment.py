@@ -69,7 +69,7 @@ class Segment:
         ids: (n,) int64.
         by_id: (n,) uint32 rows in order of their ids, for look-ups by bisection.
         vectors: (n, dim) float16 or float32, unit length; (0, dim) if none are kept.
-        codes: uint8, flat, in blocks of 32 (see ``kernels.pack_blocks``), table after table, each
+        codes: uint8, flat, in blocks of 32 (see ``coding.pack_blocks``), table after table, each
             bucket from a block of its own.
         corrections: (blocks * 32,) int16, see ``Hasher.codes``.
         offsets: (tables, buckets + 1) uint32: where each bucket begins in its table.
@@ -120,7 +120,7 @@ class Segment:
 
         The result depends on the set of items alone, not on their order.
         """
-        from lookalike.lsh.kernels import round_to_half
+        from lookalike.lsh.coding import round_to_half
 
         settings, n = hasher.settings, len(ids)
         order = _order(ids)
@@ -200,7 +200,7 @@ class Segment:
     @classmethod
     def _assemble(cls, key_bits: int, items: Items) -> Segment:
         """Sort hashed items into buckets and pack their codes."""
-        from lookalike.lsh.kernels import pack_blocks
+        from lookalike.lsh.coding import pack_blocks
 
         tables, n = items.keys.shape
         width = items.codes.shape[1]
@@ -266,7 +266,7 @@ class Segment:
 
     def codes_of(self, rows: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
         """The packed codes of ``rows``: (r, width / 8) words."""
-        from lookalike.lsh.kernels import gather_codes
+        from lookalike.lsh.coding import gather_codes
 
         out = np.empty((len(rows), width), np.uint8)
         gather_codes(rows, self.offsets[0], self.blocks[0], self.codes, out)

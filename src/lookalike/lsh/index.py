@@ -577,7 +577,7 @@ class LSHIndex:
             whole = file.whole_rows("ids") & file.whole_rows("vectors")
             new = np.flatnonzero(whole)[~index.contains(ids[whole])]
             if len(new):
-                index.add(ids[new], vectors[new])
+                index._append(ids[new], vectors[new].astype(np.float32))  # as stored, to the bit
         return index
 
     def segments(self) -> tuple[Segment, ...]:

@@ -152,7 +152,7 @@ def test_a_table_in_the_middle_of_a_commit_when_its_writer_was_killed_goes_back(
 
 def test_ctrl_c_keeps_all_that_was_encoded(tmp_path: Path, model: Path) -> None:
     folder, notes = tmp_path / "photos", tmp_path / "notes"
-    write_photos(folder, 240)
+    write_photos(folder, 900)
     rng = random.Random(1)
     known = 0
     for _ in range(5):

@@ -132,9 +132,7 @@ class LSHIndex:
             KeyError: an id is unknown.
         """
         wanted, state = _as_ids(ids), self._state
-        where, rows = self._locate(state, wanted)
-        if (where < 0).any():
-            raise KeyError(f"id {wanted[np.argmax(where < 0)]} is not in the index")
+        where, rows = self._locate_all(state, wanted)
         out = np.empty((len(wanted), self.settings.dim), np.float32)
         for i in np.unique(where):
             out[where == i] = state.segments[i].vectors[rows[where == i]]
@@ -184,9 +182,7 @@ class LSHIndex:
         """
         with self._writing:
             state, wanted = self._state, np.unique(_as_ids(ids))
-            where, rows = self._locate(state, wanted)
-            if (where < 0).any():
-                raise KeyError(f"id {wanted[np.argmax(where < 0)]} is not in the index")
+            where, rows = self._locate_all(state, wanted)
             removed = list(state.removed)
             for i in np.unique(where):
                 marks = np.zeros(len(state.segments[i]), np.bool_)
@@ -259,6 +255,15 @@ class LSHIndex:
             if removed.number:
                 hit &= ~removed.marks[found]
             where[hit], rows[hit] = i, found[hit]
+        return where, rows
+
+    def _locate_all(
+        self, state: _State, ids: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """As :meth:`_locate`; KeyError names the first id that is nowhere."""
+        where, rows = self._locate(state, ids)
+        if (where < 0).any():
+            raise KeyError(f"id {ids[np.argmax(where < 0)]} is not in the index")
         return where, rows
 
     # ---- search ----------------------------------------------------------------------------------
@@ -403,9 +408,7 @@ class LSHIndex:
         from lookalike.lsh.coding import hamming_rows
 
         wanted, state = _as_ids(ids), self._state
-        where, rows = self._locate(state, wanted)
-        if (where < 0).any():
-            raise KeyError(f"id {wanted[np.argmax(where < 0)]} is not in the index")
+        where, rows = self._locate_all(state, wanted)
         out = np.empty(len(wanted), np.int32)
         row = unit_rows(np.atleast_2d(np.asarray(query, np.float32)), self.settings.dim)
         for i in np.unique(where):

@@ -4,11 +4,10 @@
 
 First ``python benchmarks/deep216k.py FOLDER``. The set is grown by repeating its items, each time
 with fresh noise: x + 0.3 u, u a random direction, then scaled to unit length; queries likewise.
-For each size the fastest of several key bits, candidates and re-rank depths that reaches
-recall@10 0.9 is timed (CPU time of one thread, batches of 200). Above 2 million items codes alone
-are indexed; recall is then given for ranking by codes, and with exact cosines from a float16 file
-beside the index. The saved index is opened and asked once in a fresh process after its pages were
-dropped from memory, and the bytes that this reads are counted.
+For each size the fastest of several candidate numbers and re-rank depths that reaches recall@10 0.9
+is timed (CPU time of one thread, batches of 200). Vectors are kept as float16 for the re-rank; ten
+million take 6 GB, and 13 GB while segments are merged. The saved index is opened and asked once in
+a fresh process after its pages were dropped from memory, and the bytes that this reads are counted.
 """
 
 from __future__ import annotations
@@ -32,10 +31,8 @@ from typing import Any
 import numpy as np
 from deep216k import Floats, Ids, exact_nearest, load, recall, unit
 from memory import beyond_vectors
-from numpy.typing import NDArray
 
 from lookalike.lsh import LSHIndex, LSHSettings
-from lookalike.lsh.segment import default_key_bits
 
 K = 10
 TARGET = 0.9
@@ -43,11 +40,7 @@ NOISE = np.float32(0.3)
 QUERIES = 200
 BATCH = 1_000_000
 PIECE = 50_000
-KEEP_VECTORS_UP_TO = 2_000_000
-CODES_KEY_BITS = 13
-DEPTHS = (30, 50, 80, 120, 200, 400)
-CODES_CANDIDATES = (15_000, 30_000, 60_000, 120_000)
-CODES_DEPTHS = (100, 200, 400)
+DEPTHS = (30, 50, 80, 120, 200, 400, 800)
 ROUNDS = 5
 
 OPENING = """
@@ -139,106 +132,47 @@ def fewest_candidates(index: LSHIndex, queries: Floats, exact: Ids, rerank: int)
     return high
 
 
-def with_vectors(vectors: Floats, queries: Floats) -> tuple[dict[str, Any], LSHIndex]:
-    """The fastest setting at the target, and the index made with it."""
-    exact = exact_nearest(vectors, queries, K)
+def fastest(items: Floats, n: int, queries: Floats) -> tuple[dict[str, Any], LSHIndex]:
+    """The index of ``n`` items, and its fastest search that reaches the target."""
+    index, seconds, exact = built(items, n, queries)
     best: dict[str, Any] = {}
-    kept: LSHIndex | None = None
-    usual = default_key_bits(len(vectors))
-    for key_bits in (usual - 1, usual):
-        start = time.process_time()
-        index = LSHIndex(settings=LSHSettings(vectors.shape[1], key_bits=key_bits))
-        index.add(np.arange(len(vectors)), vectors)
-        built = time.process_time() - start
-        for depth in DEPTHS:
-            candidates = fewest_candidates(index, queries, exact, depth)
-            if candidates is None:
-                continue
-            us = cpu_us(index, queries, K, candidates, depth)
-            if not best or us < best["us"]:
-                best = {"key_bits": key_bits, "candidates": candidates, "rerank": depth, "us": us}
-                best["build_cpu_seconds"], kept = built, index
-    if kept is None:
-        raise SystemExit(f"recall {TARGET} is out of reach at {len(vectors):,} items")
-    found = kept.search(queries, K, candidates=best["candidates"], rerank=best["rerank"])
-    untuned = kept.search(queries, K)
-    best |= {"recall": recall(found.ids, exact), "recall_untuned": recall(untuned.ids, exact)}
-    best |= {"us_untuned": cpu_us(kept, queries, K, 0, 0)}
-    return best, kept
+    for depth in DEPTHS:
+        candidates = fewest_candidates(index, queries, exact, depth)
+        if candidates is None:
+            continue
+        us = cpu_us(index, queries, K, candidates, depth)
+        print(f"re-rank {depth}, candidates {candidates:,}: {us:.1f} us", flush=True)
+        if not best or us < best["us"]:
+            best = {"candidates": candidates, "rerank": depth, "us": us}
+    if not best:
+        raise SystemExit(f"recall {TARGET} is out of reach at {n:,} items")
+    hits = index.search(queries, K, candidates=best["candidates"], rerank=best["rerank"])
+    untuned = index.search(queries, K)
+    best |= {"key_bits": index.segments()[0].key_bits, "build_cpu_seconds": seconds}
+    best |= {"recall": recall(hits.ids, exact), "recall_untuned": recall(untuned.ids, exact)}
+    best |= {"us_untuned": cpu_us(index, queries, K, 0, 0)}
+    return best, index
 
 
-def codes_only(
-    items: Floats, n: int, queries: Floats, cache: Path
-) -> tuple[dict[str, Any], LSHIndex]:
-    """The same for codes alone, added batch by batch, with a float16 file to re-rank from."""
-    index = LSHIndex(settings=LSHSettings(items.shape[1], vectors="none", key_bits=CODES_KEY_BITS))
+def built(items: Floats, n: int, queries: Floats) -> tuple[LSHIndex, float, Ids]:
+    """The index of ``n`` items added batch by batch, its CPU seconds, the exact neighbours."""
+    index = LSHIndex(settings=LSHSettings(items.shape[1]))
     exact = np.empty((len(queries), 0), np.int64)
     cosines = np.empty((len(queries), 0), np.float32)
-    path = cache / "growth-vectors.f16"
     seconds, first = 0.0, 0
-    with path.open("wb") as file:
-        for batch in grown(items, n):
-            near = exact_nearest(batch, queries, K)
-            found = np.einsum("qkd,qd->qk", batch[near], queries)
-            exact, cosines = merge_nearest(exact, cosines, near + first, found)
-            file.write(batch.astype(np.float16).tobytes())
-            start = time.process_time()
-            index.add(np.arange(first, first + len(batch)), batch)
-            seconds += time.process_time() - start
-            first += len(batch)
+    for batch in grown(items, n):
+        near = exact_nearest(batch, queries, K)
+        found = np.einsum("qkd,qd->qk", batch[near], queries)
+        exact, cosines = merge_nearest(exact, cosines, near + first, found)
+        start = time.process_time()
+        index.add(np.arange(first, first + len(batch)), batch)
+        seconds += time.process_time() - start
+        first += len(batch)
+        if n > BATCH:
             print(f"{first:,} added, {seconds:.0f} s of CPU", flush=True)
     start = time.process_time()
     index.compact()
-    seconds += time.process_time() - start
-    vectors = np.memmap(path, np.float16, "r", shape=(n, items.shape[1]))
-    curve = [
-        _codes_point(index, queries, exact, vectors, candidates, depth)
-        for candidates in CODES_CANDIDATES
-        for depth in CODES_DEPTHS
-    ]
-    path.unlink()
-    reached = [point for point in curve if point["recall"] >= TARGET]
-    best = min(reached, key=lambda point: point["us"]) if reached else {}
-    top = max(point["recall_codes"] for point in curve)
-    return {
-        "key_bits": CODES_KEY_BITS,
-        "build_cpu_seconds": seconds,
-        "recall_codes_alone": top,
-        **best,
-        "curve": curve,
-    }, index
-
-
-def _codes_point(
-    index: LSHIndex,
-    queries: Floats,
-    exact: Ids,
-    vectors: NDArray[np.float16],
-    candidates: int,
-    depth: int,
-) -> dict[str, Any]:
-    """Rank by codes to ``depth``, then by exact cosines; time includes both (the latter NumPy)."""
-
-    def search() -> tuple[Ids, Ids]:
-        by_code = index.search(queries, depth, candidates=candidates, rerank=depth, threads=1).ids
-        best = []
-        for query, row in zip(queries, by_code, strict=True):
-            products = vectors[row].astype(np.float32) @ query
-            best.append(row[np.argpartition(-products, K)[:K]])
-        return by_code, np.array(best)
-
-    by_code, found = search()
-    start = time.process_time()
-    search()
-    us = (time.process_time() - start) / len(queries) * 1e6
-    return {
-        "candidates": candidates,
-        "rerank": depth,
-        "recall": recall(found, exact),
-        "recall_codes": recall(by_code[:, :K], exact),
-        "us_codes": cpu_us(index, queries, K, candidates, 0),
-        "us": us,
-    }
+    return index, seconds + time.process_time() - start, exact
 
 
 def opening(index: LSHIndex, query: Floats, cache: Path) -> dict[str, Any]:
@@ -268,17 +202,12 @@ def run(cache: Path, sizes: list[int], results: Path) -> dict[str, Any]:
     queries = noisy(np.random.default_rng(6), queries[:QUERIES])
     rows: list[dict[str, Any]] = []
     for n in sizes:
-        if n <= KEEP_VECTORS_UP_TO:
-            vectors = np.concatenate(list(grown(items, n)))
-            row, index = with_vectors(vectors, queries)
-            del vectors
-        else:
-            row, index = codes_only(items, n, queries, cache)
+        row, index = fastest(items, n, queries)
         row = {"items": n, **row, "bytes_beyond_vectors": beyond_vectors(index)}
         row |= opening(index, queries[0], cache)
         row["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         rows.append(row)
-        print({key: value for key, value in row.items() if key != "curve"}, flush=True)
+        print(row, flush=True)
         result = {"target_recall": TARGET, "k": K, "exponent": exponent(rows), "sizes": rows}
         results.mkdir(parents=True, exist_ok=True)
         (results / "growth.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

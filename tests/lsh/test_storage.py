@@ -184,7 +184,7 @@ def test_another_version_is_refused_with_both_numbers(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     manifest["format"] = 77
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(IndexFormatError, match=r"version 77.*version 1"):
+    with pytest.raises(IndexFormatError, match=r"version 77.*version 2"):
         LSHIndex.open(tmp_path)
 
 

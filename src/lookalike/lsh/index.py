@@ -301,19 +301,18 @@ class LSHIndex:
         given = np.asarray(queries, dtype=np.float32)
         rows = unit_rows(np.atleast_2d(given), self.settings.dim)
         # Numba takes a third of a second to import.
-        from lookalike.lsh.search import best_of, search_exactly, search_segment
+        from lookalike.lsh import search
 
         state, defaults = self._state, self.settings.search
-        ids, cosines = np.empty((len(rows), 0), np.int64), np.empty((len(rows), 0), np.float32)
         if state.hasher is not None and state.segments:
             prepared = state.hasher.prepare(rows)
             among = None if allowed is None else np.unique(_as_ids(allowed))
             for i, segment in enumerate(state.segments):
                 blocked = self._blocked(state, i, among)
                 if exact:
-                    found = search_exactly(segment, rows, k, blocked.marks)
+                    found = search.search_exactly(segment, rows, k, blocked.marks)
                 else:
-                    found = search_segment(
+                    found = search.search_segment(
                         state.hasher,
                         segment,
                         prepared,
@@ -328,7 +327,8 @@ class LSHIndex:
                     ids, cosines = found
                 else:
                     both_ids = np.concatenate([ids, found[0]], axis=1)
-                    ids, cosines = best_of(both_ids, np.concatenate([cosines, found[1]], 1), k)
+                    both = np.concatenate([cosines, found[1]], axis=1)
+                    ids, cosines = search.best_of(both_ids, both, k)
         else:
             ids = np.full((len(rows), k), -1, np.int64)
             cosines = np.full((len(rows), k), -np.inf, np.float32)

@@ -14,7 +14,7 @@ from lookalike.lsh.arrayfile import atomic_writer
 __all__ = ["MANIFEST", "Manifest", "SegmentEntry"]
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def search_segment(
         ids (q, k) int64, -1 where fewer exist, and cosines (q, k), -inf there; by id where equal.
     """
     n = len(segment)
-    queries, margins, mapped = prepared
+    queries, margins, _ = prepared
     keeps_vectors = len(segment.vectors) > 0
     if keeps_vectors and open_rows <= max(EXACT_ROWS, rerank or 0) and open_rows < n:
         return search_exactly(segment, queries, k, blocked)
@@ -75,12 +75,11 @@ def search_segment(
     hamming = hasher.settings.ranking == "hamming"
     scale = _hamming_scale(hasher.settings.code_bits) if hamming else 0
 
-    def run(part: slice) -> None:
-        scores = hasher.bucket_scores(mapped[part], segment.key_bits)
+    def run(part: Prepared, ids: NDArray[np.int64], cosines: Floats) -> None:
         kernels.search_range(
-            queries[part],
-            np.ascontiguousarray(margins[part]),
-            scores,
+            part.queries,
+            np.ascontiguousarray(part.margins),
+            hasher.bucket_scores(part.mapped, segment.key_bits),
             segment.scanned,
             blocked,
             hasher.settings.tables,
@@ -88,15 +87,19 @@ def search_segment(
             budget,
             depth,
             min(k, open_rows),
-            ids[part],
-            cosines[part],
+            ids,
+            cosines,
         )
 
     if len(queries) == 1:
-        run(slice(None))
+        run(prepared, ids, cosines)
     else:
+
+        def run_some(some: slice) -> None:
+            run(Prepared(*(array[some] for array in prepared)), ids[some], cosines[some])
+
         size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
-        for_all_parts(run, len(queries), size, threads)
+        for_all_parts(run_some, len(queries), size, threads)
     if not keeps_vectors:
         cosines = _estimate(hasher, queries, margins, cosines)
     return ids, cosines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,12 +34,11 @@ def default_key_bits(n: int) -> int:
 
 
 class Items(NamedTuple):
-    """Hashed items before they are packed: ids (n,), vectors (n, dim) or (0, dim), codes
-    (n, bytes), corrections (n,), keys (tables, n).
+    """Hashed items before they are packed: ids (n,), codes (n, bytes), corrections (n,), keys
+    (tables, n).
     """
 
     ids: NDArray[np.int64]
-    vectors: NDArray[Any]
     codes: NDArray[np.uint8]
     corrections: NDArray[np.int16]
     keys: NDArray[np.uint32]
@@ -144,7 +143,8 @@ class Segment:
             keys[:, part], codes[part], corrections[part] = hasher.hash(rows, key_bits)
 
         for_all_parts(hash_part, n, BUILD_ROWS, cores())
-        return cls._assemble(key_bits, Items(ids[order], kept, codes, corrections, keys))
+        items = Items(ids[order], codes, corrections, keys)
+        return cls._assemble(key_bits, items, lambda chosen: kept[chosen] if len(kept) else kept)
 
     @classmethod
     def merge(cls, hasher: Hasher, parts: Sequence[tuple[Segment, NDArray[np.bool_]]]) -> Segment:
@@ -156,17 +156,17 @@ class Segment:
         Raises:
             ValueError: they keep no vectors and differ in their key bits, so that keys are unknown.
         """
-        items = [segment.items(hasher, ~marks if marks.size else None) for segment, marks in parts]
-        together = Items(
-            *(
-                np.concatenate(columns, axis=-1 if i == 4 else 0)
-                for i, columns in enumerate(zip(*items, strict=True))
-            )
+        kept = [
+            (segment, np.flatnonzero(~marks) if marks.size else np.arange(len(segment)))
+            for segment, marks in parts
+        ]
+        items = [segment.items(hasher, rows) for segment, rows in kept]
+        ids, codes, corrections = (
+            np.concatenate(columns) for columns in list(zip(*items, strict=True))[:3]
         )
-        order = np.argsort(together.ids, kind="stable")
-        n = len(order)
-        kept = together.vectors[order] if len(together.vectors) else together.vectors
-        keys = together.keys[:, order]
+        keys = np.concatenate([part.keys for part in items], axis=1)
+        del items
+        n = len(ids)
         sizes = {segment.key_bits for segment, _ in parts}
         key_bits = _choose_key_bits(hasher, n)
         if hasher.settings.vectors == "none" and sizes != {key_bits}:
@@ -174,17 +174,26 @@ class Segment:
                 raise ValueError("segments without vectors and with different key bits stay apart")
             (key_bits,) = sizes
         elif sizes != {key_bits}:
+            first = 0
+            for segment, rows in kept:
+                segment._rekey(hasher, key_bits, rows, keys[:, first : first + len(rows)])
+                first += len(rows)
+        order = np.argsort(ids, kind="stable")
+        together = Items(ids[order], codes[order], corrections[order], keys[:, order])
+        return cls._assemble(key_bits, together, lambda chosen: _gather(kept, order[chosen]))
 
-            def key_part(part: slice) -> None:
-                keys[:, part] = hasher.keys(kept[part].astype(np.float32), key_bits)
+    def _rekey(
+        self, hasher: Hasher, key_bits: int, rows: NDArray[np.int64], out: NDArray[np.uint32]
+    ) -> None:
+        """The keys of ``rows`` (n,) with another number of bits: out (tables, n)."""
 
-            for_all_parts(key_part, n, BUILD_ROWS, cores())
-        codes, corrections = together.codes[order], together.corrections[order]
-        return cls._assemble(key_bits, Items(together.ids[order], kept, codes, corrections, keys))
+        def key_part(part: slice) -> None:
+            out[:, part] = hasher.keys(self.vectors[rows[part]].astype(np.float32), key_bits)
 
-    def items(self, hasher: Hasher, kept: NDArray[np.bool_] | None) -> Items:
-        """The rows marked in ``kept`` (n,), or all, as they were before they were packed."""
-        rows = np.arange(len(self)) if kept is None else np.flatnonzero(kept)
+        for_all_parts(key_part, len(rows), BUILD_ROWS, cores())
+
+    def items(self, hasher: Hasher, rows: NDArray[np.int64]) -> Items:
+        """The items of ``rows`` (n,) as they were before they were packed."""
         keys = np.empty((len(self.offsets), len(self)), np.uint32)
         for t, offsets in enumerate(self.offsets):
             in_order = np.repeat(np.arange(len(offsets) - 1, dtype=np.uint32), np.diff(offsets))
@@ -194,12 +203,17 @@ class Segment:
         starts, bucket = self.offsets[0], keys[0, rows]
         at = rows - starts[bucket].astype(np.int64)
         corrections = self.corrections[self.blocks[0][bucket].astype(np.int64) * BLOCK + at]
-        vectors = self.vectors[rows] if len(self.vectors) else self.vectors
-        return Items(self.ids[rows], vectors, codes, corrections, keys[:, rows])
+        return Items(self.ids[rows], codes, corrections, keys[:, rows])
 
     @classmethod
-    def _assemble(cls, key_bits: int, items: Items) -> Segment:
-        """Sort hashed items into buckets and pack their codes."""
+    def _assemble(
+        cls, key_bits: int, items: Items, take: Callable[[NDArray[np.int64]], NDArray[Any]]
+    ) -> Segment:
+        """Sort hashed items into buckets and pack their codes.
+
+        ``take`` gives the vectors of the items at given positions, so that they, the bulk, are
+        copied once.
+        """
         from lookalike.lsh.coding import pack_blocks
 
         tables, n = items.keys.shape
@@ -243,7 +257,7 @@ class Segment:
             key_bits,
             items.ids[row_order],
             by_id,
-            items.vectors[row_order] if len(items.vectors) else items.vectors,
+            take(row_order),
             flat_codes,
             flat_corrections,
             offsets,
@@ -315,6 +329,26 @@ ARRAYS = ("ids", "by_id", "vectors", "codes", "corrections", "offsets", "blocks"
 def _dtype(settings: LSHSettings) -> np.dtype[Any]:
     """How vectors are kept; those that are not are hashed as float16, too."""
     return np.dtype("float32" if settings.vectors == "float32" else "float16")
+
+
+def _gather(
+    parts: Sequence[tuple[Segment, NDArray[np.int64]]], order: NDArray[np.int64]
+) -> NDArray[Any]:
+    """The vectors of rows of several segments, counted one after the other, in ``order`` (n,)."""
+    like = parts[0][0].vectors
+    if not len(like):
+        return like
+    out = np.empty((len(order), like.shape[1]), like.dtype)
+    ends = np.cumsum([len(rows) for _, rows in parts])
+    for start in range(0, len(order), BUILD_ROWS):
+        some = order[start : start + BUILD_ROWS]
+        part_of = np.searchsorted(ends, some, side="right")
+        for i in np.unique(part_of):
+            segment, rows = parts[i]
+            here = part_of == i
+            first = ends[i] - len(rows)
+            out[start : start + BUILD_ROWS][here] = segment.vectors[rows[some[here] - first]]
+    return out
 
 
 def _order(ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,0 +1,75 @@
+"""Hash functions of one index against their formulas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lookalike.lsh import LSHIndex, LSHSettings
+from lookalike.lsh.hashing import Hasher
+from lookalike.lsh.index import unit_rows
+
+BITS = 64
+
+
+def clustered(n: int, dim: int, seed: int = 0) -> np.ndarray:
+    """Unit vectors (n, dim) whose variance falls axis by axis, as image features' does."""
+    rng = np.random.default_rng(seed)
+    rotation = np.linalg.qr(rng.standard_normal((dim, dim)))[0]
+    drawn = rng.standard_normal((n, dim)) * np.exp(-np.arange(dim) / 12)
+    return unit_rows(drawn @ rotation + 0.02 * rng.standard_normal((n, dim)) + 0.1, dim)
+
+
+@pytest.mark.parametrize(("dim", "axes"), [(4 * BITS, BITS // 2), (4 * BITS - 1, 0)])
+def test_long_vectors_are_hashed_by_half_as_many_axes_as_bits(dim: int, axes: int) -> None:
+    vectors = clustered(1000, dim)
+    hasher = Hasher.fit(LSHSettings(dim, code_bits=BITS), vectors)
+    assert hasher.basis.shape == (axes, dim)
+    if not axes:
+        return
+    centred = vectors.astype(np.float64) - vectors.astype(np.float64).mean(axis=0)
+    strongest = np.linalg.svd(centred, full_matrices=False)[2][:axes]
+    overlap = np.linalg.svd(hasher.basis @ strongest.T)[1]  # 1: the same space
+    assert overlap == pytest.approx(np.ones(axes), abs=1e-3)
+
+
+def test_codes_of_long_vectors_are_the_signs_of_planes_in_the_basis() -> None:
+    vectors = clustered(500, 300)
+    hasher = Hasher.fit(LSHSettings(300, code_bits=BITS), vectors)
+    planes = hasher.code_planes.astype(np.float64) @ hasher.basis
+    projected = (vectors.astype(np.float64) - hasher.mean) @ planes.T
+    bits = np.unpackbits(hasher.codes(vectors)[0], axis=1, bitorder="little")
+    sure = np.abs(projected) > 1e-5
+    assert sure.mean() > 0.99
+    assert (bits[sure] == (projected > 0)[sure]).all()
+    margins = hasher.prepare(vectors[:7]).margins
+    assert margins == pytest.approx(vectors[:7].astype(np.float64) @ planes.T, abs=1e-5)
+
+
+def test_half_the_axes_rank_long_vectors_as_well_as_all() -> None:
+    vectors = clustered(3000, 4 * BITS)
+    queries = clustered(3100, 4 * BITS)[3000:]
+    found = {}
+    for name, settings in {
+        "basis": LSHSettings(4 * BITS, code_bits=BITS),
+        "whole": LSHSettings(4 * BITS, code_bits=BITS, codes="orthogonal"),
+    }.items():
+        index = LSHIndex(settings=settings)
+        index.add(np.arange(3000), vectors)
+        exact = index.search(queries, 10, exact=True).ids
+        ids = index.search(queries, 10, candidates=3000, rerank=60).ids
+        found[name] = np.mean([np.isin(a, b).mean() for a, b in zip(exact, ids, strict=True)])
+    assert found["basis"] > found["whole"]
+
+
+def test_a_basis_comes_back_from_its_file(tmp_path: Path) -> None:
+    vectors = clustered(400, 4 * BITS)
+    settings = LSHSettings(4 * BITS, code_bits=BITS)
+    index = LSHIndex(settings=settings)
+    index.add(np.arange(400), vectors)
+    index.save(tmp_path)
+    opened = LSHIndex.open(tmp_path)
+    for a, b in zip(opened.search(vectors[:20], 5), index.search(vectors[:20], 5), strict=True):
+        assert (a == b).all()

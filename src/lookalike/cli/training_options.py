@@ -69,6 +69,13 @@ _FIELDS: tuple[tuple[str, Any, Any, str | None, str], ...] = (
     ),
     ("loss", _LOSSES, "softmax", None, "All but softmax need lookalike[metric]."),
     ("softmax_weight", _LEAST_0, 0.0, "X", "Of a softmax beside another loss."),
+    (
+        "teacher",
+        str,
+        None,
+        "FILE.pt",
+        "Trained embedder whose embeddings to learn, too (distillation). Default: none.",
+    ),
     ("images_per_class", _COUNT, 1, "N", "Kept together in a batch, for losses over pairs."),
     (
         "ema",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from lookalike.errors import TrainingError
 from lookalike.models.curves import EpochScores, overfitting
 from lookalike.models.dataset import epoch_batches
+from lookalike.models.distill import Teacher
 from lookalike.models.embedder import Embedder, EmbedderSettings
 from lookalike.models.frozen import Frozen, frozen_stages, stage_modules
 from lookalike.models.inputs import Batch, Inputs
@@ -60,6 +62,9 @@ class Run:
             smoothing=settings.smoothing,
             softmax_weight=settings.softmax_weight,
         ).to(self.device)
+        self.teacher: Teacher | None = None
+        if settings.teacher is not None:
+            self.teacher = Teacher(Path(settings.teacher), self.embedder, self.device)
         self.optimizer = make_optimizer(self.embedder, self.criterion, settings)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._mixed)
         self.average: dict[str, Tensor] | None = None
@@ -181,6 +186,9 @@ class Run:
         with torch.autocast(self.device.type, enabled=self._mixed):
             embeddings = self.inputs.embed(inputs)
             loss = self.criterion(embeddings, labels)
+            if self.teacher is not None and isinstance(inputs, Tensor):
+                taught = self.teacher.loss(inputs.to(self.device), embeddings)
+                loss = loss + self.settings.teacher_weight * taught
         value = float(loss.detach())
         if not math.isfinite(value):
             raise self._not_finite(f"loss is {value}", chosen)

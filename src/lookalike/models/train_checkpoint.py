@@ -17,6 +17,7 @@ import torch
 
 from lookalike.errors import TrainingError
 from lookalike.lsh.arrayfile import atomic_writer
+from lookalike.models.distill import teacher_digest
 from lookalike.models.embedder_settings import EmbedderSettings
 from lookalike.models.train_data import TrainData
 from lookalike.models.train_settings import TrainSettings
@@ -39,6 +40,8 @@ def identify(data: TrainData, embedder: EmbedderSettings, settings: TrainSetting
     own = asdict(settings)
     for name in ("checkpoint_seconds", "picture_memory", "threads"):
         del own[name]
+    if settings.teacher is not None:
+        own["teacher"] = teacher_digest(Path(settings.teacher))
     shape = {k: list(v) if isinstance(v, tuple) else v for k, v in embedder.as_dict().items()}
     rest = {"images": len(images), "files": digest.hexdigest(), "torch": str(torch.__version__)}
     return {"training": own, "embedder": shape, "data": rest}

@@ -26,6 +26,9 @@ class TrainSettings:
         loss: one of LOSSES.
         temperature, smoothing: of the softmax.
         softmax_weight: of a softmax beside a metric loss.
+        teacher: file of a trained embedder (NAME.pt) whose embeddings the network learns to give,
+            beside the loss; None: none. Not with a frozen part.
+        teacher_weight: of 1 - cos to the teacher's embedding.
         images_per_class: keep that many images of a class together in a batch (metric losses).
         augmentation: strengths.
         freeze: the last frozen stage of the trunk, as stages count: -1 freezes all of it, -2 all
@@ -64,6 +67,8 @@ class TrainSettings:
     temperature: float = 0.05
     smoothing: float = 0.1
     softmax_weight: float = 0.0
+    teacher: str | None = None
+    teacher_weight: float = 5.0
     images_per_class: int = 1
     augmentation: AugmentSettings = field(default_factory=AugmentSettings)
     freeze: int | None = None
@@ -93,8 +98,9 @@ class TrainSettings:
         for name in ("patience", "validation_per_class", "threads"):
             value = getattr(self, name)
             check(value is None or value >= 1, name, "at least 1, or None")
-        for name in ("learning_rate", "temperature"):
+        for name in ("learning_rate", "temperature", "teacher_weight"):
             check(getattr(self, name) > 0, name, "above 0")
+        check(self.teacher is None or self.freeze is None, "freeze", "None with a teacher")
         for name in ("seed", "trunk_learning_rate", "weight_decay", "softmax_weight", "views"):
             check(getattr(self, name) >= 0, name, "at least 0")
         for name in ("picture_memory", "map_memory", "checkpoint_seconds"):

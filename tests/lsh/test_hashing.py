@@ -72,4 +72,4 @@ def test_a_basis_comes_back_from_its_file(tmp_path: Path) -> None:
     index.save(tmp_path)
     opened = LSHIndex.open(tmp_path)
     for a, b in zip(opened.search(vectors[:20], 5), index.search(vectors[:20], 5), strict=True):
-        assert np.array_equal(a, b)
+        assert np.array_equal(np.asarray(a), np.asarray(b))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lookalike.models.checkpoint import load_embedder, save_embedder
 from lookalike.models.embedder import Embedder, EmbedderSettings
 from lookalike.models.pooling import GAP, GeM, unit
 from lookalike.models.whitening import whitening
@@ -36,6 +38,7 @@ def embedder(settings: EmbedderSettings, weights: str = "none") -> Embedder:
         ({"reduction": 1.5}, "reduction must be a positive integer, not 1.5"),
         ({"unit_pool": 1}, "unit_pool must be true or false, not 1"),
         ({"dropout": 1.0}, "dropout must be within 0..1, not 1.0"),
+        ({"trunk_dim": -1}, "trunk_dim must be an integer from 0, not -1"),
         ({"attention_stages": (5,)}, r"attention_stages must be within -5..4, not \[5\]"),
         ({"attention_stages": (4, -1)}, r"attention_stages names a stage twice: \[4, -1\]"),
         ({"attention_stages": ()}, "attention without a stage"),
@@ -265,3 +268,36 @@ def test_dropout_is_before_the_fc_and_in_training_alone() -> None:
     assert torch.equal(model.project(pooled)[0], model.project(pooled)[1])
     model.drop.train()
     assert not torch.equal(model.project(pooled)[0], model.project(pooled)[1])
+
+
+# ---- the trunk's own features --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attention", ["cbam", "none"])
+def test_with_the_trunk_kept_a_cosine_is_the_mean_of_two(attention: str) -> None:
+    net = embedder(replace(LENET, dim=16, attention=attention, neutral=False))
+    pictures = images(30)
+    with torch.no_grad():
+        learnt, plain = net(pictures), unit(net.trunk(pictures).mean((2, 3)))
+        assert torch.allclose(net.own_features(pictures), plain)
+        mean, matrix = whitening(plain, 5, power=0.0)
+        net.keep_trunk(mean, matrix)
+        both = net(pictures)
+    reduced = unit((plain.double() - mean) @ matrix.T)
+    cosines = (reduced @ reduced.T + learnt.double() @ learnt.double().T) / 2
+    assert both.shape == (30, 21)
+    assert net.dim == 21
+    assert torch.allclose((both @ both.T).double(), cosines, atol=1e-5)
+
+
+def test_a_kept_trunk_is_saved_and_explained(tmp_path: Path) -> None:
+    net = embedder(replace(LENET, dim=16))
+    pictures = images(12)
+    with torch.no_grad():
+        net.keep_trunk(*whitening(net.own_features(pictures), 4, power=0.0))
+        save_embedder(net, tmp_path / "net.pt")
+        again = load_embedder(tmp_path / "net.pt")
+        assert torch.equal(again(pictures), net(pictures))
+        explained, gates = again.explained(pictures)
+        assert torch.equal(explained, net(pictures))
+    assert gates.keys() == {"channel", "spatial"}

@@ -9,6 +9,10 @@ paper's place is after the last one. Beyond the paper, `fuse` takes the maps of 
 (texture) beside the last one (meaning): each passes a gate of its own, off the trunk's path unless
 the trunk has one there, is pooled, and made a unit vector, so that no stage outvotes another; the
 FC reads them joined.
+
+What is learnt of some classes can cost the sight for others. `keep_trunk` therefore sets the
+trunk's own features, GAP of the last map without attention, centred and reduced, beside the FC's
+output, two unit vectors of equal weight: the cosine of an embedding is the mean of both cosines.
 """
 
 from __future__ import annotations
@@ -86,6 +90,9 @@ class Embedder(nn.Module):
         if settings.dim is not None:
             self.fc = nn.Linear(width, settings.dim)
             nn.init.zeros_(self.fc.bias)
+        self.own: nn.Linear | None = None
+        if settings.trunk_dim:
+            self.own = nn.Linear(self.trunk.channels[last], settings.trunk_dim)
         self.width = width
         """Numbers before the FC."""
         self.settings = settings
@@ -103,7 +110,7 @@ class Embedder(nn.Module):
     @property
     def dim(self) -> int:
         """Numbers of an embedding."""
-        return self.settings.dim or self.width
+        return (self.settings.dim or self.width) + self.settings.trunk_dim
 
     def pooled(self, images: Tensor) -> Tensor:
         """What the FC reads, (n, width)."""
@@ -114,8 +121,14 @@ class Embedder(nn.Module):
         kept: Tensor = self.drop(pooled)
         return kept if self.fc is None else self.fc(kept)
 
+    def own_features(self, images: Tensor) -> Tensor:
+        """GAP of the trunk's last map, without the attention after it: unit rows (n, C)."""
+        raw: list[Tensor] = []
+        self._pooled(images, {}, raw)
+        return raw[0]
+
     def forward(self, images: Tensor) -> Tensor:
-        return unit(self.project(self.pooled(images)))
+        return self._embeddings(images, {})
 
     def explained(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Embeddings and, from the same run, the gates of the deepest stage that has any.
@@ -123,7 +136,7 @@ class Embedder(nn.Module):
         The gates are "channel" (n, C) and "spatial" (n, h, w), as far as the attention has them.
         """
         seen: dict[int, dict[str, Tensor]] = {}
-        embeddings = unit(self.project(self._pooled(images, seen)))
+        embeddings = self._embeddings(images, seen)
         return embeddings, seen[max(seen)] if seen else {}
 
     def attention(self, images: Tensor) -> Attention:
@@ -138,9 +151,26 @@ class Embedder(nn.Module):
             gates.get("spatial", images.new_ones(len(images), side, side)),
         )
 
-    def _pooled(self, images: Tensor, seen: dict[int, dict[str, Tensor]]) -> Tensor:
-        """As `pooled`; the gates of each stage are left in `seen`."""
-        maps = self.trunk.stages(images, _attending(self.gates, seen))
+    def _embeddings(self, images: Tensor, seen: dict[int, dict[str, Tensor]]) -> Tensor:
+        raw: list[Tensor] = []
+        rows = unit(self.project(self._pooled(images, seen, raw)))
+        return rows if self.own is None else unit(torch.cat([unit(self.own(raw[0])), rows], 1))
+
+    def _pooled(
+        self,
+        images: Tensor,
+        seen: dict[int, dict[str, Tensor]],
+        raw: list[Tensor] | None = None,
+    ) -> Tensor:
+        """As `pooled`; the gates of each stage are left in `seen`, `own_features` in `raw`."""
+        after = _attending(self.gates, seen)
+        last = len(self.trunk.channels) - 1
+        attend = after.pop(last, None)
+        maps = self.trunk.stages(images, after)
+        if raw is not None:
+            raw.append(unit(maps[last].mean((2, 3))))
+        if attend is not None:
+            maps = (*maps[:last], attend(maps[last]))
         aside = _attending(self.side_gates, seen)
         parts = []
         for key, pool in self.pools.items():
@@ -166,6 +196,19 @@ class Embedder(nn.Module):
             fc.bias.copy_(bias)
         self.fc = fc
         self.settings = replace(self.settings, dim=fc.out_features)
+
+    def keep_trunk(self, mean: Tensor, matrix: Tensor) -> None:
+        """Set the unit vector of matrix (y - mean) beside the FC's, y being `own_features`.
+
+        `mean` (C,) and `matrix` (d, C) are, say, `whitening` of the own features of many pictures
+        of any kind, with power 0. `trunk_dim` becomes d.
+        """
+        own = nn.Linear(matrix.shape[1], matrix.shape[0])
+        with torch.no_grad():
+            own.weight.copy_(matrix)
+            own.bias.copy_(-matrix.double() @ mean.double())
+        self.own = own
+        self.settings = replace(self.settings, trunk_dim=len(matrix))
 
     def info(self, name: str, version: str = "1") -> ModelInfo:
         """The description that the exported file carries."""

@@ -41,6 +41,8 @@ class EmbedderSettings:
     """Start with attention that changes no direction; False starts it at random (see cbam.py)."""
     dropout: float = 0.0
     """Share of the pooled numbers that training leaves out before the FC."""
+    trunk_dim: int = 0
+    """Numbers of the trunk's own features that stand beside the FC's, see `Embedder.keep_trunk`."""
 
     def __post_init__(self) -> None:
         if self.dim == 0 and type(self.dim) is int:
@@ -53,6 +55,8 @@ class EmbedderSettings:
             value = getattr(self, key)
             if (type(value) is not int or value < 1) and not (key == "dim" and value is None):
                 raise ValueError(f"{key} must be a positive integer, not {value!r}")
+        if type(self.trunk_dim) is not int or self.trunk_dim < 0:
+            raise ValueError(f"trunk_dim must be an integer from 0, not {self.trunk_dim!r}")
         for key in ("unit_pool", "neutral"):
             if type(getattr(self, key)) is not bool:
                 raise ValueError(f"{key} must be true or false, not {getattr(self, key)!r}")

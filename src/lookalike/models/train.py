@@ -107,6 +107,8 @@ def train(
 def _check_parts(embedder_settings: EmbedderSettings, settings: TrainSettings) -> None:
     """Before minutes of reading pictures: build everything once, and let it go."""
     frozen_stages(embedder_settings.trunk, settings.freeze)
+    if embedder_settings.trunk_dim:
+        raise TrainingError("trunk_dim is not trained: set it to 0, and keep_trunk afterwards")
     with torch.random.fork_rng(devices=[]):
         try:
             dim = Embedder(embedder_settings, settings.weights).dim

@@ -98,13 +98,13 @@ def readers() -> list[str]:
 
 def test_the_default_model_says_what_it_is() -> None:
     assert Encoder.open().info == ModelInfo(
-        name="efficientnet-lite0",
-        version="1",
+        name="lookalike-general",
+        version="2",
         sha256=sha256(DEFAULT_MODEL.read_bytes()).hexdigest(),
-        input_size=192,
+        input_size=224,
         mean=(127.0, 127.0, 127.0),
         std=(128.0, 128.0, 128.0),
-        dim=1280,
+        dim=1024,
     )
 
 
@@ -229,10 +229,10 @@ def test_pixels_are_normalised_per_channel_and_rows_to_length_one(means: Path) -
 def test_embed_equals_the_steps_by_hand_on_photographs() -> None:
     encoder = Encoder.open()
     pictures = [getattr(data, name)() for name in ("chelsea", "coffee", "astronaut")]
-    pixels = np.stack([np.asarray(Image.fromarray(p).resize((192, 192))) for p in pictures])
+    pixels = np.stack([np.asarray(Image.fromarray(p).resize((224, 224))) for p in pictures])
     session = onnxruntime.InferenceSession(DEFAULT_MODEL, providers=["CPUExecutionProvider"])
     planes = ((pixels.astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2)
-    (raw,) = session.run(None, {"images": planes})
+    (raw,) = session.run(["embeddings"], {"images": planes})
     expected = raw / np.linalg.norm(raw, axis=1, keepdims=True)
     np.testing.assert_allclose(encoder.embed(pixels), expected, atol=1e-5)
 
@@ -242,7 +242,7 @@ def test_an_embedding_depends_neither_on_its_batch_nor_on_threads(
     batch_size: int, threads: int
 ) -> None:
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (9, 192, 192, 3), np.uint8)
+    pixels = rng.integers(0, 256, (9, 224, 224, 3), np.uint8)
     alone = np.concatenate([Encoder.open().embed(p[None]) for p in pixels])
     together = Encoder.open(None, EncoderSettings(batch_size, threads)).embed(pixels)
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
@@ -316,10 +316,10 @@ def test_files_give_the_same_embeddings_as_their_pixels(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     encoder = Encoder.open(settings=EncoderSettings(batch_size=2))
     paths = sorted(tmp_path.iterdir())
-    outcomes = list(encoder.encode(paths, lambda path: read_picture(path, 192)))
+    outcomes = list(encoder.encode(paths, lambda path: read_picture(path, 224)))
     assert [type(outcome) for outcome in outcomes] == [Failed, Encoded, Encoded, Encoded]
     rows = [outcome.embedding for outcome in outcomes if isinstance(outcome, Encoded)]
-    alone = encoder.embed(np.stack([read_picture(path, 192).pixels for path in paths[1:]]))
+    alone = encoder.embed(np.stack([read_picture(path, 224).pixels for path in paths[1:]]))
     np.testing.assert_array_equal(rows, alone)
 
 

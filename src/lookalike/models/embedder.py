@@ -164,7 +164,7 @@ class Embedder(nn.Module):
     ) -> Tensor:
         """As `pooled`; the gates of each stage are left in `seen`, `own_features` in `raw`."""
         after = _attending(self.gates, seen)
-        last = len(self.trunk.channels) - 1
+        last = max(map(int, self.pools))
         attend = after.pop(last, None)
         maps = self.trunk.stages(images, after)
         if raw is not None:

@@ -40,7 +40,7 @@ from lookalike.models.whitening import whitening
 PLAIN = BASE.but(attention="none", dim=None, freeze=-1)
 PLAIN_UNIT = PLAIN.but(unit_pool=True)
 GENTLE = BASE.but(freeze=-1, temperature=0.05, smoothing=0.1, epochs=6)
-SHIPPED = "cbam + FC, trunk kept"
+SHIPPED = "fused cbam + FC, trunk kept"
 NAME, VERSION = "lookalike-general", "2"
 """A changed model needs another version: galleries know theirs by it."""
 THUMBNAIL = 24

@@ -22,7 +22,7 @@ from lookalike.models.efficientnet_lite import MEAN, STD
 from lookalike.models.embedder import Embedder, EmbedderSettings
 from lookalike.models.export import export_embedder, export_onnx
 
-ROOT = Path(__file__).parents[2]
+LEARNT = tuple(f"embedder.{part}." for part in ("gates", "side_gates", "fc", "own"))
 
 
 def info(dim: int, input_size: int = 16) -> ModelInfo:
@@ -73,11 +73,13 @@ def run(path: Path, images: Tensor) -> NDArray[np.float32]:
 def test_the_shipped_model_equals_torch_on_the_trunk_as_published() -> None:
     """The trunk's weights are ImageNet's; what was learnt beside it comes from the file itself."""
     torch.manual_seed(0)
-    embedder = Embedder(EmbedderSettings(input_size=224, trunk_dim=512), "imagenet").eval()
+    embedder = Embedder(
+        EmbedderSettings(input_size=224, fuse=(3,), trunk_dim=512), "imagenet"
+    ).eval()
     learnt = {
         weight.name.removeprefix("embedder."): torch.tensor(onnx.numpy_helper.to_array(weight))
         for weight in onnx.load(DEFAULT_MODEL).graph.initializer
-        if weight.name.startswith(("embedder.gates.", "embedder.fc.", "embedder.own."))
+        if weight.name.startswith(LEARNT)
     }
     missing, unexpected = embedder.load_state_dict(learnt, strict=False)
     assert not unexpected
@@ -100,7 +102,7 @@ def test_the_shipped_model_equals_torch_on_the_trunk_as_published() -> None:
 def test_the_shipped_model_is_one_small_file_of_folded_convolutions() -> None:
     model = onnx.load(DEFAULT_MODEL, load_external_data=False)
     kinds = Counter(node.op_type for node in model.graph.node)
-    assert kinds["Conv"] == 49 + 1  # the trunk's, without batch norms, and the spatial gate's
+    assert kinds["Conv"] == 49 + 2  # the trunk's, without batch norms, and the spatial gates'
     assert "BatchNormalization" not in kinds
     assert DEFAULT_MODEL.stat().st_size < 25e6
     assert not any(weight.external_data for weight in model.graph.initializer)

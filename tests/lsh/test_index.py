@@ -319,3 +319,19 @@ def test_search_settings_are_checked_and_used() -> None:
     oracle = exact(QUERIES, VECTORS, 10)
     assert recall(narrow.search(QUERIES, 10).ids, oracle) < 0.8
     assert recall(wide.search(QUERIES, 10).ids, oracle) > 0.99
+
+
+def test_compacting_codes_alone_keeps_segments_of_different_key_bits_apart() -> None:
+    vectors = np.random.default_rng(3).standard_normal((6000, 32))
+    index = LSHIndex(settings=LSHSettings(32, vectors="none"))
+    for start, stop in ((0, 5000), (5000, 5500), (5500, 5900), (5900, 6000)):
+        index.add(np.arange(start, stop), vectors[start:stop])
+    bits = [segment.key_bits for segment in index.segments()]
+    assert len(set(bits)) > 1
+    index.remove([3, 5200])
+    index.compact()
+    assert [segment.key_bits for segment in index.segments()] == list(dict.fromkeys(bits))
+    assert index.ids.tolist() == [i for i in range(6000) if i not in (3, 5200)]
+    assert sum(len(segment) for segment in index.segments()) == 5998
+    hits = index.search(vectors[[0, 5100, 5950]], 1, candidates=6000).ids[:, 0]
+    assert hits.tolist() == [0, 5100, 5950]

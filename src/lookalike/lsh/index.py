@@ -197,6 +197,9 @@ class LSHIndex:
 
         ``only_if_worth_it``: leave it when less than a quarter of the rows would be saved or moved
         to the largest segment, so that small changes to a large index stay cheap.
+
+        An index without vectors cannot give items other buckets: its segments of different key
+        bits stay apart.
         """
         with self._writing:
             state = self._state
@@ -204,7 +207,18 @@ class LSHIndex:
             spare = sum(removed.number for removed in state.removed)
             work = sum(sizes) - max(sizes, default=0) + spare
             if work and not (only_if_worth_it and 4 * work < sum(sizes)):
-                self._state = self._merge(state, range(len(sizes)))
+                for run in reversed(self._runs(state)):
+                    if len(run) > 1 or state.removed[run.start].number:
+                        state = self._merge(state, run)
+                self._state = state
+
+    def _runs(self, state: _State) -> list[range]:
+        """All segments, or neighbours of equal key bits where keys cannot be made anew."""
+        bits = [segment.key_bits for segment in state.segments]
+        starts = [0]
+        if self.settings.vectors == "none":
+            starts += [i for i in range(1, len(bits)) if bits[i] != bits[i - 1]]
+        return [range(*ends) for ends in zip(starts, [*starts[1:], len(bits)], strict=True)]
 
     def _append(self, ids: NDArray[np.int64], rows: Floats) -> None:
         state = self._state

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lookalike.lsh.arrayfile import atomic_writer
+from lookalike.atomic import atomic_writer
 from lookalike.lsh.tuning import Trial
 
 __all__ = ["draw_recall_curve", "frontier"]

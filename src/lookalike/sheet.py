@@ -18,10 +18,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from lookalike.atomic import atomic_writer
 from lookalike.gallery.hits import Hit
 from lookalike.imagefile import Source
 from lookalike.images import SkippedImageError, read_rgb
-from lookalike.lsh.arrayfile import atomic_writer
 from lookalike.mark import MARK
 
 __all__ = [

@@ -22,17 +22,17 @@ import mmap
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.atomic import atomic_writer
 from lookalike.errors import IndexFormatError
 
-__all__ = ["FORMAT_VERSION", "ArrayFile", "atomic_writer", "open_arrays", "write_arrays"]
+__all__ = ["FORMAT_VERSION", "ArrayFile", "open_arrays", "write_arrays"]
 
 MAGIC = b"LKARRAY\n"
 FORMAT_VERSION = 1
@@ -75,28 +75,6 @@ def _chunks(array: NDArray[Any]) -> Iterator[memoryview]:
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     for start in range(0, len(data), CHUNK):
         yield data[start : start + CHUNK]
-
-
-@contextmanager
-def atomic_writer(path: Path) -> Iterator[BinaryIO]:
-    """Write ``path`` so that it holds either the old content or the whole new one, even after a
-    power cut: temporary file, fsync, rename, fsync of the directory.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_arrays(

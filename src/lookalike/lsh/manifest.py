@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lookalike.atomic import atomic_writer
 from lookalike.errors import IndexFormatError
-from lookalike.lsh.arrayfile import atomic_writer
 
 __all__ = ["MANIFEST", "Manifest", "SegmentEntry"]
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from lookalike.lsh.arrayfile import atomic_writer
+from lookalike.atomic import atomic_writer
 
 __all__ = [
     "NO_AUGMENTATION",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lookalike.lsh.arrayfile import atomic_writer
+from lookalike.atomic import atomic_writer
 
 __all__ = ["EpochScores", "draw_png", "overfitting", "write_csv"]
 

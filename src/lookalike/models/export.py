@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lookalike.atomic import atomic_writer
 from lookalike.encoder import OUTPUT, ModelInfo
 from lookalike.errors import ModelError
-from lookalike.lsh.arrayfile import atomic_writer
 from lookalike.models.compress import Storage, store
 from lookalike.models.embedder import Embedder
 from lookalike.models.translation import Translation

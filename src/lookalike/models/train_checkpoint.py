@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 
 import torch
 
+from lookalike.atomic import atomic_writer
 from lookalike.errors import TrainingError
-from lookalike.lsh.arrayfile import atomic_writer
 from lookalike.models.distill import teacher_digest
 from lookalike.models.embedder_settings import EmbedderSettings
 from lookalike.models.train_data import TrainData

@@ -144,7 +144,7 @@ def settings_of(
 
     embedder, training = _defaults(EmbedderSettings()), _defaults(TrainSettings())
     others = {k: v for k, v in {**embedder, **training}.items() if k not in options}
-    del others["augmentation"]
+    del others["augmentation"], others["trunk_dim"]  # the latter is not trained
     given = {**options, **_parsed("--set", rest, others)}
 
     def of(known: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,18 +110,47 @@ def test_a_small_set_grows_with_the_target_recall_and_an_index_that_opens(tmp_pa
     ) == pytest.approx(0.5)
 
 
-def test_codes_alone_are_re_ranked_from_a_file_and_growing_in_batches_is_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_growing_in_batches_gives_one_segment_and_the_exact_neighbours(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     growth = module("growth")
     items, queries = unit_rows(900, 32, 6), unit_rows(20, 32, 7)
     monkeypatch.setattr(growth, "BATCH", 1000)
-    monkeypatch.setattr(growth, "CODES_KEY_BITS", 3)
-    row, index = growth.codes_only(items, 2500, queries, tmp_path)
-    assert len(index) == 2500
-    assert len(index.segments()) == 1
-    assert row["recall"] >= 0.9  # all items are candidates here
-    assert row["recall_codes_alone"] < 1.0
+    index, seconds, exact = growth.built(items, 2500, queries)
+    assert (len(index), len(index.segments())) == (2500, 1)
+    assert seconds > 0
+    everything = np.concatenate(list(growth.grown(items, 2500)))
+    by_sorting = np.argsort(-(queries @ everything.T), axis=1)[:, : growth.K]
+    assert np.sort(exact, axis=1).tolist() == np.sort(by_sorting, axis=1).tolist()
+
+
+def test_leaving_one_out_ranks_every_image_by_all_others() -> None:
+    pytest.importorskip("torch")
+    unseen = module("unseen")
+    angles = np.radians([0, 10, 50, 55, 120])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    labels = np.array([0, 0, 1, 0, 1])
+    # By hand: ranks of the others of its class are 1, 3 | 1, 3 | 4 | 2, 3 | 2.
+    precision = [(1 / 1 + 2 / 3) / 2, (1 / 1 + 2 / 3) / 2, 1 / 4, (1 / 2 + 2 / 3) / 2, 1 / 2]
+    found = unseen.leave_one_out(vectors, labels)
+    assert found["mAP"] == pytest.approx(np.mean(precision))
+    assert found["P@10"] == pytest.approx((2 + 2 + 1 + 2 + 1) / 5 / 10)
+
+
+def test_the_interval_of_a_paired_difference_is_students() -> None:
+    pytest.importorskip("torch")
+    attention = module("attention")
+    columns = ("mAP", "mAP LSH", "recall@m", "P@5", "P@10", "P@20")
+    gains = [0.01, 0.03, 0.05]
+    found = {}
+    for seed, gain in enumerate(gains):
+        found[f"cbam {seed}"] = dict.fromkeys(columns, 0.5 + gain)
+        found[f"no attention {seed}"] = dict.fromkeys(columns, 0.5)
+    # Standard deviation 0.02, so the half width is 4.303 * 0.02 / sqrt(3).
+    assert attention.report(found).splitlines()[-1] == (
+        "mAP of 'cbam' less that of 'no attention': +0.0300, 95 % from -0.0197 to +0.0797 "
+        "(3 splits)"
+    )
 
 
 def test_two_threads_find_what_one_finds() -> None:

@@ -34,6 +34,7 @@ from lookalike.models.augment import AugmentSettings, augment
 from lookalike.models.dataset import LabelledImages, class_folders
 from lookalike.models.embedder import Embedder, EmbedderSettings
 from lookalike.models.frozen import Frozen, frozen_stages
+from lookalike.models.inputs import CHUNK, Batch, Inputs, Normalise
 from lookalike.models.pictures import Pictures, in_order, read_labelled
 from lookalike.models.run import Run
 from lookalike.models.train_data import WORKING_SIZE, TrainData
@@ -42,11 +43,10 @@ from lookalike.models.trunks import make_trunk
 from lookalike.models.validation import lsh_relevance
 
 VIEWS = 4
-CHUNK = 8
 STAGES = (3, 4)
 """Whose maps are kept: what the last stage reads, and what it gives."""
-T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262}
-"""Student's t, two-sided 95 %, by degrees of freedom."""
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Student's t, two-sided 95 %, for 1 to 9 degrees of freedom."""
 AUGMENTATION = AugmentSettings()
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -130,7 +130,7 @@ class Maps:
         if gone:
             raise SystemExit(f"{gone[0].path}: {gone[0].reason}")
         starts = range(begin, total, CHUNK)
-        scale, shift = np.float32(1 / trunk.std[0]), np.float32(trunk.mean[0] / trunk.std[0])
+        normalise = Normalise(trunk.mean, trunk.std)
 
         def pixels(start: int) -> torch.Tensor:
             batch = []
@@ -138,8 +138,7 @@ class Maps:
                 view, i = divmod(number, len(images))
                 shown = augment(pictures[i], size, AUGMENTATION, 0, view, i) if view else plain[i]
                 batch.append(shown)
-            stacked = np.stack(batch).transpose(0, 3, 1, 2) * scale - shift
-            return torch.from_numpy(stacked)
+            return normalise.stack(batch)
 
         began = time.perf_counter()
         for start, batch in zip(starts, in_order(pixels, starts, threads, ahead=4), strict=True):
@@ -160,22 +159,19 @@ class Maps:
         return tuple(torch.from_numpy(self.arrays[stage][view, rows]) for stage in stages)
 
 
-class SharedInputs:
+class SharedInputs(Inputs):
     """In the place of a run's own inputs: its training images' rows of shared maps."""
 
-    def __init__(self, run: Run, frozen: Frozen, maps: Maps, training: Positions) -> None:
-        self.run, self.frozen, self.maps, self.rows = run, frozen, maps, training
+    def __init__(self, run: Run, maps: Maps) -> None:
+        super().__init__(run.data, run.embedder, run.inputs.frozen, run.settings, run.tell)
+        self.maps = maps
 
-    def embed(self, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        embeddings: torch.Tensor = self.frozen.rest(tuple(part.float() for part in batch))
-        return embeddings
-
-    def training(
-        self, epoch: int, batches: list[Positions]
-    ) -> Iterator[tuple[Positions, tuple[torch.Tensor, ...]]]:
+    def training(self, epoch: int, batches: list[Positions]) -> Iterator[tuple[Positions, Batch]]:
+        assert self.frozen is not None
         view = epoch % (VIEWS + 1)
         for chosen in batches:
-            yield chosen, self.maps.take(self.frozen.given, view, self.rows[chosen])
+            rows = self.data.training[chosen]
+            yield chosen, self.maps.take(self.frozen.given, view, rows)
 
 
 def train(images: LabelledImages, maps: Maps, variant: Variant, rows: Positions) -> Embedder:
@@ -188,8 +184,7 @@ def train(images: LabelledImages, maps: Maps, variant: Variant, rows: Positions)
     settings = variant.training
     torch.manual_seed(settings.seed)
     run = Run(data, variant.embedder, settings, lambda _: None)
-    frozen = Frozen(run.embedder, frozen_stages(variant.embedder.trunk, settings.freeze))
-    run.inputs = SharedInputs(run, frozen, maps, rows)  # type: ignore[assignment]
+    run.inputs = SharedInputs(run, maps)
     run.go_on(lambda: None)
     return run.result()
 
@@ -221,6 +216,19 @@ def scores(
     }
 
 
+def mean_and_spread(values: list[float]) -> str:
+    """Mean and standard deviation, 16 characters; that of a single value is not a number."""
+    spread = stdev(values) if len(values) > 1 else math.nan
+    return f"{mean(values):>9.4f} {spread:.4f}"
+
+
+def half_width(deltas: list[float]) -> float:
+    """Of the 95 % interval of the mean of two to ten paired differences; else not a number."""
+    if not 2 <= len(deltas) <= len(T_95) + 1:
+        return math.nan
+    return T_95[len(deltas) - 2] * stdev(deltas) / math.sqrt(len(deltas))
+
+
 def report(found: dict[str, dict[str, Any]]) -> str:
     """Mean and standard deviation over the splits, then paired differences of mAP."""
     by_name: dict[str, dict[int, dict[str, Any]]] = {}
@@ -230,17 +238,13 @@ def report(found: dict[str, dict[str, Any]]) -> str:
     columns = ("mAP", "mAP LSH", "recall@m", "P@5", "P@10", "P@20")
     lines = [f"{'':<28}{'splits':>6}  " + "".join(f"{column:>16}" for column in columns)]
     for name, rows in by_name.items():
-        cells = []
-        for column in columns:
-            values = [row[column] for row in rows.values()]
-            spread = stdev(values) if len(values) > 1 else math.nan
-            cells.append(f"{mean(values):>9.4f} {spread:.4f}")
+        cells = [mean_and_spread([row[column] for row in rows.values()]) for column in columns]
         lines.append(f"{name:<28}{len(rows):>6}  " + "".join(cells))
     for first, second in PAIRS:
         shared = sorted(by_name.get(first, {}).keys() & by_name.get(second, {}).keys())
         if len(shared) > 1:
             deltas = [by_name[first][s]["mAP"] - by_name[second][s]["mAP"] for s in shared]
-            half = T_95[len(deltas) - 1] * stdev(deltas) / math.sqrt(len(deltas))
+            half = half_width(deltas)
             lines.append(
                 f"mAP of {first!r} less that of {second!r}: {mean(deltas):+.4f}, 95 % from "
                 f"{mean(deltas) - half:+.4f} to {mean(deltas) + half:+.4f} ({len(shared)} splits)"
@@ -253,7 +257,6 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--name", required=True, help="of the set, for files")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=BASE.training.epochs)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--cache", type=Path, default=Path("cache"))
@@ -264,7 +267,7 @@ def main() -> None:
     maps = Maps(images, options.name, size, options.cache)
     path = options.results / f"attention-{options.name}.json"
     found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
-    for seed in range(options.first_seed, options.seeds):
+    for seed in range(options.seeds):
         split = query_split(images.labels, seed)
         for name in options.variants:
             key = f"{name} {seed}"

@@ -12,22 +12,32 @@ stages are worked out once, as in attention.py, by whose cache they are shared.
     python benchmarks/unseen.py FOLDER_OF_COREL5K FOLDER_OF_COREL1K --ship OUT
 
 makes the candidate that lookalike ships, src/lookalike/data/default.onnx, from all fifty classes.
-On the same machine with the same PyTorch it is the same bytes each time.
+On the same machine with the same PyTorch its weights are the same each time, bit for bit; the order
+of the graph's nodes, and with it the checksum, follows the code of the embedder.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
 import torch
-from attention import BASE, T_95, Floats, Maps, Positions, Variant, embed, train
+from attention import (
+    BASE,
+    Floats,
+    Maps,
+    Positions,
+    Variant,
+    embed,
+    half_width,
+    mean_and_spread,
+    train,
+)
 
 from lookalike.evaluation.metrics import average_precision, precision_at, rank
 from lookalike.evaluation.splits import class_split
@@ -39,7 +49,7 @@ from lookalike.models.whitening import whitening
 
 PLAIN = BASE.but(attention="none", dim=None, freeze=-1)
 PLAIN_UNIT = PLAIN.but(unit_pool=True)
-GENTLE = BASE.but(freeze=-1, temperature=0.05, smoothing=0.1, epochs=6)
+GENTLE = BASE.but(freeze=-1, temperature=0.05, smoothing=0.1)
 SHIPPED = "fused cbam + FC, trunk kept"
 NAME, VERSION = "lookalike-general", "2"
 """A changed model needs another version: galleries know theirs by it."""
@@ -79,7 +89,9 @@ CANDIDATES: dict[str, Candidate] = {
 
 
 class Sets:
-    """Both sets, their maps, and which images count."""
+    """Both sets, their maps, the plain trunk's features of the large one (unit rows), and which
+    images of the small one count.
+    """
 
     def __init__(self, large: Path, small: Path, cache: Path) -> None:
         self.large, self.small = class_folders(large)[0], class_folders(small)[0]
@@ -88,8 +100,8 @@ class Sets:
         self.small_maps = Maps(self.small, small.name, size, cache)
         plain = Embedder(PLAIN.embedder, "imagenet").eval()
         own = embed(plain, self.small_maps, -1, np.arange(len(self.small)))
-        other = embed(plain, self.large_maps, -1, np.arange(len(self.large)))
-        by_features = (own @ other.T).argmax(axis=1)
+        self.plain = embed(plain, self.large_maps, -1, np.arange(len(self.large)))
+        by_features = (own @ self.plain.T).argmax(axis=1)
         by_pixels = (thumbnails(self.small) @ thumbnails(self.large).T).argmax(axis=1)
         self.kept = np.flatnonzero(by_features != by_pixels)
 
@@ -119,17 +131,12 @@ def made(candidate: Candidate, sets: Sets, seen: Positions) -> Embedder:
         embedder = Embedder(variant.embedder, "imagenet").eval()
     if candidate.white is not None:
         dim, power = candidate.white
-        rows = _projected(embedder, sets.large_maps, seen)
+        rows = torch.from_numpy(embed(embedder, sets.large_maps, -1, seen))
         embedder.fold(*whitening(rows, dim, power=power))
     if candidate.keep:
-        plain = Embedder(PLAIN.embedder, "imagenet").eval()
-        own = _projected(plain, sets.large_maps, seen)
+        own = torch.from_numpy(sets.plain[seen])
         embedder.keep_trunk(*whitening(own, candidate.keep, power=0.0))
     return embedder.eval()
-
-
-def _projected(embedder: Embedder, maps: Maps, rows: Positions) -> torch.Tensor:
-    return torch.from_numpy(embed(embedder, maps, -1, rows))
 
 
 def leave_one_out(vectors: Floats, labels: Positions) -> dict[str, float]:
@@ -168,20 +175,16 @@ def report(found: dict[str, Any]) -> str:
     columns = ("unseen P@10", "unseen mAP", "Corel-1k P@10", "Corel-1k mAP")
     lines = [
         f"{found['left out']} images of Corel-1k are in Corel-5k, too, and left out",
-        f"{'':<32}" + "".join(f"{column:>17}" for column in columns),
+        f"{'':<32}" + " ".join(f"{column:>16}" for column in columns),
     ]
     plain = found["plain trunk"]
     for name, rows in found.items():
         if name == "left out":
             continue
-        cells = []
-        for column in columns:
-            values = [row[column] for row in rows.values()]
-            spread = stdev(values) if len(values) > 1 else math.nan
-            cells.append(f"{mean(values):>10.4f} {spread:.4f}")
+        cells = [mean_and_spread([row[column] for row in rows.values()]) for column in columns]
         deltas = [row["unseen mAP"] - plain[seed]["unseen mAP"] for seed, row in rows.items()]
-        half = T_95[len(deltas) - 1] * stdev(deltas) / math.sqrt(len(deltas))
-        lines.append(f"{name:<32}{''.join(cells)}   unseen mAP {mean(deltas):+.4f} +- {half:.4f}")
+        told = f"unseen mAP {mean(deltas):+.4f} +- {half_width(deltas):.4f}"
+        lines.append(f"{name:<32}{' '.join(cells)}   {told}")
     return "\n".join(lines)
 
 

@@ -114,20 +114,26 @@ class Hasher:
         return min(MAX_KEY_BITS, int(self.key_points.shape[1]).bit_length() - 1)
 
     @cached_property
-    def _planes(self) -> tuple[list[Floats], Floats]:
-        """The matrices that take vectors to their projections, (q, code_bits + p), one after the
-        other, and the projections of the mean.
+    def _steps(self) -> list[Floats]:
+        """The matrices that take vectors to their projections, one after the other.
 
         Code planes and key map are one matrix, whose product costs less than two of its parts.
         """
         parts = [self.code_planes, self.key_map] if self.key_map.size else [self.code_planes]
-        steps = [np.ascontiguousarray(np.concatenate(parts).T)]
-        if self.basis.size:
-            steps.insert(0, np.ascontiguousarray(self.basis.T))
-        of_mean = self.mean
-        for step in steps:
-            of_mean = of_mean @ step
-        return steps, of_mean
+        bases = [self.basis] if self.basis.size else []
+        return [np.ascontiguousarray(part.T) for part in (*bases, np.concatenate(parts))]
+
+    @cached_property
+    def _of_mean(self) -> Floats:
+        """The projections of the mean, (code_bits + p,)."""
+        return self._uncentred(self.mean)
+
+    def _uncentred(self, vectors: Floats) -> Floats:
+        """Projections of (n, dim) vectors, without regard to the mean: (n, code_bits + p)."""
+        projected = vectors
+        for step in self._steps:
+            projected = projected @ step
+        return projected
 
     def hash(self, vectors: Floats, bits: int) -> Hashed:
         """Keys and codes of (n, dim) unit vectors; see :meth:`keys` and :meth:`codes`."""
@@ -157,11 +163,8 @@ class Hasher:
         return self.codes(queries)[0]
 
     def _projected(self, vectors: Floats) -> Floats:
-        steps, of_mean = self._planes
-        projected = vectors
-        for step in steps:
-            projected = projected @ step
-        projected -= of_mean
+        projected = self._uncentred(vectors)
+        projected -= self._of_mean
         return projected
 
     def _mapped(self, vectors: Floats, projected: Floats) -> Floats:
@@ -203,10 +206,7 @@ class Hasher:
         Margins are not centred for asymmetric ranking, since <q, x - mean> orders items as <q, x>
         does; for Hamming ranking they are the signs around the mean.
         """
-        steps, of_mean = self._planes
-        projected = queries
-        for step in steps:
-            projected = projected @ step
+        projected, of_mean = self._uncentred(queries), self._of_mean
         bits = self.settings.code_bits
         margins = projected[:, :bits]
         if self.settings.ranking == "hamming":
@@ -286,9 +286,9 @@ ARRAYS = ("mean", "basis", "code_planes", "key_map", "key_points")
 def _narrow(settings: LSHSettings, axes: families.Principal) -> int:
     """Number of leading axes to hash, 0 for the vectors as they are.
 
-    Where vectors are much longer than codes, projecting a query is most of its cost; two bits for
-    each of half as many axes then rank as well (1,280 dimensions, 256 bits: 91 candidates hold 0.99
-    of the ten nearest, where 93 do with one bit for each of 256 axes) at half the cost.
+    Where vectors are much longer than codes, projecting a query is a third of its cost; two bits
+    for each of half as many axes then rank as well (1,280 dimensions, 256 bits: 93 candidates hold
+    0.99 of the ten nearest, as they do with one bit for each of 256 axes) at half the cost.
     """
     count = settings.code_bits // 2
     leading = settings.codes == "principal" and settings.keys == "voronoi"
@@ -302,11 +302,10 @@ def _code_planes(
     axes: families.Principal | None,
     centred: Floats,
 ) -> Floats:
-    dim = centred.shape[1]
     if settings.codes == "hyperplanes":
-        return families.hyperplanes(rng, settings.code_bits, dim)
+        return families.hyperplanes(rng, settings.code_bits, settings.dim)
     if settings.codes == "orthogonal" or axes is None:
-        return families.orthogonal(rng, settings.code_bits, dim)
+        return families.orthogonal(rng, settings.code_bits, settings.dim)
     if settings.codes == "principal":
         return families.principal(rng, settings.code_bits, axes)
     return families.itq(rng, settings.code_bits, axes, centred)

@@ -161,9 +161,9 @@ class Segment:
             for segment, marks in parts
         ]
         items = [segment.items(hasher, rows) for segment, rows in kept]
-        ids, codes, corrections = (
-            np.concatenate(columns) for columns in list(zip(*items, strict=True))[:3]
-        )
+        ids = np.concatenate([part.ids for part in items])
+        codes = np.concatenate([part.codes for part in items])
+        corrections = np.concatenate([part.corrections for part in items])
         keys = np.concatenate([part.keys for part in items], axis=1)
         del items
         n = len(ids)

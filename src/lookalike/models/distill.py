@@ -7,7 +7,6 @@ trained one sees in it, and not only which of a few classes it belongs to.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from lookalike.errors import TrainingError
 from lookalike.models.checkpoint import load_embedder
 from lookalike.models.embedder import Embedder
+from lookalike.models.weights import file_sha256
 
 __all__ = ["Teacher", "teacher_digest"]
 
@@ -57,6 +57,6 @@ class Teacher:
 def teacher_digest(path: Path) -> str:
     """What the file holds, for the identity of a training."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise TrainingError(f"the teacher {path} cannot be read: {error}") from error

@@ -114,7 +114,7 @@ class Embedder(nn.Module):
 
     def pooled(self, images: Tensor) -> Tensor:
         """What the FC reads, (n, width)."""
-        return self._pooled(images, {})
+        return self._pooled(self._maps(images, {})[0], {})
 
     def project(self, pooled: Tensor) -> Tensor:
         """Dropout and FC: (n, width) -> (n, dim), of any length. Without an FC, `pooled` itself."""
@@ -123,9 +123,7 @@ class Embedder(nn.Module):
 
     def own_features(self, images: Tensor) -> Tensor:
         """GAP of the trunk's last map, without the attention after it: unit rows (n, C)."""
-        raw: list[Tensor] = []
-        self._pooled(images, {}, raw)
-        return raw[0]
+        return _own(self._maps(images, {})[1])
 
     def forward(self, images: Tensor) -> Tensor:
         return self._embeddings(images, {})
@@ -152,25 +150,26 @@ class Embedder(nn.Module):
         )
 
     def _embeddings(self, images: Tensor, seen: dict[int, dict[str, Tensor]]) -> Tensor:
-        raw: list[Tensor] = []
-        rows = unit(self.project(self._pooled(images, seen, raw)))
-        return rows if self.own is None else unit(torch.cat([unit(self.own(raw[0])), rows], 1))
+        """As `forward`; the gates of each stage are left in `seen`."""
+        maps, raw = self._maps(images, seen)
+        rows = unit(self.project(self._pooled(maps, seen)))
+        if self.own is None:
+            return rows
+        return unit(torch.cat([unit(self.own(_own(raw))), rows], 1))
 
-    def _pooled(
-        self,
-        images: Tensor,
-        seen: dict[int, dict[str, Tensor]],
-        raw: list[Tensor] | None = None,
-    ) -> Tensor:
-        """As `pooled`; the gates of each stage are left in `seen`, `own_features` in `raw`."""
+    def _maps(
+        self, images: Tensor, seen: dict[int, dict[str, Tensor]]
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The map of each stage, and the last one without the attention after it."""
         after = _attending(self.gates, seen)
         last = max(map(int, self.pools))
         attend = after.pop(last, None)
         maps = self.trunk.stages(images, after)
-        if raw is not None:
-            raw.append(unit(maps[last].mean((2, 3))))
-        if attend is not None:
-            maps = (*maps[:last], attend(maps[last]))
+        raw = maps[last]
+        return (maps if attend is None else (*maps[:last], attend(raw))), raw
+
+    def _pooled(self, maps: tuple[Tensor, ...], seen: dict[int, dict[str, Tensor]]) -> Tensor:
+        """As `pooled`, of the maps of all stages."""
         aside = _attending(self.side_gates, seen)
         parts = []
         for key, pool in self.pools.items():
@@ -191,11 +190,8 @@ class Embedder(nn.Module):
             if self.fc is not None:
                 weight = matrix @ self.fc.weight.double()
                 bias = matrix @ self.fc.bias.double() + shift
-            fc = nn.Linear(weight.shape[1], weight.shape[0])
-            fc.weight.copy_(weight)
-            fc.bias.copy_(bias)
-        self.fc = fc
-        self.settings = replace(self.settings, dim=fc.out_features)
+        self.fc = _linear(weight, bias)
+        self.settings = replace(self.settings, dim=len(weight))
 
     def keep_trunk(self, mean: Tensor, matrix: Tensor) -> None:
         """Set the unit vector of matrix (y - mean) beside the FC's, y being `own_features`.
@@ -203,16 +199,24 @@ class Embedder(nn.Module):
         `mean` (C,) and `matrix` (d, C) are, say, `whitening` of the own features of many pictures
         of any kind, with power 0. `trunk_dim` becomes d.
         """
-        own = nn.Linear(matrix.shape[1], matrix.shape[0])
-        with torch.no_grad():
-            own.weight.copy_(matrix)
-            own.bias.copy_(-matrix.double() @ mean.double())
-        self.own = own
+        self.own = _linear(matrix, -matrix.double() @ mean.double())
         self.settings = replace(self.settings, trunk_dim=len(matrix))
 
     def info(self, name: str, version: str = "1") -> ModelInfo:
         """The description that the exported file carries."""
         return ModelInfo(name, version, "", self.settings.input_size, self.mean, self.std, self.dim)
+
+
+def _own(raw: Tensor) -> Tensor:
+    return unit(raw.mean((2, 3)))
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer
 
 
 def _attending(

@@ -22,8 +22,9 @@ from lookalike.models.pictures import default_threads, in_order
 from lookalike.models.train_data import TrainData
 from lookalike.models.train_report import Listener, Progress
 from lookalike.models.train_settings import TrainSettings
+from lookalike.models.trunk import Triple
 
-__all__ = ["CHUNK", "Inputs"]
+__all__ = ["CHUNK", "Inputs", "Normalise"]
 
 Positions = NDArray[np.int64]
 Batch: TypeAlias = Tensor | Maps
@@ -48,7 +49,7 @@ class Inputs:
         self.data, self.embedder, self.frozen = data, embedder, frozen
         self.settings, self.tell = settings, tell
         self.device = torch.device(settings.device)
-        self.normalise = _Normalise(embedder)
+        self.normalise = Normalise(embedder.mean, embedder.std)
         self.views: dict[int, list[Maps]] = {}
         self.plain_maps: list[Maps] | None = None
 
@@ -160,15 +161,16 @@ def _gather(chunks: list[Maps], chosen: Positions) -> Maps:
     )
 
 
-class _Normalise:
+class Normalise:
     """Pixels uint8 (s, s, 3) -> float32 (3, s, s), as the encoder does it."""
 
-    def __init__(self, embedder: Embedder) -> None:
-        std = np.array(embedder.std)
-        self.scale = (1 / std).astype(np.float32)[:, None, None]
-        self.shift = (-np.array(embedder.mean) / std).astype(np.float32)[:, None, None]
+    def __init__(self, mean: Triple, std: Triple) -> None:
+        divisor = np.array(std)
+        self.scale = (1 / divisor).astype(np.float32)[:, None, None]
+        self.shift = (-np.array(mean) / divisor).astype(np.float32)[:, None, None]
 
     def stack(self, pictures: list[NDArray[np.uint8]]) -> Tensor:
+        """(n, 3, s, s)."""
         size = len(pictures[0])
         batch = torch.empty(len(pictures), 3, size, size)
         for picture, planes in zip(pictures, batch.numpy(), strict=True):

@@ -186,7 +186,8 @@ class Run:
         with torch.autocast(self.device.type, enabled=self._mixed):
             embeddings = self.inputs.embed(inputs)
             loss = self.criterion(embeddings, labels)
-            if self.teacher is not None and isinstance(inputs, Tensor):
+            if self.teacher is not None:
+                assert isinstance(inputs, Tensor)  # nothing is frozen with a teacher
                 taught = self.teacher.loss(inputs.to(self.device), embeddings)
                 loss = loss + self.settings.teacher_weight * taught
         value = float(loss.detach())

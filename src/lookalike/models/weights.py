@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from lookalike.errors import ModelError
 
-__all__ = ["Progress", "cache_directory", "fetch", "fill", "load_weights", "read_torch_file"]
+__all__ = [
+    "Progress",
+    "cache_directory",
+    "fetch",
+    "file_sha256",
+    "fill",
+    "load_weights",
+    "read_torch_file",
+]
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Called with the bytes that have arrived and the bytes expected, None if nobody says."""
@@ -106,7 +114,7 @@ def fetch(url: str, directory: Path | None = None, progress: Progress | None = N
         raise ValueError(f"{url} does not carry its checksum in its name")
     directory = cache_directory() if directory is None else directory
     path = directory / name
-    if path.is_file() and _sha256(path).startswith(digits[1]):
+    if path.is_file() and file_sha256(path).startswith(digits[1]):
         return path
     part: Path | None = None
     try:
@@ -152,6 +160,6 @@ def _download(url: str, out: IO[bytes], progress: Progress | None) -> str:
     return digest.hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

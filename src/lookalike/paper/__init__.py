@@ -1,0 +1,1 @@
+"""The paper's evaluation: every method it names, its tables and figures (extra: paper)."""

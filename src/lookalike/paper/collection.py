@@ -1,0 +1,103 @@
+"""Labelled pictures in memory, and samples of them that methods learn from and search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.imagefile import SkippedImageError
+from lookalike.images import read_rgb
+from lookalike.models.dataset import LabelledImages, Skipped, check_classes, class_folders
+
+__all__ = ["Collection", "Picture", "Positions", "Sample"]
+
+Picture: TypeAlias = NDArray[np.uint8]
+"""(h, w, 3), RGB."""
+Positions: TypeAlias = NDArray[np.int64]
+Described = TypeVar("Described")
+
+LONGEST_SIDE = 384
+"""Of a picture in memory, as in the Corel originals; a larger one is made smaller."""
+
+
+class Collection:
+    """The pictures of a folder of class folders. Row i is the i-th readable one.
+
+    `remembered` keeps what a slow function made of each picture for the life of the collection.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        images: LabelledImages,
+        pictures: list[Picture],
+        skipped: tuple[Skipped, ...],
+    ) -> None:
+        self.name, self.images, self.pictures, self.skipped = name, images, pictures, skipped
+        self._remembered: dict[str, dict[int, Any]] = {}
+
+    @classmethod
+    def read(cls, folder: Path, name: str = "") -> Collection:
+        """All readable images of FOLDER/CLASS/IMAGE, in the order of their names.
+
+        TrainingError for fewer than two classes.
+        """
+        listed, skipped = class_folders(folder)
+        pictures, rows = [], []
+        for row, path in enumerate(listed.paths):
+            try:
+                pictures.append(np.asarray(read_rgb(path, longest_side=LONGEST_SIDE)))
+                rows.append(row)
+            except SkippedImageError as error:
+                skipped += (Skipped(path, str(error)),)
+        images = listed.take(np.array(rows, np.int64))
+        check_classes(images, skipped)
+        return cls(name or folder.name, images, pictures, skipped)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def labels(self) -> Positions:
+        return self.images.labels
+
+    def sample(self, rows: Positions) -> Sample:
+        return Sample(self, np.asarray(rows, np.int64))
+
+    def remembered(
+        self, key: str, function: Callable[[Picture], Described], rows: Positions
+    ) -> list[Described]:
+        """function(picture) of each row. `key` names the function with all its settings."""
+        known = self._remembered.setdefault(key, {})
+        for row in rows.tolist():
+            if row not in known:
+                known[row] = function(self.pictures[row])
+        return [known[row] for row in rows.tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Some pictures of a collection: those of int64 `rows` (n,), in that order."""
+
+    collection: Collection
+    rows: Positions
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Picture]:
+        return (self.collection.pictures[row] for row in self.rows.tolist())
+
+    @property
+    def labels(self) -> Positions:
+        """int64 (n,): positions in the collection's classes."""
+        return self.collection.labels[self.rows]
+
+    def each(self, key: str, function: Callable[[Picture], Described]) -> list[Described]:
+        """As `Collection.remembered`."""
+        return self.collection.remembered(key, function, self.rows)

@@ -17,20 +17,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from attention import BASE, Floats, scores
+from attention import scores
 
 from lookalike.evaluation.splits import query_split
 from lookalike.models.checkpoint import load_embedder
-from lookalike.models.dataset import LabelledImages, class_folders
-from lookalike.models.embedder import Embedder, EmbedderSettings
-from lookalike.models.inputs import CHUNK, Normalise
-from lookalike.models.pictures import read_labelled
+from lookalike.models.embedder import EmbedderSettings
 from lookalike.models.train import TrainSettings, train
 from lookalike.models.train_report import Progress
+from lookalike.paper.collection import Collection
+from lookalike.paper.networks import embed_pictures
+from lookalike.paper.recipes import OURS
 
-TEACHER = BASE.but(input_size=160)
+TEACHER = OURS.but(input_size=160)
 STUDENT = EmbedderSettings(trunk="resnet50", pool="flatten", input_size=128)
 LEARNING = TrainSettings(
     weights="none",
@@ -48,20 +46,6 @@ def tell(progress: Progress) -> None:
         print(f"epoch {progress.epoch} of {progress.epochs}, {progress.scores}", flush=True)
 
 
-def embed(embedder: Embedder, images: LabelledImages) -> Floats:
-    """Unit rows of pictures as they are."""
-    _, pictures, _ = read_labelled(
-        images, embedder.settings.input_size, memory=1 << 31, threads=torch.get_num_threads()
-    )
-    normalise = Normalise(embedder.mean, embedder.std)
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(images), CHUNK):
-            some = [pictures[i] for i in range(start, min(start + CHUNK, len(images)))]
-            parts.append(embedder.eval()(normalise.stack(some)).numpy())
-    return np.concatenate(parts)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
@@ -72,13 +56,13 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("cache"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    images, _ = class_folders(options.folder)
-    split = query_split(images.labels, options.seed)
-    gallery = images.take(split.gallery)
+    collection = Collection.read(options.folder, options.name)
+    split = query_split(collection.labels, options.seed)
+    gallery = collection.images.take(split.gallery)
     teacher = options.cache / f"distill-{options.name}-{options.seed}-teacher.pt"
     if not teacher.exists():
-        settings = TEACHER.but(seed=options.seed)
-        train(gallery, settings.embedder, settings.training, teacher, tell)
+        recipe = TEACHER.but(seed=options.seed)
+        train(gallery, recipe.embedder, recipe.training, teacher, tell)
     how = "alone" if options.alone else "distilled"
     student = options.cache / f"distill-{options.name}-{options.seed}-{how}.pt"
     began = time.perf_counter()
@@ -89,8 +73,8 @@ def main() -> None:
     path = options.results / f"distill-{options.name}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     for who, file in (("teacher", teacher), (how, student)):
-        vectors = embed(load_embedder(file), images)
-        row = scores(vectors, images.labels, split.queries, split.gallery)
+        vectors = embed_pictures(load_embedder(file), collection.pictures)
+        row = scores(vectors, collection.labels, split.queries, split.gallery)
         found[f"{who} {options.seed}"] = row
         print(who, {key: round(value, 4) for key, value in row.items()})
     found[f"{how} {options.seed}"]["epochs"] = options.epochs

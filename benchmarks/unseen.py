@@ -19,6 +19,7 @@ of the graph's nodes, and with it the checksum, follows the code of the embedder
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,29 +28,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from attention import (
-    BASE,
-    Floats,
-    Maps,
-    Positions,
-    Variant,
-    embed,
-    half_width,
-    mean_and_spread,
-    train,
-)
+from attention import Floats, Positions, mean_and_spread
 
 from lookalike.evaluation.metrics import average_precision, precision_at, rank
 from lookalike.evaluation.splits import class_split
-from lookalike.images import read_picture
-from lookalike.models.dataset import LabelledImages, class_folders
+from lookalike.evaluation.spread import half_width
 from lookalike.models.embedder import Embedder
 from lookalike.models.export import export_embedder
 from lookalike.models.whitening import whitening
+from lookalike.paper.collection import Collection, squeeze
+from lookalike.paper.maps import SharedMaps
+from lookalike.paper.networks import Networks, embed_maps
+from lookalike.paper.recipes import OURS, Recipe
 
-PLAIN = BASE.but(attention="none", dim=None, freeze=-1)
+PLAIN = OURS.but(attention="none", dim=None, freeze=-1)
 PLAIN_UNIT = PLAIN.but(unit_pool=True)
-GENTLE = BASE.but(freeze=-1, temperature=0.05, smoothing=0.1)
+GENTLE = OURS.but(freeze=-1, temperature=0.05, smoothing=0.1)
 SHIPPED = "fused cbam + FC, trunk kept"
 NAME, VERSION = "lookalike-general", "2"
 """A changed model needs another version: galleries know theirs by it."""
@@ -59,12 +53,12 @@ BLOCK = 500
 
 @dataclass(frozen=True)
 class Candidate:
-    """A variant, whether it learns from labels, and the whitening that is folded in afterwards:
+    """A recipe, whether it learns from labels, and the whitening that is folded in afterwards:
     numbers kept and power, see `whitening`; `keep`: numbers of the trunk's own features beside,
     see `Embedder.keep_trunk`.
     """
 
-    variant: Variant
+    recipe: Recipe
     learns: bool
     white: tuple[int, float] | None = None
     keep: int = 0
@@ -94,23 +88,27 @@ class Sets:
     """
 
     def __init__(self, large: Path, small: Path, cache: Path) -> None:
-        self.large, self.small = class_folders(large)[0], class_folders(small)[0]
-        size = BASE.embedder.input_size
-        self.large_maps = Maps(self.large, large.name, size, cache)
-        self.small_maps = Maps(self.small, small.name, size, cache)
+        self.large, self.small = Collection.read(large), Collection.read(small)
+        self.networks = Networks(cache, print)
+        self.large_maps, self.small_maps = self._maps(self.large), self._maps(self.small)
         plain = Embedder(PLAIN.embedder, "imagenet").eval()
-        own = embed(plain, self.small_maps, -1, np.arange(len(self.small)))
-        self.plain = embed(plain, self.large_maps, -1, np.arange(len(self.large)))
+        own = embed_maps(plain, self.small_maps, -1, np.arange(len(self.small)))
+        self.plain = embed_maps(plain, self.large_maps, -1, np.arange(len(self.large)))
         by_features = (own @ self.plain.T).argmax(axis=1)
         by_pixels = (thumbnails(self.small) @ thumbnails(self.large).T).argmax(axis=1)
         self.kept = np.flatnonzero(by_features != by_pixels)
 
+    def _maps(self, collection: Collection) -> SharedMaps:
+        maps = self.networks.shared(OURS, collection)
+        assert maps is not None
+        return maps
 
-def thumbnails(images: LabelledImages) -> Floats:
+
+def thumbnails(collection: Collection) -> Floats:
     """Grey pictures of THUMBNAIL x THUMBNAIL without their borders, less their mean, unit rows."""
-    rows = np.empty((len(images), THUMBNAIL**2), np.float32)
-    for row, path in zip(rows, images.paths, strict=True):
-        large = read_picture(path, 10 * THUMBNAIL).pixels.mean(axis=2)
+    rows = np.empty((len(collection), THUMBNAIL**2), np.float32)
+    for row, picture in zip(rows, collection.pictures, strict=True):
+        large = squeeze(picture, 10 * THUMBNAIL).mean(axis=2)
         inner = large[THUMBNAIL // 2 : -THUMBNAIL // 2, THUMBNAIL // 2 : -THUMBNAIL // 2]
         row[:] = inner.reshape(THUMBNAIL, 9, THUMBNAIL, 9).mean(axis=(1, 3)).ravel()
         row -= row.mean()
@@ -120,18 +118,15 @@ def thumbnails(images: LabelledImages) -> Floats:
 
 def made(candidate: Candidate, sets: Sets, seen: Positions) -> Embedder:
     """The candidate's embedder, trained and whitened on the images `seen` of the large set."""
-    variant = candidate.variant
+    recipe = candidate.recipe
     if candidate.learns:
-        classes = np.unique(sets.large.labels[seen])
-        labels = np.searchsorted(classes, sets.large.labels)  # those of other classes are not read
-        names = tuple(sets.large.classes[i] for i in classes.tolist())
-        relabelled = LabelledImages(names, sets.large.paths, np.minimum(labels, len(names) - 1))
-        embedder = train(relabelled, sets.large_maps, variant, seen)
+        network = sets.networks.network(recipe, sets.large.sample(seen))
+        embedder = copy.deepcopy(network.embedder)
     else:
-        embedder = Embedder(variant.embedder, "imagenet").eval()
+        embedder = Embedder(recipe.embedder, "imagenet").eval()
     if candidate.white is not None:
         dim, power = candidate.white
-        rows = torch.from_numpy(embed(embedder, sets.large_maps, -1, seen))
+        rows = torch.from_numpy(embed_maps(embedder, sets.large_maps, -1, seen))
         embedder.fold(*whitening(rows, dim, power=power))
     if candidate.keep:
         own = torch.from_numpy(sets.plain[seen])
@@ -158,12 +153,14 @@ def measure(name: str, seed: int, sets: Sets) -> dict[str, float]:
     left_out = np.isin(sets.large.labels, unseen)
     seen, rest = np.flatnonzero(~left_out), np.flatnonzero(left_out)
     chosen = CANDIDATES[name]
-    candidate = replace(chosen, variant=chosen.variant.but(seed=seed))
+    candidate = replace(chosen, recipe=chosen.recipe.but(seed=seed))
     embedder = made(candidate, sets, seen)
-    freeze = candidate.variant.training.freeze
-    found = leave_one_out(embed(embedder, sets.large_maps, freeze, rest), sets.large.labels[rest])
+    freeze = candidate.recipe.training.freeze
+    found = leave_one_out(
+        embed_maps(embedder, sets.large_maps, freeze, rest), sets.large.labels[rest]
+    )
     other = leave_one_out(
-        embed(embedder, sets.small_maps, freeze, sets.kept), sets.small.labels[sets.kept]
+        embed_maps(embedder, sets.small_maps, freeze, sets.kept), sets.small.labels[sets.kept]
     )
     return {
         **{f"unseen {key}": value for key, value in found.items()},

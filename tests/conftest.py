@@ -4,12 +4,17 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from fakes import write_model, write_photos
+from textures import write_textures
 
 from lookalike.gallery import Gallery, update
 from lookalike.images import Picture, read_picture
+
+if TYPE_CHECKING:
+    from lookalike.paper.collection import Collection
 
 OpenGallery = Callable[..., Gallery]
 
@@ -58,3 +63,17 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(update, "read_picture", noting)
     return names
+
+
+@pytest.fixture(scope="session")
+def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of class folders."""
+    return write_textures(tmp_path_factory.mktemp("collection") / "textures")
+
+
+@pytest.fixture(scope="session")
+def collection(textures: Path) -> Collection:
+    """The pictures of `textures`."""
+    from lookalike.paper.collection import Collection
+
+    return Collection.read(textures)

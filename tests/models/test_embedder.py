@@ -140,7 +140,7 @@ def direction_error(settings: EmbedderSettings, weights: str) -> float:
         return float((model(x) - plain(x)).abs().max())
 
 
-@pytest.mark.parametrize("attention", ["cbam", "channel", "spatial"])
+@pytest.mark.parametrize("attention", ["cbam", "channel", "spatial", "second-order"])
 @pytest.mark.parametrize("pool", ["gap", "gem", "flatten"])
 @pytest.mark.parametrize(("stages", "fuse"), [((-1,), ()), ((0, 1, -1), ()), ((-1,), (0, 1))])
 @pytest.mark.parametrize("dim", [None, 16])

@@ -208,7 +208,7 @@ def tried(settings: EmbedderSettings, path: Path, attention: bool) -> None:
             assert np.abs(actual - expected.numpy()).max() < 1e-4  # issue 4; unit rows and gates
 
 
-@pytest.mark.parametrize("attention", ["cbam", "channel", "spatial", "none"])
+@pytest.mark.parametrize("attention", ["cbam", "channel", "spatial", "second-order", "none"])
 @pytest.mark.parametrize("pool", ["gap", "gem", "flatten"])
 @pytest.mark.parametrize("fuse", [(), (0, 1)])
 def test_every_head_on_the_smallest_trunk_equals_torch(
@@ -273,6 +273,7 @@ def test_a_model_file_tells_its_attention_as_far_as_there_is_any(tmp_path: Path)
         ("channel", ["channel_attention"]),
         ("spatial", ["spatial_attention"]),
         ("cbam", ["channel_attention", "spatial_attention"]),
+        ("second-order", ["channel_attention", "spatial_attention"]),
     ):
         embedder = Embedder(EmbedderSettings(trunk="lenet5", attention=attention, input_size=40))
         path = tmp_path / f"{attention}.onnx"
@@ -303,9 +304,30 @@ class Manhattan(nn.Module):
         return result
 
 
+class Mingled(nn.Module):
+    """Steps that touch the axis of the images, or change the type of numbers."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.step == "flatten":
+            return torch.unflatten(torch.flatten(images, 0, 1).mean((1, 2)), 0, (-1, 3))
+        if self.step == "unflatten":
+            return torch.unflatten(images.mean((2, 3)), 0, (-1, 1)).squeeze(1)
+        if self.step == "transpose":
+            return images.mean((2, 3)).transpose(0, 1).transpose(1, 0)
+        return torch.softmax(images.mean((2, 3)), 1, dtype=torch.float64).float()
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
+        (Mingled("flatten"), "flattening of the first axis"),
+        (Mingled("unflatten"), "cutting up the first axis"),
+        (Mingled("transpose"), "transposing of the first axis"),
+        (Mingled("softmax"), "softmax that changes the type"),
         (Shrunk(ceil_mode=True), "max pooling with dilation or rounding up"),
         (Shrunk(dilation=2), "max pooling with dilation or rounding up"),
         (Clamped(), "clamping other than from below"),

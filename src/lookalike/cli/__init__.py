@@ -13,10 +13,13 @@ import sys
 import click
 
 from lookalike import __version__
+from lookalike.cli.datasets import data
 from lookalike.cli.demo import demo
+from lookalike.cli.evaluating import evaluate
 from lookalike.cli.indexing import index
 from lookalike.cli.model import model
 from lookalike.cli.output import FAILED, INTERRUPTED, say
+from lookalike.cli.reproducing import reproduce
 from lookalike.cli.searching import duplicates, search
 from lookalike.cli.training import augment, train
 from lookalike.cli.tuning import tune
@@ -36,7 +39,7 @@ def commands() -> None:
 
 for _command in (index, search, duplicates, info, verify, remove, tune, demo):
     commands.add_command(_command)
-for _command in (train, augment, model):
+for _command in (train, augment, model, evaluate, data, reproduce):
     commands.add_command(_command)
 commands.add_command(index, "update")
 

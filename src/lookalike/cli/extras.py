@@ -9,7 +9,11 @@ from lookalike.errors import MissingExtraError
 
 __all__ = ["extra_needed"]
 
-PACKAGES = {"train": ("torch", "onnx"), "onnx": ("onnx",)}
+PACKAGES = {
+    "train": ("torch", "onnx"),
+    "onnx": ("onnx",),
+    "paper": ("torch", "onnx", "cv2", "matplotlib", "sklearn"),
+}
 
 
 @contextmanager

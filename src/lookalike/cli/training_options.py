@@ -44,7 +44,7 @@ _FIELDS: tuple[tuple[str, Any, Any, str | None, str], ...] = (
     ),
     (
         "attention",
-        _choice("none", "cbam", "channel", "spatial"),
+        _choice("none", "cbam", "channel", "spatial", "second-order"),
         "cbam",
         None,
         "Gates on the trunk's maps.",

@@ -1,1 +1,1 @@
-"""Measure retrieval: splits, the paper's metrics. NumPy only."""
+"""Measure retrieval: splits, the paper's metrics, its protocol on anybody's labelled images."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lookalike.atomic import atomic_writer
 from lookalike.errors import ModelError
 from lookalike.models.embedder import Embedder, EmbedderSettings
 from lookalike.models.trunk import Triple
@@ -36,15 +35,8 @@ def save_embedder(embedder: Embedder, path: Path) -> None:
         "state": embedder.state_dict(),
     }
     content["sha256"] = _digest(content)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as out:
-        part = Path(out.name)
-        try:
-            torch.save(content, out)
-            out.flush()
-            os.fsync(out.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    with atomic_writer(path) as out:
+        torch.save(content, out)
 
 
 def load_embedder(path: Path) -> Embedder:

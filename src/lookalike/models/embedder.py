@@ -29,6 +29,7 @@ from lookalike.encoder import ModelInfo
 from lookalike.models.cbam import CBAM
 from lookalike.models.embedder_settings import EmbedderSettings
 from lookalike.models.pooling import GAP, GeM, unit
+from lookalike.models.second_order import SecondOrderAttention
 from lookalike.models.trunk import Triple
 from lookalike.models.trunks import make_trunk
 from lookalike.models.weights import Progress
@@ -37,7 +38,11 @@ __all__ = ["Attention", "Embedder", "EmbedderSettings"]
 
 
 class Attention(NamedTuple):
-    """Why an embedding is what it is: the gates of the deepest stage that has any."""
+    """Why an embedding is what it is: the gates of the deepest stage that has any.
+
+    Second-order attention has no gates. Its spatial map is the attention that each place receives,
+    of sum 1, and its channel weights are ones.
+    """
 
     channel: Tensor  # (n, C), within 0..1; ones without a channel gate
     spatial: Tensor  # (n, h, w), within 0..1; ones without a spatial gate
@@ -97,9 +102,14 @@ class Embedder(nn.Module):
         """Numbers before the FC."""
         self.settings = settings
 
-    def _gate(self, settings: EmbedderSettings, index: int, unit_gain: bool = False) -> CBAM:
+    def _gate(
+        self, settings: EmbedderSettings, index: int, unit_gain: bool = False
+    ) -> CBAM | SecondOrderAttention:
+        channels = self.trunk.channels[index]
+        if settings.attention == "second-order":
+            return SecondOrderAttention(channels, settings.reduction, neutral=settings.neutral)
         return CBAM(
-            self.trunk.channels[index],
+            channels,
             settings.reduction,
             channel=settings.attention in ("cbam", "channel"),
             spatial=settings.attention in ("cbam", "spatial"),
@@ -226,7 +236,7 @@ def _attending(
 
     def attending(index: int, gate: nn.Module) -> Callable[[Tensor], Tensor]:
         def attend(x: Tensor) -> Tensor:
-            assert isinstance(gate, CBAM)
+            assert isinstance(gate, CBAM | SecondOrderAttention)
             features, channel, spatial = gate.attend(x)
             found = {"channel": channel, "spatial": spatial}
             seen[index] = {key: value for key, value in found.items() if value is not None}

@@ -10,7 +10,7 @@ from lookalike.models.trunks import TRUNKS
 
 __all__ = ["ATTENTION", "POOLS", "EmbedderSettings"]
 
-ATTENTION = ("none", "cbam", "channel", "spatial")
+ATTENTION = ("none", "cbam", "channel", "spatial", "second-order")
 POOLS = ("gap", "gem", "flatten")
 
 
@@ -23,7 +23,7 @@ class EmbedderSettings:
 
     trunk: str = "efficientnet-lite0"
     attention: str = "cbam"
-    """"none", "cbam" (channel, then spatial), "channel" or "spatial" alone."""
+    """"none", "cbam" (channel, then spatial), "channel" or "spatial" alone, or "second-order"."""
     attention_stages: tuple[int, ...] = (-1,)
     """In the trunk, after these stages. Without effect if `attention` is "none"."""
     pool: str = "gap"
@@ -34,11 +34,12 @@ class EmbedderSettings:
     """Numbers out of the FC. None (or 0): no FC, the embedding is the pooled vector."""
     input_size: int = 192
     reduction: int = 16
-    """Of the MLP in the channel gate."""
+    """Of the MLP in the channel gate, and of the channels in second-order attention."""
     unit_pool: bool = False
     """Make the pooled vector a unit one before the FC, as stages that are fused always are."""
     neutral: bool = True
-    """Start with attention that changes no direction; False starts it at random (see cbam.py)."""
+    """Start with attention that changes no direction; False starts it at random (see cbam.py and
+    second_order.py)."""
     dropout: float = 0.0
     """Share of the pooled numbers that training leaves out before the FC."""
     trunk_dim: int = 0

@@ -33,6 +33,7 @@ from lookalike.models.checkpoint import save_embedder
 from lookalike.models.compress import Cost, Storage, cost
 from lookalike.models.curves import draw_png, overfitting, write_csv
 from lookalike.models.dataset import LabelledImages
+from lookalike.models.distill import Teacher, teacher_digest
 from lookalike.models.embedder import Embedder, EmbedderSettings
 from lookalike.models.export import export_embedder
 from lookalike.models.frozen import frozen_stages
@@ -111,10 +112,14 @@ def _check_parts(embedder_settings: EmbedderSettings, settings: TrainSettings) -
         raise TrainingError("trunk_dim is not trained: set it to 0, and keep_trunk afterwards")
     with torch.random.fork_rng(devices=[]):
         try:
-            dim = Embedder(embedder_settings, settings.weights).dim
+            embedder = Embedder(embedder_settings, settings.weights)
         except ValueError as error:
             raise TrainingError(str(error)) from error
-        make_loss(settings.loss, dim, 2)
+        make_loss(settings.loss, embedder.dim, 2)
+        if settings.teacher is not None:
+            path = Path(settings.teacher)
+            teacher_digest(path)  # its error for a file that is not there names the setting
+            Teacher(path, embedder, torch.device("cpu"))
 
 
 def _write(

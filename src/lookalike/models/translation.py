@@ -243,9 +243,50 @@ def _axis(operation: str) -> Callable[[Translation, Node], None]:
 
 def _flatten(onto: Translation, node: Node) -> None:
     source, first, last = _arguments(node, 1, 0, -1)
-    if first != 1 or last not in (-1, len(_shape(source)) - 1):
-        raise ModelError("cannot export flattening other than of all axes but the first")
-    onto.add(node, "Flatten", [onto.use(source)], axis=1)
+    axes = len(_shape(source))
+    if first % axes == 0:
+        raise ModelError("cannot export flattening of the first axis, which counts images")
+    if first % axes == 1 and last % axes == axes - 1:
+        onto.add(node, "Flatten", [onto.use(source)], axis=1)
+    else:
+        _reshape(onto, node, source)
+
+
+def _unflatten(onto: Translation, node: Node) -> None:
+    source, axis, _ = _arguments(node, 3)
+    if axis % len(_shape(source)) == 0:
+        raise ModelError("cannot export cutting up the first axis, which counts images")
+    _reshape(onto, node, source)
+
+
+def _reshape(onto: Translation, node: Node, source: Node) -> None:
+    """To the shape that was traced, with as many images as there are: 0 keeps an axis."""
+    sides = [int(side) for side in _shape(node)[1:]]
+    shape = onto.keep(f"shape_{'_'.join(map(str, sides))}", np.array([0, *sides], np.int64))
+    onto.add(node, "Reshape", [onto.use(source), shape])
+
+
+def _transpose(onto: Translation, node: Node) -> None:
+    source, first, second = _arguments(node, 3)
+    order = list(range(len(_shape(source))))
+    if 0 in (order[first], order[second]):
+        raise ModelError("cannot export transposing of the first axis, which counts images")
+    order[first], order[second] = order[second], order[first]
+    onto.add(node, "Transpose", [onto.use(source)], perm=order)
+
+
+def _softmax(onto: Translation, node: Node) -> None:
+    source, axis, kind = _arguments(node, 2, None)
+    if kind is not None:
+        raise ModelError("cannot export a softmax that changes the type of its numbers")
+    onto.add(node, "Softmax", [onto.use(source)], axis=axis)
+
+
+def _ones_like(onto: Translation, node: Node) -> None:
+    shape = f"{node.name}_shape"
+    onto.nodes.append(helper.make_node("Shape", [onto.use(node.args[0])], [shape]))
+    one = numpy_helper.from_array(np.ones(1, np.float32))
+    onto.add(node, "ConstantOfShape", [shape], value=one)
 
 
 def _cat(onto: Translation, node: Node) -> None:
@@ -271,6 +312,7 @@ _ELEMENTWISE = {
     "aten.sub.Tensor": "Sub",
     "aten.mul.Tensor": "Mul",
     "aten.div.Tensor": "Div",
+    "aten.matmul.default": "MatMul",
     "aten.pow.Tensor_Tensor": "Pow",
     "aten.reciprocal.default": "Reciprocal",
     "aten.relu.default": "Relu",
@@ -292,8 +334,12 @@ _OTHERS: dict[str, Callable[[Translation, Node], None]] = {
     "aten.linear.default": _linear,
     "aten.max_pool2d.default": _max_pool2d,
     "aten.mean.dim": _reduction("ReduceMean"),
+    "aten.ones_like.default": _ones_like,
     "aten.pad.default": _pad,
     "aten.relu6.default": _relu6,
+    "aten.softmax.int": _softmax,
     "aten.squeeze.dim": _axis("Squeeze"),
+    "aten.transpose.int": _transpose,
+    "aten.unflatten.int": _unflatten,
     "aten.unsqueeze.default": _axis("Unsqueeze"),
 }

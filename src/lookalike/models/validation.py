@@ -10,16 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lookalike.errors import TrainingError
-from lookalike.evaluation.metrics import cosine_relevance, rank, score
-from lookalike.lsh import LSHIndex
+from lookalike.evaluation.hashed import lsh_relevance
+from lookalike.evaluation.metrics import cosine_relevance, score
 from lookalike.models.curves import EpochScores
 from lookalike.models.inputs import CHUNK
 
-__all__ = ["lsh_relevance", "measure"]
+__all__ = ["measure"]
 
 Positions = NDArray[np.int64]
-
-LSH_HITS = 100
 
 
 def measure(
@@ -51,22 +49,3 @@ def measure(
         mean_average_precision=exact.mean_average_precision,
         lsh_mean_average_precision=hashed.mean_average_precision,
     )
-
-
-def lsh_relevance(
-    queries: NDArray[np.float32], labels: Positions, gallery: NDArray[np.float32], theirs: Positions
-) -> NDArray[np.bool_]:
-    """The ranking of an LSHIndex as relevance (q, g): the LSH_HITS that a search returns, then all
-    that it left out, in exact order.
-
-    A search for everything would compare everything, which tells nothing.
-    """
-    index = LSHIndex(dim=gallery.shape[1])
-    index.add(np.arange(len(gallery)), gallery)
-    hits = index.search(queries, k=min(LSH_HITS, len(gallery))).ids
-    found = np.zeros((len(queries), len(gallery)), np.bool_)
-    np.put_along_axis(found, hits, True, axis=1)
-    order = rank(queries @ gallery.T)
-    rest = order[~np.take_along_axis(found, order, axis=1)].reshape(len(queries), -1)
-    relevance: NDArray[np.bool_] = theirs[np.append(hits, rest, axis=1)] == labels[:, None]
-    return relevance

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lookalike.imagefile import SkippedImageError
 from lookalike.images import read_rgb
 from lookalike.models.dataset import LabelledImages, Skipped, check_classes, class_folders
 
-__all__ = ["Collection", "Picture", "Positions", "Sample"]
+__all__ = ["Collection", "Picture", "Positions", "Sample", "squeeze"]
 
 Picture: TypeAlias = NDArray[np.uint8]
 """(h, w, 3), RGB."""
@@ -66,6 +69,15 @@ class Collection:
     def labels(self) -> Positions:
         return self.images.labels
 
+    @cached_property
+    def digest(self) -> str:
+        """Of all pixels and labels, 12 hex digits; what was worked out of them goes by it."""
+        state = hashlib.blake2b(np.ascontiguousarray(self.labels).tobytes(), digest_size=6)
+        for picture in self.pictures:
+            state.update(repr(picture.shape).encode())
+            state.update(picture.tobytes())
+        return state.hexdigest()
+
     def sample(self, rows: Positions) -> Sample:
         return Sample(self, np.asarray(rows, np.int64))
 
@@ -101,3 +113,11 @@ class Sample:
     def each(self, key: str, function: Callable[[Picture], Described]) -> list[Described]:
         """As `Collection.remembered`."""
         return self.collection.remembered(key, function, self.rows)
+
+
+def squeeze(picture: Picture, size: int) -> Picture:
+    """(h, w, 3) -> (size, size, 3), as `images.read_picture` does it for a query."""
+    if picture.shape[:2] == (size, size):
+        return picture
+    image = Image.fromarray(picture)
+    return np.array(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))

@@ -1,0 +1,195 @@
+"""``lookalike evaluate``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lookalike.cli.options import encoding_options, encoding_settings, json_option
+from lookalike.cli.output import (
+    FOUND_NOTHING,
+    number,
+    print_json,
+    progress_shown,
+    say,
+    shown,
+    visible,
+)
+
+if TYPE_CHECKING:
+    from lookalike.encoder import ModelInfo
+    from lookalike.evaluation.folder import FolderReport, WorstQuery
+    from lookalike.evaluation.spread import Spread
+
+__all__ = ["evaluate"]
+
+WORST_CLASSES = 5
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--queries-per-class",
+    metavar="N",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Random images of each class to search with; all others are searched.",
+)
+@click.option(
+    "--seeds",
+    metavar="N",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="How many random splits to measure.",
+)
+@click.option(
+    "--worst",
+    metavar="N",
+    type=click.IntRange(0),
+    default=0,
+    help="Also list the N queries of lowest P@10, and what each returned.",
+)
+@encoding_options
+@json_option
+def evaluate(
+    folder: Path,
+    queries_per_class: int,
+    seeds: int,
+    worst: int,
+    batch_size: int | None,
+    threads: int | None,
+    max_pixels: int,
+    model: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure how well a model finds the images of your classes.
+
+    FOLDER holds one folder of images for each class. Each image is encoded once. Then, in every
+    split, random images of each class are searched for among all others, exactly and through the
+    hash tables. An image counts as found if it is of the query's class. A line for each metric:
+    mean and standard deviation over the splits, exact, hashed, and what hashing loses.
+
+    P@n: share of the first n that is of the class. recall@m: the same for n = m, the number of
+    images to find. mAP: mean average precision of the whole ranking.
+    """
+    from lookalike.encoder import Encoder
+    from lookalike.evaluation.folder import evaluate_pictures
+    from lookalike.evaluation.protocol import ProtocolSettings
+    from lookalike.gallery.report import Progress
+    from lookalike.models.dataset import class_folders
+
+    images, passed_over = class_folders(folder)
+    settings = encoding_settings(batch_size, threads, max_pixels, model)
+    encoder = Encoder.open(model, settings["encoder_settings"])
+    say(f"evaluating {visible(os.path.abspath(folder))}")
+    with progress_shown() as show:
+        report = evaluate_pictures(
+            images.classes,
+            images.paths,
+            images.labels,
+            encoder,
+            ProtocolSettings(queries_per_class, seeds),
+            max_pixels=max_pixels,
+            tell=lambda done, total, skipped: show(Progress(done, total, skipped)),
+        )
+    skipped = [(file.path, file.reason) for file in passed_over]
+    skipped += [(failed.item, str(failed.error)) for failed in report.skipped]
+    for path, reason in skipped:
+        say(f"skipped {visible(os.fspath(path))}: {reason}")
+    fewest = report.relevant[0]
+    if fewest < 30:
+        say(
+            f"a query of the smallest class has {number(fewest, 'image')} to find, so its P@n "
+            f"cannot reach 1 for n above {fewest}"
+        )
+    searches = report.worst_queries(worst)
+    if as_json:
+        values = _as_dict(report, encoder.info, skipped, searches)
+        print_json({"queries_per_class": queries_per_class, **values})
+    else:
+        _tell(report, encoder.info, len(skipped), searches)
+    if skipped:
+        raise click.exceptions.Exit(FOUND_NOTHING)
+
+
+def _tell(report: FolderReport, model: ModelInfo, skipped: int, searches: list[WorstQuery]) -> None:
+    split = report.splits[0]
+    click.echo(
+        f"images  {len(report.paths):,} in {len(report.classes)} classes, {skipped:,} skipped"
+    )
+    click.echo(f"model   {visible(f'{model.name} {model.version}')}")
+    click.echo(
+        f"splits  {len(report.splits)}, each with {len(split.queries):,} queries"
+        f" among {len(split.gallery):,} images"
+    )
+    ways = report.summary()
+    click.echo("\n" + f"{'':10}{'exact':18}{'hashed':18}{'lost by hashing'}")
+    for metric in ways["exact"]:
+        cells = [_cell(ways[way][metric]) for way in ("exact", "hashed", "loss")]
+        click.echo(f"{metric:8}" + "".join(f"{cell:18}" for cell in cells).rstrip())
+    click.echo("\nclasses of lowest P@10, hashed")
+    for score in report.classes[:WORST_CLASSES]:
+        click.echo(f"{score.precision_10:7.3f}  {visible(score.name)}")
+    if searches:
+        click.echo("\nqueries of lowest P@10, hashed, and what they returned, best first")
+    for search in searches:
+        click.echo(f"{search.precision_10:7.3f}  {shown(search.path)}  (seed {search.seed})")
+        for path in search.returned:
+            click.echo(f"{'':9}  {shown(path)}")
+
+
+def _cell(value: Spread) -> str:
+    mean = 0.0 if abs(value.mean) < 5e-4 else value.mean  # no "-0.000"
+    return f"{mean:6.3f}" + (f" +- {value.deviation:.3f}" if value.count > 1 else "")
+
+
+def _numbers(value: Spread) -> dict[str, float | None]:
+    return {"mean": value.mean, "deviation": value.deviation if value.count > 1 else None}
+
+
+def _as_dict(
+    report: FolderReport,
+    model: ModelInfo,
+    skipped: list[tuple[Path, str]],
+    searches: list[WorstQuery],
+) -> dict[str, Any]:
+    def means(values: dict[str, Any]) -> dict[str, float]:
+        return {metric: float(each.mean()) for metric, each in values.items()}
+
+    return {
+        "images": len(report.paths),
+        "model": model.as_dict(),
+        **{
+            way: {metric: _numbers(value) for metric, value in values.items()}
+            for way, values in report.summary().items()
+        },
+        "splits": [
+            {
+                "seed": split.seed,
+                "queries": len(split.queries),
+                "gallery": len(split.gallery),
+                "exact": means(split.exact),
+                "hashed": means(split.hashed),
+            }
+            for split in report.splits
+        ],
+        "classes": [
+            {"name": score.name, "images": score.images, "P@10": score.precision_10}
+            for score in report.classes
+        ],
+        "worst": [
+            {
+                "path": os.fspath(search.path),
+                "seed": search.seed,
+                "P@10": search.precision_10,
+                "returned": [os.fspath(path) for path in search.returned],
+            }
+            for search in searches
+        ],
+        "skipped": [{"path": os.fspath(path), "reason": reason} for path, reason in skipped],
+    }

@@ -1,0 +1,113 @@
+"""``lookalike reproduce``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lookalike.cli.extras import extra_needed
+from lookalike.cli.output import say, shown
+from lookalike.paper.titles import PARTS, RELATED, TABLES
+
+__all__ = ["reproduce"]
+
+
+def _seeds(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    try:
+        seeds = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise click.BadParameter(f"give different integers from 0, such as 0,1,2, not {value!r}")
+    return seeds
+
+
+@click.command()
+@click.argument("parts", nargs=-1, metavar="[PART]...", type=click.Choice(["all", *PARTS]))
+@click.option(
+    "--data",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Holds corel1k and corel5k, see docs/datasets.md; or is itself a folder of class folders.",
+)
+@click.option(
+    "--out",
+    default=Path("reproduction"),
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The report, its pictures, and all that was worked out.  [default: reproduction]",
+)
+@click.option(
+    "--results",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the numbers go.  [default: OUT/results]",
+)
+@click.option(
+    "--work",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where networks and maps go, some gigabytes.  [default: OUT/work]",
+)
+@click.option(
+    "--seeds",
+    callback=_seeds,
+    metavar="N,N",
+    help="Of the splits.  [default: 0 to 4; for corel5k 0 to 2]",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Of the networks with a trained trunk.  [default: 6; for corel5k 8]",
+)
+@click.option(
+    "--row", "rows", multiple=True, type=click.Choice([*TABLES, *RELATED]), help="Only these rows."
+)
+@click.option(
+    "--vgg-weights",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="ImageNet weights of torchvision's VGG16. Default: trained on the set from nothing.",
+)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Of a query's network.")
+def reproduce(
+    parts: tuple[str, ...],
+    data: Path,
+    out: Path,
+    results: Path | None,
+    work: Path | None,
+    seeds: tuple[int, ...] | None,
+    epochs: int | None,
+    rows: tuple[str, ...],
+    vgg_weights: Path | None,
+    threads: int | None,
+) -> None:
+    """Regenerate the paper's tables and figures, all methods side by side, and write one report.
+
+    PARTs are table1, table2, table3, related, unseen, feedback, robustness and growth; without one,
+    or with all: everything, which takes many hours on two cores. Interrupt it at any moment and
+    give the same command again: it goes on. Each call writes the report, OUT/report.html and
+    OUT/report.md, of what is known.
+    """
+    with extra_needed("paper"):
+        from lookalike.paper.report import write_report
+        from lookalike.paper.reproduce import ReproduceSettings, open_study
+        from lookalike.paper.reproduce import reproduce as run
+        from lookalike.paper.results import Results
+    settings = ReproduceSettings(seeds, epochs, rows or None, vgg_weights, threads)
+    store = Results(results or out / "results")
+    folders = [data / name for name in ("corel1k", "corel5k") if (data / name).is_dir()]
+    folders = folders or [data]
+    names = PARTS if not parts or "all" in parts else tuple(dict.fromkeys(parts))
+    studies = []
+    for folder in folders:
+        study = open_study(folder, work or out / "work", store, settings, say)
+        run(study, names, settings)
+        studies.append(study)
+    report = write_report(studies, out, settings)
+    say(f"wrote {shown(report)}")

@@ -1,0 +1,180 @@
+"""How well a model finds the others of a class among somebody's own labelled pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder import Encoder, Failed
+from lookalike.errors import LookalikeError
+from lookalike.evaluation.protocol import (
+    METRICS,
+    ProtocolSettings,
+    SplitScores,
+    measure_split,
+)
+from lookalike.evaluation.spread import Spread, spread
+from lookalike.images import DEFAULT_MAX_PIXELS, Picture, read_picture
+
+__all__ = ["ClassScore", "FolderReport", "WorstQuery", "evaluate_pictures"]
+
+Positions = NDArray[np.int64]
+Told = Callable[[int, int, int], None]
+"""Called with how many pictures are done, how many there are, and how many were skipped."""
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A class, its readable images, and the mean P@10 of its queries through the hash tables."""
+
+    name: str
+    images: int
+    precision_10: float
+
+
+@dataclass(frozen=True)
+class WorstQuery:
+    """A query, the seed of its split, and the first that the hash tables returned."""
+
+    path: Path
+    seed: int
+    precision_10: float
+    returned: tuple[Path, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FolderReport:
+    """What was measured. Rows of `splits` are positions in `paths`.
+
+    Attributes:
+        classes: worst first.
+        relevant: of the smallest and the largest class, how many images a query can find.
+        skipped: the unreadable files, with the reason.
+    """
+
+    paths: tuple[Path, ...]
+    classes: tuple[ClassScore, ...]
+    relevant: tuple[int, int]
+    splits: tuple[SplitScores, ...]
+    skipped: tuple[Failed[Path], ...]
+
+    def summary(self) -> dict[str, dict[str, Spread]]:
+        """ "exact", "hashed" and "loss" (exact less hashed, paired by split) -> metric."""
+        ways: dict[str, dict[str, Spread]] = {"exact": {}, "hashed": {}, "loss": {}}
+        for name in METRICS:
+            exact = [float(split.exact[name].mean()) for split in self.splits]
+            hashed = [float(split.hashed[name].mean()) for split in self.splits]
+            ways["exact"][name], ways["hashed"][name] = spread(exact), spread(hashed)
+            ways["loss"][name] = spread([a - b for a, b in zip(exact, hashed, strict=True)])
+        return ways
+
+    def worst_queries(self, count: int) -> list[WorstQuery]:
+        """Those of lowest P@10 over all splits, worst first; of a picture only its worst search."""
+        searches = [
+            (float(precision), split.seed, row, first)
+            for split in self.splits
+            for precision, row, first in zip(
+                split.hashed["P@10"], split.queries.tolist(), split.first, strict=True
+            )
+        ]
+        searches.sort(key=lambda search: search[:3])
+        worst: dict[int, WorstQuery] = {}
+        for precision, seed, row, first in searches:
+            if len(worst) == count:
+                break
+            if row not in worst:
+                returned = tuple(self.paths[i] for i in first.tolist())
+                worst[row] = WorstQuery(self.paths[row], seed, precision, returned)
+        return list(worst.values())
+
+
+def evaluate_pictures(
+    classes: Sequence[str],
+    paths: Sequence[Path],
+    labels: Positions,
+    encoder: Encoder,
+    settings: ProtocolSettings,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    tell: Told | None = None,
+) -> FolderReport:
+    """Encode each picture once, then measure `settings.seeds` splits.
+
+    Args:
+        labels: int64 (n,), position in `classes` of each of the `paths`.
+
+    LookalikeError for fewer than two classes, and for a class with not more readable images than
+    queries; before anything is encoded, if it has no more files.
+    """
+    if len(classes) < 2:
+        found = f"only one class, {classes[0]!r}, was found" if classes else "no class was found"
+        raise LookalikeError(
+            f"{found}: with one class every answer is right, so give a folder that holds at least "
+            "two folders of images"
+        )
+    per_class = settings.queries_per_class
+    _check_sizes(classes, labels, per_class, ())
+    rows: list[int] = []
+    vectors: list[NDArray[np.float32]] = []
+    skipped: list[Failed[Path]] = []
+
+    def read(row: int) -> Picture:
+        return read_picture(paths[row], encoder.info.input_size, max_pixels=max_pixels)
+
+    for done, outcome in enumerate(encoder.encode(range(len(paths)), read), 1):
+        if isinstance(outcome, Failed):
+            skipped.append(Failed(paths[outcome.item], outcome.error))
+        else:
+            rows.append(outcome.item)
+            vectors.append(outcome.embedding)
+        if tell is not None:
+            tell(done, len(paths), len(skipped))
+    kept = labels[rows]
+    _check_sizes(classes, kept, per_class, skipped)
+    stacked = np.stack(vectors)
+    splits = tuple(measure_split(stacked, kept, seed, per_class) for seed in range(settings.seeds))
+    counts = np.bincount(kept, minlength=len(classes))
+    return FolderReport(
+        tuple(paths[row] for row in rows),
+        _scores(classes, kept, counts, splits),
+        (int(counts.min()) - per_class, int(counts.max()) - per_class),
+        splits,
+        tuple(skipped),
+    )
+
+
+def _scores(
+    classes: Sequence[str], labels: Positions, counts: Positions, splits: Sequence[SplitScores]
+) -> tuple[ClassScore, ...]:
+    own = np.concatenate([labels[split.queries] for split in splits])
+    precision = np.concatenate([split.hashed["P@10"] for split in splits])
+    scores = [
+        ClassScore(name, int(counts[label]), float(precision[own == label].mean()))
+        for label, name in enumerate(classes)
+    ]
+    return tuple(sorted(scores, key=lambda score: score.precision_10))
+
+
+def _check_sizes(
+    classes: Sequence[str], labels: Positions, per_class: int, skipped: Sequence[Failed[Path]]
+) -> None:
+    counts = np.bincount(labels, minlength=len(classes)).tolist()
+    small = [(n, name) for n, name in zip(counts, classes, strict=True) if n <= per_class]
+    if not small:
+        return
+    lost = ""
+    if skipped:
+        lost = f" ({len(skipped)} skipped, such as {skipped[0].item}: {skipped[0].error})"
+    names = ", ".join(f"{name!r} ({n})" for n, name in small[:NAMED])
+    more = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""
+    fewest = min(small)[0]
+    fewer = f"use --queries-per-class {fewest - 1}, " if fewest > 1 else ""
+    raise LookalikeError(
+        f"{per_class} queries of each class need at least {per_class + 1} readable images in each, "
+        f"one to find; too small: {names}{more}{lost}: {fewer}add images, or take the folder away"
+    )

@@ -1,0 +1,104 @@
+"""The paper's protocol on embeddings: random queries of each class, all else is searched.
+
+A split is ranked twice, exactly by cosine and through an LSHIndex of default settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.evaluation.hashed import hashed_ranking, index_of
+from lookalike.evaluation.metrics import (
+    CUTS,
+    average_precision,
+    precision_at,
+    rank,
+    recall_at_m,
+)
+from lookalike.evaluation.splits import query_split
+
+__all__ = ["METRICS", "ProtocolSettings", "SplitScores", "measure_split"]
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Positions = NDArray[np.int64]
+
+METRICS: dict[str, Callable[[Bools], Floats]] = {
+    "mAP": average_precision,
+    "recall@m": recall_at_m,
+    **{f"P@{n}": partial(precision_at, n=n) for n in CUTS},
+}
+"""Name -> function of relevance (q, g) that gives each query's value, (q,)."""
+FIRST = 10
+CELLS = 1 << 22
+"""Of rankings in memory at once, queries times gallery."""
+
+
+@dataclass(frozen=True)
+class ProtocolSettings:
+    """ValueError unless both are positive integers. Splits have the seeds 0 to `seeds` - 1."""
+
+    queries_per_class: int = 10
+    seeds: int = 5
+
+    def __post_init__(self) -> None:
+        for key in ("queries_per_class", "seeds"):
+            value = getattr(self, key)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{key} must be a positive integer, not {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class SplitScores:
+    """One split, measured.
+
+    Attributes:
+        queries: rows that were searched with, int64 (q,).
+        gallery: rows that were searched, int64 (g,).
+        exact, hashed: metric -> value of each query, float64 (q,).
+        first: rows that the hashed search returned first, best first, int64 (q, min(FIRST, g)).
+    """
+
+    seed: int
+    queries: Positions
+    gallery: Positions
+    exact: dict[str, Floats]
+    hashed: dict[str, Floats]
+    first: Positions
+
+
+def measure_split(
+    vectors: NDArray[np.float32], labels: Positions, seed: int, per_class: int
+) -> SplitScores:
+    """Split unit rows (n, d) with labels (n,), search for each query, and score the rankings.
+
+    ValueError if a class has no image left for the gallery.
+    """
+    queries, gallery = query_split(labels, seed, per_class)
+    searched = np.ascontiguousarray(vectors[gallery])
+    index = index_of(searched)
+    exact: list[list[Floats]] = []
+    hashed: list[list[Floats]] = []
+    first = []
+    step = max(1, CELLS // len(gallery))
+    for start in range(0, len(queries), step):
+        rows = queries[start : start + step]
+        by_cosine = rank(vectors[rows] @ searched.T)
+        by_hash = hashed_ranking(index, vectors[rows], by_cosine)
+        for order, values in ((by_cosine, exact), (by_hash, hashed)):
+            relevance = labels[gallery[order]] == labels[rows, None]
+            values.append([metric(relevance) for metric in METRICS.values()])
+        first.append(gallery[by_hash[:, :FIRST]])
+    return SplitScores(
+        seed, queries, gallery, _joined(exact), _joined(hashed), np.concatenate(first)
+    )
+
+
+def _joined(blocks: list[list[Floats]]) -> dict[str, Floats]:
+    columns = zip(*blocks, strict=True)
+    return {name: np.concatenate(parts) for name, parts in zip(METRICS, columns, strict=True)}

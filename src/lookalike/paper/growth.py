@@ -1,0 +1,132 @@
+"""At which gallery size hashing starts to pay: one gallery, grown by augmentation."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.evaluation.hashed import hashed_ranking
+from lookalike.evaluation.metrics import average_precision, rank
+from lookalike.lsh import LSHIndex
+from lookalike.models.augment import augment
+from lookalike.paper.collection import Positions, Sample
+from lookalike.paper.maps import AUGMENTATION, VIEWS
+from lookalike.paper.methods.network import nearest
+from lookalike.paper.networks import Network
+from lookalike.paper.recipes import OURS
+from lookalike.paper.study import Study
+from lookalike.paper.timing import K, one_thread
+
+__all__ = ["SIZES", "grow", "grown_vectors"]
+
+Floats = NDArray[np.float32]
+SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
+CHUNK = 256
+TIMED = 500
+"""Queries that are timed; they come round again if the split has fewer."""
+BLOCK = 50
+
+
+def grow(study: Study, seed: int = 0, sizes: tuple[int, ...] = SIZES) -> None:
+    """Into the results, for each size: microseconds of a query, exhaustive float against LSH, and
+    the mAP of both, one query a call, one thread, K hits.
+    """
+    name = study.collection.name
+    parts = study.split("paper", seed)
+    network = study.networks.network(study.workshop(seed).recipe(OURS), parts.training)
+    vectors, labels = grown_vectors(study, network, parts.gallery, max(sizes))
+    queries = network.embed(parts.queries)
+    order = np.random.default_rng(seed).permutation(len(vectors))  # all classes at each size
+    for size in sizes:
+        chosen = np.sort(order[:size])
+        found = _measured(queries, parts.queries.labels, vectors[chosen], labels[chosen])
+        study.results.put(found, name, "growth", str(size))
+        study.tell(
+            f"{name}, {size:,} images: exhaustive {found['exhaustive']:.0f} us, LSH "
+            f"{found['lsh']:.0f} us a query; mAP {found['mAP exhaustive']:.4f}, "
+            f"{found['mAP lsh']:.4f}"
+        )
+
+
+def _measured(
+    queries: Floats, asked: Positions, vectors: Floats, labels: Positions
+) -> dict[str, float]:
+    index = LSHIndex(dim=vectors.shape[1])
+    index.add(np.arange(len(vectors)), vectors)
+    index.compact()
+    times: dict[str, list[float]] = {"exhaustive": [], "lsh": []}
+    with one_thread():
+        for number in range(TIMED + 10):
+            query = queries[number % len(queries)]
+            began = time.perf_counter()
+            nearest(vectors @ query, K)
+            between = time.perf_counter()
+            index.search(query, k=K, threads=1)
+            done = time.perf_counter()
+            if number >= 10:  # the first ones warm up
+                times["exhaustive"].append(between - began)
+                times["lsh"].append(done - between)
+    exact, hashed, recall = [], [], []
+    for start in range(0, len(queries), BLOCK):
+        rows = slice(start, start + BLOCK)
+        by_cosine = rank(queries[rows] @ vectors.T)
+        by_hash = hashed_ranking(index, queries[rows], by_cosine)
+        exact.append(average_precision(labels[by_cosine] == asked[rows, None]))
+        hashed.append(average_precision(labels[by_hash] == asked[rows, None]))
+        for one, other in zip(by_cosine[:, :K], by_hash[:, :K], strict=True):
+            recall.append(len(np.intersect1d(one, other)) / K)
+    return {
+        **{key: 1e6 * median(values) for key, values in times.items()},
+        "mAP exhaustive": float(np.mean(np.concatenate(exact))),
+        "mAP lsh": float(np.mean(np.concatenate(hashed))),
+        f"recall@{K}": float(np.mean(recall)),
+    }
+
+
+def grown_vectors(
+    study: Study, network: Network, gallery: Sample, size: int
+) -> tuple[Floats, Positions]:
+    """Unit rows (size, dim) and labels (size,): the gallery, then augmented views of it in turn.
+
+    The views that the maps do not have are encoded now and kept on disk; an interrupted call goes
+    on where it was.
+    """
+    views = -(-size // len(gallery))
+    parts = [network.embed(gallery, view) for view in range(min(views, VIEWS + 1))]
+    if views > VIEWS + 1:
+        path = network.path.with_suffix(f".views{views}.f32")
+        parts.append(_encoded(study, network, gallery, range(VIEWS + 1, views), path))
+    vectors = np.concatenate(parts)[:size]
+    return vectors, np.tile(gallery.labels, views)[:size]
+
+
+def _encoded(
+    study: Study, network: Network, gallery: Sample, views: range, path: Path
+) -> NDArray[Any]:
+    encoder = network.encoder(study.threads)
+    side, total = encoder.info.input_size, len(views) * len(gallery)
+    done = path.with_suffix(".done")
+    begin = int(done.read_text()) if path.exists() and done.exists() else 0
+    mode: Any = "r+" if begin else "w+"
+    rows = np.memmap(path, np.float32, mode, shape=(total, encoder.info.dim))
+    pictures = list(gallery)
+    for start in range(begin, total, CHUNK):
+        some = []
+        for number in range(start, min(start + CHUNK, total)):
+            view, i = divmod(number, len(gallery))
+            row = int(gallery.rows[i])
+            some.append(augment(pictures[i], side, AUGMENTATION, 0, views[view], row))
+        rows[start : start + len(some)] = encoder.embed(np.stack(some))
+        rows.flush()
+        part = done.with_suffix(".part")
+        part.write_text(str(start + len(some)))
+        os.replace(part, done)
+        if start // CHUNK % 20 == 0:
+            study.tell(f"{gallery.collection.name}: {start:,} of {total:,} views encoded")
+    return np.asarray(rows)

@@ -1,0 +1,55 @@
+"""[19]: CNN without attention, searched through hash tables."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.evaluation.hashed import LSH_HITS
+from lookalike.lsh import LSHIndex, LSHSettings
+from lookalike.paper.collection import Positions, Sample
+from lookalike.paper.method import Oracle
+from lookalike.paper.methods.network import NetworkMethod, nearest
+from lookalike.paper.networks import Networks
+from lookalike.paper.recipes import OURS, Recipe
+
+__all__ = ["CnnLsh", "HashedNetwork"]
+
+Floats = NDArray[np.float32]
+
+
+class HashedNetwork(NetworkMethod):
+    """Trained network, an LSHIndex of its embeddings.
+
+    The first LSH_HITS of a ranking come from the index; who asks for more, as mAP does, gets the
+    others by exact cosines after them, for an index that is asked for everything compares all.
+    """
+
+    def settings(self) -> LSHSettings:
+        """Of the index: the defaults."""
+        return LSHSettings(self.network.embedder.dim)
+
+    def index(self, gallery: Sample) -> None:
+        super().index(gallery)
+        self.tables = LSHIndex(settings=self.settings())
+        self.tables.add(np.arange(len(gallery)), self.vectors)
+
+    def match(self, features: Floats, k: int, oracle: Oracle | None = None) -> Positions:
+        hits: Positions = self.tables.search(features, k=min(k, LSH_HITS), threads=self.threads).ids
+        hits = hits[hits >= 0]
+        if len(hits) == k:
+            return hits
+        left = self.vectors @ features
+        left[hits] = -np.inf
+        return np.append(hits, nearest(left, k - len(hits)))
+
+
+class CnnLsh(HashedNetwork):
+    """Trunk and FC, hash tables."""
+
+    title = "CNN + LSH [19]"
+
+    def __init__(
+        self, networks: Networks, recipe: Recipe = OURS, threads: int | None = None
+    ) -> None:
+        super().__init__(networks, recipe.but(attention="none"), threads)

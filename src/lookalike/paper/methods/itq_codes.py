@@ -1,0 +1,21 @@
+"""PCA + ITQ codes (Gong and Lazebnik 2011)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lookalike.paper.collection import Sample
+from lookalike.paper.hashing.itq import ITQ
+from lookalike.paper.methods.codes import CodeMethod, Encode
+
+__all__ = ["ItqCodes"]
+
+
+class ItqCodes(CodeMethod):
+    """Principal axes of the training set, turned until projections are near their signs."""
+
+    name = "PCA + ITQ codes"
+
+    def fit_codes(self, training: Sample) -> Encode:
+        itq = ITQ.fit(self.network.embed(training), self.bits, seed=0)
+        return lambda rows: np.subtract(rows, itq.mean, dtype=np.float32) @ itq.planes.T

@@ -1,0 +1,21 @@
+"""LSH codes alone: the sign of random projections (Charikar 2002), as the paper's Section 3.3."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lookalike.lsh.families import hyperplanes
+from lookalike.paper.collection import Sample
+from lookalike.paper.methods.codes import CodeMethod, Encode
+
+__all__ = ["LshCodes"]
+
+
+class LshCodes(CodeMethod):
+    """Nothing is learned: hyperplanes through the origin, drawn by seed."""
+
+    name = "LSH codes"
+
+    def fit_codes(self, training: Sample) -> Encode:
+        planes = hyperplanes(np.random.default_rng(0), self.bits, self.network.embedder.dim)
+        return lambda rows: rows @ planes.T

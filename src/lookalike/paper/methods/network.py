@@ -1,0 +1,63 @@
+"""What all rows with a network share: it is trained, and the gallery is embedded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder import Encoder
+from lookalike.paper.collection import Picture, Positions, Sample, squeeze
+from lookalike.paper.method import Method, Oracle
+from lookalike.paper.networks import Network, Networks
+from lookalike.paper.recipes import Recipe
+
+__all__ = ["NetworkMethod"]
+
+Floats = NDArray[np.float32]
+
+
+class NetworkMethod(Method):
+    """Trained network, exact cosines. Rows that search in another way override `match`.
+
+    Attributes:
+        network: after `learn`.
+        vectors: of the gallery after `index`, unit rows (n, dim).
+    """
+
+    def __init__(self, networks: Networks, recipe: Recipe, threads: int | None = None) -> None:
+        self.networks, self.recipe, self.threads = networks, recipe, threads
+        self.network: Network
+        self.vectors: Floats
+        self._encoder: Encoder | None = None
+
+    def learn(self, training: Sample) -> None:
+        self.network = self.networks.network(self.recipe, training)
+        self._encoder = None
+
+    def index(self, gallery: Sample) -> None:
+        self.vectors = self.network.embed(gallery)
+
+    def describe(self, picture: Picture) -> Any:
+        """The unit embedding, float32 (dim,), as a gallery of the product makes it."""
+        if self._encoder is None:
+            self._encoder = self.network.encoder(self.threads)
+        pixels = squeeze(picture, self._encoder.info.input_size)
+        row: Floats = self._encoder.embed(pixels[None])[0]
+        return row
+
+    def match(self, features: Any, k: int, oracle: Oracle | None = None) -> Positions:
+        return nearest(self.vectors @ features, k)
+
+
+def nearest(similarities: Floats, k: int) -> Positions:
+    """Positions of the k largest of (n,), largest first, ties by position."""
+    if k < len(similarities):
+        bound = np.partition(similarities, -k)[-k]
+        chosen = np.flatnonzero(similarities >= bound)
+    else:
+        chosen = np.arange(len(similarities))
+    order = np.argsort(-similarities[chosen], kind="stable")[:k]
+    found: Positions = chosen[order]
+    return found

@@ -1,0 +1,53 @@
+"""The paper's method: CNN + CBAM + FC, searched through hash tables."""
+
+from __future__ import annotations
+
+from lookalike.lsh import LSHSettings
+from lookalike.paper.methods.cnn_lsh import HashedNetwork
+from lookalike.paper.methods.network import NetworkMethod
+from lookalike.paper.networks import Networks
+from lookalike.paper.recipes import OURS, Recipe
+
+__all__ = ["Ours", "OursExhaustive", "OursPaperHashing", "OursWithoutAugmentation"]
+
+
+class Ours(HashedNetwork):
+    """With lookalike's own hash functions, the defaults of an LSHIndex."""
+
+    title = "CNN + CBAM + LSH (ours)"
+
+    def __init__(
+        self, networks: Networks, recipe: Recipe = OURS, threads: int | None = None
+    ) -> None:
+        super().__init__(networks, recipe, threads)
+
+
+class OursPaperHashing(Ours):
+    """With the paper's hash functions: random hyperplanes, Hamming ranking."""
+
+    title = "CNN + CBAM + LSH, the paper's hyperplanes"
+
+    def settings(self) -> LSHSettings:
+        return LSHSettings.paper(self.network.embedder.dim)
+
+
+class OursExhaustive(NetworkMethod):
+    """The same network without hashing: what hashing loses, and how long it would take."""
+
+    title = "CNN + CBAM, exhaustive"
+
+    def __init__(
+        self, networks: Networks, recipe: Recipe = OURS, threads: int | None = None
+    ) -> None:
+        super().__init__(networks, recipe, threads)
+
+
+class OursWithoutAugmentation(Ours):
+    """Trained on the pictures as they are: what augmentation buys."""
+
+    title = "ours, trained without augmentation"
+
+    def __init__(
+        self, networks: Networks, recipe: Recipe = OURS, threads: int | None = None
+    ) -> None:
+        super().__init__(networks, recipe.without_augmentation(), threads)

@@ -1,0 +1,67 @@
+"""The numbers of a reproduction as JSON: one file for each part, whole at every moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lookalike.atomic import atomic_writer
+from lookalike.errors import LookalikeError
+
+__all__ = ["FORMAT", "Results"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Results:
+    """Numbers by (part, path of keys), in DIRECTORY/PART.json; numbers and words alone.
+
+    LookalikeError for a file that is no JSON object of this format.
+    """
+
+    directory: Path
+
+    def part(self, name: str) -> dict[str, Any]:
+        """All of a part; empty if nothing is known."""
+        path = self.directory / f"{name}.json"
+        if not path.exists():
+            return {}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise LookalikeError(f"{path} is no JSON ({error}): delete it and run again") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise LookalikeError(
+                f"{path} is not of format {FORMAT}: delete it and run again, or use the version "
+                "of lookalike that wrote it"
+            )
+        return content
+
+    def get(self, part: str, *keys: str) -> Any:
+        """The value at the path of keys; None if it is not known."""
+        found: Any = self.part(part)
+        for key in keys:
+            if not isinstance(found, dict) or key not in found:
+                return None
+            found = found[key]
+        return found
+
+    def put(self, value: Any, part: str, *keys: str) -> None:
+        """Set the value at the path of keys and write the part."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        content = {"format": FORMAT, **self.part(part)}
+        place = content
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+        place[keys[-1]] = value
+        with atomic_writer(self.directory / f"{part}.json") as file:
+            file.write((json.dumps(content, indent=1) + "\n").encode())
+
+    def seeds(self, part: str, *keys: str) -> Iterator[tuple[int, Any]]:
+        """What is known of each split seed at the path, by rising seed."""
+        found = self.get(part, *keys) or {}
+        return iter(sorted((int(seed), value) for seed, value in found.items()))

@@ -1,0 +1,95 @@
+"""How the method of each row is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lookalike.paper.method import Method
+from lookalike.paper.methods.cnn_exhaustive import CnnExhaustive
+from lookalike.paper.methods.cnn_lsh import CnnLsh
+from lookalike.paper.methods.cnnh import Cnnh
+from lookalike.paper.methods.dnnh import Dnnh
+from lookalike.paper.methods.fc_features import FcFeatures
+from lookalike.paper.methods.itq_codes import ItqCodes
+from lookalike.paper.methods.lenet import LeNetL
+from lookalike.paper.methods.lsh_codes import LshCodes
+from lookalike.paper.methods.ours import (
+    Ours,
+    OursExhaustive,
+    OursPaperHashing,
+    OursWithoutAugmentation,
+)
+from lookalike.paper.methods.pca_codes import PcaCodes
+from lookalike.paper.methods.second_order import SecondOrder
+from lookalike.paper.methods.sift import Sift
+from lookalike.paper.methods.spatial_attention import SpatialAttention
+from lookalike.paper.methods.svm_active import SvmActive
+from lookalike.paper.methods.vgg import VggN
+from lookalike.paper.networks import Networks
+from lookalike.paper.recipes import LENET, OURS, VGG, Recipe
+from lookalike.paper.titles import BITS
+
+__all__ = ["ROWS", "Workshop"]
+
+
+@dataclass(frozen=True, eq=False)
+class Workshop:
+    """What methods are made with, for one split.
+
+    Attributes:
+        networks: where networks are trained and kept.
+        seed: of the split, and of everything that learns.
+        epochs: of the networks on the shared trunk; None: the recipe's.
+        vgg_weights: file of ImageNet weights, or None.
+        threads: of a query's network.
+    """
+
+    networks: Networks
+    seed: int
+    epochs: int | None = None
+    vgg_weights: Path | None = None
+    threads: int | None = None
+
+    def recipe(self, base: Recipe) -> Recipe:
+        changed = base.but(seed=self.seed)
+        if base is OURS and self.epochs is not None:
+            changed = changed.but(epochs=self.epochs)
+        return changed
+
+
+def _network(kind: Callable[..., Method], base: Recipe = OURS) -> Callable[[Workshop], Method]:
+    return lambda shop: kind(shop.networks, shop.recipe(base), shop.threads)
+
+
+def _codes(kind: Callable[..., Method], bits: int) -> Callable[[Workshop], Method]:
+    return lambda shop: kind(shop.networks, bits, shop.recipe(OURS), shop.threads)
+
+
+def _vgg(shop: Workshop) -> Method:
+    return VggN(shop.networks, shop.recipe(VGG), shop.threads, weights=shop.vgg_weights)
+
+
+ROWS: dict[str, Callable[[Workshop], Method]] = {
+    "sift": lambda shop: Sift(seed=shop.seed),
+    "svm": lambda _: SvmActive(),
+    "lenet": _network(LeNetL, LENET),
+    "vgg": _vgg,
+    "cnn-exhaustive": _network(CnnExhaustive),
+    "cnn-lsh": _network(CnnLsh),
+    "ours-exhaustive": _network(OursExhaustive),
+    "ours-paper-hashing": _network(OursPaperHashing),
+    "ours": _network(Ours),
+    "ours-plain": _network(OursWithoutAugmentation),
+    "fc": _network(FcFeatures),
+    "pca": _network(PcaCodes),
+    "spatial": _network(SpatialAttention),
+    "second-order": _network(SecondOrder),
+    **{
+        f"{name}-{bits}": _codes(kind, bits)
+        for bits in BITS
+        for name, kind in (("lsh", LshCodes), ("itq", ItqCodes), ("cnnh", Cnnh), ("dnnh", Dnnh))
+    },
+}
+"""A new method by the row's name in `titles`."""

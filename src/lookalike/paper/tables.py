@@ -1,0 +1,147 @@
+"""The tables as Markdown, from the results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lookalike.evaluation.spread import paired_difference, spread
+from lookalike.paper.results import Results
+from lookalike.paper.titles import PAPER, RELATED, TABLES
+
+__all__ = ["TABLE_MAKERS", "feedback_table", "growth_table", "quality_table", "timing_table"]
+
+REFERENCE = "cnn-lsh"
+"""The row, [19], that the others are compared with, paired by split."""
+TABLE_1 = ("mAP", "recall@m", "P@5", "P@10", "P@20", "P@30")
+MISSED = "▼"
+NOTHING = "-"
+
+
+def quality_table(
+    results: Results,
+    name: str,
+    protocol: str = "paper",
+    rows: Sequence[str] = TABLES,
+    metrics: Sequence[str] = TABLE_1,
+) -> str:
+    """Mean ± standard deviation over the splits; in brackets the paper's number, with ▼ where
+    ours is below it; the last column is the paired difference in mAP from [19], 95 % interval.
+
+    Rows without a result are left out.
+    """
+    printed = PAPER.get(name, {}) if protocol == "paper" else {}
+    reference = _values(results, name, protocol, REFERENCE, "mAP")
+    lines = [_header("method", *metrics, "mAP less that of [19]", "splits")]
+    for row in rows:
+        cells = []
+        for metric in metrics:
+            values = _values(results, name, protocol, row, metric)
+            if not values:
+                cells.append(NOTHING)
+                continue
+            found = spread(list(values.values()))
+            theirs = printed.get(row, {}).get(metric)
+            cells.append(str(found) + _beside(found.mean, theirs))
+        own = _values(results, name, protocol, row, "mAP")
+        if not own:
+            continue
+        difference = paired_difference(own, reference) if row != REFERENCE else None
+        lines.append(
+            _line(
+                results.get(name, "titles", row), *cells, str(difference or NOTHING), str(len(own))
+            )
+        )
+    return "\n".join(lines) if len(lines) > 1 else ""
+
+
+def timing_table(results: Results, names: Sequence[str] = ("corel1k", "corel5k")) -> str:
+    """Table 3: seconds for all queries of a split, in brackets the paper's on its machine."""
+    heads = [f"{name}, {what}" for name in names for what in ("search", "end to end", "cold")]
+    lines = [_header("method", *heads)]
+    for row in TABLES:
+        cells = []
+        for name in names:
+            found = results.get(name, "timing", row)
+            if found is None:
+                cells += [NOTHING] * 3
+                continue
+            theirs = PAPER.get(name, {}).get(row, {}).get("seconds")
+            beside = "" if theirs is None else f" ({theirs:g})"
+            cells.append(f"{found['search']:.4f} s")
+            cells.append(f"{found['end to end']:.2f} s{beside}")
+            cells.append(f"{1000 * found['cold']:.0f} ms")
+        if any(cell != NOTHING for cell in cells):
+            titles = [results.get(name, "titles", row) for name in names]
+            lines.append(_line(next(filter(None, titles), row), *cells))
+    return "\n".join(lines) if len(lines) > 1 else ""
+
+
+def growth_table(results: Results, name: str) -> str:
+    """Microseconds of one query and quality by the size of the grown gallery."""
+    found = results.get(name, "growth") or {}
+    lines = [
+        _header("images", "exhaustive", "LSH", "ratio", "mAP exhaustive", "mAP LSH", "recall@30")
+    ]
+    for size, each in sorted(found.items(), key=lambda pair: int(pair[0])):
+        lines.append(
+            _line(
+                f"{int(size):,}",
+                f"{each['exhaustive']:,.0f} µs",
+                f"{each['lsh']:,.0f} µs",
+                f"{each['exhaustive'] / each['lsh']:.1f}",
+                f"{each['mAP exhaustive']:.4f}",
+                f"{each['mAP lsh']:.4f}",
+                f"{each['recall@30']:.4f}",
+            )
+        )
+    return "\n".join(lines) if found else ""
+
+
+def feedback_table(results: Results, name: str) -> str:
+    """By round of 20 judged pictures: with the judged ones in the ranking, and without them."""
+    found = [value for _, value in results.seeds(name, "feedback")]
+    if not found:
+        return ""
+    rounds = range(len(found[0]["mAP ranking"]))
+    lines = [_header("SVM active learning", *(f"round {number}" for number in rounds))]
+    for metric in ("mAP", "P@20"):
+        for kind, told in (("ranking", "all"), ("residual", "not judged")):
+            cells = [str(spread([each[f"{metric} {kind}"][r] for each in found])) for r in rounds]
+            lines.append(_line(f"{metric}, {told}", *cells))
+    return "\n".join(lines)
+
+
+def _values(results: Results, name: str, protocol: str, row: str, metric: str) -> dict[int, float]:
+    return {
+        seed: value[metric] for seed, value in results.seeds(name, protocol, row) if metric in value
+    }
+
+
+def _beside(ours: float, theirs: float | None) -> str:
+    if theirs is None:
+        return ""
+    return f" ({theirs:.4f}{' ' + MISSED if ours < theirs else ''})"
+
+
+def _header(*names: str) -> str:
+    return _line(*names) + "\n" + "|" + "---|" * len(names)
+
+
+def _line(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+TABLE_MAKERS: dict[str, Callable[[Results], str]] = {
+    "table 1": lambda results: quality_table(results, "corel1k"),
+    "table 2": lambda results: quality_table(results, "corel5k"),
+    "table 3": timing_table,
+    "related work": lambda results: quality_table(
+        results, "corel1k", rows=(REFERENCE, *RELATED), metrics=("mAP", "P@10", "P@20")
+    ),
+    "unseen corel1k": lambda results: quality_table(
+        results, "corel1k", "unseen", (*TABLES, *RELATED), ("mAP", "P@10", "P@20")
+    ),
+    "growth": lambda results: growth_table(results, "corel5k"),
+    "feedback": lambda results: feedback_table(results, "corel1k"),
+}
+"""What stands between <!-- NAME --> and <!-- end NAME --> in the documents."""

@@ -1,0 +1,84 @@
+"""``lookalike reproduce`` on a small folder, as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from command import lookalike
+from textures import CLASSES, write_textures
+
+pytest.importorskip("torch")
+pytest.importorskip("cv2")
+
+from lookalike.paper.reproduce import PARTS
+from lookalike.paper.titles import PARTS as NAMES
+
+ROWS = ("svm", "cnn-lsh", "ours")
+EACH = 13
+ARGUMENTS = ("--seeds", "0", "--epochs", "1", *(f"--row={row}" for row in ROWS))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_textures(tmp_path_factory.mktemp("reproduce") / "set", EACH)
+
+
+def test_tables_times_and_figures_are_made_and_then_known(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ("reproduce", "table1", "table3", "feedback", "--data", folder, "--out", out)
+    done = lookalike(*command, *ARGUMENTS)
+    assert done.stdout == ""
+    assert f"wrote {out}/report.html" in done.stderr.splitlines()[-1]
+    found = json.loads((out / "results" / "set.json").read_text())
+    assert set(found["paper"]) == set(ROWS)
+    for row in ROWS:
+        values = found["paper"][row]["0"]
+        # 3 of 12 left in the gallery are of a query's class, so P@5 is at most 3 / 5.
+        assert values["P@5"] <= 0.6
+        assert values["mAP"] > 0.8  # the classes differ in colour
+        timing = found["timing"][row]
+        assert 0 < timing["search"] < timing["end to end"]
+        assert (timing["queries"], timing["k"]) == (10 * len(CLASSES), 12)
+    assert found["feedback"]["0"]["mAP ranking"][-1] == 1.0  # all of the gallery was judged
+    report = (out / "report.html").read_text()
+    pictures = re.findall(r'src="([^"]+)"', report)
+    assert len(pictures) >= 8
+    assert all((out / picture).stat().st_size > 10_000 for picture in pictures)
+    assert "http" not in report
+    cell = f"{found['paper']['ours']['0']['mAP']:.4f}"
+    assert f"<td>{cell}</td>" in report
+    networks = {path: path.stat().st_mtime_ns for path in (out / "work").glob("network-*.pt")}
+    assert len(networks) == 2
+    again = lookalike("reproduce", "table1", "--data", folder, "--out", out, *ARGUMENTS)
+    assert "training" not in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in networks} == networks
+    assert json.loads((out / "results" / "set.json").read_text()) == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("table9", "--data", "."), "table9"),
+        (("table1",), "--data"),
+        (("table1", "--data", "nowhere"), "nowhere"),
+        (("table1", "--data", ".", "--seeds", "1,1"), "different integers"),
+        (("table1", "--data", ".", "--row", "magic"), "magic"),
+    ],
+)
+def test_bad_usage_is_told(arguments: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    done = lookalike("reproduce", *arguments, cwd=tmp_path, status=2)
+    assert told in done.stderr
+
+
+def test_a_folder_without_classes_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = lookalike("reproduce", "table1", "--data", tmp_path / "empty", status=2)
+    assert "empty" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_parts_are_those_that_the_command_offers() -> None:
+    assert tuple(PARTS) == NAMES

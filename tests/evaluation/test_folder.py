@@ -1,0 +1,304 @@
+"""A labelled folder, measured: against embeddings, splits and metrics made independently."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import pytest
+from fakes import SIZE, embedding
+from hostile import encode, photo
+from numpy.typing import NDArray
+
+from lookalike.encoder import Encoder
+from lookalike.errors import LookalikeError
+from lookalike.evaluation import folder as folder_module
+from lookalike.evaluation import protocol
+from lookalike.evaluation.folder import FolderReport, evaluate_pictures
+from lookalike.evaluation.hashed import hashed_ranking, index_of, lsh_relevance
+from lookalike.evaluation.metrics import cosine_relevance, precision_at, rank, score
+from lookalike.evaluation.protocol import METRICS, ProtocolSettings
+from lookalike.evaluation.splits import query_split
+from lookalike.images import Picture, read_picture
+from lookalike.models.dataset import LabelledImages, class_folders
+
+COUNTS = {"mixed": 30, "reds": 26, "waves": 40}
+SETTINGS = ProtocolSettings(queries_per_class=6, seeds=3)
+# Embeddings are float32 here and float64 in the oracle, so that neighbours that are alike to 1e-7
+# may change places: one such swap moves the mean of 18 queries by less than this.
+SWAP = 6e-3
+
+
+def write_class(home: Path, count: int, seed: int, share: float) -> None:
+    """Pictures that have `share` of their light in common."""
+    home.mkdir(parents=True)
+    common = photo(seed)
+    for number in range(count):
+        pixels = share * common + (1 - share) * photo(1000 * seed + number)
+        content = encode(pixels.astype(np.uint8), "PNG", compress_level=1)
+        (home / f"{number:03}.png").write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes; those of "mixed" have hardly anything in common."""
+    home = tmp_path_factory.mktemp("labelled")
+    for seed, (name, count) in enumerate(COUNTS.items(), 1):
+        write_class(home / name, count, seed, 0.02 if name == "mixed" else 0.25)
+    return home
+
+
+@pytest.fixture(scope="module")
+def encoder(model: Path) -> Encoder:
+    return Encoder.open(model)
+
+
+@pytest.fixture(scope="module")
+def images(labelled: Path) -> LabelledImages:
+    return class_folders(labelled)[0]
+
+
+@pytest.fixture(scope="module")
+def vectors(images: LabelledImages) -> NDArray[np.float64]:
+    """By numpy, from the files."""
+    return np.stack([embedding(path) for path in images.paths])
+
+
+def evaluate(
+    images: LabelledImages, encoder: Encoder, settings: ProtocolSettings = SETTINGS
+) -> FolderReport:
+    return evaluate_pictures(images.classes, images.paths, images.labels, encoder, settings)
+
+
+@pytest.fixture(scope="module")
+def report(images: LabelledImages, encoder: Encoder) -> FolderReport:
+    return evaluate(images, encoder)
+
+
+def test_exact_metrics_are_those_of_embeddings_made_independently(
+    report: FolderReport, images: LabelledImages, vectors: NDArray[np.float64]
+) -> None:
+    by_metric: dict[str, list[float]] = {name: [] for name in METRICS}
+    for seed, measured in enumerate(report.splits):
+        queries, gallery = query_split(images.labels, seed, 6)
+        assert np.array_equal(measured.queries, queries)
+        assert np.array_equal(measured.gallery, gallery)
+        labels = images.labels
+        scores = score(
+            cosine_relevance(vectors[queries], labels[queries], vectors[gallery], labels[gallery])
+        )
+        by_metric["mAP"].append(scores.mean_average_precision)
+        by_metric["recall@m"].append(scores.recall)
+        for n, value in scores.precision.items():
+            by_metric[f"P@{n}"].append(value)
+    assert 0.4 < mean(by_metric["mAP"]) < 0.95  # neither is all found, nor nothing
+    for name, values in by_metric.items():
+        found = report.summary()["exact"][name]
+        assert found.mean == pytest.approx(mean(values), abs=SWAP), name
+        assert found.deviation == pytest.approx(stdev(values), abs=SWAP), name
+
+
+def test_hashed_metrics_are_those_of_an_index_and_the_loss_is_paired(
+    report: FolderReport, images: LabelledImages, vectors: NDArray[np.float64]
+) -> None:
+    labels, rows = images.labels, vectors.astype(np.float32)
+    exact, hashed = [], []
+    for seed in range(SETTINGS.seeds):
+        queries, gallery = query_split(labels, seed, 6)
+        given = rows[queries], labels[queries], rows[gallery], labels[gallery]
+        hashed.append(score(lsh_relevance(*given)).mean_average_precision)
+        exact.append(score(cosine_relevance(*given)).mean_average_precision)
+    summary = report.summary()
+    assert summary["hashed"]["mAP"].mean == pytest.approx(mean(hashed), abs=SWAP)
+    losses = [a - b for a, b in zip(exact, hashed, strict=True)]
+    assert summary["loss"]["mAP"].mean == pytest.approx(mean(losses), abs=2 * SWAP)
+    for name in METRICS:
+        by_split = [float((s.exact[name] - s.hashed[name]).mean()) for s in report.splits]
+        assert summary["loss"][name].mean == pytest.approx(mean(by_split))
+        assert summary["loss"][name].deviation == pytest.approx(stdev(by_split))
+
+
+def test_the_hashed_ranking_is_the_hits_of_a_search_and_then_the_rest_in_exact_order() -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.standard_normal((3000, 48)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    queries, gallery = rows[:20], rows[20:]
+    exact = rank(queries @ gallery.T)
+    index = index_of(gallery)
+    order = hashed_ranking(index, queries, exact)
+    assert np.array_equal(np.sort(order, axis=1), np.sort(exact, axis=1))  # each exactly once
+    hits = index.search(queries, k=100).ids
+    assert np.array_equal(order[:, :100], hits)
+    for row, found, best in zip(order, hits, exact, strict=True):
+        assert row[100:].tolist() == [i for i in best.tolist() if i not in set(found.tolist())]
+
+
+def test_a_single_split_has_no_deviation(images: LabelledImages, encoder: Encoder) -> None:
+    one = evaluate(images, encoder, ProtocolSettings(6, 1)).summary()["exact"]["mAP"]
+    assert (one.count, np.isnan(one.deviation)) == (1, True)
+
+
+def test_rankings_in_many_blocks_give_the_same(
+    report: FolderReport, images: LabelledImages, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "CELLS", 5 * len(report.splits[0].gallery))
+    again = evaluate(images, encoder)
+    for one, other in zip(report.splits, again.splits, strict=True):
+        assert np.array_equal(one.queries, other.queries)
+        for name in METRICS:  # a product of fewer rows rounds otherwise
+            assert one.exact[name].mean() == pytest.approx(other.exact[name].mean(), abs=SWAP)
+            assert one.hashed[name].mean() == pytest.approx(other.hashed[name].mean(), abs=SWAP)
+
+
+def test_each_picture_is_read_once_for_all_splits(
+    images: LabelledImages, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def noting(path: Path, size: int, *, max_pixels: int) -> Picture:
+        read.append(path)
+        return read_picture(path, size, max_pixels=max_pixels)
+
+    monkeypatch.setattr(folder_module, "read_picture", noting)
+    told: list[tuple[int, int, int]] = []
+    evaluate_pictures(
+        images.classes,
+        images.paths,
+        images.labels,
+        encoder,
+        SETTINGS,
+        tell=lambda *now: told.append(now),
+    )
+    assert sorted(read) == sorted(images.paths)
+    assert told == [(done, 96, 0) for done in range(1, 97)]
+
+
+def test_classes_come_worst_first_with_the_mean_over_all_their_queries(
+    report: FolderReport, images: LabelledImages
+) -> None:
+    assert report.classes[0].name == "mixed"
+    assert {score.name: score.images for score in report.classes} == COUNTS
+    assert report.relevant == (20, 34)
+    for found in report.classes:
+        label = images.classes.index(found.name)
+        values = [
+            split.hashed["P@10"][images.labels[split.queries] == label] for split in report.splits
+        ]
+        assert found.precision_10 == pytest.approx(np.concatenate(values).mean())
+    values = [found.precision_10 for found in report.classes]
+    assert values == sorted(values) and values[0] < 0.6 < values[-1]
+
+
+def test_the_worst_queries_come_with_the_ten_that_are_nearest_to_them(
+    report: FolderReport, images: LabelledImages, vectors: NDArray[np.float64]
+) -> None:
+    worst = report.worst_queries(4)
+    assert len({search.path for search in worst}) == 4
+    every = np.concatenate([split.hashed["P@10"] for split in report.splits])
+    assert worst[0].precision_10 == every.min()
+    precisions = [search.precision_10 for search in worst]
+    assert precisions == sorted(precisions)
+    for search in worst:
+        gallery = query_split(images.labels, search.seed, 6).gallery
+        cosines = vectors[gallery] @ embedding(search.path)
+        nearest = {images.paths[i] for i in gallery[np.argsort(-cosines)[:10]].tolist()}
+        assert len(set(search.returned) & nearest) >= 9  # of ten, by an index
+        own = [path.parent == search.path.parent for path in search.returned]
+        assert search.precision_10 == precision_at(np.array([own]), 10)[0]
+    assert report.worst_queries(0) == []
+    queries = {row for split in report.splits for row in split.queries.tolist()}
+    assert len(report.worst_queries(1000)) == len(queries)
+
+
+def test_a_damaged_file_is_skipped_and_changes_nothing_else(
+    labelled: Path, encoder: Encoder, report: FolderReport, tmp_path: Path
+) -> None:
+    for path in labelled.rglob("*.png"):
+        target = tmp_path / path.relative_to(labelled)
+        target.parent.mkdir(exist_ok=True)
+        target.symlink_to(path)
+    whole = (labelled / "reds/000.png").read_bytes()
+    (tmp_path / "reds/0000.png").write_bytes(whole[: len(whole) // 2])
+    again = evaluate(class_folders(tmp_path)[0], encoder)
+    assert [skip.item for skip in again.skipped] == [tmp_path / "reds/0000.png"]
+    assert "truncated" in str(again.skipped[0].error)
+    assert again.summary() == report.summary()
+    assert [path.relative_to(tmp_path) for path in again.paths] == [
+        path.relative_to(labelled) for path in report.paths
+    ]
+
+
+# ---- what cannot be measured ---------------------------------------------------------------------
+
+
+def refused(images: LabelledImages, encoder: Encoder, queries: int) -> str:
+    with pytest.raises(LookalikeError) as caught:
+        evaluate(images, encoder, ProtocolSettings(queries, 1))
+    return str(caught.value)
+
+
+def test_too_small_classes_are_named_with_the_largest_number_that_works(
+    images: LabelledImages, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwanted(*_: object, **__: object) -> Picture:
+        raise AssertionError("nothing need be read to know that")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "read_picture", unwanted)
+        message = refused(images, encoder, 30)
+    assert "at least 31 readable images" in message
+    assert "'mixed' (30), 'reds' (26): use --queries-per-class 25, add images" in message
+    assert evaluate(images, encoder, ProtocolSettings(25, 1)).relevant == (1, 15)
+
+
+def test_a_class_that_its_damaged_files_make_too_small_is_named(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    for seed, name in enumerate("ab", 1):
+        write_class(tmp_path / name, 4, seed, 0.5)
+    (tmp_path / "b/000.png").write_bytes(b"")
+    images = class_folders(tmp_path)[0]
+    message = refused(images, encoder, 3)
+    assert "too small: 'b' (3) (1 skipped, such as " in message
+    assert "b/000.png: empty" in message
+    assert ": use --queries-per-class 2, " in message
+    for number in (1, 2):
+        (tmp_path / f"b/00{number}.png").write_bytes(b"")
+    assert "--queries-per-class" not in refused(images, encoder, 1)  # no number would do
+
+
+def test_one_class_or_none_is_refused(images: LabelledImages, encoder: Encoder) -> None:
+    one = images.only(np.array([0]))
+    assert "only one class, 'mixed', was found" in refused(one, encoder, 1)
+    none = LabelledImages((), (), np.empty(0, np.int64))
+    assert "no class was found" in refused(none, encoder, 1)
+
+
+@pytest.mark.parametrize(("queries", "seeds"), [(0, 1), (1, 0), (-1, 1), (True, 1), (1.5, 1)])
+def test_settings_are_positive_integers(queries: int, seeds: int) -> None:
+    with pytest.raises(ValueError, match="must be a positive integer, not"):
+        ProtocolSettings(queries, seeds)
+
+
+def test_no_pytorch_is_loaded(labelled: Path, model: Path) -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from lookalike.encoder import Encoder\n"
+        "from lookalike.evaluation.folder import evaluate_pictures\n"
+        "from lookalike.evaluation.protocol import ProtocolSettings\n"
+        "from lookalike.models.dataset import class_folders\n"
+        "images, _ = class_folders(Path(sys.argv[1]))\n"
+        "encoder = Encoder.open(Path(sys.argv[2]))\n"
+        "given = images.classes, images.paths, images.labels\n"
+        "evaluate_pictures(*given, encoder, ProtocolSettings(6, 1))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, labelled, model], check=True)
+
+
+def test_the_tiny_model_takes_what_the_oracle_reads(encoder: Encoder) -> None:
+    assert encoder.info.input_size == SIZE

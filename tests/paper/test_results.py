@@ -1,0 +1,30 @@
+"""Numbers on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lookalike.errors import LookalikeError
+from lookalike.paper.results import Results
+
+
+def test_what_is_put_is_found_again_and_the_rest_stays(tmp_path: Path) -> None:
+    results = Results(tmp_path / "new")
+    results.put({"mAP": 0.5}, "set", "paper", "ours", "10")
+    results.put({"mAP": 0.25}, "set", "paper", "ours", "2")
+    results.put(1, "set", "collection")
+    assert Results(tmp_path / "new").get("set", "paper", "ours", "10", "mAP") == 0.5
+    assert list(results.seeds("set", "paper", "ours")) == [(2, {"mAP": 0.25}), (10, {"mAP": 0.5})]
+    assert results.get("set", "paper", "other") is None
+    assert results.get("other") is None or results.part("other") == {}
+    assert json.loads((tmp_path / "new" / "set.json").read_text())["format"] == 1
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 2}', "{}"])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "set.json").write_text(content)
+    with pytest.raises(LookalikeError, match=r"set\.json.*delete it"):
+        Results(tmp_path).part("set")

@@ -1,0 +1,97 @@
+"""Splits, protocols and what is written, with methods whose rankings are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lookalike.paper import study as study_module
+from lookalike.paper.collection import Collection, Picture, Positions, Sample
+from lookalike.paper.method import Method, Oracle
+from lookalike.paper.networks import Networks
+from lookalike.paper.results import Results
+from lookalike.paper.study import Study
+
+
+class Known(Method):
+    """Knows the class of every query from the oracle; `right` puts its images first, or last."""
+
+    made = 0
+
+    def __init__(self, right: bool) -> None:
+        self.title, self.right = f"known {right}", right
+        type(self).made += 1
+
+    def learn(self, training: Sample) -> None:
+        self.seen = set(training.labels.tolist())
+
+    def index(self, gallery: Sample) -> None:
+        self.count = len(gallery)
+
+    def describe(self, picture: Picture) -> Any:
+        return None
+
+    def match(self, features: Any, k: int, oracle: Oracle | None = None) -> Positions:
+        assert oracle is not None
+        relevant = oracle(np.arange(self.count))
+        order = np.argsort(relevant != self.right, kind="stable")
+        return order[:k].astype(np.int64)
+
+
+@pytest.fixture
+def study(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    rows = {"good": lambda _: Known(True), "bad": lambda _: Known(False)}
+    monkeypatch.setattr(study_module, "ROWS", rows)
+    Known.made = 0
+    networks = Networks(tmp_path / "work")
+    return Study(collection, networks, Results(tmp_path / "results"), queries_per_class=2)
+
+
+def test_the_gallery_is_the_training_set_and_holds_no_query(study: Study) -> None:
+    parts = study.split("paper", 0)
+    assert parts.training.rows.tolist() == parts.gallery.rows.tolist()
+    assert len(parts.queries) == 8
+    both = np.sort(np.concatenate([parts.queries.rows, parts.gallery.rows]))
+    assert both.tolist() == list(range(len(study.collection)))
+
+
+def test_unseen_classes_are_neither_learnt_nor_missing_from_the_gallery(study: Study) -> None:
+    parts = study.split("unseen", 0)
+    learnt, searched = set(parts.training.labels.tolist()), set(parts.gallery.labels.tolist())
+    assert len(learnt) == len(searched) == 2
+    assert not learnt & searched
+    assert set(parts.queries.labels.tolist()) == searched
+    assert not set(parts.queries.rows.tolist()) & set(parts.gallery.rows.tolist())
+    assert len(parts.training) == 16
+    assert len(parts.queries) == 4
+    assert len(parts.gallery) == 12
+
+
+def test_numbers_are_those_of_the_rankings(study: Study) -> None:
+    study.measure("paper", ["good", "bad"], [0, 1])
+    found = study.results.part(study.collection.name)
+    good, bad = found["paper"]["good"]["0"], found["paper"]["bad"]["1"]
+    assert (good["mAP"], good["recall@m"], good["P@5"]) == (1.0, 1.0, 1.0)
+    # 6 of 24 are relevant and come last: ranks 19 to 24.
+    average = np.mean([(i + 1) / (19 + i) for i in range(6)])
+    assert bad["mAP"] == pytest.approx(average)
+    assert (bad["recall@m"], bad["P@10"]) == (0.0, 0.0)
+    assert "P@30" not in bad  # of 24
+    assert found["titles"] == {"good": "known True", "bad": "known False"}
+
+
+def test_what_is_known_is_not_measured_again(study: Study) -> None:
+    study.measure("paper", ["good"], [0])
+    study.measure("paper", ["good", "bad"], [0])
+    assert Known.made == 2
+
+
+def test_numbers_of_other_pictures_are_dropped(study: Study) -> None:
+    study.measure("paper", ["good"], [0])
+    name = study.collection.name
+    study.results.put({"images": 3, "digest": "other"}, name, "collection")
+    study.measure("paper", ["bad"], [0])
+    assert set(study.results.part(name)["paper"]) == {"bad"}

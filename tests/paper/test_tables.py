@@ -1,0 +1,96 @@
+"""Tables from results, and the documents that hold them."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from lookalike.paper.results import Results
+from lookalike.paper.tables import feedback_table, growth_table, quality_table, timing_table
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    found = Results(tmp_path)
+    for seed, (ours, other) in enumerate([(0.9, 0.8), (0.94, 0.86)]):
+        found.put({"mAP": ours, "P@10": 1.0}, "corel1k", "paper", "ours", str(seed))
+        found.put({"mAP": other, "P@10": 0.5}, "corel1k", "paper", "cnn-lsh", str(seed))
+    for row in ("ours", "cnn-lsh"):
+        found.put(f"title of {row}", "corel1k", "titles", row)
+    return found
+
+
+def test_a_quality_table_tells_mean_spread_the_papers_number_and_the_difference(
+    results: Results,
+) -> None:
+    lines = quality_table(results, "corel1k", metrics=("mAP", "P@10")).splitlines()
+    assert lines[0] == "| method | mAP | P@10 | mAP less that of [19] | splits |"
+    assert lines[2] == (
+        "| title of cnn-lsh | 0.8300 ± 0.0424 (0.9186 ▼) | 0.5000 ± 0.0000 (0.9932 ▼) | - | 2 |"
+    )
+    # Differences 0.10 and 0.08: mean 0.09, half width 12.706 * 0.014142 / sqrt(2) = 0.12706.
+    assert lines[3] == (
+        "| title of ours | 0.9200 ± 0.0283 (0.9578 ▼) | 1.0000 ± 0.0000 (1.0000) "
+        "| +0.0900 [-0.0371, +0.2171] | 2 |"
+    )
+    assert len(lines) == 4
+
+
+def test_other_protocols_have_no_number_of_the_paper(results: Results) -> None:
+    results.put({"mAP": 0.5, "P@10": 0.25}, "corel1k", "unseen", "ours", "0")
+    table = quality_table(results, "corel1k", "unseen", metrics=("mAP",))
+    assert table.splitlines()[2] == "| title of ours | 0.5000 | - | 1 |"
+
+
+def test_times_stand_beside_the_papers(results: Results) -> None:
+    timing = {"search": 0.0123, "end to end": 2.345, "cold": 0.5, "queries": 100, "k": 30}
+    results.put(timing, "corel1k", "timing", "ours")
+    line = timing_table(results).splitlines()[2]
+    assert line == "| title of ours | 0.0123 s | 2.35 s (0.13) | 500 ms | - | - | - |"
+
+
+def test_growth_is_by_size_and_gives_the_ratio(results: Results) -> None:
+    for size, exhaustive in ((10_000, 500.0), (2_000, 50.0)):
+        row = {"exhaustive": exhaustive, "lsh": 100.0, "mAP exhaustive": 0.5, "mAP lsh": 0.499}
+        results.put({**row, "recall@30": 0.99}, "set", "growth", str(size))
+    lines = growth_table(results, "set").splitlines()
+    assert lines[2].startswith("| 2,000 | 50 µs | 100 µs | 0.5 |")
+    assert lines[3].startswith("| 10,000 | 500 µs | 100 µs | 5.0 |")
+
+
+def test_feedback_is_by_round(results: Results) -> None:
+    for seed in (0, 1):
+        values = {
+            f"{metric} {kind}": [0.1 + seed * 0.1, 0.5]
+            for metric in ("mAP", "P@20")
+            for kind in ("ranking", "residual")
+        }
+        results.put(values, "set", "feedback", str(seed))
+    lines = feedback_table(results, "set").splitlines()
+    assert lines[0] == "| SVM active learning | round 0 | round 1 |"
+    assert lines[2] == "| mAP, all | 0.1500 ± 0.0707 | 0.5000 ± 0.0000 |"
+
+
+def test_nothing_known_is_no_table(tmp_path: Path) -> None:
+    empty = Results(tmp_path)
+    for table in (quality_table, growth_table, feedback_table):
+        assert table(empty, "corel1k") == ""
+    assert timing_table(empty) == ""
+
+
+def test_the_documents_hold_the_tables_of_the_results() -> None:
+    root = Path(__file__).resolve().parents[2]
+    spec = importlib.util.spec_from_file_location("tables_script", root / "scripts" / "tables.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    found = 0
+    for name in script.DOCUMENTS:
+        text = (root / name).read_text(encoding="utf-8")
+        found += len(script.MARKED.findall(text))
+        assert script.with_tables(text, Results(root / "results")) == text, (
+            f"{name} differs from results/: run python scripts/tables.py"
+        )
+    assert found >= 3

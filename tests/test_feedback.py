@@ -1,0 +1,298 @@
+"""Relevance feedback against scikit-learn's own machine and against toys worked out by hand."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.svm import SVC
+
+from lookalike.errors import MissingExtraError
+from lookalike.feedback import Feedback, FeedbackSettings
+
+LINE = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
+"""Six items at 0..5."""
+
+
+def clusters(count: int = 4, size: int = 40, seed: int = 0) -> tuple[Any, NDArray[np.int64]]:
+    """`count` tight clusters in 16 dimensions, in random order, as unit rows with their labels."""
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.repeat(np.arange(count), size))
+    vectors = generator.standard_normal((count, 16))[labels]
+    vectors += 0.3 * generator.standard_normal(vectors.shape)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), labels
+
+
+def oracle_machine(
+    vectors: Any, query: Any, positions: Any, relevant: Any, settings: FeedbackSettings
+) -> Any:
+    """The decision function of an SVC that is fitted here, not by the code under test."""
+    gamma = 1 / (vectors.shape[1] * vectors.var()) if settings.gamma == "scale" else settings.gamma
+    machine = SVC(kernel=settings.kernel, gamma=gamma, C=settings.c)
+    machine.fit(np.vstack([query, vectors[positions]]), [1, *np.asarray(relevant, int)])
+    return machine.decision_function(vectors)
+
+
+@pytest.mark.parametrize(
+    ("settings", "dtype", "tolerance"),
+    [
+        (FeedbackSettings(), np.float64, 1e-9),
+        (FeedbackSettings(gamma=3.0, c=0.5), np.float64, 1e-9),
+        (FeedbackSettings(kernel="linear"), np.float64, 1e-9),
+        # float32 has 7 digits; a kernel value is near 1 and there are some ten of them
+        (FeedbackSettings(), np.float32, 1e-5),
+    ],
+)
+def test_scores_and_questions_are_those_of_scikit_learn(
+    settings: FeedbackSettings, dtype: Any, tolerance: float
+) -> None:
+    vectors, labels = clusters()
+    vectors = vectors.astype(dtype)
+    query = vectors[0] + dtype(0.01)
+    told = np.array([3, 50, 7, 120, 33, 90, 15, 141])
+    relevant = labels[told] == labels[0]
+    assert 0 < relevant.sum() < len(told)
+    expected = oracle_machine(vectors, query, np.sort(told), relevant[np.argsort(told)], settings)
+
+    feedback = Feedback(vectors, query, settings)
+    feedback.tell(told, relevant)
+    np.testing.assert_allclose(feedback.scores(), expected, rtol=0, atol=tolerance)
+
+    unasked = np.setdiff1d(np.arange(len(vectors)), told)
+    nearest = unasked[np.argsort(np.abs(feedback.scores()[unasked]), kind="stable")]
+    by_oracle = unasked[np.argsort(np.abs(expected[unasked]), kind="stable")]
+    asked = feedback.ask(20)
+    assert asked.tolist() == nearest[:20].tolist()
+    if dtype is np.float64:
+        assert asked.tolist() == by_oracle[:20].tolist()
+        no = told[~relevant]
+        rest = np.setdiff1d(np.arange(len(vectors)), no)
+        ranking = [*rest[np.argsort(-expected[rest])], *no[np.argsort(-expected[no])]]
+        assert feedback.rank().tolist() == [int(position) for position in ranking]
+
+
+def test_many_vectors_are_scored_in_blocks_without_a_seam() -> None:
+    generator = np.random.default_rng(3)
+    vectors = generator.standard_normal((9000, 4))
+    told, relevant = np.array([1, 5000, 8999]), np.array([False, True, False])
+    feedback = Feedback(vectors, vectors[0])
+    by_distance = np.argsort(np.linalg.norm(vectors - vectors[0], axis=1))
+    assert feedback.rank().tolist() == by_distance.tolist()
+    feedback.tell(told, relevant)
+    expected = oracle_machine(vectors, vectors[0], told, relevant, FeedbackSettings())
+    np.testing.assert_allclose(feedback.scores(), expected, rtol=0, atol=1e-9)
+
+
+def test_the_boundary_of_a_toy_lies_halfway_between_yes_and_no() -> None:
+    # one relevant example at 0 (the query), one irrelevant at 5: f(x) = 1 - x / 2.5, zero at 2.5
+    feedback = Feedback(LINE, [0.0], FeedbackSettings(kernel="linear", c=1e6))
+    feedback.tell([5], [False])
+    np.testing.assert_allclose(feedback.scores(), 1 - LINE[:, 0] / 2.5, atol=1e-6)
+    assert set(feedback.ask(2).tolist()) == {2, 3}
+    assert set(feedback.ask(2).tolist()) == {1, 4}
+    assert feedback.ask(2).tolist() == [0]
+    assert feedback.ask(2).tolist() == []
+
+
+def test_without_any_answer_unit_rows_rank_by_cosine() -> None:
+    vectors, _ = clusters(seed=1)
+    query = vectors[5]
+    expected = np.argsort(-(vectors @ query), kind="stable")
+    assert Feedback(vectors, query).rank().tolist() == expected.tolist()
+    assert Feedback(vectors, query).rank(7).tolist() == expected[:7].tolist()
+
+
+def test_relevant_answers_alone_move_the_query_to_the_mean_of_the_examples() -> None:
+    feedback = Feedback(LINE, [0.0])
+    feedback.tell([5, 4], [True, True])  # the mean of 0, 5 and 4 is 3
+    assert feedback.scores().tolist() == [-3, -2, -1, 0, -1, -2]
+    assert feedback.rank().tolist() == [3, 2, 4, 1, 5, 0]
+
+
+def test_irrelevant_answers_alone_suffice_for_a_boundary_as_the_query_is_relevant() -> None:
+    vectors, labels = clusters()
+    others = np.flatnonzero(labels != labels[0])[:10]
+    feedback = Feedback(vectors, vectors[0])
+    feedback.tell(others, np.zeros(10, np.bool_))
+    expected = oracle_machine(vectors, vectors[0], others, np.zeros(10), FeedbackSettings())
+    np.testing.assert_allclose(feedback.scores(), expected, rtol=0, atol=1e-9)
+    assert sorted(feedback.rank()[-10:].tolist()) == others.tolist()
+
+
+def test_a_first_round_asks_for_the_most_similar_half_and_random_others() -> None:
+    vectors, _ = clusters(seed=2)
+    by_cosine = np.argsort(-(vectors @ vectors[0]), kind="stable")
+    feedback = Feedback(vectors, vectors[0])
+    asked = feedback.ask(9)
+    assert asked[:5].tolist() == by_cosine[:5].tolist()  # half of 9, rounded up
+    assert len(np.unique(asked)) == 9
+    again = Feedback(vectors, vectors[0]).ask(9)
+    assert again.tolist() == asked.tolist()
+    other = Feedback(vectors, vectors[0], FeedbackSettings(seed=1)).ask(9)
+    assert other[:5].tolist() == asked[:5].tolist()
+    assert set(other[5:].tolist()) != set(asked[5:].tolist())
+
+
+@pytest.mark.parametrize(("share", "near"), [(0.0, 0), (1.0, 12)])
+def test_the_share_of_similar_ones_in_a_first_round_can_be_set(share: float, near: int) -> None:
+    vectors = np.linspace(0, 1, 1000)[:, np.newaxis]
+    asked = Feedback(vectors, vectors[0], FeedbackSettings(similar=share)).ask(12)
+    assert np.count_nonzero(asked < 12) == near  # a random 12 of 1000 miss the first 12 here
+
+
+def test_nothing_is_asked_twice_and_nothing_that_was_told() -> None:
+    vectors, labels = clusters()
+    feedback = Feedback(vectors, vectors[0])
+    feedback.tell([8, 9], labels[[8, 9]] == labels[0])
+    seen: list[int] = []
+    while len(asked := feedback.ask(30)):
+        seen += asked.tolist()
+        feedback.tell(asked[::2], labels[asked[::2]] == labels[0])  # every other one is skipped
+    assert sorted(seen) == [position for position in range(160) if position not in (8, 9)]
+
+
+def test_the_ranking_of_clusters_becomes_perfect() -> None:
+    # Relevant are two clusters that lie apart: no order of distance from the query finds both.
+    vectors, labels = clusters(count=6, seed=4)
+    relevant = np.isin(labels, [0, 1])
+    query = vectors[np.flatnonzero(labels == 0)[0]]
+    feedback = Feedback(vectors, query)
+    wanted = int(relevant.sum())
+    precision = [relevant[feedback.rank(wanted)].mean()]
+    for _ in range(4):
+        asked = feedback.ask(15)
+        feedback.tell(asked, relevant[asked])
+        precision.append(relevant[feedback.rank(wanted)].mean())
+    assert precision[0] < 0.75
+    assert precision[-1] == 1
+    others = feedback.rank(judged=False)
+    left = int(np.count_nonzero(relevant[others]))
+    assert left > 20
+    assert relevant[others[:left]].all()
+
+
+def test_a_changed_mind_counts_and_equal_answers_give_equal_scores() -> None:
+    vectors, labels = clusters()
+    told = np.array([3, 50, 7, 120])
+    right = labels[told] == labels[0]
+    plain = Feedback(vectors, vectors[0])
+    plain.tell(told, right)
+    changed = Feedback(vectors, vectors[0])
+    changed.tell(told[::-1], ~right[::-1])
+    changed.scores()
+    changed.tell(told[:2], right[:2])
+    changed.tell([7, 120, 7], [not right[2], right[3], right[2]])  # the last of one call, too
+    assert changed.scores().tolist() == plain.scores().tolist()
+    assert changed.judged.tolist() == [3, 7, 50, 120]
+
+
+def test_taking_back_the_only_no_takes_back_the_boundary() -> None:
+    feedback = Feedback(LINE, [0.0])
+    before = feedback.scores()
+    feedback.tell([2], [False])
+    assert feedback.rank()[-1] == 2
+    feedback.tell([2], [True])
+    assert feedback.scores().tolist() == [-abs(x - 1) for x in range(6)]  # the mean of 0 and 2
+    assert before.tolist() == [-x for x in range(6)]
+
+
+def test_the_rest_without_what_was_judged_keeps_its_order() -> None:
+    feedback = Feedback(LINE, [0.0])
+    feedback.tell([5, 1], [False, True])
+    ranking = feedback.rank().tolist()
+    assert ranking[-1] == 5
+    assert feedback.rank(judged=False).tolist() == [p for p in ranking if p not in (1, 5)]
+    assert feedback.rank(2, judged=False).tolist() == feedback.rank(judged=False)[:2].tolist()
+
+
+def test_more_than_there_is_gives_what_there_is() -> None:
+    feedback = Feedback(LINE, [0.0])
+    assert feedback.rank(100).tolist() == [0, 1, 2, 3, 4, 5]
+    assert sorted(feedback.ask(100).tolist()) == [0, 1, 2, 3, 4, 5]
+    assert feedback.ask(1).dtype == np.int64
+
+
+def test_contradictions_and_equal_vectors_have_finite_scores() -> None:
+    vectors = np.ones((4, 3))
+    feedback = Feedback(vectors, vectors[0])
+    assert feedback.gamma == 1  # no variance to scale by
+    feedback.tell([0, 1], [False, True])
+    assert np.isfinite(feedback.scores()).all()
+    assert feedback.rank().tolist() == [1, 2, 3, 0]
+
+
+def test_vectors_of_half_precision_and_integers_are_taken() -> None:
+    assert Feedback(LINE.astype(np.float16), [1.0]).rank(1).tolist() == [1]
+    assert Feedback(LINE.astype(np.int64), [1]).rank(1).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "query", "message"),
+    [
+        (LINE, [0.0, 1.0], r"\(6, 1\) and \(2,\)"),
+        (LINE[:, 0], [0.0], r"\(6,\) and \(1,\)"),
+        (LINE[:0], [0.0], r"\(0, 1\)"),
+        (np.array([[0.0], [np.nan]]), [0.0], "finite"),
+        (LINE, [np.inf], "finite"),
+    ],
+)
+def test_vectors_that_cannot_be_are_refused(vectors: Any, query: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Feedback(vectors, query)
+
+
+@pytest.mark.parametrize(
+    ("positions", "relevant", "message"),
+    [
+        ([0, 1], [True], r"\(2,\) and answers of shape \(1,\)"),
+        ([6], [True], "from 6 to 6; those of 6 vectors are 0 to 5"),
+        ([0, -1], [True, True], "from -1 to 0"),
+        ([0], [1], "must be integers and bool"),
+        ([0.0], [True], "must be integers and bool"),
+    ],
+)
+def test_answers_that_cannot_be_are_refused_and_change_nothing(
+    positions: Any, relevant: Any, message: str
+) -> None:
+    feedback = Feedback(LINE, [0.0])
+    with pytest.raises(ValueError, match=message):
+        feedback.tell(positions, relevant)
+    assert feedback.judged.tolist() == []
+    feedback.tell([], [])
+    assert feedback.judged.tolist() == []
+
+
+def test_counts_below_one_are_refused() -> None:
+    feedback = Feedback(LINE, [0.0])
+    with pytest.raises(ValueError, match="count is 0"):
+        feedback.ask(0)
+    with pytest.raises(ValueError, match="k is 0"):
+        feedback.rank(0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kernel": "poly"},
+        {"gamma": 0.0},
+        {"gamma": "auto"},
+        {"c": -1.0},
+        {"c": float("inf")},
+        {"similar": 1.5},
+        {"seed": -1},
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(values))} must be"):
+        FeedbackSettings(**values)
+
+
+def test_a_missing_scikit_learn_is_said_at_once_and_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.svm", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'lookalike\[feedback\]'"):
+        Feedback(LINE, [0.0])

@@ -17,7 +17,7 @@ from lookalike.paper.results import Results
 from lookalike.paper.tables import TABLE_MAKERS
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/reproduction.md")
+DOCUMENTS = ("README.md", "docs/reproduction.md", "docs/feedback.md")
 MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 

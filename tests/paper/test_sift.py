@@ -1,4 +1,4 @@
-"""Visual words of SIFT, against formulas written out, sklearn, and pictures known to be the same."""
+"""Visual words of SIFT, against formulas written out, sklearn, and pictures known to be alike."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-cv2 = pytest.importorskip("cv2")
-cluster = pytest.importorskip("sklearn.cluster")
+pytest.importorskip("cv2")
+pytest.importorskip("sklearn")
+
+import cv2
+from sklearn.cluster import MiniBatchKMeans
 
 from lookalike.evaluation.metrics import average_precision, cosine_relevance, rank, score
 from lookalike.evaluation.splits import query_split
@@ -34,11 +37,20 @@ SIZES = (20, 60)
 
 
 def texture(kind: int, seed: int, side: int = 96) -> Picture:
-    """Blobs of noise, as large as its kind says: corners of all directions, and no two alike."""
+    """Blobs, strokes or boxes at random places; no two seeds are the same picture."""
     rng = np.random.default_rng([kind, seed])
-    fine = rng.normal(size=(side, side))
-    values = cv2.GaussianBlur(fine, (0, 0), 1.5 + kind, borderType=cv2.BORDER_REFLECT)
-    grey = np.clip(128 + 50 * values / values.std(), 0, 255).astype(np.uint8)
+    grey = np.full((side, side), 90, np.uint8)
+    if kind == 0:
+        fine = rng.normal(0, 1, (side, side))
+        blobs = np.asarray(cv2.GaussianBlur(fine, (0, 0), 2.0, borderType=cv2.BORDER_REFLECT))
+        grey = np.clip(128 + 50 * blobs / blobs.std(), 0, 255).astype(np.uint8)
+    for _ in range(40 if kind else 0):
+        x, y, right, below = rng.integers(0, side, 4).tolist()
+        shade = int(rng.integers(120, 256))
+        if kind == 1:
+            cv2.line(grey, (x, y), (right, below), shade, 1, cv2.LINE_AA)
+        else:
+            cv2.rectangle(grey, (x, y), (x + 5 + right // 5, y + 5 + below // 5), shade, -1)
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
@@ -57,7 +69,14 @@ def textures(kinds: int = 3, each: int = 12) -> Collection:
 
 @cache
 def fitted() -> Sift:
-    method = Sift(seed=0, sizes=SIZES)
+    method = Sift(0, SIZES)
+    method.fit(textures().sample(np.arange(len(textures()))))
+    return method
+
+
+@cache
+def without_pyramid() -> Sift:
+    method = Sift(0, (300,), pyramids=(False,))
     method.fit(textures().sample(np.arange(len(textures()))))
     return method
 
@@ -84,10 +103,10 @@ def test_keypoints_are_opencvs_own_with_places_as_shares() -> None:
     found = keypoints(picture)
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     grey = cv2.resize(grey, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    settings = {"nfeatures": sift.KEYPOINTS, "contrastThreshold": sift.CONTRAST}
-    points, raw = cv2.SIFT.create(**settings).detectAndCompute(grey, None)
+    finder = cv2.SIFT.create(nfeatures=sift.KEYPOINTS, contrastThreshold=sift.CONTRAST)
+    points, raw = finder.detectAndCompute(grey, None)
     assert len(found) == len(points) > 30
-    assert np.array_equal(found.descriptors, root_sift(raw))
+    assert np.array_equal(found.descriptors, root_sift(np.asarray(raw, np.float32)))
     across = [point.pt[0] / 160 for point in points]
     down = [point.pt[1] / 192 for point in points]
     np.testing.assert_allclose(found.places, np.array([across, down]).T, rtol=1e-6)
@@ -118,7 +137,7 @@ def test_words_are_counted_in_the_whole_and_then_in_each_quarter() -> None:
     )
     found = Keypoints(descriptors, places)
     assert word_counts(found, vocabulary, False).tolist() == [1, 2, 3]
-    expected = [1, 2, 3] + [1, 1, 0] + [0, 1, 0] + [0, 0, 1] + [0, 0, 2]
+    expected = [1, 2, 3, *(1, 1, 0), *(0, 1, 0), *(0, 0, 1), *(0, 0, 2)]
     assert word_counts(found, vocabulary, True).tolist() == expected
 
 
@@ -183,12 +202,12 @@ def test_a_trial_is_held_out_training_pictures_searching_the_rest() -> None:
 
 def test_a_single_size_is_sklearns_k_means_of_what_is_not_held_out() -> None:
     toy = textures()
-    method = Sift(seed=3, sizes=(25,), powers=(1.0,))
+    method = Sift(seed=3, sizes=(25,), pyramids=(False,), powers=(1.0,))
     method.learn(toy.sample(np.arange(len(toy))))
     rest, _ = validation_split(toy.labels, 3, sift.HELD_OUT)
     rng = np.random.default_rng(3)
     found = [rng.permutation(keypoints(toy.pictures[i]).descriptors) for i in rest.tolist()]
-    means = cluster.MiniBatchKMeans(
+    means = MiniBatchKMeans(
         25, init="random", n_init=1, max_iter=10, batch_size=4096, random_state=3
     ).fit(np.concatenate(found).astype(np.float32))
     np.testing.assert_allclose(method.vocabulary, means.cluster_centers_, rtol=1e-5)
@@ -196,7 +215,7 @@ def test_a_single_size_is_sklearns_k_means_of_what_is_not_held_out() -> None:
 
 def test_the_seed_decides_the_vocabulary() -> None:
     toy = textures().sample(np.arange(0, 36, 2))
-    made = [Sift(seed, (20,), (1.0,)) for seed in (0, 0, 1)]
+    made = [Sift(seed, (20,)) for seed in (0, 0, 1)]
     for method in made:
         method.learn(toy)
     assert np.array_equal(made[0].vocabulary, made[1].vocabulary)
@@ -205,7 +224,7 @@ def test_the_seed_decides_the_vocabulary() -> None:
 
 def test_sizes_beyond_the_number_of_descriptors_are_left_out_and_none_left_is_refused() -> None:
     toy = textures().sample(np.arange(0, 36, 2))
-    method = Sift(0, (20, 10**6), (1.0,))
+    method = Sift(0, (20, 10**6))
     method.learn(toy)
     assert {choice.words for choice in method.trials} == {20}
     with pytest.raises(ValueError, match="descriptors in all; the smallest vocabulary has 1000000"):
@@ -215,8 +234,10 @@ def test_sizes_beyond_the_number_of_descriptors_are_left_out_and_none_left_is_re
 def test_impossible_settings_and_classes_of_one_picture_are_refused() -> None:
     with pytest.raises(ValueError, match=r"sizes are \(1,\)"):
         Sift(sizes=(1,))
-    with pytest.raises(ValueError, match=r"powers \(\)"):
+    with pytest.raises(ValueError, match=r"powers are \(\)"):
         Sift(powers=())
+    with pytest.raises(ValueError, match="pyramids are"):
+        Sift(pyramids=())
     with pytest.raises(ValueError, match="no class has two training pictures"):
         Sift().learn(textures().sample(np.array([0, 12, 24])))
 
@@ -226,7 +247,8 @@ def test_impossible_settings_and_classes_of_one_picture_are_refused() -> None:
 
 @pytest.mark.parametrize("degrees", [30, 90, 180])
 def test_a_rotated_picture_is_found_first_among_many(degrees: float) -> None:
-    method, toy = fitted(), textures()
+    toy = textures()
+    method = without_pyramid()
     for wanted in range(0, len(toy), 5):
         turned = distort(toy.pictures[wanted], "rotation", degrees, 0)
         assert method.search(turned, 1).tolist() == [wanted]
@@ -266,7 +288,7 @@ def test_pictures_without_keypoints_may_be_learnt_from_and_searched_in() -> None
     toy = textures()
     plain = [np.full((50, 50, 3), shade, np.uint8) for shade in range(40, 100, 10)]
     mixed = collection_of([*plain, *toy.pictures], [3] * len(plain) + toy.labels.tolist())
-    method = Sift(0, (20,), (0.5,))
+    method = Sift(0, (20,))
     method.fit(mixed.sample(np.arange(len(mixed))))
     wanted = len(plain) + 7
     order = method.search(mixed.pictures[wanted], len(mixed))
@@ -277,7 +299,7 @@ def test_pictures_without_keypoints_may_be_learnt_from_and_searched_in() -> None
 def test_a_gallery_of_other_pictures_keeps_what_was_learnt() -> None:
     toy = textures()
     rows = np.arange(len(toy))
-    method = Sift(0, (20,), (1.0,))
+    method = Sift(0, (20,))
     method.learn(toy.sample(rows[::2]))
     before = method.vocabulary.copy(), method.idf.copy()
     method.index(toy.sample(rows[1::2]))
@@ -298,7 +320,7 @@ def test_each_picture_is_described_once_however_many_splits_ask(
     monkeypatch.setattr(sift, "keypoints", counting)
     for seed in (0, 1):
         split = query_split(made.labels, seed, 2)
-        Sift(seed, (20,), (1.0,)).fit(made.sample(split.gallery))
+        Sift(seed, (20,)).fit(made.sample(split.gallery))
     assert len(calls) == len(set(calls))
 
 
@@ -306,14 +328,14 @@ def test_each_picture_is_described_once_however_many_splits_ask(
 def test_on_corel_1k_buses_dinosaurs_and_flowers_are_told_apart(tmp_path: Path) -> None:
     for name in ("buses", "dinosaurs", "flowers"):
         (tmp_path / name).mkdir()
-        for path in sorted((COREL / name).iterdir())[:9]:
+        for path in sorted((COREL / name).iterdir())[:7]:
             (tmp_path / name / path.name).symlink_to(path)
     corel = Collection.read(tmp_path)
-    assert len(corel) == 27
+    assert len(corel) == 21
     split = query_split(corel.labels, 0, 2)
     gallery = corel.sample(split.gallery)
     method = Sift(0, sizes=(50, 200))
     method.fit(gallery)
     found = [method.search(corel.pictures[row], len(gallery)) for row in split.queries.tolist()]
     relevance = gallery.labels[np.stack(found)] == corel.labels[split.queries, None]
-    assert score(relevance, (5,)).precision[5] > 0.8  # by chance 0.33
+    assert score(relevance, (5,)).precision[5] > 0.6  # by chance 0.33

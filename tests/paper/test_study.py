@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,10 @@ def test_what_is_known_is_not_measured_again(study: Study) -> None:
 
 def test_numbers_of_other_pictures_are_dropped(study: Study) -> None:
     study.measure("paper", ["good"], [0])
-    name = study.collection.name
-    study.results.put({"images": 3, "digest": "other"}, name, "collection")
-    study.measure("paper", ["bad"], [0])
-    assert set(study.results.part(name)["paper"]) == {"bad"}
+    same = replace(study)
+    assert same.results.get(study.collection.name, "paper", "good", "0", "mAP") == 1.0
+    images, pictures = study.collection.images, study.collection.pictures
+    changed = [255 - pictures[0], *pictures[1:]]
+    other = Collection(study.collection.name, images, changed, ())
+    replace(study, collection=other)
+    assert set(study.results.part(study.collection.name)) == {"format", "collection"}

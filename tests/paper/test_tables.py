@@ -26,14 +26,14 @@ def test_a_quality_table_tells_mean_spread_the_papers_number_and_the_difference(
     results: Results,
 ) -> None:
     lines = quality_table(results, "corel1k", metrics=("mAP", "P@10")).splitlines()
-    assert lines[0] == "| method | mAP | P@10 | mAP less that of [19] | splits |"
+    assert lines[0] == "| method | mAP | P@10 | mAP less that of [19] | seeds |"
     assert lines[2] == (
-        "| title of cnn-lsh | 0.8300 ± 0.0424 (0.9186 ▼) | 0.5000 ± 0.0000 (0.9932 ▼) | - | 2 |"
+        "| title of cnn-lsh | 0.8300 ± 0.0424 (0.9186 ▼) | 0.5000 ± 0.0000 (0.9932 ▼) | - | 0, 1 |"
     )
     # Differences 0.10 and 0.08: mean 0.09, half width 12.706 * 0.014142 / sqrt(2) = 0.12706.
     assert lines[3] == (
         "| title of ours | 0.9200 ± 0.0283 (0.9578 ▼) | 1.0000 ± 0.0000 (1.0000) "
-        "| +0.0900 [-0.0371, +0.2171] | 2 |"
+        "| +0.0900 [-0.0371, +0.2171] | 0, 1 |"
     )
     assert len(lines) == 4
 
@@ -41,7 +41,7 @@ def test_a_quality_table_tells_mean_spread_the_papers_number_and_the_difference(
 def test_other_protocols_have_no_number_of_the_paper(results: Results) -> None:
     results.put({"mAP": 0.5, "P@10": 0.25}, "corel1k", "unseen", "ours", "0")
     table = quality_table(results, "corel1k", "unseen", metrics=("mAP",))
-    assert table.splitlines()[2] == "| title of ours | 0.5000 | - | 1 |"
+    assert table.splitlines()[2] == "| title of ours | 0.5000 | - | 0 |"
 
 
 def test_times_stand_beside_the_papers(results: Results) -> None:

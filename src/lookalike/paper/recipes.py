@@ -68,10 +68,10 @@ LENET = Recipe(
 )
 """An improved LeNet-5 from scratch; its F6 of 84 units is the embedding."""
 VGG = Recipe(
-    EmbedderSettings(trunk="vgg16", attention="none", input_size=64),
+    EmbedderSettings(trunk="vgg16", attention="none", input_size=32),
     TrainSettings(
         weights="none",
-        epochs=12,
+        epochs=15,
         temperature=0.2,
         smoothing=0.0,
         learning_rate=5e-4,
@@ -80,4 +80,4 @@ VGG = Recipe(
         keep="last",
     ),
 )
-"""VGG16; from scratch unless ImageNet weights are given."""
+"""VGG16 from scratch, small enough for that; with given weights see `VggN`."""

@@ -36,7 +36,7 @@ img { max-width: 100%; border: 1px solid #e2e6ec }
 LEGEND = (
     "Mean ± standard deviation over the split seeds. In brackets the paper's own number, with ▼ "
     "where ours is below it. The last columns: the paired difference in mAP from [19] with its "
-    "95 % interval (Student), and the number of splits."
+    "95 % interval (Student), and the seeds of the splits."
 )
 
 

@@ -50,14 +50,22 @@ class Results:
             found = found[key]
         return found
 
+    def begin(self, part: str, collection: dict[str, Any]) -> None:
+        """Numbers of other pictures than these go: "collection" says whose they are."""
+        if self.get(part, "collection") != collection:
+            self._write(part, {"format": FORMAT, "collection": collection})
+
     def put(self, value: Any, part: str, *keys: str) -> None:
         """Set the value at the path of keys and write the part."""
-        self.directory.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, **self.part(part)}
         place = content
         for key in keys[:-1]:
             place = place.setdefault(key, {})
         place[keys[-1]] = value
+        self._write(part, content)
+
+    def _write(self, part: str, content: dict[str, Any]) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
         with atomic_writer(self.directory / f"{part}.json") as file:
             file.write((json.dumps(content, indent=1) + "\n").encode())
 

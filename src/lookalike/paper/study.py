@@ -55,16 +55,13 @@ class Study:
     threads: int | None = None
     tell: Callable[[str], None] = lambda _: None
 
+    def __post_init__(self) -> None:
+        about = {"images": len(self.collection), "digest": self.collection.digest}
+        self.results.begin(self.collection.name, about)
+
     def measure(self, protocol: str, rows: Sequence[str], seeds: Iterable[int]) -> None:
         """Whatever is not known yet, written after each row."""
         name = self.collection.name
-        about = {"images": len(self.collection), "digest": self.collection.digest}
-        known = self.results.get(name, "collection")
-        if known != about:
-            if known is not None:
-                self.results.put({}, name, "paper")
-                self.results.put({}, name, "unseen")
-            self.results.put(about, name, "collection")
         for seed in seeds:
             for row in rows:
                 if self.results.get(name, protocol, row, str(seed)) is not None:

@@ -31,7 +31,7 @@ def quality_table(
     """
     printed = PAPER.get(name, {}) if protocol == "paper" else {}
     reference = _values(results, name, protocol, REFERENCE, "mAP")
-    lines = [_header("method", *metrics, "mAP less that of [19]", "splits")]
+    lines = [_header("method", *metrics, "mAP less that of [19]", "seeds")]
     for row in rows:
         cells = []
         for metric in metrics:
@@ -48,7 +48,10 @@ def quality_table(
         difference = paired_difference(own, reference) if row != REFERENCE else None
         lines.append(
             _line(
-                results.get(name, "titles", row), *cells, str(difference or NOTHING), str(len(own))
+                results.get(name, "titles", row),
+                *cells,
+                str(difference or NOTHING),
+                ", ".join(map(str, own)),
             )
         )
     return "\n".join(lines) if len(lines) > 1 else ""

@@ -99,14 +99,21 @@ class Sift(Method):
     title = "SIFT + k-means"
 
     def __init__(
-        self, seed: int = 0, sizes: Sequence[int] = SIZES, powers: Sequence[float] = POWERS
+        self,
+        seed: int = 0,
+        sizes: Sequence[int] = SIZES,
+        pyramids: Sequence[bool] = (False, True),
+        powers: Sequence[float] = POWERS,
     ) -> None:
-        """ValueError unless there are sizes of at least 2 and powers above 0."""
-        if not sizes or min(sizes) < 2 or not powers or min(powers) <= 0:
-            raise ValueError(
-                f"sizes are {tuple(sizes)}, each at least 2; powers {tuple(powers)}, each above 0"
-            )
-        self.seed, self.sizes, self.powers = seed, tuple(sizes), tuple(powers)
+        """What is tried. ValueError unless sizes are at least 2 and powers above 0."""
+        if not sizes or min(sizes) < 2:
+            raise ValueError(f"sizes are {tuple(sizes)}; give some, each at least 2")
+        if not powers or min(powers) <= 0:
+            raise ValueError(f"powers are {tuple(powers)}; give some, each above 0")
+        if not pyramids:
+            raise ValueError("pyramids are (); give False, True or both")
+        self.seed, self.sizes = seed, tuple(sizes)
+        self.pyramids, self.powers = tuple(pyramids), tuple(powers)
 
     def learn(self, training: Sample) -> None:
         """Choose, and count in how many pictures each word is.
@@ -120,7 +127,7 @@ class Sift(Method):
             raise ValueError("no class has two training pictures; one is to search for another")
         vocabularies = self._vocabularies([found[i].descriptors for i in rest.tolist()])
         self.trials: dict[Choice, float] = {}
-        for vocabulary, pyramid in product(vocabularies, (False, True)):
+        for vocabulary, pyramid in product(vocabularies, self.pyramids):
             counts = _all_counts(found, vocabulary, pyramid)
             idf = _idf(counts[rest])
             for power in self.powers:

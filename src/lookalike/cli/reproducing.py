@@ -74,6 +74,13 @@ def _seeds(_: click.Context, __: click.Parameter, value: str | None) -> tuple[in
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="ImageNet weights of torchvision's VGG16. Default: trained on the set from nothing.",
 )
+@click.option(
+    "--queries-per-class",
+    type=click.IntRange(1),
+    metavar="N",
+    default=10,
+    help="Held out of the gallery.  [default: 10]",
+)
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Of a query's network.")
 def reproduce(
     parts: tuple[str, ...],
@@ -85,6 +92,7 @@ def reproduce(
     epochs: int | None,
     rows: tuple[str, ...],
     vgg_weights: Path | None,
+    queries_per_class: int,
     threads: int | None,
 ) -> None:
     """Regenerate the paper's tables and figures, all methods side by side, and write one report.
@@ -99,7 +107,9 @@ def reproduce(
         from lookalike.paper.reproduce import ReproduceSettings, open_study
         from lookalike.paper.reproduce import reproduce as run
         from lookalike.paper.results import Results
-    settings = ReproduceSettings(seeds, epochs, rows or None, vgg_weights, threads)
+    settings = ReproduceSettings(
+        seeds, epochs, rows or None, vgg_weights, threads, queries_per_class
+    )
     store = Results(results or out / "results")
     folders = [data / name for name in ("corel1k", "corel5k") if (data / name).is_dir()]
     folders = folders or [data]

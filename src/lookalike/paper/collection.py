@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.errors import TrainingError
 from lookalike.imagefile import SkippedImageError
 from lookalike.images import read_rgb
 from lookalike.models.dataset import LabelledImages, Skipped, check_classes, class_folders
@@ -59,7 +60,10 @@ class Collection:
             except SkippedImageError as error:
                 skipped += (Skipped(path, str(error)),)
         images = listed.take(np.array(rows, np.int64))
-        check_classes(images, skipped)
+        try:
+            check_classes(images, skipped)
+        except TrainingError as error:
+            raise TrainingError(f"{folder}: {error}") from error
         return cls(name or folder.name, images, pictures, skipped)
 
     def __len__(self) -> int:

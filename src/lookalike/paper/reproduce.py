@@ -43,6 +43,7 @@ class ReproduceSettings:
         rows: None: those of the part.
         vgg_weights: file of ImageNet weights for VGG16, or None: from scratch.
         threads: of a query's network.
+        queries_per_class: held out of the gallery.
     """
 
     seeds: tuple[int, ...] | None = None
@@ -50,6 +51,7 @@ class ReproduceSettings:
     rows: tuple[str, ...] | None = None
     vgg_weights: Path | None = None
     threads: int | None = None
+    queries_per_class: int = 10
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def open_study(
         results,
         plan_of(collection.name, settings).epochs,
         settings.vgg_weights,
-        threads=settings.threads,
+        settings.queries_per_class,
+        settings.threads,
         tell=tell,
     )
 

@@ -1,0 +1,91 @@
+"""A gallery grown by augmentation, and altered queries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lookalike.models.augment import augment
+from lookalike.paper import growth, robustness
+from lookalike.paper import study as study_module
+from lookalike.paper.collection import Collection
+from lookalike.paper.maps import AUGMENTATION, VIEWS
+from lookalike.paper.methods.cnn_exhaustive import CnnExhaustive
+from lookalike.paper.networks import Networks
+from lookalike.paper.recipes import OURS
+from lookalike.paper.results import Results
+from lookalike.paper.study import Study
+
+SMALL = OURS.but(input_size=64, dim=32, epochs=1, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
+    return Networks(tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture
+def study(collection: Collection, networks: Networks, tmp_path: Path) -> Study:
+    return Study(collection, networks, Results(tmp_path), queries_per_class=2)
+
+
+def test_views_follow_each_other_and_an_interrupted_encoding_goes_on(
+    study: Study, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growth, "CHUNK", 10)
+    gallery = study.split("paper", 0).gallery
+    network = networks.network(SMALL, gallery)
+    count, size = len(gallery), 8 * len(gallery) - 3
+    vectors, labels = growth.grown_vectors(study, network, gallery, size)
+    assert vectors.shape == (size, 32)
+    assert labels.tolist() == np.tile(gallery.labels, 8)[:size].tolist()
+    for view in range(VIEWS + 1):
+        assert np.array_equal(
+            vectors[view * count : (view + 1) * count], network.embed(gallery, view)
+        )
+    pictures = list(gallery)
+    views = [
+        augment(pictures[i], 64, AUGMENTATION, 0, VIEWS + 2, int(gallery.rows[i]))
+        for i in range(count)
+    ]
+    encoded = network.encoder().embed(np.stack(views))
+    start = (VIEWS + 2) * count
+    assert np.abs(vectors[start : start + count] - encoded).max() < 1e-5
+    # Killed after two chunks: what was written stays, the rest is made again.
+    (done,) = networks.directory.glob("network-*.done")
+    done.write_text("20")
+    again, _ = growth.grown_vectors(study, network, gallery, size)
+    assert np.array_equal(again, vectors)
+
+
+def test_each_size_has_times_and_the_quality_of_both_searches(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growth, "OURS", SMALL)
+    growth.grow(study, sizes=(40, 120))
+    found = study.results.get(study.collection.name, "growth")
+    assert set(found) == {"40", "120"}
+    for row in found.values():
+        assert row["exhaustive"] > 0 < row["lsh"]
+        assert 0.5 < row["mAP lsh"] <= row["mAP exhaustive"] + 1e-9 <= 1 + 1e-9
+        assert row["recall@30"] > 0.9
+
+
+def test_an_unaltered_query_has_the_numbers_of_the_tables(
+    study: Study, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"some": lambda _: CnnExhaustive(networks, SMALL)}
+    monkeypatch.setattr(study_module, "ROWS", rows)
+    levels = {"rotation": (0, 90), "brightness": (1, 0.1)}
+    monkeypatch.setattr(robustness, "DISTORTIONS", levels)
+    study.measure("paper", ["some"], [0])
+    robustness.robustness(study, [0], ["some"])
+    name = study.collection.name
+    plain = study.results.get(name, "paper", "some", "0")
+    found = study.results.get(name, "robustness", "some", "0")
+    for metric in ("mAP", "P@10"):
+        assert found[metric]["rotation"]["0"] == pytest.approx(plain[metric])
+        assert found[metric]["brightness"]["1"] == pytest.approx(plain[metric])
+    assert found["mAP"]["brightness"]["0.1"] < plain["mAP"]

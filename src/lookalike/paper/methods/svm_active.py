@@ -65,8 +65,6 @@ class SvmActive(Method):
     Tong and Chang report their gain after three to four rounds; the default is four of twenty.
     """
 
-    title = "SVM active learning"
-
     def __init__(
         self, rounds: int = 4, labels: int = 20, settings: FeedbackSettings | None = None
     ) -> None:
@@ -74,6 +72,7 @@ class SvmActive(Method):
         if rounds < 0 or labels < 1:
             raise ValueError(f"rounds is {rounds}, at least 0; labels is {labels}, at least 1")
         self.rounds, self.labels = rounds, labels
+        self.title = f"SVM active learning [17], {rounds} x {labels} answers"
         self.settings = settings or FeedbackSettings()
 
     def learn(self, training: Sample) -> None:

@@ -67,7 +67,7 @@ def write_report(studies: Sequence[Study], out: Path, settings: ReproduceSetting
         parts += _section(f"{name}: figures", *map(_shown, others))
     parts += _section(
         "Table 3: retrieval time",
-        "Seconds for all queries of a split, one query a call, one thread, all rows in one "
+        "CPU seconds for all queries of a split, one query a call, one thread, all rows in one "
         "process. Search: from features to the first 30. End to end: from the file on; in "
         "brackets the paper's, on its machine. Cold: the first query, with the network to open.",
         timing_table(studies[0].results, names),

@@ -158,7 +158,7 @@ def allowed_imports() -> dict[str, set[str]]:
         for room in rooms:
             allowed[room] = {*targets, *rooms}
     everything = set(allowed) | {"lsh", "__init__"}
-    allowed["cli"] = everything - {"models"}
+    allowed["cli"] = everything - {"models", "web"}
     return allowed
 
 

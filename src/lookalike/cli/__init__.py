@@ -21,6 +21,7 @@ from lookalike.cli.model import model
 from lookalike.cli.output import FAILED, INTERRUPTED, say
 from lookalike.cli.reproducing import reproduce
 from lookalike.cli.searching import duplicates, search
+from lookalike.cli.serving import serve
 from lookalike.cli.training import augment, train
 from lookalike.cli.tuning import tune
 from lookalike.cli.upkeep import info, remove, verify
@@ -39,7 +40,7 @@ def commands() -> None:
 
 for _command in (index, search, duplicates, info, verify, remove, tune, demo):
     commands.add_command(_command)
-for _command in (train, augment, model, evaluate, data, reproduce):
+for _command in (train, augment, model, evaluate, data, reproduce, serve):
     commands.add_command(_command)
 commands.add_command(index, "update")
 

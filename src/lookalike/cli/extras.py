@@ -12,6 +12,7 @@ __all__ = ["extra_needed"]
 PACKAGES = {
     "train": ("torch", "onnx"),
     "onnx": ("onnx",),
+    "web": ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "pydantic", "starlette"),
     "paper": ("torch", "onnx", "cv2", "matplotlib", "sklearn"),
 }
 

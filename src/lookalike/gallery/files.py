@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -185,7 +186,12 @@ class GalleryFiles:
             return b""
 
     def disk_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
+        total = 0
+        for path in self.directory.rglob("*"):
+            with suppress(FileNotFoundError):  # others may be writing and deleting
+                status = path.stat()
+                total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+        return total
 
 
 def made_with(store: Store) -> ModelInfo:

@@ -21,6 +21,7 @@ from lookalike.gallery.hits import Hit, glob_matcher
 from lookalike.gallery.identity import read_identity, removed_row
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
 from lookalike.gallery.rarity import PairStatistics
+from lookalike.gallery.reader import Reader
 from lookalike.gallery.repair import RepairReport, repair
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.searching import Found, Query, embed_query, nearest, row_of
@@ -91,6 +92,11 @@ class Gallery:
     def directory(self) -> Path:
         """Where the gallery's files are."""
         return self._files.directory
+
+    @property
+    def max_pixels(self) -> int:
+        """Larger pictures are skipped."""
+        return self._max_pixels
 
     # ---- opening ---------------------------------------------------------------------------------
 
@@ -482,6 +488,20 @@ class Gallery:
             with store.transaction():
                 store.set_meta({"tuning": None})
             return settings
+
+    def reader(self) -> Reader:
+        """For many small questions: by id, and without opening the files for each."""
+        return Reader(self._files)
+
+    def encoder(self) -> Encoder:
+        """The gallery's model, opened once.
+
+        Raises:
+            ModelMismatchError: the gallery was made with another.
+            ModelError: it cannot be opened.
+        """
+        with self._files.reading() as store:
+            return self._matching_encoder(store)
 
     # ---- facts and damage ------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from lookalike.errors import GalleryError
 
-__all__ = ["Hit", "glob_matcher"]
+__all__ = ["Hit", "glob_matcher", "score_in_words"]
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,16 @@ class Hit:
 
     def describe(self) -> str:
         """The score in words: "0.913, 31 of 256 bits differ, closer than 99.8 % of pairs"."""
-        text = f"{self.cosine:.3f}, {self.bits} of {self.code_bits} bits differ"
-        if self.rarity is not None:
-            share = f"{100 * self.rarity:.3f}".rstrip("0").rstrip(".")
-            text += f", closer than {share} % of pairs"
-        return text
+        return score_in_words(self.cosine, self.bits, self.code_bits, self.rarity)
+
+
+def score_in_words(cosine: float, bits: int, code_bits: int, rarity: float | None) -> str:
+    """As `Hit.describe`."""
+    text = f"{cosine:.3f}, {bits} of {code_bits} bits differ"
+    if rarity is not None:
+        share = f"{100 * rarity:.3f}".rstrip("0").rstrip(".")
+        text += f", closer than {share} % of pairs"
+    return text
 
 
 def glob_matcher(pattern: str) -> Callable[[bytes], bool]:

@@ -1,0 +1,62 @@
+"""``lookalike serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lookalike.cli.extras import extra_needed
+from lookalike.cli.options import find_gallery, tell_if_unfinished
+from lookalike.cli.output import number, say
+
+__all__ = ["serve"]
+
+
+@click.command()
+@click.argument("gallery", required=False, type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="Port; 0: any free one.",
+)
+@click.option(
+    "--token",
+    metavar="T",
+    envvar="LOOKALIKE_TOKEN",
+    help="What clients must know; needed for an address that others can reach. Better kept in the "
+    "environment, as LOOKALIKE_TOKEN, than in the list of processes.",
+)
+@click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
+def serve(gallery: Path | None, host: str, port: int, token: str | None, open_page: bool) -> None:
+    """Serve GALLERY as a web page and an HTTP API, until Ctrl-C.
+
+    GALLERY is a folder that was indexed, or the directory given to 'index --gallery'. Default: the
+    current folder or the nearest one above it that has a gallery. Only this machine can reach the
+    page, unless --host says otherwise.
+    """
+    with extra_needed("web"):
+        from lookalike.web.app import create_app
+        from lookalike.web.server import address_of, listen
+        from lookalike.web.server import serve as run
+        from lookalike.web.settings import ServeSettings
+    try:
+        settings = ServeSettings(host=host, port=port, token=token)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    opened = find_gallery(gallery)
+    tell_if_unfinished(opened)
+    app = create_app(opened, settings)
+    with listen(settings) as listener:
+        address = address_of(listener)
+        say(f"{number(len(opened), 'image')}: {address} (Ctrl-C stops)")
+        if open_page:
+            import threading
+            import webbrowser
+
+            threading.Timer(0.5, webbrowser.open, [address]).start()
+        run(app, settings, listener)
+    say("stopped")

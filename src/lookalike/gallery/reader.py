@@ -1,0 +1,297 @@
+"""Many small questions to one gallery: what was read once is kept until somebody commits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.gallery.files import GalleryFiles
+from lookalike.gallery.hits import glob_matcher
+from lookalike.gallery.rarity import PairStatistics
+from lookalike.gallery.searching import Found
+from lookalike.gallery.store import ImageRow
+from lookalike.gallery.threshold import smallest_cosine
+from lookalike.lsh import LSHIndex
+from lookalike.lsh.manifest import MANIFEST
+
+__all__ = ["Reader", "Snapshot"]
+
+KEPT_ROWS = 100_000
+KEPT_FILTERS = 16
+SETTLED_SECONDS = 0.1
+"""A file that changed this recently may change again within one tick of its time stamp."""
+
+
+class Reader:
+    """What a gallery holds, for any number of threads; made by `Gallery.reader`."""
+
+    def __init__(self, files: GalleryFiles) -> None:
+        self._files = files
+        self._table = files.table
+        self._manifest = files.index_folder / MANIFEST
+        self._known: Snapshot | None = None
+        self._opening = threading.Lock()
+
+    def now(self) -> Snapshot:
+        """The gallery as last committed: some microseconds while nothing changes.
+
+        Raises:
+            GalleryDamagedError: its files are missing or altered.
+        """
+        known, state = self._known, self._state()
+        if known is not None and known.state == state and known.settled:
+            return known
+        with self._opening:
+            known, state = self._known, self._state()
+            if known is None or known.state != state or not known.settled:
+                known = self._known = self._read(state)
+            return known
+
+    def unchanged(self) -> Snapshot | None:
+        """What `now` gave last if that is still the gallery; None if `now` would have to read."""
+        known = self._known
+        return (
+            known if known is not None and known.settled and known.state == self._state() else None
+        )
+
+    def _state(self) -> tuple[int, ...]:
+        """Which files they are and when they changed, ns. Never opened here: closing the table's
+        file would free the locks that SQLite holds on it for a writer in this process."""
+        found: list[int] = []
+        for path in (self._table, self._manifest):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue
+            found += (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return tuple(found)
+
+    def _read(self, state: tuple[int, ...]) -> Snapshot:
+        changed = max(state[3::4], default=0) / 1e9
+        settled = abs(time.time() - changed) > SETTLED_SECONDS
+        with self._files.reading_all() as (store, index):
+            values = store.meta("pairs")
+        pairs = None if values is None else PairStatistics.from_dict(values)
+        return Snapshot(self._files, index, pairs, state, settled)
+
+
+class Snapshot:
+    """A committed state of index and table. Rows are read when first asked for.
+
+    Attributes:
+        index: its vectors and codes.
+        pairs: what random pairs are like; None: fewer than two images.
+        state, settled: of the files, for `Reader`.
+    """
+
+    def __init__(
+        self,
+        files: GalleryFiles,
+        index: LSHIndex,
+        pairs: PairStatistics | None,
+        state: tuple[int, ...],
+        settled: bool,
+    ) -> None:
+        self.index = index
+        self.pairs = pairs
+        self.state = state
+        self.settled = settled
+        self._files = files
+        self._rows: dict[int, ImageRow] = {}
+        self._matching: dict[str | None, NDArray[np.int64]] = {}
+        self._noting = threading.Lock()
+
+    # ---- the index -------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._places[0])
+
+    @cached_property
+    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """All ids, ascending, with the segment and the row of each: int64 (n,) three times."""
+        live, segments = self.index.ids, self.index.segments()
+        where, rows = np.full(len(live), -1), np.full(len(live), -1)
+        for number, segment in enumerate(segments):
+            at = np.minimum(np.searchsorted(live, segment.ids), max(0, len(live) - 1))
+            known = live[at] == segment.ids if len(live) else np.zeros(len(segment), np.bool_)
+            where[at[known]], rows[at[known]] = number, np.flatnonzero(known)
+        return live, where, rows
+
+    def _place(self, ids: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Segment and row of each id, (m,). KeyError for one that is not in the index."""
+        live, where, rows = self._places
+        wanted = np.asarray(ids, np.int64)
+        at = np.searchsorted(live, wanted)
+        known = at < len(live)
+        known[known] = live[at[known]] == wanted[known]
+        if not known.all():
+            raise KeyError(int(wanted[~known][0]))
+        return where[at], rows[at]
+
+    def has(self, number: int) -> bool:
+        """Whether an image of this id is in the index."""
+        live = self._places[0]
+        at = int(np.searchsorted(live, number))
+        return at < len(live) and int(live[at]) == number
+
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Unit embeddings, float32 (m, dim). KeyError for an id that is not in the index."""
+        out = np.empty((len(ids), self.index.settings.dim), np.float32)
+        where, rows = self._place(ids)
+        segments = self.index.segments()
+        for number in set(where.tolist()):
+            some = where == number
+            out[some] = segments[number].vectors[rows[some]]
+        return out
+
+    def codes(self, ids: Sequence[int]) -> NDArray[np.uint64]:
+        """The packed codes, uint64 (m, code_bits / 64). KeyError as `vectors`."""
+        width = self.index.settings.code_bits // 8
+        out = np.empty((len(ids), width // 8), np.uint64)
+        where, rows = self._place(ids)
+        segments = self.index.segments()
+        for number in set(where.tolist()):
+            some = where == number
+            out[some] = segments[number].codes_of(rows[some], width)
+        return out
+
+    def rarities(self, cosines: Sequence[float]) -> list[float | None]:
+        """Share of random pairs less alike than each cosine; see `PairStatistics.share_below`."""
+        if self.pairs is None:
+            return [None] * len(cosines)
+        levels, values = self._levels
+        return [*np.interp(cosines, values, levels).tolist()]
+
+    @cached_property
+    def _levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        pairs = self.pairs
+        assert pairs is not None
+        return np.array(pairs.levels), np.array(pairs.cosines)
+
+    # ---- the table -------------------------------------------------------------------------------
+
+    def row(self, number: int) -> ImageRow | None:
+        """The indexed image of this id, None if there is none."""
+        return self.rows([number]).get(number)
+
+    def rows(self, ids: Iterable[int]) -> dict[int, ImageRow]:
+        """The indexed images of those ``ids`` that exist; in their order."""
+        wanted, kept = list(ids), self._rows
+        unknown = [number for number in wanted if number not in kept]
+        if unknown:
+            with self._files.reading() as store:
+                found = store.by_ids(unknown)
+            if len(kept) + len(found) > KEPT_ROWS:
+                self._rows = kept = {number: kept[number] for number in wanted if number in kept}
+            kept.update((number, row) for number, row in found.items() if row.skipped is None)
+        return {number: kept[number] for number in wanted if number in kept}
+
+    def has_rows(self, ids: Iterable[int]) -> bool:
+        """Whether `rows` can tell these without reading the table."""
+        return all(number in self._rows for number in ids)
+
+    def matching(self, pattern: str | None) -> NDArray[np.int64]:
+        """Ids of the images whose path fits (see `glob_matcher`; None: of all), by path.
+
+        Raises:
+            GalleryError: the pattern is empty.
+        """
+        known = self._matching.get(pattern)
+        if known is None:
+            matches = glob_matcher("*" if pattern is None else pattern)
+            with self._files.reading() as store, store.guarded():
+                query = "SELECT id, path FROM images WHERE skipped IS NULL ORDER BY path"
+                found = [i for i, path in store.connection.execute(query) if matches(path)]
+            known = np.array(found, np.int64)
+            with self._noting:
+                while len(self._matching) >= KEPT_FILTERS:
+                    self._matching.pop(next(iter(self._matching)))
+                self._matching[pattern] = known
+        return known
+
+    # ---- search ----------------------------------------------------------------------------------
+
+    def search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        *,
+        without: bytes | None = None,
+        allowed: NDArray[np.int64] | None = None,
+        threshold: float | None = None,
+        own: int | None = None,
+    ) -> list[Found]:
+        """The ``k`` images most like a query, best first; as `Gallery.search`.
+
+        Args:
+            query: an embedding, float32 (dim,).
+            without: content hash of images to leave out.
+            allowed: ids to choose from, (m,).
+            threshold: smallest cosine of a hit.
+            own: id of the image whose stored vector ``query`` is, whose code is then known.
+        """
+        found = self._search(query, k, without, allowed, threshold, own, reading=True)
+        assert found is not None
+        return found
+
+    def search_in_memory(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        *,
+        without: bytes | None = None,
+        threshold: float | None = None,
+        own: int | None = None,
+    ) -> list[Found] | None:
+        """As `search`, without reading the table: None if it would have to."""
+        return self._search(query, k, without, None, threshold, own, reading=False)
+
+    def _search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        without: bytes | None,
+        allowed: NDArray[np.int64] | None,
+        threshold: float | None,
+        own: int | None,
+        *,
+        reading: bool,
+    ) -> list[Found] | None:
+        wanted = k + 1 if without is not None else k
+        while True:
+            ids, cosines = self.index.search(query, wanted, allowed=allowed)
+            numbers = ids[ids >= 0].tolist()
+            if not (reading or self.has_rows(numbers)):
+                return None
+            rows = self.rows(numbers)
+            kept = [
+                (number, cosine)
+                for number, cosine in zip(numbers, cosines.tolist(), strict=False)
+                if number in rows and (without is None or rows[number].hash != without)
+            ]
+            if len(kept) >= k or len(numbers) < wanted:
+                break
+            wanted *= 2
+        limit = None if threshold is None else smallest_cosine(threshold)
+        kept = [pair for pair in kept[:k] if limit is None or pair[1] >= limit]
+        bits = self._bits(query, own, [number for number, _ in kept])
+        return [
+            Found(rows[number], cosine, differ)
+            for (number, cosine), differ in zip(kept, bits, strict=True)
+        ]
+
+    def _bits(self, query: NDArray[np.float32], own: int | None, ids: list[int]) -> list[int]:
+        """Bits in which the codes of ``ids`` differ from the query's."""
+        if not ids:
+            return []
+        if own is None:
+            bits: list[int] = self.index.hamming(query, ids).tolist()
+        else:
+            codes = self.codes([own, *ids])
+            bits = np.bitwise_count(codes[1:] ^ codes[0]).sum(axis=1).tolist()
+        return bits

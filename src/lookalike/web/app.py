@@ -1,0 +1,114 @@
+"""The application: routes, what surrounds them, and their description."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from lookalike import __version__
+from lookalike.errors import LookalikeError
+from lookalike.gallery import Gallery
+from lookalike.web.errors import ApiError, error_response, explained
+from lookalike.web.guard import Guard
+from lookalike.web.routes import ROUTERS
+from lookalike.web.routes.pages import Page
+from lookalike.web.service import Service
+from lookalike.web.settings import ServeSettings
+from lookalike.web.shell import Shell
+
+__all__ = ["create_app"]
+
+
+def create_app(gallery: Gallery, settings: ServeSettings | None = None) -> FastAPI:
+    """The page and the API of one gallery, as an ASGI application.
+
+    Its lifespan must run: it ends the processes that requests have started. `lookalike serve` adds
+    what only a server can do, limits of connections and of slow clients.
+    """
+    settings = settings or ServeSettings()
+    service = Service(gallery, settings)
+    guard = Guard(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    app = _Application(
+        title="lookalike",
+        version=__version__,
+        summary="Find images that look alike.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # would load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    app.state.guard = guard
+    app.state.page = Page.read()
+    app.add_middleware(Shell, service=service, guard=guard)
+    app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(LookalikeError, _on_library_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_bad_values)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Without the answers that FastAPI assumes and this application never gives."""
+        if self.openapi_schema is None:
+            schema = super().openapi()
+            for path in schema["paths"].values():
+                for operation in path.values():
+                    told = operation["responses"].get("422", {}).get("content", {})
+                    if "HTTPValidationError" in str(told):
+                        del operation["responses"]["422"]
+            for name in ("HTTPValidationError", "ValidationError"):
+                schema.get("components", {}).get("schemas", {}).pop(name, None)
+        return self.openapi_schema or {}
+
+
+async def _on_api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error_response(error)
+
+
+async def _on_library_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, LookalikeError)
+    return error_response(explained(error))
+
+
+async def _on_http_error(_: Request, error: Exception) -> Response:
+    """Those of the framework: no such route, or not by this method."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        answer = error_response(
+            ApiError("method_not_allowed", "not by this method", "see /api/openapi.json")
+        )
+        answer.headers.update(error.headers or {})
+        return answer
+    if error.status_code == 404:
+        return error_response(ApiError("not_found", "there is nothing here", "go back to /"))
+    message = "the request cannot be understood"
+    return error_response(ApiError("bad_request", message, "see /api/openapi.json"))
+
+
+async def _on_bad_values(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = first["loc"][-1] if first["loc"] else "the request"
+    message = f"{name}: {first['msg']}"
+    return error_response(ApiError("bad_request", message, "see /api/openapi.json"))

@@ -1,0 +1,70 @@
+"""Where the model looks: the gate of its attention, if the model file gives it away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder import INPUT, Encoder
+
+__all__ = ["CHANNELS_ONLY", "NONE", "as_grid", "gates", "has_attention", "note"]
+
+SPATIAL = "spatial_attention"
+CHANNEL = "channel_attention"
+NONE = "this model has no attention"
+CHANNELS_ONLY = "this model's attention weighs features, not places"
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    spatial: bool
+    channel: bool
+
+
+def _outputs(encoder: Encoder) -> _Outputs:
+    names = {output.name for output in encoder._session.get_outputs()}
+    return _Outputs(SPATIAL in names, CHANNEL in names)
+
+
+def has_attention(encoder: Encoder) -> bool:
+    """Whether the model gives any gate."""
+    outputs = _outputs(encoder)
+    return outputs.spatial or outputs.channel
+
+
+def note(encoder: Encoder) -> str | None:
+    """Why there is no map of attention; None if there is one."""
+    outputs = _outputs(encoder)
+    if outputs.spatial:
+        return None
+    return CHANNELS_ONLY if outputs.channel else NONE
+
+
+def gates(encoder: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+    """uint8 (s, s, 3) -> the spatial gate, float32 (rows, columns), each within 0..1.
+
+    None if the model has none.
+    """
+    if not _outputs(encoder).spatial:
+        return None
+    size = encoder.info.input_size
+    planes = np.empty((1, 3, size, size), np.float32)
+    encoder.normalise(pixels, planes[0])
+    gate: NDArray[np.float32] = encoder._session.run([SPATIAL], {INPUT: planes})[0][0]
+    return gate
+
+
+def as_grid(gate: NDArray[np.float32]) -> dict[str, Any]:
+    """As `Gate`: stretched to 0..1, with the true bounds beside it. A constant gate is 0."""
+    low, high = float(gate.min()), float(gate.max())
+    values = (gate - low) / ((high - low) or 1.0)
+    return {
+        "rows": gate.shape[0],
+        "columns": gate.shape[1],
+        "values": np.round(values.astype(np.float64), 4).tolist(),
+        "low": low,
+        "high": high,
+    }

@@ -1,0 +1,130 @@
+"""The body of a request, read within limits of size, time and memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from lookalike.web.errors import ApiError
+from lookalike.web.pool import busy
+
+__all__ = ["Bodies", "bad_values", "media_type"]
+
+JSON_BYTES = 256 << 10
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Bodies:
+    """All bodies that are in memory at one time."""
+
+    def __init__(self, max_bytes: int, max_memory: int, seconds: float) -> None:
+        """``max_bytes``: of one picture; ``max_memory``: of all bodies together."""
+        self._max_bytes = max_bytes
+        self._max_memory = max_memory
+        self._seconds = seconds
+        self._held = 0
+
+    @asynccontextmanager
+    async def picture(self, request: Request) -> AsyncIterator[bytes]:
+        """The bytes of an image file: the body itself, or the field ``image`` of a form.
+
+        Raises:
+            ApiError: too_large; busy; timeout; unsupported_type; bad_request.
+        """
+        kind = media_type(request)
+        is_form = kind == "multipart/form-data"
+        if not (is_form or kind.startswith("image/") or kind == "application/octet-stream"):
+            raise ApiError(
+                "unsupported_type",
+                f"a picture cannot be of the type {kind or 'that is not given'}",
+                "send the file with the Content-Type image/jpeg, application/octet-stream or so, "
+                "or as the field 'image' of a form",
+            )
+        limit = self._max_bytes + (4096 if is_form else 0)
+        async with self._read(request, limit) as content:
+            yield await _field(request, content) if is_form else content
+
+    async def json(self, request: Request, model: type[Model]) -> Model:
+        """A JSON body as ``model``.
+
+        Raises:
+            ApiError: as `picture`; bad_request if it does not fit.
+        """
+        if media_type(request) != "application/json":
+            remedy = "send JSON with the Content-Type application/json"
+            raise ApiError("unsupported_type", "the body is not said to be JSON", remedy)
+        async with self._read(request, JSON_BYTES) as content:
+            try:
+                return model.model_validate_json(content)
+            except ValidationError as error:
+                raise bad_values(error) from error
+
+    @asynccontextmanager
+    async def _read(self, request: Request, limit: int) -> AsyncIterator[bytes]:
+        """What is announced counts only against the sender; what comes is counted as it comes."""
+        announced = request.headers.get("content-length", "")
+        if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
+            raise _too_large(limit)
+        content = bytearray()
+        try:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    async for part in request.stream():
+                        if len(content) + len(part) > limit:
+                            raise _too_large(limit)
+                        if self._held + len(part) > self._max_memory:
+                            raise busy("too many uploads at once")
+                        self._held += len(part)
+                        content += part
+            except TimeoutError as error:
+                message = f"the body did not arrive within {self._seconds:g} seconds"
+                raise ApiError("timeout", message, "send it faster", status=408) from error
+            yield bytes(content)
+        finally:
+            self._held -= len(content)
+
+
+def media_type(request: Request) -> str:
+    """Of the body, lower case, without parameters; "" if none is given."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def bad_values(error: ValidationError) -> ApiError:
+    """Which of them, and why; not what they were."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = f"{where}: {first['msg']}" if where else first["msg"]
+    return ApiError("bad_request", message, "see /api/openapi.json for what is possible")
+
+
+async def _field(request: Request, content: bytes) -> bytes:
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield content
+
+    parser = MultiPartParser(
+        request.headers, stream(), max_files=1, max_fields=8, max_part_size=64 << 10
+    )
+    parser.spool_max_size = len(content) + 1  # never to a file
+    try:
+        form = await parser.parse()
+    except (MultiPartException, ValueError, LookupError) as error:
+        raise ApiError("bad_request", "the form cannot be read", "send it whole") from error
+    try:
+        image = form.get("image")
+        if not isinstance(image, UploadFile):
+            remedy = "send the file as the field 'image'"
+            raise ApiError("bad_request", "the form has no file named 'image'", remedy)
+        return await image.read()
+    finally:
+        await form.close()
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError("too_large", f"the body has more than {limit:,} bytes", "send a smaller one")

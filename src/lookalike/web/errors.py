@@ -1,0 +1,85 @@
+"""What goes wrong, as clients see it: a stable code, a sentence, a remedy. Never a path of the
+server's or a traceback."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from starlette.responses import Response
+
+from lookalike.errors import GalleryLockedError, LookalikeError
+from lookalike.imagefile import SkippedImageError, SkipReason
+
+__all__ = ["STATUS", "ApiError", "error_response", "explained", "internal_error", "json_response"]
+
+log = logging.getLogger("lookalike.web")
+
+STATUS = {
+    "bad_request": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "conflict": 409,
+    "too_large": 413,
+    "unsupported_type": 415,
+    "bad_image": 422,
+    "internal": 500,
+    "busy": 503,
+    "timeout": 504,
+}
+RETRY_SECONDS = 1
+
+
+class ApiError(Exception):
+    """An answer other than what was asked for. ``status``: only where the code has several."""
+
+    def __init__(self, code: str, message: str, remedy: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.remedy = code, message, remedy
+        self.status = STATUS[code] if status is None else status
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """ASCII, so that names of files that are no UTF-8 pass, as lone surrogates in escapes."""
+    body = json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return Response(body, status, headers, "application/json")
+
+
+def error_response(error: ApiError) -> Response:
+    """With ``Retry-After`` if it is worth while, and the challenge that status 401 demands."""
+    headers = {"Cache-Control": "no-store"}
+    if error.status == STATUS["busy"]:
+        headers["Retry-After"] = str(RETRY_SECONDS)
+    if error.status == STATUS["unauthorized"]:
+        headers["WWW-Authenticate"] = "Bearer"
+    content = {"code": error.code, "message": error.message, "remedy": error.remedy}
+    return json_response({"error": content}, error.status, headers)
+
+
+def explained(error: LookalikeError) -> ApiError:
+    """What the library raises. What its messages say of the server's files stays in the log."""
+    if isinstance(error, SkippedImageError):
+        if error.reason is SkipReason.TOO_LARGE:
+            return ApiError("too_large", error.detail, "make the picture smaller")
+        if error.reason is SkipReason.NEEDS_EXTRA:
+            remedy = "install the extra heif on the server, or convert the picture to JPEG"
+            return ApiError("bad_image", error.detail, remedy)
+        remedy = "use a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file that is whole"
+        return ApiError("bad_image", f"{error.reason}: {error.detail}", remedy)
+    if isinstance(error, GalleryLockedError):
+        message = "another process is writing to the gallery"
+        return ApiError("conflict", message, "wait until it is done")
+    return internal_error(error)
+
+
+def internal_error(error: BaseException) -> ApiError:
+    """Logged here, with all that the client is not told."""
+    log.error("a request failed", exc_info=error)
+    return ApiError(
+        "internal",
+        "the server failed at this request",
+        "try again; if it stays, read the server's log, and run: lookalike verify",
+    )

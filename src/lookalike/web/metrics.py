@@ -1,0 +1,57 @@
+"""Numbers for Prometheus, of one server."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+__all__ = ["Metrics"]
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """In a registry of their own, so that several servers may run in one process."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "lookalike_requests",
+            "Requests answered",
+            ("method", "route", "status"),
+            registry=registry,
+        )
+        self._latency = Histogram(
+            "lookalike_request_seconds",
+            "Time until the answer was sent",
+            ("route",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.encode = Histogram(
+            "lookalike_encode_seconds",
+            "Time in the model, of one picture or several at once",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.search = Histogram(
+            "lookalike_search_seconds", "Time in the index", buckets=SECONDS, registry=registry
+        )
+        self.busy = Counter(
+            "lookalike_busy", "Requests refused because too much was going on", registry=registry
+        )
+        self.images = Gauge("lookalike_images", "Images of the gallery", registry=registry)
+        self.updating = Gauge(
+            "lookalike_updating", "1 while an update runs, else 0", registry=registry
+        )
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request has been answered; ``route`` is a pattern, never an address."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._latency.labels(route).observe(seconds)
+        if status == 503:
+            self.busy.inc()
+
+    def text(self) -> bytes:
+        """In Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,83 @@
+/** What the address bar says, as values; and back. */
+
+/**
+ * @typedef {Object} Address
+ * @property {string} path "/", "/search", "/duplicates" or "/gallery"
+ * @property {number} [id] the gallery's picture that is searched by
+ * @property {string} [query] or the picture that was sent
+ * @property {number[]} [crop] x, y, width, height as shares of the picture
+ * @property {number} [threshold]
+ * @property {string} [filter]
+ * @property {number[]} yes judged alike
+ * @property {number[]} no judged not alike
+ * @property {number} round of teaching
+ * @property {number} [compare] the hit that is open
+ * @property {boolean} why whether its explanation is
+ */
+
+/** @param {string | null} text */
+function whole(text) {
+  return text !== null && /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+}
+
+/** @param {string | null} text @param {number} low @param {number} high */
+function within(text, low, high) {
+  const value = text === null || text === "" ? NaN : Number(text);
+  return value >= low && value <= high ? value : undefined;
+}
+
+/** @param {string | null} text */
+function list(text) {
+  return (text ?? "").split(",").map(whole).filter((id) => id !== undefined);
+}
+
+/** @param {string | null} text */
+function part(text) {
+  const values = (text ?? "").split(",").map((share) => within(share, 0, 1));
+  const [x, y, width, height] = values;
+  const fits = values.length === 4 && values.every((value) => value !== undefined);
+  return fits && width > 0 && height > 0 && x + width < 1.0001 && y + height < 1.0001 ? values : undefined;
+}
+
+/** @param {URL | Location} url @returns {Address} */
+export function parse(url) {
+  const given = new URLSearchParams(url.search);
+  const query = given.get("query");
+  return {
+    path: url.pathname,
+    id: whole(given.get("id")),
+    query: query && /^q_[0-9a-f]{32}$/.test(query) ? query : undefined,
+    crop: part(given.get("crop")),
+    threshold: within(given.get("threshold"), -1, 1),
+    filter: given.get("filter") || undefined,
+    yes: list(given.get("yes")),
+    no: list(given.get("no")),
+    round: whole(given.get("round")) ?? 0,
+    compare: whole(given.get("compare")),
+    why: given.get("why") === "1",
+  };
+}
+
+/** @param {Partial<Address>} address */
+export function format(address) {
+  const shown = [
+    ["id", address.id],
+    ["query", address.query],
+    ["crop", address.crop?.map((share) => Number(share.toFixed(4))).join(",")],
+    ["threshold", address.threshold],
+    ["filter", address.filter],
+    ["yes", address.yes?.join(",")],
+    ["no", address.no?.join(",")],
+    ["round", address.round || undefined],
+    ["compare", address.compare],
+    ["why", address.compare !== undefined && address.why ? 1 : undefined],
+  ].filter(([, value]) => value !== undefined && value !== "");
+  const text = shown.map(([name, value]) => `${name}=${encodeURIComponent(value).replaceAll("%2C", ",")}`);
+  return address.path + (text.length ? `?${text.join("&")}` : "");
+}
+
+/** What names the query to the API. @param {Address} address */
+export function source(address) {
+  const crop = address.crop ? { crop: address.crop } : {};
+  return address.id !== undefined ? { id: address.id, ...crop } : { query: address.query, ...crop };
+}

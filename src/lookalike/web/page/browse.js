@@ -1,0 +1,84 @@
+/** All pictures, by path. */
+
+import { get } from "./api.js";
+import { element } from "./dom.js";
+import { Grid } from "./grid.js";
+import { isAbort, problem } from "./notice.js";
+import { go, keep, kept } from "./state.js";
+import { pictureTile } from "./tiles.js";
+import { count } from "./words.js";
+
+const PAGE = 60;
+
+/**
+ * @param {import("./address.js").Address} address
+ * @param {AbortSignal} signal
+ */
+export function show(address, signal) {
+  const title = element("h1", { tabindex: "-1" }, "Pictures");
+  const below = element("div", {});
+  const tell = (total) => {
+    title.textContent = count(total, "picture");
+    keep({ total });
+    if (total === 0) below.replaceChildren(nothing(address.filter));
+  };
+  const grid = new Grid({
+    label: "Pictures",
+    kind: "wall",
+    tile: pictureTile,
+    signal,
+    async load(offset, wanted) {
+      const given = new URLSearchParams({ offset: String(offset), limit: String(Math.max(PAGE, wanted)) });
+      if (address.filter) given.set("filter", address.filter);
+      const { images, total } = await get(`/api/images?${given}`, signal);
+      tell(total);
+      return { items: images, more: images.length > 0 && offset + images.length < total };
+    },
+  });
+  below.append(grid.element);
+  if (kept().total !== undefined) tell(kept().total);
+
+  const load = async () => {
+    try {
+      await grid.start();
+    } catch (error) {
+      if (!isAbort(error)) below.replaceChildren(problem(error, () => go(address, { replace: true })));
+    }
+  };
+  return {
+    title: "Pictures",
+    element: element("section", { class: "browse" }, element("div", { class: "head" }, title, filterForm(address)), below),
+    ready: load(),
+  };
+}
+
+/** @param {import("./address.js").Address} address */
+function filterForm(address) {
+  const field = element("input", {
+    type: "search",
+    name: "filter",
+    "aria-label": "Only pictures whose path fits",
+    placeholder: "Filter: buses/*, *.png",
+    value: address.filter,
+    autocomplete: "off",
+    spellcheck: "false",
+  });
+  const submit = (event) => {
+    event.preventDefault();
+    const filter = field.value.trim() || undefined;
+    if (filter !== address.filter) go({ path: "/", filter });
+  };
+  field.addEventListener("search", submit);
+  return element("form", { class: "filter", role: "search", onsubmit: submit }, field);
+}
+
+/** @param {string | undefined} filter */
+function nothing(filter) {
+  return element(
+    "p",
+    { class: "empty" },
+    filter
+      ? `No picture's path fits ${filter}. A star stands for anything: *.png, buses/*.`
+      : "This gallery has no picture yet. Put some into its folder, then start an update in the Gallery view.",
+  );
+}

@@ -1,0 +1,180 @@
+/** What the gallery holds, what made it, how good and fast its index is. */
+
+import { get, post } from "./api.js";
+import { bucketHistogram, speedCurve } from "./charts.js";
+import { element, facts } from "./dom.js";
+import { isAbort, problem, whileWorking } from "./notice.js";
+import { go, here } from "./state.js";
+import { updater } from "./update.js";
+import { bytes, count, number, percent } from "./words.js";
+
+const SKIPPED_AT_ONCE = 50;
+
+/** @param {import("./address.js").Address} address @param {AbortSignal} signal */
+export function show(address, signal) {
+  const told = element("p", { class: "hint" });
+  const cards = element("div", {});
+  const skipped = element("div", {});
+
+  const showStats = (stats) => {
+    told.textContent = `${stats.gallery.directory_name}: ${count(stats.gallery.images, "picture")}, ${count(stats.gallery.skipped, "file")} skipped${updatedAt(stats.gallery.updated)}.`;
+    cards.replaceChildren(
+      element("div", { class: "cards" }, contents(stats), model(stats.model), index(stats)),
+      element("div", { class: "cards charts" }, speed(stats, signal, showStats), buckets(stats)),
+    );
+  };
+
+  const load = async () => {
+    try {
+      showStats(await whileWorking(get("/api/stats", signal)));
+      await listSkipped(skipped, signal);
+    } catch (error) {
+      if (!isAbort(error)) cards.replaceChildren(problem(error, () => go(here(), { replace: true })));
+    }
+  };
+
+  return {
+    title: "Gallery",
+    element: element(
+      "section",
+      { class: "gallery" },
+      element("div", { class: "head" }, element("div", {}, element("h1", { tabindex: "-1" }, "Gallery"), told)),
+      updater(signal, load),
+      cards,
+      skipped,
+    ),
+    ready: load(),
+  };
+}
+
+/** @param {string | null} moment */
+function updatedAt(moment) {
+  if (!moment) return "";
+  const text = new Intl.DateTimeFormat("en", { dateStyle: "long", timeStyle: "short" }).format(new Date(moment));
+  return `; updated ${text}`;
+}
+
+/** @param {string} title @param {...any} content */
+function card(title, ...content) {
+  const id = `card-${title.toLowerCase().replaceAll(" ", "-")}`;
+  return element("section", { class: "card", "aria-labelledby": id }, element("h2", { id }, title), content);
+}
+
+/** @param {any} stats */
+function contents({ gallery }) {
+  return card(
+    "Pictures",
+    facts([
+      ["Indexed", number(gallery.images)],
+      ["Skipped", number(gallery.skipped)],
+      ["Folder", gallery.directory_name],
+    ]),
+  );
+}
+
+/** @param {any} made */
+function model(made) {
+  return card(
+    "Model",
+    facts([
+      ["Name", `${made.name} ${made.version}`],
+      ["Looks at", `${made.input_size} × ${made.input_size} pixels`],
+      ["Embedding", count(made.dim, "number")],
+      ["Attention", made.attention ? "yes" : "none"],
+      ["SHA-256", element("code", { title: made.sha256 }, made.sha256.slice(0, 12))],
+    ]),
+  );
+}
+
+/** @param {any} value */
+function setting(value) {
+  if (value === null) return "automatic";
+  if (typeof value === "number") return number(value);
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  return typeof value === "string" ? value : null;
+}
+
+/** @param {any} stats */
+function index({ index: { search, ...made } }) {
+  const rows = Object.entries({ ...made, ...search }).map(([name, value]) => {
+    const words = name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
+    return name === "bytes" ? ["Size", bytes(value)] : [words, setting(value)];
+  });
+  return card("Index", facts(/** @type {[string, any][]} */ (rows)));
+}
+
+/** @param {any} stats @param {AbortSignal} signal @param {(stats: any) => void} onmeasured */
+function speed({ recall, curve }, signal, onmeasured) {
+  const trouble = element("div", {});
+  const button = element("button", { type: "button", onclick: measure }, recall ? "Measure again" : "Measure");
+  async function measure() {
+    button.disabled = true;
+    button.textContent = "Measuring…";
+    try {
+      onmeasured(await whileWorking(post("/api/stats/measure", {}, signal)));
+    } catch (error) {
+      if (isAbort(error)) return;
+      button.disabled = false;
+      button.textContent = "Measure";
+      trouble.replaceChildren(problem(error));
+    }
+  }
+  const told = recall
+    ? facts([
+        [`Recall of the best ${recall.k}`, percentExact(recall.recall)],
+        ["A query takes", `${recall.microseconds.toFixed(1)} µs`],
+      ])
+    : element("p", { class: "hint" }, "How many of the true nearest pictures the index finds, against exact search, and how long a query takes. Measuring takes some seconds.");
+  return card("Recall and speed", told, curve.length > 0 && speedCurve(curve, recall), button, trouble);
+}
+
+/** @param {number} share */
+function percentExact(share) {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
+/** @param {any} stats */
+function buckets({ buckets: sizes, largest_bucket: largest, empty_share: empty }) {
+  return card(
+    "Buckets",
+    facts([
+      ["Largest", count(largest, "image")],
+      ["Empty", percent(empty)],
+    ]),
+    sizes.length > 0 && bucketHistogram(sizes),
+  );
+}
+
+/** @param {HTMLElement} holder @param {AbortSignal} signal */
+async function listSkipped(holder, signal) {
+  const rows = element("tbody", {});
+  const more = element("button", { type: "button", onclick: next }, "More");
+  const trouble = element("div", {});
+  const title = element("h2", { id: "skipped-title" }, "Skipped files");
+  const told = element("p", { class: "hint" });
+  const table = element(
+    "table",
+    { "aria-labelledby": "skipped-title" },
+    element("thead", {}, element("tr", {}, ["File", "Reason", "Detail", "What to do"].map((name) => element("th", { scope: "col" }, name)))),
+    rows,
+  );
+
+  async function next() {
+    try {
+      const { skipped, total } = await get(`/api/skipped?offset=${rows.children.length}&limit=${SKIPPED_AT_ONCE}`, signal);
+      rows.append(
+        ...skipped.map(({ path, reason, detail, remedy }) =>
+          element("tr", {}, element("th", { scope: "row" }, path), [reason, detail, remedy].map((text) => element("td", {}, text))),
+        ),
+      );
+      told.textContent = total ? `${count(total, "file")} could not be taken in.` : "None: every image file could be read.";
+      table.hidden = !total;
+      more.hidden = rows.children.length >= total || !skipped.length;
+    } catch (error) {
+      if (!isAbort(error)) trouble.replaceChildren(problem(error));
+    }
+  }
+
+  await next();
+  holder.replaceChildren(element("section", { class: "card skipped", "aria-labelledby": "skipped-title" }, title, told, element("div", { class: "wide" }, table), more, trouble));
+}

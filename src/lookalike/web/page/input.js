@@ -1,0 +1,104 @@
+/** Pictures from outside: dropped, pasted, chosen, photographed. */
+
+import { sendPicture } from "./api.js";
+import { problem, say, whileWorking } from "./notice.js";
+import { go } from "./state.js";
+
+/**
+ * Names of the pictures sent from this page. The server still has those.
+ * @type {Map<string, string>}
+ */
+const sent = new Map();
+
+/** @param {string} query */
+export function nameOfSent(query) {
+  return sent.get(query);
+}
+
+/** @param {Blob & {name?: string}} picture */
+async function searchBy(picture) {
+  try {
+    const answer = await whileWorking(sendPicture(picture));
+    sent.set(answer.query, picture.name ?? "");
+    go({ path: "/search", query: answer.query });
+  } catch (error) {
+    showProblem(error);
+  }
+}
+
+/** @param {any} error */
+function showProblem(error) {
+  const main = /** @type {HTMLElement} */ (document.getElementById("main"));
+  main.querySelector(":scope > .problem")?.remove();
+  const shown = problem(error);
+  main.prepend(shown);
+  scrollTo(0, 0);
+}
+
+/** The first picture, or null. @param {DataTransfer | null} data */
+function pictureOf(data) {
+  const files = [...(data?.files ?? [])];
+  // Systems do not know the type of every picture; the server looks at the content.
+  return files.find((file) => file.type.startsWith("image/")) ?? files.find((file) => !file.type) ?? null;
+}
+
+/** @param {string} button @param {string} input */
+function connect(button, input) {
+  const field = /** @type {HTMLInputElement} */ (document.getElementById(input));
+  document.getElementById(button)?.addEventListener("click", () => field.click());
+  field.addEventListener("change", () => {
+    const [picture] = field.files ?? [];
+    field.value = "";
+    if (picture) searchBy(picture);
+  });
+}
+
+async function pasteByButton() {
+  try {
+    for (const item of await navigator.clipboard.read()) {
+      const type = item.types.find((name) => name.startsWith("image/"));
+      if (type) return searchBy(await item.getType(type));
+    }
+    say("There is no picture in the clipboard. Copy one first.");
+  } catch {
+    say("The browser does not let this page read the clipboard. Press Ctrl+V instead.");
+  }
+}
+
+export function acceptPictures() {
+  connect("choose-button", "choose");
+  connect("camera-button", "camera-input");
+  const paste = /** @type {HTMLElement} */ (document.getElementById("paste-button"));
+  paste.hidden = !navigator.clipboard?.read;
+  paste.addEventListener("click", pasteByButton);
+
+  addEventListener("paste", (event) => {
+    const data = event.clipboardData;
+    const picture = pictureOf(data);
+    if (picture) {
+      event.preventDefault();
+      searchBy(picture);
+    } else if (!(event.target instanceof HTMLInputElement)) {
+      say("There is no picture in the clipboard. Copy the picture itself, not a link to it.");
+    }
+  });
+
+  const overlay = /** @type {HTMLElement} */ (document.getElementById("drop"));
+  const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
+  addEventListener("dragover", (event) => {
+    if (!holdsFiles(event)) return;
+    event.preventDefault();
+    overlay.hidden = false;
+  });
+  addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) overlay.hidden = true;
+  });
+  addEventListener("drop", (event) => {
+    if (!holdsFiles(event)) return;
+    event.preventDefault();
+    overlay.hidden = true;
+    const picture = pictureOf(event.dataTransfer);
+    if (picture) searchBy(picture);
+    else say("That is no picture. Drop an image file.");
+  });
+}

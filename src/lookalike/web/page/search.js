@@ -1,0 +1,273 @@
+/** What looks like a picture, or like a part of it. */
+
+import { format, source } from "./address.js";
+import { get, post } from "./api.js";
+import { Compare } from "./compare.js";
+import { Crop } from "./crop.js";
+import { element } from "./dom.js";
+import { Grid } from "./grid.js";
+import { nameOfSent } from "./input.js";
+import { announce, isAbort, problem, whileWorking } from "./notice.js";
+import { go, here, keep, kept } from "./state.js";
+import { copyPath, hitTile } from "./tiles.js";
+import { Teach } from "./teach.js";
+import { count, duration, sentence } from "./words.js";
+
+/** @typedef {import("./address.js").Address} Address */
+/** @typedef {import("./api.js").Hit} Hit */
+
+const PAGE = 40;
+const REFINED = 60;
+const LAST_OFFSET = 1000;
+
+/** @param {Address} address @param {AbortSignal} signal */
+export function show(address, signal) {
+  if (address.id === undefined && address.query === undefined) {
+    const text = "Search by a picture: drop one here, paste one, or choose one above.";
+    const title = element("h1", { tabindex: "-1" }, "Search");
+    return { title: "Search", element: element("section", {}, title, element("p", { class: "empty" }, text)), ready: Promise.resolve() };
+  }
+  return new Search(address, signal);
+}
+
+/** Whether both ask for the same hits. @param {Address} a @param {Address} b */
+function sameHits(a, b) {
+  const hits = (address) => format({ ...address, compare: undefined });
+  return hits(a) === hits(b);
+}
+
+class Search {
+  /** @param {Address} address @param {AbortSignal} signal */
+  constructor(address, signal) {
+    this.address = address;
+    this.signal = signal;
+    this.title = "Search";
+    /** @type {import("./api.js").Picture | undefined} */
+    this.picture = undefined;
+    this.heading = element("h1", { tabindex: "-1" }, "Looking…");
+    this.told = element("p", { class: "hint" });
+    this.asked = element("div", {});
+    this.found = element("div", { class: "found" });
+    this.crop = new Crop((crop) => go({ ...this.address, crop, yes: [], no: [], round: 0, compare: undefined }));
+    this.teach = new Teach((hits) => this.showAsked(hits));
+    this.narrowed = element("div", {});
+    this.compare = new Compare(this.teach, {
+      hits: () => [...this.askedHits, ...(this.grid?.items ?? [])],
+      more: () => this.grid?.next() ?? Promise.resolve(),
+    });
+    /** @type {Hit[]} */
+    this.askedHits = [];
+    signal.addEventListener("abort", () => this.compare.hide());
+    this.element = element(
+      "section",
+      { class: "search" },
+      element("aside", { class: "query", "aria-label": "Query" }, this.crop.element, this.narrowed, this.teach.element),
+      element("div", { class: "results" }, element("div", { class: "head" }, element("div", {}, this.heading, this.told)), this.asked, this.found),
+    );
+    this.ready = Promise.all([this.describe(), this.load()]);
+  }
+
+  /**
+   * Goes to another address without building everything anew, if the picture is the same.
+   * @param {Address} address
+   * @returns {Promise<any> | null}
+   */
+  follow(address) {
+    if (address.path !== "/search" || address.id !== this.address.id || address.query !== this.address.query) return null;
+    const same = sameHits(address, this.address);
+    this.address = address;
+    if (same) {
+      this.teach.follow();
+      return this.compare.follow(address);
+    }
+    this.compare.hide();
+    this.showAsked([]);
+    return this.load();
+  }
+
+  /** Only now: a picture that the server has forgotten would be asked for in vain. */
+  showPicture() {
+    if (this.crop.image.src) return;
+    const { id, query } = this.address;
+    this.crop.image.src = id === undefined ? `/api/queries/${query}/image` : `/api/images/${id}/thumbnail?size=512`;
+  }
+
+  /** The name of what is searched by. */
+  async describe() {
+    const { id, query } = this.address;
+    let name = nameOfSent(query ?? "") || "your picture";
+    try {
+      if (id !== undefined) {
+        this.picture = await get(`/api/images/${id}/info`, this.signal);
+        name = this.picture.path;
+      }
+    } catch {
+      // The search itself tells of a picture that is not there.
+    }
+    this.title = `Like ${name}`;
+    this.name = name;
+    this.entitle();
+  }
+
+  entitle() {
+    if (!this.name || this.heading.dataset.failed) return;
+    const part = this.address.crop ? "a part of " : "";
+    this.heading.textContent = this.address.round ? `Refined: like ${part}${this.name}` : `Like ${part}${this.name}`;
+    document.title = `${this.heading.textContent} - lookalike`;
+  }
+
+  async load() {
+    this.stop?.abort();
+    this.stop = new AbortController();
+    const signal = AbortSignal.any([this.signal, this.stop.signal]);
+    this.crop.set(this.address.crop);
+    this.teach.follow();
+    this.narrowed.replaceChildren(narrowForm(this.address));
+    delete this.heading.dataset.failed;
+    this.entitle();
+    const refined = this.address.yes.length + this.address.no.length > 0;
+    this.grid = new Grid({
+      label: "Hits, best first",
+      kind: "hits",
+      tile: (hit) => hitTile(hit, this.teach),
+      load: (offset, wanted) => whileWorking(refined ? this.refined(signal) : this.plain(offset, Math.max(PAGE, wanted), signal)),
+      onkey: (key, tile) => this.key(key, tile),
+      signal,
+    });
+    this.found.replaceChildren(this.grid.element);
+    if (kept().told) this.tell(kept().told);
+    try {
+      await this.grid.start();
+      this.showPicture();
+      await this.compare.follow(this.address);
+    } catch (error) {
+      if (!isAbort(error)) this.fail(error);
+    }
+  }
+
+  /** @param {number} offset @param {number} k @param {AbortSignal} signal */
+  async plain(offset, k, signal) {
+    const { threshold, filter } = this.address;
+    const body = { ...source(this.address), k, offset, threshold, filter };
+    const found = await post("/api/search", body, signal);
+    if (offset === 0) this.tell({ ...found, hits: undefined, some: found.hits.length > 0 });
+    return { items: found.hits, more: found.more && offset + k <= LAST_OFFSET };
+  }
+
+  /** @param {AbortSignal} signal */
+  async refined(signal) {
+    const { yes, no } = this.address;
+    const body = { ...source(this.address), relevant: yes, irrelevant: no, k: REFINED, ask: 0 };
+    const { hits } = await post("/api/feedback", body, signal);
+    this.tell({ refined: hits.length, some: hits.length > 0 });
+    return { items: hits, more: false };
+  }
+
+  /** Words above the hits. @param {any} found the first answer, without its hits */
+  tell(found) {
+    keep({ told: found });
+    const { threshold, filter } = this.address;
+    let text = "";
+    if (found.refined !== undefined) {
+      text = `${count(found.refined, "picture")}, ranked by your marks.`;
+      if (threshold !== undefined || filter) text += " The limits on the left are for searches that were not refined.";
+    } else if (found.seconds) {
+      const { encode, search } = found.seconds;
+      text = `Best first. ${encode ? `Looked at in ${duration(encode)}, found` : "Found"} in ${duration(search)}.`;
+    }
+    this.told.textContent = text;
+    this.found.querySelector(".nothing")?.remove();
+    if (found.nothing_similar || !found.some) {
+      const shown = nothing(this.address, found);
+      this.found.prepend(shown);
+      announce(shown.textContent);
+    } else {
+      announce(text);
+    }
+    this.found.classList.toggle("doubtful", Boolean(found.nothing_similar));
+  }
+
+  /** @param {any} error */
+  fail(error) {
+    this.heading.dataset.failed = "yes";
+    const gone = error.status === 404;
+    this.heading.textContent = gone ? "This picture is gone" : "The search failed";
+    this.told.textContent = "";
+    const forgotten = "The server keeps a picture that was sent for some minutes only, and has forgotten this one. Drop, paste or choose it again.";
+    const removed = "The gallery no longer has this picture.";
+    const text = this.address.query ? forgotten : removed;
+    this.found.replaceChildren(
+      gone ? element("p", { class: "empty", role: "alert" }, text) : problem(error, () => go(this.address, { replace: true })),
+    );
+    this.element.classList.toggle("gone", gone);
+  }
+
+  /** @param {Hit[]} hits */
+  showAsked(hits) {
+    this.askedHits = hits;
+    if (!hits.length) {
+      this.asked.replaceChildren();
+      return;
+    }
+    const list = element("ul", { class: "tiles hits", "aria-label": "Pictures to judge" }, hits.map((hit) => hitTile(hit, this.teach)));
+    const title = element("h2", { id: "asked-title", tabindex: "-1" }, "Are these alike?");
+    this.asked.replaceChildren(
+      element(
+        "section",
+        { class: "asked", "aria-labelledby": "asked-title" },
+        element("div", { class: "line" }, title, element("button", { type: "button", onclick: () => this.showAsked([]) }, "Put away")),
+        element("p", { class: "hint" }, "Your answers to these tell it most. Leave out what you are unsure of, then refine."),
+        list,
+      ),
+    );
+    title.focus({ preventScroll: true });
+    title.scrollIntoView({ block: "center" });
+  }
+
+  /** @param {string} key @param {HTMLElement} tile */
+  key(key, tile) {
+    const hit = this.grid.items.find(({ id }) => id === Number(tile.dataset.id));
+    if (!hit) return false;
+    if (key === "+") this.teach.mark(hit.id, true);
+    else if (key === "-") this.teach.mark(hit.id, false);
+    else if (key === "s") go({ path: "/search", id: hit.id });
+    else if (key === "c") copyPath(hit);
+    else return false;
+    return true;
+  }
+}
+
+/** @param {Address} address @param {any} found */
+function nothing(address, found) {
+  let text = "Nothing similar is in this gallery.";
+  if (!found.some && address.threshold !== undefined) text = `No picture reaches a cosine of ${address.threshold}. Lower the limit to see what comes closest.`;
+  else if (!found.some && address.filter) text = `Nothing was found among the pictures that fit ${address.filter}.`;
+  const why = found.note ? sentence(found.note) : "";
+  return element("p", { class: "empty nothing" }, `${text} ${why}`.trim());
+}
+
+/** @param {Address} address */
+function narrowForm(address) {
+  const filter = element("input", { id: "filter", type: "text", value: address.filter, placeholder: "buses/*", autocomplete: "off", spellcheck: "false" });
+  const threshold = element("input", { id: "threshold", type: "number", min: -1, max: 1, step: "any", value: address.threshold, placeholder: "any" });
+  return element(
+    "details",
+    { class: "narrow", open: Boolean(address.filter || address.threshold !== undefined) },
+    element("summary", {}, "Limits"),
+    element(
+      "form",
+      {
+        onsubmit(event) {
+          event.preventDefault();
+          const least = threshold.value === "" ? undefined : Number(threshold.value);
+          go({ ...here(), filter: filter.value.trim() || undefined, threshold: least, compare: undefined, yes: [], no: [], round: 0 });
+        },
+      },
+      element("label", { for: "filter" }, "Path fits"),
+      filter,
+      element("label", { for: "threshold" }, "Cosine at least"),
+      threshold,
+      element("button", {}, "Apply"),
+    ),
+  );
+}

@@ -1,0 +1,106 @@
+/** One picture of a grid, with what is told and done there. */
+
+import { format } from "./address.js";
+import { element, icon, iconButton } from "./dom.js";
+import { say } from "./notice.js";
+import { here } from "./state.js";
+
+/** @typedef {import("./api.js").Picture} Picture */
+/** @typedef {import("./api.js").Hit} Hit */
+
+const NARROWEST = 0.7;
+const WIDEST = 2.2;
+
+/** @param {Picture} picture */
+export function thumbnail(picture, attributes = {}) {
+  return element("img", {
+    src: picture.thumbnail,
+    width: picture.width,
+    height: picture.height,
+    alt: "",
+    loading: "lazy",
+    decoding: "async",
+    draggable: "false",
+    ...attributes,
+  });
+}
+
+/** @param {Picture} picture */
+export function similarTo(picture) {
+  return format({ path: "/search", id: picture.id });
+}
+
+/** @param {string} path */
+export function pathShown(path) {
+  return element("span", { class: "path", title: path }, path);
+}
+
+/** A picture that searches by itself. @param {Picture} picture */
+export function pictureTile(picture) {
+  const tile = element(
+    "li",
+    {},
+    element(
+      "a",
+      { href: similarTo(picture), "aria-label": `Find similar to ${picture.path}`, title: picture.path, draggable: "false" },
+      thumbnail(picture),
+    ),
+  );
+  const ratio = Math.min(WIDEST, Math.max(NARROWEST, picture.width / picture.height));
+  tile.style.setProperty("--ratio", ratio.toFixed(3));
+  return tile;
+}
+
+/** The score as the server words it, its number first. @param {Hit} hit */
+export function score(hit) {
+  const [number, ...rest] = hit.words.split(", ");
+  return element(
+    "p",
+    { class: "score" },
+    element("strong", {}, number),
+    rest.length ? `, ${rest.join(", ")}` : "",
+  );
+}
+
+/**
+ * @param {Hit} hit
+ * @param {import("./teach.js").Teach} teach
+ */
+export function hitTile(hit, teach) {
+  return element(
+    "li",
+    { "data-id": hit.id },
+    element(
+      "a",
+      {
+        class: "mat",
+        href: format({ ...here(), compare: hit.id, why: false }),
+        "aria-label": `Compare with ${hit.path}: ${hit.words}`,
+        draggable: "false",
+      },
+      thumbnail(hit),
+    ),
+    element(
+      "div",
+      { class: "quick" },
+      element(
+        "a",
+        { class: "plain", href: similarTo(hit), "aria-label": `Find similar to ${hit.path}`, title: "Find similar" },
+        icon("similar"),
+      ),
+      iconButton("copy", `Copy the path ${hit.path}`, { title: "Copy path", onclick: () => copyPath(hit) }),
+    ),
+    element("div", { class: "told" }, score(hit), element("div", { class: "line" }, pathShown(hit.path), teach.buttons(hit))),
+  );
+}
+
+/** @param {Picture} picture */
+export async function copyPath(picture) {
+  try {
+    await navigator.clipboard.writeText(picture.path);
+    say(`Copied: ${picture.path}`);
+  } catch {
+    // Browsers open the clipboard to pages from this computer or over TLS alone.
+    say(`The browser does not let this page copy. The path is ${picture.path}`);
+  }
+}

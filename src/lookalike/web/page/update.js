@@ -1,0 +1,135 @@
+/** An update of the gallery: start it, watch it. */
+
+import { get, post } from "./api.js";
+import { element } from "./dom.js";
+import { announce, isAbort, problem } from "./notice.js";
+import { count, duration, explained, number } from "./words.js";
+
+/** @typedef {import("./api.js").Progress} Progress */
+
+const POLL = 1000;
+
+/** @param {AbortSignal} signal */
+function wait(signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, POLL);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });
+}
+
+/** @param {(progress: Progress) => void} onprogress @param {AbortSignal} signal */
+async function poll(onprogress, signal) {
+  for (;;) {
+    const progress = await get("/api/update", signal);
+    onprogress(progress);
+    if (!progress.updating) return;
+    await wait(signal);
+  }
+}
+
+/**
+ * Until the update is done: told by the server, or asked for where events do not come through.
+ * @param {(progress: Progress) => void} onprogress
+ * @param {AbortSignal} signal
+ */
+function watch(onprogress, signal) {
+  return new Promise((resolve, reject) => {
+    const events = new EventSource("/api/update/events");
+    signal.addEventListener("abort", () => events.close());
+    events.onmessage = (event) => {
+      const progress = JSON.parse(event.data);
+      onprogress(progress);
+      if (progress.updating) return;
+      events.close();
+      resolve(undefined);
+    };
+    events.onerror = () => {
+      events.close();
+      poll(onprogress, signal).then(resolve, reject);
+    };
+  });
+}
+
+/** @param {Object<string, any>} report */
+function inWords(report) {
+  const parts = ["added", "changed", "moved", "dropped"]
+    .filter((name) => report[name])
+    .map((name) => `${number(report[name])} ${name}`);
+  const took = ` It took ${duration(report.seconds)}.`;
+  const images = ` ${count(report.images, "picture")} in the gallery, ${count(report.skipped, "file")} skipped.`;
+  return `Up to date: ${parts.join(", ") || "nothing had changed"}.${images}${took}`;
+}
+
+/**
+ * @param {AbortSignal} signal
+ * @param {() => void} ondone
+ */
+export function updater(signal, ondone) {
+  const told = element("p", { class: "hint", role: "status" }, "Takes in new and changed files, and drops what is gone. Searches go on meanwhile.");
+  const bar = element("progress", { "aria-label": "Progress of the update", hidden: true });
+  const trouble = element("div", {});
+  const button = element("button", { type: "button", class: "main", onclick: start }, "Update now");
+
+  /** @param {Progress} progress */
+  function show({ updating, done, total, report, error }) {
+    button.disabled = updating;
+    bar.hidden = !updating;
+    if (updating) {
+      if (total) {
+        bar.max = total;
+        bar.value = done;
+      } else {
+        bar.removeAttribute("value");
+      }
+      told.textContent = total ? `${number(done)} of ${number(total)} files read.` : "Looking for changed files…";
+    } else if (error) {
+      told.textContent = `The update failed. ${explained(error)}`;
+    } else if (report) {
+      told.textContent = inWords(report);
+    }
+  }
+
+  async function follow() {
+    await watch(show, signal);
+    announce(told.textContent ?? "");
+    ondone();
+  }
+
+  async function start() {
+    trouble.replaceChildren();
+    button.disabled = true;
+    try {
+      await post("/api/update", {}, signal).catch((error) => {
+        // Somebody else has started one: it is as good to watch.
+        if (error.status !== 409) throw error;
+      });
+      await follow();
+    } catch (error) {
+      if (isAbort(error)) return;
+      button.disabled = false;
+      bar.hidden = true;
+      trouble.replaceChildren(problem(error));
+    }
+  }
+
+  get("/api/update", signal)
+    .then((progress) => {
+      show(progress);
+      return progress.updating ? follow() : undefined;
+    })
+    .catch((error) => {
+      if (!isAbort(error)) trouble.replaceChildren(problem(error));
+    });
+
+  return element(
+    "section",
+    { class: "card update", "aria-labelledby": "update-title" },
+    element("div", { class: "line" }, element("h2", { id: "update-title" }, "Update"), button),
+    bar,
+    told,
+    trouble,
+  );
+}

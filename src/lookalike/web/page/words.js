@@ -1,0 +1,47 @@
+/** Numbers and errors as people read them. */
+
+const plain = new Intl.NumberFormat("en");
+
+/** "1 picture", "5,000 pictures". @param {number} count @param {string} noun */
+export function count(count, noun) {
+  return `${plain.format(count)} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** @param {number} value */
+export function number(value) {
+  return plain.format(value);
+}
+
+/** @param {number} size */
+export function bytes(size) {
+  if (size < 1000) return `${size} bytes`;
+  const power = Math.min(3, Math.floor(Math.log10(size) / 3));
+  const value = size / 1000 ** power;
+  return `${value.toFixed(value < 10 ? 1 : 0)} ${["", "kB", "MB", "GB"][power]}`;
+}
+
+/** @param {number} seconds */
+export function duration(seconds) {
+  if (seconds < 0.001) return `${(1e6 * seconds).toFixed(0)} µs`;
+  if (seconds < 0.01) return `${(1000 * seconds).toFixed(1)} ms`;
+  if (seconds < 1) return `${(1000 * seconds).toFixed(0)} ms`;
+  return `${seconds.toFixed(1)} s`;
+}
+
+/** @param {number} share 0 to 1 */
+export function percent(share) {
+  return `${Math.round(100 * share)}\u00a0%`;
+}
+
+/** With a capital and a full stop. @param {string} text */
+export function sentence(text) {
+  const trimmed = text.trim();
+  const whole = trimmed.charAt(0).toUpperCase() + trimmed.slice(1);
+  return /[.!?]$/.test(whole) ? whole : `${whole}.`;
+}
+
+/** What went wrong and what to do. @param {any} error */
+export function explained(error) {
+  const parts = [error.message || "something went wrong", error.remedy];
+  return parts.filter(Boolean).map(sentence).join(" ");
+}

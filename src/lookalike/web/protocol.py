@@ -1,0 +1,145 @@
+"""Connections that cannot keep the server: a deadline for heads, a limit to their number.
+
+uvicorn waits without end for the head of a request, and for whoever reads no answer, and accepts as
+many connections as the system allows. Thousands of clients that each send a byte now and then would
+take every file descriptor. So:
+
+* a head must be there within ``header_seconds`` of the connection or of the last answer;
+* what is left of a body after its answer must be sent within LINGER seconds;
+* an answer that the client does not take for ``stall_seconds`` ends the connection;
+* of more than ``max_connections``, the one goes whose client has kept the server waiting longest.
+  Only if all are being worked for, the new one is refused, with status 503.
+
+Who sends a head at once is served even while a flood of slow connections goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from lookalike.web.errors import STATUS, ApiError
+from lookalike.web.pool import busy
+from lookalike.web.settings import ServeSettings
+
+__all__ = ["LINGER", "protocol_of"]
+
+LINGER = 2.0
+
+
+def protocol_of(settings: ServeSettings) -> type[H11Protocol]:
+    """The protocol with these limits."""
+
+    class Limited(BoundedProtocol):
+        max_connections = settings.max_connections
+        header_seconds = settings.header_seconds
+        stall_seconds = settings.stall_seconds
+
+    return Limited
+
+
+class BoundedProtocol(H11Protocol):
+    """One connection."""
+
+    max_connections: int
+    header_seconds: float
+    stall_seconds: float
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._began = self._stalled = self.loop.time()
+        self._deadline: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+
+    # ---- a connection's life ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait(self.header_seconds)
+        if len(self.connections) > self.max_connections:
+            self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._deadline, self._stall):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before and not self.cycle.response_complete:
+            self._began = self.loop.time()
+            if self._deadline is not None:
+                self._deadline.cancel()  # the head is there; the application bounds the rest
+
+    def on_response_complete(self) -> None:
+        lingers = self.conn.their_state is h11.SEND_BODY
+        self._wait(LINGER if lingers else self.header_seconds)
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.time()
+        self._stall = self.loop.call_later(self.stall_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP; nothing else can be said on this connection."""
+        error = ApiError("bad_request", "this is no HTTP request", "speak HTTP/1.1")
+        self._end_with(error, "Bad Request")
+
+    # ---- limits ----------------------------------------------------------------------------------
+
+    @property
+    def waits_since(self) -> float | None:
+        """When the client last owed something; None while the server does."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            return self._began
+        return self._stalled if self.flow.write_paused else None
+
+    def _wait(self, seconds: float) -> None:
+        """For the head of the next request."""
+        self._began = self.loop.time()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def _make_room(self) -> None:
+        others = (
+            (since, other)
+            for other in self.connections
+            if other is not self
+            and isinstance(other, BoundedProtocol)
+            and (since := other.waits_since) is not None
+        )
+        longest = min(others, key=lambda pair: pair[0], default=None)
+        if longest is None:
+            self._end_with(busy("too many connections"), "Service Unavailable")
+        else:
+            longest[1].drop()
+
+    def drop(self) -> None:
+        """For the good of others. It counts no more, though its socket closes a moment later."""
+        self.connections.discard(self)
+        self.transport.abort()
+
+    def _end_with(self, error: ApiError, phrase: str) -> None:
+        content = {"code": error.code, "message": error.message, "remedy": error.remedy}
+        body = json.dumps({"error": content}).encode()
+        retry = "Retry-After: 1\r\n" if error.status == STATUS["busy"] else ""
+        head = (
+            f"HTTP/1.1 {error.status} {phrase}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nX-Content-Type-Options: nosniff\r\n"
+            f"{retry}Connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()

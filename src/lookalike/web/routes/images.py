@@ -1,0 +1,125 @@
+"""The gallery's images, by id alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, BinaryIO, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from lookalike.gallery.reader import Snapshot
+from lookalike.gallery.store import ImageRow
+from lookalike.web import headers
+from lookalike.web.answers import ImageObject, ImagesAnswer, problems
+from lookalike.web.errors import json_response
+from lookalike.web.originals import MEDIA_TYPES, open_original
+from lookalike.web.render import image_object
+from lookalike.web.routes.access import Glob, ImageId, Limit, Offset, service_of
+
+__all__ = ["router"]
+
+CHUNK = 256 << 10
+router = APIRouter()
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.get("/api/images", response_model=ImagesAnswer, responses=problems())
+async def images(
+    request: Request, offset: Offset = 0, limit: Limit = 60, filter: Glob = None
+) -> Response:
+    """A page of the gallery's images, by path."""
+
+    def page(snapshot: Snapshot) -> dict[str, Any]:
+        ids = snapshot.matching(filter)
+        rows = snapshot.rows(ids[min(offset, len(ids)) : offset + limit].tolist())
+        return {"images": [image_object(row) for row in rows.values()], "total": len(ids)}
+
+    return json_response(await service_of(request).on_snapshot(page))
+
+
+@router.get("/api/images/{id}/info", response_model=ImageObject, responses=problems(404))
+async def info(request: Request, id: ImageId) -> Response:
+    """One image."""
+    return json_response(image_object(await service_of(request).row(id)))
+
+
+@router.get(
+    "/api/images/{id}/thumbnail",
+    response_class=Response,
+    responses={
+        **problems(404, 409, 413, 422, 504),
+        200: {"content": {"image/webp": BINARY}},
+        304: {"description": "The client has it."},
+    },
+)
+async def thumbnail(
+    request: Request,
+    id: ImageId,
+    size: Annotated[Literal["128", "256", "512"], Query(description="Longest side.")] = "256",
+) -> Response:
+    """A small WebP of an image."""
+    service = service_of(request)
+    row = await service.row(id)
+    told = _told(service.thumbnails.name(row, int(size)))
+    if _is_known(request, told):
+        return Response(None, 304, told)
+    content = await service.thumbnails.get(row, int(size))
+    return Response(content, 200, told, "image/webp")
+
+
+@router.get(
+    "/api/images/{id}",
+    response_class=Response,
+    responses={
+        **problems(404, 409),
+        200: {"content": {"image/*": BINARY}},
+        304: {"description": "The client has it."},
+    },
+)
+async def original(request: Request, id: ImageId) -> Response:
+    """The file of an image, as it is."""
+    service = service_of(request)
+    row = await service.row(id)
+    file = await service.files.run(open_original, service.gallery.root, row)
+    told = {**_told((row.hash or b"").hex()), "Content-Disposition": _disposition(row)}
+    if _is_known(request, told):
+        file.close()
+        return Response(None, 304, told)
+    told |= {
+        "Content-Length": str(row.size),
+        "Content-Security-Policy": headers.CONTENT.decode(),
+    }
+    media_type = MEDIA_TYPES.get(row.format or "", "application/octet-stream")
+
+    async def parts() -> AsyncIterator[bytes]:
+        left = row.size
+        try:
+            while left and (part := await service.files.run(_read, file, min(left, CHUNK))):
+                left -= len(part)
+                yield part
+        finally:
+            file.close()
+
+    return StreamingResponse(parts(), 200, told, media_type)
+
+
+def _read(file: BinaryIO, count: int) -> bytes:
+    return file.read(count)
+
+
+def _told(name: str) -> dict[str, str]:
+    """Private, and asked for anew each time: another gallery may be served here tomorrow."""
+    return {"ETag": f'"{name}"', "Cache-Control": "private, no-cache"}
+
+
+def _is_known(request: Request, told: dict[str, str]) -> bool:
+    """If-None-Match asks for weak comparison."""
+    given = request.headers.get("if-none-match", "")
+    return told["ETag"] in [tag.strip().removeprefix("W/") for tag in given.split(",")]
+
+
+def _disposition(row: ImageRow) -> str:
+    return f"inline; filename*=UTF-8''{quote(os.path.basename(row.path), safe='')}"

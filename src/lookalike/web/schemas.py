@@ -1,0 +1,135 @@
+"""What is asked for, as Pydantic models that check it. Unknown names are errors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+__all__ = [
+    "MAX_ID",
+    "QUERY",
+    "Crop",
+    "DuplicatesRequest",
+    "ExplainRequest",
+    "FeedbackRequest",
+    "Glob",
+    "SearchOptions",
+    "SearchRequest",
+    "SessionRequest",
+    "Subject",
+    "UploadOptions",
+    "json_body",
+]
+
+MAX_ID = 2**63 - 1
+QUERY = r"^q_[0-9a-f]{32}$"
+DEEP_FOLDERS = 4
+"""``**/`` in one filter; each doubles the work of matching."""
+SLACK = 1e-4
+"""By which rounding may move a part out of its picture."""
+
+Id = Annotated[int, Field(ge=1, le=MAX_ID)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _inside(crop: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    x, y, width, height = crop
+    if not (width > 0 and height > 0 and x + width <= 1 + SLACK and y + height <= 1 + SLACK):
+        raise ValueError("the part must have an area and lie within the picture")
+    return crop
+
+
+def _cheap(pattern: str) -> str:
+    if pattern.count("**/") > DEEP_FOLDERS:
+        raise ValueError(f"a filter may hold '**/' {DEEP_FOLDERS} times")
+    return pattern
+
+
+Crop = Annotated[tuple[Share, Share, Share, Share], AfterValidator(_inside)]
+Glob = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_cheap)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Subject(_Request):
+    """What to compare with: an image of the gallery, or a picture that was sent before.
+
+    ``crop``: x, y, width and height of a part of it, as shares of the upright picture.
+    """
+
+    id: Id | None = None
+    query: Annotated[str, Field(pattern=QUERY)] | None = None
+    crop: Crop | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.id is None) == (self.query is None):
+            raise ValueError("give either id or query")
+        return self
+
+
+class SearchOptions(_Request):
+    """How to search; see `Gallery.search`."""
+
+    k: Annotated[int, Field(ge=1, le=200)] = 30
+    offset: Annotated[int, Field(ge=0, le=1000)] = 0
+    threshold: Annotated[float, Field(ge=-1, le=1)] | None = None
+    filter: Glob | None = None
+    exclude_self: bool | None = None
+
+
+class SearchRequest(SearchOptions, Subject):
+    """Search with an image of the gallery or a picture that was sent before."""
+
+
+class UploadOptions(SearchOptions):
+    """Of a search with the picture in the body; in the URL."""
+
+    crop: Crop | None = None
+
+    @field_validator("crop", mode="before")
+    @classmethod
+    def _split(cls, crop: object) -> object:
+        return crop.split(",") if isinstance(crop, str) else crop
+
+
+class ExplainRequest(Subject):
+    """Why ``hit`` looks like it."""
+
+    hit: Id
+
+
+class FeedbackRequest(Subject):
+    """What a person said of some images."""
+
+    relevant: Annotated[list[Id], Field(max_length=1000)] = []
+    irrelevant: Annotated[list[Id], Field(max_length=1000)] = []
+    k: Annotated[int, Field(ge=1, le=200)] = 30
+    ask: Annotated[int, Field(ge=0, le=100)] = 10
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if both := set(self.relevant) & set(self.irrelevant):
+            raise ValueError(f"{min(both)} is called relevant and irrelevant")
+        return self
+
+
+class DuplicatesRequest(_Request):
+    """Lower thresholds pair nearly everything with everything."""
+
+    threshold: Annotated[float, Field(ge=0.8, le=1)] = 0.95
+
+
+class SessionRequest(_Request):
+    """The token, to be kept in a cookie."""
+
+    token: Annotated[str, Field(max_length=1000)]
+
+
+def json_body(model: type[BaseModel], **others: Any) -> dict[str, Any]:
+    """What OpenAPI says of a body that is read by hand; ``others``: further media types."""
+    content = {"application/json": {"schema": model.model_json_schema()}, **others}
+    return {"requestBody": {"required": True, "content": content}}

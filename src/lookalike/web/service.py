@@ -1,0 +1,157 @@
+"""What all routes share: the gallery, its model, the pools, and what is kept in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.encoder import Encoder
+from lookalike.gallery import Gallery
+from lookalike.gallery.reader import Snapshot
+from lookalike.gallery.store import ImageRow
+from lookalike.web.body import Bodies
+from lookalike.web.decoders import Decoders
+from lookalike.web.errors import ApiError
+from lookalike.web.explain import Explanations
+from lookalike.web.metrics import Metrics
+from lookalike.web.pool import WorkerPool
+from lookalike.web.queries import Queries
+from lookalike.web.settings import ServeSettings
+from lookalike.web.subjects import Subjects
+from lookalike.web.thumbnails import Thumbnails
+from lookalike.web.updating import Updates
+
+__all__ = ["Service"]
+
+T = TypeVar("T")
+SLOW_WAITING = 4
+INLINE_UP_TO = 50_000
+"""Images up to which a search that needs no file takes less time than handing it to a thread."""
+
+
+class Service:
+    """One served gallery. Made before the event loop runs; `start` and `stop` are called in it."""
+
+    def __init__(self, gallery: Gallery, settings: ServeSettings) -> None:
+        self.gallery = gallery
+        self.settings = settings
+        self.metrics = Metrics()
+        self.reader = gallery.reader()
+        self.bodies = Bodies(
+            settings.max_upload_bytes, settings.max_upload_memory, settings.upload_seconds
+        )
+        waiting, seconds = settings.waiting, settings.answer_seconds
+        self.searches = WorkerPool("searching", settings.search_threads, waiting, seconds)
+        self.model = WorkerPool("the model", 1, waiting, seconds)
+        self.slow = WorkerPool("long tasks", 1, SLOW_WAITING, 20 * seconds)
+        self.files = WorkerPool("reading files", 8, 8 * waiting, seconds)
+        self.uploads = Decoders(
+            "decoding",
+            settings.decoders,
+            waiting,
+            seconds=settings.decode_seconds,
+            wait=seconds,
+            max_pixels=settings.max_upload_pixels,
+        )
+        self.own_pictures = Decoders(
+            "reading pictures",
+            settings.decoders,
+            8 * waiting,
+            seconds=settings.decode_seconds,
+            wait=seconds,
+            max_pixels=gallery.max_pixels,
+        )
+        self.queries = Queries(settings.max_queries, settings.query_seconds)
+        self.subjects = Subjects(self)
+        self.explanations = Explanations(self)
+        self.thumbnails = Thumbnails(gallery.root, gallery.directory, self.own_pictures, self.files)
+        self.updates = Updates(gallery)
+        self.measured: tuple[tuple[int, ...], dict[str, object]] | None = None
+        self.streams = 0
+        self.stopping = False
+        self._warming: asyncio.Task[None] | None = None
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load in the background what the first search would wait for."""
+        self._warming = asyncio.create_task(self._warm())
+
+    async def _warm(self) -> None:
+        def search() -> None:
+            snapshot = self.reader.now()
+            if len(snapshot.index):
+                own = int(snapshot.index.ids[0])
+                snapshot.search(snapshot.vectors([own])[0], 1, own=own)
+
+        try:
+            await self.searches.run(search)
+            await self.encoder()
+        except Exception:  # who asks is told
+            return
+
+    def begin_stop(self) -> None:
+        """From any thread or a signal: streams end, an update ends itself soon."""
+        self.stopping = True
+
+    async def stop(self) -> None:
+        """Nothing goes on afterwards."""
+        self.begin_stop()
+        if self._warming is not None:
+            self._warming.cancel()
+        await asyncio.to_thread(self.updates.stop)
+        for pool in (self.searches, self.model, self.slow, self.files):
+            pool.close()
+        for decoders in (self.uploads, self.own_pictures):
+            await asyncio.to_thread(decoders.close)
+
+    # ---- the gallery -----------------------------------------------------------------------------
+
+    async def snapshot(self) -> Snapshot:
+        """The gallery as it is now."""
+        known = self.reader.unchanged()
+        return await self.searches.run(self.reader.now) if known is None else known
+
+    async def on_snapshot(self, function: Callable[[Snapshot], T]) -> T:
+        """What ``function``, which may read files, makes of the gallery as it is now."""
+        return await self.searches.run(lambda: function(self.reader.now()))
+
+    async def row(self, number: int) -> ImageRow:
+        """The indexed image of this id. ApiError not_found."""
+        known = self.reader.unchanged()
+        if known is not None and known.has_rows([number]):
+            row = known.row(number)
+        else:
+            row = await self.on_snapshot(lambda snapshot: snapshot.row(number))
+        if row is None:
+            raise unknown_image(number)
+        return row
+
+    # ---- the model -------------------------------------------------------------------------------
+
+    async def encoder(self) -> Encoder:
+        """The gallery's model, opened once."""
+        return await self.model.run(self.gallery.encoder)
+
+    async def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (n, s, s, 3) -> unit rows (n, dim). One run at a time: a run uses all cores."""
+
+        def run() -> NDArray[np.float32]:
+            began = time.perf_counter()
+            rows = self.gallery.encoder().embed(pixels)
+            self.metrics.encode.observe(time.perf_counter() - began)
+            return rows
+
+        return await self.model.run(run)
+
+
+def unknown_image(number: int) -> ApiError:
+    """Forged, or forgotten by an update."""
+    return ApiError(
+        "not_found", f"there is no image {number}", "search anew: the gallery may have changed"
+    )

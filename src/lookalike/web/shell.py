@@ -1,0 +1,72 @@
+"""Around everything: who may ask, which headers go out, what is counted, how failures look."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lookalike.web import headers
+from lookalike.web.errors import ApiError, error_response, internal_error
+from lookalike.web.guard import Guard
+
+if TYPE_CHECKING:
+    from lookalike.web.service import Service
+
+__all__ = ["Shell"]
+
+
+class Shell:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, service: Service, guard: Guard) -> None:
+        self._app = app
+        self._metrics = service.metrics
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 0
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": _complete(message["headers"])}
+            await send(message)
+
+        try:
+            try:
+                self._guard.check(scope)
+                await self._app(scope, receive, send_on)
+            except ClientDisconnect:
+                status = status or 499
+            except ApiError as error:
+                await error_response(error)(scope, receive, send_on)
+            except Exception as error:
+                if status:  # half an answer is out; the server closes the connection
+                    raise
+                await error_response(internal_error(error))(scope, receive, send_on)
+        finally:
+            route = getattr(scope.get("route"), "path", None) or "none"
+            seconds = time.perf_counter() - began
+            self._metrics.answered(_method(scope), route, status or 500, seconds)
+
+
+def _complete(given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """With those of every answer, and a policy if it has none of its own."""
+    added = list(headers.EVERYWHERE)
+    if not any(name == b"content-security-policy" for name, _ in given):
+        added.append((b"content-security-policy", headers.CONTENT))
+    return [*given, *added]
+
+
+def _method(scope: Scope) -> str:
+    """Only known ones, since each makes a series of numbers."""
+    known = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
+    return scope["method"] if scope["method"] in known else "other"

@@ -1,0 +1,77 @@
+"""Facts about an index: how full its buckets are, how much it finds, how fast."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.lsh import LSHIndex
+
+__all__ = ["bucket_sizes", "histogram", "measure"]
+
+K = 10
+QUERIES = 300
+ROUNDS = 3
+
+
+def bucket_sizes(index: LSHIndex) -> NDArray[np.int64]:
+    """Items in each bucket of all tables and segments, int64 (buckets,)."""
+    sizes = [np.diff(segment.offsets.astype(np.int64)).ravel() for segment in index.segments()]
+    return np.concatenate(sizes) if sizes else np.empty(0, np.int64)
+
+
+def histogram(sizes: NDArray[np.int64]) -> dict[str, Any]:
+    """How many buckets hold 1, 2 to 3, 4 to 7 and so on; the largest; the share of empty ones."""
+    largest = int(sizes.max(initial=0))
+    ends = [1 << i for i in range(largest.bit_length())]
+    buckets = [
+        {
+            "size_from": low,
+            "size_to": 2 * low - 1,
+            "count": int(np.count_nonzero((sizes >= low) & (sizes < 2 * low))),
+        }
+        for low in ends
+    ]
+    empty = float((sizes == 0).mean()) if len(sizes) else 0.0
+    return {"buckets": buckets, "largest_bucket": largest, "empty_share": round(empty, 4)}
+
+
+def measure(index: LSHIndex) -> dict[str, Any]:
+    """Recall of the K nearest, and microseconds a search, at the index's settings and at others.
+
+    Images of the index are searched for, each of which is left out of its own hits. One thread;
+    takes seconds. ``recall`` is None if there are too few images.
+    """
+    ids = index.ids
+    if len(ids) < 2 * K:
+        return {"recall": None, "curve": []}
+    rng = np.random.default_rng(0)
+    own = np.sort(rng.choice(ids, min(QUERIES, len(ids)), replace=False))
+    queries = index.vectors(own)
+    exact = _others(index.search(queries, K + 1, exact=True).ids, own)
+
+    def trial(candidates: int | None) -> dict[str, float]:
+        times = []
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            found = index.search(queries, K + 1, candidates=candidates, threads=1).ids
+            times.append((time.perf_counter() - began) / len(queries))
+        hits = _others(found, own)
+        shares = [np.isin(a, b).mean() for a, b in zip(exact, hits, strict=True)]
+        return {
+            "recall": round(float(np.mean(shares)), 4),
+            "microseconds": round(1e6 * float(np.median(times)), 1),
+        }
+
+    steps = [K * 4**i for i in range(12) if K * 4**i < len(ids)] + [len(ids)]
+    curve = [trial(candidates) for candidates in steps]
+    return {"recall": {**trial(None), "k": K}, "curve": curve}
+
+
+def _others(found: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first K of each row, (q, K + 1) -> (q, K), that are not the row's own."""
+    order = np.argsort(found == own[:, np.newaxis], axis=1, kind="stable")
+    return np.take_along_axis(found, order, axis=1)[:, :K]

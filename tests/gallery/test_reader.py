@@ -1,0 +1,143 @@
+"""Many small questions: the same answers as from the gallery, and never old ones."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import vectors_of, write_photo, write_photos
+
+from lookalike.errors import GalleryError
+from lookalike.gallery import Gallery
+from lookalike.gallery.reader import SETTLED_SECONDS
+from lookalike.gallery.store import Store
+from lookalike.lsh import LSHIndex
+
+
+@pytest.fixture
+def segmented(photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Gallery:
+    """A gallery of several segments, with tombstones, and a copy of an image."""
+    opened = Gallery.open(photos, model=model)
+    for step in range(3):
+        write_photos(photos / f"{step}", 10 + 20 * step, 100 * (step + 1))
+        opened.update()
+    os.unlink(photos / "0/a/000.png")
+    (photos / "copy.png").write_bytes((photos / "a/003.png").read_bytes())
+    monkeypatch.setattr(LSHIndex, "compact", lambda self, **_: None)
+    opened.update()
+    return opened
+
+
+def test_searches_vectors_and_scores_are_those_of_the_gallery(segmented: Gallery) -> None:
+    snapshot = segmented.reader().now()
+    assert len(snapshot.index.segments()) > 1
+    assert len(snapshot) == len(segmented) == len(snapshot.index)
+    stored = vectors_of(segmented)
+    ids = snapshot.matching(None).tolist()
+    rows = snapshot.rows(ids)
+    assert list(rows) == ids
+    assert [os.fsdecode(row.path) for row in rows.values()] == sorted(stored)
+    for number, row in rows.items():
+        np.testing.assert_array_equal(snapshot.vectors([number])[0], stored[os.fsdecode(row.path)])
+    for number in ids[::7]:
+        row = rows[number]
+        query = snapshot.vectors([number])[0]
+        for own in (number, None):
+            found = snapshot.search(query, 20, without=row.hash, own=own)
+            hits = segmented.search(segmented.root / os.fsdecode(row.path), 20, exclude_self=True)
+            assert [item.row.id for item in found] == [hit.id for hit in hits]
+            assert [item.cosine for item in found] == [hit.cosine for hit in hits]
+            assert [item.bits for item in found] == [hit.bits for hit in hits]
+            rarities = snapshot.rarities([item.cosine for item in found])
+            assert rarities == [hit.rarity for hit in hits]
+
+
+def test_filters_thresholds_and_copies(segmented: Gallery) -> None:
+    snapshot = segmented.reader().now()
+    (number,) = snapshot.matching("copy.png").tolist()
+    row = snapshot.row(number)
+    assert row is not None
+    query = snapshot.vectors([number])[0]
+    everything = snapshot.search(query, 500)
+    assert len(everything) == len(snapshot)
+    assert {os.fsdecode(item.row.path) for item in everything[:2]} == {"copy.png", "a/003.png"}
+    others = snapshot.search(query, 500, without=row.hash)
+    assert [i.row.id for i in others] == [i.row.id for i in everything[2:]]
+    allowed = snapshot.matching("1/*")
+    filtered = snapshot.search(query, 500, allowed=allowed)
+    chosen = set(allowed.tolist())
+    assert [i.row.id for i in filtered] == [i.row.id for i in everything if i.row.id in chosen]
+    limit = everything[9].cosine
+    assert snapshot.search(query, 500, threshold=limit) == everything[:10]
+    with pytest.raises(GalleryError, match="filter is empty"):
+        snapshot.matching("")
+
+
+def test_unknown_ids_are_nothing(segmented: Gallery) -> None:
+    snapshot = segmented.reader().now()
+    gone = 1  # the first by path, which was deleted
+    assert snapshot.row(gone) is None and not snapshot.has(gone)
+    for number in (0, gone, 10**9, 2**63 - 1):
+        assert snapshot.rows([number]) == {} and not snapshot.has(number)
+        with pytest.raises(KeyError):
+            snapshot.vectors([2, number])
+
+
+def test_a_search_in_memory_reads_nothing_and_says_so(
+    segmented: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = segmented.reader().now()
+    query = snapshot.vectors([2])[0]
+    assert snapshot.search_in_memory(query, 5) is None
+    found = snapshot.search(query, 5)
+    monkeypatch.setattr(Store, "open", None)
+    assert snapshot.search_in_memory(query, 5, own=2) == found
+
+
+def test_every_commit_of_others_is_seen(gallery: Gallery, photos: Path) -> None:
+    reader, writer = gallery.reader(), Gallery.open(photos)
+    for step in range(5):
+        before = reader.now()
+        write_photo(photos / "one.png", 700 + step)
+        writer.update()
+        now = reader.now()
+        (number,) = now.matching("one.png").tolist()
+        assert now is not before and now.has(number)
+        os.rename(photos / "one.png", photos / "two.png")  # the table changes, the index does not
+        writer.update()
+        assert reader.now().matching("one.png").size == 0
+        assert reader.now().matching("two.png").tolist() == [number]
+        row = reader.now().row(number)
+        assert row is not None and row.path == b"two.png"
+        writer.remove(["two.png"])
+        assert not reader.now().has(number) and reader.now().row(number) is None
+        writer.restore(["two.png"])
+        os.unlink(photos / "two.png")
+        writer.update()
+
+
+def test_what_did_not_change_is_not_read_again(gallery: Gallery) -> None:
+    reader = gallery.reader()
+    reader.now()
+    time.sleep(1.5 * SETTLED_SECONDS)
+    settled = reader.now()
+    assert reader.now() is settled and reader.unchanged() is settled
+    gallery.remove(["a/000.png"])
+    assert reader.unchanged() is None and reader.now() is not settled
+
+
+def test_a_rebuild_is_seen(gallery: Gallery, photos: Path, other_model: Path) -> None:
+    reader = gallery.reader()
+    assert reader.now().index.settings.dim == 48
+    Gallery.rebuild(photos, model=other_model)
+    assert reader.now().index.settings.dim == 12
+    assert len(reader.now()) == 12
+
+
+def test_the_encoder_is_that_of_the_gallery(gallery: Gallery) -> None:
+    assert gallery.encoder() is gallery.encoder()
+    assert gallery.encoder().info == gallery.info().model
+    assert gallery.max_pixels == 200_000_000

@@ -1,0 +1,179 @@
+"""Whatever is sent, nothing outside the gallery comes back, and the server stays."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from webtools import TestClient, answer_of
+
+from lookalike.gallery import Gallery
+
+SECRET = "the secret of the machine"
+COMMAND = [sys.executable, "-c", "from lookalike.cli import main; main()"]
+STEPS = ["../", "..\\", "....//", "%2e%2e/", "..%2f", "%2e%2e%2f", "..%5c", "%252e%252e%252f",
+         "..%252f", "..%c0%af", "%uff0e%uff0e/", "..;/", "/", "//", "file://",
+         "\x00../"]  # fmt: skip
+
+
+def traversals(target: Path) -> list[str]:
+    """Ways to spell the path of a file from somewhere within the server."""
+    plain = os.fspath(target).lstrip("/")
+    found = [step * times + plain for step in STEPS for times in (1, 3, 12)]
+    once = [quote(text, safe="") for text in found]
+    return [*found, *once, *(quote(text, safe="") for text in once[:12])]
+
+
+@pytest.fixture(scope="module")
+def secret(folder: Path) -> Path:
+    path = folder.parent / "secret.txt"
+    path.write_text(SECRET)
+    return path
+
+
+PLACES = [
+    "/{}", "/page/{}", "/page/x/{}", "/api/{}", "/api/images/{}", "/api/images/{}/thumbnail",
+    "/api/images/{}/info", "/api/images/1/{}", "/api/images/1/thumbnail?size={}",
+    "/api/images?filter={}", "/api/images?offset={}", "/api/queries/{}/image", "/search?id={}",
+    "/api/skipped?limit={}", "/gallery/{}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_address_leads_out_of_the_gallery(client: TestClient, secret: Path, place: str) -> None:
+    for attempt in traversals(secret):
+        url = place.format(attempt.replace("?", "").replace("#", "").replace("\x00", "%00"))
+        response = client.get(f"http://127.0.0.1:8765{url}")
+        assert response.status_code in (200, 400, 403, 404), (url, response.text)
+        assert SECRET not in response.text and os.fspath(secret.parent) not in response.text
+
+
+def test_no_value_leads_out_of_the_gallery(client: TestClient, secret: Path) -> None:
+    for attempt in traversals(secret)[::3]:
+        for path, body in (
+            ("/api/search", {"id": attempt}),
+            ("/api/search", {"query": attempt}),
+            ("/api/search", {"id": 1, "filter": attempt[:200]}),
+            ("/api/search", {"id": 1, "crop": attempt}),
+            ("/api/explain", {"id": 1, "hit": attempt}),
+            ("/api/feedback", {"id": 1, "relevant": [attempt]}),
+            ("/api/duplicates", {"threshold": attempt}),
+            ("/api/session", {"token": attempt}),
+        ):
+            response = client.post(path, json=body)
+            assert response.status_code in (200, 204, 400), response.text
+            assert SECRET not in response.text
+        headers = {"content-type": "image/png", "content-disposition": f"x; filename={attempt!r}"}
+        response = client.post("/api/search", content=b"x", headers=headers)
+        assert response.status_code == 422
+        files = {"image": (attempt, b"x", "image/png")}
+        assert client.post("/api/queries", files=files).status_code == 422
+
+
+def test_forged_ids_are_no_images(client: TestClient) -> None:
+    forged = ["0", "-1", "33", "999999", str(2**63 - 1), str(2**63), str(10**400), "1.5", "1e3",
+              "0x1", "1_0", " 1", "\uff11", "null", "true", "NaN", "1;drop table images", "1'--",
+              "1%00", "q_" + "0" * 32, "*"]  # fmt: skip
+    for name in forged:
+        for place in ("/api/images/{}", "/api/images/{}/info", "/api/images/{}/thumbnail"):
+            url = place.format(quote(name, safe="/%"))
+            response = client.get(url)
+            if response.status_code == 200:  # a way to write a number
+                assert name in (" 1", "1_0", "\uff11"), name
+            else:
+                assert response.status_code in (400, 404), (url, response.text)
+    for query in ("q_" + "0" * 32, "q_" + "F" * 32, "q_", "q_" + "0" * 31 + "\n"):
+        response = client.get(f"/api/queries/{quote(query)}/image")
+        assert response.status_code in (400, 404)
+
+
+def test_globs_cost_no_more_than_they_may(client: TestClient) -> None:
+    worst = ["*a" * 100, "*" * 200, "[" * 200, "[!" * 100, "**/" * 4 + "a", "?" * 200,
+             "**/a" * 4, "[a-z]*" * 33, "(a+)+" * 40, "{a,b}" * 40]  # fmt: skip
+    began = time.process_time()
+    for pattern in worst:
+        answer_of(client.get("/api/images", params={"filter": pattern}))
+        answer_of(client.post("/api/search", json={"id": 1, "filter": pattern}))
+    assert time.process_time() - began < 10
+
+
+def memory_of(pid: int) -> int:
+    """Resident bytes."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def ask(port: int, request: bytes, seconds: float = 30) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as opened:
+        opened.sendall(request)
+        return opened.recv(1 << 16)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+def test_ten_thousand_slow_connections_are_survived(served: Gallery) -> None:
+    """Each sends half a head and then nothing. Meanwhile others are answered at once."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(10_000, (hard if hard != resource.RLIM_INFINITY else 20_000) - 500)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted + 500), hard))
+    command = [*COMMAND, "serve", os.fspath(served.root), "--port", "0"]
+    opened: list[socket.socket] = []
+    half = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+    health = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    body = b'{"id": 1}'
+    search = (
+        b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)
+    )
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            port = int(process.stderr.readline().split("/ (")[0].rpartition(":")[2])
+            assert ask(port, search).startswith(b"HTTP/1.1 200")
+            before = memory_of(process.pid)
+            began = time.monotonic()
+            slowest = 0.0
+            for number in range(wanted):
+                slow = socket.create_connection(("127.0.0.1", port), timeout=30)
+                opened.append(slow)
+                with suppress(OSError):  # dropped already
+                    slow.sendall(half)
+                if number % 1000 == 999:
+                    asked = time.monotonic()
+                    assert ask(port, health).startswith(b"HTTP/1.1 200")
+                    assert ask(port, search).startswith(b"HTTP/1.1 200")
+                    slowest = max(slowest, time.monotonic() - asked)
+            assert time.monotonic() - began < 120  # on a busy machine; alone it takes seconds
+            assert slowest < 10
+            files = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+            assert files < 512 + 100
+            assert memory_of(process.pid) - before < 100 << 20
+            ends = time.monotonic() + 30  # each has ten seconds
+            while files > 60 and time.monotonic() < ends:
+                time.sleep(0.2)
+                files = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+            assert files <= 60
+            assert ask(port, health).startswith(b"HTTP/1.1 200")
+        finally:
+            for slow in opened:
+                slow.close()
+            process.terminate()
+            process.wait(30)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert process.returncode == 0
+
+
+def test_traversals_are_many() -> None:
+    """So that none of the tests above passes for want of attempts."""
+    found = traversals(Path("/etc/passwd"))
+    assert len(found) > 100 and len(set(found)) == len(found)
+    pairs = itertools.combinations(found[:3], 2)
+    assert all(a != b for a, b in pairs)

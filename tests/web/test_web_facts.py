@@ -1,0 +1,256 @@
+"""Stats, skipped files, duplicates, updates, health and metrics, against counts and the gallery."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import write_photo, write_photos
+from webtools import TestClient, answer_of, client_of, connect, error_of, running
+from writers import held_by_another_process
+
+from lookalike.gallery import Gallery, update
+from lookalike.images import read_picture
+from lookalike.lsh import LSHIndex
+from lookalike.web import answers
+from lookalike.web.statistics import bucket_sizes, histogram, measure
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+def test_stats_are_those_of_the_gallery(client: TestClient, served: Gallery) -> None:
+    answer = answer_of(client.get("/api/stats"))
+    answers.StatsAnswer.model_validate(answer)
+    facts = served.info()
+    gallery = answer["gallery"]
+    assert (gallery["images"], gallery["skipped"]) == (facts.images, facts.skipped) == (31, 2)
+    assert gallery["directory_name"] == "photos" and gallery["updated"].endswith("+00:00")
+    model = answer["model"]
+    assert model["sha256"] == facts.model.sha256
+    assert (model["name"], model["dim"], model["input_size"]) == ("pooled", 48, 16)
+    assert model["attention"] is False
+    index = answer["index"]
+    assert index["code_bits"] == 256 and index["segments"] == facts.segments
+    assert index["tables"] == facts.lsh.tables
+    files = (served.directory / "index").glob("segment-*.lka")
+    assert index["bytes"] == sum(path.stat().st_size for path in files)
+    assert (answer["recall"], answer["curve"]) == (None, [])
+    counted = sum(bucket["count"] * bucket["size_from"] for bucket in answer["buckets"])
+    assert counted <= 31 and answer["largest_bucket"] == 31  # one bucket: few images need no more
+
+
+def test_the_histogram_counts_buckets_by_size() -> None:
+    sizes = np.array([0, 0, 1, 1, 1, 2, 3, 4, 7, 8])
+    told = histogram(sizes)
+    assert told == {
+        "buckets": [
+            {"size_from": 1, "size_to": 1, "count": 3},
+            {"size_from": 2, "size_to": 3, "count": 2},
+            {"size_from": 4, "size_to": 7, "count": 2},
+            {"size_from": 8, "size_to": 15, "count": 1},
+        ],
+        "largest_bucket": 8,
+        "empty_share": 0.2,
+    }
+    index = LSHIndex(dim=8)
+    index.add(np.arange(3000), np.random.default_rng(0).standard_normal((3000, 8)))
+    sizes = bucket_sizes(index)
+    assert sizes.sum() == 3000 and len(sizes) == sum(1 << s.key_bits for s in index.segments())
+
+
+def test_measuring_tells_recall_against_exact_search() -> None:
+    index = LSHIndex(dim=16)
+    vectors = np.random.default_rng(1).standard_normal((4000, 16)).astype(np.float32)
+    index.add(np.arange(4000), vectors)
+    told = measure(index)
+    recalls = [point["recall"] for point in told["curve"]]
+    assert recalls[-1] >= 0.99 and recalls[0] < 0.8  # all candidates, and ten
+    assert all(b >= a - 0.02 for a, b in itertools.pairwise(recalls))
+    assert 0.9 < told["recall"]["recall"] <= 1 and told["recall"]["k"] == 10
+    assert all(0 < point["microseconds"] < 1e6 for point in told["curve"])
+
+
+def test_what_was_measured_stays_until_the_gallery_changes(gallery: Gallery, photos: Path) -> None:
+    write_photos(photos, 40)
+    gallery.update()
+    with client_of(gallery) as client:
+        told = answer_of(client.post("/api/stats/measure"))
+        assert told["recall"]["recall"] == 1  # so few images are all looked at
+        assert answer_of(client.get("/api/stats"))["recall"] == told["recall"]
+        write_photo(photos / "new.png", 500)
+        gallery.update()
+        assert answer_of(client.get("/api/stats"))["recall"] is None
+
+
+def test_skipped_files_are_listed_with_reasons(client: TestClient, served: Gallery) -> None:
+    answer = answer_of(client.get("/api/skipped"))
+    answers.SkippedAnswer.model_validate(answer, strict=True)
+    assert answer["total"] == 2
+    rows = served.skipped()
+    assert [item["path"] for item in answer["skipped"]] == ["broken.jpg", "text.png"]
+    assert [item["reason"] for item in answer["skipped"]] == ["truncated", "not-an-image"]
+    assert [item["detail"] for item in answer["skipped"]] == [row.detail for row in rows]
+    answer = answer_of(client.get("/api/skipped?offset=1&limit=1"))
+    assert [item["path"] for item in answer["skipped"]] == ["text.png"]
+
+
+def test_duplicates_are_the_gallerys(client: TestClient, served: Gallery) -> None:
+    answer = answer_of(client.post("/api/duplicates", json={"threshold": 0.95}))
+    answers.DuplicatesAnswer.model_validate(answer, strict=True)
+    (group,) = served.duplicates(0.95)
+    (told,) = answer["groups"]
+    assert answer["threshold"] == 0.95
+    items = [*group.keep, *group.duplicates]
+    for item, shown in zip(items, [told["keep"], *told["others"]], strict=True):
+        assert (shown["id"], shown["path"]) == (item.row.id, item.path)
+        assert shown["bytes"] == item.row.size
+        assert shown["cosine"] == pytest.approx(item.cosine, abs=1e-6)
+    assert {item.path for item in items} == {"a/000.png", "copy of 000.png"}
+    assert answer_of(client.post("/api/duplicates", json={})) == answer
+    for threshold in (0.5, 1.01, "x"):
+        response = client.post("/api/duplicates", json={"threshold": threshold})
+        error_of(response, 400, "bad_request")
+
+
+def test_an_update_runs_while_searches_go_on(
+    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    true_read = read_picture
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        assert gate.wait(20)
+        return true_read(*args, **kwargs)
+
+    monkeypatch.setattr(update, "read_picture", slow)
+    for n in range(3):
+        write_photo(photos / f"new/{n}.png", 300 + n)
+    (photos / "bad.png").write_bytes(b"x")
+    with client_of(gallery) as client:
+        idle = answer_of(client.get("/api/update"))
+        expected = {"updating": False, "done": 0, "total": None, "report": None, "error": None}
+        assert idle == expected
+        assert answer_of(client.post("/api/update"), 202) == {"updating": True}
+        error_of(client.post("/api/update"), 409, "conflict")
+        assert answer_of(client.get("/api/health")) == {
+            "status": "ok",
+            "images": 12,
+            "updating": True,
+        }
+        assert len(answer_of(client.post("/api/search", json={"id": 1}))["hits"]) == 11
+        assert "lookalike_updating 1.0" in client.get("/metrics").text
+        gate.set()
+        wait_until(lambda: not answer_of(client.get("/api/update"))["updating"])
+        told = answer_of(client.get("/api/update"))
+        answers.UpdateAnswer.model_validate(told)
+        assert (told["done"], told["total"], told["error"]) == (4, 4, None)
+        report = told["report"]
+        assert (report["added"], report["images"], report["skipped"]) == (3, 15, 1)
+        assert len(answer_of(client.post("/api/search", json={"id": 1}))["hits"]) == 14
+        assert answer_of(client.get("/api/images"))["total"] == 15
+        assert "lookalike_updating 0.0" in client.get("/metrics").text
+        assert "lookalike_images 15.0" in client.get("/metrics").text
+
+
+def test_another_process_that_writes_is_a_conflict(gallery: Gallery) -> None:
+    with held_by_another_process(gallery.directory / "lock"), client_of(gallery) as client:
+        answer_of(client.post("/api/update"), 202)
+        wait_until(lambda: not answer_of(client.get("/api/update"))["updating"])
+        told = answer_of(client.get("/api/update"))
+        assert told["error"]["code"] == "conflict" and told["report"] is None
+        assert "/" not in told["error"]["message"]
+
+
+def test_stopping_ends_an_update_and_keeps_what_it_did(
+    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_read = read_picture
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(0.05)
+        return true_read(*args, **kwargs)
+
+    monkeypatch.setattr(update, "read_picture", slow)
+    for n in range(400):
+        write_photo(photos / f"new/{n:03}.png", 1000 + n, width=16, height=16)
+    with client_of(gallery) as client:
+        answer_of(client.post("/api/update"), 202)
+        wait_until(lambda: answer_of(client.get("/api/update"))["done"] > 10)
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+    assert 12 + 10 < len(gallery) < 12 + 400
+    monkeypatch.undo()
+    assert gallery.update().images == 412
+
+
+def events_of(port: int, count: int) -> list[dict[str, Any]]:
+    """The first events of a stream."""
+    opened = connect(port, b"GET /api/update/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    content = b""
+    while content.count(b"data: ") < count:
+        content += opened.recv(65536)
+    opened.close()
+    assert b"text/event-stream" in content
+    return [json.loads(line[6:]) for line in content.splitlines() if line.startswith(b"data: ")]
+
+
+def test_events_tell_of_an_update_as_it_goes(gallery: Gallery, photos: Path) -> None:
+    for n in range(3):
+        write_photo(photos / f"new/{n}.png", 300 + n)
+    with running(gallery, max_streams=2) as (port, service):
+        (first,) = events_of(port, 1)
+        assert not first["updating"]
+        wait_until(lambda: service.streams == 0)
+        found: list[dict[str, Any]] = []
+        watcher = threading.Thread(target=lambda: found.extend(events_of(port, 2)))
+        watcher.start()
+        wait_until(lambda: service.streams == 1)
+        service.updates.start()
+        watcher.join(20)
+        assert found[0] == first
+        assert found[-1]["updating"] or found[-1]["report"]["added"] == 3
+        wait_until(lambda: service.streams == 0)
+        others = [
+            connect(port, b"GET /api/update/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            for _ in range(3)
+        ]
+        answered = [opened.recv(12) for opened in others]
+        for opened in others:
+            opened.close()
+        assert sorted(answered) == [b"HTTP/1.1 200", b"HTTP/1.1 200", b"HTTP/1.1 503"]
+
+
+def test_metrics_count_requests_by_route_and_status(served: Gallery) -> None:
+    with client_of(served) as client:
+        for _ in range(3):
+            client.post("/api/search", json={"id": 1})
+        client.post("/api/search", json={"id": 10**6})
+        client.get("/api/images/1")
+        client.get("/nowhere/at/all")
+        client.request("BREW", "/api/images/1")
+        text = client.get("/metrics").text
+        for line in (
+            'lookalike_requests_total{method="POST",route="/api/search",status="200"} 3.0',
+            'lookalike_requests_total{method="POST",route="/api/search",status="404"} 1.0',
+            'lookalike_requests_total{method="GET",route="/api/images/{id}",status="200"} 1.0',
+            'lookalike_requests_total{method="GET",route="none",status="404"} 1.0',
+            'lookalike_request_seconds_count{route="/api/search"} 4.0',
+            "lookalike_search_seconds_count 3.0",
+            "lookalike_encode_seconds_count 0.0",
+            "lookalike_images 31.0",
+            "lookalike_busy_total 0.0",
+        ):
+            assert line in text, line
+        assert "BREW" not in text and "nowhere" not in text

@@ -1,0 +1,301 @@
+"""POST /api/search, /api/queries: what is found, compared with `Gallery.search` and with Pillow."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import HALF, SIZE, embedding, write_photo
+from hostile import encode, photo
+from PIL import Image
+from webtools import TestClient, answer_of, client_of, error_of
+
+from lookalike.gallery import Gallery, Hit
+from lookalike.web import ServeSettings
+from lookalike.web.answers import QueryAnswer, SearchAnswer
+
+PNG = {"content-type": "image/png"}
+
+
+def objects(hits: list[Hit]) -> list[dict[str, Any]]:
+    """What the API should make of them."""
+    return [
+        {
+            "id": hit.id,
+            "path": hit.path,
+            "cosine": round(hit.cosine, 6),
+            "bits": hit.bits,
+            "code_bits": hit.code_bits,
+            "rarity": None if hit.rarity is None else round(hit.rarity, 6),
+            "words": hit.describe(),
+            "width": hit.width,
+            "height": hit.height,
+            "format": hit.format,
+            "thumbnail": f"/api/images/{hit.id}/thumbnail",
+            "original": f"/api/images/{hit.id}",
+        }
+        for hit in hits
+    ]
+
+
+def send(client: TestClient, content: bytes) -> str:
+    name: str = answer_of(client.post("/api/queries", content=content, headers=PNG), 201)["query"]
+    return name
+
+
+@pytest.fixture
+def outside() -> bytes:
+    return encode(photo(777), "PNG")
+
+
+def test_a_search_by_id_finds_what_the_gallery_finds_without_itself_and_its_copies(
+    client: TestClient, served: Gallery, ids: dict[str, int]
+) -> None:
+    for path in ("a/000.png", "b/001.png", "copy of 000.png"):
+        answer = answer_of(client.post("/api/search", json={"id": ids[path], "k": 12}))
+        SearchAnswer.model_validate(answer, strict=True)
+        expected = served.search(path, 12, exclude_self=True)
+        assert answer["hits"] == objects(expected)
+        assert "a/000.png" not in {hit["path"] for hit in answer["hits"]} or path == "b/001.png"
+        assert (answer["k"], answer["offset"], answer["more"]) == (12, 0, True)
+        assert answer["seconds"]["encode"] == 0
+
+
+def test_itself_comes_first_if_it_is_not_excluded(
+    client: TestClient, served: Gallery, ids: dict[str, int]
+) -> None:
+    asked = {"id": ids["b/001.png"], "k": 5, "exclude_self": False}
+    answer = answer_of(client.post("/api/search", json=asked))
+    assert answer["hits"] == objects(served.search("b/001.png", 5))
+    assert answer["hits"][0]["id"] == ids["b/001.png"]
+    assert answer["hits"][0]["bits"] == 0
+
+
+def test_pages_are_parts_of_one_ranking(client: TestClient, ids: dict[str, int]) -> None:
+    number = ids["c/002.png"]
+    whole = answer_of(client.post("/api/search", json={"id": number, "k": 200}))
+    assert len(whole["hits"]) == 30 and not whole["more"]
+    pages = []
+    for offset in range(0, 40, 7):
+        page = answer_of(client.post("/api/search", json={"id": number, "k": 7, "offset": offset}))
+        assert page["more"] == (offset + 7 < 30)
+        pages += page["hits"]
+    assert pages == whole["hits"]
+
+
+def test_a_filter_and_a_threshold_are_those_of_the_gallery(
+    client: TestClient, served: Gallery, ids: dict[str, int]
+) -> None:
+    for pattern in ("b/*", "*1?.png", "nothing/*"):
+        asked: dict[str, Any] = {"id": ids["a/000.png"], "filter": pattern, "k": 9}
+        answer = answer_of(client.post("/api/search", json=asked))
+        expected = served.search("a/000.png", 9, filter=pattern, exclude_self=True)
+        assert answer["hits"] == objects(expected)
+        assert answer["nothing_similar"] or pattern != "nothing/*"
+    cosine = served.search("a/000.png", 9, exclude_self=True)[4].cosine
+    asked = {"id": ids["a/000.png"], "threshold": cosine, "k": 30}
+    answer = answer_of(client.post("/api/search", json=asked))
+    assert len(answer["hits"]) == 5 and not answer["more"] and not answer["nothing_similar"]
+    answer = answer_of(client.post("/api/search", json={**asked, "threshold": 0.9999}))
+    assert answer["hits"] == [] and answer["nothing_similar"]
+
+
+def test_an_uploaded_picture_finds_what_its_bytes_find(
+    client: TestClient, served: Gallery, outside: bytes, folder: Path
+) -> None:
+    expected = objects(served.search(outside, 7))
+    by_body = client.post("/api/search?k=7", content=outside, headers=PNG)
+    by_form = client.post("/api/search?k=7", files={"image": ("x.png", outside, "image/png")})
+    by_name = client.post("/api/search", json={"query": send(client, outside), "k": 7})
+    for response in (by_body, by_form, by_name):
+        assert answer_of(response)["hits"] == expected
+    assert answer_of(by_body)["seconds"]["encode"] > 0
+    known = (folder / "a/003.png").read_bytes()
+    for exclude in (False, True):
+        url = f"/api/search?k=7&exclude_self={str(exclude).lower()}&filter=a/*"
+        answer = answer_of(client.post(url, content=known, headers=PNG))
+        hits = served.search(known, 7, filter="a/*", exclude_self=exclude)
+        assert answer["hits"] == objects(hits)
+
+
+def cosines_to(folder: Path, image: Image.Image) -> dict[str, float]:
+    """Of a picture to all of the folder, by Pillow and numpy."""
+    path = folder.parent / "part.png"
+    image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, reducing_gap=3.0).save(path)
+    query = embedding(path)
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("[a-c]/*.png")}
+    return {name: float(query @ embedding(file)) for name, file in found.items()}
+
+
+@pytest.mark.parametrize("crop", [[0, 0, 0.5, 1], [0.25, 0.5, 0.5, 0.25], [0.9, 0.9, 0.1, 0.1]])
+def test_a_part_is_cut_from_the_picture_before_it_is_squeezed(
+    client: TestClient, folder: Path, ids: dict[str, int], crop: list[float]
+) -> None:
+    content = (folder / "b/004.png").read_bytes()
+    image = Image.open(io.BytesIO(content)).convert("RGB")  # 64 x 48
+    x, y, width, height = crop
+    box = (
+        int(np.floor(64 * x + 1e-6)),
+        int(np.floor(48 * y + 1e-6)),
+        int(np.ceil(64 * (x + width) - 1e-6)),
+        int(np.ceil(48 * (y + height) - 1e-6)),
+    )
+    expected = cosines_to(folder, image.crop(box))
+    url = f"/api/search?k=5&filter=[a-c]/*&crop={','.join(map(str, crop))}"
+    answers = [
+        answer_of(client.post(url, content=content, headers=PNG)),
+        *(
+            answer_of(
+                client.post(
+                    "/api/search",
+                    json={**subject, "crop": crop, "k": 5, "filter": "[a-c]/*"}
+                    | {"exclude_self": False},
+                )
+            )
+            for subject in ({"id": ids["b/004.png"]}, {"query": send(client, content)})
+        ),
+    ]
+    best = sorted(expected, key=lambda name: -expected[name])[:5]
+    for answer in answers:
+        assert [hit["path"] for hit in answer["hits"]] == best
+        for hit in answer["hits"]:
+            assert hit["cosine"] == pytest.approx(expected[hit["path"]], abs=HALF)
+
+
+def test_a_turned_photograph_is_set_upright_before_it_is_cut(
+    client: TestClient, folder: Path
+) -> None:
+    upright = Image.fromarray(photo(31, 80, 60))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned left by a quarter
+    turned = encode(upright.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif.tobytes())
+    name = send(client, turned)
+    shown = Image.open(io.BytesIO(client.get(f"/api/queries/{name}/image").content))
+    assert shown.size == (60, 80)
+    asked = {"query": name, "crop": [0, 0, 1, 0.25], "k": 3, "filter": "[a-c]/*"}
+    answer = answer_of(client.post("/api/search", json=asked))
+    expected = cosines_to(folder, upright.crop((0, 0, 60, 20)))
+    best = sorted(expected, key=lambda path: -expected[path])[:3]
+    assert [hit["path"] for hit in answer["hits"]] == best
+
+
+def test_the_second_search_with_a_picture_does_not_encode_it_again(
+    client: TestClient, outside: bytes
+) -> None:
+    asked = {"query": send(client, outside), "crop": [0.1, 0.1, 0.5, 0.5], "k": 1}
+    first, second = (answer_of(client.post("/api/search", json=asked)) for _ in range(2))
+    assert first["seconds"]["encode"] > 0 and second["seconds"]["encode"] == 0
+    assert first["hits"] == second["hits"]
+
+
+def test_a_picture_is_kept_as_it_was_sent(client: TestClient) -> None:
+    pixels = photo(5, 300, 2000)
+    answer = answer_of(client.post("/api/queries", content=encode(pixels, "PNG"), headers=PNG), 201)
+    QueryAnswer.model_validate(answer, strict=True)
+    assert (answer["width"], answer["height"]) == (2000, 300)
+    response = client.get(f"/api/queries/{answer['query']}/image")
+    assert response.headers["content-type"] == "image/webp"
+    shown = Image.open(io.BytesIO(response.content))
+    assert (shown.format, shown.size) == ("WEBP", (1024, 154))
+    expected = Image.fromarray(pixels).resize(shown.size)
+    assert np.abs(np.asarray(shown).astype(int) - np.asarray(expected)).mean() < 4
+
+
+def test_the_oldest_picture_is_forgotten_and_says_so(served: Gallery, outside: bytes) -> None:
+    with client_of(served, ServeSettings(max_queries=2)) as client:
+        first, second, third = (send(client, outside) for _ in range(3))
+        error = error_of(client.get(f"/api/queries/{first}/image"), 404, "not_found")
+        assert "send it again" in error["remedy"]
+        error_of(client.post("/api/search", json={"query": first}), 404, "not_found")
+        for name in (second, third):
+            answer_of(client.post("/api/search", json={"query": name}))
+
+
+def test_nothing_is_similar_when_random_pairs_are_as_alike(
+    client: TestClient, served: Gallery, ids: dict[str, int]
+) -> None:
+    """The rule: the best hit is not closer than 98 % of random pairs, or 1 - 1/n in a small one."""
+    seen = set()
+    for path, number in sorted(ids.items()):
+        best = served.search(path, 1, exclude_self=True)[0]
+        answer = answer_of(client.post("/api/search", json={"id": number}))
+        assert best.rarity is not None
+        assert answer["nothing_similar"] == (best.rarity < min(0.98, 1 - 1 / 31))
+        assert (answer["note"] is None) != answer["nothing_similar"]
+        seen.add(answer["nothing_similar"])
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        ({}, "give either id or query"),
+        ({"id": 1, "query": "q_" + "0" * 32}, "give either id or query"),
+        ({"id": 0}, "id"),
+        ({"id": 2**63}, "id"),
+        ({"id": 1, "k": 201}, "k"),
+        ({"id": 1, "offset": -1}, "offset"),
+        ({"id": 1, "threshold": 1.5}, "threshold"),
+        ({"id": 1, "crop": [0.5, 0, 0.6, 1]}, "crop"),
+        ({"id": 1, "crop": [0, 0, 0, 1]}, "crop"),
+        ({"id": 1, "filter": ""}, "filter"),
+        ({"id": 1, "filter": "**/a/" * 30}, "filter"),
+        ({"id": 1, "path": "/etc/passwd"}, "path"),
+        ({"query": "../../etc/passwd"}, "query"),
+    ],
+)
+def test_wrong_values_are_named(client: TestClient, asked: dict[str, Any], what: str) -> None:
+    response = client.post("/api/search", json=asked)
+    assert what in error_of(response, 400, "bad_request")["message"]
+
+
+def test_what_is_no_json_or_of_another_type_is_refused(client: TestClient) -> None:
+    as_json = {"content-type": "application/json"}
+    for body in (b"{", b"\xff", b"[1]", b'{"id": NaN}', b'{"id": 1, "threshold": NaN}'):
+        response = client.post("/api/search", content=body, headers=as_json)
+        error_of(response, 400, "bad_request")
+    for kind in ("text/plain", "text/html", "application/x-www-form-urlencoded", ""):
+        response = client.post("/api/search", content=b"x", headers={"content-type": kind})
+        error_of(response, 415, "unsupported_type")
+    response = client.post("/api/search?k=3", json={"id": 1})
+    error_of(response, 400, "bad_request")
+    for url in ("?k=0", "?crop=1,2,3", "?crop=a,b,c,d", "?K=1", "?filter="):
+        response = client.post(f"/api/search{url}", content=b"x", headers=PNG)
+        error_of(response, 400, "bad_request")
+
+
+def test_a_form_needs_a_file_named_image(client: TestClient) -> None:
+    for files in ({"picture": ("x", b"x")}, {"image": (None, b"x")}):
+        error_of(client.post("/api/queries", files=files), 400, "bad_request")
+    for kind in ("multipart/form-data", "multipart/form-data; boundary=x"):
+        response = client.post("/api/queries", content=b"x", headers={"content-type": kind})
+        error_of(response, 400, "bad_request")
+
+
+def test_unknown_images_are_not_found(client: TestClient) -> None:
+    for asked in ({"id": 10**6}, {"id": 2**63 - 1}, {"id": 10**6, "crop": [0, 0, 1, 1]}):
+        error_of(client.post("/api/search", json=asked), 404, "not_found")
+
+
+def test_searches_see_what_others_commit(gallery: Gallery, photos: Path) -> None:
+    """Files come and go while the application runs; another `Gallery` writes."""
+    writer = Gallery.open(photos)
+    with client_of(gallery) as client:
+        for step in range(4):
+            write_photo(photos / f"new/{step}.png", 900 + step)
+            if step:
+                os.unlink(photos / f"new/{step - 1}.png")
+            writer.update()
+            total = answer_of(client.get("/api/images?filter=new/*"))
+            assert [image["path"] for image in total["images"]] == [f"new/{step}.png"]
+            number = total["images"][0]["id"]
+            answer = answer_of(client.post("/api/search", json={"id": number, "k": 50}))
+            assert answer["hits"] == objects(
+                writer.search(photos / f"new/{step}.png", 50, exclude_self=True)
+            )
+            if step:
+                error_of(client.post("/api/search", json={"id": number - 1}), 404, "not_found")

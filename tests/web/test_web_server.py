@@ -1,0 +1,179 @@
+"""Connections of clients who are slow, many, or do not speak HTTP, against a real server."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from fakes import write_photo
+from hostile import encode
+from webtools import connect, received, running
+
+from lookalike.errors import LookalikeError
+from lookalike.gallery import Gallery
+from lookalike.web import ServeSettings
+from lookalike.web.server import address_of, listen
+
+HEALTH = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def is_alive(port: int) -> bool:
+    with connect(port, HEALTH) as opened:
+        return opened.recv(1 << 16).startswith(b"HTTP/1.1 200")
+
+
+def closed_after(opened: socket.socket) -> float:
+    """Seconds until the server closes."""
+    began = time.monotonic()
+    with opened:
+        received(opened)
+    return time.monotonic() - began
+
+
+def test_a_head_that_does_not_come_ends_the_connection(served: Gallery) -> None:
+    with running(served, header_seconds=1.0) as (port, _):
+        silent = closed_after(connect(port))
+        half = closed_after(connect(port, HEALTH[:-10]))
+        assert 0.8 < silent < 5 and 0.8 < half < 5
+        assert is_alive(port)
+
+
+def test_a_head_that_drips_ends_the_connection(served: Gallery) -> None:
+    with running(served, header_seconds=1.0) as (port, _):
+        began = time.monotonic()
+        with connect(port) as opened, pytest.raises(OSError):
+            while time.monotonic() - began < 20:
+                opened.sendall(b"x")
+                time.sleep(0.05)
+        assert 0.8 < time.monotonic() - began < 6
+
+
+def test_the_second_request_of_a_connection_has_its_deadline_too(served: Gallery) -> None:
+    with running(served, header_seconds=1.0) as (port, _), connect(port, HEALTH) as opened:
+        assert opened.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        time.sleep(0.5)
+        opened.sendall(HEALTH)  # in time: the connection is kept
+        assert opened.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        opened.sendall(HEALTH[:10])
+        assert 0.3 < closed_after(opened) < 5
+
+
+def test_a_body_that_goes_on_after_its_answer_ends_the_connection(served: Gallery) -> None:
+    begin = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"
+    with running(served) as (port, _):
+        began = time.monotonic()
+        with connect(port, begin) as opened:
+            assert opened.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            with pytest.raises(OSError):
+                while time.monotonic() - began < 20:
+                    opened.sendall(b"x")
+                    time.sleep(0.05)
+        assert 1.5 < time.monotonic() - began < 8
+
+
+def test_a_client_that_does_not_take_its_answer_is_dropped(gallery: Gallery, photos: Path) -> None:
+    import numpy as np
+
+    noise = np.random.default_rng(0).integers(0, 256, (1800, 1800, 3), np.uint8)
+    (photos / "big.bmp").write_bytes(encode(noise, "BMP"))
+    gallery.update()
+    number = next(hit.id for hit in gallery.search("a/000.png", 100) if hit.path == "big.bmp")
+    asked = f"GET /api/images/{number} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with running(gallery, stall_seconds=1.0) as (port, service):
+        opened = socket.socket()
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        opened.connect(("127.0.0.1", port))
+        opened.settimeout(20)
+        opened.sendall(asked)
+        time.sleep(3)
+        assert service.files.taken == 0  # nobody waits for it
+        with opened:
+            assert len(received(opened)) < 9_000_000
+        with connect(port, asked[:-2] + b"Connection: close\r\n\r\n") as fast:
+            content = received(fast)
+        assert content.endswith((photos / "big.bmp").read_bytes())
+
+
+def test_a_full_house_drops_whoever_kept_it_waiting_longest(served: Gallery) -> None:
+    with running(served, max_connections=4) as (port, _):
+        slow = []
+        for _ in range(4):
+            slow.append(connect(port, HEALTH[:20]))
+            time.sleep(0.05)
+        assert is_alive(port)  # a fifth
+        slow[0].settimeout(5)
+        assert received(slow[0]) == b""
+        for opened in slow[2:]:
+            opened.sendall(HEALTH[20:])
+            assert opened.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        for opened in slow:
+            opened.close()
+
+
+def test_a_house_full_of_work_refuses_with_a_time_to_come_again(
+    served: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    true_skipped = Gallery.skipped
+    monkeypatch.setattr(Gallery, "skipped", lambda self: [release.wait(20), true_skipped(self)][1])
+    asked = b"GET /api/skipped HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with running(served, max_connections=3) as (port, service):
+        working = [connect(port, asked) for _ in range(3)]
+        ends = time.monotonic() + 10
+        while service.files.taken < 3 and time.monotonic() < ends:
+            time.sleep(0.01)
+        with connect(port, HEALTH) as refused:
+            answer = received(refused)
+        assert answer.startswith(b"HTTP/1.1 503") and b"Retry-After: 1" in answer
+        assert b'"code": "busy"' in answer
+        release.set()
+        for opened in working:
+            with opened:
+                assert opened.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        assert is_alive(port)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"A" * 100_000,
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 900_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000,
+    ],
+)
+def test_what_is_no_http_is_told_so(served: Gallery, sent: bytes) -> None:
+    with running(served) as (port, _):
+        try:
+            with connect(port, sent) as opened:
+                answer = received(opened)
+        except (BrokenPipeError, ConnectionResetError):  # it would not even listen to the end
+            answer = b""
+        assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404"))
+        assert b"Traceback" not in answer
+        assert is_alive(port)
+
+
+def test_upgrades_and_old_versions_are_answered(served: Gallery) -> None:
+    with running(served) as (port, _):
+        upgrade = HEALTH[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        with connect(port, upgrade) as opened:
+            assert opened.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        with connect(port, b"GET /api/health HTTP/1.0\r\n\r\n") as opened:
+            assert received(opened).startswith(b"HTTP/1.1 403")  # it does not say whom it wants
+
+
+def test_an_address_that_is_taken_is_said_to_be(served: Gallery) -> None:
+    with listen(ServeSettings(port=0)) as taken:
+        port = taken.getsockname()[1]
+        assert address_of(taken) == f"http://127.0.0.1:{port}/"
+        with pytest.raises(LookalikeError, match=f"port {port}.*--port"):
+            listen(ServeSettings(port=port))
+    write_photo(served.root.parent / "unused.png", 1)

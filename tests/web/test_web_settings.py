@@ -1,0 +1,210 @@
+"""What may be served to whom: settings, host names, origins, tokens, headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from webtools import TestClient, answer_of, client_of, error_of
+
+from lookalike.gallery import Gallery
+from lookalike.web import ServeSettings
+from lookalike.web.settings import is_loopback
+
+TOKEN = "a long secret".replace(" ", "-")
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"host": "0.0.0.0"}, "--token"),
+        ({"host": "192.168.1.2"}, "--token"),
+        ({"host": "::"}, "--token"),
+        ({"host": "example.org"}, "--token"),
+        ({"host": "a b"}, "host"),
+        ({"host": ""}, "host"),
+        ({"port": -1}, "port"),
+        ({"port": 65536}, "port"),
+        ({"port": True}, "port"),
+        ({"token": "short"}, "8 to 200"),
+        ({"token": "with; semicolon"}, "8 to 200"),
+        ({"token": "with space"}, "8 to 200"),
+        ({"max_upload_bytes": 0}, "max_upload_bytes"),
+        ({"decoders": 1.5}, "decoders"),
+        ({"upload_seconds": float("nan")}, "upload_seconds"),
+        ({"stall_seconds": -1}, "stall_seconds"),
+        ({"allowed_hosts": ("a/b",)}, "a/b"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(values: dict[str, Any], what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        ServeSettings(**values)
+
+
+def test_loopback_is_what_nobody_else_can_reach() -> None:
+    assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "localhost.example.org", "x")))
+    for host in ("127.0.0.1", "::1", "localhost"):
+        ServeSettings(host=host)
+    ServeSettings(host="0.0.0.0", token=TOKEN)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:9", "[::1]:8765", "[::1]"]
+)
+def test_names_of_this_machine_are_answered(client: TestClient, host: str) -> None:
+    for path in ("/api/health", "/"):
+        assert client.get(path, headers={"host": host}).status_code in (200, 404)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "192.168.0.7", "[::]",
+     "evil.example:8765", "localhost@evil.example", "[", "127.1", "0x7f.1"],
+)  # fmt: skip
+def test_other_names_are_not(client: TestClient, host: str) -> None:
+    for path in ("/", "/api/health", "/api/images/1", "/metrics", "/page/app.js"):
+        error_of(client.get(path, headers={"host": host}), 403, "forbidden")
+
+
+def test_an_address_is_answered_and_a_name_only_if_allowed(served: Gallery) -> None:
+    settings = ServeSettings(host="0.0.0.0", token=TOKEN, allowed_hosts=("photos.home",))
+    with client_of(served, settings) as client:
+        for host in ("192.168.0.7:8765", "[fe80::1]", "photos.home", "localhost", "photos.home.:1"):
+            assert client.get("/api/health", headers={"host": host}).status_code == 200
+        for host in ("evil.example", "photos.home.evil.example"):
+            error_of(client.get("/api/health", headers={"host": host}), 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:1"},
+        {"origin": "http://127.0.0.1:8765.evil.example"},
+        {"origin": ""},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+def test_pages_of_other_sites_may_not_ask(client: TestClient, headers: dict[str, str]) -> None:
+    for method, path in (("GET", "/api/images/1"), ("POST", "/api/update"), ("GET", "/metrics")):
+        error_of(client.request(method, path, headers=headers), 403, "forbidden")
+
+
+def test_the_page_itself_may_ask_and_links_from_elsewhere_lead_to_it(client: TestClient) -> None:
+    own = {"origin": "http://127.0.0.1:8765", "sec-fetch-site": "same-origin"}
+    answer_of(client.post("/api/search", json={"id": 1}, headers=own))
+    assert client.get("/api/images/1", headers={"sec-fetch-site": "none"}).status_code == 200
+    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert client.get("/gallery", headers=link).status_code in (200, 404)
+
+
+@pytest.fixture(scope="module")
+def guarded(served: Gallery) -> Iterator[TestClient]:
+    with client_of(served, ServeSettings(token=TOKEN)) as client:
+        yield client
+
+
+PATHS = [
+    "/api/images", "/api/images/1", "/api/images/1/thumbnail", "/api/stats", "/api/update",
+    "/api/openapi.json", "/api/nothing", "/metrics", "/api/update/events", "/api/health/",
+    "/api//health", "/API/images", "/api/session/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer wrong-wrong"},
+        {"authorization": f"Basic {TOKEN}"},
+        {"authorization": TOKEN},
+        {"authorization": f"Bearer {TOKEN}x"},
+        {"authorization": f"Bearer {TOKEN[:-1]}"},
+        {"authorization": "Bearer"},
+        {"cookie": "lookalike_token=wrong-wrong"},
+        {"cookie": f"other={TOKEN}"},
+        {"cookie": "lookalike_token"},
+        {"cookie": "\x80=;;;"},
+    ],
+)
+def test_without_the_token_there_is_nothing(guarded: TestClient, headers: dict[str, str]) -> None:
+    raw = {name: value.encode("latin-1") for name, value in headers.items()}
+    for path in PATHS:
+        response = guarded.get(path, headers=raw)
+        if path == "/API/images":  # another address, where there is nothing at all
+            error_of(response, 404, "not_found")
+        else:
+            error_of(response, 401, "unauthorized")
+            assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_with_the_token_there_is_everything(guarded: TestClient) -> None:
+    for headers in (
+        {"authorization": f"Bearer {TOKEN}"},
+        {"authorization": f"bearer  {TOKEN}"},
+        {"cookie": f"a=b; lookalike_token={TOKEN}; c=d"},
+    ):
+        assert guarded.get("/api/images/1", headers=headers).status_code == 200
+    assert answer_of(guarded.get("/api/health"))["status"] == "ok"
+    assert guarded.get("/").status_code in (200, 404)
+
+
+def test_the_session_sets_a_cookie_that_no_script_reads(served: Gallery) -> None:
+    with client_of(served, ServeSettings(token=TOKEN)) as client:
+        error_of(client.post("/api/session", json={"token": "wrong"}), 401, "unauthorized")
+        error_of(client.post("/api/session", json={}), 400, "bad_request")
+        error_of(client.get("/api/images"), 401, "unauthorized")
+        response = client.post("/api/session", json={"token": TOKEN})
+        assert response.status_code == 204 and response.content == b""
+        cookie = response.headers["set-cookie"].lower()
+        for part in ("lookalike_token=", "httponly", "samesite=strict", "path=/"):
+            assert part in cookie
+        assert answer_of(client.get("/api/images"))["total"] == 31
+
+
+def test_every_answer_has_the_headers_of_safety(client: TestClient) -> None:
+    for response in (
+        client.get("/"),
+        client.get("/api/health"),
+        client.get("/api/images/1"),
+        client.get("/api/images/1/thumbnail"),
+        client.get("/nothing"),
+        client.get("/api/images/x"),
+        client.delete("/api/images/1"),
+        client.get("/", headers={"host": "evil.example"}),
+        client.get("/metrics"),
+    ):
+        headers = response.headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy
+        assert "access-control-allow-origin" not in headers
+        assert "server" not in headers
+
+
+def test_the_page_is_served_from_memory_under_its_own_addresses(client: TestClient) -> None:
+    from lookalike.web.routes.pages import Page
+
+    page = Page.read()
+    if "index.html" not in page.files:
+        pytest.skip("the page is not there")
+    for path in ("/", "/search", "/search?id=17", "/duplicates", "/gallery"):
+        response = client.get(path)
+        assert response.content == page.files["index.html"].content
+        assert response.headers["content-type"] == "text/html; charset=utf-8"
+        assert "script-src 'self'" in response.headers["content-security-policy"]
+    for name, file in page.files.items():
+        response = client.get(f"/page/{name}")
+        assert (response.status_code, response.content) == (200, file.content)
+        assert response.headers["content-type"] == file.media_type
+        told = {"if-none-match": response.headers["etag"]}
+        assert client.get(f"/page/{name}", headers=told).status_code == 304
+    for path in ("/search/", "/page/", "/page", "/index.html", "/page/../app.py", "/docs"):
+        error_of(client.get(path), 404, "not_found")

@@ -1,0 +1,293 @@
+"""Uploads that are too large, too slow, no pictures, or made to do harm."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile import HAS_HEIF, HEIC_TURNED, encode, make_hostile_files, photo, png
+from PIL import Image
+from webtools import (
+    TestClient,
+    answer_of,
+    client_of,
+    connect,
+    error_of,
+    received,
+    running,
+    service_of,
+)
+
+from lookalike.gallery import Gallery
+from lookalike.imagefile import SkippedImageError
+from lookalike.images import SkipReason
+from lookalike.web import ServeSettings, decoders
+from lookalike.web.decoders import Decoders
+from lookalike.web.errors import ApiError
+from lookalike.web.pool import WorkerPool
+
+PNG = {"content-type": "image/png"}
+SMALL = ServeSettings(max_upload_bytes=200_000, max_upload_pixels=1_000_000)
+
+
+@pytest.fixture(scope="module")
+def small(served: Gallery) -> Iterator[TestClient]:
+    """An application with low limits."""
+    with client_of(served, SMALL) as client:
+        yield client
+
+
+def test_every_hostile_file_is_answered_and_the_next_good_one_found(
+    small: TestClient, tmp_path: Path
+) -> None:
+    """Files that are unreadable on disk alone (pipes, links) have no bytes to send."""
+    good = encode(photo(3), "PNG")
+    answered = 0
+    for path, reason in make_hostile_files(tmp_path).items():
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > 200_000:
+            continue
+        response = small.post("/api/search", content=path.read_bytes(), headers=PNG)
+        large = reason is SkipReason.TOO_LARGE
+        error_of(response, 413 if large else 422, "too_large" if large else "bad_image")
+        answered += 1
+    assert answered > 30
+    assert answer_of(small.post("/api/search?k=1", content=good, headers=PNG))["hits"]
+
+
+def test_more_bytes_than_allowed_are_not_read(small: TestClient) -> None:
+    error_of(small.post("/api/queries", content=bytes(200_001), headers=PNG), 413, "too_large")
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(21):
+            yield bytes(10_000)
+
+    error_of(small.post("/api/queries", content=pieces(), headers=PNG), 413, "too_large")
+    files = {"image": ("x.png", bytes(300_000), "image/png")}
+    error_of(small.post("/api/queries", files=files), 413, "too_large")
+    response = small.post("/api/search", content=b" " * 300_000, headers=PNG)
+    error_of(response, 413, "too_large")
+    as_json = {"content-type": "application/json"}
+    response = small.post("/api/search", content=b" " * 300_000, headers=as_json)
+    error_of(response, 413, "too_large")
+
+
+def test_more_pixels_than_allowed_are_not_decoded(small: TestClient) -> None:
+    exact = encode(Image.new("RGB", (1000, 1000)), "PNG")
+    answer_of(small.post("/api/search", content=exact, headers=PNG))
+    over = encode(Image.new("RGB", (1001, 1000)), "PNG")
+    error_of(small.post("/api/search", content=over, headers=PNG), 413, "too_large")
+    claims = png((60_000, 60_000), 8, 2, [b"\0" * 9])
+    error_of(small.post("/api/search", content=claims, headers=PNG), 413, "too_large")
+    bomb = zlib.compress(bytes(1000 * 1001), 9)  # within the limit, and true
+    rows = png((1000, 1000), 8, 0, [])
+    whole = rows.replace(zlib.compress(b""), bomb)
+    at = whole.index(b"IDAT")
+    head = struct.pack(">I", len(bomb))
+    crc = struct.pack(">I", zlib.crc32(b"IDAT" + bomb))
+    fixed = whole[: at - 4] + head + b"IDAT" + bomb + crc + whole[-12:]
+    answer_of(small.post("/api/search", content=fixed, headers=PNG))
+
+
+def test_what_is_sent_decides_not_what_it_is_called(small: TestClient) -> None:
+    jpeg = encode(photo(3), "JPEG")
+    for kind in ("image/png", "image/svg+xml", "application/octet-stream", "IMAGE/X; a=b"):
+        told = {"content-type": kind}
+        answer_of(small.post("/api/search?k=1", content=jpeg, headers=told))
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>1</script></svg>'
+    told = {"content-type": "image/svg+xml"}
+    error_of(small.post("/api/search", content=svg, headers=told), 422, "bad_image")
+    error_of(small.post("/api/search", content=b"", headers=PNG), 422, "bad_image")
+
+
+def slow_decoder(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Decoding takes so long, as that of a picture made for it would."""
+    true_ask = decoders._Process.ask
+
+    def slow(self: Any, head: Any, content: bytes, limit: float) -> Any:
+        time.sleep(seconds)
+        return true_ask(self, head, content, limit)
+
+    monkeypatch.setattr(decoders._Process, "ask", slow)
+
+
+def test_too_many_at_once_are_told_to_come_again(
+    served: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_decoder(monkeypatch, 0.5)
+    content = encode(photo(3), "PNG")
+    with client_of(served, ServeSettings(decoders=1, waiting=1)) as client:
+        answers: list[Any] = []
+
+        def send() -> None:
+            answers.append(client.post("/api/search?k=1", content=content, headers=PNG))
+
+        threads = [threading.Thread(target=send) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        answer_of(client.post("/api/search", json={"id": 1}))  # needs no decoder
+        for thread in threads:
+            thread.join()
+        busy = [answer for answer in answers if answer.status_code == 503]
+        assert len(busy) == 3 and len(answers) == 5
+        for answer in busy:
+            error_of(answer, 503, "busy")
+            assert answer.headers["retry-after"] == "1"
+        assert "lookalike_busy_total 3.0" in client.get("/metrics").text
+        answer_of(client.post("/api/search?k=1", content=content, headers=PNG))
+
+
+def decoders_of(**values: Any) -> Decoders:
+    chosen = {"workers": 1, "waiting": 4, "seconds": 20.0, "wait": 30.0, "max_pixels": 10**7}
+    return Decoders("decoding", **{**chosen, **values})
+
+
+def test_a_picture_that_takes_too_long_is_given_up_and_the_next_one_decoded() -> None:
+    """A progressive JPEG of thousands of scans: few bytes, and minutes of work."""
+    pixels = Image.new("RGB", (3000, 3000), "grey")
+    jpeg = encode(pixels, "JPEG", progressive=True)
+    at = jpeg.rindex(b"\xff\xda")
+    scan = jpeg[at:-2]
+    bomb = jpeg[:-2] + scan * 4000 + b"\xff\xd9"
+    opened = decoders_of(seconds=1.0)
+
+    async def run() -> None:
+        began = time.monotonic()
+        with pytest.raises(ApiError) as caught:
+            await opened.picture(bomb, size=16, side=0)
+        assert caught.value.code == "timeout"
+        assert time.monotonic() - began < 15
+        opened._seconds = 30.0
+        decoded = await opened.picture(encode(photo(1), "PNG"), size=16, side=0)
+        assert decoded.pixels is not None and decoded.pixels.shape == (16, 16, 3)
+
+    try:
+        asyncio.run(run())
+    finally:
+        opened.close()
+
+
+def test_a_decoder_that_dies_takes_nothing_with_it() -> None:
+    opened = decoders_of()
+
+    async def run() -> None:
+        await opened.webp(encode(photo(1), "PNG"), side=32, quality=80)
+        (process,) = opened._idle
+        process.kill()
+        with pytest.raises(SkippedImageError, match="make the decoder fail"):
+            await opened.webp(encode(photo(1), "PNG"), side=32, quality=80)
+        content = await opened.webp(encode(photo(1), "PNG"), side=32, quality=80)
+        assert Image.open(io.BytesIO(content)).size == (32, 24)
+
+    try:
+        asyncio.run(run())
+    finally:
+        opened.close()
+    assert all(process._process.poll() is not None for process in opened._all)
+
+
+def test_a_decoder_has_no_more_memory_than_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "BASE_MEMORY", 600 << 20)
+    opened = decoders_of(max_pixels=0)
+    opened._max_pixels = 200_000_000  # lets through what memory then does not
+
+    async def run() -> None:
+        large = encode(Image.new("RGB", (13_000, 13_000)), "PNG", compress_level=1)
+        with pytest.raises(SkippedImageError, match="memory"):
+            await opened.picture(large, size=16, side=0)
+        await opened.picture(encode(photo(1), "PNG"), size=16, side=0)
+
+    try:
+        asyncio.run(run())
+    finally:
+        opened.close()
+
+
+def test_a_pool_frees_a_place_when_the_work_is_done_not_when_the_wait_is_over() -> None:
+    pool = WorkerPool("work", 1, 0, 0.05)
+
+    async def run() -> None:
+        with pytest.raises(ApiError) as caught:
+            await pool.run(time.sleep, 0.4)
+        assert caught.value.code == "timeout"
+        with pytest.raises(ApiError) as caught:
+            await pool.run(time.sleep, 0)
+        assert caught.value.code == "busy"
+        await asyncio.sleep(0.5)
+        assert await pool.run(sum, [1, 2]) == 3
+        assert pool.taken == 0
+
+    asyncio.run(run())
+    pool.close(wait=True)
+
+
+def head(length: int, *more: str) -> bytes:
+    lines = ["POST /api/queries HTTP/1.1", "Host: localhost", "Content-Type: image/png", *more]
+    if length >= 0:
+        lines.append(f"Content-Length: {length}")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def status_of(opened: socket.socket) -> int:
+    """Of the first answer; the connection is closed then."""
+    with opened:
+        return int(opened.recv(1 << 16).split(b" ")[1])
+
+
+def test_slow_uploads_end_and_hold_no_worker(served: Gallery) -> None:
+    content = encode(photo(3), "PNG")
+    with running(served, upload_seconds=1.5, decoders=1, waiting=1) as (port, service):
+        slow = [connect(port, head(len(content)) + content[:100]) for _ in range(20)]
+        with connect(port, head(len(content)) + content) as fast:
+            assert fast.recv(1 << 16).split(b" ")[1] == b"201"
+        assert service.uploads.pool.taken == 0
+        assert [status_of(opened) for opened in slow] == [408] * 20
+
+
+def test_a_length_that_lies_is_of_no_use(served: Gallery) -> None:
+    content = encode(photo(3), "PNG")
+    with running(served, upload_seconds=1.0, max_upload_bytes=200_000) as (port, _):
+        begun = time.monotonic()
+        assert status_of(connect(port, head(10**12))) == 413  # before anything was sent
+        assert time.monotonic() - begun < 0.9
+        assert status_of(connect(port, head(10**4) + content[:50])) == 408
+        chunked = head(-1, "Transfer-Encoding: chunked")
+        chunk = b"4000\r\n" + bytes(0x4000) + b"\r\n"
+        assert status_of(connect(port, chunked + 13 * chunk)) == 413
+        both = head(5, "Transfer-Encoding: chunked")  # smuggling needs two who disagree
+        assert status_of(connect(port, both + chunk + b"0\r\n\r\n")) in (400, 422)
+        assert status_of(connect(port, head(-1, "Content-Length: -5"))) == 400
+        with connect(port, head(20) + content) as short:  # the rest is no request
+            assert received(short).count(b"HTTP/1.1 4") == 2
+
+
+def test_uploads_share_a_bounded_memory(served: Gallery) -> None:
+    with running(
+        served, upload_seconds=3.0, max_upload_bytes=100_000, max_upload_memory=250_000
+    ) as (port, service):
+        waiting = [connect(port, head(100_000) + bytes(90_000)) for _ in range(2)]
+        ends = time.monotonic() + 10
+        while service.bodies._held < 180_000 and time.monotonic() < ends:
+            time.sleep(0.01)
+        with connect(port, head(100_000) + bytes(90_000)) as third:
+            answer = third.recv(1 << 16)
+            assert answer.split(b" ")[1] == b"503" and b"retry-after: 1" in answer.lower()
+        assert [status_of(opened) for opened in waiting] == [408] * 2
+        assert service.bodies._held == 0
+
+
+@pytest.mark.skipif(not HAS_HEIF, reason="needs pi-heif")
+def test_a_heic_picture_can_be_searched_with(small: TestClient) -> None:
+    sent = small.post("/api/queries", content=HEIC_TURNED, headers={"content-type": "image/heic"})
+    answer = answer_of(sent, 201)
+    assert (answer["width"], answer["height"]) == (24, 32)
+    assert len(service_of(small).queries) >= 1

@@ -5,7 +5,8 @@
 The paper's split and configuration (flatten, FC), without ImageNet weights for ResNet50. First an
 EfficientNet-Lite0 + CBAM with ImageNet weights learns the classes of the gallery; then ResNet50
 begins at random and learns, beside the classes, to embed each augmented picture as that teacher
-does. `--alone` trains it without the teacher: what distillation buys. Every training goes on where
+does. `--alone` trains it without the teacher: what distillation buys. `--weights FILE` begins with
+ImageNet weights instead. Every training goes on where
 it was when the same command is given again. The queries are never seen before the end.
 """
 
@@ -52,6 +53,9 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="of the set, for files")
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--weights", default="none", help="torchvision's file of ImageNet weights, or imagenet"
+    )
     parser.add_argument("--alone", action="store_true", help="without a teacher")
     parser.add_argument("--cache", type=Path, default=Path("cache"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
@@ -64,11 +68,15 @@ def main() -> None:
         recipe = TEACHER.but(seed=options.seed)
         train(gallery, recipe.embedder, recipe.training, teacher, tell)
     how = "alone" if options.alone else "distilled"
+    learning = LEARNING
+    if options.weights != "none":
+        how += ", ImageNet weights"
+        learning = replace(LEARNING, weights=options.weights, trunk_learning_rate=1e-4)
     student = options.cache / f"distill-{options.name}-{options.seed}-{how}.pt"
     began = time.perf_counter()
     if not student.exists():
         given = None if options.alone else str(teacher)
-        settings = replace(LEARNING, seed=options.seed, epochs=options.epochs, teacher=given)
+        settings = replace(learning, seed=options.seed, epochs=options.epochs, teacher=given)
         train(gallery, STUDENT, settings, student, tell)
     path = options.results / f"distill-{options.name}.json"
     found = json.loads(path.read_text()) if path.exists() else {}

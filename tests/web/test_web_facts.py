@@ -254,3 +254,17 @@ def test_metrics_count_requests_by_route_and_status(served: Gallery) -> None:
         ):
             assert line in text, line
         assert "BREW" not in text and "nowhere" not in text
+
+
+def test_a_gallery_made_anew_with_another_model_asks_for_another_start(
+    gallery: Gallery, photos: Path, other_model: Path
+) -> None:
+    content = (photos / "a/000.png").read_bytes()
+    png = {"content-type": "image/png"}
+    with client_of(gallery) as client:
+        answer_of(client.post("/api/search", content=content, headers=png))
+        Gallery.rebuild(photos, model=other_model)
+        number = answer_of(client.get("/api/images"))["images"][0]["id"]
+        assert len(answer_of(client.post("/api/search", json={"id": number}))["hits"]) == 11
+        error = error_of(client.post("/api/search", content=content, headers=png), 409, "conflict")
+        assert "start the server again" in error["remedy"]

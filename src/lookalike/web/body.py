@@ -72,23 +72,26 @@ class Bodies:
         announced = request.headers.get("content-length", "")
         if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
             raise _too_large(limit)
-        content = bytearray()
+        content, held = bytearray(), 0
         try:
             try:
                 async with asyncio.timeout(self._seconds):
                     async for part in request.stream():
-                        if len(content) + len(part) > limit:
+                        if held + len(part) > limit:
                             raise _too_large(limit)
                         if self._held + len(part) > self._max_memory:
                             raise busy("too many uploads at once")
                         self._held += len(part)
+                        held += len(part)
                         content += part
             except TimeoutError as error:
                 message = f"the body did not arrive within {self._seconds:g} seconds"
                 raise ApiError("timeout", message, "send it faster", status=408) from error
-            yield bytes(content)
+            whole = bytes(content)
+            del content
+            yield whole
         finally:
-            self._held -= len(content)
+            self._held -= held
 
 
 def media_type(request: Request) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from lookalike.errors import GalleryLockedError, LookalikeError
+from lookalike.errors import GalleryLockedError, LookalikeError, ModelMismatchError
 from lookalike.imagefile import SkippedImageError, SkipReason
 
 __all__ = ["STATUS", "ApiError", "error_response", "explained", "internal_error", "json_response"]
@@ -72,6 +72,9 @@ def explained(error: LookalikeError) -> ApiError:
     if isinstance(error, GalleryLockedError):
         message = "another process is writing to the gallery"
         return ApiError("conflict", message, "wait until it is done")
+    if isinstance(error, ModelMismatchError):
+        message = "the gallery has been made anew with another model"
+        return ApiError("conflict", message, "start the server again")
     return internal_error(error)
 
 

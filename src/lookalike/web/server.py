@@ -63,6 +63,7 @@ def make_server(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
         ws="none",
         lifespan="on",
         log_config=None,
+        log_level="error",
         access_log=False,
         proxy_headers=False,
         server_header=False,

@@ -75,6 +75,7 @@ class Service:
         self.streams = 0
         self.stopping = False
         self._warming: asyncio.Task[None] | None = None
+        self._encoder: tuple[Snapshot, Encoder] | None = None
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -135,15 +136,20 @@ class Service:
     # ---- the model -------------------------------------------------------------------------------
 
     async def encoder(self) -> Encoder:
-        """The gallery's model, opened once."""
-        return await self.model.run(self.gallery.encoder)
+        """The gallery's model, opened once; whether it is still the gallery's is asked whenever
+        that has changed."""
+        snapshot = await self.snapshot()
+        if self._encoder is None or self._encoder[0] is not snapshot:
+            self._encoder = snapshot, await self.model.run(self.gallery.encoder)
+        return self._encoder[1]
 
     async def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (n, s, s, 3) -> unit rows (n, dim). One run at a time: a run uses all cores."""
+        encoder = await self.encoder()
 
         def run() -> NDArray[np.float32]:
             began = time.perf_counter()
-            rows = self.gallery.encoder().embed(pixels)
+            rows = encoder.embed(pixels)
             self.metrics.encode.observe(time.perf_counter() - began)
             return rows
 

@@ -5,12 +5,14 @@ import { element, svg } from "./dom.js";
 const MARGIN = { top: 14, right: 14, bottom: 44, left: 56 };
 const HEIGHT = 240;
 
+const TICKS = 4;
+
 /**
  * Round numbers from at most `low` to at least `high`.
- * @param {number} low @param {number} high @param {number} [wanted]
+ * @param {number} low @param {number} high @param {number} [finest] smallest step
  */
-function ticks(low, high, wanted = 4) {
-  const rough = (high - low || Math.abs(high) || 1) / wanted;
+function ticks(low, high, finest = 0) {
+  const rough = Math.max(finest, (high - low || Math.abs(high) || 1) / TICKS);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999) ?? rough;
   const first = Math.floor(low / step + 1e-9);
@@ -116,7 +118,7 @@ export function speedCurve(curve, chosen) {
 export function bucketHistogram(buckets) {
   const name = ({ size_from: from, size_to: to }) => (from === to ? label(from) : `${label(from)}–${label(to)}`);
   const most = Math.max(1, ...buckets.map(({ count }) => count));
-  const yTicks = ticks(0, most);
+  const yTicks = ticks(0, most, 1);
   const draw = (width) => {
     const room = width - MARGIN.left - MARGIN.right;
     const column = room / buckets.length;

@@ -52,14 +52,14 @@ export class Compare {
       "dialog",
       { class: "compare", "aria-labelledby": "compare-title" },
       element(
-        "header",
-        {},
+        "div",
+        { class: "row" },
         this.title,
         element("div", { class: "steps" }, this.before, this.after, iconButton("close", "Close", { onclick: () => this.leave() })),
       ),
       this.stage,
       this.why.element,
-      element("footer", {}, this.whyButton, this.acts),
+      element("div", { class: "row" }, this.whyButton, this.acts),
     );
     this.dialog.addEventListener("cancel", (event) => {
       event.preventDefault();

@@ -4,7 +4,7 @@ import { format } from "./address.js";
 import { post } from "./api.js";
 import { element, icon } from "./dom.js";
 import { announce, isAbort, problem, say, whileWorking } from "./notice.js";
-import { current, go, keep, kept, remember } from "./state.js";
+import { current, go, keep, kept, remember, rememberNow } from "./state.js";
 import { pathShown, similarTo, thumbnail } from "./tiles.js";
 import { bytes, count, number } from "./words.js";
 
@@ -142,7 +142,7 @@ class Duplicates {
   mark(item, first, kept) {
     if (kept === first) this.changed.delete(item.id);
     else this.changed.set(item.id, kept);
-    remember({ values: { ...current().values, changed: [...this.changed] } });
+    rememberNow({ changed: [...this.changed] });
     this.sum();
   }
 

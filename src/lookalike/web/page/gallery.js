@@ -6,7 +6,7 @@ import { element, facts } from "./dom.js";
 import { isAbort, problem, whileWorking } from "./notice.js";
 import { go, here } from "./state.js";
 import { updater } from "./update.js";
-import { bytes, count, number, percent } from "./words.js";
+import { bytes, count, number, percent, sentence } from "./words.js";
 
 const SKIPPED_AT_ONCE = 50;
 
@@ -19,8 +19,8 @@ export function show(address, signal) {
   const showStats = (stats) => {
     told.textContent = `${stats.gallery.directory_name}: ${count(stats.gallery.images, "picture")}, ${count(stats.gallery.skipped, "file")} skipped${updatedAt(stats.gallery.updated)}.`;
     cards.replaceChildren(
-      element("div", { class: "cards" }, contents(stats), model(stats.model), index(stats)),
-      element("div", { class: "cards charts" }, speed(stats, signal, showStats), buckets(stats)),
+      element("div", { class: "cards made" }, contents(stats), model(stats.model), index(stats)),
+      element("div", { class: "cards" }, speed(stats, signal, showStats), buckets(stats)),
     );
   };
 
@@ -147,34 +147,35 @@ function buckets({ buckets: sizes, largest_bucket: largest, empty_share: empty }
 
 /** @param {HTMLElement} holder @param {AbortSignal} signal */
 async function listSkipped(holder, signal) {
-  const rows = element("tbody", {});
+  const files = element("ul", { class: "files", "aria-labelledby": "skipped-title" });
   const more = element("button", { type: "button", onclick: next }, "More");
   const trouble = element("div", {});
   const title = element("h2", { id: "skipped-title" }, "Skipped files");
   const told = element("p", { class: "hint" });
-  const table = element(
-    "table",
-    { "aria-labelledby": "skipped-title" },
-    element("thead", {}, element("tr", {}, ["File", "Reason", "Detail", "What to do"].map((name) => element("th", { scope: "col" }, name)))),
-    rows,
-  );
 
   async function next() {
+    trouble.replaceChildren();
     try {
-      const { skipped, total } = await get(`/api/skipped?offset=${rows.children.length}&limit=${SKIPPED_AT_ONCE}`, signal);
-      rows.append(
-        ...skipped.map(({ path, reason, detail, remedy }) =>
-          element("tr", {}, element("th", { scope: "row" }, path), [reason, detail, remedy].map((text) => element("td", {}, text))),
-        ),
-      );
+      const { skipped, total } = await get(`/api/skipped?offset=${files.children.length}&limit=${SKIPPED_AT_ONCE}`, signal);
+      files.append(...skipped.map(skippedFile));
       told.textContent = total ? `${count(total, "file")} could not be taken in.` : "None: every image file could be read.";
-      table.hidden = !total;
-      more.hidden = rows.children.length >= total || !skipped.length;
+      more.hidden = files.children.length >= total || !skipped.length;
     } catch (error) {
-      if (!isAbort(error)) trouble.replaceChildren(problem(error));
+      if (!isAbort(error)) trouble.replaceChildren(problem(error, next));
     }
   }
 
   await next();
-  holder.replaceChildren(element("section", { class: "card skipped", "aria-labelledby": "skipped-title" }, title, told, element("div", { class: "wide" }, table), more, trouble));
+  holder.replaceChildren(element("section", { class: "card", "aria-labelledby": "skipped-title" }, title, told, files, more, trouble));
+}
+
+/** @param {{path: string, reason: string, detail: string, remedy: string}} file */
+function skippedFile({ path, reason, detail, remedy }) {
+  return element(
+    "li",
+    {},
+    element("strong", {}, path),
+    element("p", {}, `${reason}: ${detail}`),
+    remedy && element("p", { class: "hint" }, sentence(remedy)),
+  );
 }

@@ -77,7 +77,7 @@ class Search {
     const same = sameHits(address, this.address);
     this.address = address;
     if (same) {
-      this.teach.follow();
+      this.teach.store();
       return this.compare.follow(address);
     }
     this.compare.hide();
@@ -197,7 +197,7 @@ class Search {
     const removed = "The gallery no longer has this picture.";
     const text = this.address.query ? forgotten : removed;
     this.found.replaceChildren(
-      gone ? element("p", { class: "empty", role: "alert" }, text) : problem(error, () => go(this.address, { replace: true })),
+      gone ? element("p", { class: "empty", role: "alert" }, text) : problem(error, () => this.load()),
     );
     this.element.classList.toggle("gone", gone);
   }

@@ -67,6 +67,12 @@ export function remember(values) {
   writeSoon();
 }
 
+/** What somebody did by hand, which must outlive a reload right after. @param {Object<string, any>} values */
+export function rememberNow(values) {
+  entry.values = { ...entry.values, ...values };
+  write();
+}
+
 /** While a view is built the page is short and its scroll position means nothing. */
 export function freezeScroll(value) {
   frozen = value;

@@ -4,7 +4,7 @@ import { post } from "./api.js";
 import { source } from "./address.js";
 import { element, iconButton } from "./dom.js";
 import { announce, isAbort, problem, say, whileWorking } from "./notice.js";
-import { current, go, here, remember } from "./state.js";
+import { current, go, here, rememberNow } from "./state.js";
 import { count } from "./words.js";
 
 /** @typedef {import("./api.js").Hit} Hit */
@@ -64,10 +64,15 @@ export class Teach {
   mark(id, alike) {
     if (this.marks.get(id) === alike) this.marks.delete(id);
     else this.marks.set(id, alike);
-    remember({ values: { ...current().values, marks: [...this.marks] } });
+    this.store();
     for (const pair of document.querySelectorAll(`[data-judged="${id}"]`)) this.showOn(pair);
     this.show();
     announce(this.inWords());
+  }
+
+  /** Marks are the same in every history entry of a search: with a hit open, and without. */
+  store() {
+    rememberNow({ marks: [...this.marks] });
   }
 
   /** @param {any} pair */
@@ -106,7 +111,7 @@ export class Teach {
     } else {
       const marked = [...this.marks.keys()];
       this.marks.clear();
-      remember({ values: { ...current().values, marks: [] } });
+      this.store();
       for (const id of marked) {
         for (const pair of document.querySelectorAll(`[data-judged="${id}"]`)) this.showOn(pair);
       }

@@ -18,7 +18,7 @@ router = APIRouter()
 @router.post(
     "/api/explain",
     response_model=ExplainAnswer,
-    responses=problems(404, 408, 409, 413, 415, 422, 504),
+    responses=problems(404, 408, 413, 415, 422, 504),
     openapi_extra=json_body(ExplainRequest),
 )
 async def explain(request: Request) -> Response:

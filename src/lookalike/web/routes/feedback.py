@@ -20,7 +20,7 @@ router = APIRouter()
 @router.post(
     "/api/feedback",
     response_model=FeedbackAnswer,
-    responses=problems(404, 408, 409, 413, 415, 422, 504),
+    responses=problems(404, 408, 413, 415, 422, 504),
     openapi_extra=json_body(FeedbackRequest),
 )
 async def feedback(request: Request) -> Response:

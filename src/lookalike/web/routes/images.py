@@ -50,7 +50,7 @@ async def info(request: Request, id: ImageId) -> Response:
     "/api/images/{id}/thumbnail",
     response_class=Response,
     responses={
-        **problems(404, 409, 413, 422, 504),
+        **problems(404, 413, 422, 504),
         200: {"content": {"image/webp": BINARY}},
         304: {"description": "The client has it."},
     },
@@ -74,7 +74,7 @@ async def thumbnail(
     "/api/images/{id}",
     response_class=Response,
     responses={
-        **problems(404, 409),
+        **problems(404),
         200: {"content": {"image/*": BINARY}},
         304: {"description": "The client has it."},
     },

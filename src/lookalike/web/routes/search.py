@@ -41,7 +41,7 @@ def _parameters() -> list[dict[str, Any]]:
 @router.post(
     "/api/search",
     response_model=SearchAnswer,
-    responses=problems(404, 408, 409, 413, 415, 422, 504),
+    responses=problems(404, 408, 413, 415, 422, 504),
     openapi_extra={
         **json_body(
             SearchRequest,

@@ -26,7 +26,7 @@ LONGEST = 3600.0
 router = APIRouter()
 
 
-@router.post("/api/update", status_code=202, response_model=UpdateStarted, responses=problems(409))
+@router.post("/api/update", status_code=202, response_model=UpdateStarted, responses=problems())
 async def start(request: Request) -> Response:
     """Start an update; searches go on meanwhile."""
     service_of(request).updates.start()

@@ -141,3 +141,22 @@ def test_the_encoder_is_that_of_the_gallery(gallery: Gallery) -> None:
     assert gallery.encoder() is gallery.encoder()
     assert gallery.encoder().info == gallery.info().model
     assert gallery.max_pixels == 200_000_000
+
+
+def test_files_that_a_writer_deletes_while_they_are_opened_are_no_failure(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = gallery.search("a/000.png", 5)
+    true_open = LSHIndex.open
+    failures = [FileNotFoundError(2, "gone")] * 3
+
+    def race(folder: Path) -> LSHIndex:
+        if failures:
+            raise failures.pop()
+        return true_open(folder)
+
+    monkeypatch.setattr(LSHIndex, "open", race)
+    fresh = Gallery.open(gallery.root)
+    assert fresh.search("a/000.png", 5) == expected
+    failures += [FileNotFoundError(2, "gone")] * 3
+    assert len(Gallery.open(gallery.root).reader().now()) == 12

@@ -106,6 +106,10 @@ class GalleryFiles:
                     raise
                 self.exist()
                 continue
+            except FileNotFoundError:  # a writer deleted what it had replaced, between two looks
+                if last:
+                    raise
+                continue
             if last or self._table_inode() == before:
                 return store, index
             store.close()

@@ -31,7 +31,11 @@ def listen(settings: ServeSettings) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        made = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        # Head and body of an answer are two packets; the second must not wait until the first is
+        # acknowledged. asyncio sets this only for sockets that name their protocol.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
     except OSError as error:
         raise LookalikeError(
             f"cannot listen on {settings.host}, port {settings.port} "

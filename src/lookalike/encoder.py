@@ -237,6 +237,19 @@ class Encoder:
             raise ModelError(self._no_direction(f"pictures {bad.tolist()}"))
         return embeddings
 
+    @property
+    def outputs(self) -> frozenset[str]:
+        """What the model gives: embeddings, and perhaps the gates of its attention."""
+        return frozenset(output.name for output in self._session.get_outputs())
+
+    def output(self, name: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """One of `outputs` as the model gives it, of a picture uint8 (s, s, 3): float32 (...)."""
+        self._check(pixels.dtype, pixels.shape)
+        buffer = self._buffer(1)
+        self.normalise(pixels, buffer[0])
+        values: NDArray[np.float32] = self._session.run([name], {INPUT: buffer})[0][0]
+        return values
+
     def encode(
         self, items: Iterable[Item], read: Callable[[Item], Picture]
     ) -> Iterator[Outcome[Item, Picture]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.encoder import INPUT, Encoder
+from lookalike.encoder import Encoder
 
 __all__ = ["CHANNELS_ONLY", "NONE", "as_grid", "gates", "has_attention", "note"]
 
@@ -18,29 +17,16 @@ NONE = "this model has no attention"
 CHANNELS_ONLY = "this model's attention weighs features, not places"
 
 
-@dataclass(frozen=True)
-class _Outputs:
-    spatial: bool
-    channel: bool
-
-
-def _outputs(encoder: Encoder) -> _Outputs:
-    names = {output.name for output in encoder._session.get_outputs()}
-    return _Outputs(SPATIAL in names, CHANNEL in names)
-
-
 def has_attention(encoder: Encoder) -> bool:
     """Whether the model gives any gate."""
-    outputs = _outputs(encoder)
-    return outputs.spatial or outputs.channel
+    return not encoder.outputs.isdisjoint((SPATIAL, CHANNEL))
 
 
 def note(encoder: Encoder) -> str | None:
     """Why there is no map of attention; None if there is one."""
-    outputs = _outputs(encoder)
-    if outputs.spatial:
+    if SPATIAL in encoder.outputs:
         return None
-    return CHANNELS_ONLY if outputs.channel else NONE
+    return CHANNELS_ONLY if CHANNEL in encoder.outputs else NONE
 
 
 def gates(encoder: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32] | None:
@@ -48,13 +34,7 @@ def gates(encoder: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32] | 
 
     None if the model has none.
     """
-    if not _outputs(encoder).spatial:
-        return None
-    size = encoder.info.input_size
-    planes = np.empty((1, 3, size, size), np.float32)
-    encoder.normalise(pixels, planes[0])
-    gate: NDArray[np.float32] = encoder._session.run([SPATIAL], {INPUT: planes})[0][0]
-    return gate
+    return encoder.output(SPATIAL, pixels) if SPATIAL in encoder.outputs else None
 
 
 def as_grid(gate: NDArray[np.float32]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from lookalike.web.subjects import Subject
 __all__ = ["nothing_similar", "router"]
 
 CHANCE = 0.98
+SURE = 0.7
+"""A cosine that means something however alike the images of a gallery are."""
 NOTHING = "even the best of these is no more alike than random pairs of images are"
 router = APIRouter()
 
@@ -139,10 +141,9 @@ def nothing_similar(snapshot: Snapshot, best: Found) -> bool:
 
     The best of n images that have nothing to do with the query is expected to be closer than
     1 - 1/n of random pairs. A hit that does not reach this, or in a large gallery CHANCE, means
-    nothing. On Corel-5k one in a thousand of its images is told so, and noise, text, a gradient, a
-    checkerboard and plain black are.
+    nothing, unless its cosine is SURE: in a gallery of a few large classes many pairs are alike.
     """
     (rarity,) = snapshot.rarities([best.cosine])
     if rarity is None or snapshot.pairs is None:
         return False
-    return rarity < min(CHANCE, 1 - 1 / snapshot.pairs.images)
+    return best.cosine < SURE and rarity < min(CHANCE, 1 - 1 / snapshot.pairs.images)

@@ -218,8 +218,8 @@ def test_the_oldest_picture_is_forgotten_and_says_so(served: Gallery, outside: b
 def test_nothing_is_similar_when_random_pairs_are_as_alike(
     client: TestClient, served: Gallery, ids: dict[str, int]
 ) -> None:
-    """The rule: the best hit has a cosine below 0.7, and is not closer than 98 % of random pairs, or
-    1 - 1/n in a small gallery."""
+    """The rule: the best hit has a cosine below 0.7, and is not closer than 98 % of random pairs,
+    or 1 - 1/n in a small gallery."""
     seen = set()
     for path, number in sorted(ids.items()):
         best = served.search(path, 1, exclude_self=True)[0]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.evaluation.metrics import BLOCK, rank
-from lookalike.lsh import LSHIndex
+from lookalike.lsh import LSHIndex, LSHSettings
 
 __all__ = ["hashed_ranking", "index_of", "lsh_relevance"]
 
@@ -16,9 +16,9 @@ Positions = NDArray[np.int64]
 LSH_HITS = 100
 
 
-def index_of(gallery: Floats) -> LSHIndex:
-    """The unit rows (g, d) in an index of default settings; ids are positions."""
-    index = LSHIndex(dim=gallery.shape[1])
+def index_of(gallery: Floats, settings: LSHSettings | None = None) -> LSHIndex:
+    """The unit rows (g, d) in an index; ids are positions. No settings: the defaults."""
+    index = LSHIndex(settings=settings or LSHSettings(gallery.shape[1]))
     index.add(np.arange(len(gallery)), gallery)
     return index
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from statistics import median
@@ -11,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.evaluation.hashed import hashed_ranking
+from lookalike.evaluation.hashed import hashed_ranking, index_of
 from lookalike.evaluation.metrics import average_precision, rank
-from lookalike.lsh import LSHIndex
 from lookalike.models.augment import augment
 from lookalike.paper.collection import Positions, Sample
-from lookalike.paper.maps import AUGMENTATION, VIEWS
+from lookalike.paper.maps import AUGMENTATION, VIEWS, read_count, write_count
 from lookalike.paper.methods.network import nearest
 from lookalike.paper.networks import Network
 from lookalike.paper.recipes import OURS
@@ -57,8 +55,7 @@ def grow(study: Study, seed: int = 0, sizes: tuple[int, ...] = SIZES) -> None:
 def _measured(
     queries: Floats, asked: Positions, vectors: Floats, labels: Positions
 ) -> dict[str, float]:
-    index = LSHIndex(dim=vectors.shape[1])
-    index.add(np.arange(len(vectors)), vectors)
+    index = index_of(vectors)
     index.compact()
     times: dict[str, list[float]] = {"exhaustive": [], "lsh": []}
     with one_thread():
@@ -112,7 +109,7 @@ def _encoded(
     encoder = network.encoder(study.threads)
     side, total = encoder.info.input_size, len(views) * len(gallery)
     done = path.with_suffix(".done")
-    begin = int(done.read_text()) if path.exists() and done.exists() else 0
+    begin = read_count(done) if path.exists() else 0
     mode: Any = "r+" if begin else "w+"
     rows = np.memmap(path, np.float32, mode, shape=(total, encoder.info.dim))
     pictures = list(gallery)
@@ -124,9 +121,7 @@ def _encoded(
             some.append(augment(pictures[i], side, AUGMENTATION, 0, views[view], row))
         rows[start : start + len(some)] = encoder.embed(np.stack(some))
         rows.flush()
-        part = done.with_suffix(".part")
-        part.write_text(str(start + len(some)))
-        os.replace(part, done)
+        write_count(done, start + len(some))
         if start // CHUNK % 20 == 0:
             study.tell(f"{gallery.collection.name}: {start:,} of {total:,} views encoded")
     return np.asarray(rows)

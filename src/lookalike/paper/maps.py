@@ -7,7 +7,6 @@ worked out once: of the picture as it is (view 0) and of VIEWS augmented views o
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lookalike.atomic import atomic_writer
 from lookalike.models.augment import AugmentSettings, augment
 from lookalike.models.inputs import CHUNK, Normalise
 from lookalike.models.pictures import default_threads, in_order
@@ -23,7 +23,7 @@ from lookalike.models.train_data import WORKING_SIZE
 from lookalike.models.trunk import Trunk
 from lookalike.paper.collection import Collection, Positions, squeeze
 
-__all__ = ["AUGMENTATION", "VIEWS", "SharedMaps"]
+__all__ = ["AUGMENTATION", "VIEWS", "SharedMaps", "read_count", "write_count"]
 
 VIEWS = 4
 AUGMENTATION = AugmentSettings()
@@ -63,7 +63,7 @@ class SharedMaps:
             if mode == "w+":
                 self.done.unlink(missing_ok=True)
             self.arrays[stage] = np.memmap(path, np.float16, mode, shape=shape)
-        self._make(int(self.done.read_text()) if self.done.exists() else 0)
+        self._make(read_count(self.done))
 
     def take(self, stages: tuple[int, ...], view: int, rows: Positions) -> tuple[torch.Tensor, ...]:
         """Of each stage, float16 (n, C, h, w)."""
@@ -100,11 +100,17 @@ class SharedMaps:
             if start // CHUNK % SAVE_EVERY == SAVE_EVERY - 1 or end == total:
                 for array in self.arrays.values():
                     array.flush()
-                self._note(end)
+                write_count(self.done, end)
                 rate = (end - begin) / (time.perf_counter() - began)
                 self.tell(f"{self.collection.name}: maps {end:,} of {total:,}, {rate:.0f} images/s")
 
-    def _note(self, end: int) -> None:
-        part = self.done.with_suffix(".part")
-        part.write_text(str(end))
-        os.replace(part, self.done)
+
+def read_count(path: Path) -> int:
+    """What `write_count` noted; 0 if nothing."""
+    return int(path.read_text()) if path.exists() else 0
+
+
+def write_count(path: Path, count: int) -> None:
+    """How far some work has come, whole at every moment."""
+    with atomic_writer(path) as file:
+        file.write(str(count).encode())

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.evaluation.protocol import METRICS
 from lookalike.evaluation.splits import Split, class_split, query_split
@@ -19,11 +18,8 @@ from lookalike.paper.networks import Networks
 from lookalike.paper.results import Results
 from lookalike.paper.rows import ROWS, Workshop
 
-__all__ = ["PROTOCOLS", "Study", "oracle_of", "rankings"]
+__all__ = ["Study", "oracle_of", "rankings"]
 
-Bools = NDArray[np.bool_]
-PROTOCOLS = ("paper", "unseen")
-"""The gallery is the training set; or its classes are none of those that were learnt."""
 FEEDBACK_ROUNDS = 6
 
 
@@ -98,7 +94,9 @@ class Study:
         return Workshop(self.networks, seed, self.epochs, self.vgg_weights, self.threads)
 
     def split(self, protocol: str, seed: int) -> Parts:
-        """ValueError for a class without an image left for the gallery."""
+        """By protocol "paper" the gallery is the training set; by "unseen" it has no class of it.
+
+        ValueError for a class without an image left for the gallery."""
         labels, sample = self.collection.labels, self.collection.sample
         if protocol == "paper":
             split = query_split(labels, seed, self.queries_per_class)

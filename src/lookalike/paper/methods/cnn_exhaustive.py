@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lookalike.paper.methods.network import NetworkMethod
-from lookalike.paper.networks import Networks
-from lookalike.paper.recipes import OURS, Recipe
+from typing import ClassVar
+
+from lookalike.paper.methods.network import Changes, NetworkMethod
 
 __all__ = ["CnnExhaustive"]
 
@@ -13,8 +13,4 @@ class CnnExhaustive(NetworkMethod):
     """Trunk and FC, exact cosines."""
 
     title = "CNN, exhaustive [20]"
-
-    def __init__(
-        self, networks: Networks, recipe: Recipe = OURS, threads: int | None = None
-    ) -> None:
-        super().__init__(networks, recipe.but(attention="none"), threads)
+    changes: ClassVar[Changes] = {"attention": "none"}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.evaluation.hashed import LSH_HITS
-from lookalike.lsh import LSHIndex, LSHSettings
+from lookalike.evaluation.hashed import LSH_HITS, index_of
+from lookalike.lsh import LSHSettings
 from lookalike.paper.collection import Positions, Sample
 from lookalike.paper.method import Oracle
-from lookalike.paper.methods.network import NetworkMethod, nearest
-from lookalike.paper.networks import Networks
-from lookalike.paper.recipes import OURS, Recipe
+from lookalike.paper.methods.network import Changes, NetworkMethod, nearest
 
 __all__ = ["CnnLsh", "HashedNetwork"]
 
@@ -31,8 +31,7 @@ class HashedNetwork(NetworkMethod):
 
     def index(self, gallery: Sample) -> None:
         super().index(gallery)
-        self.tables = LSHIndex(settings=self.settings())
-        self.tables.add(np.arange(len(gallery)), self.vectors)
+        self.tables = index_of(self.vectors, self.settings())
 
     def match(self, features: Floats, k: int, oracle: Oracle | None = None) -> Positions:
         hits: Positions = self.tables.search(features, k=min(k, LSH_HITS), threads=self.threads).ids
@@ -48,8 +47,4 @@ class CnnLsh(HashedNetwork):
     """Trunk and FC, hash tables."""
 
     title = "CNN + LSH [19]"
-
-    def __init__(
-        self, networks: Networks, recipe: Recipe = OURS, threads: int | None = None
-    ) -> None:
-        super().__init__(networks, recipe.but(attention="none"), threads)
+    changes: ClassVar[Changes] = {"attention": "none"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from lookalike.paper.collection import Picture, Positions, Sample
 from lookalike.paper.hashing.codes import hamming_rank, pack
 from lookalike.paper.maps import VIEWS
 from lookalike.paper.method import Oracle
-from lookalike.paper.methods.network import NetworkMethod
+from lookalike.paper.methods.network import Changes, NetworkMethod
 from lookalike.paper.networks import Networks
-from lookalike.paper.recipes import OURS, Recipe
+from lookalike.paper.recipes import Recipe
 
 __all__ = ["CodeMethod", "Floats", "fit_layer"]
 
@@ -36,11 +36,16 @@ class CodeMethod(NetworkMethod):
     """
 
     name: str
+    changes: ClassVar[Changes] = {"attention": "none"}
 
     def __init__(
-        self, networks: Networks, bits: int, recipe: Recipe = OURS, threads: int | None = None
+        self,
+        networks: Networks,
+        bits: int,
+        recipe: Recipe | None = None,
+        threads: int | None = None,
     ) -> None:
-        super().__init__(networks, recipe.but(attention="none"), threads)
+        super().__init__(networks, recipe, threads)
         self.bits = bits
         self.title = f"{self.name}, {bits} bits"
         self.encode: Encode

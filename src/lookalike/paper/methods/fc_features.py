@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lookalike.paper.methods.network import NetworkMethod
-from lookalike.paper.networks import Networks
-from lookalike.paper.recipes import OURS, Recipe
+from typing import ClassVar
+
+from lookalike.paper.methods.network import Changes, NetworkMethod
 
 __all__ = ["FcFeatures"]
 
@@ -15,8 +15,4 @@ class FcFeatures(NetworkMethod):
     """An FC of AlexNet's width on the trunk that all rows share; exact cosines."""
 
     title = "FC features, 4,096 [9]"
-
-    def __init__(
-        self, networks: Networks, recipe: Recipe = OURS, threads: int | None = None
-    ) -> None:
-        super().__init__(networks, recipe.but(attention="none", dim=DIM), threads)
+    changes: ClassVar[Changes] = {"attention": "none", "dim": DIM}

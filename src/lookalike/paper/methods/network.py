@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,23 +12,34 @@ from lookalike.encoder import Encoder
 from lookalike.paper.collection import Picture, Positions, Sample, squeeze
 from lookalike.paper.method import Method, Oracle
 from lookalike.paper.networks import Network, Networks
-from lookalike.paper.recipes import Recipe
+from lookalike.paper.recipes import OURS, Recipe
 
-__all__ = ["NetworkMethod"]
+__all__ = ["Changes", "NetworkMethod", "nearest"]
 
 Floats = NDArray[np.float32]
+Changes: TypeAlias = Mapping[str, Any]
+"""Setting of a recipe -> value."""
 
 
 class NetworkMethod(Method):
     """Trained network, exact cosines. Rows that search in another way override `match`.
+
+    A row says by `changes` what it changes in a recipe, and by `base` which one it has if none is
+    given.
 
     Attributes:
         network: after `learn`.
         vectors: of the gallery after `index`, unit rows (n, dim).
     """
 
-    def __init__(self, networks: Networks, recipe: Recipe, threads: int | None = None) -> None:
-        self.networks, self.recipe, self.threads = networks, recipe, threads
+    base: Recipe = OURS
+    changes: ClassVar[Changes] = {}
+
+    def __init__(
+        self, networks: Networks, recipe: Recipe | None = None, threads: int | None = None
+    ) -> None:
+        self.networks, self.threads = networks, threads
+        self.recipe = (recipe or self.base).but(**self.changes)
         self.network: Network
         self.vectors: Floats
         self._encoder: Encoder | None = None

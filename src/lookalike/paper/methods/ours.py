@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from lookalike.lsh import LSHSettings
+from lookalike.models.augment import NO_AUGMENTATION
 from lookalike.paper.methods.cnn_lsh import HashedNetwork
-from lookalike.paper.methods.network import NetworkMethod
-from lookalike.paper.networks import Networks
-from lookalike.paper.recipes import OURS, Recipe
+from lookalike.paper.methods.network import Changes, NetworkMethod
 
 __all__ = ["Ours", "OursExhaustive", "OursPaperHashing", "OursWithoutAugmentation"]
 
@@ -15,11 +16,6 @@ class Ours(HashedNetwork):
     """With lookalike's own hash functions, the defaults of an LSHIndex."""
 
     title = "CNN + CBAM + LSH (ours)"
-
-    def __init__(
-        self, networks: Networks, recipe: Recipe = OURS, threads: int | None = None
-    ) -> None:
-        super().__init__(networks, recipe, threads)
 
 
 class OursPaperHashing(Ours):
@@ -36,18 +32,9 @@ class OursExhaustive(NetworkMethod):
 
     title = "CNN + CBAM, exhaustive"
 
-    def __init__(
-        self, networks: Networks, recipe: Recipe = OURS, threads: int | None = None
-    ) -> None:
-        super().__init__(networks, recipe, threads)
-
 
 class OursWithoutAugmentation(Ours):
     """Trained on the pictures as they are: what augmentation buys."""
 
     title = "ours, trained without augmentation"
-
-    def __init__(
-        self, networks: Networks, recipe: Recipe = OURS, threads: int | None = None
-    ) -> None:
-        super().__init__(networks, recipe.without_augmentation(), threads)
+    changes: ClassVar[Changes] = {"augmentation": NO_AUGMENTATION}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from lookalike.paper.collection import Picture, Sample
 from lookalike.paper.hashing.pca import PCA
-from lookalike.paper.methods.network import NetworkMethod
-from lookalike.paper.networks import Networks
-from lookalike.paper.recipes import OURS, Recipe
+from lookalike.paper.methods.network import Changes, NetworkMethod
 
 __all__ = ["PcaCodes"]
 
@@ -23,11 +21,7 @@ class PcaCodes(NetworkMethod):
     """
 
     title = "PCA-compressed CNN codes [10]"
-
-    def __init__(
-        self, networks: Networks, recipe: Recipe = OURS, threads: int | None = None
-    ) -> None:
-        super().__init__(networks, recipe.but(attention="none"), threads)
+    changes: ClassVar[Changes] = {"attention": "none"}
 
     def learn(self, training: Sample) -> None:
         super().learn(training)

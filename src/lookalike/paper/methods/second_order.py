@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lookalike.paper.methods.network import NetworkMethod
-from lookalike.paper.networks import Networks
-from lookalike.paper.recipes import OURS, Recipe
+from typing import ClassVar
+
+from lookalike.paper.methods.network import Changes, NetworkMethod
 
 __all__ = ["SecondOrder"]
 
@@ -16,8 +16,4 @@ class SecondOrder(NetworkMethod):
     """
 
     title = "second-order attention (SOLAR-like) [8]"
-
-    def __init__(
-        self, networks: Networks, recipe: Recipe = OURS, threads: int | None = None
-    ) -> None:
-        super().__init__(networks, recipe.but(attention="second-order", pool="gem"), threads)
+    changes: ClassVar[Changes] = {"attention": "second-order", "pool": "gem"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lookalike.paper.methods.network import NetworkMethod
-from lookalike.paper.networks import Networks
-from lookalike.paper.recipes import OURS, Recipe
+from typing import ClassVar
+
+from lookalike.paper.methods.network import Changes, NetworkMethod
 
 __all__ = ["SpatialAttention"]
 
@@ -17,8 +17,4 @@ class SpatialAttention(NetworkMethod):
     """
 
     title = "spatial attention (DELF-like) [6]"
-
-    def __init__(
-        self, networks: Networks, recipe: Recipe = OURS, threads: int | None = None
-    ) -> None:
-        super().__init__(networks, recipe.but(attention="spatial"), threads)
+    changes: ClassVar[Changes] = {"attention": "spatial"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ClusterError",
     "GalleryDamagedError",
     "GalleryError",
     "GalleryLockedError",
@@ -54,3 +55,7 @@ class GalleryLockedError(GalleryError):
 
 class StorageFullError(GalleryError):
     """The disk (or quota) that holds the gallery is full; the last good state is kept."""
+
+
+class ClusterError(GalleryError):
+    """The servers that hold a gallery do not answer, or not as they should."""

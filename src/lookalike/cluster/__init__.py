@@ -1,0 +1,1 @@
+"""A gallery beyond one machine: Ray embeds and hashes it, a Valkey Cluster serves it."""

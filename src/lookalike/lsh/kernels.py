@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from lookalike.lsh.simd import BLOCK, SCORES, as_float, prefetch, score_block, trailing_zeros
 
-__all__ = ["choose_buckets", "make_table", "search_range", "sign_scores", "table_limit"]
+__all__ = [
+    "choose_buckets",
+    "make_table",
+    "rerank",
+    "search_range",
+    "sign_scores",
+    "table_limit",
+]
 
 TABLE_MAX = 63
 LINES_AHEAD = 16
@@ -366,7 +373,7 @@ def _insert(value: Any, id_: int, best: NDArray[np.float32], best_ids: NDArray[n
 
 
 @numba.njit(cache=True, nogil=True)
-def _rerank(
+def rerank(
     query: NDArray[np.float32],
     vectors: NDArray[Any],
     ids: NDArray[np.int64],
@@ -375,7 +382,12 @@ def _rerank(
     best: NDArray[np.float32],
     best_ids: NDArray[np.int64],
 ) -> None:
-    """Exact cosines of ``rows[:count]``; the best go into ``best`` and ``best_ids``."""
+    """Exact cosines of ``rows[:count]``; the best go into ``best`` and ``best_ids``.
+
+    Args:
+        query: (dim,); vectors: (n, dim) float32, or float16 as their bits; ids: (n,).
+        best, best_ids: (k,), falling by cosine, then rising by id; -inf and -1 where nothing is.
+    """
     width = vectors.shape[1]
     for i in range(count):
         if i + VECTORS_AHEAD < count:
@@ -473,7 +485,7 @@ def search_range(
             allowance *= 4
         visited += items
         if vectors.shape[0] > 0:
-            _rerank(queries[q], vectors, ids, rows, kept, out_cosines[q], out_ids[q])
+            rerank(queries[q], vectors, ids, rows, kept, out_cosines[q], out_ids[q])
         else:
             for i in range(kept):
                 _insert(np.float32(scores[i]), ids[rows[i]], out_cosines[q], out_ids[q])

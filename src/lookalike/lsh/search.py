@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,21 @@ from numpy.typing import NDArray
 from lookalike.lsh import kernels
 from lookalike.lsh.hashing import Hasher, Prepared
 from lookalike.lsh.segment import Segment
+from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.simd import SCORES
 from lookalike.lsh.threads import for_all_parts
 
-__all__ = ["best_of", "default_candidates", "default_rerank", "search_exactly", "search_segment"]
+__all__ = [
+    "EXACT_ROWS",
+    "Found",
+    "Plan",
+    "best_of",
+    "default_candidates",
+    "default_rerank",
+    "estimate",
+    "search_exactly",
+    "search_segment",
+]
 
 QUERIES_AT_ONCE = 128
 ROWS_AT_ONCE = 16_384
@@ -35,6 +47,36 @@ def default_candidates(n: int, k: int) -> int:
 def default_rerank(n: int, k: int) -> int:
     """Candidates whose exact cosine is computed for ``k`` results from ``n`` items, likewise."""
     return int(max(96, 2 * k, k**0.55 * max(36, 0.12 * math.sqrt(n))))
+
+
+class Plan(NamedTuple):
+    """What a search looks at: items to visit, candidates to re-rank, results wanted, the step of a
+    score per equal bit (0: asymmetric ranking), bytes of a code.
+    """
+
+    budget: int
+    depth: int
+    wanted: int
+    scale: int
+    code_bytes: int
+
+    @classmethod
+    def make(
+        cls,
+        settings: LSHSettings,
+        n: int,
+        open_rows: int,
+        k: int,
+        candidates: int | None,
+        rerank: int | None,
+    ) -> Self:
+        """For ``n`` items, ``open_rows`` >= 1 of which count."""
+        budget = default_candidates(n, k) if candidates is None else candidates
+        # A filter thins the buckets out: visit as many of the items that count.
+        budget = min(n, math.ceil(budget * n / open_rows)) * settings.tables
+        depth = max(k, default_rerank(n, k) if rerank is None else rerank)
+        scale = _hamming_scale(settings.code_bits) if settings.ranking == "hamming" else 0
+        return cls(budget, depth, min(k, open_rows), scale, settings.code_bits // 8)
 
 
 def search_segment(
@@ -68,12 +110,7 @@ def search_segment(
         nothing = np.full((len(queries), k), -1, np.int64)
         return nothing, np.full((len(queries), k), -np.inf, np.float32)
     ids, cosines = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    budget = default_candidates(n, k) if candidates is None else candidates
-    # A filter thins the buckets out: visit as many of the items that count.
-    budget = min(n, math.ceil(budget * n / open_rows)) * hasher.settings.tables
-    depth = max(k, default_rerank(n, k) if rerank is None else rerank)
-    hamming = hasher.settings.ranking == "hamming"
-    scale = _hamming_scale(hasher.settings.code_bits) if hamming else 0
+    plan = Plan.make(hasher.settings, n, open_rows, k, candidates, rerank)
 
     def run(part: Prepared, ids: NDArray[np.int64], cosines: Floats) -> None:
         kernels.search_range(
@@ -83,10 +120,10 @@ def search_segment(
             segment.scanned,
             blocked,
             hasher.settings.tables,
-            scale,
-            budget,
-            depth,
-            min(k, open_rows),
+            plan.scale,
+            plan.budget,
+            plan.depth,
+            plan.wanted,
             ids,
             cosines,
         )
@@ -101,7 +138,7 @@ def search_segment(
         size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
         for_all_parts(run_some, len(queries), size, threads)
     if not keeps_vectors:
-        cosines = _estimate(hasher, queries, margins, cosines)
+        cosines = estimate(hasher, queries, margins, cosines)
     return ids, cosines
 
 
@@ -149,7 +186,7 @@ def _hamming_scale(bits: int) -> int:
     return max(1, min(HAMMING_SCALE, (SCORES - 1) // 2 // bits))
 
 
-def _estimate(hasher: Hasher, queries: Floats, margins: Floats, scores: Floats) -> Floats:
+def estimate(hasher: Hasher, queries: Floats, margins: Floats, scores: Floats) -> Floats:
     """Cosines from the codes alone, where no vectors are kept; -inf stays."""
     centred = np.where(np.isfinite(scores), scores - SCORES // 2, np.float32(0))
     if hasher.settings.ranking == "hamming":

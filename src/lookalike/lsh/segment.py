@@ -233,8 +233,12 @@ class Segment:
         flat_codes = np.zeros(before * width * BLOCK, np.uint8)
         flat_corrections = np.zeros(before * BLOCK, np.int16)
         rows = np.empty((1, 0) if tables == 1 else (tables, n), np.uint32)
+        by_id = np.empty(n, np.uint32)
+        by_id[row_order] = np.arange(n, dtype=np.uint32)
         for t in range(tables):
-            positions = np.argsort(keys[t], kind="stable") if t else np.arange(n)
+            # By id within a bucket in every table: an order that the bucket alone tells.
+            by_key = np.argsort(items.keys[t], kind="stable") if t else row_order
+            positions = by_id[by_key].astype(np.int64)
             if tables > 1:
                 rows[t] = positions
 
@@ -251,8 +255,6 @@ class Segment:
                 )
 
             for_all_parts(pack, 1 << key_bits, BUILD_BUCKETS, cores())
-        by_id = np.empty(n, np.uint32)
-        by_id[row_order] = np.arange(n, dtype=np.uint32)
         return cls(
             key_bits,
             items.ids[row_order],

@@ -9,7 +9,7 @@ import pytest
 
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.hashing import Hasher
-from lookalike.lsh.index import unit_rows
+from lookalike.lsh.vectors import unit_rows
 
 BITS = 64
 

@@ -267,7 +267,7 @@ def test_salvage_of_one_large_segment_loses_only_what_lies_near_the_damage(
 
 
 def test_opening_reads_no_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lookalike.lsh import index as module
+    from lookalike.lsh import storage as module
 
     made(2000).save(tmp_path)
     monkeypatch.setattr(module, "VERIFY_ON_OPEN", 0)

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lookalike.errors import IndexFormatError
-from lookalike.lsh.arrayfile import open_arrays, write_arrays
+from lookalike.lsh import storage
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.join import candidate_pairs, collision_probability
-from lookalike.lsh.manifest import MANIFEST, Manifest, SegmentEntry
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings
+from lookalike.lsh.state import Removed, State, kept
 from lookalike.lsh.threads import cores
+from lookalike.lsh.vectors import as_ids, unit_rows
 
 if TYPE_CHECKING:
     from lookalike.lsh.tuning import Evaluation, TuneReport
 
-__all__ = ["LSHIndex", "Neighbors", "unit_rows"]
+__all__ = ["LSHIndex", "Neighbors"]
 
 MERGE_FAN_IN = 4
-UNIT = 1e-6  # of a length of one: float32 cannot do better
-TINY, HUGE = 1e-15, 1e15  # lengths whose squares float32 holds
 REFIT_GROWTH = 8
 REFIT_UNTIL = 32_768
-VERIFY_ON_OPEN = 64 << 20
 Floats = NDArray[np.float32]
 
 
@@ -43,52 +39,6 @@ class Neighbors(NamedTuple):
 
     ids: NDArray[np.int64]
     cosines: Floats
-
-
-class _Removed(NamedTuple):
-    """Which rows of a segment are removed, (n,) or (0,) for none, and how many."""
-
-    marks: NDArray[np.bool_]
-    number: int
-
-    @classmethod
-    def none(cls) -> _Removed:
-        return cls(np.empty(0, np.bool_), 0)
-
-
-@dataclass(frozen=True)
-class _State:
-    """An immutable snapshot: searches take it once and are untouched by later changes."""
-
-    hasher: Hasher | None
-    segments: tuple[Segment, ...]
-    removed: tuple[_Removed, ...]  # per segment
-
-
-def unit_rows(vectors: ArrayLike, dim: int) -> Floats:
-    """Check (n, dim) vectors and scale each row to unit length.
-
-    Raises:
-        ValueError: wrong shape, a NaN or infinity, or a row of length zero; names the row.
-    """
-    rows = np.asarray(vectors, dtype=np.float32)
-    if rows.ndim != 2 or rows.shape[1] != dim:
-        raise ValueError(f"vectors have shape {rows.shape}; this index takes (n, {dim})")
-    if len(rows) == 1:  # a query: a quarter of the time
-        norm = math.sqrt(float(np.dot(rows[0], rows[0])))
-        if TINY < norm < HUGE:
-            return rows if abs(norm - 1) < UNIT else rows * np.float32(1 / norm)
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    if norms.size and not TINY < norms.min() <= norms.max() < HUGE:  # or float32 is not enough
-        norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    if norms.size and not 0 < norms.min() <= norms.max() < np.inf:
-        bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
-        what = "zero" if norms[bad[0]] == 0 else "not finite (NaN or infinity)"
-        raise ValueError(f"vector {bad[0]} is {what}; the cosine is undefined, leave it out")
-    if norms.size and norms.max() - 1 < UNIT and 1 - norms.min() < UNIT:
-        return rows
-    unit: Floats = rows / norms[:, np.newaxis].astype(np.float32)
-    return unit
 
 
 class LSHIndex:
@@ -106,7 +56,7 @@ class LSHIndex:
         if (dim is None) == (settings is None):
             raise ValueError("give either dim or settings")
         self.settings = settings or LSHSettings(dim=dim or 0)
-        self._state = _State(None, (), ())
+        self._state = State(None, (), ())
         self._writing = threading.RLock()
 
     def __len__(self) -> int:
@@ -118,12 +68,12 @@ class LSHIndex:
         """All ids, ascending, int64 (n,)."""
         state = self._state
         both = zip(state.segments, state.removed, strict=True)
-        parts = [segment.ids[_kept(segment, removed.marks)] for segment, removed in both]
+        parts = [segment.ids[kept(removed.marks)] for segment, removed in both]
         return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
     def contains(self, ids: ArrayLike) -> NDArray[np.bool_]:
         """Which of ``ids`` (n,) are in the index: bool (n,)."""
-        return self._locate(self._state, _as_ids(ids))[0] >= 0
+        return self._locate(self._state, as_ids(ids))[0] >= 0
 
     def vectors(self, ids: ArrayLike) -> Floats:
         """The stored unit vectors of ``ids`` (n,): float32 (n, dim).
@@ -131,7 +81,7 @@ class LSHIndex:
         Raises:
             KeyError: an id is unknown.
         """
-        wanted, state = _as_ids(ids), self._state
+        wanted, state = as_ids(ids), self._state
         where, rows = self._locate_all(state, wanted)
         out = np.empty((len(wanted), self.settings.dim), np.float32)
         for i in np.unique(where):
@@ -150,7 +100,7 @@ class LSHIndex:
         Raises:
             ValueError: bad vectors, or an id that is repeated or taken; the index is unchanged.
         """
-        new_ids, rows = _as_ids(ids), unit_rows(vectors, self.settings.dim)
+        new_ids, rows = as_ids(ids), unit_rows(vectors, self.settings.dim)
         if len(new_ids) != len(rows):
             raise ValueError(f"{len(new_ids)} ids for {len(rows)} vectors")
         ascending = bool((np.diff(new_ids) > 0).all())
@@ -170,7 +120,7 @@ class LSHIndex:
         """Add a batch, dropping the old vectors of ids that are in the index already."""
         with self._writing:
             rows = unit_rows(vectors, self.settings.dim)
-            known = _as_ids(ids)
+            known = as_ids(ids)
             self.remove(known[self.contains(known)])
             self.add(known, rows)
 
@@ -181,7 +131,7 @@ class LSHIndex:
             KeyError: an id is not in the index; nothing is removed then.
         """
         with self._writing:
-            state, wanted = self._state, np.unique(_as_ids(ids))
+            state, wanted = self._state, np.unique(as_ids(ids))
             where, rows = self._locate_all(state, wanted)
             removed = list(state.removed)
             for i in np.unique(where):
@@ -189,8 +139,8 @@ class LSHIndex:
                 if removed[i].number:
                     marks |= removed[i].marks
                 marks[rows[where == i]] = True
-                removed[i] = _Removed(marks, int(np.count_nonzero(marks)))
-            self._state = _State(state.hasher, state.segments, tuple(removed))
+                removed[i] = Removed(marks, int(np.count_nonzero(marks)))
+            self._state = State(state.hasher, state.segments, tuple(removed))
 
     def compact(self, *, only_if_worth_it: bool = False) -> None:
         """Merge all segments into one and drop removed rows.
@@ -212,7 +162,7 @@ class LSHIndex:
                         state = self._merge(state, run)
                 self._state = state
 
-    def _runs(self, state: _State) -> list[range]:
+    def _runs(self, state: State) -> list[range]:
         """All segments, or neighbours of equal key bits where keys cannot be made anew."""
         bits = [segment.key_bits for segment in state.segments]
         starts = [0]
@@ -224,7 +174,7 @@ class LSHIndex:
         state = self._state
         hasher = state.hasher or Hasher.fit(self.settings, rows)
         segment = Segment.build(hasher, ids, rows)
-        state = _State(hasher, (*state.segments, segment), (*state.removed, _Removed.none()))
+        state = State(hasher, (*state.segments, segment), (*state.removed, Removed.none()))
         total = sum(len(s) for s in state.segments)
         if (
             self.settings.learned
@@ -237,28 +187,28 @@ class LSHIndex:
             state = self._merge(state, run)
         self._state = state
 
-    def _merge(self, state: _State, run: range, *, refit: bool = False) -> _State:
+    def _merge(self, state: State, run: range, *, refit: bool = False) -> State:
         """Replace the segments of ``run`` by one; a refit must cover all of them."""
         parts = [(state.segments[i], state.removed[i].marks) for i in run]
-        hasher = _some(state.hasher)
+        hasher = state.fitted
         if sum(len(segment) for segment, _ in parts) == sum(state.removed[i].number for i in run):
             made = []
         elif refit:
-            ids = np.concatenate([s.ids[_kept(s, marks)] for s, marks in parts])
-            rows = np.concatenate([s.vectors[_kept(s, marks)] for s, marks in parts])
+            ids = np.concatenate([s.ids[kept(marks)] for s, marks in parts])
+            rows = np.concatenate([s.vectors[kept(marks)] for s, marks in parts])
             hasher = Hasher.fit(hasher.settings, rows)
             made = [Segment.build(hasher, ids, rows)]
         else:
             made = [Segment.merge(hasher, parts)]
         before, after = slice(0, run.start), slice(run.stop, None)
         segments = (*state.segments[before], *made, *state.segments[after])
-        nothing = (_Removed.none(),) * len(made)
+        nothing = (Removed.none(),) * len(made)
         removed = (*state.removed[before], *nothing, *state.removed[after])
-        return _State(hasher, segments, removed)
+        return State(hasher, segments, removed)
 
     @staticmethod
     def _locate(
-        state: _State, ids: NDArray[np.int64]
+        state: State, ids: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Segment number (-1: nowhere) and row of each id."""
         where = np.full(len(ids), -1, np.int64)
@@ -272,7 +222,7 @@ class LSHIndex:
         return where, rows
 
     def _locate_all(
-        self, state: _State, ids: NDArray[np.int64]
+        self, state: State, ids: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """As :meth:`_locate`; KeyError names the first id that is nowhere."""
         where, rows = self._locate(state, ids)
@@ -320,7 +270,7 @@ class LSHIndex:
         state, defaults = self._state, self.settings.search
         if state.hasher is not None and state.segments:
             prepared = state.hasher.prepare(rows)
-            among = None if allowed is None else np.unique(_as_ids(allowed))
+            among = None if allowed is None else np.unique(as_ids(allowed))
             for i, segment in enumerate(state.segments):
                 blocked = self._blocked(state, i, among)
                 if exact:
@@ -421,12 +371,12 @@ class LSHIndex:
         """
         from lookalike.lsh.coding import hamming_rows
 
-        wanted, state = _as_ids(ids), self._state
+        wanted, state = as_ids(ids), self._state
         where, rows = self._locate_all(state, wanted)
         out = np.empty(len(wanted), np.int32)
         row = unit_rows(np.atleast_2d(np.asarray(query, np.float32)), self.settings.dim)
         for i in np.unique(where):
-            code = _some(state.hasher).query_codes(row).view(np.uint64)[0]
+            code = state.fitted.query_codes(row).view(np.uint64)[0]
             codes = state.segments[i].codes_of(rows[where == i], self.settings.code_bits // 8)
             out[where == i] = hamming_rows(codes, code)
         return out
@@ -449,7 +399,7 @@ class LSHIndex:
             raise ValueError(f"threshold {threshold} or recall {recall} is out of range")
         state = self._state
         live = [
-            (segment, np.arange(len(segment))[_kept(segment, removed.marks)])
+            (segment, np.arange(len(segment))[kept(removed.marks)])
             for segment, removed in zip(state.segments, state.removed, strict=True)
         ]
         if state.hasher is None or sum(len(rows) for _, rows in live) < 2:
@@ -471,7 +421,7 @@ class LSHIndex:
         return np.concatenate(kept_ids), np.concatenate(kept_cosines)
 
     @staticmethod
-    def _blocked(state: _State, i: int, allowed: NDArray[np.int64] | None) -> _Removed:
+    def _blocked(state: State, i: int, allowed: NDArray[np.int64] | None) -> Removed:
         """The rows of a segment that do not count: removed, or not among ``allowed``."""
         if allowed is None:
             return state.removed[i]
@@ -481,7 +431,7 @@ class LSHIndex:
         blocked[rows[rows >= 0]] = False
         if removed.number:
             blocked |= removed.marks
-        return _Removed(blocked, int(np.count_nonzero(blocked)))
+        return Removed(blocked, int(np.count_nonzero(blocked)))
 
     # ---- storage ---------------------------------------------------------------------------------
 
@@ -493,26 +443,7 @@ class LSHIndex:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with self._writing:
-            state = self._state
-            hasher_name = None if state.hasher is None else state.hasher.save(folder).name
-            entries, stored = [], []
-            for segment, gone in zip(state.segments, state.removed, strict=True):
-                path = folder / segment.file.path.name if segment.file else None
-                if path is None or not path.exists():
-                    path = segment.save(folder, hasher_name or "")
-                    segment = Segment.open(path, _some(state.hasher), hasher_name or "")
-                removed = None
-                if gone.number:
-                    marks = {"rows": np.packbits(gone.marks)}
-                    removed = write_arrays(folder, "removed", {"segment": path.name}, marks).name
-                entries.append(SegmentEntry(path.name, len(segment), removed))
-                stored.append(segment)
-            manifest = Manifest(self.settings.as_dict(), hasher_name, tuple(entries))
-            manifest.write(folder)
-            self._state = _State(state.hasher, tuple(stored), state.removed)
-            for path in [*folder.glob("*.lka"), *folder.glob(".*.tmp")]:
-                if path.name not in manifest.files:
-                    path.unlink(missing_ok=True)
+            self._state = storage.write(folder, self.settings, self._state)
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -523,55 +454,19 @@ class LSHIndex:
         Raises:
             IndexFormatError: a file is missing, damaged, or of another version.
         """
-        folder = Path(folder)
-        for attempt in range(5):
-            try:
-                return cls._open(folder, Manifest.read(folder))
-            except IndexFormatError as error:
-                # A writer may have replaced the manifest and deleted files that it named.
-                if attempt == 4 or not isinstance(error.__cause__, FileNotFoundError):
-                    raise
-        raise AssertionError("unreachable")
-
-    @classmethod
-    def _open(cls, folder: Path, manifest: Manifest) -> Self:
-        try:
-            index = cls(settings=LSHSettings.from_dict(manifest.settings))
-        except (TypeError, ValueError) as error:
-            raise IndexFormatError(f"{MANIFEST} is damaged: {error}") from error
-        if manifest.hasher is None:
-            return index
-        hasher = Hasher.open(folder / manifest.hasher, index.settings)
-        segments, removed = [], []
-        for entry in manifest.segments:
-            segment = Segment.open(folder / entry.file, hasher, manifest.hasher)
-            if len(segment) != entry.items:
-                raise IndexFormatError(
-                    f"{entry.file} holds {len(segment)} items, the manifest says {entry.items}"
-                )
-            segments.append(segment)
-            removed.append(_read_removed(folder, entry))
-        index._state = _State(hasher, tuple(segments), tuple(removed))
-        size = sum((folder / entry.file).stat().st_size for entry in manifest.segments)
-        if size <= VERIFY_ON_OPEN and (damaged := index.damaged()):
-            raise IndexFormatError("; ".join(damaged))
+        settings, state = storage.read(Path(folder))
+        index = cls(settings=settings)
+        index._state = state
         return index
 
     def damaged(self) -> list[str]:
         """Read every stored byte and name what does not match its checksum; [] if all is well."""
-        return [
-            f"{segment.file.path.name} is damaged: {', '.join(names)}"
-            for segment in self._state.segments
-            if segment.file is not None and (names := segment.file.damaged())
-        ]
+        return storage.damaged(self._state.segments)
 
     @staticmethod
     def stored_settings(folder: str | Path) -> LSHSettings | None:
         """The settings of the index in ``folder``, None if they cannot be read."""
-        try:
-            return LSHSettings.from_dict(Manifest.read(Path(folder)).settings)
-        except (IndexFormatError, ValueError, TypeError):
-            return None
+        return storage.stored_settings(Path(folder))
 
     @classmethod
     def salvage(cls, folder: str | Path, settings: LSHSettings) -> Self:
@@ -581,18 +476,8 @@ class LSHIndex:
         the caller removes what it does not know.
         """
         index = cls(settings=settings)
-        for path in sorted(Path(folder).glob("segment-*.lka")):
-            try:
-                file = open_arrays(path, "segment", cut=True)
-            except IndexFormatError:
-                continue
-            if not {"ids", "vectors"} <= set(file.arrays):
-                continue
-            ids, vectors = file.arrays["ids"], file.arrays["vectors"]
-            if vectors.shape != (len(ids), settings.dim) or not len(ids):
-                continue
-            whole = file.whole_rows("ids") & file.whole_rows("vectors")
-            new = np.flatnonzero(whole)[~index.contains(ids[whole])]
+        for ids, vectors in storage.whole_items(Path(folder), settings.dim):
+            new = np.flatnonzero(~index.contains(ids))
             if len(new):
                 index._append(ids[new], vectors[new].astype(np.float32))  # as stored, to the bit
         return index
@@ -616,32 +501,3 @@ def _mergeable(segments: tuple[Segment, ...], settings: LSHSettings) -> range | 
     if settings.vectors == "none" and len({s.key_bits for s in segments[start:]}) > 1:
         return None
     return range(start, len(sizes)) if len(sizes) - start >= MERGE_FAN_IN else None
-
-
-def _kept(segment: Segment, marks: NDArray[np.bool_]) -> Any:
-    return ~marks if marks.size else slice(None)
-
-
-def _as_ids(ids: ArrayLike) -> NDArray[np.int64]:
-    array = np.atleast_1d(np.asarray(ids))
-    if array.size == 0:
-        return np.empty(0, np.int64)
-    if array.ndim != 1 or array.dtype.kind not in "iu" or array.min() < 0:
-        raise ValueError("ids must be a one-dimensional array of integers from 0 to 2^63 - 1")
-    return array.astype(np.int64)
-
-
-def _read_removed(folder: Path, entry: SegmentEntry) -> _Removed:
-    if entry.removed is None:
-        return _Removed.none()
-    file = open_arrays(folder / entry.removed, "removed")
-    if file.damaged() or file.meta.get("segment") != entry.file:
-        raise IndexFormatError(f"{entry.removed} is damaged or of another segment")
-    marks = np.unpackbits(file.arrays["rows"], count=entry.items).astype(np.bool_)
-    return _Removed(marks, int(np.count_nonzero(marks)))
-
-
-def _some(hasher: Hasher | None) -> Hasher:
-    if hasher is None:
-        raise AssertionError("segments exist only with a hasher")
-    return hasher

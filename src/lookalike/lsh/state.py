@@ -1,0 +1,46 @@
+"""A snapshot of an index, immutable, so that searches need no lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.lsh.hashing import Hasher
+from lookalike.lsh.segment import Segment
+
+__all__ = ["Removed", "State", "kept"]
+
+
+class Removed(NamedTuple):
+    """Which rows of a segment are removed, (n,) or (0,) for none, and how many."""
+
+    marks: NDArray[np.bool_]
+    number: int
+
+    @classmethod
+    def none(cls) -> Removed:
+        return cls(np.empty(0, np.bool_), 0)
+
+
+@dataclass(frozen=True)
+class State:
+    """An immutable snapshot: searches take it once and are untouched by later changes."""
+
+    hasher: Hasher | None
+    segments: tuple[Segment, ...]
+    removed: tuple[Removed, ...]  # per segment
+
+    @property
+    def fitted(self) -> Hasher:
+        """The hasher of a state that has segments."""
+        if self.hasher is None:
+            raise AssertionError("segments exist only with a hasher")
+        return self.hasher
+
+
+def kept(marks: NDArray[np.bool_]) -> Any:
+    """What to index a segment's arrays with to leave out the removed rows."""
+    return ~marks if marks.size else slice(None)

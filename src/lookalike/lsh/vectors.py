@@ -1,0 +1,50 @@
+"""Vectors and ids as callers give them, checked."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["as_ids", "unit_rows"]
+
+UNIT = 1e-6  # of a length of one: float32 cannot do better
+TINY, HUGE = 1e-15, 1e15  # lengths whose squares float32 holds
+Floats = NDArray[np.float32]
+
+
+def unit_rows(vectors: ArrayLike, dim: int) -> Floats:
+    """Check (n, dim) vectors and scale each row to unit length.
+
+    Raises:
+        ValueError: wrong shape, a NaN or infinity, or a row of length zero; names the row.
+    """
+    rows = np.asarray(vectors, dtype=np.float32)
+    if rows.ndim != 2 or rows.shape[1] != dim:
+        raise ValueError(f"vectors have shape {rows.shape}; this index takes (n, {dim})")
+    if len(rows) == 1:  # a query: a quarter of the time
+        norm = math.sqrt(float(np.dot(rows[0], rows[0])))
+        if TINY < norm < HUGE:
+            return rows if abs(norm - 1) < UNIT else rows * np.float32(1 / norm)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    if norms.size and not TINY < norms.min() <= norms.max() < HUGE:  # or float32 is not enough
+        norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    if norms.size and not 0 < norms.min() <= norms.max() < np.inf:
+        bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
+        what = "zero" if norms[bad[0]] == 0 else "not finite (NaN or infinity)"
+        raise ValueError(f"vector {bad[0]} is {what}; the cosine is undefined, leave it out")
+    if norms.size and norms.max() - 1 < UNIT and 1 - norms.min() < UNIT:
+        return rows
+    unit: Floats = rows / norms[:, np.newaxis].astype(np.float32)
+    return unit
+
+
+def as_ids(ids: ArrayLike) -> NDArray[np.int64]:
+    """(n,) int64. ValueError for what is no row of whole numbers from 0 to 2^63 - 1."""
+    array = np.atleast_1d(np.asarray(ids))
+    if array.size == 0:
+        return np.empty(0, np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or array.min() < 0:
+        raise ValueError("ids must be a one-dimensional array of integers from 0 to 2^63 - 1")
+    return array.astype(np.int64)

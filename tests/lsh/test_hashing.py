@@ -73,3 +73,14 @@ def test_a_basis_comes_back_from_its_file(tmp_path: Path) -> None:
     opened = LSHIndex.open(tmp_path)
     for a, b in zip(opened.search(vectors[:20], 5), index.search(vectors[:20], 5), strict=True):
         assert np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_what_learns_nothing_hashes_by_the_seed_alone_whatever_it_was_fitted_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lookalike.lsh.hashing.SAMPLE", 100)
+    settings = LSHSettings.paper(24, key_bits=6)
+    few, many = (Hasher.fit(settings, clustered(n, 24, n)) for n in (3, 400))
+    vectors = clustered(200, 24, 1)
+    for one, other in zip(few.hash(vectors, 6), many.hash(vectors, 6), strict=True):
+        assert (one == other).all()

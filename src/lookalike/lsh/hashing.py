@@ -81,8 +81,13 @@ class Hasher:
         """
         rng = np.random.default_rng(settings.seed)
         count, dim = len(vectors), settings.dim
-        if count > SAMPLE:
-            vectors = vectors[rng.choice(count, SAMPLE, replace=False)]
+        if (
+            count > SAMPLE
+        ):  # what learns nothing draws nothing here: its planes are the seed's alone
+            learned = settings.learned
+            vectors = vectors[
+                rng.choice(count, SAMPLE, replace=False) if learned else slice(SAMPLE)
+            ]
         mean = np.zeros(dim, np.float32)
         if settings.center and len(vectors) > 1:
             mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)

@@ -71,6 +71,11 @@ class LSHIndex:
         parts = [segment.ids[kept(removed.marks)] for segment, removed in both]
         return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
+    @property
+    def hasher(self) -> Hasher | None:
+        """The hash functions as they are now; None before the first item."""
+        return self._state.hasher
+
     def contains(self, ids: ArrayLike) -> NDArray[np.bool_]:
         """Which of ``ids`` (n,) are in the index: bool (n,)."""
         return self._locate(self._state, as_ids(ids))[0] >= 0

@@ -1,12 +1,13 @@
 """How many searches a second does the page's server answer?
 
-    python benchmarks/serve.py GALLERY QUERIES [--clients 8] [--seconds 30] [--json OUT]
+    python benchmarks/serve.py GALLERY QUERIES [--clients 8] [--seconds 10] [--rounds 3]
 
 Starts `lookalike serve` on a gallery that is up to date, and in this process CLIENTS connections
-that each ask again as soon as they are answered: first by id of random images of the gallery, then
-with random files of the folder QUERIES as the body. Server and clients share the machine. `model
-alone` is the rate of the gallery's model on decoded pictures in the same run, with nothing else
-running; searches by upload cannot be faster. Latencies are in milliseconds.
+that each ask again as soon as they are answered: by id of random images of the gallery, and with
+random files of the folder QUERIES as the body. Server and clients share the machine. In each round
+the gallery's model runs alone on decoded pictures, too, which uploads cannot outdo: in batches by
+all cores, and picture by picture by each core for itself. Rates are a second, latencies
+milliseconds; medians of the rounds.
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.gallery import Gallery
 from lookalike.images import looks_like_image, read_picture
+from lookalike.lsh.threads import cores
 
 K = 30
 SAMPLE = 64
@@ -61,10 +67,9 @@ async def load(
     clients: int,
     seconds: float,
     request: Callable[[random.Random], tuple[str, str, bytes]],
-) -> dict[str, Any]:
-    """Requests a second and latencies; every answer must be 200 and hold K hits."""
+) -> dict[str, float]:
+    """Rate and latencies; every answer must be 200 and hold K hits."""
     latencies: list[float] = []
-    statuses: dict[int, int] = {}
     end = time.perf_counter() + seconds
 
     async def run(number: int) -> None:
@@ -73,29 +78,34 @@ async def load(
         while (began := time.perf_counter()) < end:
             status, body = await client.post(*request(rng))
             latencies.append(time.perf_counter() - began)
-            statuses[status] = statuses.get(status, 0) + 1
-            if status == 200:
-                assert body.count(b'"cosine"') == K, body[:200]
+            assert status == 200 and body.count(b'"cosine"') == K, (status, body[:200])
         client.writer.close()
 
     began = time.perf_counter()
     await asyncio.gather(*(run(number) for number in range(clients)))
     elapsed = time.perf_counter() - began
     p50, p99 = np.percentile(latencies, [50, 99]) * 1000
-    return {
-        "requests_per_second": len(latencies) / elapsed,
-        "p50": float(p50),
-        "p99": float(p99),
-        "statuses": statuses,
-    }
+    return {"rate": len(latencies) / elapsed, "p50": float(p50), "p99": float(p99)}
 
 
-def model_alone(gallery: Gallery, files: list[Path], seconds: float) -> float:
-    """Pictures a second of the gallery's model, in batches of its own choice."""
-    encoder = gallery.encoder()
-    size = encoder.info.input_size
-    pixels = np.stack([read_picture(file, size).pixels for file in files[:SAMPLE]])
-    encoder.embed(pixels)
+@contextmanager
+def serving(gallery: Path) -> Iterator[tuple[str, int]]:
+    """Address of `lookalike serve` for as long as the block."""
+    server = subprocess.Popen([*COMMAND, str(gallery)], stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        told = server.stderr.readline()
+        match = re.search(r"http://([^/:]+):(\d+)/", told)
+        assert match is not None, told
+        yield match[1], int(match[2])
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def batches(gallery: Path, files: list[Path], seconds: float) -> float:
+    """Pictures a second of the model alone, in batches of its own choice."""
+    encoder, pixels = _sample(gallery, files, EncoderSettings())
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         encoder.embed(pixels)
@@ -103,61 +113,76 @@ def model_alone(gallery: Gallery, files: list[Path], seconds: float) -> float:
     return count / (time.perf_counter() - began)
 
 
+def singles(gallery: Path, files: list[Path], seconds: float) -> float:
+    """The same, one picture at a time on each core."""
+    encoder, pixels = _sample(gallery, files, EncoderSettings(threads=1))
+    began = time.perf_counter()
+
+    def run(_: int) -> int:
+        count = 0
+        while time.perf_counter() - began < seconds:
+            encoder.embed(pixels[count % SAMPLE :][:1])
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return sum(pool.map(run, range(cores()))) / (time.perf_counter() - began)
+
+
+def _sample(
+    gallery: Path, files: list[Path], settings: EncoderSettings
+) -> tuple[Encoder, NDArray[np.uint8]]:
+    """The model, warm, and SAMPLE pictures for it."""
+    encoder = Gallery.open(gallery, create=False, encoder_settings=settings).encoder()
+    size = encoder.info.input_size
+    pixels = np.stack([read_picture(file, size).pixels for file in files[:SAMPLE]])
+    encoder.embed(pixels)
+    return encoder, pixels
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("gallery", type=Path)
     parser.add_argument("queries", type=Path)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    gallery = Gallery.open(options.gallery)
+    gallery = Gallery.open(options.gallery, create=False)
     files = sorted(path for path in options.queries.rglob("*") if looks_like_image(path.name))
     contents = [file.read_bytes() for file in random.Random(0).sample(files, min(500, len(files)))]
+    known = [hit.id for hit in gallery.search(files[0], k=len(gallery))]
+    bodies = [json.dumps({"id": number, "k": K}).encode() for number in known]
+
+    def by_id(rng: random.Random) -> tuple[str, str, bytes]:
+        return "/api/search", "application/json", rng.choice(bodies)
+
+    def by_upload(rng: random.Random) -> tuple[str, str, bytes]:
+        return f"/api/search?k={K}", "application/octet-stream", rng.choice(contents)
+
+    rounds = []
+    with serving(options.gallery) as address:
+        for request in (by_id, by_upload):
+            asyncio.run(load(address, options.clients, 2, request))  # warm
+        for _ in range(options.rounds):
+            told = {
+                "model, batches": batches(options.gallery, files, options.seconds / 2),
+                "model, singles": singles(options.gallery, files, options.seconds / 2),
+            }
+            for name, request in (("by id", by_id), ("by upload", by_upload)):
+                measured = asyncio.run(load(address, options.clients, options.seconds, request))
+                told |= {f"{name}, {key}": value for key, value in measured.items()}
+            alone = max(told["model, batches"], told["model, singles"])
+            told["upload / model"] = told["by upload, rate"] / alone
+            rounds.append(told)
     result: dict[str, Any] = {"images": len(gallery), "clients": options.clients}
-    result["model alone"] = model_alone(gallery, files, options.seconds / 3)
-    server = subprocess.Popen([*COMMAND, str(options.gallery)], stderr=subprocess.PIPE, text=True)
-    try:
-        assert server.stderr is not None
-        told = server.stderr.readline()
-        match = re.search(r"http://([^/:]+):(\d+)/", told)
-        assert match is not None, told
-        address = match[1], int(match[2])
-
-        def ids(seconds: float) -> dict[str, Any]:
-            known = [hit.id for hit in gallery.search(files[0], k=len(gallery))]
-            bodies = [json.dumps({"id": number, "k": K}).encode() for number in known]
-            return asyncio.run(
-                load(
-                    address,
-                    options.clients,
-                    seconds,
-                    lambda rng: ("/api/search", "application/json", rng.choice(bodies)),
-                )
-            )
-
-        def uploads(seconds: float) -> dict[str, Any]:
-            path = f"/api/search?k={K}"
-            return asyncio.run(
-                load(
-                    address,
-                    options.clients,
-                    seconds,
-                    lambda rng: (path, "application/octet-stream", rng.choice(contents)),
-                )
-            )
-
-        for name, run in (("by id", ids), ("by upload", uploads)):
-            run(2)  # warm
-            result[name] = run(options.seconds)
-    finally:
-        server.terminate()
-        server.wait(30)
-    result["upload / model"] = result["by upload"]["requests_per_second"] / result["model alone"]
+    result |= {key: float(np.median([told[key] for told in rounds])) for key in rounds[0]}
     for key, value in result.items():
-        print(f"{key:16} {json.dumps(value)}")
+        print(f"{key:16} {value:.4g}")
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps({**result, "rounds": rounds}, indent=1)
+        options.json.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

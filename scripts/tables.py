@@ -1,4 +1,4 @@
-"""Write the tables between their marks in the documents, from results/.
+"""Write the tables between their marks in the documents, from results/ and benchmarks/results/.
 
     python scripts/tables.py [--check]
 
@@ -13,11 +13,13 @@ import re
 import sys
 from pathlib import Path
 
+from scale import MAKERS as SCALE_MAKERS
+
 from lookalike.paper.results import Results
 from lookalike.paper.tables import TABLE_MAKERS
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/reproduction.md", "docs/feedback.md")
+DOCUMENTS = ("README.md", "docs/reproduction.md", "docs/feedback.md", "docs/scale.md")
 MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -25,7 +27,9 @@ def with_tables(text: str, results: Results) -> str:
     """The document with every marked table made anew. KeyError for an unknown name."""
 
     def table(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{TABLE_MAKERS[match[2]](results)}\n\n{match[3]}"
+        name = match[2]
+        made = SCALE_MAKERS[name]() if name in SCALE_MAKERS else TABLE_MAKERS[name](results)
+        return f"{match[1]}\n{made}\n\n{match[3]}"
 
     return MARKED.sub(table, text)
 

@@ -359,7 +359,11 @@ def _open_session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    known = onnxruntime.get_available_providers()  # with onnxruntime-gpu, the first; else the last
+    providers = [
+        name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known
+    ]
+    return onnxruntime.InferenceSession(content, options, providers=providers)
 
 
 def _check_shapes(session: onnxruntime.InferenceSession, info: ModelInfo) -> None:

@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from fakes import assert_holds, vectors_of, write_photo
+from fakes import assert_holds
 
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery, Progress, UpdateReport
 from lookalike.gallery import update as update_module
 from lookalike.gallery.store import ImageRow, Store
-from lookalike.sheet import draw_png, search_sheet, thumbnail
 
 
 def counts(report: UpdateReport) -> dict[str, int]:
@@ -29,95 +27,6 @@ def test_the_first_update_encodes_every_image_once(
     assert counts(report) == {"added": 12}
     assert (report.images, len(gallery)) == (12, 12)
     assert sorted(decoded) == [f"{n:03}.png" for n in range(12)]
-    assert_holds(gallery, photos)
-
-
-def test_an_update_without_changes_decodes_nothing(gallery: Gallery, decoded: list[str]) -> None:
-    assert counts(gallery.update()) == {}
-    assert decoded == []
-
-
-def test_new_files_alone_are_encoded(gallery: Gallery, photos: Path, decoded: list[str]) -> None:
-    write_photo(photos / "new.png", 100)
-    assert counts(gallery.update()) == {"added": 1}
-    assert decoded == ["new.png"]
-    assert_holds(gallery, photos)
-
-
-def test_a_file_of_new_content_is_encoded_again(
-    gallery: Gallery, photos: Path, decoded: list[str]
-) -> None:
-    write_photo(photos / "a/000.png", 101)
-    assert counts(gallery.update()) == {"changed": 1}
-    assert decoded == ["000.png"]
-    assert_holds(gallery, photos)
-
-
-def test_a_file_that_was_only_touched_is_not_decoded(
-    gallery: Gallery, photos: Path, decoded: list[str]
-) -> None:
-    os.utime(photos / "a/000.png", ns=(1, 1))
-    assert counts(gallery.update()) == {}
-    assert decoded == []
-    with gallery._files.reading() as store:
-        row = store.by_path(b"a/000.png")
-    assert row is not None
-    assert row.mtime_ns == 1  # so that the next update does not even read it
-
-
-def test_deleted_files_are_dropped(gallery: Gallery, photos: Path, decoded: list[str]) -> None:
-    shutil.rmtree(photos / "b")
-    assert counts(gallery.update()) == {"dropped": 4}
-    assert decoded == []
-    assert_holds(gallery, photos)
-    assert len(gallery._files.open_index()) == 8
-
-
-def test_an_emptied_folder_leaves_an_empty_gallery(gallery: Gallery, photos: Path) -> None:
-    for name in "abc":
-        shutil.rmtree(photos / name)
-    assert counts(gallery.update()) == {"dropped": 12}
-    assert len(gallery) == 0
-
-
-def test_moved_and_renamed_files_keep_their_vector(
-    gallery: Gallery, photos: Path, decoded: list[str]
-) -> None:
-    (photos / "a").rename(photos / "albums")
-    (photos / "b/001.png").rename(photos / "c/other name.png")
-    assert counts(gallery.update()) == {"moved": 5}
-    assert decoded == []
-    assert_holds(gallery, photos)
-
-
-def test_copies_share_the_vector_of_the_original(
-    gallery: Gallery, photos: Path, decoded: list[str]
-) -> None:
-    shutil.copy(photos / "a/000.png", photos / "copy.png")
-    shutil.copy(photos / "a/000.png", photos / "b/copy.png")
-    assert counts(gallery.update()) == {"added": 2, "reused": 2}
-    assert decoded == []
-    assert_holds(gallery, photos)
-
-
-def test_copies_of_a_file_that_is_gone_share_its_vector(
-    gallery: Gallery, photos: Path, decoded: list[str]
-) -> None:
-    shutil.copy(photos / "a/000.png", photos / "b/copy.png")
-    (photos / "a/000.png").rename(photos / "c/moved.png")
-    assert counts(gallery.update()) == {"moved": 1, "added": 1, "reused": 1}
-    assert decoded == []
-    assert_holds(gallery, photos)
-
-
-@pytest.mark.parametrize("name", ["0 before.png", "z after.png"])
-def test_a_new_file_in_the_place_of_a_moved_one_is_all_that_is_encoded(
-    gallery: Gallery, photos: Path, decoded: list[str], name: str
-) -> None:
-    (photos / "b/001.png").rename(photos / name)
-    write_photo(photos / "b/001.png", 102)
-    assert counts(gallery.update()) == {"changed": 1, "added": 1, "reused": 1}
-    assert decoded == ["001.png"]
     assert_holds(gallery, photos)
 
 
@@ -140,51 +49,6 @@ def test_files_that_swap_their_names_are_not_encoded(
     assert_holds(gallery, photos)
 
 
-def test_a_file_moved_onto_another_replaces_it(
-    gallery: Gallery, photos: Path, decoded: list[str]
-) -> None:
-    (photos / "a/000.png").replace(photos / "b/001.png")
-    assert counts(gallery.update()) == {"moved": 1}
-    assert decoded == []
-    assert_holds(gallery, photos)
-
-
-def test_a_file_replaced_by_a_damaged_one_is_skipped_and_comes_back_when_mended(
-    gallery: Gallery, photos: Path
-) -> None:
-    path = photos / "a/000.png"
-    good = path.read_bytes()
-    path.write_bytes(good[: len(good) // 2])
-    report = gallery.update()
-    assert counts(report) == {"skipped": 1}
-    assert [(row.path, row.skipped) for row in report.newly_skipped] == [
-        (b"a/000.png", "truncated")
-    ]
-    assert [row.path for row in gallery.skipped()] == [b"a/000.png"]
-    assert "a/000.png" not in vectors_of(gallery)
-    assert "a/000.png" not in {hit.path for hit in gallery.search(good, 12)}
-
-    path.write_bytes(good)
-    assert counts(gallery.update()) == {"added": 1}
-    assert gallery.skipped() == []
-    assert_holds(gallery, photos)
-
-
-def test_a_skipped_file_is_dropped_when_it_is_deleted(gallery: Gallery, photos: Path) -> None:
-    (photos / "bad.png").write_bytes(b"")
-    assert counts(gallery.update()) == {"skipped": 1}
-    (photos / "bad.png").unlink()
-    assert counts(gallery.update()) == {}
-    assert gallery.skipped() == []
-
-
-def test_a_larger_limit_lets_in_what_was_too_large(photos: Path, model: Path) -> None:
-    small = Gallery.open(photos, model=model, max_pixels=64 * 48)
-    write_photo(photos / "large.png", 103, width=65)
-    assert counts(small.update()) == {"added": 12, "skipped": 1}
-    assert counts(Gallery.open(photos).update()) == {"added": 1}
-
-
 def test_a_missing_folder_drops_nothing(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
     elsewhere = Gallery.open(photos, directory=tmp_path / "elsewhere", model=gallery._model)
     elsewhere.update()
@@ -202,87 +66,6 @@ def test_progress_counts_every_file_that_was_read(photos: Path, model: Path) -> 
     assert [done for done, _, _ in seen] == list(range(1, 14))
     assert {total for _, total, _ in seen} == {13}
     assert seen[-1] == (13, 13, 1)
-
-
-def test_removed_files_stay_out_even_when_they_move(gallery: Gallery, photos: Path) -> None:
-    assert gallery.remove([photos / "a/000.png", "b/001.png"]) == 2
-    assert len(gallery) == 10
-    (photos / "a/000.png").rename(photos / "c/renamed.png")
-    gallery.update()
-    assert {row.path for row in gallery.skipped()} == {b"b/001.png", b"c/renamed.png"}
-    assert len(gallery) == 10
-    assert not {"a/000.png", "b/001.png", "c/renamed.png"} & set(vectors_of(gallery))
-
-
-def test_removed_files_come_back_when_that_is_undone(gallery: Gallery, photos: Path) -> None:
-    gallery.remove(["a/000.png"])
-    assert gallery.restore(["a/000.png"]) == 1
-    assert counts(gallery.update()) == {"added": 1}
-    assert_holds(gallery, photos)
-
-
-def test_removing_an_unknown_file_removes_none(gallery: Gallery) -> None:
-    with pytest.raises(GalleryError, match=r"b/nothing\.png is not an indexed image"):
-        gallery.remove(["a/000.png", "b/nothing.png"])
-    with pytest.raises(GalleryError, match=r"a/000\.png was not removed"):
-        gallery.restore(["a/000.png"])
-    assert len(gallery) == 12
-    assert gallery.skipped() == []
-
-
-def test_what_was_removed_is_counted_apart_from_what_was_skipped(
-    gallery: Gallery, photos: Path
-) -> None:
-    (photos / "bad.png").write_bytes(b"no picture")
-    gallery.remove(["a/000.png"])
-    report = gallery.update()
-    assert (report.images, report.skipped, report.removed) == (11, 1, 1)
-    facts = gallery.info()
-    assert (facts.images, facts.skipped, facts.removed) == (11, 1, 1)
-
-
-def test_a_skipped_file_can_be_dismissed_and_brought_back(gallery: Gallery, photos: Path) -> None:
-    (photos / "bad.png").write_bytes(b"no picture")
-    gallery.update()
-    assert gallery.remove(["bad.png"]) == 1
-    report = gallery.update()
-    assert (report.images, report.skipped, report.removed) == (12, 0, 1)
-    gallery.restore(["bad.png"])
-    assert [row.path for row in gallery.update().newly_skipped] == [b"bad.png"]
-
-
-def test_contact_sheets_of_lookalike_are_left_out_without_a_word(
-    gallery: Gallery, photos: Path, decoded: list[str]
-) -> None:
-    sheet = photos / "found.png"
-    row = search_sheet(thumbnail(photos / "a/000.png"), gallery.search("a/000.png", 2))
-    draw_png([row], sheet, title="found")
-    for _ in range(2):
-        report = gallery.update()
-        assert counts(report) == {}
-        assert (report.images, report.newly_skipped, gallery.skipped()) == (12, [], [])
-    assert decoded == []
-    write_photo(sheet, 99)  # now it is a picture
-    assert gallery.update().images == 13
-
-
-def test_an_update_that_did_not_finish_leaves_a_mark_until_one_does(
-    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gallery = Gallery.open(photos, model=model)
-    monkeypatch.setattr(update_module, "COMMIT_IMAGES", 1)
-
-    def stop(progress: Progress) -> None:
-        if progress.done == 5:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        gallery.update(stop)
-    assert gallery.unfinished()
-    assert gallery.info().unfinished
-    assert len(gallery) == 5
-    gallery.update()
-    assert not gallery.unfinished()
 
 
 def test_a_second_interruption_while_the_first_is_committed_loses_nothing(

@@ -45,6 +45,9 @@ class Elsewhere:
             np.empty(0, np.int16),
         )
 
+    def empty(self) -> None:
+        self._buckets = {}
+
     def fetch(self, buckets: NDArray[np.int64]) -> list[Bucket]:
         found = [self._buckets.get(bucket, self._nothing) for bucket in buckets.tolist()]
         self.fetched += sum(len(bucket.ids) for bucket in found)
@@ -143,3 +146,11 @@ def test_an_item_that_vanishes_meanwhile_is_left_out() -> None:
     source.vectors = without_first  # type: ignore[method-assign]
     ids, _ = search.search(query, 5, items=NUMBER)
     assert ids.tolist() == others
+
+
+def test_buckets_that_are_all_empty_by_now_give_nothing() -> None:
+    _, source, search = opened(LSHSettings.paper(DIM, tables=2, key_bits=5))
+    source.empty()
+    ids, cosines = search.search(points(1, 4)[0], 3, items=NUMBER)
+    assert ids.tolist() == [-1] * 3
+    assert (cosines == -np.inf).all()

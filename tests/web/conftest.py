@@ -2,12 +2,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from fakes import write_photos
 from webtools import TestClient, client_of
 
 from lookalike.gallery import Gallery
+
+if TYPE_CHECKING:
+    from pagetools import Visit
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +45,52 @@ def client(served: Gallery) -> Iterator[TestClient]:
 def ids(served: Gallery) -> dict[str, int]:
     """Path -> id of each image of `served`."""
     return {hit.path: hit.id for hit in served.search("a/000.png", 100)}
+
+
+# ---- the page in a browser -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs and what was made of them; a test leaves them as they were."""
+    from pagetools import write_pictures
+
+    folder = tmp_path_factory.mktemp("page") / "pictures"
+    write_pictures(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def query(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture like some of `pictures`, but none of them."""
+    from pagetools import write_query
+
+    file = tmp_path_factory.mktemp("query") / "mine.png"
+    write_query(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def server(pictures: Path) -> Iterator[str]:
+    """Address of a server of `pictures`."""
+    from pagetools import serving
+
+    with serving(pictures) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Of one module: as long as it runs, nobody else can use asyncio in this thread."""
+    from pagetools import chromium
+
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(params=["phone", "desktop"])
+def visit(browser: Browser, server: str, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """Of the page of `server`, at two widths."""
+    from pagetools import visit_of
+
+    yield from visit_of(browser, server, request.param)

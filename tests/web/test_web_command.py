@@ -17,18 +17,31 @@ from typing import Any
 
 import pytest
 from fakes import write_photo
-from webtools import connect
+from webtools import connect, received
 
 from lookalike.gallery import Gallery
 
-COMMAND = [sys.executable, "-c", "from lookalike.cli import main; main()", "serve"]
+COMMAND = "from lookalike.cli import main; main()"
+SERVE = [sys.executable, "-c", COMMAND, "serve"]
+ENDLESS = """
+import time
+from lookalike.gallery import Gallery
+def duplicates(self, threshold):
+    print("began", flush=True)
+    while True:
+        time.sleep(0.01)
+Gallery.duplicates = duplicates
+"""
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "web.md"
 
 
 @contextmanager
-def started(*arguments: str | Path, **environment: str) -> Iterator[tuple[Any, str]]:
-    """The process and the address that it tells; the test ends it."""
-    words = [*COMMAND, *(os.fspath(word) for word in arguments), "--port", "0"]
+def started(
+    *arguments: str | Path, first: str = "", **environment: str
+) -> Iterator[tuple[Any, str]]:
+    """The process and the address that it tells; the test ends it. ``first``: run before it."""
+    words = [sys.executable, "-c", first + COMMAND, "serve"]
+    words += [*(os.fspath(word) for word in arguments), "--port", "0"]
     env = {**os.environ, **environment}
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
@@ -83,6 +96,22 @@ def test_a_request_in_progress_is_answered_before_it_stops(served: Gallery) -> N
         assert process.wait(60) == 0
 
 
+def test_a_task_without_end_is_left_behind_when_it_stops(served: Gallery) -> None:
+    head = b"POST /api/duplicates HTTP/1.1\r\nHost: localhost\r\n"
+    body = b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    with started(served.root, first=ENDLESS) as (process, address):
+        port = int(address.rstrip("/").rpartition(":")[2])
+        with connect(port, head + body) as opened:
+            assert process.stdout.readline() == "began\n"
+            process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            answer = received(opened)
+            assert process.wait(60) == 0
+        assert 4 < time.monotonic() - began < 20  # those in progress have five seconds
+        assert answer.startswith(b"HTTP/1.1 503") and b"the server is stopping" in answer
+        assert "Traceback" not in process.stderr.read()
+
+
 def test_an_update_that_runs_is_ended_and_keeps_what_it_did(tmp_path: Path, model: Path) -> None:
     photos = tmp_path / "photos"
     write_photo(photos / "first.png", 0)
@@ -115,7 +144,7 @@ def test_what_cannot_be_served_is_said_and_is_no_success(
     served: Gallery, arguments: list[str], what: str
 ) -> None:
     done = subprocess.run(
-        [*COMMAND, os.fspath(served.root), *arguments], capture_output=True, text=True, timeout=60
+        [*SERVE, os.fspath(served.root), *arguments], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2 and done.stdout == ""
     assert what in done.stderr and "Traceback" not in done.stderr

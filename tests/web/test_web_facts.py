@@ -88,7 +88,16 @@ def test_what_was_measured_stays_until_the_gallery_changes(gallery: Gallery, pho
     with client_of(gallery) as client:
         told = answer_of(client.post("/api/stats/measure"))
         assert told["recall"]["recall"] == 1  # so few images are all looked at
-        assert answer_of(client.get("/api/stats"))["recall"] == told["recall"]
+        before = answer_of(client.get("/api/stats"))
+        assert before["recall"] == told["recall"]
+        report = gallery.update()  # finds nothing new, and writes that
+        assert (report.added, report.dropped) == (0, 0)
+        after = answer_of(client.get("/api/stats"))
+        assert (after["recall"], after["curve"]) == (told["recall"], told["curve"])
+        (photos / "a/000.png").unlink()
+        gallery.update()
+        assert answer_of(client.get("/api/stats"))["recall"] is None
+        assert answer_of(client.post("/api/stats/measure"))["recall"]["recall"] == 1
         write_photo(photos / "new.png", 500)
         gallery.update()
         assert answer_of(client.get("/api/stats"))["recall"] is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from webtools import TestClient, answer_of, client_of, error_of
 
 from lookalike.gallery import Gallery
 from lookalike.images import read_rgb
+from lookalike.web import ServeSettings
 from lookalike.web.answers import ImagesAnswer
 from lookalike.web.decoders import Decoders
 
@@ -81,6 +83,19 @@ def test_a_thumbnail_is_a_small_webp_made_once(gallery: Gallery, photos: Path, s
         assert (again.content, again.headers["etag"]) == (response.content, etag)
         file.write_bytes(response.content[:-10])
         error_of(client.get(url), 404, "not_found")  # half of one counts as none
+
+
+def test_thumbnails_take_no_more_room_than_they_may(gallery: Gallery) -> None:
+    folder = gallery.directory / "thumbnails"
+    with client_of(gallery) as client:
+        made = [client.get(f"/api/images/{i}/thumbnail").content for i in range(1, 13)]
+    whole = sum(file.stat().st_size for file in folder.rglob("*.webp"))
+    assert whole == sum(map(len, made))
+    shutil.rmtree(folder)
+    with client_of(gallery, ServeSettings(max_thumbnail_bytes=whole // 2)) as client:
+        again = [client.get(f"/api/images/{i}/thumbnail").content for i in range(1, 13)]
+    assert again == made
+    assert whole / 4 < sum(file.stat().st_size for file in folder.rglob("*.webp")) <= whole // 2
 
 
 def test_a_gallery_that_cannot_be_written_has_thumbnails_all_the_same(gallery: Gallery) -> None:

@@ -33,7 +33,6 @@ from lookalike.images import SkipReason
 from lookalike.web import ServeSettings, decoders
 from lookalike.web.decoders import Decoders
 from lookalike.web.errors import ApiError
-from lookalike.web.pool import WorkerPool
 
 PNG = {"content-type": "image/png"}
 SMALL = ServeSettings(max_upload_bytes=200_000, max_upload_pixels=1_000_000)
@@ -210,24 +209,6 @@ def test_a_decoder_has_no_more_memory_than_it_was_given(monkeypatch: pytest.Monk
         asyncio.run(run())
     finally:
         opened.close()
-
-
-def test_a_pool_frees_a_place_when_the_work_is_done_not_when_the_wait_is_over() -> None:
-    pool = WorkerPool("work", 1, 0, 0.05)
-
-    async def run() -> None:
-        with pytest.raises(ApiError) as caught:
-            await pool.run(time.sleep, 0.4)
-        assert caught.value.code == "timeout"
-        with pytest.raises(ApiError) as caught:
-            await pool.run(time.sleep, 0)
-        assert caught.value.code == "busy"
-        await asyncio.sleep(0.5)
-        assert await pool.run(sum, [1, 2]) == 3
-        assert pool.taken == 0
-
-    asyncio.run(run())
-    pool.close(wait=True)
 
 
 def head(length: int, *more: str) -> bytes:

@@ -13,6 +13,7 @@ import sys
 import click
 
 from lookalike import __version__
+from lookalike.cli.clustering import cluster
 from lookalike.cli.datasets import data
 from lookalike.cli.demo import demo
 from lookalike.cli.evaluating import evaluate
@@ -40,7 +41,7 @@ def commands() -> None:
 
 for _command in (index, search, duplicates, info, verify, remove, tune, demo):
     commands.add_command(_command)
-for _command in (train, augment, model, evaluate, data, reproduce, serve):
+for _command in (train, augment, model, evaluate, data, reproduce, serve, cluster):
     commands.add_command(_command)
 commands.add_command(index, "update")
 

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from lookalike.cli.options import encoding_options, encoding_settings, json_option
+from lookalike.cli.extras import extra_needed
+from lookalike.cli.options import encoding_options, encoding_settings, gallery_name, json_option
 from lookalike.cli.output import FOUND_NOTHING, number, print_json, progress_shown, say, visible
+from lookalike.errors import GalleryError
 
 if TYPE_CHECKING:
-    from lookalike.gallery import UpdateReport
+    from collections.abc import Callable
+
+    from lookalike.gallery import Gallery, Progress, UpdateReport
 
 __all__ = ["index", "tell_trouble"]
 
@@ -24,14 +29,22 @@ __all__ = ["index", "tell_trouble"]
 @click.option(
     "--gallery",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=gallery_name,
     help="Keep the gallery's files in this directory instead of FOLDER/.lookalike, for instance "
-    "because FOLDER is read-only.",
+    "because FOLDER is read-only. Or the URI of a gallery in a cluster, valkey://HOST:PORT/NAME, "
+    "to bring it up to date with its own folder.",
 )
 @click.option(
     "--rebuild",
     is_flag=True,
     help="Encode everything anew, for another model; until it is done, the old gallery serves.",
+)
+@click.option(
+    "--from",
+    "parts",
+    metavar="DIR",
+    help="Make the gallery from the parts that 'lookalike cluster embed' or 'cluster export' wrote "
+    "to this folder or URI, without encoding anything; FOLDER is where the images are here.",
 )
 @click.option(
     "--wait",
@@ -44,8 +57,9 @@ __all__ = ["index", "tell_trouble"]
 @json_option
 def index(
     folder: Path,
-    gallery: Path | None,
+    gallery: Path | str | None,
     rebuild: bool,
+    parts: str | None,
     wait: float,
     batch_size: int | None,
     threads: int | None,
@@ -65,10 +79,26 @@ def index(
     """
     from lookalike.gallery import Gallery
 
+    if parts is not None and rebuild:
+        raise click.UsageError("--from makes a new gallery, --rebuild replaces one: give one only")
     settings = encoding_settings(batch_size, threads, max_pixels, model)
+    served = None
+    if isinstance(gallery, str):
+        if parts is not None or rebuild:
+            raise click.UsageError(
+                "--from and --rebuild make galleries on disk; for one in a cluster there is: "
+                "lookalike cluster load"
+            )
+        served = Gallery.open(gallery, **settings)
+        folder = _own_folder(served, folder)
+        gallery = None
     say(f"indexing {visible(os.path.abspath(folder))}")
     with progress_shown() as show:
-        if rebuild:
+        if served is not None:
+            report = served.update(show, wait=wait)
+        elif parts is not None:
+            report = _from_parts(parts, folder, gallery, model, wait, show)
+        elif rebuild:
             _, report = Gallery.rebuild(
                 folder, directory=gallery, progress=show, wait=wait, **settings
             )
@@ -96,6 +126,33 @@ def index(
         )
     if report.skipped or report.unlisted:
         raise click.exceptions.Exit(FOUND_NOTHING)
+
+
+def _own_folder(served: Gallery, given: Path) -> Path:
+    """The folder of a gallery in a cluster, which FOLDER need not repeat."""
+    source = click.get_current_context().get_parameter_source("folder")
+    if source is ParameterSource.COMMANDLINE and given.resolve() != served.root.resolve():
+        raise GalleryError(
+            f"that gallery is of {visible(os.fspath(served.root))}, not of "
+            f"{visible(os.fspath(given.absolute()))}; leave FOLDER out"
+        )
+    return served.root
+
+
+def _from_parts(
+    parts: str,
+    folder: Path,
+    gallery: Path | None,
+    model: Path | None,
+    wait: float,
+    show: Callable[[Progress], None],
+) -> UpdateReport:
+    with extra_needed("cluster"):
+        from lookalike.cluster.importing import import_gallery
+        from lookalike.cluster.parts import Parts
+    return import_gallery(
+        Parts.open(parts), folder, directory=gallery, model=model, wait=wait, progress=show
+    )
 
 
 def tell_trouble(report: UpdateReport) -> None:

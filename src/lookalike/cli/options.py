@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lookalike.cli.output import number, say
+from lookalike.errors import GalleryError
 
 if TYPE_CHECKING:
     from lookalike.gallery import Gallery
@@ -19,17 +20,27 @@ __all__ = [
     "filter_option",
     "find_folder",
     "find_gallery",
+    "gallery_name",
     "gallery_option",
     "json_option",
     "tell_if_unfinished",
 ]
 
+
+def gallery_name(value: str) -> Path | str:
+    """A folder; or the URI of a gallery in a cluster as it is, since a Path swallows slashes."""
+    from lookalike.gallery.remote import is_remote
+
+    return value if is_remote(value) else Path(value)
+
+
 gallery_option = click.option(
     "--gallery",
     metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="A folder that was indexed, or the directory given to 'index --gallery'. Default: the "
-    "current folder or the nearest one above it that has a gallery.",
+    type=gallery_name,
+    help="A folder that was indexed, the directory given to 'index --gallery', or the URI of a "
+    "gallery in a cluster, valkey://HOST:PORT/NAME. Default: the current folder or the nearest one "
+    "above it that has a gallery.",
 )
 filter_option = click.option(
     "--filter",
@@ -81,20 +92,30 @@ def encoding_settings(
     return {"encoder_settings": settings, "max_pixels": max_pixels, "model": model}
 
 
-def find_folder(gallery: Path | None, near: Path | None = None) -> Path:
-    """What ``--gallery`` names, or the nearest indexed folder above the current one or ``near``."""
+def find_folder(gallery: Path | str | None, near: Path | None = None) -> Path:
+    """What ``--gallery`` names, or the nearest indexed folder above the current one or ``near``.
+
+    Raises:
+        GalleryError: there is none, or it names a gallery in a cluster.
+    """
     from lookalike.gallery.places import find_nearest
 
+    if isinstance(gallery, str):
+        raise GalleryError(
+            "this command takes a gallery on disk, not one in a cluster; make one of its parts "
+            "with: lookalike index FOLDER --from DIR"
+        )
     if gallery is not None:
         return gallery
     return find_nearest(Path.cwd(), *([] if near is None else [near.absolute().parent]))
 
 
-def find_gallery(gallery: Path | None, near: Path | None = None, **settings: Any) -> Gallery:
-    """The same, opened."""
+def find_gallery(gallery: Path | str | None, near: Path | None = None, **settings: Any) -> Gallery:
+    """The same, opened; or one in a cluster."""
     from lookalike.gallery import Gallery
 
-    return Gallery.open(find_folder(gallery, near), create=False, **settings)
+    named = gallery if isinstance(gallery, str) else find_folder(gallery, near)
+    return Gallery.open(named, create=False, **settings)
 
 
 def tell_if_unfinished(gallery: Gallery) -> None:

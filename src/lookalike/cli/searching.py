@@ -50,7 +50,7 @@ __all__ = ["duplicates", "search"]
 @json_option
 def search(
     query: str,
-    gallery: Path | None,
+    gallery: Path | str | None,
     k: int,
     threshold: float | None,
     pattern: str | None,
@@ -157,7 +157,7 @@ def _draw(opened: Gallery, source: str | bytes, hits: list[Hit], picture: Path) 
 @filter_option
 @json_option
 def duplicates(
-    gallery: Path | None,
+    gallery: Path | str | None,
     threshold: float,
     reference: Path | None,
     pattern: str | None,

@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from lookalike.cli.extras import extra_needed
-from lookalike.cli.options import find_gallery, tell_if_unfinished
+from lookalike.cli.options import find_gallery, gallery_name, tell_if_unfinished
 from lookalike.cli.output import number, say
 
 __all__ = ["serve"]
 
 
 @click.command()
-@click.argument("gallery", required=False, type=click.Path(path_type=Path))
+@click.argument("gallery", required=False, type=gallery_name)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -31,7 +31,9 @@ __all__ = ["serve"]
     "environment, as LOOKALIKE_TOKEN, than in the list of processes.",
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
-def serve(gallery: Path | None, host: str, port: int, token: str | None, open_page: bool) -> None:
+def serve(
+    gallery: Path | str | None, host: str, port: int, token: str | None, open_page: bool
+) -> None:
     """Serve GALLERY as a web page and an HTTP API, until Ctrl-C.
 
     GALLERY is a folder that was indexed, or the directory given to 'index --gallery'. Default: the

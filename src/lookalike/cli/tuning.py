@@ -35,7 +35,7 @@ __all__ = ["tune"]
 @click.option("--reset", is_flag=True, help="Return to the settings from before tuning.")
 @json_option
 def tune(
-    gallery: Path | None,
+    gallery: Path | str | None,
     recall: float,
     k: int,
     curve: Path | None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,7 +33,7 @@ __all__ = ["info", "remove", "verify"]
     help="List the files that were skipped or removed, with reason and remedy.",
 )
 @json_option
-def info(gallery: Path | None, skipped: bool, as_json: bool) -> None:
+def info(gallery: Path | str | None, skipped: bool, as_json: bool) -> None:
     """Tell what a gallery holds and what made it."""
     opened = find_gallery(gallery)
     if skipped:
@@ -41,25 +42,56 @@ def info(gallery: Path | None, skipped: bool, as_json: bool) -> None:
     facts = opened.info()
     tell_if_unfinished(opened)
     if as_json:
-        print_json(
-            {
-                "folder": os.fspath(facts.root),
-                "gallery": os.fspath(facts.directory),
-                "images": facts.images,
-                "skipped": facts.skipped,
-                "removed": facts.removed,
-                "unfinished": facts.unfinished,
-                "disk_bytes": facts.disk_bytes,
-                "model": facts.model.as_dict(),
-                "lsh": facts.lsh.as_dict(),
-                "tuning": facts.tuning,
-                "segments": facts.segments,
-                "pairs": None if facts.pairs is None else facts.pairs.as_dict(),
-            }
-        )
+        entries = {
+            "folder": os.fspath(facts.root),
+            "gallery": os.fspath(facts.directory),
+            "images": facts.images,
+            "skipped": facts.skipped,
+            "removed": facts.removed,
+            "unfinished": facts.unfinished,
+            "disk_bytes": facts.disk_bytes,
+            "model": facts.model.as_dict(),
+            "lsh": facts.lsh.as_dict(),
+            "tuning": facts.tuning,
+            "segments": facts.segments,
+            "pairs": None if facts.pairs is None else facts.pairs.as_dict(),
+        }
+        print_json(entries | (_cluster_entries(facts) if isinstance(gallery, str) else {}))
         return
-    for name, value in _in_words(facts).items():
+    lines = _in_words(facts) | (_cluster_words(facts) if isinstance(gallery, str) else {})
+    for name, value in lines.items():
         click.echo(f"{name:13} {value}")
+
+
+def _cluster_entries(facts: GalleryInfo) -> dict[str, Any]:
+    from lookalike.cluster.facts import ClusterInfo
+
+    assert isinstance(facts, ClusterInfo)
+    return {
+        "gallery": facts.uri,
+        "parts": facts.parts,
+        "generation": facts.generation,
+        "layout": facts.layout,
+        "loaded": facts.created,
+        "nodes": list(facts.nodes),
+        "memory_bytes": facts.memory,
+    }
+
+
+def _cluster_words(facts: GalleryInfo) -> dict[str, str]:
+    from lookalike.cluster.facts import ClusterInfo
+
+    assert isinstance(facts, ClusterInfo)
+    loaded = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.created))
+    memory = sum(facts.memory.values()) / 1e6
+    kinds = ", ".join(f"{kind} {size / 1e6:.1f}" for kind, size in sorted(facts.memory.items()))
+    return {
+        "gallery": f"{facts.uri}, generation {facts.generation}, loaded {loaded}",
+        "parts": visible(facts.parts),
+        "layout": facts.layout,
+        "memory": f"{memory:.1f} MB a copy ({kinds})",
+        "nodes": ", ".join(facts.nodes),
+    }
 
 
 def _list_skipped(opened: Gallery, as_json: bool) -> None:
@@ -114,7 +146,7 @@ def _in_words(facts: GalleryInfo) -> dict[str, str]:
 @click.option("--contents", is_flag=True, help="Also read every image and compare its content.")
 @click.option("--repair", is_flag=True, help="Rebuild what can be rebuilt, then update.")
 @json_option
-def verify(gallery: Path | None, contents: bool, repair: bool, as_json: bool) -> None:
+def verify(gallery: Path | str | None, contents: bool, repair: bool, as_json: bool) -> None:
     """Look for damage in the gallery's files."""
     from lookalike.gallery import Gallery
 
@@ -151,7 +183,7 @@ def verify(gallery: Path | None, contents: bool, repair: bool, as_json: bool) ->
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @gallery_option
 @click.option("--undo", is_flag=True, help="Let the next update index them again.")
-def remove(paths: tuple[Path, ...], gallery: Path | None, undo: bool) -> None:
+def remove(paths: tuple[Path, ...], gallery: Path | str | None, undo: bool) -> None:
     """Take images out of the gallery and keep them out. Files are never touched.
 
     PATHS are looked for in the current folder first, then in the gallery's. They may be skipped

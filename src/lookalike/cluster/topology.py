@@ -19,8 +19,8 @@ Command = tuple[Argument, ...]
 
 
 def slot_of(command: Command) -> int:
-    """The slot of the key at position 1."""
-    key = command[1]
+    """The slot of the key at position 1, but at 2 of MEMORY USAGE."""
+    key = command[2 if command[0] == "MEMORY" else 1]
     if not isinstance(key, bytes):
         key = str(key).encode()
     return int(key_slot(key))

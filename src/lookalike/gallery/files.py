@@ -66,7 +66,7 @@ class GalleryFiles:
 
     def create(self, meta: dict[str, Any], settings: LSHSettings, first_id: int = 1) -> None:
         """Write an empty gallery, unless somebody else does meanwhile."""
-        with self._explained():
+        with self.explained():
             self.directory.mkdir(parents=True, exist_ok=True)
             with writer_lock(self.directory / LOCK):
                 if not has_gallery(self.directory):
@@ -125,7 +125,7 @@ class GalleryFiles:
     @contextmanager
     def writing(self, wait: float = 0.0) -> Iterator[tuple[Store, LSHIndex]]:
         """Hold the writer's lock, with table and index open and in agreement."""
-        with self._explained(), ExitStack() as stack:
+        with self.explained(), ExitStack() as stack:
             stack.enter_context(writer_lock(self.directory / LOCK, wait))
             store = Store.open(self.table, write=True)
             stack.callback(store.close)
@@ -142,7 +142,7 @@ class GalleryFiles:
                 write_identity(self.directory, identity)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
         """Turn what the disk refuses into errors with a remedy."""
         try:
             yield

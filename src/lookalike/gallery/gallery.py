@@ -7,26 +7,24 @@ import os
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery.duplicates import DuplicateGroup, find_duplicates
 from lookalike.gallery.files import GalleryFiles, made_with
-from lookalike.gallery.hits import Hit, glob_matcher
+from lookalike.gallery.hits import Hit
 from lookalike.gallery.identity import read_identity, removed_row
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.reader import Reader
+from lookalike.gallery.remote import check_on_disk, is_remote, open_remote
 from lookalike.gallery.repair import RepairReport, repair
 from lookalike.gallery.report import Progress, UpdateReport
-from lookalike.gallery.searching import Found, Query, embed_query, nearest, row_of
+from lookalike.gallery.searching import Query, find, hits, row_of
 from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
-from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHSettings
 
 if TYPE_CHECKING:
@@ -115,7 +113,8 @@ class Gallery:
         """Open the gallery of ``folder``, making an empty one if there is none.
 
         Args:
-            folder: the images' folder, or a gallery's own directory.
+            folder: the images' folder, or a gallery's own directory; or the URI of a gallery in a
+                cluster, for instance "valkey://127.0.0.1:7000/photos", which is never made here.
             directory: where the gallery's files are; None: ``folder/.lookalike``.
             model: an ONNX model file; None: the one the gallery was made with, for a new one the
                 default.
@@ -128,6 +127,13 @@ class Gallery:
             GalleryError: no such folder, no gallery, or it cannot be written.
             GalleryDamagedError: the gallery's table is damaged.
         """
+        if is_remote(folder):
+            if directory is not None or lsh is not None:
+                raise ValueError("directory and lsh are for a gallery on disk")
+            found: Self = open_remote(
+                folder, model=model, encoder_settings=encoder_settings, max_pixels=max_pixels
+            )
+            return found
         gallery = cls._at(folder, directory, model, encoder_settings, max_pixels)
         if gallery._files.exist():
             gallery._files.check_table()
@@ -152,6 +158,7 @@ class Gallery:
         encoder_settings: EncoderSettings | None,
         max_pixels: int,
     ) -> Self:
+        check_on_disk(folder)
         root, home = places(Path(folder), None if directory is None else Path(directory))
         return cls(
             root,
@@ -189,9 +196,9 @@ class Gallery:
             self._encoder = Encoder.open(self._model, self._encoder_settings)
         return self._encoder
 
-    def _matching_encoder(self, store: Store) -> Encoder:
-        """The encoder, after checking that the gallery's embeddings are its own."""
-        encoder, known = self._open_encoder(), made_with(store)
+    def _matching_encoder(self, known: ModelInfo) -> Encoder:
+        """The encoder, after checking that it is the ``known`` one, of the gallery's embeddings."""
+        encoder = self._open_encoder()
         if known.sha256 != encoder.info.sha256:
             raise ModelMismatchError(
                 f"the gallery was made with model {_name(known)}, the one in use is "
@@ -200,11 +207,11 @@ class Gallery:
             )
         return encoder
 
-    def _check_given_model(self, store: Store) -> None:
+    def _check_given_model(self, known: ModelInfo) -> None:
         """Once: a model that was given to `open` is the gallery's, also if it is not needed."""
         if self._model_to_check:
-            if _sha256(self._model) != made_with(store).sha256:
-                self._matching_encoder(store)
+            if _sha256(self._model) != known.sha256:
+                self._matching_encoder(known)
             self._model_to_check = False
 
     def _rebuild_command(self) -> str:
@@ -236,15 +243,13 @@ class Gallery:
         with self._files.writing(wait) as (store, index):
             known = made_with(store)
             if self._encoder is not None or _sha256(self._model) != known.sha256:
-                self._matching_encoder(store)
+                self._matching_encoder(known)
             meta = self._meta(known)
             if any(store.meta(name) != meta[name] for name in ("root", "model_path")):
                 with store.transaction():
                     store.set_meta(meta)
 
-            def encoder() -> Encoder:
-                return self._matching_encoder(store)
-
+            encoder = partial(self._matching_encoder, known)
             run = Update(self.root, self._files, store, index, encoder, self._max_pixels)
             return run.run(progress)
 
@@ -373,46 +378,25 @@ class Gallery:
             raise ValueError(f"k is {k}; it must be at least 1")
         for attempt in range(ATTEMPTS):
             with self._files.reading_all() as (store, index):
-                self._check_given_model(store)
-                embedding, own = embed_query(
-                    store, index, self.root, query, self._matching_encoder, self._max_pixels
-                )
-                found, strangers = nearest(
+                known = made_with(store)
+                self._check_given_model(known)
+                found, strangers = find(
                     store,
                     index,
-                    embedding,
+                    self.root,
+                    query,
                     k,
-                    without=own if exclude_self else set(),
-                    allowed=None if filter is None else _ids_matching(store, filter),
+                    filter=filter,
+                    exclude_self=exclude_self,
                     exact=exact,
+                    encoder=partial(self._matching_encoder, known),
+                    max_pixels=self._max_pixels,
                 )
                 pairs = _pairs(store)
             torn = strangers and (len(found) < k or not self._files.index_is(index))
             if not torn or attempt == ATTEMPTS - 1:
                 break
-        code_bits = index.settings.code_bits
-        limit = None if threshold is None else smallest_cosine(threshold)
-        return [
-            self._hit(item, code_bits, pairs)
-            for item in found
-            if limit is None or item.cosine >= limit
-        ]
-
-    def _hit(self, found: Found, code_bits: int, pairs: PairStatistics | None) -> Hit:
-        row, path = found.row, os.fsdecode(found.row.path)
-        rarity = None if pairs is None else pairs.share_below(found.cosine)
-        return Hit(
-            path=path,
-            file=self.root / path,
-            cosine=found.cosine,
-            bits=found.bits,
-            code_bits=code_bits,
-            rarity=rarity,
-            id=row.id,
-            width=row.width or 0,
-            height=row.height or 0,
-            format=row.format or "",
-        )
+        return hits(found, self.root, index.settings.code_bits, pairs, threshold)
 
     def duplicates(
         self,
@@ -501,7 +485,7 @@ class Gallery:
             ModelError: it cannot be opened.
         """
         with self._files.reading() as store:
-            return self._matching_encoder(store)
+            return self._matching_encoder(made_with(store))
 
     # ---- facts and damage ------------------------------------------------------------------------
 
@@ -569,6 +553,7 @@ class Gallery:
 
     @staticmethod
     def _existing(folder: Path_, directory: Path_ | None) -> GalleryFiles:
+        check_on_disk(folder)
         _, home = places(Path(folder), None if directory is None else Path(directory))
         if not has_gallery(home):
             raise GalleryError(f"there is no gallery in {home}")
@@ -579,11 +564,6 @@ def _lsh_settings(given: LSHSettings | None, info: ModelInfo) -> LSHSettings:
     if given is not None and given.dim != info.dim:
         raise ValueError(f"lsh.dim is {given.dim}; the model's embeddings have {info.dim}")
     return given or LSHSettings(dim=info.dim)
-
-
-def _ids_matching(store: Store, pattern: str) -> NDArray[np.int64]:
-    matches = glob_matcher(pattern)
-    return np.array([row.id for row in store.indexed() if matches(row.path)], np.int64)
 
 
 def _pairs(store: Store) -> PairStatistics | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from lookalike.lsh import LSHIndex
 
 __all__ = ["PairStatistics"]
 
@@ -43,6 +46,14 @@ class PairStatistics:
         levels = LEVELS[(LEVELS == 0) | (1 - 1 / len(cosines) >= LEVELS)]
         values = np.quantile(cosines, levels)
         return cls(tuple(levels.tolist()), tuple(values.tolist()), len(ids), int(ids.max()))
+
+    @classmethod
+    def of_index(cls, index: LSHIndex) -> PairStatistics | None:
+        """From a random sample of SAMPLE items, the same each time. None for fewer than two."""
+        ids = index.ids
+        rng = np.random.default_rng(0)
+        sample = np.sort(rng.choice(ids, min(SAMPLE, len(ids)), replace=False))
+        return cls.measure(index.vectors(sample), ids)
 
     def share_below(self, cosine: float) -> float:
         """Share of random pairs less alike than ``cosine``, 0 to 1, by interpolation.

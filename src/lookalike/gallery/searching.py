@@ -5,25 +5,76 @@ from __future__ import annotations
 import io
 import os
 import unicodedata
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import GalleryError
-from lookalike.gallery.store import ImageRow, Store
-from lookalike.lsh import LSHIndex
+from lookalike.gallery.hits import Hit, glob_matcher
+from lookalike.gallery.rarity import PairStatistics
+from lookalike.gallery.store import ImageRow
+from lookalike.gallery.threshold import smallest_cosine
 
 if TYPE_CHECKING:
     from lookalike.encoder import Encoder
 
-__all__ = ["Found", "Query", "embed_query", "is_as_indexed", "nearest", "row_of"]
+__all__ = [
+    "Found",
+    "Index",
+    "Query",
+    "Table",
+    "find",
+    "hits",
+    "is_as_indexed",
+    "row_of",
+]
 
 
 Query: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[np.floating[Any]]"
+
+
+class Table(Protocol):
+    """What is asked of a gallery's rows: of a `Store`, or of what keeps them elsewhere."""
+
+    def by_path(self, path: bytes, /) -> ImageRow | None: ...
+
+    def by_hash(self, digest: bytes, /) -> list[ImageRow]: ...
+
+    def by_ids(self, ids: Iterable[int], /) -> dict[int, ImageRow]: ...
+
+    def indexed(self) -> Iterator[ImageRow]: ...
+
+    def skipped(self) -> list[ImageRow]: ...
+
+    def snapshot(self) -> AbstractContextManager[None]: ...
+
+
+class Index(Protocol):
+    """What is asked of its vectors; each as `LSHIndex` does it for one query."""
+
+    def search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        /,
+        *,
+        allowed: NDArray[np.int64] | None,
+        exact: bool,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
+
+    def hamming(
+        self, query: NDArray[np.float32], ids: NDArray[np.int64], /
+    ) -> NDArray[np.integer[Any]]: ...
+
+    def contains(self, ids: list[int], /) -> NDArray[np.bool_]: ...
+
+    def vectors(self, ids: list[int], /) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -35,12 +86,79 @@ class Found:
     bits: int
 
 
-def embed_query(
-    store: Store,
-    index: LSHIndex,
+def find(
+    store: Table,
+    index: Index,
     root: Path,
     query: Query,
-    encoder: Callable[[Store], Encoder],
+    k: int,
+    *,
+    filter: str | None,
+    exclude_self: bool,
+    exact: bool,
+    encoder: Callable[[], Encoder],
+    max_pixels: int,
+) -> tuple[list[Found], int]:
+    """What `Gallery.search` finds, before any threshold, best first.
+
+    Also returns how many ids of the index had no row in the table: those of a commit in progress,
+    or of an update that was killed. They are passed over.
+    """
+    embedding, own = _embed_query(store, index, root, query, encoder, max_pixels)
+    return _nearest(
+        store,
+        index,
+        embedding,
+        k,
+        without=own if exclude_self else set(),
+        allowed=None if filter is None else _ids_matching(store, filter),
+        exact=exact,
+    )
+
+
+def hits(
+    found: list[Found],
+    root: Path,
+    code_bits: int,
+    pairs: PairStatistics | None,
+    threshold: float | None,
+) -> list[Hit]:
+    """As users see them, those that reach the threshold."""
+    limit = None if threshold is None else smallest_cosine(threshold)
+    return [
+        _hit(item, root, code_bits, pairs)
+        for item in found
+        if limit is None or item.cosine >= limit
+    ]
+
+
+def _hit(found: Found, root: Path, code_bits: int, pairs: PairStatistics | None) -> Hit:
+    row, path = found.row, os.fsdecode(found.row.path)
+    return Hit(
+        path=path,
+        file=root / path,
+        cosine=found.cosine,
+        bits=found.bits,
+        code_bits=code_bits,
+        rarity=None if pairs is None else pairs.share_below(found.cosine),
+        id=row.id,
+        width=row.width or 0,
+        height=row.height or 0,
+        format=row.format or "",
+    )
+
+
+def _ids_matching(store: Table, pattern: str) -> NDArray[np.int64]:
+    matches = glob_matcher(pattern)
+    return np.array([row.id for row in store.indexed() if matches(row.path)], np.int64)
+
+
+def _embed_query(
+    store: Table,
+    index: Index,
+    root: Path,
+    query: Query,
+    encoder: Callable[[], Encoder],
     max_pixels: int,
 ) -> tuple[NDArray[np.float32], set[int]]:
     """The query's embedding, and the ids that are the query itself or have its content.
@@ -64,15 +182,15 @@ def embed_query(
     from lookalike.images import content_hash, read_picture  # with all image formats
 
     source = io.BytesIO(query) if isinstance(query, bytes) else query
-    model = encoder(store)
+    model = encoder()
     picture = read_picture(source, model.info.input_size, max_pixels=max_pixels)
     own |= {copy.id for copy in store.by_hash(content_hash(source))}
     return model.embed(picture.pixels[np.newaxis])[0], own
 
 
-def nearest(
-    store: Store,
-    index: LSHIndex,
+def _nearest(
+    store: Table,
+    index: Index,
     embedding: NDArray[np.float32],
     k: int,
     *,
@@ -80,11 +198,7 @@ def nearest(
     allowed: NDArray[np.int64] | None,
     exact: bool,
 ) -> tuple[list[Found], int]:
-    """The ``k`` nearest images but those ids ``without``, best first.
-
-    Also returns how many ids of the index had no row in the table: those of a commit in progress,
-    or of an update that was killed. They are passed over.
-    """
+    """The ``k`` nearest images but those ids ``without``; the rest as `find`."""
     wanted = k + len(without)
     while True:
         ids, cosines = index.search(embedding, wanted, allowed=allowed, exact=exact)
@@ -102,7 +216,7 @@ def nearest(
         wanted *= 2
 
 
-def row_of(store: Store, root: Path, path: str | os.PathLike[str]) -> ImageRow | None:
+def row_of(store: Table, root: Path, path: str | os.PathLike[str]) -> ImageRow | None:
     """The row of a file, given by any path to it or by its path in the gallery.
 
     A name that is spelled in another Unicode form than on disk is recognised.
@@ -124,7 +238,8 @@ def row_of(store: Store, root: Path, path: str | os.PathLike[str]) -> ImageRow |
     alike = {_composed(name) for name in names if not name.isascii()}
     if not alike:
         return None
-    return next((row for row in store.rows("1") if _composed(row.path) in alike), None)
+    known = chain(store.indexed(), store.skipped())
+    return next((row for row in known if _composed(row.path) in alike), None)
 
 
 def _composed(path: bytes) -> str:

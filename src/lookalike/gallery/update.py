@@ -18,7 +18,7 @@ from lookalike.encoder import Encoded, Encoder
 from lookalike.errors import LookalikeError
 from lookalike.gallery.changes import ToRead, missing, note_files, to_read
 from lookalike.gallery.files import GalleryFiles
-from lookalike.gallery.rarity import SAMPLE, PairStatistics
+from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.scan import FoundFile, scan
 from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
@@ -26,7 +26,7 @@ from lookalike.images import SkippedImageError, SkipReason, content_hash, read_p
 from lookalike.lsh import LSHIndex
 from lookalike.mark import is_own_sheet
 
-__all__ = ["Update"]
+__all__ = ["RETRIED", "Update", "why_skipped"]
 
 COMMIT_IMAGES = 1024
 COMMIT_SECONDS = 10.0
@@ -49,6 +49,13 @@ class _SameContentError(LookalikeError):
 
 class _OwnSheetError(LookalikeError):
     """The file is a contact sheet that lookalike has drawn, which is no picture of the user's."""
+
+
+def why_skipped(error: LookalikeError) -> tuple[str, str, str]:
+    """Reason, detail and remedy of a file that gave no embedding."""
+    if isinstance(error, SkippedImageError):
+        return str(error.reason), error.detail, error.remedy
+    return "failed", str(error), "report it, with the file"
 
 
 @dataclass(frozen=True)
@@ -217,10 +224,7 @@ class Update:
         return row, vector
 
     def _skip(self, file: FoundFile, error: LookalikeError) -> None:
-        if isinstance(error, SkippedImageError):
-            why = str(error.reason), error.detail, error.remedy
-        else:
-            why = "failed", str(error), "report it, with the file"
+        why = why_skipped(error)
         row = ImageRow(self._new_id(), file.path, file.size, file.mtime_ns)
         row = replace(row, skipped=why[0], detail=why[1], remedy=why[2])
         self._put(file, row)
@@ -283,9 +287,7 @@ class Update:
             gone = known["images"] - (len(ids) - new)
             if new + gone <= len(ids) // 10:
                 return
-        rng = np.random.default_rng(0)
-        sample = np.sort(rng.choice(ids, min(SAMPLE, len(ids)), replace=False))
-        pairs = PairStatistics.measure(self._index.vectors(sample), ids)
+        pairs = PairStatistics.of_index(self._index)
         if pairs is None and known is None:
             return
         with self._store.transaction():

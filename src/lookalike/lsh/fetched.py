@@ -109,6 +109,8 @@ class FetchedSearch:
             settings, items, items if allowed is None else len(allowed), k, candidates, rerank
         )
         chosen, met, blocked = self._probe(scores, plan, allowed, items)
+        if not len(met.ids):  # somebody took all of them away meanwhile
+            return np.full(k, -1, np.int64), np.full(k, -np.inf, np.float32)
         out = (1, plan.depth if keeps_vectors else k)
         ids, found = np.empty(out, np.int64), np.empty(out, np.float32)
         kernels.search_range(

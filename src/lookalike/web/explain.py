@@ -41,7 +41,7 @@ class Explanations:
     async def explain(self, asked: schemas.ExplainRequest, snapshot: Snapshot) -> dict[str, Any]:
         """As `ExplainAnswer`. Raises what `Subjects.find` does."""
         service = self._service
-        encoder = await service.encoder()
+        encoder = await service.model.encoder()
         subject = await service.subjects.find(asked, snapshot)
         other = schemas.Subject(id=asked.hit)
         hit = await service.subjects.find(other, snapshot)
@@ -69,11 +69,10 @@ class Explanations:
         if known is None:
             service = self._service
             image = await service.subjects.picture(asked)
-            encoder = await service.encoder()
-            size = encoder.info.input_size
+            size = await service.subjects.input_size()
             pixels = await service.searches.run(tiles, image, size)
-            embeddings = await service.embed(pixels)
+            embeddings = await service.model.embed(pixels)
             whole = await service.searches.run(squeeze, image, size)
-            gate = await service.model.run(attention.gates, encoder, whole)
+            gate = await service.model.gates(whole)
             known = self._known.put(key, _Local(embeddings, gate))
         return known

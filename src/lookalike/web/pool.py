@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from lookalike.web.errors import ApiError
@@ -28,14 +29,19 @@ class WorkerPool:
     it is done: there are never more running or waiting than ``workers`` + ``waiting``.
     """
 
-    def __init__(self, name: str, workers: int, waiting: int, seconds: float) -> None:
-        """``seconds``: how long `run` waits for its turn and the result together."""
+    def __init__(
+        self, name: str, workers: int, waiting: int, seconds: float, *, abandon: bool = False
+    ) -> None:
+        """``seconds``: how long `run` waits for its turn and the result together; ``abandon``: the
+        process may end while a function runs, which must leave nothing half done by that."""
         self.name = name
         self.limit = workers + waiting
         self._seconds = seconds
         self._taken = 0
         self._counting = threading.Lock()
-        self._executor = ThreadPoolExecutor(workers, f"lookalike-{name}")
+        self._executor: Executor = (
+            _Abandoned(workers) if abandon else ThreadPoolExecutor(workers, f"lookalike-{name}")
+        )
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The function's result.
@@ -71,3 +77,34 @@ class WorkerPool:
     def _free(self, _: Future[Any] | None) -> None:
         with self._counting:
             self._taken -= 1
+
+
+class _Abandoned(Executor):
+    """A daemon thread for each function: Python does not wait for such when it ends."""
+
+    def __init__(self, workers: int) -> None:
+        self._turns = threading.Semaphore(workers)
+        self._closed = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        if self._closed:
+            raise RuntimeError("it is closed")
+        future: Future[T] = Future()
+        work = partial(self._run, future, partial(fn, *args, **kwargs))
+        threading.Thread(target=work, daemon=True).start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Without waiting for anything; what does not run yet never will."""
+        self._closed = True
+
+    def _run(self, future: Future[T], function: Callable[[], T]) -> None:
+        with self._turns:
+            if self._closed:
+                future.cancel()
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)

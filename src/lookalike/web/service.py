@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lookalike.encoder import Encoder
 from lookalike.gallery import Gallery
 from lookalike.gallery.reader import Snapshot
 from lookalike.gallery.store import ImageRow
@@ -19,6 +14,7 @@ from lookalike.web.decoders import Decoders
 from lookalike.web.errors import ApiError
 from lookalike.web.explain import Explanations
 from lookalike.web.metrics import Metrics
+from lookalike.web.model import Model
 from lookalike.web.pool import WorkerPool
 from lookalike.web.queries import Queries
 from lookalike.web.settings import ServeSettings
@@ -30,6 +26,8 @@ __all__ = ["Service"]
 
 T = TypeVar("T")
 SLOW_WAITING = 4
+QUIET = 1.0
+"""Seconds between looks whether there is time to load what nobody has asked for yet."""
 INLINE_UP_TO = 50_000
 """Images up to which a search that needs no file takes less time than handing it to a thread."""
 
@@ -47,8 +45,8 @@ class Service:
         )
         waiting, seconds = settings.waiting, settings.answer_seconds
         self.searches = WorkerPool("searching", settings.search_threads, waiting, seconds)
-        self.model = WorkerPool("the model", 1, waiting, seconds)
-        self.slow = WorkerPool("long tasks", 1, SLOW_WAITING, 20 * seconds)
+        self.model = Model(gallery, self.snapshot, self.metrics, waiting, seconds)
+        self.slow = WorkerPool("long tasks", 1, SLOW_WAITING, 20 * seconds, abandon=True)
         self.files = WorkerPool("reading files", 8, 8 * waiting, seconds)
         self.uploads = Decoders(
             "decoding",
@@ -69,18 +67,27 @@ class Service:
         self.queries = Queries(settings.max_queries, settings.query_seconds)
         self.subjects = Subjects(self)
         self.explanations = Explanations(self)
-        self.thumbnails = Thumbnails(gallery.root, gallery.directory, self.own_pictures, self.files)
+        self.thumbnails = Thumbnails(
+            gallery.root,
+            gallery.directory,
+            settings.max_thumbnail_bytes,
+            self.own_pictures,
+            self.files,
+        )
         self.updates = Updates(gallery)
-        self.measured: tuple[tuple[int, ...], dict[str, object]] | None = None
+        self.measured: tuple[tuple[object, ...], dict[str, object]] | None = None
         self.streams = 0
         self.stopping = False
         self._warming: asyncio.Task[None] | None = None
-        self._encoder: tuple[Snapshot, Encoder] | None = None
 
     # ---- life ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Load in the background what the first search would wait for."""
+        """Load in the background what the first search would wait for.
+
+        Not yet while somebody who has just opened the page waits for its thumbnails: for them this
+        is most of a second of two cores' work.
+        """
         self._warming = asyncio.create_task(self._warm())
 
     async def _warm(self) -> None:
@@ -90,9 +97,12 @@ class Service:
                 own = int(snapshot.index.ids[0])
                 snapshot.search(snapshot.vectors([own])[0], 1, own=own)
 
+        await asyncio.sleep(QUIET)
+        while self.own_pictures.pool.taken:
+            await asyncio.sleep(QUIET)
         try:
             await self.searches.run(search)
-            await self.encoder()
+            await self.model.encoder()
         except Exception:  # who asks is told
             return
 
@@ -106,7 +116,7 @@ class Service:
         if self._warming is not None:
             self._warming.cancel()
         await asyncio.to_thread(self.updates.stop)
-        for pool in (self.searches, self.model, self.slow, self.files):
+        for pool in (self.searches, self.model.pool, self.slow, self.files):
             pool.close()
         for decoders in (self.uploads, self.own_pictures):
             await asyncio.to_thread(decoders.close)
@@ -132,28 +142,6 @@ class Service:
         if row is None:
             raise unknown_image(number)
         return row
-
-    # ---- the model -------------------------------------------------------------------------------
-
-    async def encoder(self) -> Encoder:
-        """The gallery's model, opened once; whether it is still the gallery's is asked whenever
-        that has changed."""
-        snapshot = await self.snapshot()
-        if self._encoder is None or self._encoder[0] is not snapshot:
-            self._encoder = snapshot, await self.model.run(self.gallery.encoder)
-        return self._encoder[1]
-
-    async def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (n, s, s, 3) -> unit rows (n, dim). One run at a time: a run uses all cores."""
-        encoder = await self.encoder()
-
-        def run() -> NDArray[np.float32]:
-            began = time.perf_counter()
-            rows = encoder.embed(pixels)
-            self.metrics.encode.observe(time.perf_counter() - began)
-            return rows
-
-        return await self.model.run(run)
 
 
 def unknown_image(number: int) -> ApiError:

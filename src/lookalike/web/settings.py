@@ -30,6 +30,7 @@ class ServeSettings:
         waiting: requests that may wait for each of these; more are told to come again (503).
         answer_seconds: how long a request waits for its turn and its answer together.
         max_queries, query_seconds: pictures dropped on the page that are kept, and for how long.
+        max_thumbnail_bytes: of all thumbnails kept on disk; those not used longest go first.
         max_connections: at one time; a new one takes the place of the one that has kept the server
             waiting longest, or is refused if all are being answered.
         header_seconds: within which a client must have sent the head of its request.
@@ -52,6 +53,7 @@ class ServeSettings:
     answer_seconds: float = 30.0
     max_queries: int = 64
     query_seconds: float = 1800.0
+    max_thumbnail_bytes: int = 1 << 30
     max_connections: int = 512
     header_seconds: float = 10.0
     stall_seconds: float = 30.0

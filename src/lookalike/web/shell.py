@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ class Shell:
 
     def __init__(self, app: ASGIApp, service: Service, guard: Guard) -> None:
         self._app = app
-        self._metrics = service.metrics
+        self._service = service
         self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,6 +47,11 @@ class Shell:
                 await self._app(scope, receive, send_on)
             except ClientDisconnect:
                 status = status or 499
+            except asyncio.CancelledError:
+                if status or not self._service.stopping:
+                    raise
+                error = ApiError("busy", "the server is stopping", "ask again when it runs")
+                await error_response(error)(scope, receive, send_on)
             except ApiError as error:
                 await error_response(error)(scope, receive, send_on)
             except Exception as error:
@@ -55,7 +61,7 @@ class Shell:
         finally:
             route = getattr(scope.get("route"), "path", None) or "none"
             seconds = time.perf_counter() - began
-            self._metrics.answered(_method(scope), route, status or 500, seconds)
+            self._service.metrics.answered(_method(scope), route, status or 500, seconds)
 
 
 def _complete(given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -87,7 +87,7 @@ class Subjects:
             assert decoded.image is not None
             pixels = squeeze(cut(decoded.image, crop), size)
         assert pixels is not None
-        (embedding,) = await self._service.embed(pixels[np.newaxis])
+        (embedding,) = await self._service.model.embed(pixels[np.newaxis])
         return Subject(embedding, None, decoded.content_hash, time.perf_counter() - began)
 
     async def picture(self, asked: schemas.Subject) -> Image.Image:
@@ -111,7 +111,7 @@ class Subjects:
 
     async def input_size(self) -> int:
         """Side of the encoder's square, pixels."""
-        return (await self._service.encoder()).info.input_size
+        return (await self._service.model.encoder()).info.input_size
 
     async def _of_gallery(self, number: int) -> Image.Image:
         known = self._pictures.get(number)
@@ -140,5 +140,5 @@ class Subjects:
         began = time.perf_counter()
         if isinstance(picture, Image.Image):
             picture = squeeze(picture, await self.input_size())
-        (embedding,) = await self._service.embed(picture[np.newaxis])
+        (embedding,) = await self._service.model.embed(picture[np.newaxis])
         return self._embeddings.put(key, embedding), time.perf_counter() - began

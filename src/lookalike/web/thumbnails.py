@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from lookalike.gallery.store import ImageRow
+from lookalike.web.bounded_folder import BoundedFolder
 from lookalike.web.decoders import Decoders
 from lookalike.web.errors import ApiError
 from lookalike.web.originals import read_original
@@ -27,10 +26,13 @@ class Thumbnails:
     """WebP files named by the content that they show, so that a moved image keeps its own, and a
     changed one gets another."""
 
-    def __init__(self, root: Path, directory: Path, decoders: Decoders, files: WorkerPool) -> None:
-        """``files``: threads that read and write; ``decoders``: of the gallery's own files."""
+    def __init__(
+        self, root: Path, directory: Path, limit: int, decoders: Decoders, files: WorkerPool
+    ) -> None:
+        """``limit``: bytes of all; ``files``: threads that read and write; ``decoders``: of the
+        gallery's own files."""
         self._root = root
-        self._folder = directory / FOLDER
+        self._kept = BoundedFolder(directory / FOLDER, limit)
         self._decoders = decoders
         self._files = files
         self._being_made: dict[str, asyncio.Task[bytes]] = {}
@@ -48,8 +50,8 @@ class Thumbnails:
             SkippedImageError: the image can no longer be decoded.
         """
         name = self.name(row, size)
-        known = await self._files.run(_read, self._path(name))
-        if known is not None:
+        known = await self._files.run(self._kept.read, f"{name}.webp")
+        if known is not None and _is_whole(known):
             return known
         task = self._being_made.get(name)
         if task is None:  # else somebody else asked for it, too
@@ -62,11 +64,8 @@ class Thumbnails:
         content = await self._files.run(read_original, self._root, row)
         made = await self._decoders.webp(content, side=size, quality=QUALITY)
         with suppress(OSError):  # a disk that is full, or not to be written: made again next time
-            await self._files.run(_write, self._path(name), made)
+            await self._files.run(self._kept.write, f"{name}.webp", made)
         return made
-
-    def _path(self, name: str) -> Path:
-        return self._folder / name[:2] / f"{name}.webp"
 
 
 def _hash(row: ImageRow) -> str:
@@ -75,25 +74,6 @@ def _hash(row: ImageRow) -> str:
     return row.hash.hex()
 
 
-def _read(path: Path) -> bytes | None:
-    """None if there is none, or half of one."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    whole = content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") + 8 == len(content)
-    return content if whole else None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all; several processes may write the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+def _is_whole(content: bytes) -> bool:
+    """Whether it is a WebP file as long as it says; a crash may leave half of one."""
+    return content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") + 8 == len(content)

@@ -75,8 +75,11 @@ class Updates:
             self._thread = threading.Thread(target=self._run, name="lookalike-update", daemon=True)
             self._thread.start()
 
-    def stop(self, seconds: float = 30.0) -> None:
-        """End a running update; what it has encoded is kept, and the next one goes on from it."""
+    def stop(self, seconds: float = 5.0) -> None:
+        """End a running update; what it has encoded is kept, and the next one goes on from it.
+
+        If that takes longer than ``seconds``, what was committed is kept.
+        """
         with self._changing:
             self._stopping = True
             thread = self._thread

@@ -28,7 +28,7 @@ router = APIRouter()
 async def stats(request: Request) -> Response:
     """Counts, model, index, and what was measured last."""
     service = service_of(request)
-    return json_response(await service.files.run(_facts, service))
+    return json_response(await _facts(service))
 
 
 @router.post("/api/stats/measure", response_model=StatsAnswer, responses=problems(504))
@@ -37,14 +37,19 @@ async def measure(request: Request) -> Response:
     service = service_of(request)
 
     def run() -> None:
-        snapshot = service.reader.now()
-        service.measured = snapshot.state, statistics.measure(snapshot.index)
+        index = service.reader.now().index
+        service.measured = statistics.identity(index), statistics.measure(index)
 
     await service.slow.run(run)
-    return json_response(await service.files.run(_facts, service))
+    return json_response(await _facts(service))
 
 
-def _facts(service: Service) -> dict[str, Any]:
+async def _facts(service: Service) -> dict[str, Any]:
+    encoder = await service.model.encoder()
+    return await service.files.run(_read_facts, service, has_attention(encoder))
+
+
+def _read_facts(service: Service, attention: bool) -> dict[str, Any]:
     snapshot = service.reader.now()
     facts = service.gallery.info()
     index, model = snapshot.index, facts.model
@@ -52,7 +57,7 @@ def _facts(service: Service) -> dict[str, Any]:
     settings = index.settings.as_dict()
     key_bits = [segment.key_bits for segment in segments]
     measured: dict[str, Any] = {"recall": None, "curve": []}
-    if service.measured is not None and service.measured[0] == snapshot.state:
+    if service.measured is not None and service.measured[0] == statistics.identity(index):
         measured = dict(service.measured[1])
     files = [segment.file.path.stat().st_size for segment in segments if segment.file is not None]
     return {
@@ -68,7 +73,7 @@ def _facts(service: Service) -> dict[str, Any]:
             "dim": model.dim,
             "input_size": model.input_size,
             "sha256": model.sha256,
-            "attention": has_attention(service.gallery.encoder()),
+            "attention": attention,
         },
         "index": {
             **settings,

@@ -1,0 +1,280 @@
+"""``lookalike cluster``: galleries beyond one machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lookalike.cli.extras import extra_needed
+from lookalike.cli.loading import drop, export, load
+from lookalike.cli.options import json_option
+from lookalike.cli.output import (
+    FOUND_NOTHING,
+    SECONDS_BETWEEN_LINES,
+    number,
+    print_json,
+    progress_shown,
+    say,
+    visible,
+)
+
+if TYPE_CHECKING:
+    from lookalike.cluster.chunk import ChunkReport
+    from lookalike.cluster.parts import Parts
+    from lookalike.gallery import Progress
+
+__all__ = ["cluster"]
+
+SKIPPED_SHOWN = 20
+
+
+@click.group()
+def cluster() -> None:
+    """Galleries beyond one machine: embed on many, serve from a Valkey Cluster."""
+
+
+for _command in (load, export, drop):
+    cluster.add_command(_command)
+
+
+@cluster.command()
+@click.argument("source")
+@click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    help="Folder, or URI of one that all machines reach (s3://...), for the parts: Parquet files "
+    "with embeddings and hash codes.",
+)
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Of the head of a Ray cluster of which this machine is a node; the others must have "
+    "SOURCE, DIR and FILE under the same paths.  [default: work in this process]",
+)
+@click.option(
+    "--deadline", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="Stop then."
+)
+@click.option(
+    "--chunk-images", metavar="N", type=click.IntRange(1), help="Pictures per task.  [default: 512]"
+)
+@click.option(
+    "--learn",
+    is_flag=True,
+    help="Fit the hash functions on a sample of the pictures first; a query then looks at a "
+    "quarter of the items.  [default: hyperplanes, from the seed alone]",
+)
+@click.option(
+    "--tables",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Hash tables.  [default: 8; with --learn, 1]",
+)
+@click.option(
+    "--key-bits",
+    metavar="N",
+    type=click.IntRange(0, 14),
+    help="Bits of a key.  [default: from the number of pictures, for 16 to a bucket]",
+)
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(0), help="Of the hyperplanes. [default: 0]"
+)
+@click.option(
+    "--threads",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Of the model; with --address, CPUs that a task reserves.  [default: all cores; with "
+    "--address, 1]",
+)
+@click.option(
+    "--gpus-per-task",
+    metavar="X",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="GPUs, or a part of one, that a task on Ray reserves.  [default: 0]",
+)
+@click.option(
+    "--max-pixels",
+    metavar="N",
+    type=click.IntRange(1),
+    default=200_000_000,
+    show_default=True,
+    help="Skip larger pictures.",
+)
+@click.option(
+    "--model",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="An ONNX model file instead of the one that comes with lookalike.",
+)
+@json_option
+def embed(
+    source: str,
+    out: str,
+    address: str | None,
+    deadline: float | None,
+    chunk_images: int | None,
+    learn: bool,
+    tables: int | None,
+    key_bits: int | None,
+    seed: int | None,
+    threads: int | None,
+    gpus_per_task: float,
+    max_pixels: int,
+    model: Path | None,
+    as_json: bool,
+) -> None:
+    """Embed and hash the pictures of SOURCE, in chunks, into the folder DIR.
+
+    SOURCE is a folder, a text file with the path of a picture on each line, or a Parquet file, or
+    folder of them, with a column of paths or bytes. The list of pictures is made once. Interrupt
+    the command at any moment, or lose machines while it runs, and give it again: only chunks
+    without a whole part are done.
+    """
+    if gpus_per_task and address is None:
+        raise click.UsageError("--gpus-per-task needs --address: it is for tasks on Ray")
+    with extra_needed("cluster"):
+        from lookalike.cluster.embedding import prepare
+    began = time.monotonic()
+    file = None if model is None else os.path.abspath(model)
+    parts = prepare(
+        source,
+        out,
+        model=file,
+        learn=learn,
+        tables=tables,
+        key_bits=key_bits,
+        seed=seed,
+        chunk_images=chunk_images,
+    )
+    chunks = parts.job.chunks
+    say(f"{number(parts.job.images, 'picture')} in {number(chunks, 'chunk')}, {_left(parts)}")
+    if address is None:
+        reports = _embed_here(parts, file, threads, max_pixels, deadline)
+    else:
+        reports = _embed_on_ray(parts, address, file, threads, max_pixels, gpus_per_task, deadline)
+    _tell_embedded(parts, reports, time.monotonic() - began, as_json)
+
+
+def _left(parts: Parts) -> str:
+    missing = len(parts.missing())
+    return f"{missing} of them to do" if missing else "all of them done"
+
+
+def _embed_here(
+    parts: Parts, model: str | None, threads: int | None, max_pixels: int, deadline: float | None
+) -> list[ChunkReport]:
+    from lookalike.cluster.embedding import embed_here
+    from lookalike.cluster.ray_driver import out_of_time
+
+    end = None if deadline is None else time.monotonic() + deadline
+    with _progress() as show:
+
+        def shown(progress: Progress) -> None:
+            show(progress)
+            late = end is not None and time.monotonic() >= end
+            if deadline is not None and late and progress.done < progress.total:
+                raise out_of_time(parts, deadline)
+
+        return embed_here(
+            parts, model=model, threads=threads, max_pixels=max_pixels, progress=shown
+        )
+
+
+def _embed_on_ray(
+    parts: Parts,
+    address: str,
+    model: str | None,
+    threads: int | None,
+    max_pixels: int,
+    gpus_per_task: float,
+    deadline: float | None,
+) -> list[ChunkReport]:
+    from lookalike.cluster.ray_driver import embed_on_ray
+
+    # Ray prints pages from its logs to stdout when a node dies; what matters of it is told.
+    with _progress() as show, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        return embed_on_ray(
+            parts,
+            address,
+            model=model,
+            threads=threads or 1,
+            max_pixels=max_pixels,
+            gpus_per_task=gpus_per_task,
+            deadline=deadline,
+            progress=show,
+            tell=say,
+        )
+
+
+def _tell_embedded(parts: Parts, reports: list[ChunkReport], seconds: float, as_json: bool) -> None:
+    images = sum(report.images for report in reports)
+    skipped = sum(report.skipped for report in reports)
+    _tell_skipped(parts, reports, skipped)
+    if as_json:
+        counts = {"chunks": len(reports), "images": images, "skipped": skipped}
+        print_json({**counts, "seconds": round(seconds, 3), "out": parts.where})
+    else:
+        skips = f", {skipped:,} skipped" if skipped else ""
+        click.echo(
+            f"{number(images, 'image')} embedded in {number(len(reports), 'chunk')}{skips}, in "
+            f"{seconds:.1f} s; {visible(parts.where)} is complete"
+        )
+    if skipped:
+        raise click.exceptions.Exit(FOUND_NOTHING)
+
+
+def _tell_skipped(parts: Parts, reports: list[ChunkReport], skipped: int) -> None:
+    """The first files that were skipped and why, to stderr."""
+    from lookalike.cluster.parts import part_name
+
+    left = SKIPPED_SHOWN
+    for report in sorted(reports, key=lambda report: report.number):
+        if report.skipped and left:
+            first_id = 1 + report.number * parts.job.chunk_images
+            for row in parts.read(part_name(first_id)).skipped[:left]:
+                left -= 1
+                name = visible(os.fsdecode(row.path))
+                say(f"skipped {name}: {row.skipped}: {row.detail}; {row.remedy}")
+    if skipped > SKIPPED_SHOWN:
+        say(f"and {skipped - SKIPPED_SHOWN:,} more, see the column skipped of the parts")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal; elsewhere a line now and then, with the time that is left."""
+    if sys.stderr.isatty():
+        with progress_shown() as show:
+            yield show
+        return
+    first: tuple[float, int] | None = None
+    last = 0.0
+
+    def tell(progress: Progress) -> None:
+        nonlocal first, last
+        now = time.monotonic()
+        # From the first chunk on: starting workers and opening the model takes its own time.
+        began, at_first = first = first or (now, progress.done)
+        if now - max(began, last) >= SECONDS_BETWEEN_LINES:
+            last = now
+            rate = (progress.done - at_first) / (now - began)
+            left = (progress.total - progress.done) / rate
+            say(
+                f"{progress.done:,} of {progress.total:,} read, {progress.skipped:,} skipped, "
+                f"{rate:.1f}/s, about {_duration(left)} left"
+            )
+
+    yield tell
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,143 @@
+"""Write a gallery of images whose embeddings are known already."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import GalleryError
+from lookalike.gallery.files import GalleryFiles
+from lookalike.gallery.identity import identity_of, write_identity
+from lookalike.gallery.lock import writer_lock
+from lookalike.gallery.places import LOCK
+from lookalike.gallery.rarity import PairStatistics
+from lookalike.gallery.store import Counts, ImageRow, Store
+from lookalike.lsh import LSHIndex
+from lookalike.lsh.hashing import Hasher
+from lookalike.lsh.manifest import Manifest, SegmentEntry
+from lookalike.lsh.segment import Segment
+
+__all__ = ["Embedded", "write_gallery"]
+
+SEGMENT_IMAGES = 16_384
+"""Images per segment, before they are merged at the end."""
+NEW_TABLE = "imported.sqlite"
+
+
+class Embedded(NamedTuple):
+    """Images and their embeddings (n, dim), unit rows of float16; and files that were skipped."""
+
+    images: list[ImageRow]
+    vectors: NDArray[np.float16]
+    skipped: list[ImageRow]
+
+
+def write_gallery(
+    files: GalleryFiles,
+    meta: dict[str, Any],
+    hasher: Hasher,
+    batches: Iterable[Embedded],
+    first_id: int,
+    wait: float = 0.0,
+) -> Counts:
+    """Make the gallery ``files``; there is none until it is whole.
+
+    Args:
+        meta: entries of the table.
+        hasher: the hash functions of its index.
+        batches: read once. Ids are kept; none may come twice.
+        first_id: what the next update gives out, above all ids of ``batches``.
+        wait: seconds to wait for another writer.
+
+    Raises:
+        GalleryError: there is a gallery, or it cannot be written.
+        GalleryLockedError: another process is writing there.
+    """
+    with files.explained():
+        files.directory.mkdir(parents=True, exist_ok=True)
+        lock = files.directory / LOCK
+        with writer_lock(lock, wait):
+            if files.exist():
+                raise GalleryError(
+                    f"there is a gallery in {files.directory}; delete it first, or make the new "
+                    f"one elsewhere with --gallery DIR"
+                )
+            try:
+                _clear(files)
+                return _write(files, meta, hasher, batches, first_id)
+            except BaseException:
+                _clear(files)
+                lock.unlink(missing_ok=True)
+                with suppress(OSError):  # there is something else in it
+                    files.directory.rmdir()
+                raise
+
+
+def _clear(files: GalleryFiles) -> None:
+    """Delete what an interrupted call has left."""
+    shutil.rmtree(files.index_folder, ignore_errors=True)
+    for name in (NEW_TABLE, f"{NEW_TABLE}-journal", f"{NEW_TABLE}.new", f"{NEW_TABLE}.new-journal"):
+        (files.directory / name).unlink(missing_ok=True)
+
+
+def _write(
+    files: GalleryFiles,
+    meta: dict[str, Any],
+    hasher: Hasher,
+    batches: Iterable[Embedded],
+    first_id: int,
+) -> Counts:
+    files.index_folder.mkdir()
+    hasher_name = hasher.save(files.index_folder).name
+    entries: list[SegmentEntry] = []
+    table = files.directory / NEW_TABLE
+    Store.create(table, meta, first_id)
+    with closing(Store.open(table, write=True)) as store:
+        for batch in _together(batches):
+            with store.transaction():
+                store.put([*batch.images, *batch.skipped])
+            if batch.images:
+                ids = np.array([row.id for row in batch.images], np.int64)
+                # Not LSHIndex.add, which would scale what is stored, and so round it, once more.
+                segment = Segment.build(hasher, ids, batch.vectors)
+                path = segment.save(files.index_folder, hasher_name)
+                entries.append(SegmentEntry(path.name, len(segment), None))
+        manifest = Manifest(hasher.settings.as_dict(), hasher_name, tuple(entries))
+        manifest.write(files.index_folder)
+        index = LSHIndex.open(files.index_folder)
+        index.compact()
+        index.save(files.index_folder)
+        pairs = PairStatistics.of_index(index)
+        if pairs is not None:
+            with store.transaction():
+                store.set_meta({"pairs": pairs.as_dict()})
+        identity, counts = identity_of(store), store.counts()
+    os.replace(table, files.table)  # from here on it is a gallery
+    write_identity(files.directory, identity)
+    return counts
+
+
+def _together(batches: Iterable[Embedded]) -> Iterator[Embedded]:
+    """The same in batches of SEGMENT_IMAGES or more, but for the last."""
+    waiting: list[Embedded] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(len(part.images) + len(part.skipped) for part in waiting) >= SEGMENT_IMAGES:
+            yield _joined(waiting)
+            waiting = []
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: list[Embedded]) -> Embedded:
+    return Embedded(
+        [row for part in parts for row in part.images],
+        np.concatenate([part.vectors for part in parts]),
+        [row for part in parts for row in part.skipped],
+    )

@@ -1,0 +1,215 @@
+"""Searches that a gallery on disk and one in a cluster answer alike."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from both import Make, stored_vectors
+from fakes import HALF, embedding, images_of, write_photo, write_photos
+from PIL import Image
+
+from lookalike.encoder import Encoder
+from lookalike.errors import GalleryError, ModelMismatchError
+from lookalike.gallery import Gallery
+from lookalike.images import SkippedImageError, SkipReason
+
+
+def oracle(folder: Path, query: np.ndarray, without: tuple[str, ...] = ()) -> list[str]:
+    """Names of the folder's images, nearest first, by comparing with all."""
+    names = sorted(images_of(folder) - set(without))
+    return sorted(names, key=lambda name: -float(query @ embedding(folder / name)))
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    return write_photo(tmp_path / "outside.png", 77)
+
+
+@pytest.fixture
+def no_encoder(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, after `gallery` was made."""
+
+    def refuse(*_: object) -> Encoder:
+        raise AssertionError("the model was opened")
+
+    monkeypatch.setattr(Encoder, "open", refuse)
+
+
+def test_hits_are_the_nearest_by_exact_cosine(
+    gallery: Gallery, photos: Path, outside: Path
+) -> None:
+    query = embedding(outside)
+    hits = gallery.search(outside, 5)
+    assert [hit.path for hit in hits] == oracle(photos, query)[:5]
+    for hit in hits:
+        assert hit.cosine == pytest.approx(query @ embedding(photos / hit.path), abs=HALF)
+        assert hit.file == photos / hit.path
+        assert (hit.width, hit.height, hit.format) == (64, 48, "PNG")
+
+
+def test_a_query_by_path_bytes_or_embedding_finds_the_same(gallery: Gallery, outside: Path) -> None:
+    by_path = gallery.search(outside, 12)
+    assert gallery.search(outside.read_bytes(), 12) == by_path
+    assert gallery.search(os.fspath(outside), 12) == by_path
+    by_vector = gallery.search(embedding(outside).astype(np.float32), 12)
+    assert [hit.path for hit in by_vector] == [hit.path for hit in by_path]
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_an_indexed_image_is_searched_by_its_stored_vector(place: Path | str, photos: Path) -> None:
+    again = Gallery.open(place)
+    for query in (photos / "a/000.png", "a/000.png", os.fspath(photos / "b/../a/000.png")):
+        hits = again.search(query, 12)
+        assert [hit.path for hit in hits] == oracle(photos, embedding(photos / "a/000.png"))
+        assert (hits[0].path, hits[0].bits) == ("a/000.png", 0)
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_an_indexed_image_whose_file_is_gone_can_still_be_searched(
+    place: Path | str, photos: Path
+) -> None:
+    expected = oracle(photos, embedding(photos / "a/000.png"))
+    (photos / "a/000.png").unlink()
+    again = Gallery.open(place)
+    assert [hit.path for hit in again.search("a/000.png", 12)] == expected
+    assert [hit.path for hit in again.search(photos / "a/000.png", 12)] == expected
+
+
+def test_a_file_that_has_changed_since_it_was_indexed_is_read_again(
+    gallery: Gallery, photos: Path
+) -> None:
+    old = photos / "a/000.png"
+    shutil.copy(photos / "b/001.png", old)
+    (hit,) = gallery.search(old, 1)
+    assert hit.path == "b/001.png"
+    hits = gallery.search(old, 12, exclude_self=True)
+    assert not {"a/000.png", "b/001.png"} & {hit.path for hit in hits}
+
+
+def test_k_larger_than_the_gallery_gives_all(gallery: Gallery, photos: Path, outside: Path) -> None:
+    hits = gallery.search(outside, 1000)
+    assert [hit.path for hit in hits] == oracle(photos, embedding(outside))
+
+
+def test_k_below_one_is_refused(gallery: Gallery, outside: Path) -> None:
+    with pytest.raises(ValueError, match="k is 0"):
+        gallery.search(outside, 0)
+
+
+def test_a_threshold_cuts_where_the_cosine_falls_below_it(gallery: Gallery, outside: Path) -> None:
+    everything = gallery.search(outside, 12)
+    limit = (everything[3].cosine + everything[4].cosine) / 2
+    assert gallery.search(outside, 12, threshold=limit) == everything[:4]
+    assert gallery.search(outside, 2, threshold=limit) == everything[:2]
+    assert gallery.search(outside, 12, threshold=1.0) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"),
+    [
+        ("a/*", lambda name: name.startswith("a/")),
+        ("00[0-4].png", lambda name: name[-7:-4] in ("000", "001", "002", "003", "004")),
+        ("*/01?.png", lambda name: name[-7:-5] == "01"),
+        ("*.jpg", lambda name: False),
+        ("**/00?.png", lambda name: name[-7:-5] == "00"),
+        ("b/**/001.png", lambda name: name == "b/001.png"),
+        ("**/b/**/**/00?.png", lambda name: name.startswith("b/00")),
+        ("B/*", lambda name: False),
+        ("b/001.png", lambda name: name == "b/001.png"),
+    ],
+)
+def test_a_filter_is_applied_before_the_cut_to_k(
+    gallery: Gallery, photos: Path, outside: Path, pattern: str, fits: object
+) -> None:
+    expected = [name for name in oracle(photos, embedding(outside)) if fits(name)]  # type: ignore[operator]
+    for k in (1, 3, 12):
+        hits = gallery.search(outside, k, filter=pattern)
+        assert [hit.path for hit in hits] == expected[:k]
+
+
+def test_a_filter_finds_k_in_a_large_gallery_where_few_match(tmp_path: Path, make: Make) -> None:
+    folder = tmp_path / "photos"
+    write_photos(folder, 600)
+    for n in range(5):
+        write_photo(folder / f"rare/{n}.png", 900 + n)
+    gallery = make(folder, key_bits=8)
+    hits = gallery.search("a/000.png", 5, filter="rare/*")
+    assert {hit.path for hit in hits} == {f"rare/{n}.png" for n in range(5)}
+
+
+def test_exclude_self_leaves_out_the_query_and_its_copies_under_other_names(
+    gallery: Gallery, photos: Path, outside: Path
+) -> None:
+    shutil.copy(photos / "a/000.png", photos / "c/copy.png")
+    shutil.copy(outside, photos / "b/indexed too.png")
+    gallery.update()
+    for query, same in (
+        ("a/000.png", ("a/000.png", "c/copy.png")),
+        (photos / "c/copy.png", ("a/000.png", "c/copy.png")),
+        (outside, ("b/indexed too.png",)),
+        (outside.read_bytes(), ("b/indexed too.png",)),
+    ):
+        found = gallery.search(query, 20)
+        assert {hit.path for hit in found[: len(same)]} == set(same)
+        rest = gallery.search(query, 3, exclude_self=True)
+        assert rest == found[len(same) : len(same) + 3]
+
+
+def test_an_images_own_code_differs_in_no_bit(gallery: Gallery) -> None:
+    vector = stored_vectors(gallery)["a/000.png"]
+    (same,) = gallery.search(vector, 1)
+    assert (same.path, same.bits) == ("a/000.png", 0)
+
+
+def test_a_gallery_of_one_image_finds_it_without_a_rarity(
+    tmp_path: Path, make: Make, outside: Path
+) -> None:
+    path = write_photo(tmp_path / "one/1.png", 5)
+    gallery = make(path.parent)
+    (hit,) = gallery.search(outside, 3)
+    assert (hit.path, hit.rarity) == ("1.png", None)
+    assert hit.describe() == f"{hit.cosine:.3f}, {hit.bits} of 256 bits differ"
+    assert gallery.search(path, 3, exclude_self=True) == []
+
+
+def test_a_query_that_is_nowhere_says_so(gallery: Gallery, tmp_path: Path) -> None:
+    with pytest.raises(GalleryError, match=r"nowhere\.jpg is neither a file nor an indexed image"):
+        gallery.search(tmp_path / "nowhere.jpg")
+
+
+def test_a_query_that_cannot_be_read_says_why(gallery: Gallery, tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no picture")
+    for query in (tmp_path / "text.jpg", b"no picture"):
+        with pytest.raises(SkippedImageError) as raised:
+            gallery.search(query)
+        assert raised.value.reason == SkipReason.NOT_AN_IMAGE
+
+
+def test_a_picture_turned_by_exif_finds_its_upright_self(
+    gallery: Gallery, photos: Path, tmp_path: Path
+) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    with Image.open(photos / "a/000.png") as image:
+        upside_down = image.rotate(180)
+        upside_down.save(tmp_path / "turned.png", exif=turned)
+    (hit,) = gallery.search(tmp_path / "turned.png", 1)
+    assert hit.path == "a/000.png"
+    assert hit.cosine > 0.99
+
+
+def test_an_empty_filter_is_refused(gallery: Gallery) -> None:
+    with pytest.raises(GalleryError, match="the filter is empty"):
+        gallery.search("a/000.png", filter="")
+
+
+def test_another_model_is_refused_also_when_the_stored_vector_would_do(
+    gallery: Gallery, place: Path | str, other_model: Path, model: Path
+) -> None:
+    with pytest.raises(ModelMismatchError, match="coarse"):
+        Gallery.open(place, model=other_model).search("a/000.png")
+    assert Gallery.open(place, model=model).search("a/000.png", 1)[0].path == "a/000.png"

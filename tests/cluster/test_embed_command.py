@@ -1,0 +1,167 @@
+"""``lookalike cluster embed`` in its own process, and what it says when there is no Ray."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import HALF, embedding, write_photos
+from rays import free_port, wait_until
+
+from lookalike.cluster import ray_address
+from lookalike.cluster.embedding import prepare
+from lookalike.cluster.parts import Parts
+from lookalike.cluster.ray_driver import embed_on_ray
+from lookalike.errors import ClusterError, MissingExtraError
+
+MAIN = "from lookalike.cli import main; main()"
+Done = subprocess.CompletedProcess[str]
+
+
+def embed(*words: object, status: int = 0, program: str = MAIN) -> Done:
+    """Run the command and check its exit status."""
+    line = [sys.executable, "-c", program, "cluster", "embed", *map(str, words)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def embedded(out: Path) -> dict[str, Any]:
+    """Path -> stored embedding, of all parts."""
+    parts = Parts.open(str(out))
+    rows = [parts.read(name) for name in parts.names()]
+    return {
+        image.path.decode(): vector
+        for part in rows
+        for image, vector in zip(part.images, part.vectors, strict=True)
+    }
+
+
+def test_every_picture_is_embedded_once_and_a_second_run_has_nothing_to_do(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "parts"
+    words = (photos, "--out", out, "--model", model, "--chunk-images", 5, "--key-bits", 6)
+    first = embed(*words)
+    assert first.stderr == "12 pictures in 3 chunks, 3 of them to do\n"
+    assert first.stdout.startswith("12 images embedded in 3 chunks, in ")
+    assert first.stdout.endswith(f"; {out} is complete\n")
+    found = embedded(out)
+    assert sorted(found) == sorted(p.relative_to(photos).as_posix() for p in photos.rglob("*.png"))
+    for path, vector in found.items():
+        np.testing.assert_allclose(vector, embedding(photos / path), atol=HALF)
+    again = embed(*words, "--json")
+    assert again.stderr == "12 pictures in 3 chunks, all of them done\n"
+    told = json.loads(again.stdout)
+    assert told.pop("seconds") >= 0
+    assert told == {"chunks": 0, "images": 0, "skipped": 0, "out": str(out)}
+
+
+def test_what_is_no_picture_is_told_at_the_end_and_only_missing_parts_are_done(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    (photos / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    out = tmp_path / "parts"
+    words = (photos, "--out", out, "--model", model, "--chunk-images", 5, "--json")
+    first = embed(*words, status=1)
+    assert "\nskipped a/broken.jpg: " in first.stderr
+    told = json.loads(first.stdout)
+    assert (told["chunks"], told["images"], told["skipped"]) == (3, 12, 1)
+    before = embedded(out)
+    (out / "part-000000000006.parquet").unlink()
+    second = embed(*words)
+    assert "3 chunks, 1 of them to do" in second.stderr
+    assert json.loads(second.stdout)["images"] == 5
+    after = embedded(out)
+    assert after.keys() == before.keys()
+    assert all(after[path].tobytes() == before[path].tobytes() for path in before)
+
+
+def test_a_deadline_keeps_what_is_done(photos: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "parts"
+    words = (photos, "--out", out, "--model", model, "--chunk-images", 5)
+    stopped = embed(*words, "--deadline", "0.000001", status=2)
+    assert stopped.stdout == ""
+    assert stopped.stderr.endswith(
+        "lookalike: stopped after 1e-06 s, the deadline: 1 of 3 chunks are done and kept; run the "
+        "same command again to go on\n"
+    )
+    assert embed(*words).stdout.startswith("7 images embedded in 2 chunks")
+
+
+def test_an_interrupted_command_leaves_whole_parts(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 100)
+    out = tmp_path / "parts"
+    words = [str(tmp_path / "photos"), "--out", str(out), "--chunk-images", "1", "--threads", "1"]
+    command = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "cluster", "embed", *words], stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: list(out.glob("part-*")), 60, "a part is there")
+    command.send_signal(signal.SIGINT)
+    _, stderr = command.communicate(timeout=20)
+    assert command.returncode == 130
+    assert stderr.endswith("everything committed is kept, run it again to go on\n")
+    parts = Parts.open(str(out))
+    assert 0 < len(parts.names()) < 100
+    assert all(len(parts.read(name).ids) == 1 for name in parts.names())
+
+
+def test_without_pyarrow_or_ray_the_extra_is_named(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = f"import sys; sys.modules['pyarrow'] = None; {MAIN}"
+    words = (photos, "--out", tmp_path / "parts")
+    assert embed(*words, status=2, program=bare).stderr == (
+        "lookalike: this command needs pyarrow: pip install 'lookalike[cluster]'\n"
+    )
+    parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"needs ray: pip install 'lookalike\[cluster\]'"):
+        embed_on_ray(parts, "127.0.0.2:6379", model=str(model))
+
+
+def test_gpus_are_for_ray(photos: Path, tmp_path: Path) -> None:
+    words = (photos, "--out", tmp_path / "parts", "--gpus-per-task", 1)
+    assert "--gpus-per-task needs --address" in embed(*words, status=2).stderr
+    assert not (tmp_path / "parts").exists()
+
+
+def test_an_address_where_nothing_listens_is_an_error_at_once(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    address = f"127.0.0.2:{free_port('127.0.0.2')}"
+    parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
+    began = time.monotonic()
+    with pytest.raises(
+        ClusterError, match=rf"no Ray at {address}: nothing listens there; .* ray start --head"
+    ):
+        embed_on_ray(parts, address, model=str(model))
+    assert time.monotonic() - began < 5
+
+
+def test_something_else_that_listens_is_an_error_within_seconds(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_address, "TRY_SECONDS", 4.0)
+    parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
+    with socket.create_server(("127.0.0.2", 0)) as silent:
+        address = f"127.0.0.2:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(ClusterError, match=f"no Ray at {address}: something listens there"):
+            embed_on_ray(parts, address, model=str(model))
+        assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("address", ["", "6379", "auto", "ray://127.0.0.2:10001", "h:p", ":6379"])
+def test_what_is_no_address_is_an_error(address: str) -> None:
+    with pytest.raises(ClusterError, match="no address of a Ray cluster; give HOST:PORT"):
+        ray_address.check_cluster(address)

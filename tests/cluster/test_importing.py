@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from fakes import write_photo, write_photos
+from jobs import embedded, of_gallery, stored
+
+from lookalike.cli import commands
+from lookalike.cluster.embedding import embed_here, prepare
+from lookalike.cluster.importing import import_gallery
+from lookalike.cluster.parts import Parts, part_name
+from lookalike.errors import GalleryError, ModelMismatchError
+from lookalike.gallery import Gallery
+from lookalike.gallery.report import Progress
+from lookalike.gallery.store import ImageRow
+from lookalike.lsh import LSHSettings
+
+KILLER = """
+import os, signal, sys
+left = [int(sys.argv.pop(1))]
+def deadly(call):
+    def counted(*arguments, **options):
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **options)
+    return counted
+os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
+from lookalike.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Thirty pictures and one file that is none."""
+    photos = tmp_path / "photos"
+    write_photos(photos, 30)
+    (photos / "bad.jpg").write_bytes(b"nothing")
+    return photos
+
+
+@pytest.fixture
+def parts(folder: Path, tmp_path: Path, model: Path) -> Parts:
+    return embedded(folder, tmp_path / "parts", model, chunk_images=8)
+
+
+def answers(gallery: Gallery, queries: list[Path], exact: bool = False) -> list[object]:
+    return [
+        [(hit.path, hit.cosine, hit.bits, hit.rarity) for hit in gallery.search(q, 7, exact=exact)]
+        for q in queries
+    ]
+
+
+def table(gallery: Gallery) -> list[ImageRow]:
+    """What the table says of each file, but for the id."""
+    with gallery._files.reading() as store:
+        return [replace(row, id=0) for row in store.rows("1 ORDER BY path")]
+
+
+def test_a_gallery_of_parts_answers_as_one_of_the_folder_with_the_same_settings(
+    folder: Path, parts: Parts, tmp_path: Path, model: Path
+) -> None:
+    local = Gallery.open(folder, directory=tmp_path / "local", model=model, lsh=parts.job.settings)
+    local.update()
+    seen: list[Progress] = []
+    report = import_gallery(parts, folder, model=model, progress=seen.append)
+    assert (report.images, report.skipped) == (30, 1)
+    assert seen[-1] == Progress(31, 31, 1)
+    made = Gallery.open(folder, create=False)
+    assert of_gallery(made) == of_gallery(local) == stored(parts)
+    assert table(made) == table(local)
+    assert made.info().lsh == local.info().lsh == parts.job.settings
+    assert made.info().model == local.info().model
+    assert made.info().pairs is not None
+    strangers = [write_photo(tmp_path / "strangers" / f"{n}.png", 900 + n) for n in range(5)]
+    queries = [*strangers, folder / "a/000.png", folder / "c/002.png"]
+    for exact in (False, True):
+        assert answers(made, queries, exact) == answers(local, queries, exact)
+    assert made.verify() == []
+    with local._files.reading_all() as (_, theirs), made._files.reading_all() as (_, own):
+        assert own.hasher is not None and theirs.hasher is not None
+        np.testing.assert_array_equal(own.hasher.key_points, theirs.hasher.key_points)
+        np.testing.assert_array_equal(own.hasher.code_planes, theirs.hasher.code_planes)
+
+
+def test_it_is_an_ordinary_gallery_that_can_be_updated(
+    folder: Path, parts: Parts, model: Path
+) -> None:
+    import_gallery(parts, folder, model=model)
+    gallery = Gallery.open(folder, create=False)
+    report = gallery.update()
+    assert (report.added, report.changed, report.dropped, report.images) == (0, 0, 0, 30)
+    write_photo(folder / "new.png", 77)
+    (folder / "a/000.png").unlink()
+    report = gallery.update()
+    assert (report.added, report.dropped, report.images) == (1, 1, 30)
+    assert gallery.search(folder / "new.png", 1)[0].path == "new.png"
+    with gallery._files.reading() as store:
+        row = store.by_path(b"new.png")
+        assert row is not None and row.id >= parts.next_id()
+
+
+def test_what_was_removed_or_superseded_since_stays_out(
+    folder: Path, parts: Parts, model: Path
+) -> None:
+    rows = parts.read(part_name(9))
+    parts.write_removed([int(rows.ids[2])])
+    changed = rows.images[0].path
+    new = rows._replace(
+        ids=np.array([parts.next_id()]),
+        vectors=rows.vectors[1:2], codes=rows.codes[1:2], corrections=rows.corrections[1:2],
+        keys=rows.keys[:, 1:2],
+        images=[ImageRow(parts.next_id(), changed, 1, 2, b"h" * 16, 3, 4, "PNG")],
+    )  # fmt: skip
+    parts.write(parts.next_id(), new)
+    import_gallery(parts, folder, model=model)
+    made = Gallery.open(folder, create=False)
+    found = of_gallery(made)
+    assert len(found) == 29
+    assert os.fsdecode(rows.images[2].path) not in found
+    assert found[os.fsdecode(changed)].vector == rows.vectors[1].tobytes()
+
+
+def test_an_unfinished_job_makes_no_gallery(folder: Path, parts: Parts, model: Path) -> None:
+    (Path(parts.where) / part_name(9)).unlink()
+    with pytest.raises(GalleryError, match=r"1 of 4 parts .* are missing; go on with: lookalike"):
+        import_gallery(parts, folder, model=model)
+    assert not (folder / ".lookalike").exists()
+
+
+def test_a_damaged_part_makes_no_gallery(folder: Path, parts: Parts, model: Path) -> None:
+    path = Path(parts.where) / part_name(25)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(GalleryError, match=r"part-000000000025.parquet .* damaged"):
+        import_gallery(parts, folder, model=model)
+    assert not (folder / ".lookalike").exists()
+    path.write_bytes(whole)
+    import_gallery(parts, folder, model=model)
+    assert len(Gallery.open(folder, create=False)) == 30
+
+
+def test_a_gallery_that_is_there_is_left_alone(folder: Path, parts: Parts, model: Path) -> None:
+    gallery = Gallery.open(folder, model=model)
+    gallery.update()
+    before = of_gallery(gallery)
+    with pytest.raises(GalleryError, match=r"there is a gallery in .*--gallery DIR"):
+        import_gallery(parts, folder, model=model)
+    assert of_gallery(gallery) == before
+
+
+def test_the_wrong_folder_or_model_is_refused(
+    folder: Path, parts: Parts, tmp_path: Path, other_model: Path, model: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    with pytest.raises(GalleryError, match=r"has none of the first 7 images .*which was .*photos"):
+        import_gallery(parts, tmp_path / "other", model=model)
+    with pytest.raises(ModelMismatchError, match="pooled 1"):
+        import_gallery(parts, folder, model=other_model)
+    with pytest.raises(ModelMismatchError, match="--model FILE"):
+        import_gallery(parts, folder)
+    shutil.copytree(folder, tmp_path / "moved", dirs_exist_ok=True)
+    report = import_gallery(parts, tmp_path / "moved", model=model)
+    assert report.images == 30
+
+
+def test_a_gallery_keeps_vectors_also_if_the_job_s_settings_do_not(
+    folder: Path, tmp_path: Path, model: Path
+) -> None:
+    settings = replace(LSHSettings.paper(48, tables=2, key_bits=5), vectors="none")
+    parts = prepare(str(folder), str(tmp_path / "parts"), model=str(model), settings=settings)
+    embed_here(parts, model=str(model), threads=1)
+    import_gallery(parts, folder, model=model)
+    made = Gallery.open(folder, create=False)
+    assert made.info().lsh == replace(settings, vectors="float16")
+    assert of_gallery(made) == stored(parts)
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_makes_the_gallery_and_says_so(
+    folder: Path, parts: Parts, tmp_path: Path, model: Path
+) -> None:
+    words = ["index", str(folder), "--from", parts.where, "--model", str(model)]
+    elsewhere = ["--gallery", str(tmp_path / "made")]
+    done = CliRunner().invoke(commands, [*words, *elsewhere, "--json"])
+    assert done.exit_code == 1  # something was skipped
+    told = json.loads(done.stdout)
+    assert (told["images"], told["added"], told["skipped"]) == (30, 30, 1)
+    assert "1 file is skipped" in done.stderr
+    found = CliRunner().invoke(
+        commands, ["search", str(folder / "a/003.png"), *elsewhere, "--json"]
+    )
+    assert json.loads(found.stdout)[0]["path"] == "a/003.png"
+    again = CliRunner().invoke(commands, [*words, *elsewhere])
+    assert isinstance(again.exception, GalleryError) and "there is a gallery" in str(
+        again.exception
+    )
+    both = CliRunner().invoke(commands, [*words, "--rebuild"])
+    assert both.exit_code == 2 and "give one only" in both.stderr
+
+
+def test_a_killed_command_leaves_no_gallery_and_can_be_run_again(
+    folder: Path, parts: Parts, model: Path
+) -> None:
+    words = ["index", str(folder), "--from", parts.where, "--model", str(model)]
+    home = folder / ".lookalike"
+    # 1-3: the hash functions; 4: an empty table, not yet in its place; 5-7: the segment; 8-13: the
+    # index, twice; 14: the table comes to its place; 15: the copy of its entries.
+    for kill_at, is_whole in ((2, False), (6, False), (14, False), (15, True)):
+        command = [sys.executable, "-c", KILLER, str(kill_at), *words]
+        done = subprocess.run(command, capture_output=True, timeout=120)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert home.is_dir() and (home / "gallery.sqlite").exists() == is_whole
+        if not is_whole:
+            with pytest.raises(GalleryError, match="there is no gallery"):
+                Gallery.open(folder, create=False)
+    whole = Gallery.open(folder, create=False)
+    whole.update()
+    assert whole.verify() == [] and of_gallery(whole) == stored(parts)
+    (home / "gallery.sqlite").unlink()  # as if it had been killed before
+    (home / "gallery.json").unlink()
+    import_gallery(parts, folder, model=model)
+    made = Gallery.open(folder, create=False)
+    assert made.verify() == [] and of_gallery(made) == stored(parts)
+    names = ["gallery.json", "gallery.sqlite", "index", "lock"]
+    assert sorted(path.name for path in home.iterdir()) == names

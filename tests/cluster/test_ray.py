@@ -1,0 +1,253 @@
+"""Embedding on real Ray nodes, while nodes, workers and drivers are killed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import write_photos
+from rays import RayNodes, wait_until
+
+from lookalike.cluster import ray_tasks
+from lookalike.cluster.embedding import embed_here, prepare
+from lookalike.cluster.parts import Parts
+from lookalike.cluster.ray_driver import embed_on_ray
+from lookalike.cluster.ray_tasks import RayTasks
+from lookalike.errors import ClusterError, GalleryError, ModelMismatchError
+from lookalike.gallery.report import Progress
+
+COREL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "corel1k"
+IMAGES, CHUNK = 100, 5
+CHUNKS = IMAGES // CHUNK
+COMMAND = [sys.executable, "-c", "from lookalike.cli import main; main()", "cluster", "embed"]
+
+
+@pytest.fixture(scope="module")
+def rays() -> Iterator[RayNodes]:
+    """A head and one node more; the last test kills the head."""
+    nodes = RayNodes.start(2)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in nodes.environment.items():
+            patch.setenv(name, value)
+        yield nodes
+    nodes.stop()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs where there are any, else generated ones."""
+    folder = tmp_path_factory.mktemp("ray") / "pictures"
+    photographs = sorted(COREL.rglob("*.jpg"))
+    if not photographs:
+        write_photos(folder, IMAGES)
+        return folder
+    folder.mkdir()
+    for n in range(IMAGES):
+        photograph = photographs[n * len(photographs) // IMAGES]
+        (folder / f"{n:03}.jpg").write_bytes(photograph.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def here(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    """All of them, embedded in this process."""
+    where = tmp_path_factory.mktemp("ray") / "here"
+    parts = prepare(str(pictures), str(where), chunk_images=CHUNK)
+    embed_here(parts, threads=1)
+    return parts
+
+
+def assert_same(parts: Parts, expected: Parts, names: list[str]) -> None:
+    """These parts are, to the byte, as the other job has them, and no row is there twice."""
+    ids = [number for name in names for number in parts.read(name).ids.tolist()]
+    assert ids == [number for name in names for number in expected.read(name).ids.tolist()]
+    assert len(set(ids)) == len(ids) == CHUNK * len(names)
+    for name in names:
+        ours, theirs = parts.read(name), expected.read(name)
+        for field in ("vectors", "codes", "corrections", "keys"):
+            got, wanted = getattr(ours, field), getattr(theirs, field)
+            assert (got.dtype, got.tobytes()) == (wanted.dtype, wanted.tobytes()), (name, field)
+        assert [row.path for row in ours.images] == [row.path for row in theirs.images]
+
+
+def assert_complete(parts: Parts, expected: Parts) -> None:
+    """The same of all parts, and all are there."""
+    names = parts.names()
+    assert names == expected.names()
+    assert len(names) == CHUNKS
+    assert_same(parts, expected, names)
+
+
+def stopped_by(number: signal.Signals, words: list[str], out: Path, parts: int) -> int:
+    """Run the command, send it a signal when there are so many parts, and return its status."""
+    driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: len(list(out.glob("part-*"))) >= parts, 60, f"{parts} parts are there")
+    except BaseException:
+        driver.kill()
+        raise
+    driver.send_signal(number)
+    return driver.wait(20)
+
+
+def test_a_driver_that_is_stopped_leaves_whole_parts_and_only_the_others_are_done_again(
+    rays: RayNodes, pictures: Path, here: Parts, tmp_path: Path
+) -> None:
+    out = tmp_path / "parts"
+    words = [*COMMAND, str(pictures), "--out", str(out), "--address", rays.address]
+    words += ["--chunk-images", str(CHUNK), "--json"]
+    assert stopped_by(signal.SIGINT, words, out, 2) == 130
+    assert stopped_by(signal.SIGKILL, words, out, 5) == -signal.SIGKILL
+    wait_until(lambda: not rays.at_work(), 20, "the workers of a driver that is gone end")
+    before = {part.name: part.stat().st_mtime_ns for part in out.glob("part-*")}
+    assert 5 <= len(before) < CHUNKS
+    again = subprocess.run(words, capture_output=True, text=True, timeout=90)
+    assert again.returncode == 0, again.stderr
+    told = json.loads(again.stdout)
+    left = CHUNKS - len(before)
+    assert (told["chunks"], told["images"], told["skipped"]) == (left, left * CHUNK, 0)
+    assert f"{CHUNKS} chunks, {left} of them to do" in again.stderr
+    for name, written in before.items():
+        assert (out / name).stat().st_mtime_ns == written
+    assert_complete(Parts.open(str(out)), here)
+
+
+def test_errors_of_a_chunk_arrive_as_they_are(
+    rays: RayNodes, pictures: Path, other_model: Path, tmp_path: Path
+) -> None:
+    parts = prepare(str(pictures), str(tmp_path / "parts"))
+    with pytest.raises(ModelMismatchError, match="the one in use is coarse 1"):
+        embed_on_ray(parts, rays.address, model=str(other_model))
+    assert parts.names() == []
+
+
+def test_a_deadline_stops_the_job_and_says_how_to_go_on(
+    rays: RayNodes, pictures: Path, model: Path, tmp_path: Path
+) -> None:
+    parts = prepare(str(pictures), str(tmp_path / "parts"), model=str(model), chunk_images=CHUNK)
+    with pytest.raises(
+        GalleryError,
+        match=rf"stopped after 0\.1 s, the deadline: \d+ of {CHUNKS} chunks are done .* run the "
+        "same command again",
+    ):
+        embed_on_ray(parts, rays.address, model=str(model), deadline=0.1)
+    left = len(parts.missing())
+    assert len(embed_on_ray(parts, rays.address, model=str(model))) <= left
+    assert len(parts.missing()) == 0
+
+
+def test_what_no_node_has_is_said_at_once(
+    rays: RayNodes, pictures: Path, model: Path, tmp_path: Path
+) -> None:
+    parts = prepare(str(pictures), str(tmp_path / "parts"), model=str(model))
+    with pytest.raises(ClusterError, match=r"has the 1 CPU and 0\.5 GPU that a task reserves"):
+        embed_on_ray(parts, rays.address, model=str(model), gpus_per_task=0.5)
+    with pytest.raises(ClusterError, match=r"has the 2 CPU that a task reserves"):
+        embed_on_ray(parts, rays.address, model=str(model), threads=2)
+
+
+def test_another_token_is_refused_with_the_variables_to_set(
+    rays: RayNodes, pictures: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = prepare(str(pictures), str(tmp_path / "parts"), model=str(model))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    with pytest.raises(ClusterError, match=r"wants another token; set .*RAY_AUTH_TOKEN"):
+        embed_on_ray(parts, rays.address, model=str(model))
+
+
+def test_another_version_of_ray_is_an_error_with_both_versions(
+    rays: RayNodes, pictures: Path, model: Path, tmp_path: Path
+) -> None:
+    import ray
+
+    parts = prepare(str(pictures), str(tmp_path / "parts"), model=str(model))
+    raylet: Any = ray._raylet
+    client = raylet.GcsClient(address=rays.address)
+    place = (b"CLUSTER_METADATA", b"cluster")
+    stored = client.internal_kv_get(*place)
+    forged = {**json.loads(stored), "ray_version": "2.0.1"}
+    client.internal_kv_put(place[0], json.dumps(forged).encode(), True, place[1])
+    try:
+        with pytest.raises(
+            ClusterError, match=rf"is Ray 2\.0\.1 on Python .*, here is Ray {ray.__version__} on"
+        ):
+            embed_on_ray(parts, rays.address, model=str(model))
+    finally:
+        client.internal_kv_put(place[0], stored, True, place[1])
+
+
+def test_a_chunk_that_loses_every_worker_is_named_and_not_tried_for_ever(
+    rays: RayNodes, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setattr(ray_tasks, "TRIES", 2)
+    parts = prepare(str(pictures), str(tmp_path / "parts"), chunk_images=IMAGES)
+    lines: list[str] = []
+    ray.init(address=rays.address, logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        tasks = RayTasks(ray, parts.where, {"threads": 1}, cpus=1, gpus=0, tell=lines.append)
+        with pytest.raises(
+            ClusterError, match=r"chunk 0, from '000\.\w+' to '099\.\w+', has lost its worker 2 tim"
+        ):
+            for _ in range(2):
+                tasks.submit(iter(parts.missing() if not lines else ()), 1)
+                wait_until(lambda: rays.freeze(), 20, "a worker has the chunk")
+                for pid in rays.at_work():
+                    os.kill(pid, signal.SIGKILL)
+                assert list(tasks.finished(20)) == []
+    finally:
+        ray.shutdown()
+    assert lines == ["chunk 0 has lost its worker (WorkerCrashedError); it is done again"]
+
+
+def test_a_node_killed_at_work_costs_no_row_and_doubles_none(
+    rays: RayNodes, pictures: Path, here: Parts, tmp_path: Path
+) -> None:
+    parts = prepare(str(pictures), str(tmp_path / "parts"), chunk_images=CHUNK)
+    head, victim = rays.hosts
+    told: list[str] = []
+    seen: list[Progress] = []
+
+    def kill_one(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.done >= 4 * CHUNK and victim in rays.hosts and rays.freeze(victim):
+            rays.kill(victim)
+
+    reports = embed_on_ray(parts, rays.address, progress=kill_one, tell=told.append)
+    assert rays.hosts == [head]
+    assert any("has lost its worker" in line for line in told)
+    assert sorted(report.number for report in reports) == list(range(CHUNKS))
+    assert [progress.done for progress in seen] == list(range(CHUNK, IMAGES + 1, CHUNK))
+    assert_complete(parts, here)
+    assert embed_on_ray(parts, rays.address) == []
+
+
+def test_the_loss_of_the_head_ends_the_command_with_what_to_do(
+    rays: RayNodes, pictures: Path, here: Parts, tmp_path: Path
+) -> None:
+    out = tmp_path / "parts"
+    hasty = (
+        "from lookalike.cluster import ray_driver as driver; "
+        "driver.HEAD_SECONDS = driver.LOOK_SECONDS = 1.0; "
+    )
+    words = [sys.executable, "-c", hasty + COMMAND[2], *COMMAND[3:], str(pictures)]
+    words += ["--out", str(out), "--chunk-images", str(CHUNK), "--address", rays.address]
+    driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: list(out.glob("part-*")), 60, "a part is there")
+    rays.kill(rays.hosts[0])
+    stdout, stderr = driver.communicate(timeout=60)
+    assert (driver.returncode, stdout) == (2, "")
+    assert "is lost; what is done is kept: start the cluster again" in stderr
+    assert "Traceback" not in stderr
+    parts = Parts.open(str(out))
+    assert 1 <= len(parts.names()) < CHUNKS
+    assert_same(parts, here, parts.names())

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import io
+import os
+import tracemalloc
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fakes import images_of, write_photos
+from jobs import embedded, reasons, stored
+
+from lookalike.cluster.descriptor import Chunk, write_chunks
+from lookalike.cluster.embedding import embed_here, prepare
+from lookalike.cluster.folder import Folder
+from lookalike.cluster.source import chunks_of, open_source
+from lookalike.errors import GalleryError
+from lookalike.gallery.scan import scan
+
+
+def listed(source: Path | str) -> tuple[str, list[Any]]:
+    """Root and items of a source."""
+    found = open_source(str(source))
+    return found.root, list(found.items())
+
+
+def write_table(file: Path, **columns: Any) -> Path:
+    pq.write_table(pa.table(columns), file, row_group_size=5)
+    return file
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    """The URI of an empty folder in memory."""
+    filesystem, uri = fsspec.filesystem("memory"), f"memory://{uuid.uuid4().hex}"
+    filesystem.mkdir(uri)
+    yield uri
+    filesystem.rm(uri, recursive=True)
+
+
+# ---- folders -------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_walked_as_a_gallery_walks_it(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, 12)
+    for name in (".hidden.png", "notes.txt", ".trash/a.png", os.fsdecode(b"caf\xe9.jpg")):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(b"")
+    (photos / "link").symlink_to(photos / "a")
+    (photos / "loop").symlink_to(photos)
+    root, names = listed(photos)
+    assert root == str(photos)
+    found = scan(os.fsencode(photos), lambda *_: None)
+    assert names == [os.fsdecode(file.path) for file in found]
+    assert "caf\udce9.jpg" in names and ".hidden.png" not in names
+
+
+def test_the_same_folder_by_a_uri_is_the_same(tmp_path: Path) -> None:
+    photos = tmp_path / "my photos"
+    write_photos(photos, 3)
+    assert listed(photos.as_uri()) == listed(photos)
+
+
+def test_a_folder_on_another_file_system_is_walked_by_the_same_rules(
+    tmp_path: Path, memory: str, model: Path
+) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, 7)
+    (photos / "b/empty.png").write_bytes(b"")
+    (photos / ".hidden.png").write_bytes(b"")
+    (photos / "notes.txt").write_bytes(b"")
+    fsspec.filesystem("memory").put(f"{photos}/", f"{memory}/photos/", recursive=True)
+    assert listed(f"{memory}/photos/") == (f"{memory}/photos", listed(photos)[1])
+    far = embedded(f"{memory}/photos", f"{memory}/parts", model, chunk_images=3)
+    near = embedded(photos, tmp_path / "parts", model, chunk_images=3)
+    assert stored(far) == stored(near)
+    assert reasons(far) == reasons(near)
+
+
+def test_a_file_that_vanishes_from_another_file_system_is_skipped(
+    tmp_path: Path, memory: str, model: Path
+) -> None:
+    write_photos(tmp_path, 3)
+    fsspec.filesystem("memory").put(f"{tmp_path}/", f"{memory}/", recursive=True)
+    parts = prepare(memory, str(tmp_path / "parts"), model=str(model))
+    fsspec.filesystem("memory").rm(f"{memory}/a/000.png")
+    embed_here(parts, model=str(model), threads=1)
+    assert {name: why[0] for name, why in reasons(parts).items()} == {"a/000.png": "vanished"}
+    assert set(stored(parts)) == {"b/001.png", "c/002.png"}
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_unless_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photos(tmp_path, 3)
+    list_folder = os.scandir
+
+    def refusing(path: str | bytes) -> Any:
+        if os.fsencode(path).endswith(b"/b"):
+            raise PermissionError(13, "Permission denied")
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(GalleryError, match="cannot list b: Permission denied"):
+        listed(tmp_path)
+    with pytest.raises(GalleryError, match=r"cannot list .*/b: .*Permission denied"):
+        listed(tmp_path / "b")
+    told: list[bytes] = []
+    found = open_source(str(tmp_path), lambda folder, _: told.append(folder))
+    assert list(found.items()) == ["a/000.png", "c/002.png"]
+    assert told == [b"b"]
+
+
+# ---- lists ---------------------------------------------------------------------------------------
+
+
+def test_a_list_names_files_relative_to_its_own_folder_once_each(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 3)
+    (tmp_path / "list.txt").write_bytes(
+        b"\xef\xbb\xbfphotos/a/000.png\r\n\nphotos/b/001.png\nphotos/c/../a/000.png\n"
+        + os.fsencode(tmp_path)
+        + b"/photos/b/001.png\nphotos/caf\xe9 #1.jpg\n"
+    )
+    names = ["photos/a/000.png", "photos/b/001.png", "photos/caf\udce9 #1.jpg"]
+    assert listed(tmp_path / "list.txt") == (str(tmp_path), names)
+
+
+def test_a_list_of_files_elsewhere_has_their_common_folder_as_root(tmp_path: Path) -> None:
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "one.txt").write_text("../photos/a/1.png\n../photos/a/b/2.png\n")
+    assert listed(lists / "one.txt") == (f"{tmp_path}/photos/a", ["1.png", "b/2.png"])
+    (lists / "two.txt").write_text("/x/1.png\n/y/2.png\n")
+    assert listed(lists / "two.txt") == ("/", ["x/1.png", "y/2.png"])
+    (lists / "three.txt").write_text("s3://bucket/a b/1.png\ns3://bucket/a b/c/2.png")
+    assert listed(lists / "three.txt") == ("s3://bucket/a b", ["1.png", "c/2.png"])
+
+
+def test_a_list_and_a_table_of_paths_embed_like_the_folder(
+    tmp_path: Path, memory: str, model: Path
+) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, 7)
+    names = sorted(images_of(photos))
+    (photos / "list.txt").write_text("\n".join(names))
+    write_table(tmp_path / "names.parquet", path=[f"photos/{name}" for name in names])
+    fsspec.filesystem("memory").put(f"{photos}/", f"{memory}/", recursive=True)
+    (tmp_path / "far.txt").write_text("\n".join(f"{memory}/{name}" for name in names))
+    expected = stored(embedded(photos, tmp_path / "0", model))
+    assert stored(embedded(photos / "list.txt", tmp_path / "1", model)) == expected
+    assert stored(embedded(f"{memory}/list.txt", tmp_path / "2", model)) == expected
+    assert stored(embedded(tmp_path / "far.txt", tmp_path / "3", model)) == expected
+    found = stored(embedded(tmp_path / "names.parquet", tmp_path / "4", model))
+    assert {name.removeprefix("photos/"): value for name, value in found.items()} == expected
+
+
+def test_files_of_two_file_systems_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.png\ns3://bucket/b.png\n")
+    with pytest.raises(GalleryError, match=r"several file systems \(this machine and s3://bucket"):
+        listed(tmp_path / "list.txt")
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def test_a_table_of_bytes_embeds_like_the_folder(tmp_path: Path, memory: str, model: Path) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, 23)
+    names = sorted(images_of(photos))
+    content = [(photos / name).read_bytes() for name in names]
+    table = write_table(tmp_path / "t.parquet", path=names, bytes=content, label=[1] * 23)
+    expected = stored(embedded(photos, tmp_path / "0", model))
+    found = embedded(table, tmp_path / "1", model, chunk_images=7)  # row groups have 5 rows
+    assert found.job.root == ""
+    assert stored(found) == expected
+    fsspec.filesystem("memory").put(str(table), f"{memory}/t.parquet")
+    assert stored(embedded(f"{memory}/t.parquet", tmp_path / "2", model)) == expected
+    assert stored(embedded(table.as_uri(), tmp_path / "3", model)) == expected
+
+
+def test_rows_without_a_path_are_named_after_their_place(tmp_path: Path, model: Path) -> None:
+    photos, tables = tmp_path / "photos", tmp_path / "tables"
+    tables.mkdir()
+    content = [path.read_bytes() for path in write_photos(photos, 12)]
+    write_table(tables / "x.parquet", bytes=[*content[:7], None])
+    write_table(tables / "y.parquet", bytes=[b"no image", *content[7:]], path=[None, *"abcde"])
+    expected = stored(embedded(photos, tmp_path / "0", model))
+    parts = embedded(tables, tmp_path / "1", model, chunk_images=4)
+    found = stored(parts)
+    assert list(found) == [f"x.parquet#{n}" for n in range(7)] + list("abcde")
+    by_content = {value.hash: value for value in expected.values()}
+    assert all(by_content[value.hash] == value for value in found.values())
+    why = {name: reason[0] for name, reason in reasons(parts).items()}
+    assert why == {"x.parquet#7": "empty", "y.parquet#0": "not-an-image"}
+
+
+def test_chunks_of_a_table_are_slices_of_its_row_groups(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.parquet", bytes=[b""] * 12)  # groups of 5, 5 and 2
+    name = str(table)
+    assert list(chunks_of(open_source(name), 4)) == [
+        Chunk(0, 1, "table", ((name, 0, 0, 4),)),
+        Chunk(1, 5, "table", ((name, 0, 4, 1), (name, 1, 0, 3))),
+        Chunk(2, 9, "table", ((name, 1, 3, 2), (name, 2, 0, 2))),
+    ]
+
+
+def test_a_table_that_has_shrunk_or_gone_is_an_error(tmp_path: Path, model: Path) -> None:
+    table = write_table(tmp_path / "t.parquet", bytes=[b""] * 12)
+    parts = prepare(str(table), str(tmp_path / "parts"), model=str(model))
+    write_table(table, bytes=[b""] * 11)
+    with pytest.raises(GalleryError, match="has changed since the job was made"):
+        embed_here(parts, model=str(model), threads=1)
+    table.unlink()
+    with pytest.raises(GalleryError, match="cannot read the table"):
+        embed_here(parts, model=str(model), threads=1)
+    assert parts.names() == []
+
+
+# ---- what is no source ---------------------------------------------------------------------------
+
+
+def bad_sources(folder: Path) -> dict[str, str]:
+    """Name of a file or folder -> what is said of it."""
+    content = {
+        "empty.txt": b"",
+        "one.jpg": b"\xff\xd8\xff",
+        "archive.zip": b"PK\x03\x04\0\0",
+        "cut.parquet": b"PAR1\x15\x04",
+    }
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    write_table(folder / "other.parquet", url=["x"], label=[1])
+    write_table(folder / "text.parquet", bytes=["x"])
+    write_table(folder / "twice.parquet", bytes=[b"x", b"y"], path=["a", "a"])
+    write_table(folder / "gap.parquet", path=["a", None])
+    (folder / "nothing").mkdir()
+    (folder / "job").mkdir()
+    (folder / "job/job.json").write_text("{}")
+    return {
+        "empty.txt": "lists no files",
+        "one.jpg": "for a single image, give its folder",
+        "archive.zip": "neither a folder, nor a text file",
+        "cut.parquet": "cannot read the table",
+        "other.parquet": "has the columns url, label; a table of images has a column 'bytes'",
+        "text.parquet": "column 'bytes' of .* is string; it must be binary",
+        "twice.parquet": "two rows of .* have the path 'a'",
+        "gap.parquet": "has no path",
+        "nothing": "there are no images in",
+        "job": "holds the parts of a job",
+        "nowhere": "does not exist; give a folder of images",
+    }
+
+
+def test_what_is_no_source_is_an_error_that_says_why(tmp_path: Path, model: Path) -> None:
+    for name, message in bad_sources(tmp_path).items():
+        with pytest.raises(GalleryError, match=message):
+            prepare(str(tmp_path / name), str(tmp_path / "parts"), model=str(model))
+        assert not (tmp_path / "parts/job.json").exists()
+
+
+# ---- memory --------------------------------------------------------------------------------------
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
+    def peak(images: int) -> int:
+        path = tmp_path / f"{images}.txt"
+        path.write_text("".join(f"folder/{n:060}.jpg\n" for n in range(images)))
+        tracemalloc.start()
+        source = open_source(str(path))
+        counts = write_chunks(Folder(str(tmp_path / f"{images}")), chunks_of(source, 512))
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert counts == (-(-images // 512), images)
+        return highest
+
+    peak(1000)  # whatever is made once
+    assert peak(20_000) < peak(4_000) + 200_000  # 16,000 paths take 2 MB
+
+
+def test_only_a_few_rows_of_a_table_are_in_memory(tmp_path: Path) -> None:
+    from lookalike.cluster.tables import rows_of
+
+    size, rows = 1 << 20, 64
+    buffer = io.BytesIO()
+    content = [bytes([n]) * size for n in range(rows)]
+    pq.write_table(
+        pa.table({"bytes": content}), buffer, row_group_size=rows, data_page_size=size,
+        write_batch_size=1, use_dictionary=False, compression="none",
+    )  # fmt: skip
+    path = tmp_path / "t.parquet"
+    path.write_bytes(buffer.getvalue())
+    del content, buffer
+    before, in_arrow = pa.total_allocated_bytes(), 0
+    tracemalloc.start()
+    for n, (_, found) in enumerate(rows_of((str(path), 0, 0, rows))):
+        assert found[:1] == bytes([n]) and len(found) == size
+        in_arrow = max(in_arrow, pa.total_allocated_bytes() - before)
+    in_python = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Two batches of 16 rows, while one takes the other's place.
+    assert max(in_python, in_arrow) < 40 * size

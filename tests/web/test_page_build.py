@@ -1,0 +1,83 @@
+"""The page: how every view is built."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright")
+
+from pagetools import WIDTHS, Visit
+
+from lookalike import demo
+
+VIEWS = ["/", "/search?id={0}", "/search?id={0}&compare={1}&why=1", "/duplicates", "/gallery"]
+
+
+@pytest.mark.parametrize("address", VIEWS)
+def test_every_view_fits_and_names_its_parts(visit: Visit, address: str) -> None:
+    page = visit.page
+    visit.open(address.format(*visit.ids))
+    page.wait_for_load_state("networkidle")
+    assert (
+        page.evaluate("document.documentElement.scrollWidth")
+        == WIDTHS[visit.width]["viewport"]["width"]
+    )
+    links = page.locator(".top nav a").evaluate_all("all => all.map(l => l.offsetHeight)")
+    assert max(links) < 45  # one line each
+    for landmark in ("banner", "navigation", "main", "contentinfo"):
+        assert page.get_by_role(landmark, include_hidden=True).count() == 1, landmark
+    assert page.locator("h1").count() == 1
+    session = page.context.new_cdp_session(page)
+    nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+    controls = {
+        "button",
+        "link",
+        "checkbox",
+        "radio",
+        "textbox",
+        "searchbox",
+        "spinbutton",
+        "dialog",
+    }
+    unnamed = [
+        node["role"]["value"]
+        for node in nodes
+        if not node["ignored"]
+        and node["role"]["value"] in controls | {"image", "img", "application"}
+        and not node.get("name", {}).get("value")
+    ]
+    assert not unnamed
+    # Whatever can be tapped is at least 24 pixels wide and high, as WCAG 2.2 asks.
+    script = """all => all.filter(e => e.checkVisibility() && !e.closest('.unseen, .skip'))
+      .map(e => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()])
+      .filter(([, box]) => box.width < 24 || box.height < 24).map(([html]) => html)"""
+    assert page.locator("a, button, summary").evaluate_all(script) == []
+
+
+def test_the_first_view_does_not_jump(visit: Visit) -> None:
+    script = """new PerformanceObserver(list => {
+      for (const entry of list.getEntries()) window.jumped = (window.jumped ?? 0) + entry.value;
+    }).observe({type: "layout-shift", buffered: true})"""
+    visit.page.add_init_script(script)
+    visit.open("/")
+    visit.page.wait_for_load_state("networkidle")
+    # 0.1 is what counts as good; nothing here may come near it.
+    assert visit.page.evaluate("window.jumped ?? 0") < 0.02
+
+
+def test_the_page_is_small_and_loads_nothing_from_elsewhere() -> None:
+    folder = Path(demo.__file__).parent / "web" / "page"
+    assert (folder / "style.css").stat().st_size < 20_000
+    assert (folder / "index.html").stat().st_size < 6_000
+    for file in folder.iterdir():
+        text = file.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?://|innerHTML|outerHTML|insertAdjacentHTML|\beval\(", text), (
+            file
+        )
+    index = (folder / "index.html").read_text()
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", index)
+    named = set(re.findall(r"/page/(\w+\.\w+)", index))
+    assert named <= {file.name for file in folder.iterdir()}

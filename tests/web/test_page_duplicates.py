@@ -1,0 +1,51 @@
+"""The page: groups of near duplicates."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright")
+
+from pagetools import Visit
+from playwright.sync_api import expect
+
+
+def test_duplicates_are_marked_and_exported_and_nothing_is_deleted(
+    visit: Visit, pictures: Path
+) -> None:
+    page = visit.page
+    before = sorted(file.stat().st_mtime_ns for file in pictures.glob("*/*"))
+    groups = visit.api("/api/duplicates", {"threshold": 0.97})["groups"]
+    visit.open("/duplicates?threshold=0.97")
+    expect(page.get_by_text("Nothing is deleted here.")).to_be_visible()
+    first = visit.role("region", re.compile("^Group 1:"))
+    expect(first.get_by_role("listitem")).to_have_count(1 + len(groups[0]["others"]))
+    keep, other = groups[0]["keep"], groups[0]["others"][0]
+    assert first.get_by_role("checkbox", name=f"Keep {keep['path']}").is_checked()
+    box = first.get_by_role("checkbox", name=f"Keep {other['path']}")
+    assert not box.is_checked()
+    box.check()
+    page.reload()
+    expect(box).to_be_checked()
+    with page.expect_download() as download:
+        visit.role("button", "Export marks as JSON").click()
+    assert download.value.suggested_filename == "duplicates.json"
+    exported = json.loads(Path(download.value.path()).read_text())
+
+    def listed(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{name: item[name] for name in ("id", "path", "bytes")} for item in items]
+
+    expected = [{"keep": listed([g["keep"]]), "could_go": listed(g["others"])} for g in groups]
+    expected[0] = {"keep": listed([keep, other]), "could_go": listed(groups[0]["others"][1:])}
+    assert exported == {
+        "format": "lookalike duplicates",
+        "version": 1,
+        "threshold": 0.97,
+        "groups": expected,
+    }
+    assert sorted(file.stat().st_mtime_ns for file in pictures.glob("*/*")) == before

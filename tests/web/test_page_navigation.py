@@ -1,0 +1,82 @@
+"""The page: back, forward, reload, and the keyboard."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytest.importorskip("playwright")
+
+from pagetools import Visit
+from playwright.sync_api import expect
+
+
+def test_back_forward_and_reload_restore_pictures_and_place(visit: Visit) -> None:
+    page = visit.page
+    visit.open("/")
+    links = visit.role("list", "Pictures").get_by_role("link")
+    expect(links).to_have_count(60)
+    links.last.scroll_into_view_if_needed()
+    expect(links).to_have_count(85)
+    links.last.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    place = page.evaluate("scrollY")
+    assert place > 0
+    links.last.click()
+    shown = visit.shown()
+    assert page.evaluate("scrollY") == 0
+    page.go_back()
+    expect(links).to_have_count(85)
+    page.wait_for_function("y => Math.abs(scrollY - y) < 3", arg=place)
+    page.reload()
+    expect(links).to_have_count(85)
+    page.wait_for_function("y => Math.abs(scrollY - y) < 3", arg=place)
+    page.go_forward()
+    assert visit.shown() == shown
+    page.reload()
+    assert visit.shown() == shown
+
+
+def test_arrows_move_by_columns_and_rows_enter_opens_escape_closes(visit: Visit) -> None:
+    page = visit.page
+    visit.open(f"/search?id={visit.ids[0]}")
+    visit.hits.first.wait_for()
+    boxes = visit.hits.evaluate_all("all => all.map(t => [t.offsetLeft, t.offsetTop])")
+    columns = sum(top == boxes[0][1] for _, top in boxes)
+    assert columns == (2 if visit.width == "phone" else 4)
+
+    def focused() -> int:
+        here = "t => t.contains(document.activeElement)"
+        return int(page.evaluate(f"[...document.querySelectorAll('.found li')].findIndex({here})"))
+
+    visit.hits.first.get_by_role("link").first.focus()
+    for key, place in [
+        ("ArrowRight", 1),
+        ("ArrowDown", 1 + columns),
+        ("ArrowLeft", columns),
+        ("ArrowUp", 0),
+        ("ArrowUp", 0),
+        ("End", 39),
+        ("Home", 0),
+        ("ArrowDown", columns),
+    ]:
+        page.keyboard.press(key)
+        assert focused() == place, key
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert "compare=" in visit.address
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert (visit.address, focused()) == (f"/search?id={visit.ids[0]}", columns)
+    judged = visit.hits.nth(columns).get_by_role("button", name=re.compile("^Alike"))
+    for pressed in ("true", "false"):
+        page.keyboard.press("+")
+        expect(judged).to_have_attribute("aria-pressed", pressed)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("-")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    judged = visit.hits.nth(columns).get_by_role("button", name=re.compile("^Not alike"))
+    expect(judged).to_have_attribute("aria-pressed", "true")

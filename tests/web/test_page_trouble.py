@@ -1,0 +1,106 @@
+"""The page: when it does not go well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright")
+
+from pagetools import WIDTHS, Visit, answering, serving, visit_of, words_of
+from playwright.sync_api import Browser, Route, expect
+
+TOKEN = "open-sesame-42"
+
+
+def test_nothing_similar_is_said_plainly(visit: Visit) -> None:
+    visit.open(f"/search?id={visit.ids[0]}&threshold=0.9999")
+    expect(visit.page.get_by_text("No picture reaches a cosine of 0.9999.").first).to_be_visible()
+    assert visit.hits.count() == 0
+
+    def doubtful(route: Route) -> None:
+        answer = route.fetch()
+        told = {"nothing_similar": True, "note": "these are as alike as random pairs"}
+        route.fulfill(response=answer, json={**answer.json(), **told})
+
+    visit.page.route("**/api/search", doubtful)
+    visit.open(f"/search?id={visit.ids[1]}")
+    text = "Nothing similar is in this gallery. These are as alike as random pairs."
+    expect(visit.page.get_by_text(text).first).to_be_visible()
+
+
+def test_limits_narrow_the_search(visit: Visit) -> None:
+    visit.open(f"/search?id={visit.ids[0]}")
+    visit.hits.first.wait_for()
+    visit.page.get_by_text("Limits").click()
+    visit.role("textbox", "Path fits").fill("china/*")
+    visit.role("spinbutton", "Cosine at least").fill("0.1")
+    visit.role("button", "Apply").click()
+    visit.page.wait_for_url("**filter=china*")
+    body = {"id": visit.ids[0], "k": 40, "filter": "china/*", "threshold": 0.1}
+    expected = words_of(visit.api("/api/search", body)["hits"])
+    expect(visit.hits).to_have_count(len(expected))
+    assert visit.shown() == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        (f"/search?query=q_{'0' * 32}", "has forgotten this one. Drop, paste or choose it again."),
+        ("/search?id=999999", "The gallery no longer has this picture."),
+    ],
+    ids=["query", "image"],
+)
+def test_a_picture_that_is_gone_is_said_to_be(visit: Visit, address: str, text: str) -> None:
+    visit.allowed.append("status of 404")
+    visit.open(address)
+    expect(visit.role("heading", "This picture is gone")).to_be_visible()
+    expect(visit.page.get_by_text(text)).to_be_visible()
+
+
+def test_a_busy_server_is_asked_again(visit: Visit) -> None:
+    visit.allowed.append("status of 503")
+    error = {"code": "busy", "message": "too many searches", "remedy": "try again"}
+    answer = answering(503, error, **{"Retry-After": "1"})
+    visit.page.route("**/api/search", answer, times=1)
+    visit.open(f"/search?id={visit.ids[0]}")
+    expect(visit.page.get_by_text("The server is busy. Trying again in 1 s.")).to_be_visible()
+    assert visit.shown() == words_of(
+        visit.api("/api/search", {"id": visit.ids[0], "k": 40})["hits"]
+    )
+
+
+def test_an_error_is_told_with_its_remedy_and_a_way_on(visit: Visit) -> None:
+    visit.allowed.append("status of 500")
+    error = {"code": "internal", "message": "the search failed", "remedy": "look at the log"}
+    visit.page.route("**/api/search", answering(500, error), times=1)
+    visit.open(f"/search?id={visit.ids[0]}")
+    alert = visit.page.get_by_role("alert")
+    expect(alert).to_contain_text("The search failed. Look at the log.")
+    alert.get_by_role("button", name="Try again").click()
+    assert visit.shown() == words_of(
+        visit.api("/api/search", {"id": visit.ids[0], "k": 40})["hits"]
+    )
+
+
+@pytest.fixture(scope="module")
+def locked(pictures: Path) -> Iterator[str]:
+    with serving(pictures, "--token", TOKEN) as address:
+        yield address
+
+
+@pytest.mark.parametrize("width", list(WIDTHS))
+def test_a_locked_gallery_asks_for_its_token(browser: Browser, locked: str, width: str) -> None:
+    for visit in visit_of(browser, locked, width):
+        visit.allowed.append("status of 401")
+        visit.open("/")
+        dialog = visit.role("dialog", "This gallery is locked")
+        dialog.get_by_label("Token").fill("not-the-token")
+        visit.page.keyboard.press("Enter")
+        expect(dialog.get_by_role("alert")).to_contain_text("This is not the token")
+        dialog.get_by_label("Token").fill(TOKEN)
+        visit.role("button", "Unlock").click()
+        expect(visit.role("list", "Pictures").get_by_role("link")).to_have_count(60)
+        expect(visit.page.get_by_role("dialog")).to_have_count(0)

@@ -1,0 +1,94 @@
+"""A folder of files that can be made again, within its limit."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lookalike.web.bounded_folder import BoundedFolder
+
+DAY = 86_400
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*") if path.is_file()}
+
+
+def last_used(folder: Path, name: str, days: float) -> None:
+    moment = time.time() - days * DAY
+    os.utime(folder / name[:2] / name, (moment, moment))
+
+
+def test_what_was_written_is_read_whole(tmp_path: Path) -> None:
+    kept = BoundedFolder(tmp_path / "kept", 100)
+    assert kept.read("aa1") is None
+    kept.write("aa1", b"one")
+    kept.write("ab2", b"two")
+    kept.write("aa1", b"three")
+    assert (kept.read("aa1"), kept.read("ab2")) == (b"three", b"two")
+    assert names_in(tmp_path) == {"aa1", "ab2"}  # nothing temporary
+    assert BoundedFolder(tmp_path / "kept", 100).read("aa1") == b"three"
+
+
+def test_what_was_not_used_longest_goes_first(tmp_path: Path) -> None:
+    kept = BoundedFolder(tmp_path, 1000)
+    for i in range(10):
+        kept.write(f"{i:02}", bytes(100))
+        last_used(tmp_path, f"{i:02}", 10 - i)
+    assert len(names_in(tmp_path)) == 10  # exactly the limit
+    assert kept.read("00") == bytes(100)  # the oldest, used again
+    kept.write("10", bytes(100))
+    # 900 bytes are left: of eleven files the two go that now are the oldest.
+    assert names_in(tmp_path) == {"00", *(f"{i:02}" for i in range(3, 11))}
+
+
+def test_a_use_is_noted_once_a_day(tmp_path: Path) -> None:
+    kept = BoundedFolder(tmp_path, 1000)
+    kept.write("aa", b"x")
+    for days, noted in ((0.9, False), (1.1, True)):
+        last_used(tmp_path, "aa", days)
+        before = (tmp_path / "aa/aa").stat().st_mtime_ns
+        kept.read("aa")
+        assert ((tmp_path / "aa/aa").stat().st_mtime_ns != before) == noted
+
+
+def test_what_is_there_already_counts_and_links_do_not(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "kept", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_bytes(bytes(5000))
+    earlier = BoundedFolder(folder, 10**6)
+    for name in ("aa", "bb", "cc"):
+        earlier.write(name, bytes(400))
+        last_used(folder, name, 5)
+    (folder / "dd").symlink_to(elsewhere)
+    (folder / "aa" / "link").symlink_to(elsewhere / "precious")
+    BoundedFolder(folder, 1000).write("ee", bytes(400))
+    assert len(names_in(folder) & {"aa", "bb", "cc"}) == 1
+    assert "ee" in names_in(folder)
+    assert (elsewhere / "precious").stat().st_size == 5000
+
+
+def test_one_file_above_the_limit_is_not_kept(tmp_path: Path) -> None:
+    kept = BoundedFolder(tmp_path, 100)
+    kept.write("aa", bytes(101))
+    assert kept.read("aa") is None
+
+
+def test_many_threads_stay_within_the_limit(tmp_path: Path) -> None:
+    kept = BoundedFolder(tmp_path, 2000)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: kept.write(f"{i:03}", bytes(100)), range(200)))
+    held = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert 1000 <= held <= 2000
+
+
+def test_a_folder_that_cannot_be_is_an_error_and_reads_as_empty(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"in the way")
+    kept = BoundedFolder(tmp_path / "file", 100)
+    assert kept.read("aa") is None
+    with pytest.raises(OSError):
+        kept.write("aa", b"x")

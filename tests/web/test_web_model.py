@@ -1,0 +1,64 @@
+"""The model behind the server: what it gives, and how many runs of it there are at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import SIZE
+from numpy.typing import NDArray
+
+from lookalike.encoder import Encoder
+from lookalike.gallery import Gallery
+from lookalike.gallery.reader import Snapshot
+from lookalike.web.metrics import Metrics
+from lookalike.web.model import Model
+
+
+@pytest.fixture
+def served_model(served: Gallery, monkeypatch: pytest.MonkeyPatch) -> Model:
+    """Of a machine with two cores."""
+    monkeypatch.setattr("lookalike.web.model.cores", lambda: 2)
+    reader = served.reader()
+
+    async def snapshot() -> Snapshot:
+        return reader.now()
+
+    return Model(served, snapshot, Metrics(), 8, 30.0)
+
+
+def noise(count: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(count).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 16])
+def test_pictures_shared_among_cores_get_their_own_embeddings(
+    served_model: Model, model: Path, count: int
+) -> None:
+    embeddings = asyncio.run(served_model.embed(noise(count)))
+    expected = Encoder.open(model).embed(noise(count))
+    assert embeddings == pytest.approx(expected, abs=1e-5)  # batches of other sizes, other rounding
+
+
+def test_as_many_runs_at_once_as_cores_each_by_one_thread(
+    served_model: Model, served: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2, timeout=20)
+    true_embed, threads = Encoder.embed, set[int | None]()
+
+    def met(self: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        both.wait()  # BrokenBarrierError unless the other runs meanwhile
+        threads.add(self.settings.threads)
+        return true_embed(self, pixels)
+
+    monkeypatch.setattr(Encoder, "embed", met)
+
+    async def two() -> None:
+        await asyncio.gather(served_model.embed(noise(1)), served_model.embed(noise(1)))
+
+    asyncio.run(two())
+    assert threads == {1}
+    assert served.encoder().settings.threads is None

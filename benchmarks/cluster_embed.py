@@ -26,7 +26,7 @@ from typing import Any
 
 from encode import link_pictures
 
-from lookalike.cluster.parts import Parts
+from lookalike.cluster.job.parts import Parts
 
 COMMAND = [sys.executable, "-c", "from lookalike.cli import main; main()"]
 LIMIT_SECONDS = 4 * 3600.0

@@ -28,13 +28,13 @@ import numpy as np
 from cluster_parts import SETTINGS, Servers, image, local_index, make_parts
 from deep216k import load as load_set
 
-from lookalike.cluster.collection import Collection, ReplacedError
-from lookalike.cluster.connection import Connection
-from lookalike.cluster.index import ClusterIndex
-from lookalike.cluster.loading import load
-from lookalike.cluster.lock import WriterLock
-from lookalike.cluster.parts import Parts, Rows
+from lookalike.cluster.collection.collection import Collection, ReplacedError
+from lookalike.cluster.collection.index import ClusterIndex
+from lookalike.cluster.collection.loading import load
+from lookalike.cluster.collection.lock import WriterLock
+from lookalike.cluster.job.parts import Parts, Rows
 from lookalike.cluster.uri import ClusterURI
+from lookalike.cluster.wire.connection import Connection
 from lookalike.errors import ClusterError
 
 K = 10
@@ -53,6 +53,7 @@ class Searcher(threading.Thread):
         super().__init__(daemon=True)
         self.index = ClusterIndex(opened(servers, "base"))
         self.queries, self.expected = queries, expected
+        self.index.search(queries[0], K)  # connects, and compiles what is not yet
         self.done = threading.Event()
         self.answers = self.wrong = self.errors = 0
         self.longest = 0.0
@@ -177,10 +178,12 @@ def restart_all(servers: Servers) -> None:
 
 
 def reshard(servers: Servers) -> None:
-    """A new master takes over a quarter of the slots of the first."""
+    """A new master takes over a quarter of the slots of the first, and gets a replica."""
     source = servers.masters()[0]
     slots = source.slots()
-    servers.move_slots(source, servers.add_master(), slots[: len(slots) // 4])
+    target = servers.add_master()
+    servers.move_slots(source, target, slots[: len(slots) // 4])
+    servers.add_master().ask("CLUSTER", "REPLICATE", target.id)
 
 
 def rebuild(servers: Servers, parts: Parts, name: str) -> None:

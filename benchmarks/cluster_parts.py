@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.cluster.descriptor import Chunk
-from lookalike.cluster.parts import Job, Parts, Rows
+from lookalike.cluster.job.descriptor import Chunk
+from lookalike.cluster.job.parts import Job, Parts, Rows
 from lookalike.encoder import ModelInfo
 from lookalike.gallery.store import ImageRow
 from lookalike.lsh import LSHIndex, LSHSettings, SearchSettings

@@ -27,12 +27,12 @@ from cluster_parts import SETTINGS, Servers, local_index, make_parts
 from deep216k import load as load_set
 from deep216k import recall
 
-from lookalike.cluster.collection import Collection
-from lookalike.cluster.connection import Connection
-from lookalike.cluster.index import ClusterIndex
-from lookalike.cluster.loading import drop, load
-from lookalike.cluster.parts import Parts
+from lookalike.cluster.collection.collection import Collection
+from lookalike.cluster.collection.index import ClusterIndex
+from lookalike.cluster.collection.loading import drop, load
+from lookalike.cluster.job.parts import Parts
 from lookalike.cluster.uri import ClusterURI
+from lookalike.cluster.wire.connection import Connection
 from lookalike.lsh import LSHIndex
 
 K = 10

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lookalike.cluster.embedding import embed_here, prepare, unlearned_hasher
-from lookalike.cluster.parts import Job, Parts, Rows
+from lookalike.cluster.embed.embedding import embed_here, prepare, unlearned_hasher
+from lookalike.cluster.job.parts import Job, Parts, Rows
 from lookalike.encoder import ModelInfo
 from lookalike.gallery import Gallery
 from lookalike.gallery.store import ImageRow

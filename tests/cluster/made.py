@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from servers import Servers
 
-from lookalike.cluster.connection import Connection
-from lookalike.cluster.layouts import Command
-from lookalike.cluster.parts import Parts
-from lookalike.cluster.schema import Job, Rows
+from lookalike.cluster.collection.layouts import Command
+from lookalike.cluster.job.parts import Parts
+from lookalike.cluster.job.schema import Job, Rows
+from lookalike.cluster.wire.connection import Connection
 from lookalike.encoder import ModelInfo
 from lookalike.gallery.store import ImageRow
 from lookalike.lsh import LSHIndex, LSHSettings
@@ -91,7 +91,7 @@ def take(rows: Rows, chosen: Any) -> Rows:
 
 @dataclass
 class MadeParts:
-    """As `lookalike.cluster.parts.Parts`, of rows in memory."""
+    """As `lookalike.cluster.job.parts.Parts`, of rows in memory."""
 
     job: Job
     hasher: Hasher

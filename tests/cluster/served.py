@@ -10,11 +10,11 @@ from typing import Any
 
 from jobs import embedded
 
-from lookalike.cluster.connection import Connection
+from lookalike.cluster.collection.loading import LoadReport, load
 from lookalike.cluster.gallery import ClusterGallery
-from lookalike.cluster.loading import LoadReport, load
-from lookalike.cluster.parts import Parts
+from lookalike.cluster.job.parts import Parts
 from lookalike.cluster.uri import ClusterURI
+from lookalike.cluster.wire.connection import Connection
 from lookalike.gallery import Gallery
 
 __all__ = ["interrupt", "load_parts", "opened", "serve", "skipped_of"]

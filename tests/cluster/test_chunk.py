@@ -16,15 +16,15 @@ from fakes import embedding, images_of, write_photo, write_photos
 from hostile import make_good_files, make_hostile_files
 from jobs import embedded, of_gallery, reasons, stored
 
-from lookalike.cluster.chunk import embed_batch, embed_chunk
-from lookalike.cluster.embedding import (
+from lookalike.cluster.embed.chunk import embed_batch, embed_chunk
+from lookalike.cluster.embed.embedding import (
     default_key_bits,
     embed_here,
     prepare,
     unlearned_hasher,
 )
-from lookalike.cluster.parts import Parts, part_name
-from lookalike.cluster.schema import part_schema
+from lookalike.cluster.job.parts import Parts, part_name
+from lookalike.cluster.job.schema import part_schema
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery

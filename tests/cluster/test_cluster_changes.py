@@ -15,13 +15,13 @@ from served import interrupt, load_parts, opened, serve, skipped_of
 from servers import Servers
 
 from lookalike.cluster import updating
-from lookalike.cluster.chunk import embed_batch
-from lookalike.cluster.collection import Collection
-from lookalike.cluster.embedding import embed_here, prepare
+from lookalike.cluster.collection.collection import Collection
+from lookalike.cluster.collection.keys import Keys
+from lookalike.cluster.collection.lock import WriterLock
+from lookalike.cluster.embed.chunk import embed_batch
+from lookalike.cluster.embed.embedding import embed_here, prepare
 from lookalike.cluster.gallery import ClusterGallery
-from lookalike.cluster.keys import Keys
-from lookalike.cluster.lock import WriterLock
-from lookalike.cluster.parts import Parts
+from lookalike.cluster.job.parts import Parts
 from lookalike.cluster.relisting import check_here
 from lookalike.errors import GalleryError, GalleryLockedError, ModelMismatchError
 

@@ -13,15 +13,15 @@ import pytest
 from fakes import embedding, images_of, write_photo
 from servers import Servers, free_port
 
-from lookalike.cluster.connection import Connection
-from lookalike.cluster.lock import WriterLock
+from lookalike.cluster.collection.lock import WriterLock
 from lookalike.cluster.uri import ClusterURI
+from lookalike.cluster.wire.connection import Connection
 from lookalike.gallery import Gallery
 
 MAIN = "from lookalike.cli import main; main()"
 WITHOUT_CLIENT = f"import sys; sys.modules['valkey'] = None; {MAIN}"
 HASTY = (
-    "from lookalike.cluster.connection import Connection; real = Connection.open; "
+    "from lookalike.cluster.wire.connection import Connection; real = Connection.open; "
     f"Connection.open = lambda uri: real(uri, deadline=0.5); {MAIN}"
 )
 Done = subprocess.CompletedProcess[str]

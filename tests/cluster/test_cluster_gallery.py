@@ -17,16 +17,16 @@ from jobs import embedded
 from served import load_parts, opened, serve
 from servers import Servers, free_port
 
-from lookalike.cluster.collection import Collection
-from lookalike.cluster.connection import Connection
+from lookalike.cluster.collection.collection import Collection
+from lookalike.cluster.collection.index import ClusterIndex
+from lookalike.cluster.collection.keys import Keys
+from lookalike.cluster.collection.loading import drop
+from lookalike.cluster.collection.register import Register
+from lookalike.cluster.embed.importing import import_gallery
 from lookalike.cluster.gallery import ClusterGallery
-from lookalike.cluster.importing import import_gallery
-from lookalike.cluster.index import ClusterIndex
-from lookalike.cluster.keys import Keys
-from lookalike.cluster.loading import drop
-from lookalike.cluster.parts import Parts
-from lookalike.cluster.register import Register
+from lookalike.cluster.job.parts import Parts
 from lookalike.cluster.uri import ClusterURI
+from lookalike.cluster.wire.connection import Connection
 from lookalike.errors import ClusterError, GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery
 

@@ -12,12 +12,12 @@ from made import DIM, Cut, CutError, MadeParts, local_index, rows_of, take, unit
 from numpy.typing import NDArray
 from servers import Servers
 
-from lookalike.cluster.collection import Collection, ReplacedError
-from lookalike.cluster.connection import Connection
-from lookalike.cluster.index import ClusterIndex
-from lookalike.cluster.loading import drop, load
-from lookalike.cluster.schema import Rows
+from lookalike.cluster.collection.collection import Collection, ReplacedError
+from lookalike.cluster.collection.index import ClusterIndex
+from lookalike.cluster.collection.loading import drop, load
+from lookalike.cluster.job.schema import Rows
 from lookalike.cluster.uri import ClusterURI
+from lookalike.cluster.wire.connection import Connection
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.search import EXACT_ROWS
 from lookalike.lsh.settings import SearchSettings

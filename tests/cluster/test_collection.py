@@ -12,11 +12,11 @@ import pytest
 from made import Cut, CutError, MadeParts, contents, hasher_of, image, rows_of, take, unit_vectors
 from servers import Servers
 
-from lookalike.cluster.collection import Collection, ReplacedError
-from lookalike.cluster.connection import Connection
-from lookalike.cluster.loading import load
-from lookalike.cluster.schema import Rows
+from lookalike.cluster.collection.collection import Collection, ReplacedError
+from lookalike.cluster.collection.loading import load
+from lookalike.cluster.job.schema import Rows
 from lookalike.cluster.uri import ClusterURI
+from lookalike.cluster.wire.connection import Connection
 from lookalike.errors import GalleryDamagedError, GalleryError
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.store import ImageRow

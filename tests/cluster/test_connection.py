@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from servers import HOST, Node, Servers, free_port, slot_of
 
-from lookalike.cluster.connection import Connection
 from lookalike.cluster.uri import ClusterURI
+from lookalike.cluster.wire.connection import Connection
 from lookalike.errors import ClusterError
 
 

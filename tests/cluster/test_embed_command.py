@@ -16,10 +16,10 @@ import pytest
 from fakes import HALF, embedding, write_photos
 from rays import free_port, wait_until
 
-from lookalike.cluster import ray_address
-from lookalike.cluster.embedding import prepare
-from lookalike.cluster.parts import Parts
-from lookalike.cluster.ray_driver import embed_on_ray
+from lookalike.cluster.embed import ray_address
+from lookalike.cluster.embed.embedding import prepare
+from lookalike.cluster.embed.ray_driver import embed_on_ray
+from lookalike.cluster.job.parts import Parts
 from lookalike.errors import ClusterError, MissingExtraError
 
 MAIN = "from lookalike.cli import main; main()"

@@ -9,11 +9,11 @@ import pytest
 from fakes import write_photo, write_photos
 from jobs import reasons, stored
 
-from lookalike.cluster.chunk import hash_stored
-from lookalike.cluster.embedding import embed_here, prepare
-from lookalike.cluster.exporting import export_gallery
-from lookalike.cluster.importing import import_gallery
-from lookalike.cluster.parts import Parts, part_name
+from lookalike.cluster.embed.chunk import hash_stored
+from lookalike.cluster.embed.embedding import embed_here, prepare
+from lookalike.cluster.embed.exporting import export_gallery
+from lookalike.cluster.embed.importing import import_gallery
+from lookalike.cluster.job.parts import Parts, part_name
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
 from lookalike.lsh import LSHSettings
@@ -160,7 +160,7 @@ def test_an_interrupted_export_leaves_no_parts(
             raise KeyboardInterrupt
         return hash_stored(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("lookalike.cluster.exporting.hash_stored", interrupted)
+    monkeypatch.setattr("lookalike.cluster.embed.exporting.hash_stored", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export_gallery(gallery, str(tmp_path / "parts"), chunk_images=8)
     with pytest.raises(GalleryError, match="did not finish"):

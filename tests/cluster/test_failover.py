@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from servers import HOST, Servers, slot_of, until
 
-from lookalike.cluster.connection import Connection
 from lookalike.cluster.uri import ClusterURI
+from lookalike.cluster.wire.connection import Connection
 from lookalike.errors import ClusterError
 
 

@@ -16,9 +16,9 @@ from fakes import write_photo, write_photos
 from jobs import embedded, of_gallery, stored
 
 from lookalike.cli import commands
-from lookalike.cluster.embedding import embed_here, prepare
-from lookalike.cluster.importing import import_gallery
-from lookalike.cluster.parts import Parts, part_name
+from lookalike.cluster.embed.embedding import embed_here, prepare
+from lookalike.cluster.embed.importing import import_gallery
+from lookalike.cluster.job.parts import Parts, part_name
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery
 from lookalike.gallery.report import Progress

@@ -9,9 +9,9 @@ import pytest
 from fakes import write_photos
 from jobs import embedded, stored
 
-from lookalike.cluster.embedding import embed_here, prepare
-from lookalike.cluster.parts import Parts
-from lookalike.cluster.reading import Item, Read, read_item
+from lookalike.cluster.embed.embedding import embed_here, prepare
+from lookalike.cluster.embed.reading import Item, Read, read_item
+from lookalike.cluster.job.parts import Parts
 from lookalike.encoder import Encoder
 from lookalike.errors import GalleryError
 from lookalike.images import read_picture
@@ -48,15 +48,15 @@ def test_the_sample_comes_from_all_chunks_and_is_the_seeds(
 ) -> None:
     photos = tmp_path / "photos"
     write_photos(photos, 200)
-    monkeypatch.setattr("lookalike.cluster.learning.SAMPLE", 40)
-    monkeypatch.setattr("lookalike.cluster.learning.PER_CHUNK", 8)
+    monkeypatch.setattr("lookalike.cluster.embed.learning.SAMPLE", 40)
+    monkeypatch.setattr("lookalike.cluster.embed.learning.PER_CHUNK", 8)
     read: list[bytes] = []
 
     def noting(item: Item, size: int, max_pixels: int) -> Read:
         read.append(item.path)
         return read_item(item, size, max_pixels)
 
-    monkeypatch.setattr("lookalike.cluster.learning.read_item", noting)
+    monkeypatch.setattr("lookalike.cluster.embed.learning.read_item", noting)
     hashers = [learned(photos, tmp_path / str(i), model).hasher for i in range(2)]
     assert len(read) == 2 * 40
     assert sorted(read[:40]) == sorted(read[40:])

@@ -28,15 +28,15 @@ from made import (
 )
 from servers import Servers
 
-from lookalike.cluster.collection import Collection
-from lookalike.cluster.connection import Connection
-from lookalike.cluster.descriptor import Chunk
-from lookalike.cluster.index import ClusterIndex
-from lookalike.cluster.layouts import Command
-from lookalike.cluster.loading import LoadReport, drop, load
-from lookalike.cluster.lock import WriterLock
-from lookalike.cluster.parts import Job, Parts
+from lookalike.cluster.collection.collection import Collection
+from lookalike.cluster.collection.index import ClusterIndex
+from lookalike.cluster.collection.layouts import Command
+from lookalike.cluster.collection.loading import LoadReport, drop, load
+from lookalike.cluster.collection.lock import WriterLock
+from lookalike.cluster.job.descriptor import Chunk
+from lookalike.cluster.job.parts import Job, Parts
 from lookalike.cluster.uri import ClusterURI
+from lookalike.cluster.wire.connection import Connection
 from lookalike.errors import ClusterError, GalleryError, GalleryLockedError, ModelMismatchError
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress
@@ -182,9 +182,9 @@ def test_a_load_that_was_interrupted_anywhere_is_done_by_doing_it_again(
 
 KILLED = """
 import os, signal, sys
-from lookalike.cluster.connection import Connection
-from lookalike.cluster.loading import load
-from lookalike.cluster.parts import Parts
+from lookalike.cluster.wire.connection import Connection
+from lookalike.cluster.collection.loading import load
+from lookalike.cluster.job.parts import Parts
 from lookalike.cluster.uri import ClusterURI
 
 uri = ClusterURI.parse(sys.argv[1])

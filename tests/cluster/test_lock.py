@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 from servers import Servers
 
-from lookalike.cluster.connection import Connection
-from lookalike.cluster.lock import WriterLock
+from lookalike.cluster.collection.lock import WriterLock
 from lookalike.cluster.uri import ClusterURI
+from lookalike.cluster.wire.connection import Connection
 from lookalike.errors import GalleryLockedError
 
 
@@ -60,7 +60,7 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(
 def test_a_writer_whose_lock_was_taken_is_told(
     connection: Connection, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookalike.cluster.lock.LEASE", 0.4)
+    monkeypatch.setattr("lookalike.cluster.collection.lock.LEASE", 0.4)
     with WriterLock(connection, name) as lock:
         connection.write([("SET", f"w:{name}", "elsewhere:1:x", "PX", 60_000)])
         with pytest.raises(GalleryLockedError, match="process 1 on elsewhere writes"):
@@ -73,7 +73,7 @@ def test_a_writer_whose_lock_was_taken_is_told(
 def test_a_lock_is_held_for_longer_than_its_lease(
     connection: Connection, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lookalike.cluster.lock.LEASE", 0.8)
+    monkeypatch.setattr("lookalike.cluster.collection.lock.LEASE", 0.8)
     with WriterLock(connection, name) as lock:
         threading.Event().wait(1.6)
         with pytest.raises(GalleryLockedError):

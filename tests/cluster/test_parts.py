@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from jobs import DIM, INFO, assert_equal, made_rows, small_job
 
-from lookalike.cluster.descriptor import Chunk
-from lookalike.cluster.embedding import unlearned_hasher
-from lookalike.cluster.parts import Job, Parts, part_name
+from lookalike.cluster.embed.embedding import unlearned_hasher
+from lookalike.cluster.job.descriptor import Chunk
+from lookalike.cluster.job.parts import Job, Parts, part_name
 from lookalike.errors import GalleryError
 from lookalike.lsh import LSHSettings
 

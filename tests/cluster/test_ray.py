@@ -16,11 +16,11 @@ import pytest
 from fakes import write_photos
 from rays import RayNodes, wait_until
 
-from lookalike.cluster import ray_tasks
-from lookalike.cluster.embedding import embed_here, prepare
-from lookalike.cluster.parts import Parts
-from lookalike.cluster.ray_driver import embed_on_ray
-from lookalike.cluster.ray_tasks import RayTasks
+from lookalike.cluster.embed import ray_tasks
+from lookalike.cluster.embed.embedding import embed_here, prepare
+from lookalike.cluster.embed.ray_driver import embed_on_ray
+from lookalike.cluster.embed.ray_tasks import RayTasks
+from lookalike.cluster.job.parts import Parts
 from lookalike.errors import ClusterError, GalleryError, ModelMismatchError
 from lookalike.gallery.report import Progress
 
@@ -236,7 +236,7 @@ def test_the_loss_of_the_head_ends_the_command_with_what_to_do(
 ) -> None:
     out = tmp_path / "parts"
     hasty = (
-        "from lookalike.cluster import ray_driver as driver; "
+        "from lookalike.cluster.embed import ray_driver as driver; "
         "driver.HEAD_SECONDS = driver.LOOK_SECONDS = 1.0; "
     )
     words = [sys.executable, "-c", hasty + COMMAND[2], *COMMAND[3:], str(pictures)]

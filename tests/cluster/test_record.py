@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lookalike.cluster.record import (
+from lookalike.cluster.collection.record import (
     decode_record,
     decode_skipped,
     encode_record,
@@ -74,7 +74,7 @@ def test_every_cut_and_every_altered_byte_is_noticed() -> None:
 
 
 def test_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lookalike.cluster.record.VERSION", 2)
+    monkeypatch.setattr("lookalike.cluster.collection.record.VERSION", 2)
     data = encode_record(ROW, CODE, KEYS.tobytes())
     monkeypatch.undo()
     with pytest.raises(GalleryDamagedError, match="has version 2, this lookalike reads version 1"):

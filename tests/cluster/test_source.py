@@ -15,10 +15,10 @@ import pytest
 from fakes import images_of, write_photos
 from jobs import embedded, reasons, stored
 
-from lookalike.cluster.descriptor import Chunk, write_chunks
-from lookalike.cluster.embedding import embed_here, prepare
-from lookalike.cluster.folder import Folder
-from lookalike.cluster.source import chunks_of, open_source
+from lookalike.cluster.embed.embedding import embed_here, prepare
+from lookalike.cluster.embed.source import chunks_of, open_source
+from lookalike.cluster.job.descriptor import Chunk, write_chunks
+from lookalike.cluster.job.folder import Folder
 from lookalike.errors import GalleryError
 from lookalike.gallery.scan import scan
 
@@ -284,7 +284,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
 
 
 def test_only_a_few_rows_of_a_table_are_in_memory(tmp_path: Path) -> None:
-    from lookalike.cluster.tables import rows_of
+    from lookalike.cluster.embed.tables import rows_of
 
     size, rows = 1 << 20, 64
     buffer = io.BytesIO()

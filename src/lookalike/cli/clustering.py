@@ -26,8 +26,8 @@ from lookalike.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from lookalike.cluster.chunk import ChunkReport
-    from lookalike.cluster.parts import Parts
+    from lookalike.cluster.embed.chunk import ChunkReport
+    from lookalike.cluster.job.parts import Parts
     from lookalike.gallery import Progress
 
 __all__ = ["cluster"]
@@ -141,7 +141,7 @@ def embed(
     if gpus_per_task and address is None:
         raise click.UsageError("--gpus-per-task needs --address: it is for tasks on Ray")
     with extra_needed("cluster"):
-        from lookalike.cluster.embedding import prepare
+        from lookalike.cluster.embed.embedding import prepare
     began = time.monotonic()
     file = None if model is None else os.path.abspath(model)
     parts = prepare(
@@ -171,8 +171,8 @@ def _left(parts: Parts) -> str:
 def _embed_here(
     parts: Parts, model: str | None, threads: int | None, max_pixels: int, deadline: float | None
 ) -> list[ChunkReport]:
-    from lookalike.cluster.embedding import embed_here
-    from lookalike.cluster.ray_driver import out_of_time
+    from lookalike.cluster.embed.embedding import embed_here
+    from lookalike.cluster.embed.ray_driver import out_of_time
 
     end = None if deadline is None else time.monotonic() + deadline
     with _progress() as show:
@@ -197,7 +197,7 @@ def _embed_on_ray(
     gpus_per_task: float,
     deadline: float | None,
 ) -> list[ChunkReport]:
-    from lookalike.cluster.ray_driver import embed_on_ray
+    from lookalike.cluster.embed.ray_driver import embed_on_ray
 
     # Ray prints pages from its logs to stdout when a node dies; what matters of it is told.
     with _progress() as show, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
@@ -233,7 +233,7 @@ def _tell_embedded(parts: Parts, reports: list[ChunkReport], seconds: float, as_
 
 def _tell_skipped(parts: Parts, reports: list[ChunkReport], skipped: int) -> None:
     """The first files that were skipped and why, to stderr."""
-    from lookalike.cluster.parts import part_name
+    from lookalike.cluster.job.parts import part_name
 
     left = SKIPPED_SHOWN
     for report in sorted(reports, key=lambda report: report.number):

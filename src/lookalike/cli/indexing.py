@@ -148,8 +148,8 @@ def _from_parts(
     show: Callable[[Progress], None],
 ) -> UpdateReport:
     with extra_needed("cluster"):
-        from lookalike.cluster.importing import import_gallery
-        from lookalike.cluster.parts import Parts
+        from lookalike.cluster.embed.importing import import_gallery
+        from lookalike.cluster.job.parts import Parts
     return import_gallery(
         Parts.open(parts), folder, directory=gallery, model=model, wait=wait, progress=show
     )

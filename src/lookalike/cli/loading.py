@@ -15,8 +15,8 @@ from lookalike.cli.output import number, print_json, progress_shown, say, visibl
 from lookalike.errors import GalleryError
 
 if TYPE_CHECKING:
-    from lookalike.cluster.connection import Connection
     from lookalike.cluster.uri import ClusterURI
+    from lookalike.cluster.wire.connection import Connection
 
 __all__ = ["drop", "export", "load"]
 
@@ -24,8 +24,8 @@ __all__ = ["drop", "export", "load"]
 @contextmanager
 def _connected(uri: str) -> Iterator[tuple[ClusterURI, Connection]]:
     with extra_needed("cluster"):
-        from lookalike.cluster.connection import Connection
         from lookalike.cluster.uri import ClusterURI
+        from lookalike.cluster.wire.connection import Connection
     parsed = ClusterURI.parse(uri)
     with closing(Connection.open(parsed)) as connection:
         yield parsed, connection
@@ -66,8 +66,8 @@ def load(
     Interrupted, the command goes on where it stopped.
     """
     with extra_needed("cluster"):
-        from lookalike.cluster.loading import load as run
-        from lookalike.cluster.parts import Parts
+        from lookalike.cluster.collection.loading import load as run
+        from lookalike.cluster.job.parts import Parts
     with _connected(uri) as (parsed, connection):
         opened = Parts.open(parts)
         with progress_shown() as show:
@@ -101,7 +101,7 @@ def export(gallery: Path | str, out: str, as_json: bool) -> None:
     have its vectors, hash functions and settings.
     """
     with extra_needed("cluster"):
-        from lookalike.cluster.exporting import export_gallery
+        from lookalike.cluster.embed.exporting import export_gallery
     if isinstance(gallery, str):
         raise GalleryError(
             "a gallery in a cluster was loaded from parts, which 'lookalike info' names; copy these"
@@ -121,7 +121,7 @@ def export(gallery: Path | str, out: str, as_json: bool) -> None:
 def drop(uri: str) -> None:
     """Delete the collection URI from its cluster. The parts that it was loaded from are kept."""
     with extra_needed("cluster"):
-        from lookalike.cluster.loading import drop as run
+        from lookalike.cluster.collection.loading import drop as run
     with _connected(uri) as (parsed, connection):
         run(connection, parsed.name)
     click.echo(f"dropped {parsed}")

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from lookalike.cluster.collection import Collection, ReplacedError
+from lookalike.cluster.collection.collection import Collection, ReplacedError
+from lookalike.cluster.collection.index import ClusterIndex
+from lookalike.cluster.collection.lock import WriterLock
 from lookalike.cluster.facts import ClusterInfo
-from lookalike.cluster.index import ClusterIndex
-from lookalike.cluster.lock import WriterLock
 from lookalike.cluster.refusing import ServedGallery
 from lookalike.cluster.store import ClusterStore
 from lookalike.cluster.uri import ClusterURI
@@ -97,9 +97,9 @@ class ClusterGallery(ServedGallery):
 
     def _rebuild_command(self) -> str:
         model = [] if self._model is None else ["--model", os.fspath(self._model)]
-        embed = ["lookalike", "cluster", "embed", os.fspath(self.root), "NEW_DIR", *model]
+        embed = ["lookalike", "cluster", "embed", os.fspath(self.root), "--out", "NEW_DIR"]
         load = ["lookalike", "cluster", "load", "NEW_DIR", "--uri", str(self._uri)]
-        return f"{shlex.join(embed)}; {shlex.join(load)}"
+        return f"{shlex.join([*embed, *model])}; {shlex.join(load)}"
 
     # ---- change ----------------------------------------------------------------------------------
 

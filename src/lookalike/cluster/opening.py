@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lookalike.cluster.collection import Collection
-from lookalike.cluster.connection import Connection
+from lookalike.cluster.collection.collection import Collection
+from lookalike.cluster.collection.keys import name_key
 from lookalike.cluster.gallery import ClusterGallery
-from lookalike.cluster.keys import name_key
 from lookalike.cluster.uri import ClusterURI
+from lookalike.cluster.wire.connection import Connection
 from lookalike.encoder import EncoderSettings
 from lookalike.errors import GalleryError
 from lookalike.gallery.gallery import Path_

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
-from lookalike.cluster.filesystem import is_uri
-from lookalike.cluster.schema import Job
-from lookalike.cluster.source import open_source
+from lookalike.cluster.embed.source import open_source
+from lookalike.cluster.job.filesystem import is_uri
+from lookalike.cluster.job.schema import Job
 from lookalike.errors import GalleryError
 from lookalike.gallery.scan import FoundFile, scan
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
-from lookalike.cluster.collection import Collection
-from lookalike.cluster.keys import Keys
+from lookalike.cluster.collection.collection import Collection
+from lookalike.cluster.collection.keys import Keys
 from lookalike.gallery.store import OWN_SHEET, REMOVED, Counts, ImageRow
 
 __all__ = ["ClusterStore"]

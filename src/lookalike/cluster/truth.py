@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.cluster.chunk import hash_stored
-from lookalike.cluster.collection import Collection
-from lookalike.cluster.folder import Folder
-from lookalike.cluster.jobfile import JOB
-from lookalike.cluster.keys import Keys
-from lookalike.cluster.lock import WriterLock
-from lookalike.cluster.parts import Parts, Rows
+from lookalike.cluster.collection.collection import Collection
+from lookalike.cluster.collection.keys import Keys
+from lookalike.cluster.collection.lock import WriterLock
+from lookalike.cluster.embed.chunk import hash_stored
+from lookalike.cluster.job.folder import Folder
+from lookalike.cluster.job.jobfile import JOB
+from lookalike.cluster.job.parts import Parts, Rows
 from lookalike.errors import GalleryError
 from lookalike.gallery.identity import removed_row
 from lookalike.gallery.store import ImageRow

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from lookalike.cluster.chunk import embed_batch
-from lookalike.cluster.descriptor import Chunk
+from lookalike.cluster.embed.chunk import embed_batch
+from lookalike.cluster.job.descriptor import Chunk
 from lookalike.cluster.relisting import files_now
 from lookalike.cluster.store import ClusterStore
 from lookalike.cluster.truth import Writing

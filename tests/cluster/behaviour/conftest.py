@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from both import Make
 
-from lookalike.cluster import reading
-from lookalike.cluster.connection import Connection
-from lookalike.cluster.embedding import embed_here, prepare
-from lookalike.cluster.loading import load
+from lookalike.cluster.collection.loading import load
+from lookalike.cluster.embed import reading
+from lookalike.cluster.embed.embedding import embed_here, prepare
 from lookalike.cluster.uri import ClusterURI
+from lookalike.cluster.wire.connection import Connection
 from lookalike.gallery import Gallery, update
 from lookalike.images import Picture, read_picture
 from lookalike.lsh import LSHSettings

@@ -1,0 +1,1 @@
+"""A collection in a Valkey Cluster: its keys, its generations, and searches in it."""

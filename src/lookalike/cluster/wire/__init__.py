@@ -1,0 +1,1 @@
+"""Commands to the servers of a Valkey Cluster."""

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 pytest.importorskip("playwright")
-pytest.importorskip("axe_playwright_python")
 
 from pagetools import Visit
 from playwright.sync_api import expect

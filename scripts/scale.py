@@ -84,15 +84,23 @@ def failures_table() -> str:
     for name, found in results.items():
         if not isinstance(found, dict):
             continue
-        lines.append(
-            f"| {name} ({found['seconds']:.1f} s) | {found.get('answers', '-'):,} | "
-            f"{found['wrong_answers']} | {found.get('searches_failed', '-')} | "
-            f"{found.get('commands_retried', '-')} | "
-            f"{_seconds(found.get('longest_wait_for_an_answer_s'))} | "
-            f"{found.get('acknowledged', '-')} | {found.get('acknowledged_lost', '-')} | "
-            f"{_seconds(found.get('longest_wait_for_a_write_s'))} |"
-        )
+        cells = [
+            _count(found.get("answers")),
+            _count(found["wrong_answers"]),
+            _count(found.get("searches_failed")),
+            _count(found.get("commands_retried")),
+            _seconds(found.get("longest_wait_for_an_answer_s")),
+            _count(found.get("acknowledged")),
+            _count(found.get("acknowledged_lost")),
+            _seconds(found.get("longest_wait_for_a_write_s")),
+        ]
+        took = f" ({found['seconds']:.0f} s)" if "seconds" in found else ""
+        lines.append(f"| {name}{took} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
 
 
 def _seconds(value: float | None) -> str:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from served import serve
 from servers import Servers
+
+from lookalike.cluster.gallery import ClusterGallery
 
 _numbers = itertools.count(1)
 
@@ -28,3 +32,20 @@ def name(servers: Servers) -> Iterator[str]:
         for pattern in (f"?:{unique}", f"?:{unique}:*"):
             for key in node.client.scan_iter(pattern, count=1000):
                 node.client.unlink(key)
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Path:
+    """Of the parts."""
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def uri(servers: Servers, name: str) -> str:
+    return servers.uri(name)
+
+
+@pytest.fixture
+def served(photos: Path, where: Path, uri: str, model: Path) -> ClusterGallery:
+    """The gallery of `photos` in the cluster."""
+    return serve(photos, where, uri, model)

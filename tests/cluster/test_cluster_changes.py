@@ -26,23 +26,6 @@ from lookalike.cluster.relisting import check_here
 from lookalike.errors import GalleryError, GalleryLockedError, ModelMismatchError
 
 
-@pytest.fixture
-def where(tmp_path: Path) -> Path:
-    """Of the parts."""
-    return tmp_path / "parts"
-
-
-@pytest.fixture
-def uri(servers: Servers, name: str) -> str:
-    return servers.uri(name)
-
-
-@pytest.fixture
-def served(photos: Path, where: Path, uri: str, model: Path) -> ClusterGallery:
-    """The gallery of `photos` in the cluster."""
-    return serve(photos, where, uri, model)
-
-
 def change_much(gallery: ClusterGallery, photos: Path) -> None:
     """Add, change, move, copy, delete, damage, take out and bring back."""
     write_photo(photos / "new.png", 100)

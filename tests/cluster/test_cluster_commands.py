@@ -36,11 +36,6 @@ def run(*words: object, status: int = 0, cwd: Path | None = None, program: str =
 
 
 @pytest.fixture
-def uri(servers: Servers, name: str) -> str:
-    return servers.uri(name)
-
-
-@pytest.fixture
 def parts(photos: Path, model: Path, tmp_path: Path) -> Path:
     """Of `photos`, made by the command."""
     out = tmp_path / "parts"

@@ -30,24 +30,6 @@ from lookalike.cluster.wire.connection import Connection
 from lookalike.errors import ClusterError, GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery
 
-
-@pytest.fixture
-def where(tmp_path: Path) -> Path:
-    """Of the parts."""
-    return tmp_path / "parts"
-
-
-@pytest.fixture
-def uri(servers: Servers, name: str) -> str:
-    return servers.uri(name)
-
-
-@pytest.fixture
-def served(photos: Path, where: Path, uri: str, model: Path) -> ClusterGallery:
-    """The gallery of `photos` in the cluster."""
-    return serve(photos, where, uri, model)
-
-
 # ---- searching -----------------------------------------------------------------------------------
 
 

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from lookalike.paper.results import Results
-from lookalike.paper.tables import feedback_table, growth_table, quality_table, timing_table
+from lookalike.paper.tables import (
+    ALTERED,
+    feedback_table,
+    growth_table,
+    quality_table,
+    robustness_table,
+    timing_table,
+)
 
 
 @pytest.fixture
@@ -73,9 +80,23 @@ def test_feedback_is_by_round(results: Results) -> None:
     assert lines[2] == "| mAP, all | 0.1500 ± 0.0707 | 0.5000 ± 0.0000 |"
 
 
+def test_robustness_tells_how_much_altered_queries_lose(results: Results) -> None:
+    for seed, plain in ((0, 0.9), (1, 0.8)):
+        levels: dict[str, dict[str, float]] = {"rotation": {"0": plain}}
+        for number, (kind, level, _) in enumerate(ALTERED):
+            levels.setdefault(kind, {})[level] = plain - 0.01 * number - 0.02 * seed
+        results.put({"P@10": levels}, "corel1k", "robustness", "ours", str(seed))
+    lines = robustness_table(results, "corel1k").splitlines()
+    assert lines[0].startswith("| method | as they are | turned by 15° | cropped to 70 % |")
+    # The falls are 0.01 n and 0.01 n + 0.02.
+    assert lines[2].startswith("| title of ours | 0.8500 ± 0.0707 | -0.010 | -0.020 | -0.030 |")
+    assert lines[2].endswith("| 0, 1 |")
+    assert len(lines) == 3
+
+
 def test_nothing_known_is_no_table(tmp_path: Path) -> None:
     empty = Results(tmp_path)
-    for table in (quality_table, growth_table, feedback_table):
+    for table in (quality_table, growth_table, feedback_table, robustness_table):
         assert table(empty, "corel1k") == ""
     assert timing_table(empty) == ""
 

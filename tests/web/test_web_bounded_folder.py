@@ -72,6 +72,16 @@ def test_what_is_there_already_counts_and_links_do_not(tmp_path: Path) -> None:
     assert (elsewhere / "precious").stat().st_size == 5000
 
 
+def test_half_written_files_go_once_nobody_can_be_writing_them(tmp_path: Path) -> None:
+    for name, days in ((".new.tmp", 0.9), (".old.tmp", 1.1)):
+        (tmp_path / ".n").mkdir(exist_ok=True)
+        (tmp_path / ".o").mkdir(exist_ok=True)
+        (tmp_path / name[:2] / name).write_bytes(bytes(1000))
+        last_used(tmp_path, name, days)
+    BoundedFolder(tmp_path, 100).write("aa", b"x")
+    assert names_in(tmp_path) == {".new.tmp", "aa"}
+
+
 def test_one_file_above_the_limit_is_not_kept(tmp_path: Path) -> None:
     kept = BoundedFolder(tmp_path, 100)
     kept.write("aa", bytes(101))

@@ -13,7 +13,7 @@ from lookalike.paper.results import Results
 from lookalike.paper.robustness import robustness
 from lookalike.paper.study import Study
 from lookalike.paper.timing import time_rows
-from lookalike.paper.titles import RELATED, TABLES
+from lookalike.paper.titles import RELATED, ROBUST, TABLES
 
 __all__ = ["PARTS", "Plan", "ReproduceSettings", "open_study", "plan_of", "reproduce"]
 
@@ -81,7 +81,7 @@ PARTS: dict[str, Part] = {
     "robustness": Part(
         lambda study, plan, rows: robustness(study, plan.seeds[:SEEDS_OF_PARTS], rows),
         ("corel1k",),
-        lambda _: ("ours", "ours-plain", "sift"),
+        lambda _: ROBUST,
     ),
     "growth": Part(lambda study, plan, _: grow(study, plan.seeds[0]), ("corel5k",)),
 }

@@ -9,13 +9,12 @@ import numpy as np
 from lookalike.evaluation.protocol import METRICS
 from lookalike.paper.distortions import DISTORTIONS, distort
 from lookalike.paper.study import Study, oracle_of
+from lookalike.paper.titles import ROBUST
 
-__all__ = ["ROBUST_ROWS", "robustness"]
-
-ROBUST_ROWS = ("ours", "ours-plain", "sift")
+__all__ = ["robustness"]
 
 
-def robustness(study: Study, seeds: Iterable[int], rows: Sequence[str] = ROBUST_ROWS) -> None:
+def robustness(study: Study, seeds: Iterable[int], rows: Sequence[str] = ROBUST) -> None:
     """mAP and P@10 of each row at each level of each distortion, into the results."""
     name = study.collection.name
     for seed in seeds:

@@ -6,14 +6,33 @@ from collections.abc import Callable, Sequence
 
 from lookalike.evaluation.spread import paired_difference, spread
 from lookalike.paper.results import Results
-from lookalike.paper.titles import PAPER, RELATED, TABLES
+from lookalike.paper.titles import PAPER, RELATED, ROBUST, TABLES
 
-__all__ = ["TABLE_MAKERS", "feedback_table", "growth_table", "quality_table", "timing_table"]
+__all__ = [
+    "TABLE_MAKERS",
+    "feedback_table",
+    "growth_table",
+    "quality_table",
+    "robustness_table",
+    "timing_table",
+]
 
 REFERENCE = "cnn-lsh"
 """The row, [19], that the others are compared with, paired by split."""
 TABLE_1 = ("mAP", "recall@m", "P@5", "P@10", "P@20", "P@30")
 MISSED = "▼"
+ALTERED = (
+    ("rotation", "15", "turned by 15°"),
+    ("crop", "70", "cropped to 70 %"),
+    ("brightness", "0.7", "brightness 0.7"),
+    ("brightness", "1.3", "brightness 1.3"),
+    ("noise", "20", "noise 20"),
+    ("blur", "1", "blur 1"),
+    ("jpeg", "10", "JPEG 10"),
+    ("scale", "25", "scale 25 %"),
+    ("rotation", "90", "turned by 90°"),
+)
+"""Of `lookalike.paper.distortions`: kind, level, and what the table calls it."""
 NOTHING = "-"
 
 
@@ -114,6 +133,29 @@ def feedback_table(results: Results, name: str) -> str:
     return "\n".join(lines)
 
 
+def robustness_table(results: Results, name: str, metric: str = "P@10") -> str:
+    """P@10 of altered queries, less that of the same queries as they are: mean over the splits."""
+    lines = [_header("method", "as they are", *(title for _, _, title in ALTERED), "seeds")]
+    for row in ROBUST:
+        found = dict(results.seeds(name, "robustness", row))
+        if not found:
+            continue
+        plain = [each[metric]["rotation"]["0"] for each in found.values()]
+        falls = [
+            [each[metric][kind][level] - at for each, at in zip(found.values(), plain, strict=True)]
+            for kind, level, _ in ALTERED
+        ]
+        lines.append(
+            _line(
+                results.get(name, "titles", row),
+                str(spread(plain)),
+                *(f"{spread(fall).mean:+.3f}" for fall in falls),
+                ", ".join(map(str, found)),
+            )
+        )
+    return "\n".join(lines) if len(lines) > 1 else ""
+
+
 def _values(results: Results, name: str, protocol: str, row: str, metric: str) -> dict[int, float]:
     return {
         seed: value[metric] for seed, value in results.seeds(name, protocol, row) if metric in value
@@ -145,6 +187,7 @@ TABLE_MAKERS: dict[str, Callable[[Results], str]] = {
         results, "corel1k", "unseen", (*TABLES, *RELATED), ("mAP", "P@10", "P@20")
     ),
     "growth": lambda results: growth_table(results, "corel5k"),
+    "robustness": lambda results: robustness_table(results, "corel1k"),
     "feedback": lambda results: feedback_table(results, "corel1k"),
 }
 """What stands between <!-- NAME --> and <!-- end NAME --> in the documents."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BITS", "PAPER", "PARTS", "RELATED", "TABLES"]
+__all__ = ["BITS", "PAPER", "PARTS", "RELATED", "ROBUST", "TABLES"]
 
 PARTS = (
     "table1",
@@ -32,6 +32,8 @@ BITS = (48, 256)
 CODES = tuple(f"{kind}-{bits}" for bits in BITS for kind in ("lsh", "itq", "cnnh", "dnnh"))
 RELATED = ("ours-plain", "fc", "pca", "spatial", "second-order", *CODES)
 """Rows of the paper's related work, and ours trained without augmentation."""
+ROBUST = ("ours", "ours-plain", "sift")
+"""Rows whose queries are altered, too."""
 
 
 def _table_1(average: float, recall: float, *precision: float) -> dict[str, float]:

@@ -79,7 +79,9 @@ class BoundedFolder:
         return held
 
     def _files(self) -> Iterator[tuple[int, int, str]]:
-        """Last use in ns, bytes and path of each; links lead nowhere."""
+        """Last use in ns, bytes and path of each; links lead nowhere. Files that somebody writes now
+        are left alone, unlike those that a crash has left behind."""
+        fresh = 1e9 * (time.time() - TICK)
         with suppress(OSError), os.scandir(self._folder) as parts:
             for part in parts:
                 if not part.is_dir(follow_symlinks=False):
@@ -88,5 +90,6 @@ class BoundedFolder:
                     for entry in entries:
                         with suppress(OSError):
                             status = entry.stat(follow_symlinks=False)
-                            if entry.is_file(follow_symlinks=False):
+                            being_written = entry.name[0] == "." and status.st_mtime_ns > fresh
+                            if entry.is_file(follow_symlinks=False) and not being_written:
                                 yield status.st_mtime_ns, status.st_size, entry.path

@@ -79,8 +79,10 @@ class BoundedFolder:
         return held
 
     def _files(self) -> Iterator[tuple[int, int, str]]:
-        """Last use in ns, bytes and path of each; links lead nowhere. Files that somebody writes now
-        are left alone, unlike those that a crash has left behind."""
+        """Last use in ns, bytes and path of each; links lead nowhere.
+
+        Without those that somebody writes now, but with what a crash has left of such.
+        """
         fresh = 1e9 * (time.time() - TICK)
         with suppress(OSError), os.scandir(self._folder) as parts:
             for part in parts:

@@ -21,7 +21,7 @@ CODES_ALONE = "learned, inline, vectors none"
 COPIES = 2
 FILLED = 0.6
 """Share of the memory in use, see docs/scale.md."""
-DIM = 1280
+DIM = 1024
 """Of the default model; the benchmark's vectors are shorter."""
 
 # Not measured here: assumptions, to be replaced by your own.

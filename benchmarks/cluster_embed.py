@@ -67,7 +67,7 @@ def kill_halfway(nodes: Any, out: Path, chunks: int, there: list[int]) -> None:
 def measure(folder: Path, limit: int | None, chunk_images: int) -> dict[str, Any]:
     """Seconds of each way."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "cluster"))
-    from rays import RayNodes
+    from rays import ENVIRONMENT, RayNodes
 
     seconds: dict[str, float] = {}
     there: list[int] = []
@@ -88,7 +88,7 @@ def measure(folder: Path, limit: int | None, chunk_images: int) -> dict[str, Any
         embed("here")
         embed("here, one thread", "--threads", "1")
         nodes = RayNodes.start(1)
-        os.environ.update(nodes.environment)
+        os.environ.update(ENVIRONMENT)
         try:
             embed("one node", "--address", nodes.address)
             nodes.add()

@@ -1,4 +1,4 @@
-"""Six real servers for all tests of the cluster room."""
+"""Six real servers for all tests of the cluster room, and the environment of Ray."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rays import ENVIRONMENT
 from served import serve
 from servers import Servers
 
 from lookalike.cluster.gallery import ClusterGallery
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ray_environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in ENVIRONMENT.items():
+            patch.setenv(variable, value)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -20,13 +20,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-__all__ = ["RayNodes", "free_port", "wait_until"]
+__all__ = ["ENVIRONMENT", "RayNodes", "free_port", "wait_until"]
 
 START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
 OBJECT_STORE_BYTES = 80_000_000  # Ray refuses less than 75 MB
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 GRACE_SECONDS = 6.0
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Of nodes and of who connects to them. Ray reads it once in a process, when it is imported."""
 
 
 class RayNodes:
@@ -36,11 +42,6 @@ class RayNodes:
         # Not pytest's folder: names of sockets below it have at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="rays-"))
         self.address = f"127.0.0.2:{free_port('127.0.0.2')}"
-        self.environment = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }
         self.hosts: list[str] = []
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -70,7 +71,7 @@ class RayNodes:
         with told.open("wb") as log:
             process = subprocess.Popen(
                 [*START, *words],
-                env={**os.environ, **self.environment, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

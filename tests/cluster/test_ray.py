@@ -34,10 +34,7 @@ COMMAND = [sys.executable, "-c", "from lookalike.cli import main; main()", "clus
 def rays() -> Iterator[RayNodes]:
     """A head and one node more; the last test kills the head."""
     nodes = RayNodes.start(2)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in nodes.environment.items():
-            patch.setenv(name, value)
-        yield nodes
+    yield nodes
     nodes.stop()
 
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -204,15 +204,14 @@ def test_stopping_ends_an_update_and_keeps_what_it_did(
     assert gallery.update().images == 412
 
 
-def events_of(port: int, count: int) -> list[dict[str, Any]]:
-    """The first events of a stream."""
-    opened = connect(port, b"GET /api/update/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    content = b""
-    while content.count(b"data: ") < count:
-        content += opened.recv(65536)
-    opened.close()
-    assert b"text/event-stream" in content
-    return [json.loads(line[6:]) for line in content.splitlines() if line.startswith(b"data: ")]
+def events_of(port: int, count: int) -> Iterator[dict[str, Any]]:
+    """The first events of a stream, as they come."""
+    asked = b"GET /api/update/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with connect(port, asked) as opened, opened.makefile("rb") as lines:
+        head = b"".join(iter(lines.readline, b"\r\n"))
+        assert b"text/event-stream" in head
+        events = (json.loads(line[6:]) for line in lines if line.startswith(b"data: "))
+        yield from itertools.islice(events, count)
 
 
 def test_events_tell_of_an_update_as_it_goes(gallery: Gallery, photos: Path) -> None:
@@ -225,7 +224,7 @@ def test_events_tell_of_an_update_as_it_goes(gallery: Gallery, photos: Path) -> 
         found: list[dict[str, Any]] = []
         watcher = threading.Thread(target=lambda: found.extend(events_of(port, 2)))
         watcher.start()
-        wait_until(lambda: service.streams == 1)
+        wait_until(lambda: len(found) == 1)
         service.updates.start()
         watcher.join(20)
         assert found[0] == first

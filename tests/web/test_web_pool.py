@@ -8,10 +8,11 @@ import time
 from typing import Any
 
 import pytest
-from webtools import client_of
+from webtools import answer_of, client_of
 
 from lookalike.encoder import Encoder
 from lookalike.gallery import Gallery
+from lookalike.lsh import LSHIndex
 from lookalike.web.errors import ApiError
 from lookalike.web.pool import WorkerPool
 
@@ -109,3 +110,27 @@ def test_the_model_is_loaded_when_nobody_waits_for_thumbnails(
         assert not opened.wait(0.5)
         done.set()
         assert opened.wait(20)
+
+
+def test_the_first_search_which_loads_kernels_does_not_hold_up_the_others(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+    threads: list[str] = []
+    true_search = LSHIndex.search
+
+    def noted(self: LSHIndex, *args: Any, **kwargs: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return true_search(self, *args, **kwargs)
+
+    monkeypatch.setattr("lookalike.web.service.QUIET", 0.02)
+    monkeypatch.setattr(WorkerPool, "taken", property(lambda self: 0 if done.is_set() else 1))
+    monkeypatch.setattr(LSHIndex, "search", noted)
+    with client_of(gallery) as client:
+        first = answer_of(client.post("/api/search", json={"id": 1}))["hits"]
+        assert len(threads) == 1 and threads[0].startswith("lookalike-searching")
+        done.set()
+        ends = time.monotonic() + 20
+        while threads[-1].startswith("lookalike-searching") and time.monotonic() < ends:
+            assert answer_of(client.post("/api/search", json={"id": 1}))["hits"] == first
+        assert not threads[-1].startswith("lookalike-")  # the event loop's

@@ -29,7 +29,7 @@ SLOW_WAITING = 4
 QUIET = 1.0
 """Seconds between looks whether there is time to load what nobody has asked for yet."""
 INLINE_UP_TO = 50_000
-"""Images up to which a search that needs no file takes less time than handing it to a thread."""
+"""Images up to which a search takes less time than handing it to a thread."""
 
 
 class Service:
@@ -78,6 +78,7 @@ class Service:
         self.measured: tuple[tuple[object, ...], dict[str, object]] | None = None
         self.streams = 0
         self.stopping = False
+        self._is_loaded = False
         self._warming: asyncio.Task[None] | None = None
 
     # ---- life ------------------------------------------------------------------------------------
@@ -91,17 +92,21 @@ class Service:
         self._warming = asyncio.create_task(self._warm())
 
     async def _warm(self) -> None:
-        def search() -> None:
+        def search() -> bool:
             snapshot = self.reader.now()
-            if len(snapshot.index):
-                own = int(snapshot.index.ids[0])
-                snapshot.search(snapshot.vectors([own])[0], 1, own=own)
+            if not len(snapshot.index):
+                return False
+            number = int(snapshot.index.ids[0])
+            (vector,) = snapshot.vectors([number])
+            for own in (number, None):
+                snapshot.search(vector, 1, own=own)
+            return True
 
         await asyncio.sleep(QUIET)
         while self.own_pictures.pool.taken:
             await asyncio.sleep(QUIET)
         try:
-            await self.searches.run(search)
+            self._is_loaded = await self.searches.run(search)
             await self.model.encoder()
         except Exception:  # who asks is told
             return
@@ -127,6 +132,11 @@ class Service:
         """The gallery as it is now."""
         known = self.reader.unchanged()
         return await self.searches.run(self.reader.now) if known is None else known
+
+    def searches_inline(self, snapshot: Snapshot) -> bool:
+        """Whether a search that needs no file takes less time than handing it to a thread: not the
+        first, which loads the compiled kernels."""
+        return self._is_loaded and len(snapshot) <= INLINE_UP_TO
 
     async def on_snapshot(self, function: Callable[[Snapshot], T]) -> T:
         """What ``function``, which may read files, makes of the gallery as it is now."""

@@ -75,7 +75,7 @@ class Updates:
             self._thread = threading.Thread(target=self._run, name="lookalike-update", daemon=True)
             self._thread.start()
 
-    def stop(self, seconds: float = 5.0) -> None:
+    def stop(self, seconds: float = 30.0) -> None:
         """End a running update; what it has encoded is kept, and the next one goes on from it.
 
         If that takes longer than ``seconds``, what was committed is kept.

@@ -18,7 +18,7 @@ from lookalike.web.render import hit_objects
 from lookalike.web.routes.access import service_of
 from lookalike.web.routes.queries import BINARY, FORM
 from lookalike.web.schemas import SearchOptions, SearchRequest, UploadOptions, json_body
-from lookalike.web.service import INLINE_UP_TO, Service
+from lookalike.web.service import Service
 from lookalike.web.subjects import Subject
 
 __all__ = ["nothing_similar", "router"]
@@ -111,7 +111,7 @@ async def _answer(
 
     began = time.perf_counter()
     found = None
-    if options.filter is None and len(snapshot) <= INLINE_UP_TO:
+    if options.filter is None and service.searches_inline(snapshot):
         found = snapshot.search_in_memory(
             subject.embedding,
             wanted,

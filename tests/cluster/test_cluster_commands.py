@@ -120,6 +120,7 @@ def test_update_and_remove_follow_the_folder(loaded: str, photos: Path, model: P
     (photos / "bad.png").write_bytes(b"")
     done = run("update", "--gallery", loaded, "--model", model, status=1)
     assert "skipped bad.png: empty: " in done.stderr
+    assert f"list them with: lookalike info --skipped --gallery {loaded}; " in done.stderr
 
 
 def test_info_tells_where_the_gallery_is(loaded: str, parts: Path, photos: Path) -> None:

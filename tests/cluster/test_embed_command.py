@@ -60,7 +60,10 @@ def test_every_picture_is_embedded_once_and_a_second_run_has_nothing_to_do(
     for path, vector in found.items():
         np.testing.assert_allclose(vector, embedding(photos / path), atol=HALF)
     again = embed(*words, "--json")
-    assert again.stderr == "12 pictures in 3 chunks, all of them done\n"
+    assert again.stderr == (
+        "12 pictures in 3 chunks, all of them done\n"
+        "what earlier runs skipped is in the column skipped of their parts\n"
+    )
     told = json.loads(again.stdout)
     assert told.pop("seconds") >= 0
     assert told == {"chunks": 0, "images": 0, "skipped": 0, "out": str(out)}

@@ -227,6 +227,8 @@ def _tell_embedded(parts: Parts, reports: list[ChunkReport], seconds: float, as_
             f"{number(images, 'image')} embedded in {number(len(reports), 'chunk')}{skips}, in "
             f"{seconds:.1f} s; {visible(parts.where)} is complete"
         )
+    if len(reports) < parts.job.chunks:
+        say("what earlier runs skipped is in the column skipped of their parts")
     if skipped:
         raise click.exceptions.Exit(FOUND_NOTHING)
 

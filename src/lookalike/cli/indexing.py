@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,7 @@ def index(
     if parts is not None and rebuild:
         raise click.UsageError("--from makes a new gallery, --rebuild replaces one: give one only")
     settings = encoding_settings(batch_size, threads, max_pixels, model)
-    served = None
+    served, named = None, gallery
     if isinstance(gallery, str):
         if parts is not None or rebuild:
             raise click.UsageError(
@@ -105,7 +106,7 @@ def index(
         else:
             opened = Gallery.open(folder, directory=gallery, **settings)
             report = opened.update(show, wait=wait)
-    tell_trouble(report)
+    tell_trouble(report, named)
     counts = {
         "images": report.images,
         "added": report.added,
@@ -155,8 +156,9 @@ def _from_parts(
     )
 
 
-def tell_trouble(report: UpdateReport) -> None:
-    """Folders and files that gave no image, to stderr."""
+def tell_trouble(report: UpdateReport, gallery: Path | str | None = None) -> None:
+    """Folders and files that gave no image, to stderr. ``gallery``: as the user named it."""
+    option = "" if gallery is None else f" --gallery {shlex.quote(visible(os.fspath(gallery)))}"
     for folder, why in report.unlisted:
         name = visible(os.fsdecode(folder)) or "the folder"
         say(f"cannot list {name}: {why}; what was indexed of it is kept")
@@ -166,5 +168,6 @@ def tell_trouble(report: UpdateReport) -> None:
         are = "is" if report.skipped == 1 else "are"
         say(
             f"{number(report.skipped, 'file')} {are} skipped; list them with: "
-            f"lookalike info --skipped; what need not be mended, lookalike remove dismisses"
+            f"lookalike info --skipped{option}; what need not be mended, lookalike remove{option} "
+            f"dismisses"
         )

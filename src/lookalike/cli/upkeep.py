@@ -157,7 +157,7 @@ def verify(gallery: Path | str | None, contents: bool, repair: bool, as_json: bo
         opened = Gallery.open(folder, create=False)
         with progress_shown() as show:
             updated = opened.update(show)
-        tell_trouble(updated)
+        tell_trouble(updated, gallery)
         encoded = updated.added + updated.changed - updated.reused
         done = [*report.done, f"{number(encoded, 'image')} encoded"]
         result = {"done": done, "images": updated.images}

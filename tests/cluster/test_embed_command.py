@@ -106,7 +106,10 @@ def test_an_interrupted_command_leaves_whole_parts(tmp_path: Path) -> None:
     out = tmp_path / "parts"
     words = [str(tmp_path / "photos"), "--out", str(out), "--chunk-images", "1", "--threads", "1"]
     command = subprocess.Popen(
-        [sys.executable, "-c", MAIN, "cluster", "embed", *words], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", MAIN, "cluster", "embed", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_until(lambda: list(out.glob("part-*")), 60, "a part is there")
     command.send_signal(signal.SIGINT)

@@ -85,7 +85,12 @@ def assert_complete(parts: Parts, expected: Parts) -> None:
 
 def stopped_by(number: signal.Signals, words: list[str], out: Path, parts: int) -> int:
     """Run the command, send it a signal when there are so many parts, and return its status."""
-    driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(
+        words,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         wait_until(lambda: len(list(out.glob("part-*"))) >= parts, 60, f"{parts} parts are there")
     except BaseException:

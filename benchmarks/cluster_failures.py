@@ -14,7 +14,6 @@ from __future__ import annotations
 import single_thread  # noqa: F401
 
 # isort: split
-import argparse
 import json
 import shutil
 import tempfile
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cluster_parts import SETTINGS, Servers, image, local_index, make_parts
+from cluster_parts import SETTINGS, Servers, image, local_index, make_parts, options_of, tell
 from deep216k import load as load_set
 
 from lookalike.cluster.collection.collection import Collection, ReplacedError
@@ -191,12 +190,7 @@ def rebuild(servers: Servers, parts: Parts, name: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--set", default="deep216k")
-    parser.add_argument("--items", type=int, default=200_000)
-    parser.add_argument("--cache", type=Path, default=Path("cache"))
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options = options_of(__doc__)
     data = load_set(options.cache, options.set)
     items, queries = data.items[: options.items], data.queries[:300]
     settings = SETTINGS["learned"](items.shape[1], KEY_BITS)
@@ -241,9 +235,7 @@ def main() -> None:
     finally:
         servers.stop()
         shutil.rmtree(folder)
-    print(json.dumps(results, indent=2))
-    if options.out:
-        options.out.write_text(json.dumps(results, indent=2) + "\n")
+    tell(results, options.out)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,12 @@ The servers are those of the tests: real ones, six processes on the loopback add
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +26,7 @@ from lookalike.lsh.hashing import Hasher
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "cluster"))
 from servers import Servers
 
-__all__ = ["SETTINGS", "Servers", "image", "local_index", "make_parts"]
+__all__ = ["SETTINGS", "Servers", "image", "local_index", "make_parts", "options_of", "tell"]
 
 CHUNK = 4096
 Floats = NDArray[np.float32]
@@ -69,6 +72,24 @@ def image(number: int, name: str) -> ImageRow:
     """The row of an image of this id, with a content of its own."""
     digest = number.to_bytes(8, "big") * 2
     return ImageRow(number, name.encode(), 40_000, 1, digest, 640, 480, "JPEG")
+
+
+def options_of(what: str | None) -> argparse.Namespace:
+    """``set``, ``items``, ``cache``, ``out`` of the command line; ``what``: the benchmark does."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--set", default="deep216k")
+    parser.add_argument("--items", type=int, default=200_000)
+    parser.add_argument("--cache", type=Path, default=Path("cache"))
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+def tell(results: dict[str, Any], out: Path | None) -> None:
+    """Print the results, and write them to ``out`` if it is given."""
+    text = json.dumps(results, indent=2)
+    print(text)
+    if out:
+        out.write_text(text + "\n")
 
 
 def local_index(vectors: Floats, settings: LSHSettings) -> LSHIndex:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import single_thread  # noqa: F401
 
 # isort: split
-import argparse
 import json
 import multiprocessing
 import shutil
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cluster_parts import SETTINGS, Servers, local_index, make_parts
+from cluster_parts import SETTINGS, Servers, local_index, make_parts, options_of, tell
 from deep216k import load as load_set
 from deep216k import recall
 
@@ -139,12 +138,7 @@ def measured(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--set", default="deep216k")
-    parser.add_argument("--items", type=int, default=200_000)
-    parser.add_argument("--cache", type=Path, default=Path("cache"))
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options = options_of(__doc__)
     data = load_set(options.cache, options.set)
     items, queries = data.items[: options.items], data.queries[:500]
     nearest = np.argsort(-(queries @ items.T), axis=1)[:, :K] + 1
@@ -168,9 +162,7 @@ def main() -> None:
     finally:
         servers.stop()
         shutil.rmtree(folder)
-    print(json.dumps(results, indent=2))
-    if options.out:
-        options.out.write_text(json.dumps(results, indent=2) + "\n")
+    tell(results, options.out)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from lookalike.lsh.search import default_candidates
+
 __all__ = ["MAKERS", "failures_table", "scale_table", "serving_table"]
 
 MEASURED = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
@@ -19,6 +21,7 @@ SIZES = (10**7, 10**8, 10**9)
 CASE = "learned, inline, vectors float16"
 CODES_ALONE = "learned, inline, vectors none"
 COPIES = 2
+HITS = 10
 FILLED = 0.6
 """Share of the memory in use, see docs/scale.md."""
 DIM = 1024
@@ -153,17 +156,12 @@ def scale_table() -> str:
         "the same without vectors",
         lambda n: f"{nodes(n, index)}; ${nodes(n, index) * NODE_HOUR * HOURS_A_MONTH:,.0f}",
     )
-    row("codes fetched for a query", lambda n: f"{_candidates(n):,}")
+    row("codes fetched for a query", lambda n: f"{default_candidates(n, HITS):,}")
     row(
         f"client time of a query, {fixed:.1f} ms + {1e3 * slope:.2f} ms per 1,000 codes",
-        lambda n: f"{fixed + slope * _candidates(n):,.0f} ms",
+        lambda n: f"{fixed + slope * default_candidates(n, HITS):,.0f} ms",
     )
     return "\n".join(lines)
-
-
-def _candidates(n: int) -> int:
-    """As ``lookalike.lsh.search.default_candidates`` for ten results, about 0.95 of the nearest."""
-    return max(4096, int(32 * math.sqrt(n)))
 
 
 def _line(times: dict[str, float]) -> tuple[float, float]:

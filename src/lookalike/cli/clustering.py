@@ -14,7 +14,7 @@ import click
 
 from lookalike.cli.extras import extra_needed
 from lookalike.cli.loading import drop, export, load
-from lookalike.cli.options import json_option
+from lookalike.cli.options import json_option, max_pixels_option, model_option
 from lookalike.cli.output import (
     FOUND_NOTHING,
     SECONDS_BETWEEN_LINES,
@@ -100,20 +100,8 @@ for _command in (load, export, drop):
     default=0.0,
     help="GPUs, or a part of one, that a task on Ray reserves.  [default: 0]",
 )
-@click.option(
-    "--max-pixels",
-    metavar="N",
-    type=click.IntRange(1),
-    default=200_000_000,
-    show_default=True,
-    help="Skip larger pictures.",
-)
-@click.option(
-    "--model",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="An ONNX model file instead of the one that comes with lookalike.",
-)
+@max_pixels_option
+@model_option
 @json_option
 def embed(
     source: str,

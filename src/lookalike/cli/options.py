@@ -23,6 +23,8 @@ __all__ = [
     "gallery_name",
     "gallery_option",
     "json_option",
+    "max_pixels_option",
+    "model_option",
     "tell_if_unfinished",
 ]
 
@@ -52,6 +54,22 @@ filter_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+max_pixels_option = click.option(
+    "--max-pixels",
+    metavar="N",
+    type=click.IntRange(1),
+    default=200_000_000,
+    show_default=True,
+    help="Skip larger pictures.",
+)
+model_option = click.option(
+    "--model",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="An ONNX model file instead of the one that comes with lookalike.",
+)
+
+
 def encoding_options(command: Callable[..., None]) -> Callable[..., None]:
     """Those of the encoder, which `encoding_settings` takes."""
     for option in (
@@ -62,20 +80,8 @@ def encoding_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Pictures per run of the model.",
         ),
         click.option("--threads", metavar="N", type=click.IntRange(1), help="Default: all cores."),
-        click.option(
-            "--max-pixels",
-            metavar="N",
-            type=click.IntRange(1),
-            default=200_000_000,
-            show_default=True,
-            help="Skip larger pictures.",
-        ),
-        click.option(
-            "--model",
-            metavar="FILE",
-            type=click.Path(path_type=Path, dir_okay=False, exists=True),
-            help="An ONNX model file instead of the one that comes with lookalike.",
-        ),
+        max_pixels_option,
+        model_option,
     ):
         command = option(command)
     return command

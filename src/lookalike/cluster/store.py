@@ -26,7 +26,7 @@ class ClusterStore:
         """The row of a file, indexed or skipped."""
         if record := self._collection.by_paths([path]).get(path):
             return record.row
-        return next((row for row in self._collection.skipped() if row.path == path), None)
+        return self._collection.skipped_at([path]).get(path)
 
     def by_hash(self, digest: bytes) -> list[ImageRow]:
         """The indexed images of this content, by id."""

@@ -200,11 +200,8 @@ class Update:
     def _measure(self, store: Store) -> None:
         """Renew the pair statistics when more than a tenth of the images are others."""
         ids, known = np.array(store.ids(), np.int64), self._collection.pairs
-        if known is not None:
-            new = int(np.count_nonzero(ids > known.newest_id))
-            gone = known.images - (len(ids) - new)
-            if new + gone <= len(ids) // 10:
-                return
+        if known is not None and known.fits(ids):
+            return
         self._collection.set_pairs(PairStatistics.measure(self._writing.parts.sample(SAMPLE), ids))
 
 

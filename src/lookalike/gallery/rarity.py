@@ -55,6 +55,14 @@ class PairStatistics:
         sample = np.sort(rng.choice(ids, min(SAMPLE, len(ids)), replace=False))
         return cls.measure(index.vectors(sample), ids)
 
+    def fits(self, ids: NDArray[np.int64]) -> bool:
+        """Whether at most a tenth of a gallery's images, ``ids`` (n,), are others than when it was
+        measured. Ids are given out in rising order and never again.
+        """
+        new = int(np.count_nonzero(ids > self.newest_id))
+        gone = self.images - (len(ids) - new)
+        return new + gone <= len(ids) // 10
+
     def share_below(self, cosine: float) -> float:
         """Share of random pairs less alike than ``cosine``, 0 to 1, by interpolation.
 

@@ -279,14 +279,9 @@ class Update:
 
     def _measure(self) -> None:
         """Renew the pair statistics when more than a tenth of the images are others."""
-        ids = self._index.ids
         known = self._store.meta("pairs")
-        if known is not None:
-            # Ids are given out in rising order and never again.
-            new = int(np.count_nonzero(ids > known["newest_id"]))
-            gone = known["images"] - (len(ids) - new)
-            if new + gone <= len(ids) // 10:
-                return
+        if known is not None and PairStatistics.from_dict(known).fits(self._index.ids):
+            return
         pairs = PairStatistics.of_index(self._index)
         if pairs is None and known is None:
             return

@@ -14,7 +14,7 @@ from lookalike.cluster.collection.lock import WriterLock
 from lookalike.cluster.collection.meta import Meta, pairs_text
 from lookalike.cluster.collection.register import Register
 from lookalike.cluster.collection.writing import Writer, slices
-from lookalike.gallery.rarity import PairStatistics
+from lookalike.gallery.rarity import SAMPLE, PairStatistics
 from lookalike.gallery.report import Progress
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Filled", "StaleError", "fill"]
 
-PAIR_SAMPLE = 1000
 BEGUN, WHOLE = b"-", b"+"
 
 
@@ -85,7 +84,7 @@ def fill(
         if progress is not None:
             done = filled.images + filled.skipped
             progress(Progress(done, max(total, done), filled.skipped))
-    pairs = PairStatistics.measure(parts.sample(PAIR_SAMPLE), np.array([filled.newest]))
+    pairs = PairStatistics.measure(parts.sample(SAMPLE), np.array([filled.newest]))
     if pairs is not None:
         pairs = replace(pairs, images=filled.images)
     connection.write([("HSET", keys.meta, "pairs", pairs_text(pairs))])

@@ -80,8 +80,8 @@ def test_an_unaltered_query_has_the_numbers_of_the_tables(
     monkeypatch.setattr(study_module, "ROWS", rows)
     levels = {"rotation": (0, 90), "brightness": (1, 0.1)}
     monkeypatch.setattr(robustness, "DISTORTIONS", levels)
-    study.measure("paper", ["some"], [0])
-    robustness.robustness(study, [0], ["some"])
+    study.measure("paper", "some", 0)
+    robustness.robustness(study, "some", 0)
     name = study.collection.name
     plain = study.results.get(name, "paper", "some", "0")
     found = study.results.get(name, "robustness", "some", "0")

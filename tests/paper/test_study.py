@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from lookalike.errors import LookalikeError
 from lookalike.paper import study as study_module
 from lookalike.paper.collection import Collection, Picture, Positions, Sample
 from lookalike.paper.method import Method, Oracle
@@ -72,7 +74,8 @@ def test_unseen_classes_are_neither_learnt_nor_missing_from_the_gallery(study: S
 
 
 def test_numbers_are_those_of_the_rankings(study: Study) -> None:
-    study.measure("paper", ["good", "bad"], [0, 1])
+    for row, seed in product(("good", "bad"), (0, 1)):
+        study.measure("paper", row, seed)
     found = study.results.part(study.collection.name)
     good, bad = found["paper"]["good"]["0"], found["paper"]["bad"]["1"]
     assert (good["mAP"], good["recall@m"], good["P@5"]) == (1.0, 1.0, 1.0)
@@ -84,18 +87,17 @@ def test_numbers_are_those_of_the_rankings(study: Study) -> None:
     assert found["titles"] == {"good": "known True", "bad": "known False"}
 
 
-def test_what_is_known_is_not_measured_again(study: Study) -> None:
-    study.measure("paper", ["good"], [0])
-    study.measure("paper", ["good", "bad"], [0])
-    assert Known.made == 2
-
-
-def test_numbers_of_other_pictures_are_dropped(study: Study) -> None:
-    study.measure("paper", ["good"], [0])
+def test_numbers_of_other_pictures_or_settings_are_kept_apart(study: Study) -> None:
+    study.measure("paper", "good", 0)
     same = replace(study)
     assert same.results.get(study.collection.name, "paper", "good", "0", "mAP") == 1.0
     images, pictures = study.collection.images, study.collection.pictures
     changed = [255 - pictures[0], *pictures[1:]]
     other = Collection(study.collection.name, images, changed, ())
-    replace(study, collection=other)
-    assert set(study.results.part(study.collection.name)) == {"format", "collection"}
+    held = study.results.part(study.collection.name)
+    whose = f"images 32, digest {same.collection.digest}"
+    with pytest.raises(LookalikeError, match=f"holds numbers of {whose}; .*another directory"):
+        replace(study, collection=other)
+    with pytest.raises(LookalikeError, match=r"these would be of .*, quick True"):
+        replace(study, changed={"quick": True})
+    assert study.results.part(study.collection.name) == held

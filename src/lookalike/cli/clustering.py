@@ -18,6 +18,7 @@ from lookalike.cli.options import json_option, max_pixels_option, model_option
 from lookalike.cli.output import (
     FOUND_NOTHING,
     SECONDS_BETWEEN_LINES,
+    duration,
     number,
     print_json,
     progress_shown,
@@ -258,13 +259,7 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
             left = (progress.total - progress.done) / rate
             say(
                 f"{progress.done:,} of {progress.total:,} read, {progress.skipped:,} skipped, "
-                f"{rate:.1f}/s, about {_duration(left)} left"
+                f"{rate:.1f}/s, about {duration(left)} left"
             )
 
     yield tell
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

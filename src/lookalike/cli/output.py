@@ -20,6 +20,7 @@ __all__ = [
     "FAILED",
     "FOUND_NOTHING",
     "INTERRUPTED",
+    "duration",
     "number",
     "print_json",
     "progress_shown",
@@ -42,6 +43,13 @@ def say(text: str) -> None:
 def number(count: int, noun: str) -> str:
     """A count with its noun: "1 image", "2 images"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """As minutes and seconds, from an hour on with hours before them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def print_json(value: Any) -> None:

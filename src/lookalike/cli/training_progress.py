@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lookalike.cli.output import SECONDS_BETWEEN_LINES, say
+from lookalike.cli.output import SECONDS_BETWEEN_LINES, duration, say
 
 if TYPE_CHECKING:
     from lookalike.models.train_report import Progress
@@ -71,9 +71,7 @@ def speed(progress: Progress) -> str:
     rate = f"{progress.images_per_second or 0:.0f} images/s"
     if progress.seconds_left is None:
         return rate
-    minutes, seconds = divmod(round(progress.seconds_left), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{rate}, {hours}:{minutes:02}:{seconds:02} left"
+    return f"{rate}, {duration(progress.seconds_left)} left"
 
 
 def epoch_line(progress: Progress) -> str:

@@ -17,6 +17,7 @@ from lookalike.errors import TrainingError
 from lookalike.imagefile import SkippedImageError
 from lookalike.images import read_rgb
 from lookalike.models.dataset import LabelledImages, Skipped, check_classes, class_folders
+from lookalike.models.pictures import default_threads, in_order
 
 __all__ = ["Collection", "Picture", "Positions", "Sample", "squeeze"]
 
@@ -88,11 +89,13 @@ class Collection:
     def remembered(
         self, key: str, function: Callable[[Picture], Described], rows: Positions
     ) -> list[Described]:
-        """function(picture) of each row. `key` names the function with all its settings."""
+        """function(picture) of each row, by several threads. `key` names the function with all its
+        settings.
+        """
         known = self._remembered.setdefault(key, {})
-        for row in rows.tolist():
-            if row not in known:
-                known[row] = function(self.pictures[row])
+        missing = [row for row in rows.tolist() if row not in known]
+        pictures = (self.pictures[row] for row in missing)
+        known.update(zip(missing, in_order(function, pictures, default_threads()), strict=True))
         return [known[row] for row in rows.tolist()]
 
 

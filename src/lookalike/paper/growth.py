@@ -44,7 +44,7 @@ def grow(study: Study, seed: int = 0, sizes: tuple[int, ...] = SIZES) -> None:
     for size in sizes:
         chosen = np.sort(order[:size])
         found = _measured(queries, parts.queries.labels, vectors[chosen], labels[chosen])
-        study.results.put(found, name, "growth", str(size))
+        study.note(found, "growth", str(size))
         study.tell(
             f"{name}, {size:,} images: exhaustive {found['exhaustive']:.0f} us, LSH "
             f"{found['lsh']:.0f} us a query; mAP {found['mAP exhaustive']:.4f}, "

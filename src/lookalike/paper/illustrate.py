@@ -69,7 +69,7 @@ def draw_collection(study: Study, seed: int, directory: Path) -> list[Figure]:
     method, parts = study.fitted("paper", "ours", seed)
     assert isinstance(method, Ours)
     name = study.collection.name
-    order = rankings(method, parts.queries, parts.gallery)
+    order = rankings(method, parts.queries, parts.queries.labels, parts.gallery)
     makers: dict[str, tuple[str, Callable[[Path], None]]] = {
         "augmentation": (
             "Figure 3: what training does to a picture.",
@@ -111,10 +111,11 @@ def draw_numbers(results: Results, name: str, directory: Path) -> list[Figure]:
     if scores:
         draw_table(scores, name, directory / f"{name}-table.png")
         figures.append(Figure(f"{name}-table.png", f"mAP on {name}."))
-    curves = _curves(results, name)
-    if curves:
-        draw_robustness(curves, directory / f"{name}-robustness.png", "P@10")
-        figures.append(Figure(f"{name}-robustness.png", "P@10 of altered queries."))
+    for metric, file in (("P@10", f"{name}-robustness.png"), ("mAP", f"{name}-robustness-map.png")):
+        curves = _curves(results, name, metric)
+        if curves:
+            draw_robustness(curves, directory / file, metric)
+            figures.append(Figure(file, f"{metric} of altered queries."))
     feedback = [value for _, value in results.seeds(name, "feedback")]
     if feedback:
         precision, average = (
@@ -151,15 +152,17 @@ def _scores(results: Results, name: str) -> list[MethodScore]:
     return found
 
 
-def _curves(results: Results, name: str) -> list[DistortionCurves]:
+def _curves(results: Results, name: str, metric: str) -> list[DistortionCurves]:
     rows = results.get(name, "robustness") or {}
+    measured = [seed[metric] for seeds in rows.values() for seed in seeds.values()]
     curves = []
-    for kind, levels in DISTORTIONS.items():
+    for kind, planned in DISTORTIONS.items():
+        levels = [level for level in planned if all(str(level) in each[kind] for each in measured)]
         scores = {}
         for row, seeds in rows.items():
             title = results.get(name, "titles", row) or row
             values = [
-                [seed["P@10"][kind][str(level)] for level in levels] for seed in seeds.values()
+                [seed[metric][kind][str(level)] for level in levels] for seed in seeds.values()
             ]
             scores[title] = np.mean(values, axis=0)
         if scores:

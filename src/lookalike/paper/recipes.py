@@ -15,18 +15,20 @@ __all__ = ["LENET", "OURS", "VGG", "Recipe"]
 @dataclass(frozen=True)
 class Recipe:
     """What a network is made of, and how it learns. `freeze` -1 leaves the trunk as it is, -2
-    trains its last stage.
+    trains its last stage. `quick_epochs` see that all works; its numbers are not for reporting.
     """
 
     embedder: EmbedderSettings
     training: TrainSettings
+    quick_epochs: int
 
     def but(self, **changes: Any) -> Recipe:
         """The same with some settings changed. TypeError for a setting that neither part has."""
         own = set(EmbedderSettings.__dataclass_fields__)
         inner = {key: value for key, value in changes.items() if key in own}
         outer = {key: value for key, value in changes.items() if key not in own}
-        return Recipe(replace(self.embedder, **inner), replace(self.training, **outer))
+        embedder, training = replace(self.embedder, **inner), replace(self.training, **outer)
+        return replace(self, embedder=embedder, training=training)
 
     def without_augmentation(self) -> Recipe:
         return self.but(augmentation=NO_AUGMENTATION)
@@ -51,6 +53,7 @@ OURS = Recipe(
         validation=0.0,
         keep="last",
     ),
+    quick_epochs=2,
 )
 """EfficientNet-Lite0 with ImageNet weights + CBAM + FC."""
 LENET = Recipe(
@@ -65,6 +68,7 @@ LENET = Recipe(
         validation=0.0,
         keep="last",
     ),
+    quick_epochs=10,
 )
 """An improved LeNet-5 from scratch; its F6 of 84 units is the embedding."""
 VGG = Recipe(
@@ -79,5 +83,6 @@ VGG = Recipe(
         validation=0.0,
         keep="last",
     ),
+    quick_epochs=3,
 )
 """VGG16 from scratch, small enough for that; with given weights see `VggN`."""

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import Any
 
+from lookalike.errors import LookalikeError
 from lookalike.paper.collection import Collection
-from lookalike.paper.growth import grow
+from lookalike.paper.growth import SIZES, grow
+from lookalike.paper.methods.vgg import FROM_SCRATCH
 from lookalike.paper.networks import Networks
+from lookalike.paper.recipes import OURS
 from lookalike.paper.results import Results
 from lookalike.paper.robustness import robustness
 from lookalike.paper.study import Study
+from lookalike.paper.tasks import Task, seconds_of
 from lookalike.paper.timing import time_rows
 from lookalike.paper.titles import RELATED, ROBUST, TABLES
 
-__all__ = ["PARTS", "Plan", "ReproduceSettings", "open_study", "plan_of", "reproduce"]
+__all__ = ["PARTS", "Plan", "ReproduceSettings", "open_study", "plan_of", "tasks_of"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class ReproduceSettings:
         vgg_weights: file of ImageNet weights for VGG16, or None: from scratch.
         threads: of a query's network.
         queries_per_class: held out of the gallery.
+        quick: one seed and few epochs, see `lookalike.paper.rows.Workshop`.
     """
 
     seeds: tuple[int, ...] | None = None
@@ -52,38 +60,97 @@ class ReproduceSettings:
     vgg_weights: Path | None = None
     threads: int | None = None
     queries_per_class: int = 10
+    quick: bool = False
+
+    def changed(self) -> dict[str, Any]:
+        """What numbers that may stand in one file must agree in, as far as the user changed it."""
+        default = ReproduceSettings()
+        names = ("quick", "epochs", "queries_per_class")
+        mine = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in mine.items() if value != getattr(default, name)}
 
 
 @dataclass(frozen=True)
 class Part:
     """One thing to work out, on the sets that the paper does it on; empty: on all."""
 
-    run: Callable[[Study, Plan, Sequence[str]], None]
+    tasks: Callable[[Study, Plan, Sequence[str]], Iterable[Task]]
     sets: tuple[str, ...] = ()
     rows: Callable[[Plan], tuple[str, ...]] = field(default=lambda _: TABLES)
 
 
-def _quality(study: Study, plan: Plan, rows: Sequence[str]) -> None:
-    study.measure("paper", rows, plan.seeds)
+def _quality(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
+    return _measured(study, "paper", rows, plan.seeds, 1.0)
 
 
-def _unseen(study: Study, plan: Plan, rows: Sequence[str]) -> None:
-    study.measure("unseen", rows, plan.seeds[:SEEDS_OF_PARTS])
+def _unseen(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
+    return _measured(study, "unseen", rows, plan.seeds[:SEEDS_OF_PARTS], 0.6)
+
+
+def _measured(
+    study: Study, protocol: str, rows: Sequence[str], seeds: Iterable[int], share: float
+) -> Iterator[Task]:
+    for seed, row in product(seeds, rows):
+        yield Task(
+            f"{study.collection.name}, {protocol}, seed {seed}, {row}",
+            share * seconds_of(row, len(study.collection)),
+            partial(_known, study, protocol, row, str(seed)),
+            partial(study.measure, protocol, row, seed),
+        )
+
+
+def _times(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
+    """One task, for all rows are timed in one process."""
+    yield Task(
+        f"{study.collection.name}, times",
+        0.15 * len(study.collection),
+        lambda: all(_known(study, "timing", row) for row in rows),
+        partial(time_rows, study, rows, plan.seeds[0]),
+    )
+
+
+def _feedback(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
+    for seed in plan.seeds:
+        yield Task(
+            f"{study.collection.name}, feedback, seed {seed}",
+            0.01 * len(study.collection),
+            partial(_known, study, "feedback", str(seed)),
+            partial(study.feedback, seed),
+        )
+
+
+def _robustness(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
+    for seed, row in product(plan.seeds[:SEEDS_OF_PARTS], rows):
+        yield Task(
+            f"{study.collection.name}, robustness, seed {seed}, {row}",
+            (0.9 if row == "sift" else 0.1) * len(study.collection),
+            partial(_known, study, "robustness", row, str(seed)),
+            partial(robustness, study, row, seed),
+        )
+
+
+def _growth(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
+    yield Task(
+        f"{study.collection.name}, growth",
+        1500,
+        lambda: all(_known(study, "growth", str(size)) for size in SIZES),
+        partial(grow, study, plan.seeds[0]),
+    )
+
+
+def _known(study: Study, *keys: str) -> bool:
+    return study.known(*keys) is not None
 
 
 PARTS: dict[str, Part] = {
     "table1": Part(_quality, ("corel1k",)),
     "table2": Part(_quality, ("corel5k",)),
-    "table3": Part(lambda study, plan, rows: time_rows(study, rows, plan.seeds[0])),
+    "table3": Part(_times),
     "related": Part(_quality, ("corel1k",), lambda plan: RELATED if plan.related else ()),
     "unseen": Part(_unseen, ("corel1k",), lambda _: (*TABLES, *RELATED)),
-    "feedback": Part(lambda study, plan, _: study.feedback(plan.seeds), ("corel1k",)),
-    "robustness": Part(
-        lambda study, plan, rows: robustness(study, plan.seeds[:SEEDS_OF_PARTS], rows),
-        ("corel1k",),
-        lambda _: ROBUST,
-    ),
-    "growth": Part(lambda study, plan, _: grow(study, plan.seeds[0]), ("corel5k",)),
+    "feedback": Part(_feedback, ("corel1k",)),
+    "robustness": Part(_robustness, ("corel1k",), lambda _: ROBUST),
+    "growth": Part(_growth, ("corel5k",)),
 }
 """By the name that a user asks for."""
 
@@ -91,6 +158,8 @@ PARTS: dict[str, Part] = {
 def plan_of(name: str, settings: ReproduceSettings) -> Plan:
     """The set's plan with what the user changed."""
     plan = PLANS.get(name, OTHER)
+    if settings.quick:
+        plan = replace(plan, seeds=plan.seeds[:1], epochs=OURS.quick_epochs)
     if settings.seeds is not None:
         plan = replace(plan, seeds=settings.seeds)
     if settings.epochs is not None:
@@ -107,9 +176,16 @@ def open_study(
 ) -> Study:
     """Read a set; what is worked out goes to `work` (networks, maps) and `results` (numbers).
 
-    TrainingError if the folder is no folder of class folders.
+    TrainingError if the folder is no folder of class folders; LookalikeError if the results hold
+    numbers that were got in another way.
     """
     collection = Collection.read(folder)
+    title = results.get(collection.name, "titles", "vgg")
+    if settings.vgg_weights is not None and title == FROM_SCRATCH:
+        raise LookalikeError(
+            f"{results.directory} holds numbers of {title}: to measure it with "
+            f"{settings.vgg_weights}, give another directory for results"
+        )
     for file in collection.skipped:
         tell(f"skipped {file.path}: {file.reason}")
     return Study(
@@ -120,18 +196,27 @@ def open_study(
         settings.vgg_weights,
         settings.queries_per_class,
         settings.threads,
-        tell=tell,
+        settings.quick,
+        settings.changed(),
+        tell,
     )
 
 
-def reproduce(study: Study, names: Sequence[str], settings: ReproduceSettings) -> None:
-    """Work out the parts of these names that the paper does on this set, or on any other set."""
-    plan = plan_of(study.collection.name, settings)
+def tasks_of(study: Study, names: Sequence[str], settings: ReproduceSettings) -> list[Task]:
+    """Of the parts of these names that the paper does on this set, or on any other set.
+
+    A quick run does without growth, which encodes 95,000 pictures, and without unseen categories
+    for the rows of related work.
+    """
+    plan, tasks = plan_of(study.collection.name, settings), list[Task]()
     for name in names:
         part = PARTS[name]
         known = study.collection.name in PLANS
         if known and part.sets and study.collection.name not in part.sets:
             continue
-        rows = part.rows(plan)
+        if name == "growth" and settings.quick:
+            continue
+        rows = TABLES if name == "unseen" and settings.quick else part.rows(plan)
         chosen = rows if settings.rows is None else [row for row in settings.rows if row in rows]
-        part.run(study, plan, chosen)
+        tasks += part.tasks(study, plan, chosen)
+    return tasks

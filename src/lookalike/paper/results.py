@@ -51,9 +51,18 @@ class Results:
         return found
 
     def begin(self, part: str, collection: dict[str, Any]) -> None:
-        """Numbers of other pictures than these go: "collection" says whose they are."""
-        if self.get(part, "collection") != collection:
+        """Note of which pictures the numbers are, and what else they all must share.
+
+        LookalikeError if the part holds numbers of others.
+        """
+        known = self.get(part, "collection")
+        if known is None:
             self._write(part, {"format": FORMAT, "collection": collection})
+        elif known != collection:
+            raise LookalikeError(
+                f"{self.directory / part}.json holds numbers of {_told(known)}; these would be of "
+                f"{_told(collection)}: give another directory for results, or delete that file"
+            )
 
     def put(self, value: Any, part: str, *keys: str) -> None:
         """Set the value at the path of keys and write the part."""
@@ -73,3 +82,7 @@ class Results:
         """What is known of each split seed at the path, by rising seed."""
         found = self.get(part, *keys) or {}
         return iter(sorted((int(seed), value) for seed, value in found.items()))
+
+
+def _told(collection: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in collection.items())

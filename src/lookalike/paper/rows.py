@@ -33,6 +33,8 @@ from lookalike.paper.titles import BITS
 
 __all__ = ["ROWS", "Workshop"]
 
+QUICK_WORDS = 500
+
 
 @dataclass(frozen=True, eq=False)
 class Workshop:
@@ -44,6 +46,8 @@ class Workshop:
         epochs: of the networks on the shared trunk; None: the recipe's.
         vgg_weights: file of ImageNet weights, or None.
         threads: of a query's network.
+        quick: train the networks that start from nothing for fewer epochs, and give SIFT one size
+            of vocabulary; numbers to see that all works, not to report.
     """
 
     networks: Networks
@@ -51,12 +55,13 @@ class Workshop:
     epochs: int | None = None
     vgg_weights: Path | None = None
     threads: int | None = None
+    quick: bool = False
 
     def recipe(self, base: Recipe) -> Recipe:
-        changed = base.but(seed=self.seed)
+        epochs = base.quick_epochs if self.quick else base.training.epochs
         if base is OURS and self.epochs is not None:
-            changed = changed.but(epochs=self.epochs)
-        return changed
+            epochs = self.epochs
+        return base.but(seed=self.seed, epochs=epochs)
 
 
 def _network(kind: Callable[..., Method], base: Recipe = OURS) -> Callable[[Workshop], Method]:
@@ -71,8 +76,14 @@ def _vgg(shop: Workshop) -> Method:
     return VggN(shop.networks, shop.recipe(VGG), shop.threads, weights=shop.vgg_weights)
 
 
+def _sift(shop: Workshop) -> Method:
+    if shop.quick:
+        return Sift(shop.seed, sizes=(QUICK_WORDS,), pyramids=(False,))
+    return Sift(shop.seed)
+
+
 ROWS: dict[str, Callable[[Workshop], Method]] = {
-    "sift": lambda shop: Sift(seed=shop.seed),
+    "sift": _sift,
     "svm": lambda _: SvmActive(),
     "lenet": _network(LeNetL, LENET),
     "vgg": _vgg,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lookalike.evaluation.protocol import METRICS
 from lookalike.evaluation.splits import Split, class_split, query_split
-from lookalike.paper.collection import Collection, Positions, Sample
+from lookalike.paper.collection import Collection, Picture, Positions, Sample
 from lookalike.paper.method import Method, Oracle
 from lookalike.paper.methods.svm_active import SvmActive
 from lookalike.paper.networks import Networks
@@ -40,6 +41,8 @@ class Study:
         epochs: of the networks on the shared trunk; None: the recipe's.
         queries_per_class: held out.
         threads: of a query's network.
+        quick: see `Workshop`.
+        changed: what else numbers of this study must share, by name; see `Results.begin`.
     """
 
     collection: Collection
@@ -49,49 +52,63 @@ class Study:
     vgg_weights: Path | None = None
     queries_per_class: int = 10
     threads: int | None = None
+    quick: bool = False
+    changed: Mapping[str, Any] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
-        about = {"images": len(self.collection), "digest": self.collection.digest}
+        about = {"images": len(self.collection), "digest": self.collection.digest, **self.changed}
         self.results.begin(self.collection.name, about)
 
-    def measure(self, protocol: str, rows: Sequence[str], seeds: Iterable[int]) -> None:
-        """Whatever is not known yet, written after each row."""
-        name = self.collection.name
-        for seed in seeds:
-            for row in rows:
-                if self.results.get(name, protocol, row, str(seed)) is not None:
-                    continue
-                self.results.put(
-                    self._measured(protocol, row, seed), name, protocol, row, str(seed)
-                )
+    def known(self, *keys: str) -> Any:
+        """A number of this collection in the results, or a part of them; None if not measured."""
+        return self.results.get(self.collection.name, *keys)
 
-    def feedback(self, seeds: Iterable[int]) -> None:
+    def note(self, value: Any, *keys: str) -> None:
+        """Write what `known` is to give."""
+        self.results.put(value, self.collection.name, *keys)
+
+    def measure(self, protocol: str, row: str, seed: int) -> None:
+        """METRICS of a row on a split, into the results at (protocol, row, seed)."""
+        began = time.perf_counter()
+        method, parts = self.fitted(protocol, row, seed)
+        found = rankings(method, parts.queries, parts.queries.labels, parts.gallery)
+        relevance = parts.gallery.labels[found] == parts.queries.labels[:, None]
+        values = {
+            name: float(np.nanmean(metric(relevance)))
+            for name, metric in METRICS.items()
+            if name[:2] != "P@" or int(name[2:]) <= len(parts.gallery)
+        }
+        self.note(values, protocol, row, str(seed))
+        told = ", ".join(f"{name} {values[name]:.4f}" for name in ("mAP", "P@10"))
+        seconds = time.perf_counter() - began
+        self.tell(
+            f"{self.collection.name}, {protocol}, seed {seed}, {method.title}: {told} "
+            f"({seconds:.0f} s)"
+        )
+
+    def feedback(self, seed: int) -> None:
         """mAP and P@20 after each round of the SVM row, with and without what was judged."""
-        name = self.collection.name
-        for seed in seeds:
-            if self.results.get(name, "feedback", str(seed)) is not None:
-                continue
-            parts = self.split("paper", seed)
-            method = SvmActive()
-            method.fit(parts.gallery)
-            found: dict[str, list[list[float]]] = {}
-            for picture, label in zip(parts.queries, parts.queries.labels, strict=True):
-                rounds = method.curve(
-                    method.describe(picture), oracle_of(parts.gallery, label), FEEDBACK_ROUNDS
-                )
-                for kind in ("ranking", "residual"):
-                    relevance = [
-                        parts.gallery.labels[getattr(each, kind)] == label for each in rounds
-                    ]
-                    for metric in ("mAP", "P@20"):
-                        values = [float(METRICS[metric](r[None])[0]) for r in relevance]
-                        found.setdefault(f"{metric} {kind}", []).append(values)
-            means = {key: np.nanmean(values, axis=0).tolist() for key, values in found.items()}
-            self.results.put(means, name, "feedback", str(seed))
+        parts = self.split("paper", seed)
+        method = SvmActive()
+        method.fit(parts.gallery)
+        found: dict[str, list[list[float]]] = {}
+        for picture, label in zip(parts.queries, parts.queries.labels, strict=True):
+            rounds = method.curve(
+                method.describe(picture), oracle_of(parts.gallery, label), FEEDBACK_ROUNDS
+            )
+            for kind in ("ranking", "residual"):
+                relevance = [parts.gallery.labels[getattr(each, kind)] == label for each in rounds]
+                for metric in ("mAP", "P@20"):
+                    values = [float(METRICS[metric](r[None])[0]) for r in relevance]
+                    found.setdefault(f"{metric} {kind}", []).append(values)
+        means = {key: np.nanmean(values, axis=0).tolist() for key, values in found.items()}
+        self.note(means, "feedback", str(seed))
 
     def workshop(self, seed: int) -> Workshop:
-        return Workshop(self.networks, seed, self.epochs, self.vgg_weights, self.threads)
+        return Workshop(
+            self.networks, seed, self.epochs, self.vgg_weights, self.threads, self.quick
+        )
 
     def split(self, protocol: str, seed: int) -> Parts:
         """By protocol "paper" the gallery is the training set; by "unseen" it has no class of it.
@@ -114,26 +131,8 @@ class Study:
         method = ROWS[row](self.workshop(seed))
         method.learn(parts.training)
         method.index(parts.gallery)
-        self.results.put(method.title, self.collection.name, "titles", row)
+        self.note(method.title, "titles", row)
         return method, parts
-
-    def _measured(self, protocol: str, row: str, seed: int) -> dict[str, float]:
-        began = time.perf_counter()
-        method, parts = self.fitted(protocol, row, seed)
-        found = rankings(method, parts.queries, parts.gallery)
-        relevance = parts.gallery.labels[found] == parts.queries.labels[:, None]
-        values = {
-            name: float(np.nanmean(metric(relevance)))
-            for name, metric in METRICS.items()
-            if name[:2] != "P@" or int(name[2:]) <= len(parts.gallery)
-        }
-        told = ", ".join(f"{name} {values[name]:.4f}" for name in ("mAP", "P@10"))
-        seconds = time.perf_counter() - began
-        self.tell(
-            f"{self.collection.name}, {protocol}, seed {seed}, {method.title}: {told} "
-            f"({seconds:.0f} s)"
-        )
-        return values
 
 
 def oracle_of(gallery: Sample, label: int) -> Oracle:
@@ -141,10 +140,12 @@ def oracle_of(gallery: Sample, label: int) -> Oracle:
     return lambda positions: gallery.labels[positions] == label
 
 
-def rankings(method: Method, queries: Sample, gallery: Sample) -> Positions:
-    """The whole gallery for each query, best first: int64 (q, g)."""
+def rankings(
+    method: Method, queries: Iterable[Picture], labels: Positions, gallery: Sample
+) -> Positions:
+    """The whole gallery for each query of these classes, best first: int64 (q, g)."""
     found = [
         method.search(picture, len(gallery), oracle_of(gallery, label))
-        for picture, label in zip(queries, queries.labels.tolist(), strict=True)
+        for picture, label in zip(queries, labels.tolist(), strict=True)
     ]
     return np.stack(found)

@@ -52,8 +52,8 @@ def time_rows(study: Study, rows: Sequence[str], seed: int = 0) -> None:
     """Seconds for all queries of the split, into the results as "timing".
 
     "search" is `match` alone, one query a call, "end to end" from the file on; medians of ROUNDS
-    rounds in which the rows take turns. "cold" is the very first query, end to end, with the
-    network's session still to be opened. Everything has one thread.
+    rounds (of a quick study: one round) in which the rows take turns. "cold" is the very first
+    query, end to end, with the network's session still to be opened. Everything has one thread.
     """
     name, study = study.collection.name, replace(study, threads=1)
     with one_thread():
@@ -64,7 +64,7 @@ def time_rows(study: Study, rows: Sequence[str], seed: int = 0) -> None:
         positions, depth = range(len(parts.queries)), min(K, len(parts.gallery))
         searches: dict[str, list[float]] = {row: [] for row in rows}
         wholes: dict[str, list[float]] = {row: [] for row in rows}
-        for _ in range(ROUNDS):
+        for _ in range(1 if study.quick else ROUNDS):
             for row, one in fitted.items():
                 features = [one.method.describe(picture) for picture in one.parts.queries]
                 searches[row].append(_seconds(one.match, positions, features))
@@ -72,7 +72,7 @@ def time_rows(study: Study, rows: Sequence[str], seed: int = 0) -> None:
     for row, one in fitted.items():
         search, whole = median(searches[row]), median(wholes[row])
         told = {"search": search, "end to end": whole, "cold": one.cold}
-        study.results.put({**told, "queries": len(positions), "k": depth}, name, "timing", row)
+        study.note({**told, "queries": len(positions), "k": depth}, "timing", row)
         study.tell(
             f"{name}, {one.method.title}: {len(positions)} queries in {search:.3f} s, "
             f"{whole:.2f} s end to end"

@@ -8,7 +8,9 @@ from lookalike.paper.methods.network import NetworkMethod
 from lookalike.paper.networks import Networks
 from lookalike.paper.recipes import VGG, Recipe
 
-__all__ = ["VggN"]
+__all__ = ["FROM_SCRATCH", "VggN"]
+
+FROM_SCRATCH = "VGG-N [18], from scratch"
 
 
 class VggN(NetworkMethod):
@@ -26,7 +28,7 @@ class VggN(NetworkMethod):
         *,
         weights: str | Path | None = None,
     ) -> None:
-        self.title = "VGG-N [18], from scratch"
+        self.title = FROM_SCRATCH
         if weights is not None:
             self.title = "VGG-N [18], given weights"
             recipe = recipe.but(weights=str(weights), input_size=224, freeze=-2)

@@ -1,0 +1,116 @@
+"""What is left to do, and for how long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from lookalike.errors import LookalikeError
+from lookalike.paper.collection import Collection
+from lookalike.paper.networks import Networks
+from lookalike.paper.recipes import LENET, OURS, VGG
+from lookalike.paper.reproduce import PARTS, ReproduceSettings, open_study, plan_of, tasks_of
+from lookalike.paper.results import Results
+from lookalike.paper.rows import Workshop
+from lookalike.paper.study import Study
+from lookalike.paper.tasks import TRUSTED, Progress, Task, carry_out
+from lookalike.paper.titles import RELATED, ROBUST, TABLES
+
+
+class Work:
+    """Tasks whose running moves a clock."""
+
+    def __init__(self) -> None:
+        self.now, self.ran = 100.0, list[str]()
+
+    def task(self, name: str, likely: float, takes: float, done: bool = False) -> Task:
+        def run() -> None:
+            self.now += takes
+            self.ran.append(name)
+
+        return Task(name, likely, lambda: done, run)
+
+
+def test_what_is_known_is_not_done_again_and_the_rest_in_order() -> None:
+    work, told = Work(), list[Progress]()
+    tasks = [work.task("a", 10, 10), work.task("b", 500, 1, done=True), work.task("c", 20, 20)]
+    carry_out(tasks, told.append, lambda: work.now)
+    assert work.ran == ["a", "c"]
+    assert told == [Progress(1, 2, "a", 30), Progress(2, 2, "c", 20)]
+
+
+def test_the_time_left_follows_the_pace_of_the_machine() -> None:
+    work, told = Work(), list[Progress]()
+    carry_out([work.task(str(i), 1000, 3000) for i in range(3)], told.append, lambda: work.now)
+    assert [each.seconds_left for each in told] == pytest.approx(
+        [
+            3000,
+            2000 * (3000 + TRUSTED) / (1000 + TRUSTED),
+            1000 * (6000 + TRUSTED) / (2000 + TRUSTED),
+        ]
+    )
+
+
+@pytest.fixture
+def study(collection: Collection, tmp_path: Path) -> Study:
+    return Study(collection, Networks(tmp_path / "work"), Results(tmp_path / "results"))
+
+
+def test_each_row_of_each_split_is_a_task_until_its_numbers_are_known(study: Study) -> None:
+    settings = ReproduceSettings()
+    tasks = tasks_of(study, ["table1", "related", "unseen", "feedback", "robustness"], settings)
+    rows = len(TABLES) + len(RELATED)
+    assert len(tasks) == 5 * rows + 3 * rows + 5 + 3 * len(ROBUST)
+    assert len({task.name for task in tasks}) == len(tasks)
+    first = tasks[0]
+    assert not first.done()
+    study.note({"mAP": 0.5}, "paper", TABLES[0], "0")
+    assert first.done()
+    assert not any(task.done() for task in tasks[1:])
+
+
+def test_times_are_known_when_those_of_all_rows_are(study: Study) -> None:
+    (task,) = tasks_of(study, ["table3"], ReproduceSettings(rows=("svm", "ours")))
+    study.note({"search": 1}, "timing", "svm")
+    assert not task.done()
+    study.note({"search": 1}, "timing", "ours")
+    assert task.done()
+
+
+def test_quick_is_one_seed_without_growth(study: Study) -> None:
+    settings = ReproduceSettings(quick=True)
+    assert plan_of("corel1k", settings).seeds == (0,)
+    assert plan_of("corel1k", settings).epochs == OURS.quick_epochs < 6
+    names = [task.name for task in tasks_of(study, list(PARTS), settings)]
+    assert not any("growth" in name or "seed 1" in name for name in names)
+    # Tables 1 and 2 are the same rows of a set that is not the paper's own.
+    assert len(names) == 2 * len(TABLES) + 1 + len(RELATED) + len(TABLES) + 1 + len(ROBUST)
+
+
+def test_quick_trains_for_fewer_epochs(study: Study) -> None:
+    quick = Workshop(study.networks, 3, OURS.quick_epochs, quick=True)
+    whole = Workshop(study.networks, 3)
+    for recipe in (OURS, LENET, VGG):
+        assert quick.recipe(recipe).training.epochs == recipe.quick_epochs
+        assert whole.recipe(recipe) == recipe.but(seed=3)
+        assert recipe.quick_epochs < recipe.training.epochs
+
+
+def test_settings_that_change_numbers_are_noted_with_them() -> None:
+    assert ReproduceSettings(seeds=(1,), rows=("svm",), threads=2).changed() == {}
+    changed = ReproduceSettings(epochs=1, queries_per_class=2, quick=True).changed()
+    assert changed == {"epochs": 1, "queries_per_class": 2, "quick": True}
+
+
+def test_weights_are_not_ignored_for_numbers_without_them(tmp_path: Path) -> None:
+    from textures import write_textures
+
+    folder = write_textures(tmp_path / "set", 3)
+    results = Results(tmp_path / "results")
+    results.put("VGG-N [18], from scratch", "set", "titles", "vgg")
+    settings = ReproduceSettings(vgg_weights=tmp_path / "vgg.pt")
+    with pytest.raises(LookalikeError, match=r"from scratch: to measure it with .*vgg\.pt, give"):
+        open_study(folder, tmp_path / "work", results, settings)

@@ -22,11 +22,8 @@ from lookalike.paper.study import Study
 class Known(Method):
     """Knows the class of every query from the oracle; `right` puts its images first, or last."""
 
-    made = 0
-
     def __init__(self, right: bool) -> None:
         self.title, self.right = f"known {right}", right
-        type(self).made += 1
 
     def learn(self, training: Sample) -> None:
         self.seen = set(training.labels.tolist())
@@ -48,7 +45,6 @@ class Known(Method):
 def study(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     rows = {"good": lambda _: Known(True), "bad": lambda _: Known(False)}
     monkeypatch.setattr(study_module, "ROWS", rows)
-    Known.made = 0
     networks = Networks(tmp_path / "work")
     return Study(collection, networks, Results(tmp_path / "results"), queries_per_class=2)
 

@@ -42,6 +42,16 @@ def test_what_is_known_is_not_done_again_and_the_rest_in_order() -> None:
     assert told == [Progress(1, 2, "a", 30), Progress(2, 2, "c", 20)]
 
 
+def test_what_one_task_did_another_does_not_do_again() -> None:
+    ran: list[str] = []
+
+    def task(name: str) -> Task:
+        return Task(name, 1, lambda: bool(ran), lambda: ran.append(name))
+
+    carry_out([task("first"), task("same numbers")], lambda _: None)
+    assert ran == ["first"]
+
+
 def test_the_time_left_follows_the_pace_of_the_machine() -> None:
     work, told = Work(), list[Progress]()
     carry_out([work.task(str(i), 1000, 3000) for i in range(3)], told.append, lambda: work.now)

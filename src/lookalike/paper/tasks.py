@@ -71,12 +71,15 @@ def carry_out(
     tell: Callable[[Progress], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Run those that are not done, in their order."""
+    """Run those that are not done, in their order; nor those that one before them has done, as
+    where two parts want the same numbers.
+    """
     waiting = [task for task in tasks if not task.done()]
     began, behind = clock(), 0.0
     whole = sum(task.seconds for task in waiting)
     for number, task in enumerate(waiting, 1):
-        pace = (clock() - began + TRUSTED) / (behind + TRUSTED)
-        tell(Progress(number, len(waiting), task.name, pace * (whole - behind)))
-        task.run()
+        if not task.done():
+            pace = (clock() - began + TRUSTED) / (behind + TRUSTED)
+            tell(Progress(number, len(waiting), task.name, pace * (whole - behind)))
+            task.run()
         behind += task.seconds

@@ -65,12 +65,28 @@ def test_each_size_has_times_and_the_quality_of_both_searches(
 ) -> None:
     monkeypatch.setattr(growth, "OURS", SMALL)
     growth.grow(study, sizes=(40, 120))
-    found = study.results.get(study.collection.name, "growth")
+    found = study.results.get(study.collection.name, "growth", "0")
     assert set(found) == {"40", "120"}
     for row in found.values():
-        assert row["exhaustive"] > 0 < row["lsh"]
-        assert 0.5 < row["mAP lsh"] <= row["mAP exhaustive"] + 1e-9 <= 1 + 1e-9
+        for which in ("exhaustive", "lsh"):
+            first, middle, third = row[which]
+            assert 0 < first <= middle <= third
+        for metric in ("mAP", "mAP@100", "P@30"):
+            assert row[f"{metric} lsh"] == pytest.approx(row[f"{metric} exhaustive"], abs=0.02)
         assert row["recall@30"] > 0.9
+    assert found["40"]["mAP@100 exhaustive"] == pytest.approx(found["40"]["mAP exhaustive"])
+
+
+def test_quality_of_the_first_hits_does_not_see_what_comes_after_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(growth, "LSH_HITS", 4)
+    ranking = np.array([[1, 0, 1, 0, 1, 1], [0, 0, 0, 1, 0, 0]], bool)
+    found = growth._quality(ranking)
+    # Four are relevant, as many as could be among the first four: (1/1 + 2/3) / 4; one: 1/4.
+    assert found["mAP@4"].tolist() == pytest.approx([(1 + 2 / 3) / 4, 1 / 4])
+    assert found["mAP"].tolist() == pytest.approx([(1 + 2 / 3 + 3 / 5 + 4 / 6) / 4, 1 / 4])
+    assert found["P@30"].tolist() == pytest.approx([4 / 30, 1 / 30])
 
 
 def test_an_unaltered_query_has_the_numbers_of_the_tables(

@@ -10,6 +10,7 @@ import pytest
 from lookalike.paper.results import Results
 from lookalike.paper.tables import (
     ALTERED,
+    GROWN,
     feedback_table,
     growth_table,
     quality_table,
@@ -52,19 +53,26 @@ def test_other_protocols_have_no_number_of_the_paper(results: Results) -> None:
 
 
 def test_times_stand_beside_the_papers(results: Results) -> None:
-    timing = {"search": 0.0123, "end to end": 2.345, "cold": 0.5, "queries": 100, "k": 30}
+    timing = {"search": [0.0123, 0.0125], "end to end": [2.345], "cold": 0.5}
     results.put(timing, "corel1k", "timing", "ours")
     line = timing_table(results).splitlines()[2]
-    assert line == "| title of ours | 0.0123 s | 2.35 s (0.13) | 500 ms | - | - | - |"
+    expected = "| title of ours | 0.0124 ± 0.0001 s | 2.35 s (0.13) | 500 ms | - | - | - |"
+    assert line == expected
 
 
 def test_growth_is_by_size_and_gives_the_ratio(results: Results) -> None:
-    for size, exhaustive in ((10_000, 500.0), (2_000, 50.0)):
-        row = {"exhaustive": exhaustive, "lsh": 100.0, "mAP exhaustive": 0.5, "mAP lsh": 0.499}
-        results.put({**row, "recall@30": 0.99}, "set", "growth", str(size))
+    for size, exhaustive in ((10_000, 5000.0), (2_000, 50.0)):
+        quality = {
+            f"{metric} {which}": value
+            for metric in GROWN
+            for which, value in (("exhaustive", 0.5), ("lsh", 0.499))
+        }
+        row = {"exhaustive": [exhaustive - 1, exhaustive, exhaustive + 2], "lsh": [99, 100, 103]}
+        results.put({**row, **quality, "recall@30": 0.99}, "set", "growth", "2", str(size))
     lines = growth_table(results, "set").splitlines()
-    assert lines[2].startswith("| 2,000 | 50 µs | 100 µs | 0.5 |")
-    assert lines[3].startswith("| 10,000 | 500 µs | 100 µs | 5.0 |")
+    told = " 0.5000 / 0.4990 | 0.5000 / 0.4990 | 0.5000 / 0.4990 | 0.9900 |"
+    assert lines[2] == f"| 2,000 | 50 µs (49 to 52) | 100 µs (99 to 103) | 0.5 |{told}"
+    assert lines[3].startswith("| 10,000 | 5,000 µs (4,999 to 5,002) | 100 µs (99 to 103) | 50.0 |")
 
 
 def test_feedback_is_by_round(results: Results) -> None:
@@ -89,7 +97,8 @@ def test_robustness_tells_how_much_altered_queries_lose(results: Results) -> Non
     lines = robustness_table(results, "corel1k").splitlines()
     assert lines[0].startswith("| method | as they are | turned by 15° | cropped to 70 % |")
     # The falls are 0.01 n and 0.01 n + 0.02.
-    assert lines[2].startswith("| title of ours | 0.8500 ± 0.0707 | -0.010 | -0.020 | -0.030 |")
+    begin = "| title of ours | 0.8500 ± 0.0707 | -0.010 ± 0.014 | -0.020 ± 0.014 |"
+    assert lines[2].startswith(begin)
     assert lines[2].endswith("| 0, 1 |")
     assert len(lines) == 3
 

@@ -110,7 +110,7 @@ def reproduce(
     """
     with extra_needed("paper"):
         from lookalike.paper.report import write_report
-        from lookalike.paper.reproduce import ReproduceSettings, open_study, tasks_of
+        from lookalike.paper.reproduce import ReproduceSettings, open_study, tasks_of, working_in
         from lookalike.paper.results import Results
         from lookalike.paper.tasks import Progress, carry_out
     settings = ReproduceSettings(
@@ -126,7 +126,9 @@ def reproduce(
         left = duration(progress.seconds_left)
         say(f"{progress.number} of {progress.total}: {progress.name}; about {left} left")
 
-    studies = [open_study(each, work or out / "work", store, settings, say) for each in folders]
-    carry_out([task for study in studies for task in tasks_of(study, names, settings)], tell)
-    report = write_report(studies, out, settings)
+    work = work or out / "work"
+    with working_in(work):
+        studies = [open_study(each, work, store, settings, say) for each in folders]
+        carry_out([task for study in studies for task in tasks_of(study, names, settings)], tell)
+        report = write_report(studies, out, settings)
     say(f"wrote {shown(report)}")

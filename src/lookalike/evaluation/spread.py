@@ -25,9 +25,12 @@ class Spread:
     count: int
 
     def __str__(self) -> str:
-        if self.count < 2:
-            return f"{self.mean:.4f}"
-        return f"{self.mean:.4f} ± {self.deviation:.4f}"
+        return self.told(4)
+
+    def told(self, decimals: int, sign: str = "") -> str:
+        """With so many decimals; sign "+": the mean's always."""
+        middle = f"{self.mean:{sign}.{decimals}f}"
+        return middle if self.count < 2 else f"{middle} ± {self.deviation:.{decimals}f}"
 
 
 @dataclass(frozen=True)

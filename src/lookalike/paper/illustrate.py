@@ -38,6 +38,7 @@ from lookalike.paper.method import Method
 from lookalike.paper.methods.ours import Ours
 from lookalike.paper.results import Results
 from lookalike.paper.study import Parts, Study, oracle_of, rankings
+from lookalike.paper.tables import growth
 from lookalike.paper.titles import PAPER, TABLES
 
 __all__ = ["Figure", "draw_collection", "draw_numbers"]
@@ -124,15 +125,14 @@ def draw_numbers(results: Results, name: str, directory: Path) -> list[Figure]:
         draw_feedback(precision, average, LABELS_ASKED, directory / f"{name}-feedback.png")
         told = "SVM active learning by round; what was judged is part of the ranking."
         figures.append(Figure(f"{name}-feedback.png", told))
-    growth = results.get(name, "growth")
-    if growth:
-        sizes = sorted(map(int, growth))
-        exhaustive, lsh, recall = (
-            np.array([growth[str(size)][key] for size in sizes])
-            for key in ("exhaustive", "lsh", "recall@30")
+    grown = growth(results, name)
+    if grown:
+        exhaustive, lsh = (
+            np.array([each[key][1] for each in grown.values()]) for key in ("exhaustive", "lsh")
         )
+        recall = [each["recall@30"] for each in grown.values()]
         path = directory / f"{name}-growth.png"
-        draw_search_time(sizes, exhaustive / 1e6, lsh / 1e6, path, recall)
+        draw_search_time(list(grown), exhaustive / 1e6, lsh / 1e6, path, recall)
         figures.append(Figure(f"{name}-growth.png", "From which size on hashing pays."))
     return figures
 

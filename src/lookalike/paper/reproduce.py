@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lookalike.errors import LookalikeError
+from lookalike.lock import exclusive
 from lookalike.paper.collection import Collection
 from lookalike.paper.growth import SIZES, grow
 from lookalike.paper.methods.vgg import FROM_SCRATCH
@@ -22,7 +24,7 @@ from lookalike.paper.tasks import Task, seconds_of
 from lookalike.paper.timing import time_rows
 from lookalike.paper.titles import RELATED, ROBUST, TABLES
 
-__all__ = ["PARTS", "Plan", "ReproduceSettings", "open_study", "plan_of", "tasks_of"]
+__all__ = ["PARTS", "Plan", "ReproduceSettings", "open_study", "plan_of", "tasks_of", "working_in"]
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _growth(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
     yield Task(
         f"{study.collection.name}, growth",
         1500,
-        lambda: all(_known(study, "growth", str(size)) for size in SIZES),
+        lambda: all(_known(study, "growth", str(plan.seeds[0]), str(size)) for size in SIZES),
         partial(grow, study, plan.seeds[0]),
     )
 
@@ -167,6 +169,21 @@ def plan_of(name: str, settings: ReproduceSettings) -> Plan:
     if settings.epochs is not None:
         plan = replace(plan, epochs=settings.epochs)
     return plan
+
+
+def working_in(work: Path) -> AbstractContextManager[None]:
+    """Nobody else makes networks and maps in the directory meanwhile, for they are written in
+    place. LookalikeError if somebody does.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+
+    def refusal(holder: str) -> LookalikeError:
+        return LookalikeError(
+            f"{work} is in use by process {holder}: wait until it is done, or give another one, "
+            "--work DIRECTORY; --results may be the same"
+        )
+
+    return exclusive(work / ".lock", refusal)
 
 
 def open_study(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +16,14 @@ from lookalike.errors import LookalikeError
 
 __all__ = ["FORMAT", "Results"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Results:
     """Numbers by (part, path of keys), in DIRECTORY/PART.json; numbers and words alone.
 
+    Several processes may put numbers of their own into one directory at a time.
     LookalikeError for a file that is no JSON object of this format.
     """
 
@@ -55,10 +59,11 @@ class Results:
 
         LookalikeError if the part holds numbers of others.
         """
-        known = self.get(part, "collection")
-        if known is None:
-            self._write(part, {"format": FORMAT, "collection": collection})
-        elif known != collection:
+        with self._alone():
+            known = self.get(part, "collection")
+            if known is None:
+                self._write(part, {"format": FORMAT, "collection": collection})
+        if known not in (None, collection):
             raise LookalikeError(
                 f"{self.directory / part}.json holds numbers of {_told(known)}; these would be of "
                 f"{_told(collection)}: give another directory for results, or delete that file"
@@ -66,15 +71,26 @@ class Results:
 
     def put(self, value: Any, part: str, *keys: str) -> None:
         """Set the value at the path of keys and write the part."""
-        content = {"format": FORMAT, **self.part(part)}
-        place = content
-        for key in keys[:-1]:
-            place = place.setdefault(key, {})
-        place[keys[-1]] = value
-        self._write(part, content)
+        with self._alone():
+            content = {"format": FORMAT, **self.part(part)}
+            place = content
+            for key in keys[:-1]:
+                place = place.setdefault(key, {})
+            place[keys[-1]] = value
+            self._write(part, content)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Other processes that change the numbers wait meanwhile."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _write(self, part: str, content: dict[str, Any]) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
         with atomic_writer(self.directory / f"{part}.json") as file:
             file.write((json.dumps(content, indent=1) + "\n").encode())
 

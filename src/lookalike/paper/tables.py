@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from lookalike.evaluation.spread import paired_difference, spread
 from lookalike.paper.results import Results
@@ -11,6 +12,7 @@ from lookalike.paper.titles import PAPER, RELATED, ROBUST, TABLES
 __all__ = [
     "TABLE_MAKERS",
     "feedback_table",
+    "growth",
     "growth_table",
     "quality_table",
     "robustness_table",
@@ -33,6 +35,7 @@ ALTERED = (
     ("rotation", "90", "turned by 90°"),
 )
 """Of `lookalike.paper.distortions`: kind, level, and what the table calls it."""
+GROWN = ("mAP", "mAP@100", "P@30")
 NOTHING = "-"
 
 
@@ -77,7 +80,9 @@ def quality_table(
 
 
 def timing_table(results: Results, names: Sequence[str] = ("corel1k", "corel5k")) -> str:
-    """Table 3: seconds for all queries of a split, in brackets the paper's on its machine."""
+    """Table 3: seconds for all queries of a split, mean ± standard deviation over the rounds; in
+    brackets the paper's on its machine.
+    """
     heads = [f"{name}, {what}" for name in names for what in ("search", "end to end", "cold")]
     lines = [_header("method", *heads)]
     for row in TABLES:
@@ -89,8 +94,8 @@ def timing_table(results: Results, names: Sequence[str] = ("corel1k", "corel5k")
                 continue
             theirs = PAPER.get(name, {}).get(row, {}).get("seconds")
             beside = "" if theirs is None else f" ({theirs:g})"
-            cells.append(f"{found['search']:.4f} s")
-            cells.append(f"{found['end to end']:.2f} s{beside}")
+            cells.append(f"{spread(found['search'])} s")
+            cells.append(f"{spread(found['end to end']).told(2)} s{beside}")
             cells.append(f"{1000 * found['cold']:.0f} ms")
         if any(cell != NOTHING for cell in cells):
             titles = [results.get(name, "titles", row) for name in names]
@@ -99,24 +104,28 @@ def timing_table(results: Results, names: Sequence[str] = ("corel1k", "corel5k")
 
 
 def growth_table(results: Results, name: str) -> str:
-    """Microseconds of one query and quality by the size of the grown gallery."""
-    found = results.get(name, "growth") or {}
-    lines = [
-        _header("images", "exhaustive", "LSH", "ratio", "mAP exhaustive", "mAP LSH", "recall@30")
-    ]
-    for size, each in sorted(found.items(), key=lambda pair: int(pair[0])):
+    """One query by the size of the grown gallery: the median of its microseconds, in brackets the
+    quartiles, and quality, exhaustive / LSH. Of the first split seed that was measured.
+    """
+    found = growth(results, name)
+    lines = [_header("images", "exhaustive", "LSH", "ratio", *GROWN, "recall@30")]
+    for size, each in found.items():
         lines.append(
             _line(
-                f"{int(size):,}",
-                f"{each['exhaustive']:,.0f} µs",
-                f"{each['lsh']:,.0f} µs",
-                f"{each['exhaustive'] / each['lsh']:.1f}",
-                f"{each['mAP exhaustive']:.4f}",
-                f"{each['mAP lsh']:.4f}",
+                f"{size:,}",
+                *(_quartiles(*each[which]) for which in ("exhaustive", "lsh")),
+                f"{each['exhaustive'][1] / each['lsh'][1]:.1f}",
+                *(f"{each[f'{m} exhaustive']:.4f} / {each[f'{m} lsh']:.4f}" for m in GROWN),
                 f"{each['recall@30']:.4f}",
             )
         )
     return "\n".join(lines) if found else ""
+
+
+def growth(results: Results, name: str) -> dict[int, dict[str, Any]]:
+    """By rising size what was measured of the first split seed; empty if nothing was."""
+    found: dict[str, Any] = next((value for _, value in results.seeds(name, "growth")), {})
+    return {int(size): found[size] for size in sorted(found, key=int)}
 
 
 def feedback_table(results: Results, name: str) -> str:
@@ -134,7 +143,9 @@ def feedback_table(results: Results, name: str) -> str:
 
 
 def robustness_table(results: Results, name: str, metric: str = "P@10") -> str:
-    """P@10 of altered queries, less that of the same queries as they are: mean over the splits."""
+    """P@10 of altered queries, less that of the same queries as they are: mean ± standard deviation
+    over the splits.
+    """
     lines = [_header("method", "as they are", *(title for _, _, title in ALTERED), "seeds")]
     for row in ROBUST:
         found = dict(results.seeds(name, "robustness", row))
@@ -149,7 +160,7 @@ def robustness_table(results: Results, name: str, metric: str = "P@10") -> str:
             _line(
                 results.get(name, "titles", row),
                 str(spread(plain)),
-                *(f"{spread(fall).mean:+.3f}" for fall in falls),
+                *(spread(fall).told(3, sign="+") for fall in falls),
                 ", ".join(map(str, found)),
             )
         )
@@ -166,6 +177,10 @@ def _beside(ours: float, theirs: float | None) -> str:
     if theirs is None:
         return ""
     return f" ({theirs:.4f}{' ' + MISSED if ours < theirs else ''})"
+
+
+def _quartiles(first: float, middle: float, third: float) -> str:
+    return f"{middle:,.0f} µs ({first:,.0f} to {third:,.0f})"
 
 
 def _header(*names: str) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -51,9 +51,10 @@ class _Row:
 def time_rows(study: Study, rows: Sequence[str], seed: int = 0) -> None:
     """Seconds for all queries of the split, into the results as "timing".
 
-    "search" is `match` alone, one query a call, "end to end" from the file on; medians of ROUNDS
-    rounds (of a quick study: one round) in which the rows take turns. "cold" is the very first
-    query, end to end, with the network's session still to be opened. Everything has one thread.
+    "search" is `match` alone, one query a call, "end to end" from the file on, both a list of
+    ROUNDS rounds (of a quick study: one round) in which the rows take turns. "cold" is the very
+    first query, end to end, with the network's session still to be opened. Everything has one
+    thread.
     """
     name, study = study.collection.name, replace(study, threads=1)
     with one_thread():
@@ -70,12 +71,12 @@ def time_rows(study: Study, rows: Sequence[str], seed: int = 0) -> None:
                 searches[row].append(_seconds(one.match, positions, features))
                 wholes[row].append(_seconds(one.whole, positions))
     for row, one in fitted.items():
-        search, whole = median(searches[row]), median(wholes[row])
-        told = {"search": search, "end to end": whole, "cold": one.cold}
-        study.note({**told, "queries": len(positions), "k": depth}, "timing", row)
+        told = {"search": searches[row], "end to end": wholes[row], "cold": one.cold}
+        about = {"seed": seed, "queries": len(positions), "k": depth}
+        study.note({**told, **about}, "timing", row)
         study.tell(
-            f"{name}, {one.method.title}: {len(positions)} queries in {search:.3f} s, "
-            f"{whole:.2f} s end to end"
+            f"{name}, {one.method.title}: {len(positions)} queries in {mean(searches[row]):.3f} s, "
+            f"{mean(wholes[row]):.2f} s end to end"
         )
 
 

@@ -1,0 +1,58 @@
+"""An advisory lock on a file, which the system frees when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["exclusive"]
+
+POLL_SECONDS = 0.1
+
+
+@contextmanager
+def exclusive(path: Path, refusal: Callable[[str], Exception], wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock file ``path`` for the block, waiting at most ``wait`` seconds for it.
+
+    Raises:
+        refusal(pid): another process (or another handle in this one) holds it; "unknown" is a pid,
+            too.
+    """
+    deadline = time.monotonic() + wait
+    while (descriptor := _try_lock(path)) is None:
+        if time.monotonic() >= deadline:
+            raise refusal(_holder(path))
+        time.sleep(POLL_SECONDS)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(path: Path) -> int | None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The file may have been replaced with its folder since it was opened.
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text("ascii").strip() or "unknown"
+    except (OSError, UnicodeDecodeError):
+        return "unknown"

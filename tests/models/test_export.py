@@ -232,6 +232,7 @@ def test_every_head_on_the_smallest_trunk_equals_torch(
     [
         ("resnet50", "cbam", "flatten", (2,), 32),
         ("vgg16", "cbam", "gem", (3,), None),
+        ("vgg16-bn", "none", "gap", (), 32),
         ("efficientnet-lite0", "spatial", "flatten", (3,), None),
     ],
 )

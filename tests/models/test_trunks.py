@@ -16,7 +16,7 @@ from lookalike.models.lenet import LeNet5
 from lookalike.models.resnet import Bottleneck, ResNet50
 from lookalike.models.trunk import Trunk
 from lookalike.models.trunks import TRUNKS, make_trunk
-from lookalike.models.vgg import VGG16
+from lookalike.models.vgg import VGG16, VGG16BN
 
 
 def size(module: nn.Module) -> int:
@@ -32,6 +32,7 @@ def on_meta(kind: type[ResNet50] | type[VGG16], classes: int | None = 1000) -> n
 def test_parameters_number_as_published() -> None:
     assert size(on_meta(ResNet50)) == 25_557_032
     assert size(on_meta(VGG16)) == 138_357_544
+    assert size(on_meta(VGG16BN)) == 138_365_992
     assert size(EfficientNetLite0(1000)) == 4_652_008
     assert size(LeNet5()) == 51_134
 
@@ -64,6 +65,33 @@ def test_vgg_names_are_those_of_torchvision() -> None:
     assert set(on_meta(VGG16).state_dict()) == expected
 
 
+def test_vgg_names_with_batch_norm_are_those_of_torchvision() -> None:
+    convolutions = [0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40]
+    layers = [*convolutions, *(i + 1 for i in convolutions)]
+    expected = {f"features.{i}.{part}" for i in layers for part in ("weight", "bias")}
+    expected |= {
+        f"features.{i + 1}.{part}"
+        for i in convolutions
+        for part in ("running_mean", "running_var", "num_batches_tracked")
+    }
+    expected |= {f"classifier.{i}.{part}" for i in (0, 3, 6) for part in ("weight", "bias")}
+    assert set(on_meta(VGG16BN).state_dict()) == expected
+
+
+def test_batch_norm_that_changes_nothing_leaves_vgg() -> None:
+    torch.manual_seed(0)
+    plain, normed = VGG16().eval(), VGG16BN().eval()
+    images = torch.randn(2, 3, 64, 64)
+    convolutions = [part for part in normed.features if isinstance(part, nn.Conv2d)]
+    theirs = [part for part in plain.features if isinstance(part, nn.Conv2d)]
+    for one, other in zip(convolutions, theirs, strict=True):
+        one.load_state_dict(other.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(normed(images), plain(images), rtol=1e-3, atol=1e-4)
+        next(p for p in normed.features if isinstance(p, nn.BatchNorm2d)).weight.zero_()
+        assert not torch.allclose(normed(images), plain(images), rtol=1e-3, atol=1e-4)
+
+
 def test_the_3_x_3_convolution_takes_the_stride() -> None:
     trunk = on_meta(ResNet50)
     strides = {}
@@ -81,6 +109,7 @@ def test_the_3_x_3_convolution_takes_the_stride() -> None:
     [
         ("resnet50", 192, [(256, 48), (512, 24), (1024, 12), (2048, 6)]),
         ("vgg16", 64, [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)]),
+        ("vgg16-bn", 64, [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)]),
         ("efficientnet-lite0", 192, [(16, 96), (24, 48), (40, 24), (112, 12), (1280, 6)]),
         ("lenet5", 32, [(6, 14), (16, 5), (120, 1)]),
         ("lenet5", 192, [(6, 94), (16, 45), (120, 41)]),
@@ -119,7 +148,7 @@ def test_a_map_that_is_replaced_is_what_the_next_stage_reads() -> None:
         torch.testing.assert_close(maps[2], trunk.stage(2, 2 * plain[1]))
 
 
-@pytest.mark.parametrize("kind", [ResNet50, VGG16, LeNet5])
+@pytest.mark.parametrize("kind", [ResNet50, VGG16, VGG16BN, LeNet5])
 def test_classifiers_give_a_score_for_each_class(
     kind: type[ResNet50] | type[VGG16] | type[LeNet5],
 ) -> None:
@@ -139,7 +168,9 @@ def test_the_file_of_a_whole_network_loads_without_its_classifier(tmp_path: Path
         assert torch.equal(trunk(images), whole(images))
 
 
-@pytest.mark.parametrize(("name", "kind"), [("resnet50", ResNet50), ("vgg16", VGG16)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("resnet50", ResNet50), ("vgg16", VGG16), ("vgg16-bn", VGG16BN)]
+)
 def test_a_file_of_torchvision_loads(
     name: str, kind: type[ResNet50] | type[VGG16], tmp_path: Path
 ) -> None:
@@ -151,7 +182,7 @@ def test_a_file_of_torchvision_loads(
     torch.save(state, tmp_path / "published.pth")
     loaded = make_trunk(name, tmp_path / "published.pth").state_dict()
     assert all(torch.equal(value, state[key]) for key, value in loaded.items())
-    assert len(loaded) == len(state) - {"resnet50": 2, "vgg16": 6}[name]
+    assert len(loaded) == len(state) - {"resnet50": 2, "vgg16": 6, "vgg16-bn": 6}[name]
 
 
 def test_a_file_without_step_counters_loads_as_the_published_ones_have_none(

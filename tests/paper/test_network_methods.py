@@ -147,7 +147,9 @@ def test_networks_from_nothing_are_trained_on_the_files(
     assert (gallery.labels[found] == queries.labels).mean() > 0.5
     scratch = VggN(networks, VGG)
     assert scratch.recipe.training.weights == "none"
+    assert scratch.recipe.embedder.trunk == "vgg16-bn"
     assert scratch.title == "VGG-N [18], from scratch"
     given = VggN(networks, VGG, weights="vgg16.pth")
     assert (given.recipe.training.weights, given.recipe.training.freeze) == ("vgg16.pth", -2)
+    assert given.recipe.embedder.trunk == "vgg16"
     assert given.title == "VGG-N [18], given weights"

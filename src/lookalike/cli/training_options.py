@@ -26,7 +26,7 @@ def _choice(*values: str) -> click.Choice[str]:
     return click.Choice(values)
 
 
-_TRUNKS = _choice("efficientnet-lite0", "resnet50", "vgg16", "lenet5")
+_TRUNKS = _choice("efficientnet-lite0", "resnet50", "vgg16", "vgg16-bn", "lenet5")
 _LOSSES = _choice("softmax", "triplet", "supcon", "multi-similarity", "circle")
 _COUNT, _LEAST_0 = click.IntRange(1), click.FloatRange(0)
 _RATE = click.FloatRange(0, min_open=True)
@@ -40,7 +40,7 @@ _FIELDS: tuple[tuple[str, Any, Any, str | None, str], ...] = (
         "imagenet",
         "imagenet|none|FILE",
         "The trunk's weights to begin with; none: random. For efficientnet-lite0 they come with "
-        "lookalike[train], for resnet50 and vgg16 they are downloaded once.",
+        "lookalike[train], for resnet50 and both of vgg16 they are downloaded once.",
     ),
     (
         "attention",

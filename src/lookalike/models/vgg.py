@@ -1,8 +1,9 @@
-"""VGG16, the trunk of the paper's row VGG-N.
+"""VGG16, the trunk of the paper's row VGG-N, and its twin with batch norm.
 
 Configuration D of Simonyan and Zisserman (2015): 13 convolutions of 3 x 3, a ReLU after each, five
-max poolings, no batch norm. Parameter names are torchvision's, so that the ImageNet weights
-published there load without renaming.
+max poolings. The twin has a batch norm (Ioffe and Szegedy 2015) before each ReLU, without which a
+network of this depth learns badly from nothing. Parameter names are torchvision's, so that the
+ImageNet weights published there load without renaming.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from torch.nn import functional as F
 from lookalike.models.trunk import Trunk
 from lookalike.models.weights import load_weights
 
-__all__ = ["IMAGENET", "VGG16"]
+__all__ = ["IMAGENET", "IMAGENET_BN", "VGG16", "VGG16BN"]
 
 IMAGENET = "https://download.pytorch.org/models/vgg16-397923af.pth"
+IMAGENET_BN = "https://download.pytorch.org/models/vgg16_bn-6c64b313.pth"
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 HIDDEN = 4096
@@ -35,6 +37,7 @@ class VGG16(Trunk):
     channels = (64, 128, 256, 512, 512)
     mean = (123.675, 116.28, 103.53)
     std = (58.395, 57.12, 57.375)
+    batch_norm = False
 
     def __init__(self, classes: int | None = None) -> None:
         super().__init__()
@@ -44,6 +47,8 @@ class VGG16(Trunk):
         for outputs, convolutions in zip(self.channels, CONVOLUTIONS, strict=True):
             for _ in range(convolutions):
                 self.features.append(nn.Conv2d(inputs, outputs, 3, padding=1))
+                if self.batch_norm:
+                    self.features.append(nn.BatchNorm2d(outputs))
                 self.features.append(nn.ReLU())
                 inputs = outputs
             self.features.append(nn.MaxPool2d(2))
@@ -82,4 +87,10 @@ class VGG16(Trunk):
 
     def load_weights(self, path: Path) -> None:
         """A classifier in the file is left out when this trunk has none."""
-        load_weights(self, path, "VGG16", classifier="classifier.")
+        load_weights(self, path, type(self).__name__, classifier="classifier.")
+
+
+class VGG16BN(VGG16):
+    """VGG16 with batch norm. All parameters with the classifier: 138,365,992."""
+
+    batch_norm = True

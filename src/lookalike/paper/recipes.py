@@ -72,7 +72,7 @@ LENET = Recipe(
 )
 """An improved LeNet-5 from scratch; its F6 of 84 units is the embedding."""
 VGG = Recipe(
-    EmbedderSettings(trunk="vgg16", attention="none", input_size=32),
+    EmbedderSettings(trunk="vgg16-bn", attention="none", input_size=32),
     TrainSettings(
         weights="none",
         epochs=15,
@@ -85,4 +85,5 @@ VGG = Recipe(
     ),
     quick_epochs=3,
 )
-"""VGG16 from scratch, small enough for that; with given weights see `VggN`."""
+"""VGG16 from scratch, with batch norm and pictures small enough for that; with given weights see
+`VggN`."""

@@ -13,7 +13,7 @@ SECONDS = {
     "sift": 90.0,
     "svm": 5.0,
     "lenet": 40.0,
-    "vgg": 300.0,
+    "vgg": 200.0,
     "cnn-exhaustive": NETWORK,
     "ours-exhaustive": NETWORK,
     "ours-plain": NETWORK,

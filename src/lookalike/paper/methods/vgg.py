@@ -16,8 +16,9 @@ FROM_SCRATCH = "VGG-N [18], from scratch"
 class VggN(NetworkMethod):
     """Exact cosines of VGG16's FC features.
 
-    `weights` (a file, or "imagenet") are fine-tuned at 224 pixels, the last stage alone; without,
-    the network is trained on the set from nothing at the recipe's size. The title says which.
+    `weights` (a file, or "imagenet") are fine-tuned at 224 pixels, the last stage alone, in the
+    network without batch norm that they are of; without weights, the network is the recipe's,
+    trained on the set from nothing. The title says which.
     """
 
     def __init__(
@@ -31,5 +32,5 @@ class VggN(NetworkMethod):
         self.title = FROM_SCRATCH
         if weights is not None:
             self.title = "VGG-N [18], given weights"
-            recipe = recipe.but(weights=str(weights), input_size=224, freeze=-2)
+            recipe = recipe.but(trunk="vgg16", weights=str(weights), input_size=224, freeze=-2)
         super().__init__(networks, recipe, threads)

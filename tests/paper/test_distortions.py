@@ -13,7 +13,8 @@ from PIL import Image
 pytest.importorskip("cv2")
 
 from lookalike.paper.collection import Picture
-from lookalike.paper.distortions import AIMS, DISTORTIONS, NEUTRAL, QUICK, UNITS, distort
+from lookalike.paper.distortions import AIMS, DISTORTIONS, NEUTRAL, UNITS, distort
+from lookalike.paper.effort import QUICK
 from lookalike.paper.tables import ALTERED
 
 KINDS = tuple(DISTORTIONS)
@@ -197,10 +198,10 @@ def test_scaling_keeps_means_of_blocks_and_loses_what_is_finer() -> None:
 
 
 def test_the_levels_of_a_quick_run_are_those_of_the_table_and_no_change() -> None:
-    for kind, levels in QUICK.items():
+    for kind, levels in QUICK.levels.items():
         assert set(levels) <= set(DISTORTIONS[kind])
         assert NEUTRAL[kind] in levels
-    assert set(QUICK) == set(DISTORTIONS)
+    assert set(QUICK.levels) == set(DISTORTIONS)
     assert {(kind, float(level)) for kind, level, _ in ALTERED} <= {
-        (kind, level) for kind, levels in QUICK.items() for level in levels
+        (kind, level) for kind, levels in QUICK.levels.items() for level in levels
     }

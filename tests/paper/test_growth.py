@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from lookalike.models.augment import augment
 from lookalike.paper import growth, robustness
 from lookalike.paper import study as study_module
 from lookalike.paper.collection import Collection
+from lookalike.paper.effort import Effort
 from lookalike.paper.maps import AUGMENTATION, VIEWS
 from lookalike.paper.methods.cnn_exhaustive import CnnExhaustive
 from lookalike.paper.networks import Networks
@@ -94,8 +96,8 @@ def test_an_unaltered_query_has_the_numbers_of_the_tables(
 ) -> None:
     rows = {"some": lambda _: CnnExhaustive(networks, SMALL)}
     monkeypatch.setattr(study_module, "ROWS", rows)
-    levels = {"rotation": (0, 90), "brightness": (1, 0.1)}
-    monkeypatch.setattr(robustness, "DISTORTIONS", levels)
+    effort = Effort(levels={"rotation": (0, 90), "brightness": (1, 0.1)})
+    study = replace(study, effort=effort)
     study.measure("paper", "some", 0)
     robustness.robustness(study, "some", 0)
     name = study.collection.name

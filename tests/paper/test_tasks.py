@@ -10,6 +10,7 @@ pytest.importorskip("torch")
 
 from lookalike.errors import LookalikeError
 from lookalike.paper.collection import Collection
+from lookalike.paper.effort import QUICK
 from lookalike.paper.networks import Networks
 from lookalike.paper.recipes import LENET, OURS, VGG
 from lookalike.paper.reproduce import PARTS, ReproduceSettings, open_study, plan_of, tasks_of
@@ -93,7 +94,7 @@ def test_times_are_known_when_those_of_all_rows_are(study: Study) -> None:
 def test_quick_is_one_seed_without_growth(study: Study) -> None:
     settings = ReproduceSettings(quick=True)
     assert plan_of("corel1k", settings).seeds == (0,)
-    assert plan_of("corel1k", settings).epochs == OURS.quick_epochs < 6
+    assert plan_of("corel1k", settings).epochs == 2 < plan_of("corel1k", ReproduceSettings()).epochs
     names = [task.name for task in tasks_of(study, list(PARTS), settings)]
     assert not any("growth" in name or "seed 1" in name for name in names)
     # Tables 1 and 2 are the same rows of a set that is not the paper's own.
@@ -101,12 +102,11 @@ def test_quick_is_one_seed_without_growth(study: Study) -> None:
 
 
 def test_quick_trains_for_fewer_epochs(study: Study) -> None:
-    quick = Workshop(study.networks, 3, OURS.quick_epochs, quick=True)
+    quick = Workshop(study.networks, 3, effort=QUICK)
     whole = Workshop(study.networks, 3)
-    for recipe in (OURS, LENET, VGG):
-        assert quick.recipe(recipe).training.epochs == recipe.quick_epochs
+    for recipe, epochs in ((OURS, 2), (LENET, 10), (VGG, 3)):
+        assert quick.recipe(recipe).training.epochs == epochs < recipe.training.epochs
         assert whole.recipe(recipe) == recipe.but(seed=3)
-        assert recipe.quick_epochs < recipe.training.epochs
 
 
 def test_settings_that_change_numbers_are_noted_with_them() -> None:

@@ -28,7 +28,7 @@ from PIL import Image
 from lookalike.models.augment import GREY
 from lookalike.paper.collection import Picture
 
-__all__ = ["AIMS", "DISTORTIONS", "NEUTRAL", "QUICK", "UNITS", "distort"]
+__all__ = ["AIMS", "DISTORTIONS", "NEUTRAL", "UNITS", "distort"]
 
 DISTORTIONS: dict[str, tuple[float, ...]] = {
     "rotation": (0, 5, 10, 15, 30, 45, 60, 90, 120, 150, 180),
@@ -41,17 +41,6 @@ DISTORTIONS: dict[str, tuple[float, ...]] = {
     "scale": (100, 75, 50, 35, 25, 15, 10),
 }
 """Levels of each kind."""
-QUICK: dict[str, tuple[float, ...]] = {
-    "rotation": (0, 15, 90),
-    "crop": (100, 70),
-    "brightness": (0.7, 1, 1.3),
-    "contrast": (0.55, 1),
-    "noise": (0, 20),
-    "blur": (0, 1),
-    "jpeg": (100, 10),
-    "scale": (100, 25),
-}
-"""Those of them that say most."""
 UNITS = {
     "rotation": "degrees",
     "crop": "% of each side",

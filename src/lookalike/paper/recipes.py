@@ -15,12 +15,11 @@ __all__ = ["LENET", "OURS", "VGG", "Recipe"]
 @dataclass(frozen=True)
 class Recipe:
     """What a network is made of, and how it learns. `freeze` -1 leaves the trunk as it is, -2
-    trains its last stage. `quick_epochs` see that all works; its numbers are not for reporting.
+    trains its last stage.
     """
 
     embedder: EmbedderSettings
     training: TrainSettings
-    quick_epochs: int
 
     def but(self, **changes: Any) -> Recipe:
         """The same with some settings changed. TypeError for a setting that neither part has."""
@@ -53,7 +52,6 @@ OURS = Recipe(
         validation=0.0,
         keep="last",
     ),
-    quick_epochs=2,
 )
 """EfficientNet-Lite0 with ImageNet weights + CBAM + FC."""
 LENET = Recipe(
@@ -68,7 +66,6 @@ LENET = Recipe(
         validation=0.0,
         keep="last",
     ),
-    quick_epochs=10,
 )
 """An improved LeNet-5 from scratch; its F6 of 84 units is the embedding."""
 VGG = Recipe(
@@ -83,7 +80,6 @@ VGG = Recipe(
         validation=0.0,
         keep="last",
     ),
-    quick_epochs=3,
 )
 """VGG16 from scratch, with batch norm and pictures small enough for that; with given weights see
 `VggN`."""

@@ -13,6 +13,7 @@ from typing import Any
 from lookalike.errors import LookalikeError
 from lookalike.lock import exclusive
 from lookalike.paper.collection import Collection
+from lookalike.paper.effort import QUICK, WHOLE, Effort
 from lookalike.paper.growth import SIZES, grow
 from lookalike.paper.methods.vgg import FROM_SCRATCH
 from lookalike.paper.networks import Networks
@@ -39,8 +40,6 @@ class Plan:
 
 PLANS = {"corel1k": Plan((0, 1, 2, 3, 4), 6), "corel5k": Plan((0, 1, 2), 8, related=False)}
 OTHER = Plan((0, 1, 2, 3, 4), 6)
-QUICK_SHARE = 0.35
-"""Of the time that a task takes otherwise."""
 SEEDS_OF_PARTS = 3
 """Unseen categories and robustness are measured on the first so many seeds."""
 
@@ -55,7 +54,7 @@ class ReproduceSettings:
         vgg_weights: file of ImageNet weights for VGG16, or None: from scratch.
         threads: of a query's network.
         queries_per_class: held out of the gallery.
-        quick: one seed and few epochs, see `lookalike.paper.rows.Workshop`.
+        quick: spend little, see `effort`.
     """
 
     seeds: tuple[int, ...] | None = None
@@ -65,6 +64,10 @@ class ReproduceSettings:
     threads: int | None = None
     queries_per_class: int = 10
     quick: bool = False
+
+    @property
+    def effort(self) -> Effort:
+        return QUICK if self.quick else WHOLE
 
     def changed(self) -> dict[str, Any]:
         """What numbers that may stand in one file must agree in, as far as the user changed it."""
@@ -161,9 +164,9 @@ PARTS: dict[str, Part] = {
 
 def plan_of(name: str, settings: ReproduceSettings) -> Plan:
     """The set's plan with what the user changed."""
-    plan = PLANS.get(name, OTHER)
-    if settings.quick:
-        plan = replace(plan, seeds=plan.seeds[:1], epochs=OURS.quick_epochs)
+    plan, effort = PLANS.get(name, OTHER), settings.effort
+    epochs = effort.epochs.get(OURS.embedder.trunk, plan.epochs)
+    plan = replace(plan, seeds=plan.seeds[: effort.seeds], epochs=epochs)
     if settings.seeds is not None:
         plan = replace(plan, seeds=settings.seeds)
     if settings.epochs is not None:
@@ -215,28 +218,26 @@ def open_study(
         settings.vgg_weights,
         settings.queries_per_class,
         settings.threads,
-        settings.quick,
+        settings.effort,
         settings.changed(),
         tell,
     )
 
 
 def tasks_of(study: Study, names: Sequence[str], settings: ReproduceSettings) -> list[Task]:
-    """Of the parts of these names that the paper does on this set, or on any other set.
-
-    A quick run does without growth, which encodes 95,000 pictures, and without unseen categories
-    for the rows of related work.
-    """
-    plan, tasks = plan_of(study.collection.name, settings), list[Task]()
+    """Of the parts of these names that the paper does on this set, or on any other set."""
+    plan, effort = plan_of(study.collection.name, settings), settings.effort
+    tasks = list[Task]()
     for name in names:
         part = PARTS[name]
         known = study.collection.name in PLANS
         if known and part.sets and study.collection.name not in part.sets:
             continue
-        if name == "growth" and settings.quick:
+        if name == "growth" and not effort.growth:
             continue
-        rows = TABLES if name == "unseen" and settings.quick else part.rows(plan)
+        rows = part.rows(plan)
+        if name == "unseen" and not effort.unseen_related:
+            rows = TABLES
         chosen = rows if settings.rows is None else [row for row in settings.rows if row in rows]
         tasks += part.tasks(study, plan, chosen)
-    share = QUICK_SHARE if settings.quick else 1.0
-    return [replace(task, seconds=share * task.seconds) for task in tasks]
+    return [replace(task, seconds=effort.share * task.seconds) for task in tasks]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from lookalike.evaluation.protocol import METRICS
-from lookalike.paper.distortions import DISTORTIONS, NEUTRAL, QUICK, distort
+from lookalike.paper.distortions import NEUTRAL, distort
 from lookalike.paper.study import Study, rankings
 
 __all__ = ["robustness"]
@@ -13,7 +11,6 @@ __all__ = ["robustness"]
 
 def robustness(study: Study, row: str, seed: int) -> None:
     """mAP and P@10 of a row at each level of each distortion, into the results."""
-    levels: Mapping[str, Sequence[float]] = QUICK if study.quick else DISTORTIONS
     method, parts = study.fitted("paper", row, seed)
 
     def scores(kind: str, level: float) -> dict[str, float]:
@@ -24,7 +21,7 @@ def robustness(study: Study, row: str, seed: int) -> None:
 
     plain = scores("rotation", NEUTRAL["rotation"])
     found: dict[str, dict[str, dict[str, float]]] = {"mAP": {}, "P@10": {}}
-    for kind, some in levels.items():
+    for kind, some in study.effort.levels.items():
         for level in some:
             for metric, value in (plain if level == NEUTRAL[kind] else scores(kind, level)).items():
                 found[metric].setdefault(kind, {})[str(level)] = value

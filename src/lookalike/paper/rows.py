@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lookalike.paper.effort import WHOLE, Effort
 from lookalike.paper.method import Method
 from lookalike.paper.methods.cnn_exhaustive import CnnExhaustive
 from lookalike.paper.methods.cnn_lsh import CnnLsh
@@ -33,8 +34,6 @@ from lookalike.paper.titles import BITS
 
 __all__ = ["ROWS", "Workshop"]
 
-QUICK_WORDS = 500
-
 
 @dataclass(frozen=True, eq=False)
 class Workshop:
@@ -46,8 +45,7 @@ class Workshop:
         epochs: of the networks on the shared trunk; None: the recipe's.
         vgg_weights: file of ImageNet weights, or None.
         threads: of a query's network.
-        quick: train the networks that start from nothing for fewer epochs, and give SIFT one size
-            of vocabulary; numbers to see that all works, not to report.
+        effort: how long networks learn, and what SIFT tries.
     """
 
     networks: Networks
@@ -55,10 +53,10 @@ class Workshop:
     epochs: int | None = None
     vgg_weights: Path | None = None
     threads: int | None = None
-    quick: bool = False
+    effort: Effort = WHOLE
 
     def recipe(self, base: Recipe) -> Recipe:
-        epochs = base.quick_epochs if self.quick else base.training.epochs
+        epochs = self.effort.epochs.get(base.embedder.trunk, base.training.epochs)
         if base is OURS and self.epochs is not None:
             epochs = self.epochs
         return base.but(seed=self.seed, epochs=epochs)
@@ -77,9 +75,7 @@ def _vgg(shop: Workshop) -> Method:
 
 
 def _sift(shop: Workshop) -> Method:
-    if shop.quick:
-        return Sift(shop.seed, sizes=(QUICK_WORDS,), pyramids=(False,))
-    return Sift(shop.seed)
+    return Sift(shop.seed, shop.effort.words, shop.effort.pyramids)
 
 
 ROWS: dict[str, Callable[[Workshop], Method]] = {

@@ -13,6 +13,7 @@ import numpy as np
 from lookalike.evaluation.protocol import METRICS
 from lookalike.evaluation.splits import Split, class_split, query_split
 from lookalike.paper.collection import Collection, Picture, Positions, Sample
+from lookalike.paper.effort import WHOLE, Effort
 from lookalike.paper.method import Method, Oracle
 from lookalike.paper.methods.svm_active import SvmActive
 from lookalike.paper.networks import Networks
@@ -41,7 +42,7 @@ class Study:
         epochs: of the networks on the shared trunk; None: the recipe's.
         queries_per_class: held out.
         threads: of a query's network.
-        quick: see `Workshop`.
+        effort: how much is spent on a number.
         changed: what else numbers of this study must share, by name; see `Results.begin`.
     """
 
@@ -52,7 +53,7 @@ class Study:
     vgg_weights: Path | None = None
     queries_per_class: int = 10
     threads: int | None = None
-    quick: bool = False
+    effort: Effort = WHOLE
     changed: Mapping[str, Any] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda _: None
 
@@ -107,7 +108,7 @@ class Study:
 
     def workshop(self, seed: int) -> Workshop:
         return Workshop(
-            self.networks, seed, self.epochs, self.vgg_weights, self.threads, self.quick
+            self.networks, seed, self.epochs, self.vgg_weights, self.threads, self.effort
         )
 
     def split(self, protocol: str, seed: int) -> Parts:

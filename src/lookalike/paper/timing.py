@@ -26,7 +26,6 @@ __all__ = ["one_thread", "time_rows"]
 
 K = 30
 """The largest of the paper's Top-n."""
-ROUNDS = 3
 
 
 @dataclass(eq=False)
@@ -52,7 +51,7 @@ def time_rows(study: Study, rows: Sequence[str], seed: int = 0) -> None:
     """Seconds for all queries of the split, into the results as "timing".
 
     "search" is `match` alone, one query a call, "end to end" from the file on, both a list of
-    ROUNDS rounds (of a quick study: one round) in which the rows take turns. "cold" is the very
+    the study's rounds, in which the rows take turns. "cold" is the very
     first query, end to end, with the network's session still to be opened. Everything has one
     thread.
     """
@@ -65,7 +64,7 @@ def time_rows(study: Study, rows: Sequence[str], seed: int = 0) -> None:
         positions, depth = range(len(parts.queries)), min(K, len(parts.gallery))
         searches: dict[str, list[float]] = {row: [] for row in rows}
         wholes: dict[str, list[float]] = {row: [] for row in rows}
-        for _ in range(1 if study.quick else ROUNDS):
+        for _ in range(study.effort.rounds):
             for row, one in fitted.items():
                 features = [one.method.describe(picture) for picture in one.parts.queries]
                 searches[row].append(_seconds(one.match, positions, features))

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.models.augment import augment
 from lookalike.paper import growth, robustness
 from lookalike.paper import study as study_module
 from lookalike.paper.collection import Collection
 from lookalike.paper.effort import Effort
-from lookalike.paper.maps import AUGMENTATION, VIEWS
+from lookalike.paper.maps import VIEWS, augmented
 from lookalike.paper.methods.cnn_exhaustive import CnnExhaustive
 from lookalike.paper.networks import Networks
 from lookalike.paper.recipes import OURS
@@ -48,16 +47,19 @@ def test_views_follow_each_other_and_an_interrupted_encoding_goes_on(
             vectors[view * count : (view + 1) * count], network.embed(gallery, view)
         )
     pictures = list(gallery)
-    views = [
-        augment(pictures[i], 64, AUGMENTATION, 0, VIEWS + 2, int(gallery.rows[i]))
-        for i in range(count)
-    ]
+    views = [augmented(pictures[i], 64, VIEWS + 2, int(gallery.rows[i])) for i in range(count)]
     encoded = network.encoder().embed(np.stack(views))
     start = (VIEWS + 2) * count
     assert np.abs(vectors[start : start + count] - encoded).max() < 1e-5
     # Killed after two chunks: what was written stays, the rest is made again.
     (done,) = networks.directory.glob("network-*.done")
     done.write_text("20")
+    again, _ = growth.grown_vectors(study, network, gallery, size)
+    assert np.array_equal(again, vectors)
+    # Cut short, the file is not taken for a whole one.
+    (rows,) = networks.directory.glob("network-*.f32")
+    with rows.open("r+b") as file:
+        file.truncate(rows.stat().st_size // 2)
     again, _ = growth.grown_vectors(study, network, gallery, size)
     assert np.array_equal(again, vectors)
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from lookalike.evaluation.hashed import LSH_HITS, hashed_ranking, index_of
 from lookalike.evaluation.metrics import average_precision, precision_at, rank
-from lookalike.models.augment import augment
 from lookalike.paper.collection import Positions, Sample
-from lookalike.paper.maps import AUGMENTATION, VIEWS, read_count, write_count
+from lookalike.paper.mapped import open_rows, read_count, write_count
+from lookalike.paper.maps import VIEWS, augmented
 from lookalike.paper.methods.network import nearest
 from lookalike.paper.networks import Network
 from lookalike.paper.recipes import OURS
@@ -124,16 +124,15 @@ def _encoded(
     encoder = network.encoder(study.threads)
     side, total = encoder.info.input_size, len(views) * len(gallery)
     done = path.with_suffix(".done")
-    begin = read_count(done) if path.exists() else 0
-    mode: Any = "r+" if begin else "w+"
-    rows = np.memmap(path, np.float32, mode, shape=(total, encoder.info.dim))
+    rows, whole = open_rows(path, np.float32, (total, encoder.info.dim))
+    begin = read_count(done) if whole else 0
     pictures = list(gallery)
     for start in range(begin, total, CHUNK):
         some = []
         for number in range(start, min(start + CHUNK, total)):
             view, i = divmod(number, len(gallery))
             row = int(gallery.rows[i])
-            some.append(augment(pictures[i], side, AUGMENTATION, 0, views[view], row))
+            some.append(augmented(pictures[i], side, views[view], row))
         rows[start : start + len(some)] = encoder.embed(np.stack(some))
         rows.flush()
         write_count(done, start + len(some))

@@ -6,6 +6,7 @@ worked out once: of the picture as it is (view 0) and of VIEWS augmented views o
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -15,15 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from lookalike.atomic import atomic_writer
 from lookalike.models.augment import AugmentSettings, augment
 from lookalike.models.inputs import CHUNK, Normalise
 from lookalike.models.pictures import default_threads, in_order
 from lookalike.models.train_data import WORKING_SIZE
 from lookalike.models.trunk import Trunk
-from lookalike.paper.collection import Collection, Positions, squeeze
+from lookalike.paper.collection import Collection, Picture, Positions, squeeze
+from lookalike.paper.mapped import open_rows, read_count, write_count
 
-__all__ = ["AUGMENTATION", "VIEWS", "SharedMaps", "read_count", "write_count"]
+__all__ = ["AUGMENTATION", "VIEWS", "SharedMaps", "augmented"]
 
 VIEWS = 4
 AUGMENTATION = AugmentSettings()
@@ -34,9 +35,11 @@ Tell = Callable[[str], None]
 
 
 class SharedMaps:
-    """Maps after some `stages` of a trunk with ImageNet weights, made when this is opened.
+    """Maps after some `stages` of a trunk, made when this is opened.
 
-    An interrupted making goes on at the last chunk that was noted.
+    An interrupted making goes on at the last chunk that was noted. The files in `directory` go by
+    the pictures, their size, the augmentation, and `weights`, a name for those of the trunk.
+    OSError for a full disk.
     """
 
     def __init__(
@@ -45,24 +48,25 @@ class SharedMaps:
         trunk: Trunk,
         stages: tuple[int, ...],
         size: int,
+        weights: str,
         directory: Path,
         tell: Tell = lambda _: None,
     ) -> None:
         self.collection, self.trunk, self.size, self.tell = collection, trunk.eval(), size, tell
         self.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.arrays: dict[int, np.memmap[Any, np.dtype[np.float16]]] = {}
-        base = f"maps-{collection.digest}-{size}"
+        about = repr((weights, AUGMENTATION, VIEWS)).encode()
+        made = hashlib.blake2b(about, digest_size=4).hexdigest()
+        base = f"maps-{collection.digest}-{size}-{made}"
         self.done = directory / f"{base}-{'-'.join(map(str, stages))}.done"
         for stage in stages:
             channels, side = trunk.channels[stage], trunk.sides(size)[stage]
-            path = directory / f"{base}-{stage}.f16"
             shape = (VIEWS + 1, len(collection), channels, side, side)
-            mode: Any = (
-                "r+" if path.exists() and path.stat().st_size == 2 * math.prod(shape) else "w+"
+            self.arrays[stage], whole = open_rows(
+                directory / f"{base}-{stage}.f16", np.float16, shape
             )
-            if mode == "w+":
+            if not whole:
                 self.done.unlink(missing_ok=True)
-            self.arrays[stage] = np.memmap(path, np.float16, mode, shape=shape)
         self._make(read_count(self.done))
 
     def take(self, stages: tuple[int, ...], view: int, rows: Positions) -> tuple[torch.Tensor, ...]:
@@ -73,7 +77,6 @@ class SharedMaps:
         count = len(self.collection)
         total = (VIEWS + 1) * count
         normalise = Normalise(self.trunk.mean, self.trunk.std)
-        working = math.ceil(self.size * WORKING_SIZE)
         threads = default_threads()
 
         def pixels(start: int) -> torch.Tensor:
@@ -82,8 +85,7 @@ class SharedMaps:
                 view, row = divmod(number, count)
                 picture = self.collection.pictures[row]
                 if view:
-                    whole = squeeze(picture, working)
-                    batch.append(augment(whole, self.size, AUGMENTATION, 0, view, row))
+                    batch.append(augmented(picture, self.size, view, row))
                 else:
                     batch.append(squeeze(picture, self.size))
             return normalise.stack(batch)
@@ -105,12 +107,7 @@ class SharedMaps:
                 self.tell(f"{self.collection.name}: maps {end:,} of {total:,}, {rate:.0f} images/s")
 
 
-def read_count(path: Path) -> int:
-    """What `write_count` noted; 0 if nothing."""
-    return int(path.read_text()) if path.exists() else 0
-
-
-def write_count(path: Path, count: int) -> None:
-    """How far some work has come, whole at every moment."""
-    with atomic_writer(path) as file:
-        file.write(str(count).encode())
+def augmented(picture: Picture, size: int, view: int, row: int) -> Picture:
+    """View 1, 2, ... of the picture in that row of a collection, (size, size, 3)."""
+    whole = squeeze(picture, math.ceil(size * WORKING_SIZE))
+    return augment(whole, size, AUGMENTATION, 0, view, row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,19 @@ from lookalike.models.embedder import Embedder
 from lookalike.models.export import export_embedder
 from lookalike.models.frozen import Frozen, frozen_stages
 from lookalike.models.inputs import CHUNK, Batch, Inputs, Normalise
+from lookalike.models.optimizer import make_optimizer
 from lookalike.models.pictures import Pictures
 from lookalike.models.run import Run
 from lookalike.models.train import train
 from lookalike.models.train_data import TrainData
 from lookalike.models.trunks import make_trunk
+from lookalike.models.weights import file_sha256
 from lookalike.paper.collection import Collection, Picture, Positions, Sample, squeeze
+from lookalike.paper.hashing.objectives import HASHINGS
 from lookalike.paper.maps import AUGMENTATION, VIEWS, SharedMaps
 from lookalike.paper.recipes import Recipe
 
-__all__ = ["Network", "Networks", "embed_maps", "embed_pictures"]
+__all__ = ["Network", "Networks", "embed_maps", "embed_pictures", "weights_of"]
 
 Floats = NDArray[np.float32]
 STAGES = (3, 4)
@@ -47,7 +51,7 @@ class Networks:
     def __init__(self, directory: Path, tell: Callable[[str], None] = lambda _: None) -> None:
         self.directory, self.tell = directory, tell
         directory.mkdir(parents=True, exist_ok=True)
-        self._maps: dict[tuple[str, int], SharedMaps] = {}
+        self._maps: dict[tuple[str, int, str], SharedMaps] = {}
         self._networks: dict[str, Network] = {}
 
     def network(self, recipe: Recipe, training: Sample) -> Network:
@@ -57,6 +61,8 @@ class Networks:
             path = self.directory / f"network-{key}.pt"
             if not path.exists():
                 self.tell(f"{training.collection.name}: training {key} on {len(training)} images")
+                for old in (path.with_suffix(".onnx"), *self.directory.glob(f"{path.stem}.views*")):
+                    old.unlink(missing_ok=True)  # of a file that was deleted
                 self._train(recipe, training, path)
             self._networks[key] = Network(self, recipe, load_embedder(path), path)
         return self._networks[key]
@@ -68,14 +74,19 @@ class Networks:
         if recipe.training.augmentation not in (AUGMENTATION, NO_AUGMENTATION):
             return None
         size = recipe.embedder.input_size
-        key = collection.digest, size
+        weights = weights_of(recipe)
+        key = collection.digest, size, weights
         if key not in self._maps:
             trunk = make_trunk(SHARED_TRUNK, recipe.training.weights)
-            self._maps[key] = SharedMaps(collection, trunk, STAGES, size, self.directory, self.tell)
+            self._maps[key] = SharedMaps(
+                collection, trunk, STAGES, size, weights, self.directory, self.tell
+            )
         return self._maps[key]
 
     def _train(self, recipe: Recipe, training: Sample, path: Path) -> None:
         maps = self.shared(recipe, training.collection)
+        if maps is None and recipe.hashing:
+            raise ValueError(f"{recipe.hashing} is learnt from shared maps alone")
         if maps is None:
             chosen = training.collection.images.take(training.rows).only(training.labels)
             train(chosen, recipe.embedder, recipe.training, path)
@@ -167,18 +178,38 @@ def _train_on_maps(recipe: Recipe, training: Sample, maps: SharedMaps) -> Embedd
     nothing = Pictures(images.paths, np.empty((0, size, size, 3), np.uint8), size)
     none = np.empty(0, np.int64)
     data = TrainData(numbered, nothing, training.rows, None, none, 0, ())
+    embedder, seed = recipe.embedder, recipe.training.seed
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.training.seed)
-        run = Run(data, recipe.embedder, recipe.training, lambda _: None)
+        torch.manual_seed(seed)
+        hashing = None
+        if recipe.hashing:
+            assert embedder.dim is not None
+            sizes = np.bincount(data.labels, minlength=len(classes))
+            hashing = HASHINGS[recipe.hashing](embedder.dim, sizes, seed)
+            embedder = replace(embedder, dim=hashing.width)
+        run = Run(data, embedder, recipe.training, lambda _: None)
+        if hashing is not None:
+            run.criterion = hashing.criterion
+            run.optimizer = make_optimizer(run.embedder, run.criterion, recipe.training)
         augmented = recipe.training.augmentation != NO_AUGMENTATION
         run.inputs = _MapInputs(run, maps, VIEWS if augmented else 0)
         run.go_on(lambda: None)
-    return run.result()
+    found = run.result()
+    if hashing is not None:
+        hashing.finish(found)
+    return found
+
+
+def weights_of(recipe: Recipe) -> str:
+    """What the trunk begins with: "none", "imagenet", or the SHA-256 of a file."""
+    weights = recipe.training.weights
+    return weights if weights in ("none", "imagenet") else file_sha256(Path(weights))
 
 
 def _key(recipe: Recipe, training: Sample) -> str:
     """Of all that a training depends on, 16 hex digits."""
-    told = json.dumps([recipe.as_dict(), training.collection.digest], sort_keys=True)
+    made = recipe.but(weights=weights_of(recipe)).as_dict()
+    told = json.dumps([made, training.collection.digest], sort_keys=True)
     state = hashlib.blake2b(told.encode(), digest_size=8)
     state.update(np.ascontiguousarray(training.rows).tobytes())
     return state.hexdigest()

@@ -15,19 +15,22 @@ __all__ = ["LENET", "OURS", "VGG", "Recipe"]
 @dataclass(frozen=True)
 class Recipe:
     """What a network is made of, and how it learns. `freeze` -1 leaves the trunk as it is, -2
-    trains its last stage.
+    trains its last stage. `hashing` says what the network learns in the place of classes, by name
+    in `lookalike.paper.hashing.objectives`; "": classes.
     """
 
     embedder: EmbedderSettings
     training: TrainSettings
+    hashing: str = ""
 
     def but(self, **changes: Any) -> Recipe:
-        """The same with some settings changed. TypeError for a setting that neither part has."""
+        """The same with some settings changed. TypeError for a setting that no part has."""
+        hashing = changes.pop("hashing", self.hashing)
         own = set(EmbedderSettings.__dataclass_fields__)
         inner = {key: value for key, value in changes.items() if key in own}
         outer = {key: value for key, value in changes.items() if key not in own}
         embedder, training = replace(self.embedder, **inner), replace(self.training, **outer)
-        return replace(self, embedder=embedder, training=training)
+        return Recipe(embedder, training, hashing)
 
     def without_augmentation(self) -> Recipe:
         return self.but(augmentation=NO_AUGMENTATION)
@@ -36,7 +39,8 @@ class Recipe:
         """For JSON; without the number of threads, which only rounding depends on."""
         training = asdict(self.training)
         del training["threads"]
-        return {"embedder": self.embedder.as_dict(), "training": training}
+        told = {"embedder": self.embedder.as_dict(), "training": training}
+        return {**told, "hashing": self.hashing} if self.hashing else told
 
 
 # With a high temperature, cosines must come near to 1 and 0 before the loss is small, so the

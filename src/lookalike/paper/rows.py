@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lookalike.feedback import FeedbackSettings
 from lookalike.paper.effort import WHOLE, Effort
 from lookalike.paper.method import Method
 from lookalike.paper.methods.cnn_exhaustive import CnnExhaustive
@@ -80,7 +81,7 @@ def _sift(shop: Workshop) -> Method:
 
 ROWS: dict[str, Callable[[Workshop], Method]] = {
     "sift": _sift,
-    "svm": lambda _: SvmActive(),
+    "svm": lambda shop: SvmActive(settings=FeedbackSettings(seed=shop.seed)),
     "lenet": _network(LeNetL, LENET),
     "vgg": _vgg,
     "cnn-exhaustive": _network(CnnExhaustive),

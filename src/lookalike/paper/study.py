@@ -91,7 +91,8 @@ class Study:
     def feedback(self, seed: int) -> None:
         """mAP and P@20 after each round of the SVM row, with and without what was judged."""
         parts = self.split("paper", seed)
-        method = SvmActive()
+        method = ROWS["svm"](self.workshop(seed))
+        assert isinstance(method, SvmActive)
         method.fit(parts.gallery)
         found: dict[str, list[list[float]]] = {}
         for picture, label in zip(parts.queries, parts.queries.labels, strict=True):

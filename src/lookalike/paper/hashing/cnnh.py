@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["CodeLoss", "class_codes", "objective", "target_codes"]
+__all__ = ["CodeLoss", "class_codes"]
 
 Floats = NDArray[np.float64]
 SWEEPS = 30
@@ -38,17 +38,12 @@ SMALL = 1e-5
 """The share of n^2, what codes of zeros cost, that a sweep must gain for another to follow."""
 
 
-def target_codes(labels: NDArray[Any], bits: int, seed: int) -> NDArray[np.int8]:
-    """Step 1: labels (n,) -> codes of -1 and 1, int8 (n, bits); one per class, all different.
+def class_codes(sizes: NDArray[np.int64], bits: int, seed: int) -> NDArray[np.int8]:
+    """Step 1: classes of `sizes` (c,) pictures, each at least 1 -> their codes of -1 and 1, int8
+    (c, bits), all different.
 
     ValueError for fewer codes of `bits` than classes.
     """
-    _, classes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    return class_codes(sizes, bits, seed)[classes]
-
-
-def class_codes(sizes: NDArray[np.int64], bits: int, seed: int) -> NDArray[np.int8]:
-    """The codes of classes of `sizes` (c,), each at least 1, as `target_codes`: int8 (c, bits)."""
     if bits < 1 or len(sizes) > 2**bits:
         raise ValueError(f"{bits} bits are too few for different codes of {len(sizes)} classes")
     rng = np.random.default_rng(seed)
@@ -62,20 +57,6 @@ def class_codes(sizes: NDArray[np.int64], bits: int, seed: int) -> NDArray[np.in
     codes = np.where(relaxed >= 0, 1, -1).astype(np.int8)
     _make_distinct(codes, weights)
     return codes
-
-
-def objective(codes: NDArray[Any], labels: NDArray[Any]) -> float:
-    """|S - H H^T / q|^2 of any real codes (n, q), without an array of n x n.
-
-    It is n^2 - (2 / q) tr(H^T S H) + |H^T H|^2 / q^2; with Y (n, c) the classes, S = 2 Y Y^T - 1.
-    """
-    _, classes = np.unique(labels, return_inverse=True)
-    rows = codes.astype(np.float64)
-    n, bits = rows.shape
-    sums = np.zeros((int(classes.max()) + 1, bits))
-    np.add.at(sums, classes, rows)
-    agreement = 2 * np.square(sums).sum() - np.square(sums.sum(axis=0)).sum()
-    return float(n**2 - 2 / bits * agreement + np.square(rows.T @ rows).sum() / bits**2)
 
 
 class _Descent:

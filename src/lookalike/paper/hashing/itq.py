@@ -1,4 +1,4 @@
-"""PCA and iterative quantisation (Gong and Lazebnik 2011): vectors -> packed codes."""
+"""PCA and iterative quantisation (Gong and Lazebnik 2011)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh.families import Principal, itq
-from lookalike.paper.hashing.codes import pack
 
 __all__ = ["ITQ"]
 
@@ -42,6 +41,7 @@ class ITQ:
             f"{dim} numbers"
         )
 
-    def encode(self, vectors: Floats) -> NDArray[np.uint8]:
-        """(n, d) -> packed codes, uint8 (n, ceil(bits / 8))."""
-        return pack(np.subtract(vectors, self.mean, dtype=np.float32) @ self.planes.T)
+    def project(self, vectors: Floats) -> Floats:
+        """(n, d) -> (n, bits), above 0 for a bit of 1."""
+        projected: Floats = np.subtract(vectors, self.mean, dtype=np.float32) @ self.planes.T
+        return projected

@@ -7,32 +7,27 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from lookalike.paper.collection import Picture, Positions, Sample
 from lookalike.paper.hashing.codes import hamming_rank, pack
-from lookalike.paper.maps import VIEWS
 from lookalike.paper.method import Oracle
 from lookalike.paper.methods.network import Changes, NetworkMethod
 from lookalike.paper.networks import Networks
 from lookalike.paper.recipes import Recipe
 
-__all__ = ["CodeMethod", "Floats", "fit_layer"]
+__all__ = ["CodeMethod", "Encode", "LearnedCodes"]
 
 Floats = NDArray[np.float32]
 Encode = Callable[[Floats], Floats]
 """Unit rows (n, dim) -> numbers (n, bits), above 0 for a bit of 1."""
 
-EPOCHS, BATCH, RATE = 20, 64, 1e-3
-
 
 class CodeMethod(NetworkMethod):
-    """Codes of `bits` bits, made of the embeddings of [19]'s network, which all these rows share.
+    """Codes of `bits` bits, made of a network's embeddings: [19]'s, unless a row says otherwise.
 
     Every gallery code is compared, and nothing is re-ranked, so a row shows what its codes are
-    worth. Ties are broken at random.
+    worth. Ties are broken at random. What is drawn is drawn by the recipe's seed.
     """
 
     name: str
@@ -69,36 +64,23 @@ class CodeMethod(NetworkMethod):
         return hamming_rank(features, self.codes, k)
 
 
-def fit_layer(
-    layer: nn.Module,
-    loss: nn.Module,
-    network_views: Callable[[int], Floats],
-    labels: Positions,
-    seed: int,
-) -> Encode:
-    """Train a hash layer on embeddings (n, dim) of the pictures and of their augmented views.
-
-    `labels` int64 (n,) are what `loss` takes. Epochs go over the views in turn.
+class LearnedCodes(CodeMethod):
+    """Codes that a network learns to give in the place of classes, its last stage with them; their
+    bits are the signs of its embeddings.
     """
-    views = [torch.from_numpy(network_views(view)) for view in range(VIEWS + 1)]
-    targets = torch.from_numpy(labels)
-    parameters = [*layer.parameters(), *loss.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=RATE, weight_decay=1e-4)
-    generator = torch.Generator().manual_seed(seed)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
-    layer.train()
-    for epoch in range(EPOCHS):
-        order = torch.randperm(len(targets), generator=generator)
-        for chosen in torch.split(order, BATCH):
-            optimizer.zero_grad()
-            loss(layer(views[epoch % len(views)][chosen]), targets[chosen]).backward()
-            optimizer.step()
-        schedule.step()
-    layer.eval()
 
-    def encode(rows: Floats) -> Floats:
-        with torch.no_grad():
-            values: Floats = layer(torch.from_numpy(rows)).numpy()
-        return values
+    hashing: ClassVar[str]
+    """Of `lookalike.paper.hashing.objectives.HASHINGS`."""
 
-    return encode
+    def __init__(
+        self,
+        networks: Networks,
+        bits: int,
+        recipe: Recipe | None = None,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__(networks, bits, recipe, threads)
+        self.recipe = self.recipe.but(hashing=self.hashing, dim=bits)
+
+    def fit_codes(self, training: Sample) -> Encode:
+        return lambda rows: rows

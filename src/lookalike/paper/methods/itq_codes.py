@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from lookalike.paper.collection import Sample
 from lookalike.paper.hashing.itq import ITQ
 from lookalike.paper.methods.codes import CodeMethod, Encode
@@ -17,5 +15,5 @@ class ItqCodes(CodeMethod):
     name = "PCA + ITQ codes"
 
     def fit_codes(self, training: Sample) -> Encode:
-        itq = ITQ.fit(self.network.embed(training), self.bits, seed=0)
-        return lambda rows: np.subtract(rows, itq.mean, dtype=np.float32) @ itq.planes.T
+        vectors = self.network.embed(training)
+        return ITQ.fit(vectors, self.bits, self.recipe.training.seed).project

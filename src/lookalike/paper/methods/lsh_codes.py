@@ -17,5 +17,6 @@ class LshCodes(CodeMethod):
     name = "LSH codes"
 
     def fit_codes(self, training: Sample) -> Encode:
-        planes = hyperplanes(np.random.default_rng(0), self.bits, self.network.embedder.dim)
+        rng = np.random.default_rng(self.recipe.training.seed)
+        planes = hyperplanes(rng, self.bits, self.network.embedder.dim)
         return lambda rows: rows @ planes.T

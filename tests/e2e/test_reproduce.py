@@ -39,10 +39,11 @@ def test_tables_times_and_figures_are_made_and_then_known(folder: Path, tmp_path
         values = found["paper"][row]["0"]
         assert values["P@20"] == 5 / 20  # all of the gallery
         assert values["mAP"] > 0.8  # the classes differ in colour
-        timing = found["timing"][row]
-        assert len(timing["search"]) == len(timing["end to end"]) == 3
+        timing = found["timing"]["rows"][row]
+        assert [len(timing[what]) for what in ("search", "end to end", "cold")] == [3, 3, 3]
         assert 0 < max(timing["search"]) < min(timing["end to end"])
-        assert (timing["queries"], timing["k"]) == (2 * len(CLASSES), 20)
+    about = found["timing"]["about"]
+    assert (about["seed"], about["queries"], about["k"]) == (0, 2 * len(CLASSES), 20)
     assert found["feedback"]["0"]["mAP ranking"][-1] == 1.0  # all of the gallery was judged
     report = (out / "report.html").read_text()
     pictures = re.findall(r'src="([^"]+)"', report)

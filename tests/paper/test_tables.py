@@ -53,10 +53,10 @@ def test_other_protocols_have_no_number_of_the_paper(results: Results) -> None:
 
 
 def test_times_stand_beside_the_papers(results: Results) -> None:
-    timing = {"search": [0.0123, 0.0125], "end to end": [2.345], "cold": 0.5}
-    results.put(timing, "corel1k", "timing", "ours")
+    timing = {"search": [0.0123, 0.0125], "end to end": [2.345], "cold": [0.5, 0.502]}
+    results.put(timing, "corel1k", "timing", "rows", "ours")
     line = timing_table(results).splitlines()[2]
-    expected = "| title of ours | 0.0124 ± 0.0001 s | 2.35 s (0.13) | 500 ms | - | - | - |"
+    expected = "| title of ours | 0.0124 ± 0.0001 s | 2.35 s (0.13) | 501 ± 1 ms | - | - | - |"
     assert line == expected
 
 

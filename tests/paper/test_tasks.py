@@ -85,9 +85,9 @@ def test_each_row_of_each_split_is_a_task_until_its_numbers_are_known(study: Stu
 
 def test_times_are_known_when_those_of_all_rows_are(study: Study) -> None:
     (task,) = tasks_of(study, ["table3"], ReproduceSettings(rows=("svm", "ours")))
-    study.note({"search": 1}, "timing", "svm")
+    study.note({"search": [1]}, "timing", "rows", "svm")
     assert not task.done()
-    study.note({"search": 1}, "timing", "ours")
+    study.note({"search": [1]}, "timing", "rows", "ours")
     assert task.done()
 
 

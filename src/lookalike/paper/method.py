@@ -52,6 +52,12 @@ class Method(ABC):
         Only a method with relevance feedback asks the oracle, and it needs one.
         """
 
+    def install(self) -> None:  # noqa: B027  most have nothing to do
+        """After `index`: do what a machine does once and keeps, such as compiling."""
+
+    def close(self) -> None:  # noqa: B027  nor here
+        """Forget what the first query had to open."""
+
     def search(self, picture: Picture, k: int, oracle: Oracle | None = None) -> Positions:
         """`match` of `describe`."""
         return self.match(self.describe(picture), k, oracle)

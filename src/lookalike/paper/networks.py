@@ -100,12 +100,16 @@ class Network:
     def __init__(self, networks: Networks, recipe: Recipe, embedder: Embedder, path: Path) -> None:
         self.networks, self.recipe, self.embedder, self.path = networks, recipe, embedder, path
 
-    def encoder(self, threads: int | None = None) -> Encoder:
-        """ONNX Runtime's session of the exported file, as a gallery uses it."""
+    def export(self) -> Path:
+        """The exported file, which is made if it is not there."""
         exported = self.path.with_suffix(".onnx")
         if not exported.exists():
             export_embedder(self.embedder, exported, name=self.path.stem)
-        return Encoder.open(exported, EncoderSettings(threads=threads))
+        return exported
+
+    def encoder(self, threads: int | None = None) -> Encoder:
+        """ONNX Runtime's session of the exported file, as a gallery uses it."""
+        return Encoder.open(self.export(), EncoderSettings(threads=threads))
 
     def embed(self, sample: Sample, view: int = 0) -> Floats:
         """Unit rows (n, dim) of the sample's pictures as they are, or of an augmented view.

@@ -111,7 +111,7 @@ def _times(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
     yield Task(
         f"{study.collection.name}, times",
         0.15 * len(study.collection),
-        lambda: all(_known(study, "timing", row) for row in rows),
+        lambda: all(_known(study, "timing", "rows", row) for row in rows),
         partial(time_rows, study, rows, plan.seeds[0]),
     )
 

@@ -88,7 +88,7 @@ def timing_table(results: Results, names: Sequence[str] = ("corel1k", "corel5k")
     for row in TABLES:
         cells = []
         for name in names:
-            found = results.get(name, "timing", row)
+            found = results.get(name, "timing", "rows", row)
             if found is None:
                 cells += [NOTHING] * 3
                 continue
@@ -96,7 +96,8 @@ def timing_table(results: Results, names: Sequence[str] = ("corel1k", "corel5k")
             beside = "" if theirs is None else f" ({theirs:g})"
             cells.append(f"{spread(found['search'])} s")
             cells.append(f"{spread(found['end to end']).told(2)} s{beside}")
-            cells.append(f"{1000 * found['cold']:.0f} ms")
+            cold = [1000 * seconds for seconds in found["cold"]]
+            cells.append(f"{spread(cold).told(0)} ms")
         if any(cell != NOTHING for cell in cells):
             titles = [results.get(name, "titles", row) for name in names]
             lines.append(_line(next(filter(None, titles), row), *cells))

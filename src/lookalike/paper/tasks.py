@@ -20,7 +20,7 @@ SECONDS = {
     "fc": NETWORK,
     "spatial": NETWORK,
     "second-order": NETWORK,
-    **{f"{kind}-{bits}": 30.0 for kind in ("cnnh", "dnnh") for bits in (48, 256)},
+    **{f"{kind}-{bits}": NETWORK for kind in ("cnnh", "dnnh") for bits in (48, 256)},
 }
 """What a row took on two cores and the 1,000 pictures of Corel-1k; OTHERS for all others, whose
 network was trained for a row before them. They serve the estimate alone, which corrects itself."""

@@ -6,6 +6,8 @@ other programs do not spoil.
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,11 +30,10 @@ K = 30
 """The largest of the paper's Top-n."""
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Row:
     method: Method
     parts: Parts
-    cold: float = 0.0
 
     def read(self, position: int) -> Picture:
         """The query's file, decoded as the collection was."""
@@ -46,36 +47,49 @@ class _Row:
     def whole(self, position: int) -> Positions:
         return self.match(position, self.method.describe(self.read(position)))
 
+    def times(self) -> dict[str, float]:
+        """Of one round."""
+        positions = range(len(self.parts.queries))
+        self.method.close()
+        cold = _seconds(self.whole, [0])
+        features = [self.method.describe(picture) for picture in self.parts.queries]
+        search = _seconds(self.match, positions, features)
+        return {"search": search, "end to end": _seconds(self.whole, positions), "cold": cold}
+
 
 def time_rows(study: Study, rows: Sequence[str], seed: int = 0) -> None:
-    """Seconds for all queries of the split, into the results as "timing".
+    """Seconds for all queries of the split, into the results as "timing", a list of rounds each.
 
-    "search" is `match` alone, one query a call, "end to end" from the file on, both a list of
-    the study's rounds, in which the rows take turns. "cold" is the very
-    first query, end to end, with the network's session still to be opened. Everything has one
-    thread.
+    "search" is `match` alone, one query a call, "end to end" from the file on, "cold" one query end
+    to end with the network's session still to be opened. The rows take turns in the study's rounds,
+    with one thread each. So that all stand side by side, rows that the results have already are
+    timed again with the new ones.
     """
     name, study = study.collection.name, replace(study, threads=1)
+    known = study.known("timing", "rows") or {}
+    wanted = [*rows, *(row for row in known if row not in rows)]
+    parts = study.split("paper", seed)
+    fitted = {row: _Row(study.fitted("paper", row, seed)[0], parts) for row in wanted}
+    found: dict[str, dict[str, list[float]]] = {row: {} for row in wanted}
     with one_thread():
-        parts = study.split("paper", seed)
-        fitted = {row: _Row(study.fitted("paper", row, seed)[0], parts) for row in rows}
         for one in fitted.values():
-            one.cold = _seconds(one.whole, [0])
-        positions, depth = range(len(parts.queries)), min(K, len(parts.gallery))
-        searches: dict[str, list[float]] = {row: [] for row in rows}
-        wholes: dict[str, list[float]] = {row: [] for row in rows}
+            one.method.install()
         for _ in range(study.effort.rounds):
             for row, one in fitted.items():
-                features = [one.method.describe(picture) for picture in one.parts.queries]
-                searches[row].append(_seconds(one.match, positions, features))
-                wholes[row].append(_seconds(one.whole, positions))
+                for what, seconds in one.times().items():
+                    found[row].setdefault(what, []).append(seconds)
+    about = {
+        "seed": seed,
+        "queries": len(parts.queries),
+        "k": min(K, len(parts.gallery)),
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+    }
+    study.note({"about": about, "rows": found}, "timing")
     for row, one in fitted.items():
-        told = {"search": searches[row], "end to end": wholes[row], "cold": one.cold}
-        about = {"seed": seed, "queries": len(positions), "k": depth}
-        study.note({**told, **about}, "timing", row)
+        times = found[row]
         study.tell(
-            f"{name}, {one.method.title}: {len(positions)} queries in {mean(searches[row]):.3f} s, "
-            f"{mean(wholes[row]):.2f} s end to end"
+            f"{name}, {one.method.title}: {len(parts.queries)} queries in "
+            f"{mean(times['search']):.3f} s, {mean(times['end to end']):.2f} s end to end"
         )
 
 
@@ -83,6 +97,7 @@ def time_rows(study: Study, rows: Sequence[str], seed: int = 0) -> None:
 def one_thread() -> Iterator[None]:
     """BLAS, OpenMP, PyTorch and OpenCV with one thread each."""
     import cv2
+    import sklearn.svm  # noqa: F401  brings a BLAS and an OpenMP of its own, to be limited, too
 
     own, theirs = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)

@@ -33,6 +33,11 @@ class HashedNetwork(NetworkMethod):
         super().index(gallery)
         self.tables = index_of(self.vectors, self.settings())
 
+    def install(self) -> None:
+        super().install()
+        some = self.vectors[:100]
+        index_of(some, self.settings()).search(some[0], k=1, threads=self.threads)
+
     def match(self, features: Floats, k: int, oracle: Oracle | None = None) -> Positions:
         hits: Positions = self.tables.search(features, k=min(k, LSH_HITS), threads=self.threads).ids
         hits = hits[hits >= 0]

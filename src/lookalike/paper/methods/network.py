@@ -59,6 +59,12 @@ class NetworkMethod(Method):
         row: Floats = self._encoder.embed(pixels[None])[0]
         return row
 
+    def install(self) -> None:
+        self.network.export()
+
+    def close(self) -> None:
+        self._encoder = None
+
     def match(self, features: Any, k: int, oracle: Oracle | None = None) -> Positions:
         return nearest(self.vectors @ features, k)
 

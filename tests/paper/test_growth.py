@@ -10,7 +10,8 @@ import pytest
 
 from lookalike.paper import growth, robustness
 from lookalike.paper import study as study_module
-from lookalike.paper.collection import Collection
+from lookalike.paper.collection import Collection, Picture
+from lookalike.paper.distortions import distort
 from lookalike.paper.effort import Effort
 from lookalike.paper.maps import VIEWS, augmented
 from lookalike.paper.methods.cnn_exhaustive import CnnExhaustive
@@ -109,3 +110,36 @@ def test_an_unaltered_query_has_the_numbers_of_the_tables(
         assert found[metric]["rotation"]["0"] == pytest.approx(plain[metric])
         assert found[metric]["brightness"]["1"] == pytest.approx(plain[metric])
     assert found["mAP"]["brightness"]["0.1"] < plain["mAP"]
+
+
+def test_an_interrupted_measurement_goes_on_with_the_kinds_that_are_missing(
+    study: Study, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"some": lambda _: CnnExhaustive(networks, SMALL)}
+    monkeypatch.setattr(study_module, "ROWS", rows)
+    study = replace(study, effort=Effort(levels={"rotation": (0, 90), "jpeg": (100, 5)}))
+    asked: list[str] = []
+
+    limit = 3
+
+    def noted(picture: Picture, kind: str, level: float, seed: int) -> Picture:
+        asked.append(kind)
+        if asked.count("jpeg") == limit:
+            raise KeyboardInterrupt
+        return distort(picture, kind, level, seed)
+
+    monkeypatch.setattr(robustness, "distort", noted)
+    with pytest.raises(KeyboardInterrupt):
+        robustness.robustness(study, "some", 0)
+    name = study.collection.name
+    first = study.results.get(name, "robustness", "some", "0", "P@10")
+    assert set(first) == {"rotation"}
+    asked.clear()
+    limit = -1
+    robustness.robustness(study, "some", 0)
+    whole = study.results.get(name, "robustness", "some", "0", "P@10")
+    assert whole["rotation"] == first["rotation"]
+    assert set(whole["jpeg"]) == {"100", "5"}
+    queries = len(study.split("paper", 0).queries)
+    assert asked.count("rotation") == queries  # as they are, once more
+    assert asked.count("jpeg") == queries

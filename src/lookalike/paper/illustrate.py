@@ -38,8 +38,8 @@ from lookalike.paper.method import Method
 from lookalike.paper.methods.ours import Ours
 from lookalike.paper.results import Results
 from lookalike.paper.study import Parts, Study, oracle_of, rankings
-from lookalike.paper.tables import growth
-from lookalike.paper.titles import PAPER, TABLES
+from lookalike.paper.tables import altered, growth
+from lookalike.paper.titles import PAPER, ROBUST, TABLES
 
 __all__ = ["Figure", "draw_collection", "draw_numbers"]
 
@@ -153,7 +153,8 @@ def _scores(results: Results, name: str) -> list[MethodScore]:
 
 
 def _curves(results: Results, name: str, metric: str) -> list[DistortionCurves]:
-    rows = results.get(name, "robustness") or {}
+    rows = {row: altered(results, name, row) for row in ROBUST}
+    rows = {row: seeds for row, seeds in rows.items() if seeds}
     measured = [seed[metric] for seeds in rows.values() for seed in seeds.values()]
     curves = []
     for kind, planned in DISTORTIONS.items():

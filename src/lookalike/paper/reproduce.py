@@ -19,7 +19,7 @@ from lookalike.paper.methods.vgg import FROM_SCRATCH
 from lookalike.paper.networks import Networks
 from lookalike.paper.recipes import OURS
 from lookalike.paper.results import Results
-from lookalike.paper.robustness import robustness
+from lookalike.paper.robustness import kind_is_known, robustness
 from lookalike.paper.study import Study
 from lookalike.paper.tasks import Task, seconds_of
 from lookalike.paper.timing import time_rows
@@ -131,9 +131,13 @@ def _robustness(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]
         yield Task(
             f"{study.collection.name}, robustness, seed {seed}, {row}",
             (0.9 if row == "sift" else 0.1) * len(study.collection),
-            partial(_known, study, "robustness", row, str(seed)),
+            partial(_altered, study, row, seed),
             partial(robustness, study, row, seed),
         )
+
+
+def _altered(study: Study, row: str, seed: int) -> bool:
+    return all(kind_is_known(study, row, seed, kind) for kind in study.effort.levels)
 
 
 def _growth(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:

@@ -11,6 +11,7 @@ from lookalike.paper.titles import PAPER, RELATED, ROBUST, TABLES
 
 __all__ = [
     "TABLE_MAKERS",
+    "altered",
     "feedback_table",
     "growth",
     "growth_table",
@@ -149,7 +150,7 @@ def robustness_table(results: Results, name: str, metric: str = "P@10") -> str:
     """
     lines = [_header("method", "as they are", *(title for _, _, title in ALTERED), "seeds")]
     for row in ROBUST:
-        found = dict(results.seeds(name, "robustness", row))
+        found = altered(results, name, row)
         if not found:
             continue
         plain = [each[metric]["rotation"]["0"] for each in found.values()]
@@ -166,6 +167,16 @@ def robustness_table(results: Results, name: str, metric: str = "P@10") -> str:
             )
         )
     return "\n".join(lines) if len(lines) > 1 else ""
+
+
+def altered(results: Results, name: str, row: str) -> dict[int, dict[str, Any]]:
+    """Metric -> kind -> level -> value by split seed, of those splits that have all kinds."""
+    kinds = {kind for kind, _, _ in ALTERED}
+    return {
+        seed: value
+        for seed, value in results.seeds(name, "robustness", row)
+        if all(kinds <= each.keys() for each in value.values())
+    }
 
 
 def _values(results: Results, name: str, protocol: str, row: str, metric: str) -> dict[int, float]:

@@ -19,7 +19,8 @@ from lookalike.paper.methods.fc_features import FcFeatures
 from lookalike.paper.methods.itq_codes import ItqCodes
 from lookalike.paper.methods.lenet import LeNetL
 from lookalike.paper.methods.lsh_codes import LshCodes
-from lookalike.paper.methods.network import NetworkMethod, nearest
+from lookalike.paper.methods.nearest import nearest
+from lookalike.paper.methods.network import NetworkMethod
 from lookalike.paper.methods.ours import (
     Ours,
     OursExhaustive,

@@ -15,7 +15,7 @@ from lookalike.evaluation.metrics import average_precision, precision_at, rank
 from lookalike.paper.collection import Positions, Sample
 from lookalike.paper.mapped import open_rows, read_count, write_count
 from lookalike.paper.maps import VIEWS, augmented
-from lookalike.paper.methods.network import nearest
+from lookalike.paper.methods.nearest import nearest
 from lookalike.paper.networks import Network
 from lookalike.paper.recipes import OURS
 from lookalike.paper.study import Study

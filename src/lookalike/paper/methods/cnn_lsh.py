@@ -11,7 +11,8 @@ from lookalike.evaluation.hashed import LSH_HITS, index_of
 from lookalike.lsh import LSHSettings
 from lookalike.paper.collection import Positions, Sample
 from lookalike.paper.method import Oracle
-from lookalike.paper.methods.network import Changes, NetworkMethod, nearest
+from lookalike.paper.methods.nearest import nearest
+from lookalike.paper.methods.network import Changes, NetworkMethod
 
 __all__ = ["CnnLsh", "HashedNetwork"]
 

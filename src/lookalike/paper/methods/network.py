@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from lookalike.encoder import Encoder
 from lookalike.paper.collection import Picture, Positions, Sample, squeeze
 from lookalike.paper.method import Method, Oracle
+from lookalike.paper.methods.nearest import nearest
 from lookalike.paper.networks import Network, Networks
 from lookalike.paper.recipes import OURS, Recipe
 
-__all__ = ["Changes", "NetworkMethod", "nearest"]
+__all__ = ["Changes", "NetworkMethod"]
 
 Floats = NDArray[np.float32]
 Changes: TypeAlias = Mapping[str, Any]
@@ -67,15 +68,3 @@ class NetworkMethod(Method):
 
     def match(self, features: Any, k: int, oracle: Oracle | None = None) -> Positions:
         return nearest(self.vectors @ features, k)
-
-
-def nearest(similarities: Floats, k: int) -> Positions:
-    """Positions of the k largest of (n,), largest first, ties by position."""
-    if k < len(similarities):
-        bound = np.partition(similarities, -k)[-k]
-        chosen = np.flatnonzero(similarities >= bound)
-    else:
-        chosen = np.arange(len(similarities))
-    order = np.argsort(-similarities[chosen], kind="stable")[:k]
-    found: Positions = chosen[order]
-    return found

@@ -20,10 +20,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.evaluation.metrics import average_precision, cosine_relevance, rank
+from lookalike.evaluation.metrics import average_precision, cosine_relevance
 from lookalike.models.dataset import validation_split
 from lookalike.paper.collection import Picture, Positions, Sample
 from lookalike.paper.method import Method, Oracle
+from lookalike.paper.methods.nearest import nearest
 
 __all__ = [
     "Choice",
@@ -152,7 +153,7 @@ class Sift(Method):
 
     def match(self, features: Any, k: int, oracle: Oracle | None = None) -> Positions:
         """By cosine; of equally similar pictures, the one that comes first in the gallery."""
-        return rank(self._gallery @ features)[0, :k]
+        return nearest(self._gallery @ features, k)
 
     def _vectors(self, found: Sequence[Keypoints]) -> Floats:
         counts = _all_counts(found, self.vocabulary, self.chosen.pyramid)

@@ -90,9 +90,9 @@ def test_bad_usage_is_told(arguments: tuple[str, ...], told: str, tmp_path: Path
 
 def test_a_folder_without_classes_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    done = lookalike("reproduce", "table1", "--data", tmp_path / "empty", status=2)
-    assert "empty" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = lookalike("reproduce", "table1", "--data", "empty", cwd=tmp_path, status=2)
+    assert "empty: no class folder was found" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_the_parts_are_those_that_the_command_offers() -> None:

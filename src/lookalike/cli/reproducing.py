@@ -127,8 +127,8 @@ def reproduce(
         say(f"{progress.number} of {progress.total}: {progress.name}; about {left} left")
 
     work = work or out / "work"
+    studies = [open_study(each, work, store, settings, say) for each in folders]
     with working_in(work):
-        studies = [open_study(each, work, store, settings, say) for each in folders]
         carry_out([task for study in studies for task in tasks_of(study, names, settings)], tell)
         report = write_report(studies, out, settings)
     say(f"wrote {shown(report)}")

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lookalike.evaluation.spread import half_width, paired_difference, spread
+from lookalike.evaluation.spread import half_width, paired_difference, spread, student
 
 
 def test_the_deviation_is_that_of_a_sample() -> None:
@@ -31,7 +31,18 @@ def test_the_interval_is_students() -> None:
     # Deviation 0.02 of three, so the half width is 4.303 * 0.02 / sqrt(3).
     assert half_width([0.01, 0.03, 0.05]) == pytest.approx(4.303 * 0.02 / math.sqrt(3))
     assert math.isnan(half_width([0.01]))
-    assert math.isnan(half_width([0.0] * 11))
+    # Deviation 1 of 21, so the half width is 2.086 / sqrt(21); 2.086 has three decimals.
+    assert half_width([1.0, -1.0] * 10 + [0.0]) == pytest.approx(2.086 / math.sqrt(21), rel=3e-4)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "expected"),
+    [(1, 12.706), (9, 2.262), (10, 2.228), (11, 2.201), (20, 2.086), (30, 2.042), (100, 1.984)],
+)
+def test_students_t_is_that_of_the_tables(freedom: int, expected: float) -> None:
+    assert round(student(freedom), 3) == expected
+    with pytest.raises(ValueError, match="freedom is 0; it must be at least 1"):
+        student(0)
 
 
 def test_a_difference_pairs_the_splits_that_both_have() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,6 +51,7 @@ class Collection:
     def read(cls, folder: Path, name: str = "") -> Collection:
         """All readable images of FOLDER/CLASS/IMAGE, in the order of their names.
 
+        Without a name it has the folder's: of "." that of the current one, of a link the link's.
         TrainingError for fewer than two classes.
         """
         listed, skipped = class_folders(folder)
@@ -65,7 +67,7 @@ class Collection:
             check_classes(images, skipped)
         except TrainingError as error:
             raise TrainingError(f"{folder}: {error}") from error
-        return cls(name or folder.name, images, pictures, skipped)
+        return cls(name or os.path.basename(os.path.abspath(folder)), images, pictures, skipped)
 
     def __len__(self) -> int:
         return len(self.pictures)

@@ -490,6 +490,18 @@ def test_the_table_claims_no_lead_within_a_standard_deviation() -> None:
     close = [MethodScore("ours", 0.95, 0.01), MethodScore("CNN", 0.945, 0.002)]
     found = title(table_figure(close, "corel1k"))
     assert found == "corel1k: ours is best, mAP 0.950; CNN is within a standard deviation of it"
+    one_split = [MethodScore("ours", 0.95, math.nan), MethodScore("CNN", 0.949, 0.002)]
+    assert title(table_figure(one_split, "corel1k")) == found
+
+
+def test_the_table_of_one_split_tells_no_deviation() -> None:
+    one_split = [MethodScore("CNN", 0.9, math.nan), MethodScore("ours", 0.95, math.nan)]
+    figure = table_figure(one_split, "corel1k")
+    assert title(figure) == "corel1k: ours is best, mAP 0.950 on one split, CNN 0.900"
+    told = texts(figure)
+    assert {"0.950", "0.900", "dot: one split"} <= set(told)
+    assert not any("nan" in text or "\u00b1" in text for text in told)
+    assert len(figure.axes[0].collections) == 0  # no whiskers
 
 
 # ---- style ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class MethodScore:
 
     Attributes:
         name: of the method.
-        mean, deviation: over the splits.
+        mean, deviation: over the splits; the deviation of a single one is NaN.
         paper: the number in the paper; None: it has none.
         own: whether the project's method, drawn to stand out.
     """
@@ -39,6 +40,15 @@ class MethodScore:
     deviation: float
     paper: float | None = None
     own: bool = False
+
+    @property
+    def whisker(self) -> float | None:
+        """The deviation, if there is one."""
+        return None if math.isnan(self.deviation) else self.deviation
+
+    def __str__(self) -> str:
+        told = f"{self.mean:.3f}"
+        return told if self.whisker is None else f"{told} \u00b1 {self.whisker:.3f}"
 
 
 def table_figure(scores: Sequence[MethodScore], dataset: str, measure: str = "mAP") -> Figure:
@@ -54,7 +64,7 @@ def table_figure(scores: Sequence[MethodScore], dataset: str, measure: str = "mA
         axes.errorbar(
             score.mean,
             row,
-            xerr=score.deviation,
+            xerr=score.whisker,
             fmt="o",
             color=colour,
             markersize=7,
@@ -72,7 +82,7 @@ def table_figure(scores: Sequence[MethodScore], dataset: str, measure: str = "mA
             )
         axes.text(
             *(1.02, row),
-            f"{score.mean:.3f} \u00b1 {score.deviation:.3f}",
+            str(score),
             transform=axes.get_yaxis_transform(),
             va="center",
             size=SMALL,
@@ -85,8 +95,10 @@ def table_figure(scores: Sequence[MethodScore], dataset: str, measure: str = "mA
         label.set_fontweight("bold" if score.own else "normal")
     axes.set_ylim(len(ranked) - 0.4, -0.6)
     paper = "; hollow diamond: the paper" if any(s.paper is not None for s in ranked) else ""
+    spread = any(score.whisker is not None for score in ranked)
+    dots = "dot: mean over splits, whiskers: standard deviation" if spread else "dot: one split"
     axes.set_title(
-        f"dot: mean over splits, whiskers: standard deviation{paper}",
+        f"{dots}{paper}",
         loc="left",
         size=SMALL,
         color=SOFT,
@@ -101,7 +113,10 @@ def _finding(ranked: list[MethodScore], measure: str) -> str:
         return text
     second = ranked[1]
     ahead = best.mean - second.mean
-    if ahead <= max(best.deviation, second.deviation):
+    deviations = [each.whisker for each in (best, second) if each.whisker is not None]
+    if not deviations:
+        return f"{text} on one split, {second.name} {second.mean:.3f}"
+    if ahead <= max(deviations):
         return f"{text}; {second.name} is within a standard deviation of it"
     return f"{text}, {ahead:.3f} ahead of {second.name}"
 

@@ -14,6 +14,7 @@ from lookalike.errors import LookalikeError
 from lookalike.paper import study as study_module
 from lookalike.paper.collection import Collection, Picture, Positions, Sample
 from lookalike.paper.method import Method, Oracle
+from lookalike.paper.methods.svm_active import Round
 from lookalike.paper.networks import Networks
 from lookalike.paper.results import Results
 from lookalike.paper.study import Study
@@ -81,6 +82,53 @@ def test_numbers_are_those_of_the_rankings(study: Study) -> None:
     assert (bad["recall@m"], bad["P@10"]) == (0.0, 0.0)
     assert "P@30" not in bad  # of 24
     assert found["titles"] == {"good": "known True", "bad": "known False"}
+
+
+class Judged(Known):
+    """In place of the SVM row: the wrong ones first; each round judges eight, the last ones."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+
+    def curve(self, features: Any, oracle: Oracle, rounds: int) -> list[Round]:
+        ranking = self.match(features, self.count, oracle)
+        return [Round(ranking, np.sort(ranking[::-1][: 8 * r])) for r in range(rounds + 1)]
+
+
+def test_feedback_without_what_was_judged_has_a_number_while_something_is_left(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "SvmActive", Judged)
+    monkeypatch.setattr(study_module, "ROWS", {"svm": lambda _: Judged()})
+    study.feedback(0)
+    found = study.known("feedback", "0")
+    # 6 of 24 are relevant and rank last: the first round judges them all, the third everything.
+    average = sum((i + 1) / (19 + i) for i in range(6)) / 6
+    assert found["mAP residual"] == [pytest.approx(average), *[None] * 6]
+    assert found["P@20 residual"] == [pytest.approx(2 / 20), 0.0, 0.0, *[None] * 4]
+    assert found["mAP ranking"] == pytest.approx([average] * 7)
+
+
+def test_feedback_is_a_mean_over_the_queries_that_have_a_number(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Half(Judged):
+        """Judges for every other query only."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked = 0
+
+        def curve(self, features: Any, oracle: Oracle, rounds: int) -> list[Round]:
+            self.asked += 1
+            found = super().curve(features, oracle, rounds)
+            return found if self.asked % 2 else [found[0]] * len(found)
+
+    monkeypatch.setattr(study_module, "SvmActive", Half)
+    monkeypatch.setattr(study_module, "ROWS", {"svm": lambda _: Half()})
+    study.feedback(0)
+    average = sum((i + 1) / (19 + i) for i in range(6)) / 6
+    assert study.known("feedback", "0", "mAP residual") == pytest.approx([average] * 7)
 
 
 def test_numbers_of_other_pictures_or_settings_are_kept_apart(study: Study) -> None:

@@ -88,6 +88,18 @@ def test_feedback_is_by_round(results: Results) -> None:
     assert lines[2] == "| mAP, all | 0.1500 ± 0.0707 | 0.5000 ± 0.0000 |"
 
 
+def test_a_round_after_which_nothing_is_left_has_no_number(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    for seed, residual in enumerate(([0.5, 0.25, None], [0.7, None, None])):
+        curves = {"ranking": [0.5, 0.75, 1.0], "residual": residual}
+        found = {f"{metric} {kind}": curves[kind] for metric in ("mAP", "P@20") for kind in curves}
+        results.put(found, "set", "feedback", str(seed))
+    lines = feedback_table(results, "set").splitlines()
+    assert lines[2] == "| mAP, all | 0.5000 ± 0.0000 | 0.7500 ± 0.0000 | 1.0000 ± 0.0000 |"
+    assert lines[3] == "| mAP, not judged | 0.6000 ± 0.1414 | 0.2500 | - |"
+    assert lines[5] == "| P@20, not judged | 0.6000 ± 0.1414 | 0.2500 | - |"
+
+
 def test_robustness_tells_how_much_altered_queries_lose(results: Results) -> None:
     for seed, plain in ((0, 0.9), (1, 0.8)):
         levels: dict[str, dict[str, float]] = {"rotation": {"0": plain}}

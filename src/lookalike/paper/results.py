@@ -92,7 +92,7 @@ class Results:
 
     def _write(self, part: str, content: dict[str, Any]) -> None:
         with atomic_writer(self.directory / f"{part}.json") as file:
-            file.write((json.dumps(content, indent=1) + "\n").encode())
+            file.write((json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
     def seeds(self, part: str, *keys: str) -> Iterator[tuple[int, Any]]:
         """What is known of each split seed at the path, by rising seed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lookalike.evaluation.protocol import METRICS
 from lookalike.evaluation.splits import Split, class_split, query_split
@@ -89,7 +91,11 @@ class Study:
         )
 
     def feedback(self, seed: int) -> None:
-        """mAP and P@20 after each round of the SVM row, with and without what was judged."""
+        """mAP and P@20 after each round of the SVM row, with and without what was judged.
+
+        Each is a mean over the queries that have a value, None where no query has one: without what
+        was judged there is no mAP once nothing relevant is left, and no P@20 once nothing is.
+        """
         parts = self.split("paper", seed)
         method = ROWS["svm"](self.workshop(seed))
         assert isinstance(method, SvmActive)
@@ -102,9 +108,9 @@ class Study:
             for kind in ("ranking", "residual"):
                 relevance = [parts.gallery.labels[getattr(each, kind)] == label for each in rounds]
                 for metric in ("mAP", "P@20"):
-                    values = [float(METRICS[metric](r[None])[0]) for r in relevance]
+                    values = [_value(metric, each) for each in relevance]
                     found.setdefault(f"{metric} {kind}", []).append(values)
-        means = {key: np.nanmean(values, axis=0).tolist() for key, values in found.items()}
+        means = {key: list(map(_mean, *values)) for key, values in found.items()}
         self.note(means, "feedback", str(seed))
 
     def workshop(self, seed: int) -> Workshop:
@@ -135,6 +141,17 @@ class Study:
         method.index(parts.gallery)
         self.note(method.title, "titles", row)
         return method, parts
+
+
+def _value(metric: str, relevance: NDArray[np.bool_]) -> float:
+    """Of one ranking; NaN if it is empty."""
+    return float(METRICS[metric](relevance[None])[0]) if len(relevance) else math.nan
+
+
+def _mean(*values: float) -> float | None:
+    """Of those that are not NaN; None if there are none."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else None
 
 
 def oracle_of(gallery: Sample, label: int) -> Oracle:

@@ -131,7 +131,9 @@ def growth(results: Results, name: str) -> dict[int, dict[str, Any]]:
 
 
 def feedback_table(results: Results, name: str) -> str:
-    """By round of 20 judged pictures: with the judged ones in the ranking, and without them."""
+    """By round of 20 judged pictures: with the judged ones in the ranking, and without them; over
+    the splits that have a value.
+    """
     found = [value for _, value in results.seeds(name, "feedback")]
     if not found:
         return ""
@@ -139,8 +141,8 @@ def feedback_table(results: Results, name: str) -> str:
     lines = [_header("SVM active learning", *(f"round {number}" for number in rounds))]
     for metric in ("mAP", "P@20"):
         for kind, told in (("ranking", "all"), ("residual", "not judged")):
-            cells = [str(spread([each[f"{metric} {kind}"][r] for each in found])) for r in rounds]
-            lines.append(_line(f"{metric}, {told}", *cells))
+            curves = [each[f"{metric} {kind}"] for each in found]
+            lines.append(_line(f"{metric}, {told}", *(_over(curves, r) for r in rounds)))
     return "\n".join(lines)
 
 
@@ -177,6 +179,12 @@ def altered(results: Results, name: str, row: str) -> dict[int, dict[str, Any]]:
         for seed, value in results.seeds(name, "robustness", row)
         if all(kinds <= each.keys() for each in value.values())
     }
+
+
+def _over(curves: Sequence[Sequence[float | None]], number: int) -> str:
+    """Spread of what is known of that round."""
+    known = [value for curve in curves if (value := curve[number]) is not None]
+    return str(spread(known)) if known else NOTHING
 
 
 def _values(results: Results, name: str, protocol: str, row: str, metric: str) -> dict[int, float]:

@@ -124,3 +124,22 @@ def test_weights_are_not_ignored_for_numbers_without_them(tmp_path: Path) -> Non
     settings = ReproduceSettings(vgg_weights=tmp_path / "vgg.pt")
     with pytest.raises(LookalikeError, match=r"from scratch: to measure it with .*vgg\.pt, give"):
         open_study(folder, tmp_path / "work", results, settings)
+
+
+def test_a_class_with_too_few_images_is_named_before_anything_is_measured(tmp_path: Path) -> None:
+    from textures import write_textures
+
+    folder = write_textures(tmp_path / "set", 4)
+    (folder / "dots" / "00.png").write_bytes(b"")
+    results, work = Results(tmp_path / "results"), tmp_path / "work"
+    with pytest.raises(LookalikeError) as caught:
+        open_study(folder, work, results, ReproduceSettings(queries_per_class=3))
+    told = str(caught.value)
+    assert told.startswith(
+        f"{folder}: 3 queries of each class need at least 4 readable images in each, one to find; "
+        f"too small: 'dots' (3) (1 skipped, such as {folder / 'dots' / '00.png'}: empty: "
+    )
+    assert told.endswith("): use --queries-per-class 2, add images, or take the folder away")
+    assert not work.exists() and not results.directory.exists()
+    study = open_study(folder, work, results, ReproduceSettings(queries_per_class=2))
+    assert len(study.split("paper", 0).gallery) == 7

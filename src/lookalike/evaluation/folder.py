@@ -17,6 +17,7 @@ from lookalike.evaluation.protocol import (
     SplitScores,
     measure_split,
 )
+from lookalike.evaluation.splits import check_class_sizes
 from lookalike.evaluation.spread import Spread, spread
 from lookalike.images import DEFAULT_MAX_PIXELS, Picture, read_picture
 
@@ -25,7 +26,6 @@ __all__ = ["ClassScore", "FolderReport", "WorstQuery", "evaluate_pictures"]
 Positions = NDArray[np.int64]
 Told = Callable[[int, int, int], None]
 """Called with how many pictures are done, how many there are, and how many were skipped."""
-NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def evaluate_pictures(
             "two folders of images"
         )
     per_class = settings.queries_per_class
-    _check_sizes(classes, labels, per_class, ())
+    check_class_sizes(classes, labels, per_class)
     rows: list[int] = []
     vectors: list[NDArray[np.float32]] = []
     skipped: list[Failed[Path]] = []
@@ -135,7 +135,8 @@ def evaluate_pictures(
         if tell is not None:
             tell(done, len(paths), len(skipped))
     kept = labels[rows]
-    _check_sizes(classes, kept, per_class, skipped)
+    reasons = [(failed.item, str(failed.error)) for failed in skipped]
+    check_class_sizes(classes, kept, per_class, reasons)
     stacked = np.stack(vectors)
     splits = tuple(measure_split(stacked, kept, seed, per_class) for seed in range(settings.seeds))
     counts = np.bincount(kept, minlength=len(classes))
@@ -158,23 +159,3 @@ def _scores(
         for label, name in enumerate(classes)
     ]
     return tuple(sorted(scores, key=lambda score: score.precision_10))
-
-
-def _check_sizes(
-    classes: Sequence[str], labels: Positions, per_class: int, skipped: Sequence[Failed[Path]]
-) -> None:
-    counts = np.bincount(labels, minlength=len(classes)).tolist()
-    small = [(n, name) for n, name in zip(counts, classes, strict=True) if n <= per_class]
-    if not small:
-        return
-    lost = ""
-    if skipped:
-        lost = f" ({len(skipped)} skipped, such as {skipped[0].item}: {skipped[0].error})"
-    names = ", ".join(f"{name!r} ({n})" for n, name in small[:NAMED])
-    more = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""
-    fewest = min(small)[0]
-    fewer = f"use --queries-per-class {fewest - 1}, " if fewest > 1 else ""
-    raise LookalikeError(
-        f"{per_class} queries of each class need at least {per_class + 1} readable images in each, "
-        f"one to find; too small: {names}{more}{lost}: {fewer}add images, or take the folder away"
-    )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Split", "class_split", "query_split"]
+from lookalike.errors import LookalikeError
+
+__all__ = ["Split", "check_class_sizes", "class_split", "query_split"]
 
 Positions = NDArray[np.int64]
+NAMED = 5
 
 
 class Split(NamedTuple):
@@ -57,6 +62,33 @@ def class_split(labels: ArrayLike, seed: int, unseen: int = 10) -> tuple[Positio
         )
     held = np.sort(np.random.default_rng(seed).choice(classes, unseen, replace=False))
     return np.setdiff1d(classes, held).astype(np.int64), held.astype(np.int64)
+
+
+def check_class_sizes(
+    classes: Sequence[str],
+    labels: Positions,
+    per_class: int,
+    skipped: Sequence[tuple[Path, str]] = (),
+) -> None:
+    """LookalikeError if a class has no image left for the gallery, as in `query_split`.
+
+    Args:
+        labels: int64 (n,), position in `classes` of each readable image.
+        skipped: files that could not be read, each with the reason.
+    """
+    counts = np.bincount(labels, minlength=len(classes)).tolist()
+    small = [(n, name) for n, name in zip(counts, classes, strict=True) if n <= per_class]
+    if not small:
+        return
+    lost = f" ({len(skipped)} skipped, such as {skipped[0][0]}: {skipped[0][1]})" if skipped else ""
+    names = ", ".join(f"{name!r} ({n})" for n, name in small[:NAMED])
+    more = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""
+    fewest = min(small)[0]
+    fewer = f"use --queries-per-class {fewest - 1}, " if fewest > 1 else ""
+    raise LookalikeError(
+        f"{per_class} queries of each class need at least {per_class + 1} readable images in each, "
+        f"one to find; too small: {names}{more}{lost}: {fewer}add images, or take the folder away"
+    )
 
 
 def _labels(labels: ArrayLike) -> Positions:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lookalike.errors import LookalikeError
+from lookalike.evaluation.splits import check_class_sizes
 from lookalike.lock import exclusive
 from lookalike.paper.collection import Collection
 from lookalike.paper.effort import QUICK, WHOLE, Effort
@@ -202,8 +203,8 @@ def open_study(
 ) -> Study:
     """Read a set; what is worked out goes to `work` (networks, maps) and `results` (numbers).
 
-    TrainingError if the folder is no folder of class folders; LookalikeError if the results hold
-    numbers that were got in another way.
+    TrainingError if the folder is no folder of class folders; LookalikeError if a class has no more
+    images than queries, or if the results hold numbers that were got in another way.
     """
     collection = Collection.read(folder)
     title = results.get(collection.name, "titles", "vgg")
@@ -214,6 +215,12 @@ def open_study(
         )
     for file in collection.skipped:
         tell(f"skipped {file.path}: {file.reason}")
+    skipped = [(file.path, file.reason) for file in collection.skipped]
+    classes, labels = collection.images.classes, collection.labels
+    try:
+        check_class_sizes(classes, labels, settings.queries_per_class, skipped)
+    except LookalikeError as error:
+        raise LookalikeError(f"{folder}: {error}") from error
     return Study(
         collection,
         Networks(work, tell),

@@ -66,7 +66,9 @@ class Figure(NamedTuple):
 
 
 def draw_collection(study: Study, seed: int, directory: Path) -> list[Figure]:
-    """Figures 3 to 8 and 10 and the failures, of our method on one split."""
+    """Figures 3 to 8 and 10 and the failures, of our method on one split; without 7 if no class has
+    two pictures in the gallery, for it compares them.
+    """
     method, parts = study.fitted("paper", "ours", seed)
     assert isinstance(method, Ours)
     name = study.collection.name
@@ -97,6 +99,8 @@ def draw_collection(study: Study, seed: int, directory: Path) -> list[Figure]:
             lambda path: _draw_failures(parts, order, path),
         ),
     }
+    if np.bincount(parts.gallery.labels).max() < 2:
+        del makers["hamming"]
     figures = []
     for key, (caption, draw) in makers.items():
         file = f"{name}-{key}.png"

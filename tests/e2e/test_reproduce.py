@@ -60,6 +60,31 @@ def test_tables_times_and_figures_are_made_and_then_known(folder: Path, tmp_path
     assert json.loads((out / "results" / "set.json").read_text()) == found
 
 
+def test_a_row_that_cannot_be_measured_is_told_and_the_others_are_reported(
+    folder: Path, tmp_path: Path
+) -> None:
+    rows = ("--row=svm", "--row=ours", "--row=itq-48")
+    few = ("--seeds=0", "--epochs=1", f"--queries-per-class={EACH - 1}")
+    command = ("reproduce", "table1", "related", "--data", folder, *rows, *few)
+    done = lookalike(*command, cwd=tmp_path, status=1)
+    left_out = "set, paper, seed 0, itq-48"
+    told = done.stderr.splitlines()
+    assert told[-3:] == [
+        "wrote reproduction/report.html",
+        "1 measurement left out, for the reasons above:",
+        f"  {left_out}",
+    ]
+    reason = "itq-48 cannot learn from 4 images of 4 classes: bits is 48; it must be from 1 to 3,"
+    assert told[-4].startswith(f"left out {left_out}: {reason}")
+    out = tmp_path / "reproduction"
+    found = json.loads((out / "results" / "set.json").read_text())
+    assert set(found["paper"]) == {"svm", "ours"}
+    report = (out / "report.md").read_text()
+    assert "| CNN + CBAM + LSH (ours) |" in report
+    assert "set-failures.png" in report
+    assert "set-hamming.png" not in report  # no two of a class to compare
+
+
 def test_two_that_would_make_the_same_networks_do_not_run_at_a_time(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lookalike.errors import LookalikeError
+from lookalike.errors import LookalikeError, TrainingError
 from lookalike.paper import study as study_module
 from lookalike.paper.collection import Collection, Picture, Positions, Sample
 from lookalike.paper.method import Method, Oracle
 from lookalike.paper.methods.svm_active import Round
 from lookalike.paper.networks import Networks
 from lookalike.paper.results import Results
-from lookalike.paper.study import Study
+from lookalike.paper.study import RowError, Study
 
 
 class Known(Method):
@@ -82,6 +82,37 @@ def test_numbers_are_those_of_the_rankings(study: Study) -> None:
     assert (bad["recall@m"], bad["P@10"]) == (0.0, 0.0)
     assert "P@30" not in bad  # of 24
     assert found["titles"] == {"good": "known True", "bad": "known False"}
+
+
+class Impossible(Known):
+    """Cannot learn."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(True)
+        self.error = error
+
+    def learn(self, training: Sample) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError("no axes"), TrainingError("no axes")])
+def test_a_row_that_cannot_learn_is_named(
+    study: Study, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(study_module, "ROWS", {"itq-48": lambda _: Impossible(error)})
+    with pytest.raises(RowError) as caught:
+        study.measure("paper", "itq-48", 0)
+    assert str(caught.value) == "itq-48 cannot learn from 24 images of 4 classes: no axes"
+    assert caught.value.row == "itq-48"
+    assert study.known("paper") is study.known("titles") is None
+
+
+def test_a_gallery_of_fewer_than_ten_has_no_precision_at_ten(study: Study) -> None:
+    few = replace(study, queries_per_class=6, results=Results(study.results.directory / "few"))
+    few.measure("paper", "bad", 0)
+    found = few.known("paper", "bad", "0")
+    # 2 of 8 are relevant and come last.
+    assert found == {"mAP": (1 / 7 + 2 / 8) / 2, "recall@m": 0.0, "P@5": 0.0}
 
 
 class Judged(Known):

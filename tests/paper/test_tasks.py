@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch")
 
 from lookalike.errors import LookalikeError
+from lookalike.paper import reproduce as reproduce_module
 from lookalike.paper.collection import Collection
 from lookalike.paper.effort import QUICK
 from lookalike.paper.networks import Networks
@@ -16,8 +17,8 @@ from lookalike.paper.recipes import LENET, OURS, VGG
 from lookalike.paper.reproduce import PARTS, ReproduceSettings, open_study, plan_of, tasks_of
 from lookalike.paper.results import Results
 from lookalike.paper.rows import Workshop
-from lookalike.paper.study import Study
-from lookalike.paper.tasks import TRUSTED, Progress, Task, carry_out
+from lookalike.paper.study import RowError, Study
+from lookalike.paper.tasks import TRUSTED, LeftOut, Progress, Task, carry_out
 from lookalike.paper.titles import RELATED, ROBUST, TABLES
 
 
@@ -65,6 +66,35 @@ def test_the_time_left_follows_the_pace_of_the_machine() -> None:
     )
 
 
+def test_what_cannot_be_done_is_told_at_once_and_the_others_go_on() -> None:
+    work, told = Work(), list[Progress]()
+
+    def impossible() -> None:
+        raise LookalikeError("too few images")
+
+    def miss(task: LeftOut) -> None:
+        work.ran.append(f"missed {task.name}")
+
+    tasks = [work.task("a", 10, 10), Task("b", 500, lambda: False, impossible)]
+    tasks.append(work.task("c", 20, 20))
+    missed = carry_out(tasks, told.append, lambda: work.now, miss)
+    assert missed == [LeftOut("b", "too few images")]
+    assert work.ran == ["a", "missed b", "c"]
+    assert [each.seconds_left for each in told] == [530, 520, 20]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ValueError])
+def test_any_other_error_stops_all(error: type[BaseException]) -> None:
+    work = Work()
+
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(error):
+        carry_out([Task("a", 1, lambda: False, fail), work.task("b", 1, 1)], lambda _: None)
+    assert work.ran == []
+
+
 @pytest.fixture
 def study(collection: Collection, tmp_path: Path) -> Study:
     return Study(collection, Networks(tmp_path / "work"), Results(tmp_path / "results"))
@@ -89,6 +119,37 @@ def test_times_are_known_when_those_of_all_rows_are(study: Study) -> None:
     assert not task.done()
     study.note({"search": [1]}, "timing", "rows", "ours")
     assert task.done()
+
+
+def test_a_row_that_cannot_be_timed_does_not_stop_the_others(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def time_rows(study: Study, rows: tuple[str, ...], seed: int) -> None:
+        for row in ("sift", "vgg"):
+            if row in rows:
+                raise RowError(row, "cannot learn")
+        for row in rows:
+            study.note({"search": [1]}, "timing", "rows", row)
+
+    monkeypatch.setattr(reproduce_module, "time_rows", time_rows)
+    (task,) = tasks_of(study, ["table3"], ReproduceSettings(rows=("sift", "svm", "vgg", "ours")))
+    with pytest.raises(LookalikeError, match=r"^sift cannot learn; vgg cannot learn$"):
+        task.run()
+    assert study.known("timing", "rows") == {"svm": {"search": [1]}, "ours": {"search": [1]}}
+
+
+def test_too_few_classes_for_unseen_categories_are_told_once(
+    textures: Path, tmp_path: Path
+) -> None:
+    folder, settings = tmp_path / "three", ReproduceSettings(queries_per_class=2)
+    folder.mkdir()
+    for name in ("cells", "dots", "waves"):
+        (folder / name).symlink_to(textures / name)
+    study = open_study(folder, tmp_path / "work", Results(tmp_path / "results"), settings)
+    (task,) = tasks_of(study, ["unseen"], settings)
+    assert task.name == "three, unseen"
+    with pytest.raises(LookalikeError, match=r"^3 classes are too few for unseen .* there are 4,"):
+        task.run()
 
 
 def test_quick_is_one_seed_without_growth(study: Study) -> None:

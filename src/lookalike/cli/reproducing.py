@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lookalike.cli.extras import extra_needed
-from lookalike.cli.output import duration, say, shown
+from lookalike.cli.output import FOUND_NOTHING, duration, number, say, shown
 from lookalike.paper.titles import PARTS, RELATED, TABLES
 
 __all__ = ["reproduce"]
@@ -106,13 +106,14 @@ def reproduce(
     PARTs are table1, table2, table3, related, unseen, feedback, robustness and growth; without one,
     or with all: everything, which takes many hours on two cores. Interrupt it at any moment and
     give the same command again: it goes on. Each call writes the report, OUT/report.html and
-    OUT/report.md, of what is known.
+    OUT/report.md, of what is known. A row that cannot be measured on these images is told and left
+    out, and the exit status is 1.
     """
     with extra_needed("paper"):
         from lookalike.paper.report import write_report
         from lookalike.paper.reproduce import ReproduceSettings, open_study, tasks_of, working_in
         from lookalike.paper.results import Results
-        from lookalike.paper.tasks import Progress, carry_out
+        from lookalike.paper.tasks import LeftOut, Progress, carry_out
     settings = ReproduceSettings(
         seeds, epochs, rows or None, vgg_weights, threads, queries_per_class, quick
     )
@@ -126,9 +127,18 @@ def reproduce(
         left = duration(progress.seconds_left)
         say(f"{progress.number} of {progress.total}: {progress.name}; about {left} left")
 
+    def miss(task: LeftOut) -> None:
+        say(f"left out {task.name}: {task.reason}")
+
     work = work or out / "work"
     studies = [open_study(each, work, store, settings, say) for each in folders]
     with working_in(work):
-        carry_out([task for study in studies for task in tasks_of(study, names, settings)], tell)
+        tasks = [task for study in studies for task in tasks_of(study, names, settings)]
+        missed = carry_out(tasks, tell, miss=miss)
         report = write_report(studies, out, settings)
     say(f"wrote {shown(report)}")
+    if missed:
+        say(f"{number(len(missed), 'measurement')} left out, for the reasons above:")
+        for task in missed:
+            say(f"  {task.name}")
+        raise click.exceptions.Exit(FOUND_NOTHING)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.errors import LookalikeError
 from lookalike.evaluation.protocol import METRICS
 from lookalike.evaluation.splits import Split, class_split, query_split
 from lookalike.paper.collection import Collection, Picture, Positions, Sample
@@ -22,9 +23,20 @@ from lookalike.paper.networks import Networks
 from lookalike.paper.results import Results
 from lookalike.paper.rows import ROWS, Workshop
 
-__all__ = ["Study", "oracle_of", "rankings"]
+__all__ = ["UNSEEN_CLASSES", "RowError", "Study", "oracle_of", "rankings"]
 
 FEEDBACK_ROUNDS = 6
+UNSEEN_CLASSES = 4
+"""That the protocol of unseen categories needs: with a single class on a side nothing is learnt
+there, or every answer is right."""
+
+
+class RowError(LookalikeError):
+    """A row that cannot be measured on these images; the others may be."""
+
+    def __init__(self, row: str, reason: str) -> None:
+        super().__init__(f"{row} {reason}")
+        self.row = row
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +95,7 @@ class Study:
             if name[:2] != "P@" or int(name[2:]) <= len(parts.gallery)
         }
         self.note(values, protocol, row, str(seed))
-        told = ", ".join(f"{name} {values[name]:.4f}" for name in ("mAP", "P@10"))
+        told = ", ".join(f"{name} {values[name]:.4f}" for name in ("mAP", "P@10") if name in values)
         seconds = time.perf_counter() - began
         self.tell(
             f"{self.collection.name}, {protocol}, seed {seed}, {method.title}: {told} "
@@ -121,12 +133,20 @@ class Study:
     def split(self, protocol: str, seed: int) -> Parts:
         """By protocol "paper" the gallery is the training set; by "unseen" it has no class of it.
 
-        ValueError for a class without an image left for the gallery."""
+        ValueError for a class without an image left for the gallery; LookalikeError for too few
+        classes to learn from some and to tell others apart.
+        """
         labels, sample = self.collection.labels, self.collection.sample
         if protocol == "paper":
             split = query_split(labels, seed, self.queries_per_class)
             return Parts(sample(split.gallery), sample(split.gallery), sample(split.queries))
-        seen, unseen = class_split(labels, seed, len(np.unique(labels)) // 2)
+        count = len(np.unique(labels))
+        if count < UNSEEN_CLASSES:
+            raise LookalikeError(
+                f"{count} classes are too few for unseen categories: add some, so that there are "
+                f"{UNSEEN_CLASSES}, two to learn from and two to tell apart"
+            )
+        seen, unseen = class_split(labels, seed, count // 2)
         there = np.flatnonzero(np.isin(labels, unseen))
         inner = query_split(labels[there], seed, self.queries_per_class)
         split = Split(there[inner.queries], there[inner.gallery])
@@ -134,11 +154,20 @@ class Study:
         return Parts(sample(training), sample(split.gallery), sample(split.queries))
 
     def fitted(self, protocol: str, row: str, seed: int) -> tuple[Method, Parts]:
-        """A method that has learnt and indexed its part of the split."""
+        """A method that has learnt and indexed its part of the split.
+
+        RowError if it cannot do so with so few images or classes.
+        """
         parts = self.split(protocol, seed)
         method = ROWS[row](self.workshop(seed))
-        method.learn(parts.training)
-        method.index(parts.gallery)
+        try:
+            method.learn(parts.training)
+            method.index(parts.gallery)
+        except (ValueError, LookalikeError) as error:
+            classes = len(np.unique(parts.training.labels))
+            raise RowError(
+                row, f"cannot learn from {len(parts.training)} images of {classes} classes: {error}"
+            ) from error
         self.note(method.title, "titles", row)
         return method, parts
 

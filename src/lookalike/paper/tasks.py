@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Progress", "Task", "carry_out", "seconds_of"]
+from lookalike.errors import LookalikeError
+
+__all__ = ["LeftOut", "Progress", "Task", "carry_out", "seconds_of"]
 
 NETWORK, OTHERS = 70.0, 8.0
 SECONDS = {
@@ -36,7 +38,8 @@ class Task:
         name: for a reader.
         seconds: that it is likely to take.
         done: whether its numbers are known.
-        run: works them out and writes them.
+        run: works them out and writes them. LookalikeError if they cannot be had; any other error
+            stops all.
     """
 
     name: str
@@ -61,6 +64,14 @@ class Progress:
     seconds_left: float
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A task that could not be done, by its name, and why."""
+
+    name: str
+    reason: str
+
+
 def seconds_of(row: str, pictures: int) -> float:
     """That a row is likely to take on so many pictures."""
     return SECONDS.get(row, OTHERS) * pictures / 1000
@@ -70,16 +81,27 @@ def carry_out(
     tasks: Sequence[Task],
     tell: Callable[[Progress], None],
     clock: Callable[[], float] = time.monotonic,
-) -> None:
+    miss: Callable[[LeftOut], None] = lambda _: None,
+) -> list[LeftOut]:
     """Run those that are not done, in their order; nor those that one before them has done, as
     where two parts want the same numbers.
+
+    One that cannot be done is told to `miss` at once, and the others go on; gives all of these.
     """
     waiting = [task for task in tasks if not task.done()]
     began, behind = clock(), 0.0
     whole = sum(task.seconds for task in waiting)
+    missed = list[LeftOut]()
     for number, task in enumerate(waiting, 1):
         if not task.done():
             pace = (clock() - began + TRUSTED) / (behind + TRUSTED)
             tell(Progress(number, len(waiting), task.name, pace * (whole - behind)))
-            task.run()
+            try:
+                task.run()
+            except LookalikeError as error:
+                missed.append(LeftOut(task.name, str(error)))
+                miss(missed[-1])
+                whole -= task.seconds
+                continue
         behind += task.seconds
+    return missed

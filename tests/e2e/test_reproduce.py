@@ -113,6 +113,30 @@ def test_bad_usage_is_told(arguments: tuple[str, ...], told: str, tmp_path: Path
     assert told in done.stderr
 
 
+def test_a_row_of_no_asked_part_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    arguments = ("reproduce", "robustness", "--data", ".", "--row=svm")
+    done = lookalike(*arguments, cwd=tmp_path, status=2)
+    assert "row svm is in no part that was asked for" in done.stderr
+    assert "robustness has ours, ours-plain, sift" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_quick_takes_corel5k_where_it_is_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "corel5k").symlink_to(folder)
+    command = (
+        "reproduce",
+        "table1",
+        "--quick",
+        "--data",
+        ".",
+        "--row=svm",
+        "--queries-per-class=2",
+    )
+    lookalike(*command, cwd=tmp_path)
+    found = json.loads((tmp_path / "reproduction-quick" / "results" / "corel5k.json").read_text())
+    assert found["paper"]["svm"].keys() == {"0"}
+
+
 def test_a_folder_without_classes_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = lookalike("reproduce", "table1", "--data", "empty", cwd=tmp_path, status=2)

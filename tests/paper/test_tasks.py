@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,15 @@ from lookalike.paper.collection import Collection
 from lookalike.paper.effort import QUICK
 from lookalike.paper.networks import Networks
 from lookalike.paper.recipes import LENET, OURS, VGG
-from lookalike.paper.reproduce import PARTS, ReproduceSettings, open_study, plan_of, tasks_of
+from lookalike.paper.reproduce import (
+    PARTS,
+    ReproduceSettings,
+    check_asked,
+    folders_of,
+    open_study,
+    plan_of,
+    tasks_of,
+)
 from lookalike.paper.results import Results
 from lookalike.paper.rows import Workshop
 from lookalike.paper.study import RowError, Study
@@ -102,7 +112,7 @@ def study(collection: Collection, tmp_path: Path) -> Study:
 
 def test_each_row_of_each_split_is_a_task_until_its_numbers_are_known(study: Study) -> None:
     settings = ReproduceSettings()
-    tasks = tasks_of(study, ["table1", "related", "unseen", "feedback", "robustness"], settings)
+    tasks = tasks_of([study], ["table1", "related", "unseen", "feedback", "robustness"], settings)
     rows = len(TABLES) + len(RELATED)
     assert len(tasks) == 5 * rows + 3 * rows + 5 + 3 * len(ROBUST)
     assert len({task.name for task in tasks}) == len(tasks)
@@ -114,7 +124,7 @@ def test_each_row_of_each_split_is_a_task_until_its_numbers_are_known(study: Stu
 
 
 def test_times_are_known_when_those_of_all_rows_are(study: Study) -> None:
-    (task,) = tasks_of(study, ["table3"], ReproduceSettings(rows=("svm", "ours")))
+    (task,) = tasks_of([study], ["table3"], ReproduceSettings(rows=("svm", "ours")))
     study.note({"search": [1]}, "timing", "rows", "svm")
     assert not task.done()
     study.note({"search": [1]}, "timing", "rows", "ours")
@@ -132,7 +142,7 @@ def test_a_row_that_cannot_be_timed_does_not_stop_the_others(
             study.note({"search": [1]}, "timing", "rows", row)
 
     monkeypatch.setattr(reproduce_module, "time_rows", time_rows)
-    (task,) = tasks_of(study, ["table3"], ReproduceSettings(rows=("sift", "svm", "vgg", "ours")))
+    (task,) = tasks_of([study], ["table3"], ReproduceSettings(rows=("sift", "svm", "vgg", "ours")))
     with pytest.raises(LookalikeError, match=r"^sift cannot learn; vgg cannot learn$"):
         task.run()
     assert study.known("timing", "rows") == {"svm": {"search": [1]}, "ours": {"search": [1]}}
@@ -146,7 +156,7 @@ def test_too_few_classes_for_unseen_categories_are_told_once(
     for name in ("cells", "dots", "waves"):
         (folder / name).symlink_to(textures / name)
     study = open_study(folder, tmp_path / "work", Results(tmp_path / "results"), settings)
-    (task,) = tasks_of(study, ["unseen"], settings)
+    (task,) = tasks_of([study], ["unseen"], settings)
     assert task.name == "three, unseen"
     with pytest.raises(LookalikeError, match=r"^3 classes are too few for unseen .* there are 4,"):
         task.run()
@@ -156,10 +166,77 @@ def test_quick_is_one_seed_without_growth(study: Study) -> None:
     settings = ReproduceSettings(quick=True)
     assert plan_of("corel1k", settings).seeds == (0,)
     assert plan_of("corel1k", settings).epochs == 2 < plan_of("corel1k", ReproduceSettings()).epochs
-    names = [task.name for task in tasks_of(study, list(PARTS), settings)]
+    names = [task.name for task in tasks_of([study], list(PARTS), settings)]
     assert not any("growth" in name or "seed 1" in name for name in names)
-    # Tables 1 and 2 are the same rows of a set that is not the paper's own.
-    assert len(names) == 2 * len(TABLES) + 1 + len(RELATED) + len(TABLES) + 1 + len(ROBUST)
+    # Tables 1 and 2 are the same rows of a set that is not the paper's own, and so the same tasks.
+    assert len(names) == len(TABLES) + 1 + len(RELATED) + len(TABLES) + 1 + len(ROBUST)
+
+
+@pytest.fixture
+def study_of(collection: Collection, tmp_path: Path) -> Callable[[str], Study]:
+    def made(name: str) -> Study:
+        known = Collection(name, collection.images, collection.pictures, ())
+        return Study(known, Networks(tmp_path / "work"), Results(tmp_path / "results"))
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("found", "part", "expected"),
+    [
+        (("corel1k", "corel5k"), "unseen", {"corel1k"}),
+        (("corel1k", "corel5k"), "table2", {"corel5k"}),
+        (("corel1k", "corel5k"), "table3", {"corel1k", "corel5k"}),
+        (("corel5k",), "unseen", {"corel5k"}),
+        (("corel5k",), "related", {"corel5k"}),
+        (("corel1k",), "growth", {"corel1k"}),
+        (("mine",), "table1", {"mine"}),
+    ],
+)
+def test_a_part_is_done_on_the_papers_sets_or_on_what_there_is(
+    study_of: Callable[[str], Study], found: tuple[str, ...], part: str, expected: set[str]
+) -> None:
+    tasks = tasks_of([study_of(name) for name in found], [part], ReproduceSettings())
+    assert {task.name.partition(",")[0] for task in tasks} == expected
+
+
+def test_related_work_is_measured_on_corel5k_where_it_is_alone(
+    study_of: Callable[[str], Study],
+) -> None:
+    tasks = tasks_of([study_of("corel5k")], ["related"], ReproduceSettings(seeds=(4,)))
+    assert [task.name for task in tasks] == [f"corel5k, paper, seed 4, {row}" for row in RELATED]
+
+
+def test_a_row_that_no_asked_part_has_is_refused_with_those_that_they_have() -> None:
+    settings = ReproduceSettings(rows=("ours", "pca"))
+    check_asked(["robustness", "related"], settings)
+    with pytest.raises(LookalikeError) as caught:
+        check_asked(["robustness", "feedback"], settings)
+    assert str(caught.value) == (
+        "row pca is in no part that was asked for, so name another part or row: "
+        "robustness has ours, ours-plain, sift; feedback has no rows"
+    )
+    check_asked(["unseen"], settings)
+    with pytest.raises(LookalikeError, match=r"^row pca is in no part .*: unseen has sift, svm,"):
+        check_asked(["unseen"], replace(settings, quick=True))
+
+
+def test_what_a_quick_run_leaves_out_is_not_nothing_by_itself() -> None:
+    quick = ReproduceSettings(quick=True)
+    check_asked(list(PARTS), quick)
+    check_asked(["growth"], ReproduceSettings())
+    with pytest.raises(LookalikeError, match="--quick leaves growth out: name another part"):
+        check_asked(["growth"], quick)
+
+
+def test_quick_takes_one_set_that_is_there(tmp_path: Path) -> None:
+    whole, quick = ReproduceSettings(), ReproduceSettings(quick=True)
+    assert folders_of(tmp_path, whole) == folders_of(tmp_path, quick) == [tmp_path]
+    (tmp_path / "corel5k").mkdir()
+    assert folders_of(tmp_path, whole) == folders_of(tmp_path, quick) == [tmp_path / "corel5k"]
+    (tmp_path / "corel1k").mkdir()
+    assert folders_of(tmp_path, whole) == [tmp_path / "corel1k", tmp_path / "corel5k"]
+    assert folders_of(tmp_path, quick) == [tmp_path / "corel1k"]
 
 
 def test_quick_trains_for_fewer_epochs(study: Study) -> None:

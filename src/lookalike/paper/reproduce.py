@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, product
 from pathlib import Path
@@ -26,7 +26,17 @@ from lookalike.paper.tasks import Task, seconds_of
 from lookalike.paper.timing import time_rows
 from lookalike.paper.titles import RELATED, ROBUST, TABLES
 
-__all__ = ["PARTS", "Plan", "ReproduceSettings", "open_study", "plan_of", "tasks_of", "working_in"]
+__all__ = [
+    "PARTS",
+    "Plan",
+    "ReproduceSettings",
+    "check_asked",
+    "folders_of",
+    "open_study",
+    "plan_of",
+    "tasks_of",
+    "working_in",
+]
 
 
 @dataclass(frozen=True)
@@ -35,11 +45,9 @@ class Plan:
 
     seeds: tuple[int, ...]
     epochs: int
-    related: bool = True
-    """Whether the rows of related work are measured, too: hours on a large set."""
 
 
-PLANS = {"corel1k": Plan((0, 1, 2, 3, 4), 6), "corel5k": Plan((0, 1, 2), 8, related=False)}
+PLANS = {"corel1k": Plan((0, 1, 2, 3, 4), 6), "corel5k": Plan((0, 1, 2), 8)}
 OTHER = Plan((0, 1, 2, 3, 4), 6)
 SEEDS_OF_PARTS = 3
 """Unseen categories and robustness are measured on the first so many seeds."""
@@ -80,11 +88,21 @@ class ReproduceSettings:
 
 @dataclass(frozen=True)
 class Part:
-    """One thing to work out, on the sets that the paper does it on; empty: on all."""
+    """One thing to work out.
+
+    Attributes:
+        sets: that the paper does it on; empty: all. Where none of them is found it is done on all.
+        rows: that can be chosen; empty: it has none.
+    """
 
     tasks: Callable[[Study, Plan, Sequence[str]], Iterable[Task]]
     sets: tuple[str, ...] = ()
-    rows: Callable[[Plan], tuple[str, ...]] = field(default=lambda _: TABLES)
+    rows: tuple[str, ...] = TABLES
+
+    def studies(self, found: Sequence[Study]) -> Sequence[Study]:
+        """Those that it is done on."""
+        named = [study for study in found if study.collection.name in self.sets]
+        return named or found
 
 
 def _quality(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
@@ -177,11 +195,11 @@ PARTS: dict[str, Part] = {
     "table1": Part(_quality, ("corel1k",)),
     "table2": Part(_quality, ("corel5k",)),
     "table3": Part(_times),
-    "related": Part(_quality, ("corel1k",), lambda plan: RELATED if plan.related else ()),
-    "unseen": Part(_unseen, ("corel1k",), lambda _: (*TABLES, *RELATED)),
-    "feedback": Part(_feedback, ("corel1k",)),
-    "robustness": Part(_robustness, ("corel1k",), lambda _: ROBUST),
-    "growth": Part(_growth, ("corel5k",)),
+    "related": Part(_quality, ("corel1k",), RELATED),
+    "unseen": Part(_unseen, ("corel1k",), (*TABLES, *RELATED)),
+    "feedback": Part(_feedback, ("corel1k",), ()),
+    "robustness": Part(_robustness, ("corel1k",), ROBUST),
+    "growth": Part(_growth, ("corel5k",), ()),
 }
 """By the name that a user asks for."""
 
@@ -196,6 +214,36 @@ def plan_of(name: str, settings: ReproduceSettings) -> Plan:
     if settings.epochs is not None:
         plan = replace(plan, epochs=settings.epochs)
     return plan
+
+
+def folders_of(data: Path, settings: ReproduceSettings) -> list[Path]:
+    """The folders of sets: those of PLANS that are in `data`, the first alone if it is to be quick;
+    without any it is itself a set.
+    """
+    found = [data / name for name in PLANS if (data / name).is_dir()]
+    return (found[:1] if settings.quick else found) or [data]
+
+
+def check_asked(names: Sequence[str], settings: ReproduceSettings) -> None:
+    """LookalikeError if a row is in none of the parts of these names, or nothing is to be done."""
+    parts = {name: rows_of(name, settings) for name in names}
+    if list(parts) == ["growth"] and not settings.effort.growth:
+        raise LookalikeError("--quick leaves growth out: name another part, or do without it")
+    known = {row for rows in parts.values() for row in rows}
+    for row in settings.rows or ():
+        if row not in known:
+            told = (f"{name} has {', '.join(rows) or 'no rows'}" for name, rows in parts.items())
+            raise LookalikeError(
+                f"row {row} is in no part that was asked for, so name another part or row: "
+                f"{'; '.join(told)}"
+            )
+
+
+def rows_of(name: str, settings: ReproduceSettings) -> tuple[str, ...]:
+    """The rows that the part of that name has."""
+    if name == "unseen" and not settings.effort.unseen_related:
+        return TABLES
+    return PARTS[name].rows
 
 
 def working_in(work: Path) -> AbstractContextManager[None]:
@@ -254,20 +302,23 @@ def open_study(
     )
 
 
-def tasks_of(study: Study, names: Sequence[str], settings: ReproduceSettings) -> list[Task]:
-    """Of the parts of these names that the paper does on this set, or on any other set."""
-    plan, effort = plan_of(study.collection.name, settings), settings.effort
-    tasks = list[Task]()
-    for name in names:
-        part = PARTS[name]
-        known = study.collection.name in PLANS
-        if known and part.sets and study.collection.name not in part.sets:
-            continue
-        if name == "growth" and not effort.growth:
-            continue
-        rows = part.rows(plan)
-        if name == "unseen" and not effort.unseen_related:
-            rows = TABLES
-        chosen = rows if settings.rows is None else [row for row in settings.rows if row in rows]
-        tasks += part.tasks(study, plan, chosen)
-    return [replace(task, seconds=effort.share * task.seconds) for task in tasks]
+def tasks_of(
+    studies: Sequence[Study], names: Sequence[str], settings: ReproduceSettings
+) -> list[Task]:
+    """Of the parts of these names, on the sets that the paper does each on, or else on all; set by
+    set. What two parts want is one task.
+    """
+    effort = settings.effort
+    tasks = dict[str, Task]()
+    for study in studies:
+        plan = plan_of(study.collection.name, settings)
+        for name in names:
+            part = PARTS[name]
+            if study not in part.studies(studies) or (name == "growth" and not effort.growth):
+                continue
+            rows = rows_of(name, settings)
+            if settings.rows is not None:
+                rows = tuple(row for row in settings.rows if row in rows)
+            for task in part.tasks(study, plan, rows):
+                tasks[task.name] = replace(task, seconds=effort.share * task.seconds)
+    return list(tasks.values())

@@ -1,8 +1,9 @@
 """The command ``lookalike``: data to stdout, progress and warnings to stderr.
 
-Exit status 0: done. 1: done, but nothing was found, files were skipped, or damage was found. 2: bad
-usage, or an error that stopped the command. 130: interrupted. Only here anything is printed or the
-process ended, and each command imports the heavy modules that it needs, when it needs them.
+Exit status 0: done. 1: done, but nothing was found, files were skipped, measurements were left out,
+or damage was found. 2: bad usage, or an error that stopped the command. 130: interrupted. Only here
+anything is printed or the process ended, and each command imports the heavy modules that it needs,
+when it needs them.
 """
 
 from __future__ import annotations

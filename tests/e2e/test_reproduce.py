@@ -14,7 +14,8 @@ from textures import CLASSES, write_textures
 pytest.importorskip("torch")
 pytest.importorskip("cv2")
 
-from lookalike.paper.reproduce import PARTS, working_in
+from lookalike.paper.opening import working_in
+from lookalike.paper.parts import PARTS
 from lookalike.paper.titles import PARTS as NAMES
 
 ROWS = ("svm", "cnn-lsh", "ours")

@@ -14,7 +14,7 @@ from lookalike.paper import report
 from lookalike.paper.collection import Collection
 from lookalike.paper.illustrate import Figure
 from lookalike.paper.networks import Networks
-from lookalike.paper.reproduce import ReproduceSettings
+from lookalike.paper.plan import ReproduceSettings
 from lookalike.paper.results import Results
 from lookalike.paper.study import Study
 

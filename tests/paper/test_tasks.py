@@ -11,22 +11,16 @@ import pytest
 pytest.importorskip("torch")
 
 from lookalike.errors import LookalikeError
-from lookalike.paper import reproduce as reproduce_module
+from lookalike.paper import parts as parts_module
 from lookalike.paper.collection import Collection
 from lookalike.paper.effort import QUICK
 from lookalike.paper.networks import Networks
+from lookalike.paper.opening import open_study
+from lookalike.paper.parts import PARTS, check_asked, tasks_of
+from lookalike.paper.plan import ReproduceSettings, folders_of, plan_of
 from lookalike.paper.recipes import LENET, OURS, VGG
-from lookalike.paper.reproduce import (
-    PARTS,
-    ReproduceSettings,
-    check_asked,
-    folders_of,
-    open_study,
-    plan_of,
-    tasks_of,
-)
 from lookalike.paper.results import Results
-from lookalike.paper.rows import Workshop
+from lookalike.paper.rows import ROWS, Workshop
 from lookalike.paper.study import RowError, Study
 from lookalike.paper.tasks import TRUSTED, LeftOut, Progress, Task, carry_out
 from lookalike.paper.titles import RELATED, ROBUST, TABLES
@@ -141,7 +135,7 @@ def test_a_row_that_cannot_be_timed_does_not_stop_the_others(
         for row in rows:
             study.note({"search": [1]}, "timing", "rows", row)
 
-    monkeypatch.setattr(reproduce_module, "time_rows", time_rows)
+    monkeypatch.setattr(parts_module, "time_rows", time_rows)
     (task,) = tasks_of([study], ["table3"], ReproduceSettings(rows=("sift", "svm", "vgg", "ours")))
     with pytest.raises(LookalikeError, match=r"^sift cannot learn; vgg cannot learn$"):
         task.run()
@@ -253,15 +247,32 @@ def test_settings_that_change_numbers_are_noted_with_them() -> None:
     assert changed == {"epochs": 1, "queries_per_class": 2, "quick": True}
 
 
-def test_weights_are_not_ignored_for_numbers_without_them(tmp_path: Path) -> None:
-    from textures import write_textures
+def test_numbers_that_were_got_in_another_way_are_not_mixed(study: Study, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.pth", tmp_path / "other.pth"
+    one.write_bytes(b"1")
+    other.write_bytes(b"2")
+    scratch, given = replace(study), replace(study, vgg_weights=one)
+    vgg = ReproduceSettings(rows=("vgg",))
+    for mine, others in (
+        (scratch, [given]),
+        (given, [scratch, replace(study, vgg_weights=other)]),
+    ):
+        study.note(ROWS["vgg"](mine.workshop(3)).made_of(), "made", "vgg")
+        assert len(tasks_of([mine], ["table1"], vgg)) == 5
+        for each in others:
+            with pytest.raises(LookalikeError, match="numbers of the row vgg that were got with"):
+                tasks_of([each], ["table1"], vgg)
+    study.note(ROWS["ours"](study.workshop(0)).made_of(), "made", "ours")
+    ours = ReproduceSettings(rows=("ours", "svm"))
+    assert tasks_of([study], ["table1"], ours)
+    with pytest.raises(LookalikeError, match=r"row ours .*give another directory"):
+        tasks_of([replace(study, epochs=1)], ["table1"], ours)
 
-    folder = write_textures(tmp_path / "set", 3)
-    results = Results(tmp_path / "results")
-    results.put("VGG-N [18], from scratch", "set", "titles", "vgg")
-    settings = ReproduceSettings(vgg_weights=tmp_path / "vgg.pt")
-    with pytest.raises(LookalikeError, match=r"from scratch: to measure it with .*vgg\.pt, give"):
-        open_study(folder, tmp_path / "work", results, settings)
+
+def test_what_a_row_was_made_of_is_noted_with_its_numbers(study: Study) -> None:
+    study = replace(study, queries_per_class=2)
+    study.measure("paper", "svm", 0)
+    assert study.known("made", "svm") == ROWS["svm"](study.workshop(1)).made_of()
 
 
 def test_a_class_with_too_few_images_is_named_before_anything_is_measured(tmp_path: Path) -> None:

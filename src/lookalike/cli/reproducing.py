@@ -111,15 +111,10 @@ def reproduce(
     out, and the exit status is 1.
     """
     with extra_needed("paper"):
+        from lookalike.paper.opening import open_study, working_in
+        from lookalike.paper.parts import check_asked, tasks_of
+        from lookalike.paper.plan import ReproduceSettings, folders_of
         from lookalike.paper.report import write_report
-        from lookalike.paper.reproduce import (
-            ReproduceSettings,
-            check_asked,
-            folders_of,
-            open_study,
-            tasks_of,
-            working_in,
-        )
         from lookalike.paper.results import Results
         from lookalike.paper.tasks import LeftOut, Progress, carry_out
     settings = ReproduceSettings(

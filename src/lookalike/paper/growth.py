@@ -37,7 +37,8 @@ def grow(study: Study, seed: int = 0, sizes: tuple[int, ...] = SIZES) -> None:
     hits; and how good both are.
 
     mAP is over the whole ranking, which after the index's own LSH_HITS goes on by cosine; mAP@n
-    with n = LSH_HITS and P@K see what the index returned, and nothing else.
+    with n = LSH_HITS and P@K see what the index returned, and nothing else. Queries to which
+    nothing in a small gallery is relevant do not count.
     """
     name = study.collection.name
     parts = study.split("paper", seed)
@@ -86,7 +87,7 @@ def _measured(
             recall.append(len(np.intersect1d(one, other)) / K)
     return {
         **{key: [1e6 * value for value in quantiles(each, n=4)] for key, each in times.items()},
-        **{key: float(np.mean(values)) for key, values in quality.items()},
+        **{key: float(np.nanmean(values)) for key, values in quality.items()},
         f"recall@{K}": float(np.mean(recall)),
     }
 

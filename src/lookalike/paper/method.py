@@ -28,6 +28,10 @@ class Method(ABC):
     title: str
     """The row's name in the tables."""
 
+    def made_of(self) -> str:
+        """What its numbers depend on beside the pictures, the protocol and the seed."""
+        return self.title
+
     def fit(self, gallery: Sample) -> None:
         """Learn from the gallery, and index it."""
         self.learn(gallery)

@@ -13,7 +13,7 @@ from lookalike import __version__
 from lookalike.atomic import atomic_writer
 from lookalike.evaluation.hashed import LSH_HITS
 from lookalike.paper.illustrate import Figure, draw_collection, draw_numbers
-from lookalike.paper.reproduce import ReproduceSettings, plan_of
+from lookalike.paper.plan import ReproduceSettings, plan_of
 from lookalike.paper.results import Results
 from lookalike.paper.study import Study
 from lookalike.paper.tables import (

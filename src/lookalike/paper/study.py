@@ -169,7 +169,20 @@ class Study:
                 row, f"cannot learn from {len(parts.training)} images of {classes} classes: {error}"
             ) from error
         self.note(method.title, "titles", row)
+        self.note(method.made_of(), "made", row)
         return method, parts
+
+    def check(self, row: str) -> None:
+        """LookalikeError if the results hold numbers of a row that were made in another way than
+        they would be now.
+        """
+        known, now = self.known("made", row), ROWS[row](self.workshop(0)).made_of()
+        if known not in (None, now):
+            raise LookalikeError(
+                f"{self.results.directory / self.collection.name}.json holds numbers of the row "
+                f"{row} that were got with other settings or weights ({known}, now {now}): give "
+                "another directory for results, or delete that file"
+            )
 
 
 def _value(metric: str, relevance: NDArray[np.bool_]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
 
@@ -12,7 +14,7 @@ from lookalike.encoder import Encoder
 from lookalike.paper.collection import Picture, Positions, Sample, squeeze
 from lookalike.paper.method import Method, Oracle
 from lookalike.paper.methods.nearest import nearest
-from lookalike.paper.networks import Network, Networks
+from lookalike.paper.networks import Network, Networks, weights_of
 from lookalike.paper.recipes import OURS, Recipe
 
 __all__ = ["Changes", "NetworkMethod"]
@@ -44,6 +46,12 @@ class NetworkMethod(Method):
         self.network: Network
         self.vectors: Floats
         self._encoder: Encoder | None = None
+
+    def made_of(self) -> str:
+        """A digest of the recipe, and of the weights that it begins with."""
+        recipe = self.recipe.but(seed=0, weights=weights_of(self.recipe))
+        told = json.dumps(recipe.as_dict(), sort_keys=True).encode()
+        return hashlib.blake2b(told, digest_size=6).hexdigest()
 
     def learn(self, training: Sample) -> None:
         self.network = self.networks.network(self.recipe, training)

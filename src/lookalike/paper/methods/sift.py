@@ -120,6 +120,9 @@ class Sift(Method):
         self.seed, self.sizes = seed, tuple(sizes)
         self.pyramids, self.powers = tuple(pyramids), tuple(powers)
 
+    def made_of(self) -> str:
+        return f"{KEY}; {self.sizes}, {self.pyramids}, {self.powers}"
+
     def learn(self, training: Sample) -> None:
         """Choose, and count in how many pictures each word is.
 

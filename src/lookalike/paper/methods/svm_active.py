@@ -11,7 +11,7 @@ person gave, which no other method has. `Round.residual` is the ranking without 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -74,6 +74,10 @@ class SvmActive(Method):
         self.rounds, self.labels = rounds, labels
         self.title = f"SVM active learning [17], {rounds} x {labels} answers"
         self.settings = settings or FeedbackSettings()
+
+    def made_of(self) -> str:
+        settings = replace(self.settings, seed=0)
+        return f"{KEY}; {self.rounds} x {self.labels}, {settings}"
 
     def learn(self, training: Sample) -> None:
         """Mean and deviation of each number, over the training pictures."""

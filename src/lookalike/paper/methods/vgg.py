@@ -8,9 +8,7 @@ from lookalike.paper.methods.network import NetworkMethod
 from lookalike.paper.networks import Networks
 from lookalike.paper.recipes import VGG, Recipe
 
-__all__ = ["FROM_SCRATCH", "VggN"]
-
-FROM_SCRATCH = "VGG-N [18], from scratch"
+__all__ = ["VggN"]
 
 
 class VggN(NetworkMethod):
@@ -29,7 +27,7 @@ class VggN(NetworkMethod):
         *,
         weights: str | Path | None = None,
     ) -> None:
-        self.title = FROM_SCRATCH
+        self.title = "VGG-N [18], from scratch"
         if weights is not None:
             self.title = "VGG-N [18], given weights"
             recipe = recipe.but(trunk="vgg16", weights=str(weights), input_size=224, freeze=-2)

@@ -17,7 +17,9 @@ from lookalike.paper.networks import Networks
 from lookalike.paper.plan import ReproduceSettings
 from lookalike.paper.results import Results
 from lookalike.paper.study import Study
+from lookalike.paper.tables import misses
 
+MISSES = "What misses the paper's numbers, and why"
 SVM = "contains the pictures that the person judged"
 
 
@@ -66,9 +68,17 @@ def test_the_failures_of_all_sets_come_before_all_tables(written: Callable[..., 
         "corel5k: relevance feedback",
         "corel5k: figures",
         "Table 3: retrieval time",
+        MISSES,
     ]
     assert text.count("(pictures/corel5k-failures.png)") == 1
     assert text.count("(pictures/corel5k-attention.png)") == 1
+
+
+def test_explanations_of_our_own_misses_stand_in_reports_of_the_papers_sets_alone(
+    written: Callable[..., str],
+) -> None:
+    assert f"## {MISSES}\n\n{misses()}\n" in written("corel5k")
+    assert MISSES not in written("corel1k", "mine")
 
 
 def test_the_split_of_the_times_is_told(written: Callable[..., str]) -> None:

@@ -19,11 +19,12 @@ from lookalike.paper.study import Study
 from lookalike.paper.tables import (
     feedback_table,
     growth_table,
+    misses,
     quality_table,
     robustness_table,
     timing_table,
 )
-from lookalike.paper.titles import RELATED, TABLES
+from lookalike.paper.titles import PAPER, RELATED, TABLES
 
 __all__ = ["write_report"]
 
@@ -80,6 +81,8 @@ def write_report(studies: Sequence[Study], out: Path, settings: ReproduceSetting
         f"first query, with the network to open. {_timed_splits(results, names)}",
         timing_table(results, names),
     )
+    if not settings.quick and set(names) <= PAPER.keys():
+        parts += _section("What misses the paper's numbers, and why", misses())
     text = "\n\n".join(part for part in parts if part) + "\n"
     page = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     _write(out / "report.md", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from lookalike.evaluation.spread import paired_difference, spread
@@ -15,6 +16,7 @@ __all__ = [
     "feedback_table",
     "growth",
     "growth_table",
+    "misses",
     "quality_table",
     "robustness_table",
     "timing_table",
@@ -211,6 +213,11 @@ def _line(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def misses() -> str:
+    """What misses the paper's numbers, and why: the explanations that were tested, as Markdown."""
+    return Path(__file__).with_name("misses.md").read_text(encoding="utf-8").strip()
+
+
 TABLE_MAKERS: dict[str, Callable[[Results], str]] = {
     "table 1": lambda results: quality_table(results, "corel1k"),
     "table 2": lambda results: quality_table(results, "corel5k"),
@@ -224,5 +231,6 @@ TABLE_MAKERS: dict[str, Callable[[Results], str]] = {
     "growth": lambda results: growth_table(results, "corel5k"),
     "robustness": lambda results: robustness_table(results, "corel1k"),
     "feedback": lambda results: feedback_table(results, "corel1k"),
+    "misses": lambda _: misses(),
 }
 """What stands between <!-- NAME --> and <!-- end NAME --> in the documents."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.evaluation.hashed import LSH_HITS, index_of
+from lookalike.evaluation.hashed import LSH_HITS, hashed_ranking, index_of
 from lookalike.lsh import LSHSettings
 from lookalike.paper.collection import Positions, Sample
 from lookalike.paper.method import Oracle
@@ -40,13 +40,11 @@ class HashedNetwork(NetworkMethod):
         index_of(some, self.settings()).search(some[0], k=1, threads=self.threads)
 
     def match(self, features: Floats, k: int, oracle: Oracle | None = None) -> Positions:
-        hits: Positions = self.tables.search(features, k=min(k, LSH_HITS), threads=self.threads).ids
-        hits = hits[hits >= 0]
-        if len(hits) == k:
+        if k <= LSH_HITS:
+            hits: Positions = self.tables.search(features, k=k, threads=self.threads).ids
             return hits
-        left = self.vectors @ features
-        left[hits] = -np.inf
-        return np.append(hits, nearest(left, k - len(hits)))
+        exact = nearest(self.vectors @ features, len(self.vectors))
+        return hashed_ranking(self.tables, features[None], exact[None])[0, :k]
 
 
 class CnnLsh(HashedNetwork):

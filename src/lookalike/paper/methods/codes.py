@@ -31,6 +31,8 @@ class CodeMethod(NetworkMethod):
     """
 
     name: str
+    hashing: ClassVar[str] = ""
+    """Of `LearnedCodes`, by its name in `lookalike.paper.hashing.objectives`."""
     changes: ClassVar[Changes] = {"attention": "none"}
 
     def __init__(
@@ -41,6 +43,8 @@ class CodeMethod(NetworkMethod):
         threads: int | None = None,
     ) -> None:
         super().__init__(networks, recipe, threads)
+        if self.hashing:
+            self.recipe = self.recipe.but(hashing=self.hashing, dim=bits)
         self.bits = bits
         self.title = f"{self.name}, {bits} bits"
         self.encode: Encode
@@ -68,19 +72,6 @@ class LearnedCodes(CodeMethod):
     """Codes that a network learns to give in the place of classes, its last stage with them; their
     bits are the signs of its embeddings.
     """
-
-    hashing: ClassVar[str]
-    """Of `lookalike.paper.hashing.objectives.HASHINGS`."""
-
-    def __init__(
-        self,
-        networks: Networks,
-        bits: int,
-        recipe: Recipe | None = None,
-        threads: int | None = None,
-    ) -> None:
-        super().__init__(networks, bits, recipe, threads)
-        self.recipe = self.recipe.but(hashing=self.hashing, dim=bits)
 
     def fit_codes(self, training: Sample) -> Encode:
         return lambda rows: rows

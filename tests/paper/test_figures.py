@@ -64,12 +64,15 @@ def picture(seed: int, height: int = 24, width: int = 32) -> Picture:
 
 
 def attended() -> AttendedPictures:
-    """Two pictures: gates that vary, then gates that hardly do. Channel 7 has the largest gate."""
+    """Two pictures: gates that vary, then gates that hardly do. Channel 7 has the largest gate and
+    the strongest map.
+    """
     random = np.random.default_rng(0)
     channel = np.stack([random.uniform(0.1, 0.8, 40), random.uniform(0.499, 0.501, 40)])
     channel[:, 7] = 0.9, 0.502
     spatial = np.stack([random.uniform(0.2, 0.7, (6, 6)), random.uniform(0.498, 0.502, (6, 6))])
     before = random.exponential(size=(2, 40, 6, 6))
+    before[:, 7, 2, 3] = 20
     pictures = [picture(1), picture(2, 40, 30)]
     return AttendedPictures(pictures, ["horses", "buses"], channel, spatial, before)
 
@@ -278,15 +281,20 @@ def test_attention_does_not_stretch_noise_and_draws_the_gates_as_they_are() -> N
         np.testing.assert_array_equal(curve, np.sort(gates)[::-1])
 
 
-def test_attention_shows_the_map_of_the_largest_gate_before_and_after_both_gates() -> None:
+def test_attention_shows_maps_of_channels_that_fire_before_and_after_both_gates() -> None:
+    """Channels 7, 20 and 31 fire; 7 has the largest gate of all, 20 the smallest of these."""
     given = attended()
+    given.before[0] /= 100
+    given.before[0, [7, 20, 31], 2, 3] = 3, 2, 2.5
+    given.channel[0, [20, 31]] = 0.05, 0.15
     figure = attention_figure(given)
+    told = [text for text in texts(figure) if text.startswith("no. ")]
+    assert told[:3] == ["no. 7\ngate 0.90", "no. 31\ngate 0.15", "no. 20\ngate 0.05"]
     by_name = {axes.get_ylabel(): axes.images[0] for axes in figure.axes[::-1] if axes.images}
     before = given.before[0, 7]
     np.testing.assert_array_equal(values(by_name["before"]), before)
     after = before * given.channel[0, 7] * given.spatial[0]
     np.testing.assert_allclose(values(by_name["after"]), after)
-    assert "no. 7\ngate 0.90" in texts(figure)
 
 
 def test_attention_refuses_gates_that_do_not_fit_the_maps() -> None:

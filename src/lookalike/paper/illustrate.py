@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lookalike.evaluation.metrics import precision_at
+from lookalike.evaluation.hashed import index_of
+from lookalike.evaluation.metrics import average_precision, precision_at
 from lookalike.evaluation.spread import spread
+from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.models.augment import draw_examples
 from lookalike.models.inputs import Normalise
 from lookalike.paper.collection import Picture, Positions, Sample, squeeze
@@ -87,8 +89,14 @@ def draw_collection(study: Study, seed: int, directory: Path) -> list[Figure]:
             lambda path: _draw_hamming(method, parts, path),
         ),
         "buckets": (
-            "Figure 8: the hash tables of this gallery.",
-            lambda path: _draw_buckets(method, path),
+            "Figure 8: the hash tables of this gallery, by the paper's random hyperplanes.",
+            lambda path: _draw_buckets(
+                index_of(method.vectors, LSHSettings.paper(method.vectors.shape[1])), path
+            ),
+        ),
+        "own-buckets": (
+            "The same gallery in the product's own table, whose buckets follow the data.",
+            lambda path: _draw_buckets(method.tables, path),
         ),
         "robust-results": (
             "Figure 10: the first results of a query under several changes.",
@@ -230,8 +238,8 @@ def _draw_hamming(method: Ours, parts: Parts, path: Path) -> None:
     )
 
 
-def _draw_buckets(method: Ours, path: Path) -> None:
-    (segment,) = method.tables.segments()
+def _draw_buckets(index: LSHIndex, path: Path) -> None:
+    (segment,) = index.segments()
     sizes = [np.diff(offsets.astype(np.int64)) for offsets in segment.offsets]
     draw_buckets(sizes, 2**segment.key_bits, path)
 
@@ -249,7 +257,7 @@ def _draw_changes(method: Method, parts: Parts, path: Path) -> None:
 def _draw_failures(parts: Parts, order: Positions, path: Path) -> None:
     relevance = parts.gallery.labels[order] == parts.queries.labels[:, None]
     precision = precision_at(relevance, 10)
-    worst = np.argsort(precision, kind="stable")[:WORST]
+    worst = np.lexsort([average_precision(relevance), precision])[:WORST]
     searches = [
         Search(
             _captioned(parts.queries, int(i)),

@@ -42,7 +42,9 @@ LEAST_SPAN = 0.1
 """Of a gate's scale; gates that vary by less are called nearly constant."""
 SIDE = 1.7  # of a picture
 MAP = 0.68  # side of a channel's map
-STRONGEST = 3
+FIRES = 0.5
+"""A channel fires if its map reaches this share of the strongest channel's."""
+LARGEST = 2
 ROW = 2.35
 HEADING = 0.55
 OVERLAY_AT, BAR_AT, CURVE_AT, MAPS_AT = 2.0, 3.78, 5.0, 7.5
@@ -98,7 +100,7 @@ def attention_figure(attended: AttendedPictures) -> Figure:
         (MARGIN, "picture"),
         (OVERLAY_AT, "spatial gate (Eq. 6)"),
         (CURVE_AT, "channel gates (Eq. 5)"),
-        (MAPS_AT, "channels of the largest gates:\nmaps before and after both gates"),
+        (MAPS_AT, "of the channels that fire, the two\nlargest gates and the smallest"),
     )
     for left, text in headings:
         note(figure, left, start - 0.05, text, colour=INK, down="bottom")
@@ -110,9 +112,9 @@ def attention_figure(attended: AttendedPictures) -> Figure:
         caption(axes, [attended.names[number]], bold=True)
         _spatial(figure, top, attended.pictures[number], attended.spatial[number])
         axes = add_axes(figure, CURVE_AT, top, CURVE_WIDTH, SIDE)
-        strongest = np.argsort(-attended.channel[number], kind="stable")[:STRONGEST]
-        _channels(axes, attended.channel[number], len(strongest))
-        for column, channel in enumerate(strongest.tolist()):
+        shown = _shown(attended.channel[number], attended.before[number])
+        _channels(axes, attended.channel[number], shown)
+        for column, channel in enumerate(shown):
             left = MAPS_AT + column * (MAP + 0.14)
             gate = attended.channel[number, channel]
             text = f"no. {channel:,}\ngate {gate:.2f}"
@@ -128,8 +130,9 @@ def attention_figure(attended: AttendedPictures) -> Figure:
 def draw_attention(attended: AttendedPictures, path: Path) -> None:
     """Figures 4-6, a row for each picture, as a PNG.
 
-    The picture; its spatial gate as heat over it; its channel gates from the largest down; the maps
-    of the channels with the largest gates before and after gating, each on a scale of its own.
+    The picture; its spatial gate as heat over it; its channel gates from the largest down, those
+    of the channels beside them as dots. Of the channels that fire in this picture, the maps of the
+    largest gates and of the smallest, before and after both gates, each on a scale of its own.
     """
     save(attention_figure(attended), path)
 
@@ -177,11 +180,22 @@ def _spatial(figure: Figure, top: float, picture: Picture, gate: Floats) -> None
     bar.spines[:].set_visible(False)
 
 
-def _channels(axes: Axes, gates: Floats, strongest: int) -> None:
-    ranked = -np.sort(-gates)
+def _shown(gates: Floats, maps: Floats) -> list[int]:
+    """Of the channels that fire, the LARGEST by gate and the one of the smallest gate."""
+    peaks = maps.max(axis=(1, 2))
+    bound = FIRES * peaks.max() if peaks.max() > 0 else peaks.min()
+    firing = np.flatnonzero(peaks >= bound)
+    ranked: list[int] = firing[np.argsort(-gates[firing], kind="stable")].tolist()
+    return ranked[:LARGEST] + ranked[LARGEST:][-1:]
+
+
+def _channels(axes: Axes, gates: Floats, shown: list[int]) -> None:
+    order = np.argsort(-gates, kind="stable")
+    ranked = gates[order]
     ranks = np.arange(1, len(ranked) + 1)
     axes.plot(ranks, ranked, color=SERIES[0], linewidth=1.8)
-    axes.plot(ranks[:strongest], ranked[:strongest], "o", color=SERIES[1], markersize=4)
+    places = np.flatnonzero(np.isin(order, shown))
+    axes.plot(ranks[places], ranked[places], "o", color=SERIES[1], markersize=4)
     name_axes(axes, "rank of the channel", "", size=SMALL)
     low, high = _scale(gates)
     edge = 0.05 * (high - low)

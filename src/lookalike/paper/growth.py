@@ -126,7 +126,9 @@ def _encoded(
     side, total = encoder.info.input_size, len(views) * len(gallery)
     done = path.with_suffix(".done")
     rows, whole = open_rows(path, np.float32, (total, encoder.info.dim))
-    begin = read_count(done) if whole else 0
+    if not whole:
+        done.unlink(missing_ok=True)
+    begin = read_count(done)
     pictures = list(gallery)
     for start in range(begin, total, CHUNK):
         some = []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +14,18 @@ import pytest
 
 from lookalike.errors import IndexFormatError
 from lookalike.lsh import LSHIndex, LSHSettings, arrayfile
+from lookalike.lsh.manifest import Manifest, SegmentEntry
 from lookalike.lsh.settings import KEY_FAMILIES
 
 DIM = 32
 RNG = np.random.default_rng(0)
 VECTORS = RNG.standard_normal((2000, DIM)).astype(np.float32)
 QUERIES = RNG.standard_normal((20, DIM)).astype(np.float32)
+OWNER, OTHER = "1" * 32, "2" * 32
 
 
 def made(count: int = 2000, **settings: object) -> LSHIndex:
-    index = LSHIndex(settings=LSHSettings(DIM, **settings))  # type: ignore[arg-type]
+    index = LSHIndex(settings=LSHSettings(DIM, **settings), owner=OWNER)  # type: ignore[arg-type]
     for start in range(0, count, 500):
         stop = min(count, start + 500)
         index.add(np.arange(start, stop), VECTORS[start:stop])
@@ -54,7 +58,7 @@ def test_an_empty_index_is_saved_and_opened(tmp_path: Path) -> None:
     assert opened.search(VECTORS[0], 1).ids[0] == 1
 
 
-def test_the_same_seed_and_data_give_identical_files(tmp_path: Path) -> None:
+def test_the_same_seed_data_and_owner_give_identical_files(tmp_path: Path) -> None:
     made(tables=2).save(tmp_path / "a")
     made(tables=2).save(tmp_path / "b")
     made(tables=2, seed=1).save(tmp_path / "c")
@@ -184,16 +188,15 @@ def test_another_version_is_refused_with_both_numbers(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     manifest["format"] = 77
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(IndexFormatError, match=r"version 77.*version 2"):
+    with pytest.raises(IndexFormatError, match=r"version 77.*versions 2 and 3"):
         LSHIndex.open(tmp_path)
 
 
 def forged(tmp_path: Path, **changes: object) -> None:
     """A manifest with other content and a right checksum."""
-    from lookalike.lsh.manifest import Manifest
-
     manifest = Manifest.read(tmp_path)
     values = {
+        "owner": manifest.owner,
         "settings": manifest.settings,
         "hasher": manifest.hasher,
         "segments": manifest.segments,
@@ -202,8 +205,6 @@ def forged(tmp_path: Path, **changes: object) -> None:
 
 
 def test_forged_manifests_are_refused(tmp_path: Path) -> None:
-    from lookalike.lsh.manifest import SegmentEntry
-
     made(500).save(tmp_path)
     entry = next(tmp_path.glob("segment-*")).name
     hasher = next(tmp_path.glob("hasher-*")).name
@@ -224,6 +225,133 @@ def test_forged_manifests_are_refused(tmp_path: Path) -> None:
             LSHIndex.open(tmp_path)
         (tmp_path / "manifest.json").write_bytes(good)
     assert len(LSHIndex.open(tmp_path)) == 500
+
+
+def saved(folder: Path, owner: str | None, first: int = 0) -> LSHIndex:
+    """Two segments of 300 and 100 items, one of which is removed."""
+    index = LSHIndex(DIM, owner=owner)
+    index.add(np.arange(300), VECTORS[first : first + 300])
+    index.add(np.arange(300, 400), VECTORS[first + 300 : first + 400])
+    index.remove([5])
+    index.save(folder)
+    return index
+
+
+def as_format_2(folder: Path) -> None:
+    """Rewrite a saved index as it was before indexes had ids."""
+    manifest = Manifest.read(folder)
+    assert manifest.hasher is not None
+
+    def without_owner(name: str, **changed: str) -> str:
+        file = arrayfile.open_arrays(folder / name, name.split("-")[0])
+        meta = {key: value for key, value in file.meta.items() if key != "owner"}
+        return arrayfile.write_arrays(folder, file.kind, {**meta, **changed}, file.arrays).name
+
+    hasher = without_owner(manifest.hasher)
+    segments = []
+    for entry in manifest.segments:
+        segment = without_owner(entry.file, hasher=hasher)
+        removed = entry.removed and without_owner(entry.removed, segment=segment)
+        segments.append({"file": segment, "items": entry.items, "removed": removed})
+    body = {"settings": manifest.settings, "hasher": hasher, "segments": segments}
+    crc = zlib.crc32(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
+    for name in manifest.files:
+        (folder / name).unlink()
+    text = json.dumps({"format": 2, "crc32": crc, "index": body})
+    (folder / "manifest.json").write_text(text)
+
+
+def test_an_index_draws_an_id_keeps_it_and_opens_for_no_other(tmp_path: Path) -> None:
+    index = saved(tmp_path, None)
+    assert re.fullmatch("[0-9a-f]{32}", index.owner)
+    assert saved(tmp_path / "another", None).owner != index.owner
+    assert LSHIndex.open(tmp_path).owner == index.owner
+    assert LSHIndex.open(tmp_path, index.owner).owner == index.owner
+    assert index.with_settings(LSHSettings(DIM, tables=2)).owner == index.owner
+    with pytest.raises(IndexFormatError, match=f"manifest.json.*{index.owner}.*{OTHER}"):
+        LSHIndex.open(tmp_path, OTHER)
+    for wrong in ("", "1" * 31, "g" * 32, "A" * 32, 5):
+        with pytest.raises(ValueError, match="32 lowercase hexadecimal digits"):
+            LSHIndex(DIM, owner=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["hasher", "segment", "removed"])
+def test_a_file_of_another_index_is_refused_with_both_ids(tmp_path: Path, kind: str) -> None:
+    saved(tmp_path / "a", OWNER)
+    saved(tmp_path / "b", OTHER, first=1000)
+    own = sorted((tmp_path / "a").glob(f"{kind}-*"))[0]
+    foreign = sorted((tmp_path / "b").glob(f"{kind}-*"))[0]
+    own.write_bytes(foreign.read_bytes())
+    with pytest.raises(IndexFormatError, match=f"{own.name}.*{OTHER}.*{OWNER}: put back"):
+        LSHIndex.open(tmp_path / "a")
+
+
+def test_an_index_of_format_2_is_read_and_its_next_save_gives_it_an_id(tmp_path: Path) -> None:
+    index = saved(tmp_path, OWNER)
+    expected = index.search(QUERIES, 10)
+    as_format_2(tmp_path)
+    old = files(tmp_path)
+    opened = LSHIndex.open(tmp_path)
+    assert files(tmp_path) == old
+    assert opened.owner != OWNER
+    opened.save(tmp_path)
+    assert not set(files(tmp_path)) & set(old) - {"manifest.json"}
+    again = LSHIndex.open(tmp_path, opened.owner)
+    found = again.search(QUERIES, 10)
+    assert np.array_equal(found.ids, expected.ids)
+    assert np.array_equal(found.cosines, expected.cosines)
+    assert len(again) == 399
+
+
+def test_an_index_without_an_id_is_not_taken_for_the_one_that_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    saved(tmp_path, OWNER)
+    as_format_2(tmp_path)
+    with pytest.raises(IndexFormatError, match=f"an index without an id.*{OWNER}"):
+        LSHIndex.open(tmp_path, OWNER)
+
+
+@pytest.mark.parametrize("with_manifest", [True, False])
+def test_salvage_takes_only_files_of_its_own_index(tmp_path: Path, with_manifest: bool) -> None:
+    index = saved(tmp_path / "a", OWNER)
+    saved(tmp_path / "b", OTHER, first=1000)
+    for path in (tmp_path / "b").glob("segment-*"):
+        shutil.copy(path, tmp_path / "a")
+    if not with_manifest:
+        (tmp_path / "a/manifest.json").unlink()
+    healed = LSHIndex.salvage(tmp_path / "a", index.settings, OWNER)
+    assert healed.owner == OWNER
+    assert healed.ids.tolist() == list(range(400))  # the removed one too: its mark is not read
+    assert np.array_equal(healed.vectors(index.ids), index.vectors(index.ids))
+    unnamed = LSHIndex.salvage(tmp_path / "a", index.settings)
+    if with_manifest:
+        assert (unnamed.owner, len(unnamed)) == (OWNER, 400)
+    else:  # whose files are the own ones is unknown
+        assert len(unnamed) == 0
+
+
+def test_salvage_without_a_manifest_keeps_the_id_that_all_files_have(tmp_path: Path) -> None:
+    index = saved(tmp_path, OWNER)
+    (tmp_path / "manifest.json").unlink()
+    healed = LSHIndex.salvage(tmp_path, index.settings)
+    assert (healed.owner, len(healed)) == (OWNER, 400)
+
+
+def test_a_save_replaces_a_file_that_has_rotted_under_its_name(tmp_path: Path) -> None:
+    index = saved(tmp_path, OWNER)
+    before = files(tmp_path)
+    for path in tmp_path.glob("*.lka"):
+        content = bytearray(path.read_bytes())
+        content[len(content.rstrip(b"\0")) - 1] ^= 1
+        path.write_bytes(content)
+    fresh = LSHIndex(DIM, owner=OWNER)
+    fresh.add(np.arange(300), VECTORS[:300])
+    fresh.add(np.arange(300, 400), VECTORS[300:400])
+    fresh.remove([5])
+    fresh.save(tmp_path)
+    assert files(tmp_path) == before
+    assert np.array_equal(LSHIndex.open(tmp_path).ids, index.ids)
 
 
 def test_salvage_saves_the_vectors_of_whole_segments(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from lookalike.gallery.store import Counts, ImageRow, Store
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.manifest import Manifest, SegmentEntry
+from lookalike.lsh.owner import new_owner
 from lookalike.lsh.segment import Segment
 
 __all__ = ["Embedded", "write_gallery"]
@@ -94,7 +95,8 @@ def _write(
     first_id: int,
 ) -> Counts:
     files.index_folder.mkdir()
-    hasher_name = hasher.save(files.index_folder).name
+    owner = new_owner()
+    hasher_name = hasher.save(files.index_folder, owner).name
     entries: list[SegmentEntry] = []
     table = files.directory / NEW_TABLE
     Store.create(table, meta, first_id)
@@ -106,9 +108,9 @@ def _write(
                 ids = np.array([row.id for row in batch.images], np.int64)
                 # Not LSHIndex.add, which would scale what is stored, and so round it, once more.
                 segment = Segment.build(hasher, ids, batch.vectors)
-                path = segment.save(files.index_folder, hasher_name)
+                path = segment.save(files.index_folder, hasher_name, owner)
                 entries.append(SegmentEntry(path.name, len(segment), None))
-        manifest = Manifest(hasher.settings.as_dict(), hasher_name, tuple(entries))
+        manifest = Manifest(owner, hasher.settings.as_dict(), hasher_name, tuple(entries))
         manifest.write(files.index_folder)
         index = LSHIndex.open(files.index_folder)
         index.compact()

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from lookalike.atomic import atomic_writer
 from lookalike.errors import IndexFormatError
+from lookalike.lsh.owner import check_owner
 
 __all__ = ["FORMAT_VERSION", "ArrayFile", "open_arrays", "write_arrays"]
 
@@ -51,6 +52,16 @@ class ArrayFile:
     meta: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
     checksums: dict[str, list[int]]
+
+    @property
+    def owner(self) -> str | None:
+        """Id of the index that the file belongs to; None: written before there were ids."""
+        owner: str | None = self.meta.get("owner")
+        return owner
+
+    def check_owner(self, owner: str | None) -> None:
+        """Raises IndexFormatError unless the file belongs to the index ``owner``."""
+        check_owner(self.path.name, self.owner, owner)
 
     def damaged(self) -> list[str]:
         """Names of the arrays whose bytes no longer match their checksums (reads everything)."""
@@ -95,7 +106,7 @@ def write_arrays(
     body = {"kind": kind, "meta": dict(meta), "arrays": entries}
     header = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
     path = folder / f"{kind}-{hashlib.sha256(header).hexdigest()[:16]}.lka"
-    if path.exists() and path.stat().st_size == _offsets(len(header), entries)[1]:
+    if _is_whole(path, kind):
         return path
     starts, size = _offsets(len(header), entries)
     with atomic_writer(path) as file:
@@ -109,6 +120,13 @@ def write_arrays(
                 file.write(chunk)
         file.write(b"\0" * (size - file.tell()))
     return path
+
+
+def _is_whole(path: Path, kind: str) -> bool:
+    try:
+        return not open_arrays(path, kind).damaged()
+    except IndexFormatError:
+        return False
 
 
 def _offsets(header_length: int, entries: list[dict[str, Any]]) -> tuple[list[int], int]:

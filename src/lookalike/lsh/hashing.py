@@ -251,18 +251,23 @@ class Hasher:
 
     # ---- storage ------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: Path, owner: str | None = None) -> Path:
+        """Write it as a file of the index ``owner``; None: of no index."""
         meta = {
             "settings": {**self.settings.as_dict(), "search": None},
             "correction_unit": self.correction_unit,
             "fitted_on": self.fitted_on,
+            **({} if owner is None else {"owner": owner}),
         }
         return write_arrays(folder, "hasher", meta, {name: getattr(self, name) for name in ARRAYS})
 
     @classmethod
-    def open(cls, path: Path, settings: LSHSettings) -> Hasher:
-        """Raises IndexFormatError if it is damaged or not of ``settings``; checked whole."""
+    def open(cls, path: Path, settings: LSHSettings, owner: str | None = None) -> Hasher:
+        """Raises IndexFormatError if it is damaged, or not of ``settings`` and ``owner``; checked
+        whole.
+        """
         file = open_arrays(path, "hasher")
+        file.check_owner(owner)
         if damaged := file.damaged():
             raise IndexFormatError(f"{path.name} is damaged: {', '.join(damaged)}")
         if file.meta.get("settings") != {**settings.as_dict(), "search": None}:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from lookalike.lsh import storage
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.join import candidate_pairs, collision_probability
+from lookalike.lsh.owner import is_owner, new_owner
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.state import Removed, State, kept
@@ -50,11 +51,22 @@ class LSHIndex:
     Args:
         dim: length of the vectors, when everything else is to be the default.
         settings: or all settings.
+        owner: id of the index, 32 lowercase hexadecimal digits, kept in each of its files so that
+            those of two indexes are never mixed; None: a random one.
     """
 
-    def __init__(self, dim: int | None = None, *, settings: LSHSettings | None = None) -> None:
+    def __init__(
+        self,
+        dim: int | None = None,
+        *,
+        settings: LSHSettings | None = None,
+        owner: str | None = None,
+    ) -> None:
         if (dim is None) == (settings is None):
             raise ValueError("give either dim or settings")
+        if owner is not None and not is_owner(owner):
+            raise ValueError(f"owner is {owner!r}; it must be 32 lowercase hexadecimal digits")
+        self.owner = owner or new_owner()
         self.settings = settings or LSHSettings(dim=dim or 0)
         self._state = State(None, (), ())
         self._writing = threading.RLock()
@@ -358,7 +370,7 @@ class LSHIndex:
 
     def with_settings(self, settings: LSHSettings) -> Self:
         """A new index of the same items in memory, made with other settings."""
-        index = type(self)(settings=settings)
+        index = type(self)(settings=settings, owner=self.owner)
         state = self._state
         if replace(settings, search=self.settings.search) == self.settings:
             index._state = state
@@ -448,19 +460,23 @@ class LSHIndex:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with self._writing:
-            self._state = storage.write(folder, self.settings, self._state)
+            self._state = storage.write(folder, self.settings, self.owner, self._state)
 
     @classmethod
-    def open(cls, folder: str | Path) -> Self:
+    def open(cls, folder: str | Path, owner: str | None = None) -> Self:
         """Open a saved index by mapping its files; cheap whatever its size.
 
         Files are checked whole when they hold at most 64 MiB together; :meth:`damaged` always does.
 
+        Args:
+            owner: id that the index must have; None: whatever it has. An index saved before there
+                were ids (manifest of format 2) gets a random one, which its next save writes.
+
         Raises:
-            IndexFormatError: a file is missing, damaged, or of another version.
+            IndexFormatError: a file is missing, damaged, or of another version or index.
         """
-        settings, state = storage.read(Path(folder))
-        index = cls(settings=settings)
+        settings, stored, state = storage.read(Path(folder), owner)
+        index = cls(settings=settings, owner=stored)
         index._state = state
         return index
 
@@ -474,14 +490,22 @@ class LSHIndex:
         return storage.stored_settings(Path(folder))
 
     @classmethod
-    def salvage(cls, folder: str | Path, settings: LSHSettings) -> Self:
-        """Build an index anew from the ids and vectors that are still whole in ``folder``.
+    def salvage(cls, folder: str | Path, settings: LSHSettings, owner: str | None = None) -> Self:
+        """Rebuild a damaged index from the ids and vectors that are still whole in ``folder``.
 
-        For a damaged index. Items that had been removed may come back, since the marks may be lost;
-        the caller removes what it does not know.
+        Items that had been removed may come back, since the marks may be lost; the caller removes
+        what it does not know.
+
+        Args:
+            owner: id of the index, which it keeps; only its own files are used. None: the id that
+                the manifest has, or else the one that all files have; files of several indexes
+                without a manifest give nothing.
         """
-        index = cls(settings=settings)
-        for ids, vectors in storage.whole_items(Path(folder), settings.dim):
+        folder = Path(folder)
+        if owner is None:
+            owner = storage.stored_owner(folder)
+        index = cls(settings=settings, owner=owner)
+        for ids, vectors in storage.whole_items(folder, settings.dim, owner):
             new = np.flatnonzero(~index.contains(ids))
             if len(new):
                 index._append(ids[new], vectors[new].astype(np.float32))  # as stored, to the bit

@@ -14,7 +14,9 @@ from lookalike.errors import IndexFormatError
 __all__ = ["MANIFEST", "Manifest", "SegmentEntry"]
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+READ_VERSIONS = (2, 3)
+"""Format 2 had no owner."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,13 @@ class SegmentEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Names of the files of one state of the index; ``hasher`` is None while it is empty."""
+    """Names of the files of one state of the index.
 
+    ``owner``: id of the index that they belong to, 32 hexadecimal digits; None in format 2.
+    ``hasher`` is None while the index is empty.
+    """
+
+    owner: str | None
     settings: dict[str, Any]
     hasher: str | None
     segments: tuple[SegmentEntry, ...]
@@ -57,18 +64,20 @@ class Manifest:
             raise IndexFormatError(f"{MANIFEST} is missing") from error
         except (KeyError, TypeError, ValueError) as error:
             raise IndexFormatError(f"{MANIFEST} is damaged: it is no manifest") from error
-        if version != FORMAT_VERSION:
+        if version not in READ_VERSIONS:
             raise IndexFormatError(
-                f"{MANIFEST} has format version {version}; this lookalike reads version "
-                f"{FORMAT_VERSION}"
+                f"{MANIFEST} has format version {version}; this lookalike reads versions "
+                f"{' and '.join(map(str, READ_VERSIONS))}"
             )
         if zlib.crc32(_canonical(body)) != crc:
             raise IndexFormatError(f"{MANIFEST} is damaged: it does not match its checksum")
         segments = tuple(SegmentEntry(**entry) for entry in body["segments"])
-        for name in cls(body["settings"], body["hasher"], segments).files:
+        owner = None if version == 2 else body["owner"]
+        manifest = cls(owner, body["settings"], body["hasher"], segments)
+        for name in manifest.files:
             if "/" in name or "\\" in name or name.startswith("."):
                 raise IndexFormatError(f"{MANIFEST} names a file outside the index: {name!r}")
-        return cls(body["settings"], body["hasher"], segments)
+        return manifest
 
 
 def _canonical(body: Any) -> bytes:

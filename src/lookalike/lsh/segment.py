@@ -288,15 +288,24 @@ class Segment:
         gather_codes(rows, self.offsets[0], self.blocks[0], self.codes, out)
         return out.view(np.uint64)
 
-    def save(self, folder: Path, hasher_name: str) -> Path:
+    def is_stored_in(self, folder: Path, hasher_name: str, owner: str) -> bool:
+        """Whether ``folder`` holds it as a file of this hasher and this index."""
+        if self.file is None or not (folder / self.file.path.name).exists():
+            return False
+        return (self.file.meta.get("hasher"), self.file.owner) == (hasher_name, owner)
+
+    def save(self, folder: Path, hasher_name: str, owner: str) -> Path:
         arrays = {name: getattr(self, name) for name in ARRAYS}
-        meta = {"key_bits": self.key_bits, "hasher": hasher_name}
+        meta = {"key_bits": self.key_bits, "hasher": hasher_name, "owner": owner}
         return write_arrays(folder, "segment", meta, arrays)
 
     @classmethod
-    def open(cls, path: Path, hasher: Hasher, hasher_name: str) -> Segment:
-        """Map a stored segment; raises IndexFormatError if it does not fit ``hasher``."""
+    def open(cls, path: Path, hasher: Hasher, hasher_name: str, owner: str | None) -> Segment:
+        """Map a stored segment; raises IndexFormatError if it does not fit ``hasher`` and
+        ``owner``.
+        """
         file = open_arrays(path, "segment")
+        file.check_owner(owner)
         if file.meta.get("hasher") != hasher_name:
             raise IndexFormatError(
                 f"{path.name} was hashed with {file.meta.get('hasher')}, the index uses "

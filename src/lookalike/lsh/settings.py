@@ -60,7 +60,7 @@ class LSHSettings:
             a search returns are those of the vectors as given.
         vectors: how vectors are kept for the cosine re-rank; ``"none"``: codes only, and a search
             returns an estimate of the cosine.
-        seed: of everything random; the same seed and data give identical files.
+        seed: of everything random; the same seed, data and owner give identical files.
         search: what a search does unless told otherwise; tuning sets it.
     """
 

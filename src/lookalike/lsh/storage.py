@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import IndexFormatError
-from lookalike.lsh.arrayfile import open_arrays, write_arrays
+from lookalike.lsh.arrayfile import ArrayFile, open_arrays, write_arrays
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.manifest import MANIFEST, Manifest, SegmentEntry
+from lookalike.lsh.owner import check_owner
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.state import Removed, State
 
-__all__ = ["damaged", "read", "stored_settings", "whole_items", "write"]
+__all__ = ["damaged", "read", "stored_owner", "stored_settings", "whole_items", "write"]
 
 VERIFY_ON_OPEN = 64 << 20
 ATTEMPTS = 5
 """How often opening begins anew because a writer replaced the manifest meanwhile."""
 
 
-def write(folder: Path, settings: LSHSettings, state: State) -> State:
+def write(folder: Path, settings: LSHSettings, owner: str, state: State) -> State:
     """Write what ``folder`` does not hold yet, replace the manifest, delete what it names no more.
 
     Returns:
@@ -33,19 +35,20 @@ def write(folder: Path, settings: LSHSettings, state: State) -> State:
     hasher, hasher_name = state.hasher, ""
     entries, stored = list[SegmentEntry](), list[Segment]()
     if hasher is not None:
-        hasher_name = hasher.save(folder).name
+        hasher_name = hasher.save(folder, owner).name
         for segment, gone in zip(state.segments, state.removed, strict=True):
-            path = folder / segment.file.path.name if segment.file else None
-            if path is None or not path.exists():
-                path = segment.save(folder, hasher_name)
-                segment = Segment.open(path, hasher, hasher_name)
-            removed = None
+            if segment.file is None or not segment.is_stored_in(folder, hasher_name, owner):
+                path = segment.save(folder, hasher_name, owner)
+                segment = Segment.open(path, hasher, hasher_name, owner)
+            assert segment.file is not None
+            name, removed = segment.file.path.name, None
             if gone.number:
                 marks = {"rows": np.packbits(gone.marks)}
-                removed = write_arrays(folder, "removed", {"segment": path.name}, marks).name
-            entries.append(SegmentEntry(path.name, len(segment), removed))
+                meta = {"segment": name, "owner": owner}
+                removed = write_arrays(folder, "removed", meta, marks).name
+            entries.append(SegmentEntry(name, len(segment), removed))
             stored.append(segment)
-    manifest = Manifest(settings.as_dict(), hasher_name or None, tuple(entries))
+    manifest = Manifest(owner, settings.as_dict(), hasher_name or None, tuple(entries))
     manifest.write(folder)
     for path in [*folder.glob("*.lka"), *folder.glob(".*.tmp")]:
         if path.name not in manifest.files:
@@ -53,11 +56,20 @@ def write(folder: Path, settings: LSHSettings, state: State) -> State:
     return State(hasher, tuple(stored), state.removed)
 
 
-def read(folder: Path) -> tuple[LSHSettings, State]:
-    """Raises IndexFormatError if a file is missing, damaged, or of another version."""
+def read(folder: Path, owner: str | None) -> tuple[LSHSettings, str | None, State]:
+    """Settings, owner (None: manifest of format 2) and state of the index in ``folder``.
+
+    Raises:
+        IndexFormatError: a file is missing, damaged, of another version, or of another index than
+            ``owner`` (None: whatever the manifest says).
+    """
     for attempt in range(ATTEMPTS):
         try:
-            return _read(folder, Manifest.read(folder))
+            manifest = Manifest.read(folder)
+            if owner is not None:
+                check_owner(MANIFEST, manifest.owner, owner)
+            settings, state = _read(folder, manifest)
+            return settings, manifest.owner, state
         except FileNotFoundError as error:
             if attempt == ATTEMPTS - 1:
                 raise IndexFormatError(f"{folder}: a file of the index is missing") from error
@@ -75,26 +87,27 @@ def _read(folder: Path, manifest: Manifest) -> tuple[LSHSettings, State]:
         raise IndexFormatError(f"{MANIFEST} is damaged: {error}") from error
     if manifest.hasher is None:
         return settings, State(None, (), ())
-    hasher = Hasher.open(folder / manifest.hasher, settings)
+    hasher = Hasher.open(folder / manifest.hasher, settings, manifest.owner)
     segments, removed = list[Segment](), list[Removed]()
     for entry in manifest.segments:
-        segment = Segment.open(folder / entry.file, hasher, manifest.hasher)
+        segment = Segment.open(folder / entry.file, hasher, manifest.hasher, manifest.owner)
         if len(segment) != entry.items:
             raise IndexFormatError(
                 f"{entry.file} holds {len(segment)} items, the manifest says {entry.items}"
             )
         segments.append(segment)
-        removed.append(_read_removed(folder, entry))
+        removed.append(_read_removed(folder, entry, manifest.owner))
     size = sum((folder / entry.file).stat().st_size for entry in manifest.segments)
     if size <= VERIFY_ON_OPEN and (problems := damaged(segments)):
         raise IndexFormatError("; ".join(problems))
     return settings, State(hasher, tuple(segments), tuple(removed))
 
 
-def _read_removed(folder: Path, entry: SegmentEntry) -> Removed:
+def _read_removed(folder: Path, entry: SegmentEntry, owner: str | None) -> Removed:
     if entry.removed is None:
         return Removed.none()
     file = open_arrays(folder / entry.removed, "removed")
+    file.check_owner(owner)
     if file.damaged() or file.meta.get("segment") != entry.file:
         raise IndexFormatError(f"{entry.removed} is damaged or of another segment")
     marks = np.unpackbits(file.arrays["rows"], count=entry.items).astype(np.bool_)
@@ -118,14 +131,34 @@ def stored_settings(folder: Path) -> LSHSettings | None:
         return None
 
 
-def whole_items(folder: Path, dim: int) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
-    """What is still whole of each segment of a damaged index: ids (n,), vectors (n, dim)."""
+def stored_owner(folder: Path) -> str | None:
+    """The id of the index in ``folder``, by its manifest, or else by its segments if they agree.
+
+    None: its files have no id, or it is unknown which are its own.
+    """
+    try:
+        return Manifest.read(folder).owner
+    except IndexFormatError:
+        owners = {file.owner for file in _segment_files(folder)}
+        return owners.pop() if len(owners) == 1 else None
+
+
+def _segment_files(folder: Path) -> Iterator[ArrayFile]:
+    """The segments in ``folder`` whose header is whole, whether or not the manifest names them."""
     for path in sorted(folder.glob("segment-*.lka")):
-        try:
-            file = open_arrays(path, "segment", cut=True)
-        except IndexFormatError:
-            continue
-        if not {"ids", "vectors"} <= set(file.arrays):
+        with suppress(IndexFormatError):
+            yield open_arrays(path, "segment", cut=True)
+
+
+def whole_items(
+    folder: Path, dim: int, owner: str | None
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+    """What is still whole of each segment of a damaged index: ids (n,), vectors (n, dim).
+
+    Only of files that belong to ``owner``; None: that were written before there were ids.
+    """
+    for file in _segment_files(folder):
+        if file.owner != owner or not {"ids", "vectors"} <= set(file.arrays):
             continue
         ids, vectors = file.arrays["ids"], file.arrays["vectors"]
         if vectors.shape == (len(ids), dim) and len(ids):

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from fakes import assert_holds
+from formats import as_format_2
 
 from lookalike.gallery import Gallery
+from lookalike.gallery.identity import read_identity, write_identity
 from lookalike.gallery.store import SCHEMA_VERSION, Store
 
 VERSION_1 = """
@@ -38,7 +40,12 @@ CREATE INDEX images_skipped ON images (skipped) WHERE skipped IS NOT NULL;
 
 
 def make_version_1(gallery: Gallery) -> None:
-    """Write the gallery's table as the first version of lookalike did."""
+    """Write the gallery's files as the first version of lookalike did."""
+    as_format_2(gallery.directory / "index")
+    identity = read_identity(gallery.directory)
+    assert identity is not None
+    del identity["gallery_id"]
+    write_identity(gallery.directory, identity)
     path = gallery.directory / "gallery.sqlite"
     columns = "id, path, size, mtime_ns, hash, width, height, format, skipped, detail, remedy"
     with closing(sqlite3.connect(path)) as table:

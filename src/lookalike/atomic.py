@@ -1,28 +1,76 @@
-"""Files that are whole at every moment."""
+"""Files that are whole at every moment, and regular files opened without following links."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["atomic_writer"]
+__all__ = ["IrregularFileError", "atomic_writer", "open_regular", "read_regular", "replacing"]
+
+
+class IrregularFileError(OSError):
+    """A link, folder, pipe or device where one of lookalike's own files should be, or a file that
+    is too large for what it should be."""
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+    """A descriptor of a regular file. No link is followed and no pipe is waited for.
+
+    Raises:
+        IrregularFileError: it is something else.
+        OSError: as `os.open`.
+    """
+    safe = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        descriptor = os.open(path, flags | safe, mode)
+    except OSError as error:
+        # A link; a socket, or a pipe that is to be written and that has no reader; a folder.
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR):
+            raise _irregular(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _irregular(path)
+    return descriptor
+
+
+def _irregular(path: Path) -> IrregularFileError:
+    return IrregularFileError(errno.EINVAL, "is not a regular file", os.fspath(path))
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most ``limit`` bytes; raises as `open_regular`."""
+    with open(open_regular(path), "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise IrregularFileError(
+            errno.EFBIG, f"is larger than the {limit:,} bytes that it may have", os.fspath(path)
+        )
+    return content
 
 
 @contextmanager
-def atomic_writer(path: Path) -> Iterator[BinaryIO]:
-    """Write ``path`` so that it holds either the old content or the whole new one, even after a
-    power cut: temporary file, fsync, rename, fsync of the directory.
+def replacing(path: Path) -> Iterator[Path]:
+    """A new, empty file beside ``path`` that takes its place when the block ends: ``path`` is the
+    old file or the whole new one, even after a power cut. A link in its place is replaced, never
+    followed. For one writer at a time.
     """
     temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    os.close(open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        yield temporary
+        descriptor = open_regular(temporary)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -31,3 +79,10 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+    """Write the file ``path`` as `replacing` does."""
+    with replacing(path) as temporary, temporary.open("r+b") as file:
+        yield file

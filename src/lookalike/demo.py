@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
+from lookalike.atomic import atomic_writer
 from lookalike.errors import GalleryError, MissingExtraError
 from lookalike.gallery import Gallery, Progress
 from lookalike.gallery.hits import Hit
@@ -260,9 +261,8 @@ def _write(photograph: Path, folder: Path, variants: tuple[Variant, ...]) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     image = read_rgb(photograph, longest_side=LONGEST_SIDE)
     for variant in missing:
-        temporary = folder / f".{variant.file}.tmp"
-        temporary.write_bytes(_encode(image, variant))
-        temporary.replace(folder / variant.file)
+        with atomic_writer(folder / variant.file) as file:
+            file.write(_encode(image, variant))
 
 
 def _photographs() -> dict[str, Path]:

@@ -6,8 +6,10 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from lookalike.atomic import open_regular, read_regular
 
 __all__ = ["exclusive"]
 
@@ -19,8 +21,9 @@ def exclusive(path: Path, refusal: Callable[[str], Exception], wait: float = 0.0
     """Hold the lock file ``path`` for the block, waiting at most ``wait`` seconds for it.
 
     Raises:
-        refusal(pid): another process (or another handle in this one) holds it; "unknown" is a pid,
-            too.
+        refusal(pid): another process (or another handle in this one) holds it; the pid may be
+            "unknown".
+        IrregularFileError: ``path`` is a link, pipe or folder.
     """
     deadline = time.monotonic() + wait
     while (descriptor := _try_lock(path)) is None:
@@ -28,19 +31,20 @@ def exclusive(path: Path, refusal: Callable[[str], Exception], wait: float = 0.0
             raise refusal(_holder(path))
         time.sleep(POLL_SECONDS)
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        if os.fstat(descriptor).st_nlink <= 1:  # else it may be a user's file under another name
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
 
 
 def _try_lock(path: Path) -> int | None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The file may have been replaced with its folder since it was opened.
-        if os.path.samestat(os.fstat(descriptor), path.stat()):
+        if os.path.samestat(os.fstat(descriptor), path.lstat()):
             return descriptor
     except (BlockingIOError, FileNotFoundError):
         pass
@@ -52,7 +56,7 @@ def _try_lock(path: Path) -> int | None:
 
 
 def _holder(path: Path) -> str:
-    try:
-        return path.read_text("ascii").strip() or "unknown"
-    except (OSError, UnicodeDecodeError):
-        return "unknown"
+    with suppress(OSError, UnicodeDecodeError):
+        if (pid := read_regular(path, 32).decode("ascii").strip()).isdecimal():
+            return pid
+    return "unknown"

@@ -12,6 +12,7 @@ import pytest
 from lookalike.web.bounded_folder import BoundedFolder
 
 DAY = 86_400
+OWN = "[a-z0-9]+"
 
 
 def names_in(folder: Path) -> set[str]:
@@ -24,18 +25,18 @@ def last_used(folder: Path, name: str, days: float) -> None:
 
 
 def test_what_was_written_is_read_whole(tmp_path: Path) -> None:
-    kept = BoundedFolder(tmp_path / "kept", 100)
+    kept = BoundedFolder(tmp_path / "kept", 100, OWN)
     assert kept.read("aa1") is None
     kept.write("aa1", b"one")
     kept.write("ab2", b"two")
     kept.write("aa1", b"three")
     assert (kept.read("aa1"), kept.read("ab2")) == (b"three", b"two")
     assert names_in(tmp_path) == {"aa1", "ab2"}  # nothing temporary
-    assert BoundedFolder(tmp_path / "kept", 100).read("aa1") == b"three"
+    assert BoundedFolder(tmp_path / "kept", 100, OWN).read("aa1") == b"three"
 
 
 def test_what_was_not_used_longest_goes_first(tmp_path: Path) -> None:
-    kept = BoundedFolder(tmp_path, 1000)
+    kept = BoundedFolder(tmp_path, 1000, OWN)
     for i in range(10):
         kept.write(f"{i:02}", bytes(100))
         last_used(tmp_path, f"{i:02}", 10 - i)
@@ -47,7 +48,7 @@ def test_what_was_not_used_longest_goes_first(tmp_path: Path) -> None:
 
 
 def test_a_use_is_noted_once_a_day(tmp_path: Path) -> None:
-    kept = BoundedFolder(tmp_path, 1000)
+    kept = BoundedFolder(tmp_path, 1000, OWN)
     kept.write("aa", b"x")
     for days, noted in ((0.9, False), (1.1, True)):
         last_used(tmp_path, "aa", days)
@@ -60,36 +61,83 @@ def test_what_is_there_already_counts_and_links_do_not(tmp_path: Path) -> None:
     folder, elsewhere = tmp_path / "kept", tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "precious").write_bytes(bytes(5000))
-    earlier = BoundedFolder(folder, 10**6)
+    earlier = BoundedFolder(folder, 10**6, OWN)
     for name in ("aa", "bb", "cc"):
         earlier.write(name, bytes(400))
         last_used(folder, name, 5)
     (folder / "dd").symlink_to(elsewhere)
     (folder / "aa" / "link").symlink_to(elsewhere / "precious")
-    BoundedFolder(folder, 1000).write("ee", bytes(400))
+    BoundedFolder(folder, 1000, OWN).write("ee", bytes(400))
     assert len(names_in(folder) & {"aa", "bb", "cc"}) == 1
     assert "ee" in names_in(folder)
     assert (elsewhere / "precious").stat().st_size == 5000
 
 
 def test_half_written_files_go_once_nobody_can_be_writing_them(tmp_path: Path) -> None:
-    for name, days in ((".new.tmp", 0.9), (".old.tmp", 1.1)):
-        (tmp_path / ".n").mkdir(exist_ok=True)
-        (tmp_path / ".o").mkdir(exist_ok=True)
-        (tmp_path / name[:2] / name).write_bytes(bytes(1000))
-        last_used(tmp_path, name, days)
-    BoundedFolder(tmp_path, 100).write("aa", b"x")
-    assert names_in(tmp_path) == {".new.tmp", "aa"}
+    for name, days in ((".new_0000.tmp", 0.9), (".old_0000.tmp", 1.1)):
+        (tmp_path / "aa").mkdir(exist_ok=True)
+        (tmp_path / "aa" / name).write_bytes(bytes(1000))
+        moment = time.time() - days * DAY
+        os.utime(tmp_path / "aa" / name, (moment, moment))
+    BoundedFolder(tmp_path, 100, OWN).write("aa", b"x")
+    assert names_in(tmp_path) == {".new_0000.tmp", "aa"}
+
+
+def test_files_of_other_names_are_neither_counted_nor_deleted(tmp_path: Path) -> None:
+    others = [tmp_path / "aa/Letter.txt", tmp_path / "letters/aa1", tmp_path / "aa/bb1"]
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(1000))
+    BoundedFolder(tmp_path, 100, OWN).write("aa", b"x")
+    assert names_in(tmp_path) == {"Letter.txt", "aa1", "bb1", "aa"}
+
+
+@pytest.mark.parametrize("linked", ["kept", "kept/aa"])
+def test_a_folder_that_is_a_link_is_neither_read_nor_written_nor_pruned(
+    tmp_path: Path, linked: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "aa").mkdir(parents=True)
+    for path in (elsewhere / "aa1", elsewhere / "aa/aa1"):
+        path.write_bytes(bytes(1000))
+    (tmp_path / linked).parent.mkdir(exist_ok=True)
+    (tmp_path / linked).symlink_to(elsewhere)
+    kept = BoundedFolder(tmp_path / "kept", 100, OWN)
+    assert kept.read("aa1") is None
+    with pytest.raises(OSError):
+        kept.write("aa2", b"x")
+    if linked == "kept/aa":
+        kept.write("bb", bytes(101))  # prunes
+    assert {path.relative_to(elsewhere).as_posix() for path in elsewhere.rglob("*")} == {
+        "aa",
+        "aa1",
+        "aa/aa1",
+    }
+
+
+def test_a_link_pipe_or_giant_in_place_of_a_file_reads_as_missing(tmp_path: Path) -> None:
+    (tmp_path / "aa").mkdir()
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / "aa/aa1").symlink_to(tmp_path / "precious")
+    os.mkfifo(tmp_path / "aa/aa2")
+    (tmp_path / "aa/aa3").touch()
+    os.truncate(tmp_path / "aa/aa3", 1 << 40)
+    kept = BoundedFolder(tmp_path, 100, OWN)
+    assert [kept.read(f"aa{n}") for n in (1, 2, 3)] == [None] * 3
+    for n in (1, 2, 3):
+        kept.write(f"aa{n}", b"new")
+    assert [kept.read(f"aa{n}") for n in (1, 2, 3)] == [b"new"] * 3
+    assert (tmp_path / "precious").read_bytes() == b"precious"
 
 
 def test_one_file_above_the_limit_is_not_kept(tmp_path: Path) -> None:
-    kept = BoundedFolder(tmp_path, 100)
+    kept = BoundedFolder(tmp_path, 100, OWN)
     kept.write("aa", bytes(101))
     assert kept.read("aa") is None
 
 
 def test_many_threads_stay_within_the_limit(tmp_path: Path) -> None:
-    kept = BoundedFolder(tmp_path, 2000)
+    kept = BoundedFolder(tmp_path, 2000, OWN)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: kept.write(f"{i:03}", bytes(100)), range(200)))
     held = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
@@ -98,7 +146,7 @@ def test_many_threads_stay_within_the_limit(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_is_an_error_and_reads_as_empty(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"in the way")
-    kept = BoundedFolder(tmp_path / "file", 100)
+    kept = BoundedFolder(tmp_path / "file", 100, OWN)
     assert kept.read("aa") is None
     with pytest.raises(OSError):
         kept.write("aa", b"x")

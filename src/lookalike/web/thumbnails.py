@@ -20,6 +20,8 @@ FOLDER = "thumbnails"
 QUALITY = 80
 VERSION = 1
 """Of how they are made; part of their names."""
+OWN = r"[0-9a-f]{32}-[0-9]+-[0-9]+\.webp"
+"""Their names, of all versions."""
 
 
 class Thumbnails:
@@ -32,7 +34,7 @@ class Thumbnails:
         """``limit``: bytes of all; ``files``: threads that read and write; ``decoders``: of the
         gallery's own files."""
         self._root = root
-        self._kept = BoundedFolder(directory / FOLDER, limit)
+        self._kept = BoundedFolder(directory / FOLDER, limit, OWN)
         self._decoders = decoders
         self._files = files
         self._being_made: dict[str, asyncio.Task[bytes]] = {}

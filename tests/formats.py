@@ -26,7 +26,7 @@ def as_format_2(folder: Path) -> None:
         segment = without_owner(entry.file, hasher=hasher)
         removed = entry.removed and without_owner(entry.removed, segment=segment)
         segments.append({"file": segment, "items": entry.items, "removed": removed})
-    body = {"settings": manifest.settings, "hasher": hasher, "segments": segments}
+    body = {"settings": manifest.settings.as_dict(), "hasher": hasher, "segments": segments}
     crc = zlib.crc32(json.dumps(body, sort_keys=True, separators=(",", ":")).encode())
     for name in manifest.files:
         (folder / name).unlink()

@@ -103,7 +103,7 @@ def _write(
                 segment = Segment.build(hasher, ids, batch.vectors)
                 path = segment.save(files.index_folder, hasher_name, owner)
                 entries.append(SegmentEntry(path.name, len(segment), None))
-        manifest = Manifest(owner, hasher.settings.as_dict(), hasher_name, tuple(entries))
+        manifest = Manifest(owner, hasher.settings, hasher_name, tuple(entries))
         manifest.write(files.index_folder)
         index = LSHIndex.open(files.index_folder, owner)
         index.compact()

@@ -146,7 +146,7 @@ class Snapshot:
         segments = self.index.segments()
         for number in set(where.tolist()):
             some = where == number
-            out[some] = segments[number].vectors[rows[some]]
+            out[some] = segments[number].vectors_of(rows[some])
         return out
 
     def codes(self, ids: Sequence[int]) -> NDArray[np.uint64]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import IndexFormatError
 from lookalike.lsh import families
-from lookalike.lsh.arrayfile import open_arrays, write_arrays
+from lookalike.lsh.arrayfile import is_count, open_arrays, write_arrays
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.threads import one_blas_thread
 
@@ -24,6 +24,8 @@ SAMPLE = 1 << 15
 PRINCIPAL_SAMPLE = 8192
 ROWS_IN_CACHE = 256
 CORRECTION_HEADROOM = 2.0
+LARGEST = 1e6
+"""Above all that a hasher holds, and small enough for scores to be finite in float32."""
 NARROW_FROM = 4  # times the bits of a code
 SIGN_FAMILIES = ("orthogonal", "hyperplanes", "itq")
 Floats = NDArray[np.float32]
@@ -275,19 +277,44 @@ class Hasher:
                 f"{path.name} was made with {file.meta.get('settings')}, the index has "
                 f"{settings.as_dict()}"
             )
-        try:
-            unit, fitted_on = float(file.meta["correction_unit"]), int(file.meta["fitted_on"])
-            arrays: dict[str, NDArray[Any]] = {name: file.arrays[name] for name in ARRAYS}
-        except (KeyError, TypeError, ValueError) as error:
-            raise IndexFormatError(f"{path.name} is damaged: {error}") from error
-        hasher = cls(settings, **arrays, correction_unit=unit, fitted_on=fitted_on)
-        own = len(hasher.basis) or settings.dim
-        space = hasher.key_map.shape[0] if hasher.key_map.size else own
-        shapes = hasher.code_planes.shape, hasher.mean.shape, hasher.key_points.shape[::2]
-        expected = (settings.code_bits, own), (settings.dim,), (settings.tables, space)
-        if shapes != expected or hasher.key_points.shape[1] < 1:
-            raise IndexFormatError(f"{path.name} is damaged: shapes {shapes}, expected {expected}")
-        return hasher
+        unit, fitted_on = file.meta.get("correction_unit"), file.meta.get("fitted_on")
+        if (
+            not (isinstance(unit, float) and 0 < unit < LARGEST)
+            or not is_count(fitted_on)
+            or file.arrays.keys() != set(ARRAYS)
+        ):
+            raise IndexFormatError(
+                f"{path.name} is damaged: correction_unit {unit!r}, fitted_on {fitted_on!r}, "
+                f"arrays {', '.join(file.arrays)}"
+            )
+        arrays: dict[str, NDArray[Any]] = {name: file.arrays[name] for name in ARRAYS}
+        found = {name: array.shape for name, array in arrays.items()}
+        if found != (expected := _shapes(settings, found)):
+            raise IndexFormatError(f"{path.name} is damaged: shapes {found}, expected {expected}")
+        for name, array in arrays.items():
+            if array.dtype != np.float32 or not (np.abs(array) < LARGEST).all():
+                raise IndexFormatError(
+                    f"{path.name} is damaged: {name} holds other values than numbers below "
+                    f"{LARGEST:.0e}"
+                )
+        return cls(settings, **arrays, correction_unit=unit, fitted_on=fitted_on)
+
+
+def _shapes(settings: LSHSettings, found: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """What shapes a hasher's arrays must have; how many axes and points there are, ``found``
+    tells.
+    """
+    axes, mapped = found["basis"][0], found["key_map"][0]
+    points = found["key_points"][1] if len(found["key_points"]) == 3 else 0
+    least = MAX_KEY_BITS if settings.keys in SIGN_FAMILIES else 1
+    own = axes or settings.dim
+    return {
+        "mean": (settings.dim,),
+        "basis": (axes, settings.dim),
+        "code_planes": (settings.code_bits, own),
+        "key_map": (mapped, own if mapped else settings.dim),
+        "key_points": (settings.tables, max(least, points), mapped or own),
+    }
 
 
 ARRAYS = ("mean", "basis", "code_planes", "key_map", "key_points")

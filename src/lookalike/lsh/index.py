@@ -16,7 +16,7 @@ from lookalike.lsh.join import candidate_pairs, collision_probability
 from lookalike.lsh.owner import is_owner, new_owner
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings
-from lookalike.lsh.state import Removed, State, kept
+from lookalike.lsh.state import Removed, State, kept, live_ids
 from lookalike.lsh.threads import cores
 from lookalike.lsh.vectors import as_ids, unit_rows
 
@@ -78,10 +78,7 @@ class LSHIndex:
     @property
     def ids(self) -> NDArray[np.int64]:
         """All ids, ascending, int64 (n,)."""
-        state = self._state
-        both = zip(state.segments, state.removed, strict=True)
-        parts = [segment.ids[kept(removed.marks)] for segment, removed in both]
-        return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+        return live_ids(self._state)
 
     @property
     def hasher(self) -> Hasher | None:
@@ -102,7 +99,7 @@ class LSHIndex:
         where, rows = self._locate_all(state, wanted)
         out = np.empty((len(wanted), self.settings.dim), np.float32)
         for i in np.unique(where):
-            out[where == i] = state.segments[i].vectors[rows[where == i]]
+            out[where == i] = state.segments[i].vectors_of(rows[where == i])
         return out
 
     # ---- change ----------------------------------------------------------------------------------
@@ -207,6 +204,8 @@ class LSHIndex:
     def _merge(self, state: State, run: range, *, refit: bool = False) -> State:
         """Replace the segments of ``run`` by one; a refit must cover all of them."""
         parts = [(state.segments[i], state.removed[i].marks) for i in run]
+        for segment, _ in parts:
+            segment.prove()
         hasher = state.fitted
         if sum(len(segment) for segment, _ in parts) == sum(state.removed[i].number for i in run):
             made = []
@@ -236,6 +235,9 @@ class LSHIndex:
             if removed.number:
                 hit &= ~removed.marks[found]
             where[hit], rows[hit] = i, found[hit]
+        if (where < 0).any():
+            for segment in state.segments:
+                segment.prove_order()
         return where, rows
 
     def _locate_all(
@@ -287,7 +289,7 @@ class LSHIndex:
         state, defaults = self._state, self.settings.search
         if state.hasher is not None and state.segments:
             prepared = state.hasher.prepare(rows)
-            among = None if allowed is None else np.unique(as_ids(allowed))
+            among = None if allowed is None else self._locate(state, np.unique(as_ids(allowed)))
             for i, segment in enumerate(state.segments):
                 blocked = self._blocked(state, i, among)
                 if exact:
@@ -375,6 +377,8 @@ class LSHIndex:
         if replace(settings, search=self.settings.search) == self.settings:
             index._state = state
             return index
+        for segment in state.segments:
+            segment.prove()
         ids = self.ids
         if len(ids):
             index._append(ids, self.vectors(ids))
@@ -438,16 +442,15 @@ class LSHIndex:
         return np.concatenate(kept_ids), np.concatenate(kept_cosines)
 
     @staticmethod
-    def _blocked(state: State, i: int, allowed: NDArray[np.int64] | None) -> Removed:
-        """The rows of a segment that do not count: removed, or not among ``allowed``."""
-        if allowed is None:
+    def _blocked(
+        state: State, i: int, among: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    ) -> Removed:
+        """The rows of a segment that do not count: removed, or not ``among`` those of `_locate`."""
+        if among is None:
             return state.removed[i]
-        segment, removed = state.segments[i], state.removed[i]
-        blocked = np.ones(len(segment), np.bool_)
-        rows = segment.find(allowed)
-        blocked[rows[rows >= 0]] = False
-        if removed.number:
-            blocked |= removed.marks
+        blocked = np.ones(len(state.segments[i]), np.bool_)
+        where, rows = among
+        blocked[rows[where == i]] = False
         return Removed(blocked, int(np.count_nonzero(blocked)))
 
     # ---- storage ---------------------------------------------------------------------------------
@@ -481,8 +484,10 @@ class LSHIndex:
         return index
 
     def damaged(self) -> list[str]:
-        """Read every stored byte and name what does not match its checksum; [] if all is well."""
-        return storage.damaged(self._state.segments)
+        """Read every stored byte and name what does not match its checksum or cannot be; [] if all
+        is well.
+        """
+        return storage.damaged(self._state)
 
     @staticmethod
     def stored_settings(folder: str | Path) -> LSHSettings | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lookalike.lsh.simd import BLOCK, SCORES, as_float, prefetch, score_block, trailing_zeros
 
 __all__ = [
+    "LARGEST_COSINE",
     "choose_buckets",
     "make_table",
     "rerank",
@@ -27,6 +28,8 @@ LINES_AHEAD = 16
 VECTORS_AHEAD = 6
 BINS = 256
 SURVIVORS = 1 << 13
+LARGEST_COSINE = np.float32(1.02)
+"""Of unit vectors that were rounded to float16."""
 
 
 # ---- before the scan -----------------------------------------------------------------------------
@@ -280,13 +283,15 @@ def _scan(
     depth: int,
     histogram: NDArray[np.int32],
     slots: NDArray[np.int64],
+    items: int,
     scores: NDArray[np.int16],
     rows: NDArray[np.int64],
 ) -> tuple[int, int]:
     """Visit buckets in order; keep the candidates that score at least the depth-th best so far.
 
     That threshold only rises and is exact, kept by a histogram of the scores. Repeats of a row (it
-    lies in a bucket of every table) and blocked rows do not count.
+    lies in a bucket of every table) and blocked rows do not count. Damaged corrections or rows of a
+    file cost candidates, never more: scores and rows are kept within bounds, of ``items`` rows.
 
     Returns:
         number of candidates kept, in ``scores`` and ``rows``, and of those that counted when met.
@@ -326,12 +331,14 @@ def _scan(
             while mask:
                 i = trailing_zeros(mask)
                 mask &= mask - np.uint32(1)
-                score = np.int64(out[i])
+                score = min(np.int64(out[i]), np.int64(SCORES - 1))
                 if score < threshold:
                     continue
                 row = first + start + i
                 if table_rows.shape[0] > 0:
                     row = np.int64(table_rows[row])
+                    if row >= items:
+                        continue
                 if blocked.shape[0] > 0 and blocked[row]:
                     continue
                 if slots.shape[0] > 0 and _seen_before(slots, row):
@@ -350,7 +357,8 @@ def _scan(
     return _compact(scores, rows, kept, threshold, depth, slots[:0]), met
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+# As if NaN and infinity could be, unlike full fast-math: a damaged file may hold them.
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 def _dot(query: NDArray[np.float32], vector: NDArray[Any]) -> Any:
     total = np.float32(0)
     for j in range(query.shape[0]):
@@ -387,6 +395,7 @@ def rerank(
     Args:
         query: (dim,); vectors: (n, dim) float32, or float16 as their bits; ids: (n,).
         best, best_ids: (k,), falling by cosine, then rising by id; -inf and -1 where nothing is.
+            A cosine that no unit vectors have, or NaN, comes first, as infinity.
     """
     width = vectors.shape[1]
     for i in range(count):
@@ -394,7 +403,11 @@ def rerank(
             ahead = rows[i + VECTORS_AHEAD] * width
             for element in range(0, width, 64 // vectors.itemsize):
                 prefetch(vectors, ahead + element)
-        cosine = min(_dot(query, vectors[rows[i]]), np.float32(1))  # rounding may exceed it
+        cosine = _dot(query, vectors[rows[i]])
+        if not abs(cosine) < LARGEST_COSINE:
+            cosine = np.float32(np.inf)
+        elif cosine > 1:
+            cosine = np.float32(1)
         if cosine >= best[-1]:
             _insert(cosine, ids[rows[i]], best, best_ids)
 
@@ -474,6 +487,7 @@ def search_range(
                 depth,
                 histogram,
                 slots,
+                ids.shape[0],
                 scores,
                 rows,
             )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lookalike.atomic import atomic_writer
+from lookalike.atomic import IrregularFileError, atomic_writer, read_regular
 from lookalike.errors import IndexFormatError
+from lookalike.lsh.arrayfile import is_count, parse_json
+from lookalike.lsh.owner import is_owner
+from lookalike.lsh.settings import LSHSettings
 
 __all__ = ["MANIFEST", "Manifest", "SegmentEntry"]
 
@@ -17,6 +21,7 @@ MANIFEST = "manifest.json"
 FORMAT_VERSION = 3
 READ_VERSIONS = (2, 3)
 """Format 2 had no owner."""
+LIMIT = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Manifest:
     """
 
     owner: str | None
-    settings: dict[str, Any]
+    settings: LSHSettings
     hasher: str | None
     segments: tuple[SegmentEntry, ...]
 
@@ -56,28 +61,66 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Raises IndexFormatError if there is none, or it is damaged or of another version."""
+        """Raises IndexFormatError if there is none, or it is damaged, forged or of another
+        version.
+        """
         try:
-            document = json.loads((folder / MANIFEST).read_bytes())
+            document = parse_json(read_regular(folder / MANIFEST, LIMIT))
             version, crc, body = document["format"], document["crc32"], document["index"]
         except FileNotFoundError as error:
             raise IndexFormatError(f"{MANIFEST} is missing") from error
+        except IrregularFileError as error:
+            raise IndexFormatError(f"{MANIFEST} {error.strerror}; put back the file") from error
         except (KeyError, TypeError, ValueError) as error:
-            raise IndexFormatError(f"{MANIFEST} is damaged: it is no manifest") from error
+            raise IndexFormatError(f"{MANIFEST} is damaged: it is not a manifest") from error
         if version not in READ_VERSIONS:
             raise IndexFormatError(
-                f"{MANIFEST} has format version {version}; this lookalike reads versions "
+                f"{MANIFEST} has format version {version!r}; this lookalike reads versions "
                 f"{' and '.join(map(str, READ_VERSIONS))}"
             )
-        if zlib.crc32(_canonical(body)) != crc:
-            raise IndexFormatError(f"{MANIFEST} is damaged: it does not match its checksum")
-        segments = tuple(SegmentEntry(**entry) for entry in body["segments"])
-        owner = None if version == 2 else body["owner"]
-        manifest = cls(owner, body["settings"], body["hasher"], segments)
-        for name in manifest.files:
-            if "/" in name or "\\" in name or name.startswith("."):
-                raise IndexFormatError(f"{MANIFEST} names a file outside the index: {name!r}")
-        return manifest
+        try:
+            if zlib.crc32(_canonical(body)) != crc:
+                raise ValueError("another checksum than its content")
+            if version == 2:
+                body = {"owner": None, **body}
+            elif not is_owner(body["owner"]):
+                raise ValueError(f"the owner {body['owner']!r}")
+            return cls._parse(body)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise IndexFormatError(f"{MANIFEST} is damaged: it has {error}") from error
+
+    @classmethod
+    def _parse(cls, body: Any) -> Manifest:
+        """ValueError, or TypeError for a value that is not a dictionary, says what cannot be."""
+        if body.keys() != {field.name for field in fields(cls)}:
+            raise ValueError(f"the entries {sorted(body)}")
+        settings = LSHSettings.from_dict(body["settings"])
+        if not isinstance(body["segments"], list):
+            raise ValueError(f"the segments {body['segments']!r}")
+        segments = tuple(_segment_entry(values) for values in body["segments"])
+        hasher = body["hasher"]
+        if hasher is None and segments:
+            raise ValueError("segments without a hasher")
+        if hasher is not None:
+            _check_name(hasher, "hasher")
+        if len({entry.file for entry in segments}) != len(segments):
+            raise ValueError("a segment twice")
+        return cls(body["owner"], settings, hasher, segments)
+
+
+def _segment_entry(values: Any) -> SegmentEntry:
+    entry = SegmentEntry(**values)
+    _check_name(entry.file, "segment")
+    if entry.removed is not None:
+        _check_name(entry.removed, "removed")
+    if not is_count(entry.items):
+        raise ValueError(f"a segment of {entry.items!r} items")
+    return entry
+
+
+def _check_name(name: object, kind: str) -> None:
+    if not isinstance(name, str) or not re.fullmatch(f"{kind}-[0-9a-f]{{16}}\\.lka", name):
+        raise ValueError(f"{name!r} where a {kind} file should be named")
 
 
 def _canonical(body: Any) -> bytes:

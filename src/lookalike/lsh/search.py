@@ -138,7 +138,8 @@ def search_segment(
         size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
         for_all_parts(run_some, len(queries), size, threads)
     if not keeps_vectors:
-        cosines = estimate(hasher, queries, margins, cosines)
+        return ids, estimate(hasher, queries, margins, cosines)
+    _check_cosines(segment, cosines[:, 0])
     return ids, cosines
 
 
@@ -165,6 +166,7 @@ def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[n
             best, here = np.take_along_axis(found, at, axis=1), here[at]
         else:
             here = np.broadcast_to(here, found.shape)
+        _check_cosines(segment, best)
         all_rows = np.concatenate([rows, here], axis=1)
         all_cosines = np.concatenate([cosines, best], axis=1)
         order = np.argsort(-all_cosines, axis=1, kind="stable")[:, :k]
@@ -173,6 +175,12 @@ def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[n
     np.minimum(cosines, 1, out=cosines)  # rounding may exceed it
     ids = np.where(rows >= 0, segment.ids[np.maximum(rows, 0)], -1)
     return best_of(ids, cosines, k)
+
+
+def _check_cosines(segment: Segment, largest: Floats) -> None:
+    """Raises IndexFormatError for a cosine that only a damaged vector has."""
+    if not (largest < kernels.LARGEST_COSINE).all():
+        raise segment.damaged("a vector is not of unit length")
 
 
 def best_of(ids: NDArray[np.int64], cosines: Floats, k: int) -> Found:

@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import IndexFormatError
-from lookalike.lsh.arrayfile import ArrayFile, open_arrays, write_arrays
+from lookalike.lsh.arrayfile import ArrayFile, is_count, open_arrays, write_arrays
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.threads import cores, for_all_parts
 
-__all__ = ["Segment", "default_key_bits"]
+__all__ = ["Segment", "are_unit", "default_key_bits"]
 
 BUILD_ROWS = 2048
 BUILD_BUCKETS = 512
 BLOCK = 32
 BUCKET = 64
+UNIT = 0.01
 Floats = NDArray[np.float32]
 
 
@@ -274,11 +275,18 @@ class Segment:
         low, high = np.zeros(len(ids), np.int64), np.full(len(ids), len(self), np.int64)
         while (low < high).any():  # bisection that reads only what it compares
             middle = (low + high) // 2
-            below = (low < high) & (self.ids[self.by_id[np.minimum(middle, len(self) - 1)]] < ids)
+            below = (low < high) & (self._ids_at(np.minimum(middle, len(self) - 1)) < ids)
             low = np.where(below, middle + 1, low)
             high = np.where(below | (low >= high), high, middle)
         rows = self.by_id[np.minimum(low, len(self) - 1)].astype(np.int64)
-        return np.where(self.ids[rows] == ids, rows, -1)
+        return np.where(self._ids_at(np.minimum(low, len(self) - 1)) == ids, rows, -1)
+
+    def _ids_at(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The ids at places of their ascending order."""
+        try:
+            return self.ids[self.by_id[ranks]]
+        except IndexError:
+            raise self.damaged("by_id") from None
 
     def codes_of(self, rows: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
         """The packed codes of ``rows``: (r, width / 8) words."""
@@ -312,7 +320,7 @@ class Segment:
                 f"{hasher_name}"
             )
         settings, key_bits = hasher.settings, file.meta.get("key_bits")
-        if not isinstance(key_bits, int) or not 0 <= key_bits <= hasher.max_key_bits:
+        if not is_count(key_bits) or key_bits > hasher.max_key_bits:
             raise IndexFormatError(f"{path.name} is damaged: key_bits {key_bits!r}")
         found = {name: (array.shape, array.dtype.str) for name, array in file.arrays.items()}
         n = file.arrays["ids"].size if "ids" in found else -1
@@ -331,10 +339,104 @@ class Segment:
         }
         if found != expected:
             raise IndexFormatError(f"{path.name} holds arrays {found}, expected {expected}")
-        return cls(key_bits, **file.arrays, file=file)
+        # Copies: what the kernels take for bounds stays what was proven.
+        arrays = file.arrays | {name: np.array(file.arrays[name]) for name in ("offsets", "blocks")}
+        if not _fit(arrays["offsets"], arrays["blocks"], n, blocks):
+            raise IndexFormatError(f"{path.name} is damaged: its buckets contradict its items")
+        return cls(key_bits, **arrays, file=file)
+
+    def vectors_of(self, rows: NDArray[np.int64]) -> Floats:
+        """The vectors of ``rows`` (r,): (r, dim).
+
+        Raises:
+            IndexFormatError: a stored one is not of unit length.
+        """
+        vectors = self.vectors[rows].astype(np.float32)
+        if self.file is not None and not are_unit(vectors).all():
+            raise self.damaged("vectors")
+        return vectors
+
+    def prove(self) -> None:
+        """Compare all stored bytes with their checksums, once; for what new files are made of.
+
+        Raises:
+            IndexFormatError: they do not match, or contradict each other.
+        """
+        if self.file is not None and self._problem:
+            raise self.damaged(self._problem)
+
+    def prove_order(self) -> None:
+        """Make sure, once, that an id that `find` does not find is not here.
+
+        Raises:
+            IndexFormatError: the stored order of the ids is not their order.
+        """
+        if self.file is not None and not self._in_order:
+            raise self.damaged("by_id is not the order of ids")
+
+    @cached_property
+    def _problem(self) -> str:
+        return self.problem()
+
+    @cached_property
+    def _in_order(self) -> bool:
+        if not len(self):
+            return True
+        if int(self.by_id.max()) >= len(self):
+            return False
+        ids = self.ids[self.by_id]
+        return bool(ids[0] >= 0 and (ids[1:] > ids[:-1]).all())
+
+    def damaged(self, what: str) -> IndexFormatError:
+        return IndexFormatError(f"{self.name} is damaged: {what}")
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return "a segment in memory" if self.file is None else self.file.path.name
+
+    def problem(self) -> str:
+        """Which arrays do not match their checksums, or contradict each other; "" if none do."""
+        if self.file is not None and (names := self.file.damaged()):
+            return ", ".join(names)
+        n = len(self)
+        if not self._in_order:
+            return "by_id is not the order of ids"
+        for rows in self.rows if n and self.rows.size else ():
+            if int(rows.max()) >= n or not (np.bincount(rows, minlength=n) == 1).all():
+                return "rows are not those of its items"
+        return ""
 
 
 ARRAYS = ("ids", "by_id", "vectors", "codes", "corrections", "offsets", "blocks", "rows")
+
+
+def _fit(offsets: NDArray[np.uint32], blocks: NDArray[np.uint32], n: int, total: int) -> bool:
+    """Whether the buckets of every table cover its ``n`` items, and their blocks follow each other
+    up to the last of ``total``.
+    """
+    sizes = np.diff(offsets.astype(np.int64), axis=1)
+    numbers = np.diff(blocks.astype(np.int64), axis=1)
+    ends = blocks[:, -1].tolist()
+    return bool(
+        (offsets[:, 0] == 0).all()
+        and (offsets[:, -1] == n).all()
+        and (sizes >= 0).all()
+        and (numbers == -(-sizes // BLOCK)).all()
+        and blocks[:, 0].tolist() == [0, *ends[:-1]]
+        and ends[-1] == total
+    )
+
+
+def are_unit(vectors: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of (n, dim) stored vectors have unit length, but for rounding to float16."""
+    out = np.empty(len(vectors), np.bool_)
+    for start in range(0, len(vectors), BUILD_ROWS):
+        some = vectors[start : start + BUILD_ROWS].astype(np.float32)
+        with np.errstate(all="ignore"):
+            lengths = np.sqrt(np.einsum("ij,ij->i", some, some))
+        out[start : start + BUILD_ROWS] = np.abs(lengths - 1) < UNIT
+    return out
 
 
 def _dtype(settings: LSHSettings) -> np.dtype[Any]:

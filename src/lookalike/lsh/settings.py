@@ -8,12 +8,17 @@ from typing import Any, Literal, Self
 __all__ = ["CODE_FAMILIES", "KEY_FAMILIES", "LSHSettings", "SearchSettings"]
 
 CODE_FAMILIES = ("orthogonal", "hyperplanes", "itq", "principal")
+MOST_LOOKED_AT = 1 << 32
 KEY_FAMILIES = ("voronoi", "cross-polytope", "orthogonal", "hyperplanes", "itq")
 
 
 def _check(good: bool, name: str, value: object, limit: str) -> None:
     if not good:
         raise ValueError(f"{name} is {value!r}; it must be {limit}")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class SearchSettings:
     def __post_init__(self) -> None:
         for name in ("candidates", "rerank"):
             value = getattr(self, name)
-            _check(value is None or value >= 1, name, value, "None or at least 1")
+            good = value is None or (_whole(value) and 1 <= value <= MOST_LOOKED_AT)
+            _check(good, name, value, f"None or from 1 to {MOST_LOOKED_AT:,}")
 
 
 @dataclass(frozen=True)
@@ -77,12 +83,14 @@ class LSHSettings:
     search: SearchSettings = SearchSettings()
 
     def __post_init__(self) -> None:
-        _check(1 <= self.dim <= 1 << 16, "dim", self.dim, "from 1 to 65,536")
-        _check(1 <= self.tables <= 64, "tables", self.tables, "from 1 to 64")
+        dim, tables = self.dim, self.tables
+        _check(_whole(dim) and 1 <= dim <= 1 << 16, "dim", dim, "from 1 to 65,536")
+        _check(_whole(tables) and 1 <= tables <= 64, "tables", tables, "from 1 to 64")
         bits = self.key_bits
-        _check(bits is None or 0 <= bits <= 14, "key_bits", bits, "None or from 0 to 14")
+        good = bits is None or (_whole(bits) and 0 <= bits <= 14)
+        _check(good, "key_bits", bits, "None or from 0 to 14")
         bits = self.code_bits
-        good = 64 <= bits <= 1024 and bits % 64 == 0
+        good = _whole(bits) and 64 <= bits <= 1024 and bits % 64 == 0
         _check(good, "code_bits", bits, "a multiple of 64 from 64 to 1,024")
         _check(self.keys in KEY_FAMILIES, "keys", self.keys, f"one of {', '.join(KEY_FAMILIES)}")
         _check(
@@ -92,7 +100,9 @@ class LSHSettings:
         _check(self.ranking in rankings, "ranking", self.ranking, f"one of {', '.join(rankings)}")
         kept = ("float16", "float32", "none")
         _check(self.vectors in kept, "vectors", self.vectors, f"one of {', '.join(kept)}")
-        _check(0 <= self.seed < 1 << 63, "seed", self.seed, "from 0 to 2^63 - 1")
+        _check(isinstance(self.center, bool), "center", self.center, "true or false")
+        good = _whole(self.seed) and 0 <= self.seed < 1 << 63
+        _check(good, "seed", self.seed, "from 0 to 2^63 - 1")
 
     @classmethod
     def paper(cls, dim: int, *, tables: int = 8, key_bits: int = 12, seed: int = 0) -> Self:
@@ -121,8 +131,12 @@ class LSHSettings:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Raises ValueError on unknown or missing names, so that nothing is ignored silently."""
+    def from_dict(cls, values: object) -> Self:
+        """Settings from JSON. Raises ValueError for whatever `as_dict` does not make: unknown or
+        missing names, values of another type or out of range.
+        """
+        if not isinstance(values, dict):
+            raise ValueError(f"index settings {values!r}")
         known = {field.name for field in fields(cls)}
         inner = {field.name for field in fields(SearchSettings)}
         search = values.get("search")

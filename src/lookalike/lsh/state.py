@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.segment import Segment
 
-__all__ = ["Removed", "State", "kept"]
+__all__ = ["Removed", "State", "kept", "live_ids"]
 
 
 class Removed(NamedTuple):
@@ -39,6 +39,13 @@ class State:
         if self.hasher is None:
             raise AssertionError("segments exist only with a hasher")
         return self.hasher
+
+
+def live_ids(state: State) -> NDArray[np.int64]:
+    """The ids of all items that are not removed, ascending, int64 (n,)."""
+    both = zip(state.segments, state.removed, strict=True)
+    parts = [segment.ids[kept(removed.marks)] for segment, removed in both]
+    return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
 
 def kept(marks: NDArray[np.bool_]) -> Any:

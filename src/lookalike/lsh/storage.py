@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from lookalike.lsh.arrayfile import ArrayFile, open_arrays, write_arrays
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.manifest import MANIFEST, Manifest, SegmentEntry
 from lookalike.lsh.owner import check_owner
-from lookalike.lsh.segment import Segment
+from lookalike.lsh.segment import Segment, are_unit
 from lookalike.lsh.settings import LSHSettings
-from lookalike.lsh.state import Removed, State
+from lookalike.lsh.state import Removed, State, live_ids
 
 __all__ = ["damaged", "read", "stored_owner", "stored_settings", "whole_items", "write"]
 
 VERIFY_ON_OPEN = 64 << 20
+SALVAGED = (("<i8", "<f2"), ("<i8", "<f4"))
 ATTEMPTS = 5
 """How often opening begins anew because a writer replaced the manifest meanwhile."""
 
@@ -48,7 +49,7 @@ def write(folder: Path, settings: LSHSettings, owner: str, state: State) -> Stat
                 removed = write_arrays(folder, "removed", meta, marks).name
             entries.append(SegmentEntry(name, len(segment), removed))
             stored.append(segment)
-    manifest = Manifest(owner, settings.as_dict(), hasher_name or None, tuple(entries))
+    manifest = Manifest(owner, settings, hasher_name or None, tuple(entries))
     manifest.write(folder)
     for path in [*folder.glob("*.lka"), *folder.glob(".*.tmp")]:
         if path.name not in manifest.files:
@@ -68,8 +69,7 @@ def read(folder: Path, owner: str | None) -> tuple[LSHSettings, str | None, Stat
             manifest = Manifest.read(folder)
             if owner is not None:
                 check_owner(MANIFEST, manifest.owner, owner)
-            settings, state = _read(folder, manifest)
-            return settings, manifest.owner, state
+            return manifest.settings, manifest.owner, _read(folder, manifest)
         except FileNotFoundError as error:
             if attempt == ATTEMPTS - 1:
                 raise IndexFormatError(f"{folder}: a file of the index is missing") from error
@@ -80,14 +80,10 @@ def read(folder: Path, owner: str | None) -> tuple[LSHSettings, str | None, Stat
     raise AssertionError("unreachable")
 
 
-def _read(folder: Path, manifest: Manifest) -> tuple[LSHSettings, State]:
-    try:
-        settings = LSHSettings.from_dict(manifest.settings)
-    except (TypeError, ValueError) as error:
-        raise IndexFormatError(f"{MANIFEST} is damaged: {error}") from error
+def _read(folder: Path, manifest: Manifest) -> State:
     if manifest.hasher is None:
-        return settings, State(None, (), ())
-    hasher = Hasher.open(folder / manifest.hasher, settings, manifest.owner)
+        return State(None, (), ())
+    hasher = Hasher.open(folder / manifest.hasher, manifest.settings, manifest.owner)
     segments, removed = list[Segment](), list[Removed]()
     for entry in manifest.segments:
         segment = Segment.open(folder / entry.file, hasher, manifest.hasher, manifest.owner)
@@ -97,10 +93,11 @@ def _read(folder: Path, manifest: Manifest) -> tuple[LSHSettings, State]:
             )
         segments.append(segment)
         removed.append(_read_removed(folder, entry, manifest.owner))
-    size = sum((folder / entry.file).stat().st_size for entry in manifest.segments)
-    if size <= VERIFY_ON_OPEN and (problems := damaged(segments)):
+    state = State(hasher, tuple(segments), tuple(removed))
+    size = sum(segment.file.bytes for segment in segments if segment.file is not None)
+    if size <= VERIFY_ON_OPEN and (problems := damaged(state)):
         raise IndexFormatError("; ".join(problems))
-    return settings, State(hasher, tuple(segments), tuple(removed))
+    return state
 
 
 def _read_removed(folder: Path, entry: SegmentEntry, owner: str | None) -> Removed:
@@ -108,26 +105,32 @@ def _read_removed(folder: Path, entry: SegmentEntry, owner: str | None) -> Remov
         return Removed.none()
     file = open_arrays(folder / entry.removed, "removed")
     file.check_owner(owner)
-    if file.damaged() or file.meta.get("segment") != entry.file:
+    found = {name: (array.shape, array.dtype.str) for name, array in file.arrays.items()}
+    expected = {"rows": ((-(-entry.items // 8),), "|u1")}
+    if file.damaged() or file.meta.get("segment") != entry.file or found != expected:
         raise IndexFormatError(f"{entry.removed} is damaged or of another segment")
     marks = np.unpackbits(file.arrays["rows"], count=entry.items).astype(np.bool_)
     return Removed(marks, int(np.count_nonzero(marks)))
 
 
-def damaged(segments: Sequence[Segment]) -> list[str]:
-    """Read every stored byte and name what does not match its checksum; [] if all is well."""
-    return [
-        f"{segment.file.path.name} is damaged: {', '.join(names)}"
-        for segment in segments
-        if segment.file is not None and (names := segment.file.damaged())
+def damaged(state: State) -> list[str]:
+    """Read every stored byte and name what does not match its checksum or cannot be; [] if all is
+    well.
+    """
+    problems = [
+        str(segment.damaged(what)) for segment in state.segments if (what := segment.problem())
     ]
+    ids = live_ids(state)
+    if not problems and (twice := ids[1:][ids[1:] == ids[:-1]]).size:
+        problems.append(f"{MANIFEST} is damaged: id {twice[0]} is in two segments")
+    return problems
 
 
 def stored_settings(folder: Path) -> LSHSettings | None:
     """The settings of the index in ``folder``, None if they cannot be read."""
     try:
-        return LSHSettings.from_dict(Manifest.read(folder).settings)
-    except (IndexFormatError, ValueError, TypeError):
+        return Manifest.read(folder).settings
+    except IndexFormatError:
         return None
 
 
@@ -161,6 +164,12 @@ def whole_items(
         if file.owner != owner or not {"ids", "vectors"} <= set(file.arrays):
             continue
         ids, vectors = file.arrays["ids"], file.arrays["vectors"]
-        if vectors.shape == (len(ids), dim) and len(ids):
-            whole = file.whole_rows("ids") & file.whole_rows("vectors")
-            yield ids[whole], vectors[whole]
+        kinds = ids.dtype.str, vectors.dtype.str
+        if ids.ndim != 1 or vectors.shape[1:] != (dim,) or kinds not in SALVAGED:
+            continue
+        n = min(len(ids), len(vectors))  # less than all where the file was cut
+        whole = file.whole_rows("ids")[:n] & file.whole_rows("vectors")[:n]
+        kept, rows = ids[:n][whole], vectors[:n][whole]
+        _, first = np.unique(kept, return_index=True)
+        own = first[are_unit(rows[first]) & (kept[first] >= 0)]
+        yield kept[own], rows[own]

@@ -4,7 +4,6 @@ entry may hold: a gallery's files may come from anywhere.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -14,22 +13,10 @@ from lookalike.gallery.rarity import PairStatistics
 from lookalike.lsh import LSHSettings
 from lookalike.lsh.owner import is_owner
 
-__all__ = ["LARGEST_ID", "OPTIONAL", "REQUIRED", "check_entry", "parse_json"]
+__all__ = ["LARGEST_ID", "OPTIONAL", "REQUIRED", "check_entry"]
 
 LARGEST_ID = 1 << 62
 """Above every id, and every count, of a gallery."""
-
-
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON document. ValueError for what is none, or nested beyond reason."""
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a value of JSON")
 
 
 def check_entry(name: str, value: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -113,21 +113,24 @@ class GalleryFiles:
             store.close()
 
     @contextmanager
-    def reading_all(self) -> Iterator[tuple[Store, LSHIndex]]:
-        """Table and index of the same gallery, also while a rebuild takes the old one's place."""
-        store, index = self._open_both()
+    def reading_all(self, *, again: bool = False) -> Iterator[tuple[Store, LSHIndex]]:
+        """Table and index of the same gallery, also while a rebuild takes the old one's place.
+
+        ``again``: open, and prove, an index too that has been opened before.
+        """
+        store, index = self._open_both(self.open_index if again else self.current_index)
         try:
             yield store, index
         finally:
             store.close()
 
-    def _open_both(self) -> tuple[Store, LSHIndex]:
+    def _open_both(self, open_index: Callable[[Store], LSHIndex]) -> tuple[Store, LSHIndex]:
         for last in (*[False] * ATTEMPTS, True):
             before = self._table_state()
             try:
                 store = Store.open(self.table)
                 try:
-                    index = self.current_index(store)
+                    index = open_index(store)
                 except BaseException:
                     store.close()
                     raise

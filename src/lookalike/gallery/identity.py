@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from lookalike.atomic import atomic_writer, read_regular
-from lookalike.gallery.entries import check_entry, parse_json
+from lookalike.gallery.entries import check_entry
 from lookalike.gallery.places import IDENTITY
 from lookalike.gallery.store import REMOVED, ImageRow, Store, check_row
+from lookalike.lsh.arrayfile import parse_json
 
 __all__ = [
     "entries_of",

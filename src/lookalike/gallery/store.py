@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 from lookalike.atomic import IrregularFileError, open_regular, replacing
 from lookalike.errors import GalleryDamagedError, GalleryError, StorageFullError
-from lookalike.gallery.entries import LARGEST_ID, OPTIONAL, REQUIRED, check_entry, parse_json
+from lookalike.gallery.entries import LARGEST_ID, OPTIONAL, REQUIRED, check_entry
 from lookalike.gallery.places import FULL, NO_SPACE, explain_unreadable, repair_command
+from lookalike.lsh.arrayfile import parse_json
 from lookalike.lsh.owner import new_owner
 
 __all__ = [
@@ -195,7 +196,7 @@ def checked_entry(name: str, text: Any, checksum: Any) -> Any:
     """
     if not isinstance(text, str) or meta_checksum(name, text) != checksum:
         raise ValueError(f"its entry '{name}' does not match its checksum")
-    value = parse_json(text)
+    value = parse_json(text.encode())
     check_entry(name, value)
     return value
 

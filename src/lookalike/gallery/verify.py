@@ -41,7 +41,7 @@ def verify(files: GalleryFiles) -> list[str]:
 def _compare_index(files: GalleryFiles) -> list[str]:
     """What is wrong with the index of a whole table."""
     try:
-        with files.reading_all() as (store, index):
+        with files.reading_all(again=True) as (store, index):
             known = set(store.ids())
             problems = [f"index: {what}" for what in index.damaged()]
         lost = known - set(index.ids.tolist())

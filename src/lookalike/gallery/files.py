@@ -269,7 +269,7 @@ class GalleryFiles:
     def _index_state(self) -> bytes:
         try:
             return read_regular(self.index_folder / MANIFEST, LARGEST_MANIFEST)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return b""
         except IrregularFileError as error:
             raise self._unusable(f"{MANIFEST} {error.strerror}") from error

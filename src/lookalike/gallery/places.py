@@ -98,10 +98,10 @@ def delete_gallery(directory: Path, keep: str = "") -> None:
         for name in (*files, *folders):
             path = os.path.normpath(os.path.join(inside, name))
             with suppress(OSError):  # it is of another kind, not empty, or gone
-                if path != keep and _OWN.fullmatch(path):
-                    os.unlink(name, dir_fd=descriptor)
-                elif _OWN_FOLDER.fullmatch(path):
+                if _OWN_FOLDER.fullmatch(path) and is_real_folder(Path(folder, name)):
                     os.rmdir(name, dir_fd=descriptor)
+                elif path != keep and (_OWN.fullmatch(path) or _OWN_FOLDER.fullmatch(path)):
+                    os.unlink(name, dir_fd=descriptor)
     with suppress(OSError):
         os.rmdir(directory)
 

@@ -205,8 +205,8 @@ class Snapshot:
         if known is None:
             matches = glob_matcher("*" if pattern is None else pattern)
             with self._files.reading() as store:
-                rows = store.rows("skipped IS NULL ORDER BY path")
-                known = np.array([row.id for row in rows if matches(row.path)], np.int64)
+                found = [number for number, path in store.paths() if matches(path)]
+            known = np.array(found, np.int64)
             with self._noting:
                 while len(self._matching) >= KEPT_FILTERS:
                     self._matching.pop(next(iter(self._matching)))

@@ -380,22 +380,28 @@ class Gallery:
             with self._files.reading_all() as (store, index):
                 known = made_with(store)
                 self._check_given_model(known)
-                found, strangers = find(
-                    store,
-                    index,
-                    self.root,
-                    query,
-                    k,
-                    filter=filter,
-                    exclude_self=exclude_self,
-                    exact=exact,
-                    encoder=partial(self._matching_encoder, known),
-                    max_pixels=self._max_pixels,
-                )
+                try:
+                    found, strangers = find(
+                        store,
+                        index,
+                        self.root,
+                        query,
+                        k,
+                        filter=filter,
+                        exclude_self=exclude_self,
+                        exact=exact,
+                        encoder=partial(self._matching_encoder, known),
+                        max_pixels=self._max_pixels,
+                    )
+                except GalleryError:
+                    self._files.check_table(large=True)  # which may hide a row
+                    raise
                 pairs = _pairs(store)
             torn = strangers and (len(found) < k or not self._files.index_is(index))
             if not torn or attempt == ATTEMPTS - 1:
                 break
+        if strangers:  # of an update that was killed, or of a table that hides rows
+            self._files.check_table(large=True)
         return hits(found, self.root, index.settings.code_bits, pairs, threshold)
 
     def duplicates(
@@ -417,6 +423,7 @@ class Gallery:
             filter: shell pattern on the relative path; only such files are considered.
         """
         self._check_root()
+        self._files.check_table(large=True)
         with self._files.reading_all() as (store, index):
             return find_duplicates(store, index, self.root, threshold, reference, filter)
 
@@ -493,6 +500,7 @@ class Gallery:
 
     def info(self) -> GalleryInfo:
         """Counts, model, index and size."""
+        self._files.check_table(large=True)
         with self._files.reading_all() as (store, index):
             counts = store.counts()
             model, pairs = made_with(store), _pairs(store)
@@ -519,6 +527,7 @@ class Gallery:
 
     def skipped(self) -> list[ImageRow]:
         """The files that were skipped or taken out, with reason and remedy, by path."""
+        self._files.check_table(large=True)
         with self._files.reading() as store:
             return store.skipped()
 

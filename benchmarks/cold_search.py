@@ -27,7 +27,7 @@ import numpy; mark("numpy")
 import click, lookalike.cli; mark("command line")
 from lookalike.gallery import Gallery; mark("gallery and its imports")
 gallery = Gallery.open(sys.argv[1], create=False); len(gallery); mark("open and check the table")
-index = gallery._files.current_index(); mark("open the index")
+with gallery._files.reading_all() as (_, index): mark("open the index")
 from lookalike.images import read_picture
 import onnxruntime; mark("import onnxruntime")
 encoder = gallery._open_encoder(); mark("load the model")

@@ -75,7 +75,7 @@ def vectors_of(gallery: Gallery) -> dict[str, NDArray[np.float32]]:
     """Path -> stored embedding of every indexed image, as last committed."""
     with gallery._files.reading() as store:
         rows = list(store.indexed())
-    index = gallery._files.open_index()
+        index = gallery._files.open_index(store)
     vectors = index.vectors([row.id for row in rows])
     return {os.fsdecode(row.path): vector for row, vector in zip(rows, vectors, strict=True)}
 

@@ -43,6 +43,8 @@ INPUT = "images"
 OUTPUT = "embeddings"
 METADATA_PREFIX = "lookalike."
 FORMAT = "1"
+LARGEST = 1 << 16
+"""Of an image's side in pixels, and of a dimension."""
 LOOKAHEAD = 3
 """`Encoder.encode` reads at most this many batches ahead of what it has yielded."""
 
@@ -66,13 +68,17 @@ class ModelInfo:
 
     def __post_init__(self) -> None:
         for key in ("name", "version"):
-            if not isinstance(getattr(self, key), str) or not getattr(self, key):
-                raise ValueError(f"{key} must be some text, not {getattr(self, key)!r}")
-        if not re.fullmatch(r"([0-9a-f]{64})?", str(self.sha256)):
+            text = getattr(self, key)
+            if not isinstance(text, str) or not text or not text.isprintable():
+                raise ValueError(f"{key} must be some text, not {text!r}")
+        if not isinstance(self.sha256, str) or not re.fullmatch(r"([0-9a-f]{64})?", self.sha256):
             raise ValueError(f"sha256 must be 64 hexadecimal digits, not {self.sha256!r}")
         for key in ("input_size", "dim"):
-            if type(getattr(self, key)) is not int or getattr(self, key) < 1:
-                raise ValueError(f"{key} must be a positive integer, not {getattr(self, key)!r}")
+            number = getattr(self, key)
+            if type(number) is not int or not 1 <= number <= LARGEST:
+                raise ValueError(
+                    f"{key} must be a positive integer of at most {LARGEST}, not {number!r}"
+                )
         for key in ("mean", "std"):
             values = getattr(self, key)
             if len(values) != 3 or not all(math.isfinite(value) for value in values):
@@ -91,7 +97,7 @@ class ModelInfo:
         try:
             mean, std = (tuple(float(v) for v in values[key]) for key in ("mean", "std"))
             return cls(**{**values, "mean": mean, "std": std})
-        except TypeError as error:
+        except (TypeError, OverflowError) as error:
             raise ValueError(f"model description: {error}") from error
 
     def to_metadata(self) -> dict[str, str]:
@@ -118,6 +124,8 @@ class ModelInfo:
 
 
 def _check_keys(values: Mapping[str, Any], known: set[str]) -> None:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"model description: {values!r:.80} has no entries")
     if values.keys() != known:
         raise ValueError(
             f"model description: missing {sorted(known - values.keys())}, "
@@ -199,6 +207,8 @@ class Encoder:
         if path is None:
             path, remedy = DEFAULT_MODEL, "reinstall lookalike, which brings it"
         try:
+            if path.exists() and not path.is_file():
+                raise OSError(None, "it is not a file")  # a pipe or device may never end
             content = path.read_bytes()
         except OSError as error:
             raise ModelError(f"cannot read model {path} ({error.strerror}): {remedy}") from error

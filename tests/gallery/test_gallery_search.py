@@ -17,7 +17,8 @@ def outside(tmp_path: Path) -> Path:
 
 
 def test_bits_are_those_in_which_the_codes_differ(gallery: Gallery, outside: Path) -> None:
-    index = gallery._files.open_index()
+    with gallery._files.reading_all() as (_, index):
+        pass
     (segment,) = index.segments()
     hasher = index._state.hasher
     assert hasher is not None

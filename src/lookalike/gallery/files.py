@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
-import shutil
+import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lookalike.atomic import IrregularFileError, read_regular
 from lookalike.encoder import ModelInfo
 from lookalike.errors import (
     GalleryDamagedError,
@@ -29,15 +30,31 @@ from lookalike.gallery.places import (
     NO_SPACE,
     OUTGOING,
     TABLE,
+    delete_gallery,
+    explain_unreadable,
     has_gallery,
+    is_real_folder,
     repair_command,
 )
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
-from lookalike.lsh.manifest import MANIFEST
+from lookalike.lsh.manifest import MANIFEST, Manifest
+from lookalike.lsh.owner import new_owner
 
 __all__ = ["GalleryFiles", "made_with", "recover"]
 
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a file may cause that no check has foreseen. What opening raises is the file's doing."""
+LARGEST_MANIFEST = 1 << 28
 ATTEMPTS = 5
 """How often reading begins anew because the gallery was replaced meanwhile."""
 CHECKED_ON_OPEN = 8 << 20
@@ -51,18 +68,28 @@ class GalleryFiles:
         self.directory = directory
         self.table = directory / TABLE
         self.index_folder = directory / INDEX
-        self._index: tuple[bytes, LSHIndex] | None = None
+        self._index: tuple[bytes, str | None, LSHIndex] | None = None
 
     def exist(self) -> bool:
         """Whether there is a gallery; ends a rebuild that was killed while it took its place."""
-        outgoing, incoming = self.beside(OUTGOING), self.beside(INCOMING)
-        if not self.directory.exists() and outgoing.exists() and incoming.exists():
-            with suppress(OSError):  # somebody else may be doing the same
-                incoming.rename(self.directory)
-        return has_gallery(self.directory)
+        with explain_unreadable(self.directory):
+            if not self.directory.exists() and all(
+                is_real_folder(folder) and has_gallery(folder)
+                for folder in (self.beside(OUTGOING), self.beside(INCOMING))
+            ):
+                with suppress(OSError):  # another process may be doing the same
+                    self.beside(INCOMING).rename(self.home)
+            return has_gallery(self.directory)
+
+    @property
+    def home(self) -> Path:
+        """The directory itself, to which a link may lead that the user has made."""
+        link = self.directory.is_symlink()
+        return Path(os.path.realpath(self.directory)) if link else self.directory
 
     def beside(self, suffix: str) -> Path:
-        return self.directory.with_name(self.directory.name + suffix)
+        """A folder on the same disk as the gallery, for a rebuild."""
+        return self.home.with_name(self.home.name + suffix)
 
     def create(self, meta: dict[str, Any], settings: LSHSettings, first_id: int = 1) -> None:
         """Write an empty gallery, unless somebody else does meanwhile."""
@@ -70,7 +97,10 @@ class GalleryFiles:
             self.directory.mkdir(parents=True, exist_ok=True)
             with writer_lock(self.directory / LOCK):
                 if not has_gallery(self.directory):
-                    LSHIndex(settings=settings).save(self.index_folder)
+                    meta = {"gallery_id": new_owner(), **meta}
+                    self.check_index_folder()
+                    index = LSHIndex(settings=settings, owner=meta["gallery_id"])
+                    index.save(self.index_folder)
                     Store.create(self.table, meta, first_id)
                     write_identity(self.directory, {**meta, "removed": []})
 
@@ -83,26 +113,29 @@ class GalleryFiles:
             store.close()
 
     @contextmanager
-    def reading_all(self) -> Iterator[tuple[Store, LSHIndex]]:
-        """Table and index of the same gallery, also while a rebuild takes the old one's place."""
-        store, index = self._open_both()
+    def reading_all(self, *, again: bool = False) -> Iterator[tuple[Store, LSHIndex]]:
+        """Table and index of the same gallery, also while a rebuild takes the old one's place.
+
+        ``again``: open, and prove, an index too that has been opened before.
+        """
+        store, index = self._open_both(self.open_index if again else self.current_index)
         try:
             yield store, index
         finally:
             store.close()
 
-    def _open_both(self) -> tuple[Store, LSHIndex]:
+    def _open_both(self, open_index: Callable[[Store], LSHIndex]) -> tuple[Store, LSHIndex]:
         for last in (*[False] * ATTEMPTS, True):
-            before = self._table_inode()
+            before = self._table_state()
             try:
                 store = Store.open(self.table)
                 try:
-                    index = self.current_index()
+                    index = open_index(store)
                 except BaseException:
                     store.close()
                     raise
             except GalleryDamagedError:
-                if last or (before is not None and self._table_inode() == before):
+                if last or (before is not None and self._table_state() == before):
                     raise
                 self.exist()
                 continue
@@ -110,17 +143,19 @@ class GalleryFiles:
                 if last:
                     raise
                 continue
-            if last or self._table_inode() == before:
+            now = self._table_state()
+            if last or (now is not None and before is not None and now[:2] == before[:2]):
                 return store, index
             store.close()
         raise AssertionError("unreachable")
 
-    def _table_inode(self) -> tuple[int, int] | None:
+    def _table_state(self) -> tuple[int, int, int] | None:
+        """Which file it is, and when it was written."""
         try:
-            status = self.table.stat()
+            status = self.table.lstat()
         except FileNotFoundError:
             return None
-        return status.st_dev, status.st_ino
+        return status.st_dev, status.st_ino, status.st_mtime_ns
 
     @contextmanager
     def writing(self, wait: float = 0.0) -> Iterator[tuple[Store, LSHIndex]]:
@@ -131,9 +166,10 @@ class GalleryFiles:
             stack.callback(store.close)
             if found := store.integrity(rows=False):
                 raise GalleryDamagedError(found[0])
-            index = self.open_index()
+            index = self.open_index(store)
             recover(store, index)
-            shutil.rmtree(self.beside(OUTGOING), ignore_errors=True)
+            self.give_id(store, index)
+            delete_gallery(self.beside(OUTGOING))
             if read_identity(self.directory) is None:  # never lacking once there are images
                 write_identity(self.directory, identity_of(store))
             yield store, index
@@ -163,47 +199,97 @@ class GalleryFiles:
             if whole and (found := store.integrity(rows=False)):
                 raise GalleryDamagedError(found[0])
 
-    def open_index(self) -> LSHIndex:
-        try:
-            return LSHIndex.open(self.index_folder)
-        except IndexFormatError as error:
-            raise GalleryDamagedError(
-                f"the index in {self.index_folder} cannot be used: {error}; run: "
-                f"{repair_command(self.directory)}"
-            ) from error
+    def give_id(self, store: Store, index: LSHIndex) -> None:
+        """Give the index of a gallery of version 1 the id that its table has just been given."""
+        if store.meta("index_has_no_id"):
+            index.owner = store.meta("gallery_id")
+            index.save(self.index_folder)
+            with store.transaction():
+                store.set_meta({"index_has_no_id": False})
 
-    def current_index(self) -> LSHIndex:
-        """The index as last committed, opened again only when it has changed."""
+    def open_index(self, store: Store) -> LSHIndex:
+        """The index, which belongs to the table.
+
+        Raises:
+            GalleryDamagedError: it is damaged, or of another gallery.
+        """
+        owner, model = store.meta("gallery_id"), made_with(store)
+        self.check_index_folder()
+        try:
+            index = self._open_index(owner, owner is None or bool(store.meta("index_has_no_id")))
+            if index.settings.dim != model.dim:
+                raise IndexFormatError(
+                    f"its vectors have dimension {index.settings.dim}, those of the gallery's "
+                    f"model {model.dim}"
+                )
+        except IndexFormatError as error:
+            raise self._unusable(str(error)) from error
+        except PermissionError as error:
+            with explain_unreadable(self.directory):
+                raise
+            raise AssertionError("unreachable") from error
+        except FileNotFoundError:  # replaced meanwhile: see `_open_both`
+            raise
+        except DAMAGE as error:
+            raise self._unusable(f"{type(error).__name__}: {error}") from error
+        return index
+
+    def _open_index(self, owner: str | None, may_lack_id: bool) -> LSHIndex:
+        if not may_lack_id:
+            return LSHIndex.open(self.index_folder, owner)
+        stored = Manifest.read(self.index_folder).owner
+        if stored not in (None, owner):
+            raise IndexFormatError(f"it belongs to the gallery {stored}, not to this one")
+        return LSHIndex.open(self.index_folder, stored)
+
+    def check_index_folder(self) -> None:
+        """Raises GalleryDamagedError if the index's folder is a link or no folder."""
+        if os.path.lexists(self.index_folder) and not is_real_folder(self.index_folder):
+            raise self._unusable("it is not a folder")
+
+    def _unusable(self, why: str) -> GalleryDamagedError:
+        return GalleryDamagedError(
+            f"the index in {self.index_folder} cannot be used: {why}; run: "
+            f"{repair_command(self.directory)}"
+        )
+
+    def current_index(self, store: Store) -> LSHIndex:
+        """The index as last committed, opened again only when it, or the gallery, has changed."""
         known, state = self._index, self._index_state()
-        if known is None or known[0] != state:
-            known = self._index = (state, self.open_index())
-        return known[1]
+        owner = store.meta("gallery_id")
+        if known is None or known[:2] != (state, owner):
+            known = self._index = (state, owner, self.open_index(store))
+        return known[2]
 
     def index_is(self, index: LSHIndex) -> bool:
         """Whether ``index``, of `current_index`, is still what was committed last."""
-        return self._index is not None and self._index == (self._index_state(), index)
+        known = self._index
+        return known is not None and known[0] == self._index_state() and known[2] is index
 
     def _index_state(self) -> bytes:
         try:
-            return (self.index_folder / MANIFEST).read_bytes()
+            return read_regular(self.index_folder / MANIFEST, LARGEST_MANIFEST)
         except FileNotFoundError:
             return b""
+        except IrregularFileError as error:
+            raise self._unusable(f"{MANIFEST} {error.strerror}") from error
+        except PermissionError:
+            with explain_unreadable(self.directory):
+                raise
 
     def disk_bytes(self) -> int:
         total = 0
-        for path in self.directory.rglob("*"):
-            with suppress(FileNotFoundError):  # others may be writing and deleting
-                status = path.stat()
-                total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+        for folder, _, names in os.walk(self.directory):
+            for name in names:
+                with suppress(FileNotFoundError):  # others may be writing and deleting
+                    status = os.lstat(os.path.join(folder, name))
+                    total += status.st_size if stat.S_ISREG(status.st_mode) else 0
         return total
 
 
 def made_with(store: Store) -> ModelInfo:
     """The model of a gallery's embeddings."""
-    try:
-        return ModelInfo.from_dict(store.meta("model"))
-    except (TypeError, ValueError) as error:
-        raise store.damaged(f"it does not tell which model it was made with ({error})") from error
+    return ModelInfo.from_dict(store.meta("model"))
 
 
 def recover(store: Store, index: LSHIndex) -> int:

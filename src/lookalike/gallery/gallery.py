@@ -467,6 +467,8 @@ class Gallery:
                 )
             else:
                 settings = LSHSettings.from_dict(tuning["before"])
+                if settings.dim != index.settings.dim:
+                    raise store.damaged("its entry 'tuning' is of another index")
             if settings != index.settings:
                 index.with_settings(settings).save(self._files.index_folder)
             with store.transaction():
@@ -573,8 +575,11 @@ def _pairs(store: Store) -> PairStatistics | None:
 
 def _sha256(model: Path | None) -> str:
     """Of a model file, hexadecimal; "" if it cannot be read, which opening it will explain."""
+    path = model or DEFAULT_MODEL
     try:
-        with (model or DEFAULT_MODEL).open("rb") as file:
+        if not path.is_file():  # a pipe or device may never end
+            return ""
+        with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""

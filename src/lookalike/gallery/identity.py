@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lookalike.atomic import atomic_writer, read_regular
+from lookalike.gallery.entries import check_entry
 from lookalike.gallery.places import IDENTITY
-from lookalike.gallery.store import REMOVED, ImageRow, Store
+from lookalike.gallery.store import REMOVED, ImageRow, Store, check_row
+from lookalike.lsh.arrayfile import parse_json
 
 __all__ = [
     "entries_of",
@@ -22,7 +24,10 @@ __all__ = [
     "write_identity",
 ]
 
-ENTRIES = ("model", "model_path", "root")
+ENTRIES = ("model", "model_path", "root", "gallery_id")
+FORMAT = 1
+LARGEST = 1 << 30
+"""Bytes of the file."""
 
 
 def identity_of(store: Store) -> dict[str, Any]:
@@ -80,18 +85,28 @@ def removed_rows(identity: Mapping[str, Any] | None, first_id: int) -> list[Imag
 
 def write_identity(directory: Path, identity: dict[str, Any]) -> None:
     """In one go, with a checksum."""
-    body = json.dumps(identity, sort_keys=True)
-    document = {"format": 1, "crc32": zlib.crc32(body.encode()), "gallery": identity}
-    temporary = directory / f".{IDENTITY}.tmp"
-    temporary.write_text(json.dumps(document, indent=2) + "\n")
-    os.replace(temporary, directory / IDENTITY)
+    document = {"format": FORMAT, "crc32": _crc32(identity), "gallery": identity}
+    with atomic_writer(directory / IDENTITY) as file:
+        file.write(json.dumps(document, indent=2).encode() + b"\n")
 
 
 def read_identity(directory: Path) -> dict[str, Any] | None:
-    """None if there is none or it is damaged."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        document = json.loads((directory / IDENTITY).read_bytes())
+    """Every value proven, since the file may come from anywhere; None if there is none, or it is
+    damaged. Keys that this version does not know are ignored.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        document = parse_json(read_regular(directory / IDENTITY, LARGEST))
         identity = document["gallery"]
-        if zlib.crc32(json.dumps(identity, sort_keys=True).encode()) == document["crc32"]:
-            return dict(identity)
+        if document["format"] != FORMAT or _crc32(identity) != document["crc32"]:
+            return None
+        for name in ENTRIES:
+            if name != "gallery_id" or name in identity:  # which those of version 1 lack
+                check_entry(name, identity[name])
+        for row in removed_rows(identity, 1):
+            check_row(row)
+        return {**entries_of(identity), "removed": identity["removed"]}
     return None
+
+
+def _crc32(identity: Any) -> int:
+    return zlib.crc32(json.dumps(identity, sort_keys=True).encode())

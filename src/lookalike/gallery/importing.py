@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.identity import identity_of, write_identity
 from lookalike.gallery.lock import writer_lock
-from lookalike.gallery.places import LOCK
+from lookalike.gallery.places import LOCK, delete_gallery
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.store import Counts, ImageRow, Store
 from lookalike.lsh import LSHIndex
@@ -70,21 +69,14 @@ def write_gallery(
                     f"one elsewhere with --gallery DIR"
                 )
             try:
-                _clear(files)
+                delete_gallery(files.directory, keep=LOCK)  # what an interrupted call has left
                 return _write(files, meta, hasher, batches, first_id)
             except BaseException:
-                _clear(files)
+                delete_gallery(files.directory, keep=LOCK)
                 lock.unlink(missing_ok=True)
                 with suppress(OSError):  # there is something else in it
                     files.directory.rmdir()
                 raise
-
-
-def _clear(files: GalleryFiles) -> None:
-    """Delete what an interrupted call has left."""
-    shutil.rmtree(files.index_folder, ignore_errors=True)
-    for name in (NEW_TABLE, f"{NEW_TABLE}-journal", f"{NEW_TABLE}.new", f"{NEW_TABLE}.new-journal"):
-        (files.directory / name).unlink(missing_ok=True)
 
 
 def _write(
@@ -94,12 +86,13 @@ def _write(
     batches: Iterable[Embedded],
     first_id: int,
 ) -> Counts:
-    files.index_folder.mkdir()
+    files.check_index_folder()
+    files.index_folder.mkdir(exist_ok=True)
     owner = new_owner()
     hasher_name = hasher.save(files.index_folder, owner).name
     entries: list[SegmentEntry] = []
     table = files.directory / NEW_TABLE
-    Store.create(table, meta, first_id)
+    Store.create(table, {**meta, "gallery_id": owner}, first_id)
     with closing(Store.open(table, write=True)) as store:
         for batch in _together(batches):
             with store.transaction():
@@ -112,7 +105,7 @@ def _write(
                 entries.append(SegmentEntry(path.name, len(segment), None))
         manifest = Manifest(owner, hasher.settings, hasher_name, tuple(entries))
         manifest.write(files.index_folder)
-        index = LSHIndex.open(files.index_folder)
+        index = LSHIndex.open(files.index_folder, owner)
         index.compact()
         index.save(files.index_folder)
         pairs = PairStatistics.of_index(index)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lookalike.errors import GalleryError
@@ -18,8 +22,13 @@ __all__ = [
     "NO_SPACE",
     "OUTGOING",
     "TABLE",
+    "THUMBNAIL",
+    "THUMBNAILS",
+    "delete_gallery",
+    "explain_unreadable",
     "find_nearest",
     "has_gallery",
+    "is_real_folder",
     "places",
     "repair_command",
     "root_from",
@@ -31,6 +40,9 @@ TABLE = "gallery.sqlite"
 INDEX = "index"
 IDENTITY = "gallery.json"
 LOCK = "lock"
+THUMBNAILS = "thumbnails"
+THUMBNAIL = r"[0-9a-f]{32}-[0-9]+-[0-9]+\.webp"
+"""Names of files in a folder of thumbnails, in parts named by their first two characters."""
 # Suffixes of folders: a rebuild is made beside the gallery, which then steps aside for it.
 INCOMING = ".rebuild"
 OUTGOING = ".old"
@@ -44,6 +56,62 @@ FULL = (
 def has_gallery(directory: Path) -> bool:
     """Whether these are a gallery's own files, in whatever state."""
     return any((directory / name).exists() for name in (TABLE, IDENTITY))
+
+
+@contextmanager
+def explain_unreadable(directory: Path) -> Iterator[None]:
+    """Turn the refusal to let this user read a gallery's files into an error with a remedy."""
+    try:
+        yield
+    except PermissionError as error:
+        raise GalleryError(
+            f"cannot read {error.filename or directory} ({error.strerror}): the gallery in "
+            f"{directory} belongs to another user; get the right to read it from its owner, or "
+            f"make one of your own with --gallery DIR"
+        ) from error
+
+
+_TABLES = r"\.?(gallery|repaired|imported)\.sqlite(\.new|\.tmp|\.damaged)?(-journal|-wal|-shm)?"
+_ARRAYS = r"(hasher|segment|removed)-[0-9a-f]{16}\.lka"
+_OWN = re.compile(
+    rf"{_TABLES}|gallery\.json|\.gallery\.json\.tmp|lock"
+    rf"|index/({_ARRAYS}|manifest\.json|\.({_ARRAYS}|manifest\.json)\.tmp)"
+    rf"|{THUMBNAILS}/[0-9a-f]{{2}}/({THUMBNAIL}|\.[0-9a-z_]{{8}}\.tmp)"
+)
+_OWN_FOLDER = re.compile(rf"{INDEX}|{THUMBNAILS}(/[0-9a-f]{{2}})?")
+"""Paths of a gallery's files and folders in its directory."""
+
+
+def delete_gallery(directory: Path, keep: str = "") -> None:
+    """Delete what has the name of a gallery's own file there, and folders that are empty then.
+
+    Whatever else there is stays. Links are deleted but not followed; if ``directory`` is one, or is
+    missing, nothing happens.
+
+    Args:
+        keep: name of a file that stays.
+    """
+    if not is_real_folder(directory):
+        return
+    for folder, folders, files, descriptor in os.fwalk(directory, topdown=False):
+        inside = os.path.relpath(folder, directory)
+        for name in (*files, *folders):
+            path = os.path.normpath(os.path.join(inside, name))
+            with suppress(OSError):  # it is of another kind, not empty, or gone
+                if path != keep and _OWN.fullmatch(path):
+                    os.unlink(name, dir_fd=descriptor)
+                elif _OWN_FOLDER.fullmatch(path):
+                    os.rmdir(name, dir_fd=descriptor)
+    with suppress(OSError):
+        os.rmdir(directory)
+
+
+def is_real_folder(path: Path) -> bool:
+    """Whether it is a folder and not a link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def places(folder: Path, directory: Path | None) -> tuple[Path, Path]:

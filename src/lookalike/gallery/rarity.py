@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,9 @@ SAMPLE = 1000
 LEVELS = np.unique(
     np.concatenate([np.arange(100) / 100, 0.99 + np.arange(10) / 1000, 1 - np.logspace(-3, -5, 21)])
 )
+MOST_LEVELS = 10_000
+LIMIT = 1.01
+"""Of a level and a cosine, with what rounding adds."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,23 @@ class PairStatistics:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> PairStatistics:
-        return cls(
-            **{**values, "levels": tuple(values["levels"]), "cosines": tuple(values["cosines"])}
-        )
+    def from_dict(cls, values: Mapping[str, Any]) -> PairStatistics:
+        """ValueError for missing or unknown keys and for values that no gallery can have."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping) or values.keys() != names:
+            raise ValueError(f"pair statistics need the keys {sorted(names)}")
+        levels, cosines = values["levels"], values["cosines"]
+        for name, numbers, lowest in (("levels", levels, 0), ("cosines", cosines, -LIMIT)):
+            if (
+                not isinstance(numbers, list | tuple)
+                or not 1 <= len(numbers) <= MOST_LEVELS
+                or len(numbers) != len(levels)
+                or not all(type(number) in (int, float) for number in numbers)
+                or not all(lowest <= number <= LIMIT for number in numbers)
+                or any(first > second for first, second in pairwise(numbers))
+            ):
+                raise ValueError(f"{name} of pair statistics are not numbers in ascending order")
+        for name in ("images", "newest_id"):
+            if type(values[name]) is not int or not 0 <= values[name] < 1 << 63:
+                raise ValueError(f"{name} of pair statistics is {values[name]!r:.80}")
+        return cls(tuple(levels), tuple(cosines), values["images"], values["newest_id"])

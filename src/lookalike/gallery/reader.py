@@ -204,10 +204,9 @@ class Snapshot:
         known = self._matching.get(pattern)
         if known is None:
             matches = glob_matcher("*" if pattern is None else pattern)
-            with self._files.reading() as store, store.guarded():
-                query = "SELECT id, path FROM images WHERE skipped IS NULL ORDER BY path"
-                found = [i for i, path in store.connection.execute(query) if matches(path)]
-            known = np.array(found, np.int64)
+            with self._files.reading() as store:
+                rows = store.rows("skipped IS NULL ORDER BY path")
+                known = np.array([row.id for row in rows if matches(row.path)], np.int64)
             with self._noting:
                 while len(self._matching) >= KEPT_FILTERS:
                     self._matching.pop(next(iter(self._matching)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,7 +13,7 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.identity import read_identity, removed_rows
 from lookalike.gallery.lock import writer_lock
-from lookalike.gallery.places import INCOMING, LOCK, OUTGOING
+from lookalike.gallery.places import INCOMING, LOCK, OUTGOING, delete_gallery, is_real_folder
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.store import ImageRow
 from lookalike.gallery.update import Update
@@ -42,8 +42,10 @@ def rebuild(
     with ExitStack() as stack:
         stack.enter_context(writer_lock(files.directory / LOCK, wait))
         removed, first_id = _inheritance(files)
+        outgoing = files.beside(OUTGOING)
+        _clear(outgoing)
         if not _continues(fresh, encoder, settings):
-            shutil.rmtree(fresh.directory, ignore_errors=True)
+            _clear(fresh.directory)
             fresh.create(meta, settings, first_id)
         with fresh.writing() as (store, index):
             known = {row.path for row in store.by_paths(row.path for row in removed)}
@@ -52,16 +54,25 @@ def rebuild(
                 store.put(replace(row, id=store.next_id() + n) for n, row in enumerate(new))
             run = Update(root, fresh, store, index, lambda: encoder, max_pixels, (files.directory,))
             report = run.run(progress)
-        outgoing = files.beside(OUTGOING)
-        shutil.rmtree(outgoing, ignore_errors=True)
-        files.directory.rename(outgoing)
+        home = files.home  # of which `directory` may be a link
+        home.rename(outgoing)
         try:
-            fresh.directory.rename(files.directory)
+            fresh.directory.rename(home)
         except OSError:  # a reader that found no gallery has done it: see GalleryFiles.exist
             if not files.exist():
                 raise
-        shutil.rmtree(outgoing, ignore_errors=True)
+        delete_gallery(outgoing)
     return report
+
+
+def _clear(directory: Path) -> None:
+    """Delete what an earlier rebuild has left there. GalleryError if there is anything else."""
+    delete_gallery(directory)
+    if os.path.lexists(directory):
+        raise GalleryError(
+            f"{directory} is in the way of the new gallery and holds other files than a gallery's; "
+            f"move it away"
+        )
 
 
 def _inheritance(files: GalleryFiles) -> tuple[list[ImageRow], int]:
@@ -78,9 +89,10 @@ def _inheritance(files: GalleryFiles) -> tuple[list[ImageRow], int]:
 
 
 def _continues(fresh: GalleryFiles, encoder: Encoder, settings: LSHSettings) -> bool:
+    if not is_real_folder(fresh.directory):
+        return False
     try:
-        with fresh.reading() as store:
-            same = made_with(store).sha256 == encoder.info.sha256
-        return same and fresh.open_index().settings == settings
+        with fresh.reading_all() as (store, index):
+            return made_with(store).sha256 == encoder.info.sha256 and index.settings == settings
     except GalleryError:
         return False

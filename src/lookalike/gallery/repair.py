@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sqlite3
+import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lookalike.atomic import atomic_writer, open_regular
 from lookalike.errors import GalleryDamagedError, GalleryError, IndexFormatError
-from lookalike.gallery.files import GalleryFiles, recover
+from lookalike.gallery.entries import LARGEST_ID
+from lookalike.gallery.files import GalleryFiles, made_with, recover
 from lookalike.gallery.identity import (
     entries_of,
     identity_of,
@@ -21,11 +25,29 @@ from lookalike.gallery.identity import (
     write_identity,
 )
 from lookalike.gallery.lock import writer_lock
-from lookalike.gallery.places import IDENTITY, LOCK
-from lookalike.gallery.store import COLUMNS, ImageRow, Store, checked_row, meta_checksum
+from lookalike.gallery.places import IDENTITY, LOCK, is_real_folder
+from lookalike.gallery.store import (
+    COMPANIONS,
+    SCHEMA_VERSION,
+    STEPS,
+    Deadline,
+    ImageRow,
+    Store,
+    check_beside,
+    checked_entry,
+    checked_row,
+    connect,
+    expected_schema,
+    schema_entry,
+)
 from lookalike.lsh import LSHIndex, LSHSettings
+from lookalike.lsh.storage import stored_owner
 
 __all__ = ["RepairReport", "repair"]
+
+MOST_TRIED = 1_000_000
+"""Ids that are tried one by one between damaged pages."""
+UNREADABLE = (sqlite3.Error, UnicodeError, MemoryError, OverflowError)
 
 
 @dataclass
@@ -37,48 +59,94 @@ class RepairReport:
 
 
 def repair(files: GalleryFiles) -> RepairReport:
-    """Make anew what is damaged, from every row and vector that is still whole.
+    """Rebuild what is damaged from every row and vector that is still whole.
+
+    What does not belong to the gallery (links, files of another gallery, journals that lookalike
+    does not write) is moved aside or left where it is, and never followed.
 
     Raises:
-        GalleryDamagedError: nothing tells any more which model made the gallery.
+        GalleryDamagedError: nothing says any more which model made the gallery.
+        GalleryError: the gallery is of a later version, or not to be read or written.
         GalleryLockedError: another process is writing.
     """
     report = RepairReport()
-    with writer_lock(files.directory / LOCK):
-        _repair_table(files, report)
-        store = Store.open(files.table, write=True)
-        try:
-            if read_identity(files.directory) is None:
-                report.done.append(f"{IDENTITY} was written anew")
-            identity = identity_of(store)
-            write_identity(files.directory, identity)
-            index = _repair_index(files.index_folder, int(identity["model"]["dim"]), report)
-            report.to_read = recover(store, index)
-            index.save(files.index_folder)
-        finally:
-            store.close()
+    lock = files.directory / LOCK
+    with files.explained():
+        if os.path.lexists(lock) and not stat.S_ISREG(lock.lstat().st_mode):
+            _move_aside(lock, report)
+        with writer_lock(lock):
+            _tidy(files, report)
+            _repair_table(files, report)
+            store = Store.open(files.table, write=True)
+            try:
+                if read_identity(files.directory) is None:
+                    report.done.append(f"{IDENTITY} was written anew")
+                identity = identity_of(store)
+                write_identity(files.directory, identity)
+                index = _repair_index(files, store, report)
+                report.to_read = recover(store, index)
+                index.save(files.index_folder)
+                files.give_id(store, index)
+            finally:
+                store.close()
     return report
 
 
+def _tidy(files: GalleryFiles, report: RepairReport) -> None:
+    """Move aside what is in the place of a gallery's file and must not be opened."""
+    with suppress(GalleryDamagedError):
+        check_beside(files.table)
+        return
+    for path in (files.table, *(Path(f"{files.table}{suffix}") for suffix in COMPANIONS)):
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            _move_aside(path, report)
+    for suffix in COMPANIONS[1:]:
+        if os.path.lexists(beside := Path(f"{files.table}{suffix}")):
+            _move_aside(beside, report)
+    try:
+        check_beside(files.table)
+    except GalleryDamagedError:
+        if os.path.lexists(journal := Path(f"{files.table}{COMPANIONS[0]}")):
+            _move_aside(journal, report)
+
+
+def _move_aside(path: Path, report: RepairReport) -> None:
+    aside = path.with_name(f"{path.name}.damaged")
+    with suppress(FileNotFoundError):
+        aside.unlink()
+    path.rename(aside)
+    report.done.append(f"{path.name} does not belong to the gallery; it is now {aside.name}")
+
+
 def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
+    refused: GalleryError | None = None
     try:
         with files.reading() as store:
             if not store.integrity():
                 return
-    except GalleryError:
+    except GalleryDamagedError:
         pass
+    except GalleryError as error:
+        refused = error
     meta, rows = _salvage_table(files.table)
+    if refused is not None and not meta:  # of a later version, unless just its number is damaged
+        raise refused
     identity = read_identity(files.directory)
     meta = entries_of(identity) | meta
     if "model" not in meta:
         raise GalleryDamagedError(
-            f"{files.table} is damaged beyond repair: it does not tell which model made the "
-            f"gallery; run: lookalike index --rebuild"
+            f"{files.table} is damaged beyond repair: nothing says which model made the gallery; "
+            f"run: lookalike index --rebuild"
         )
+    owner = _known_owner(files)
+    if "gallery_id" not in meta:
+        # A gallery of version 1 and its index have none. Else table and copy have lost it.
+        meta |= {"index_has_no_id": True} if owner is None else {"gallery_id": owner}
     # Ids are never given out twice, or old vectors would belong to new files.
     top = max((row.id for row in rows), default=0)
     with suppress(IndexFormatError):
-        top = max(top, int(LSHIndex.open(files.index_folder).ids.max(initial=0)))
+        ids = LSHIndex.open(files.index_folder, owner).ids if owner else np.empty(0, np.int64)
+        top = max(top, int(ids[ids < LARGEST_ID].max(initial=0)))
     saved = {row.path for row in rows}
     removed = [row for row in removed_rows(identity, top + 1) if row.path not in saved]
     fresh = files.table.with_name("repaired.sqlite")
@@ -92,7 +160,8 @@ def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
     told = f"{len(rows)} rows of the table were saved"
     if files.table.exists():
         aside = files.table.with_name(files.table.name + ".damaged")
-        shutil.copyfile(files.table, aside)
+        with open(open_regular(files.table), "rb") as old, atomic_writer(aside) as copy:
+            shutil.copyfileobj(old, copy)
         told += f"; the damaged one is {aside.name}"
     else:
         told = "the table was missing; a new one was made"
@@ -108,50 +177,89 @@ def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
         )
 
 
+def _known_owner(files: GalleryFiles) -> str | None:
+    """The id that the index has, as far as it can be told."""
+    try:
+        files.check_index_folder()
+        return stored_owner(files.index_folder)
+    except GalleryDamagedError:
+        return None
+
+
 def _salvage_table(path: Path) -> tuple[dict[str, Any], list[ImageRow]]:
     """What a damaged table still gives: entries, and rows, that match their checksum."""
     meta: dict[str, Any] = {}
     rows: dict[bytes, ImageRow] = {}
     if not path.exists():
         return meta, []
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
-    connection.text_factory = lambda raw: raw.decode(errors="replace")
+    connection = connect(path)
+    deadline = Deadline(path)
+    connection.set_progress_handler(deadline.passed, STEPS)
 
     def read(condition: str, *values: int) -> int:
         """Reads rows until a damaged page; the id of the last good one, 0 if there was none."""
-        last = 0
-        with suppress(sqlite3.DatabaseError):
-            query = f"SELECT {COLUMNS} FROM images NOT INDEXED {condition}"
+        last, sign = 0, -1 if condition.endswith("DESC") else 1
+        with suppress(*UNREADABLE):
+            deadline.begin()
+            query = f"SELECT * FROM images NOT INDEXED {condition}"
             for found in connection.execute(query, values):
-                row = checked_row(found)
-                if row is not None:
+                if type(found[0]) is not int or (last and sign * (found[0] - last) <= 0):
+                    break  # pages that refer to each other in a circle
+                with suppress(ValueError):
+                    row = checked_row(found)
                     rows[row.path] = row
-                    last = row.id
+                last = found[0]
         return last
 
     try:
-        with suppress(sqlite3.DatabaseError):
-            for name, value, checksum in connection.execute("SELECT * FROM meta"):
-                if meta_checksum(name, value) == checksum:
-                    meta[name] = json.loads(value)
-        # From both ends, then one by one what lies between damaged pages.
-        first, last = read("ORDER BY id"), read("ORDER BY id DESC")
-        for number in range(first + 1, last):
-            read("WHERE id = ?", number)
+        tables = _tables(connection)
+        if "meta" in tables:
+            with suppress(*UNREADABLE):
+                deadline.begin()
+                for name, value, checksum in connection.execute("SELECT * FROM meta LIMIT 1000"):
+                    with suppress(ValueError):
+                        meta[name] = checked_entry(name, value, checksum)
+        if "images" in tables:
+            # From both ends, then one by one what lies between damaged pages.
+            first, last = read("ORDER BY id"), read("ORDER BY id DESC")
+            for number in range(first + 1, min(last, first + MOST_TRIED)):
+                read("WHERE id = ?", number)
     finally:
         connection.close()
     return meta, list(rows.values())
 
 
-def _repair_index(folder: Path, dim: int, report: RepairReport) -> LSHIndex:
-    """The index as it is, or a new one from the vectors that are still whole."""
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    """Those of the tables that are just what lookalike has made, in any version: nothing else must
+    be read, for a view may have no end.
+    """
+    known = set[str]().union(*(expected_schema(n + 1) for n in range(SCHEMA_VERSION)))
+    found: dict[str, list[bool]] = {}
+    with suppress(*UNREADABLE):
+        # So that damage to one entry of the schema does not take the others with it.
+        connection.execute("PRAGMA writable_schema = ON")
+        query = "SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 100"
+        for entry in connection.execute(query):
+            found.setdefault(str(entry[1]).lower(), []).append(schema_entry(entry) in known)
+    return {name for name, good in found.items() if good == [True]}
+
+
+def _repair_index(files: GalleryFiles, store: Store, report: RepairReport) -> LSHIndex:
+    """The index as it is, or a new one from those of its vectors that are still whole."""
+    dim, owner = made_with(store).dim, store.meta("gallery_id")
+    if os.path.lexists(files.index_folder) and not is_real_folder(files.index_folder):
+        _move_aside(files.index_folder, report)
     try:
-        index = LSHIndex.open(folder)
+        index = files.open_index(store)
         if not (damage := index.damaged()):
             return index
-    except IndexFormatError as error:
-        damage = [str(error)]
-    settings = LSHIndex.stored_settings(folder) or LSHSettings(dim=dim)
-    index = LSHIndex.salvage(folder, settings)
-    report.done.append(f"index made anew from {len(index)} whole vectors ({'; '.join(damage)})")
+    except GalleryDamagedError as error:
+        damage = [str(error.__cause__ or error)]
+    stored = _known_owner(files)
+    own = stored == owner or (stored is None and bool(store.meta("index_has_no_id")))
+    settings = LSHIndex.stored_settings(files.index_folder) if own else None
+    if settings is None or settings.dim != dim:
+        settings = LSHSettings(dim=dim)
+    index = LSHIndex.salvage(files.index_folder, settings, stored if own else owner)
+    report.done.append(f"index rebuilt from {len(index)} whole vectors ({'; '.join(damage)})")
     return index

@@ -5,37 +5,64 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import stat
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lookalike.atomic import IrregularFileError, open_regular, replacing
 from lookalike.errors import GalleryDamagedError, GalleryError, StorageFullError
-from lookalike.gallery.places import FULL, NO_SPACE, repair_command
+from lookalike.gallery.entries import LARGEST_ID, OPTIONAL, REQUIRED, check_entry
+from lookalike.gallery.places import FULL, NO_SPACE, explain_unreadable, repair_command
+from lookalike.lsh.arrayfile import parse_json
+from lookalike.lsh.owner import new_owner
 
 __all__ = [
-    "COLUMNS",
+    "COMPANIONS",
     "OWN_SHEET",
     "REMOVED",
     "SCHEMA_VERSION",
+    "STEPS",
     "Counts",
+    "Deadline",
     "ImageRow",
     "Store",
+    "check_beside",
+    "check_row",
+    "checked_entry",
     "checked_row",
-    "meta_checksum",
+    "connect",
+    "expected_schema",
+    "schema_entry",
 ]
 
 APPLICATION_ID = 0x4C4B4C4B
-SCHEMA_VERSION = 1
 BUSY_SECONDS = 60.0
-META = ("model", "model_path", "root", "pairs")
-# Entries that a table may lack, which then counts as None.
-OPTIONAL_META = ("tuning", "unfinished")
+COMPANIONS = ("-journal", "-wal", "-shm")
+"""What SQLite may have beside a table, of which lookalike uses the first alone."""
+JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+JOURNAL_HEADER = 28
+LONGEST_VALUE = 16 << 20
+"""Bytes of a text or of a path."""
+DAMAGE = (
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_INTERRUPT,  # by a query that does not end
+)
+STEPS = 1 << 20
+STEPS_PER_BYTE = 16
+"""SQLite's steps that one query of a table may take for each of its bytes, which is several times
+what any takes; a forged table could keep it going for ever."""
 REMOVED = "removed"
 """Reason for which files are skipped that a user took out."""
+HASH_BYTES = 16
 OWN_SHEET = "own sheet"
 """Reason for which contact sheets of lookalike itself are skipped, which no count includes."""
 SCHEMA = """
@@ -58,6 +85,9 @@ CREATE TABLE images (
 CREATE INDEX images_hash ON images (hash);
 CREATE INDEX images_skipped ON images (skipped) WHERE skipped IS NOT NULL;
 """
+"""Of version 1. What came later is in MIGRATIONS, which also make new tables."""
+FIRST_FIELDS = 11
+"""Fields of an `ImageRow` in version 1; in the table, the checksum follows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +95,9 @@ class ImageRow:
     """One file: indexed under ``id`` (then ``skipped`` is None), or skipped and why.
 
     ``path`` is relative to the gallery's folder, with forward slashes, as stored by the file
-    system. ``hash`` is the BLAKE2b-128 of the file's content.
+    system. ``hash`` is the BLAKE2b-128 of the file's content. ``inode`` and ``ctime_ns`` are those
+    of the file when it was read, None if not known. ``note`` says what the embedding leaves out of
+    the file, for instance all frames but the first; None: nothing.
     """
 
     id: int
@@ -79,13 +111,25 @@ class ImageRow:
     skipped: str | None = None
     detail: str | None = None
     remedy: str | None = None
+    inode: int | None = None
+    ctime_ns: int | None = None
+    note: str | None = None
 
     @property
     def checksum(self) -> int:
-        return zlib.crc32(repr(_values(self)).encode())
+        values = _values(self)
+        count = len(values)  # later fields count once set: rows of version 1 keep their checksum
+        while count > FIRST_FIELDS and values[count - 1] is None:
+            count -= 1
+        return zlib.crc32(repr(values[:count]).encode())
 
 
 _values = attrgetter(*(field.name for field in fields(ImageRow)))  # astuple copies deeply
+
+
+def _columns(row: ImageRow) -> tuple[Any, ...]:
+    values = _values(row)
+    return (*values[:FIRST_FIELDS], row.checksum, *values[FIRST_FIELDS:])
 
 
 class Counts(NamedTuple):
@@ -96,17 +140,86 @@ class Counts(NamedTuple):
     removed: int
 
 
-COLUMNS = ", ".join([*(field.name for field in fields(ImageRow)), "checksum"])
+def checked_row(values: Sequence[Any]) -> ImageRow:
+    """The row of these columns of the table, of any version.
+
+    Raises:
+        ValueError: it does not match its checksum, or holds what no row can have: SQLite keeps any
+            type in any column, and who forges a row can forge its checksum.
+    """
+    row = ImageRow(*values[:FIRST_FIELDS], *values[FIRST_FIELDS + 1 :])
+    if row.checksum != values[FIRST_FIELDS]:
+        raise ValueError("does not match its checksum")
+    check_row(row)
+    return row
 
 
-def checked_row(values: Sequence[Any]) -> ImageRow | None:
-    """The row of these COLUMNS; None if they do not match their checksum."""
-    row = ImageRow(*values[:-1])
-    return row if row.checksum == values[-1] else None
+def check_row(row: ImageRow) -> None:
+    """Raises ValueError unless the row's values have the right types, ranges and kind of path."""
+    if type(row.id) is not int or not 1 <= row.id < LARGEST_ID:
+        raise ValueError(f"has the id {row.id!r:.40}")
+    if not is_relative(row.path):
+        raise ValueError(f"has the path {row.path!r:.80}, which is not below the gallery's folder")
+    if row.hash is not None and (type(row.hash) is not bytes or len(row.hash) != HASH_BYTES):
+        raise ValueError(f"has the hash {row.hash!r:.40}")
+    for name, lowest in (("size", -1), ("mtime_ns", -(1 << 63))):
+        value = getattr(row, name)
+        if type(value) is not int or not lowest <= value < 1 << 63:
+            raise ValueError(f"has the {name} {value!r:.40}")
+    for name, lowest, highest in (
+        ("width", 0, 1 << 31),
+        ("height", 0, 1 << 31),
+        ("inode", -(1 << 63), 1 << 64),
+        ("ctime_ns", -(1 << 63), 1 << 63),
+    ):
+        value = getattr(row, name)
+        if value is not None and (type(value) is not int or not lowest <= value < highest):
+            raise ValueError(f"has the {name} {value!r:.40}")
+    for name in ("format", "skipped", "detail", "remedy", "note"):
+        value = getattr(row, name)
+        if value is not None and type(value) is not str:
+            raise ValueError(f"has the {name} {value!r:.40}")
+
+
+def is_relative(path: object) -> bool:
+    """Whether these are the bytes of a path that stays below the folder it is relative to."""
+    return (
+        type(path) is bytes
+        and b"\0" not in path
+        and not any(part in (b"", b".", b"..") for part in path.split(b"/"))
+    )
+
+
+def checked_entry(name: str, text: Any, checksum: Any) -> Any:
+    """The value of an entry of the table. ValueError if it does not match its checksum, or is one
+    that the entry cannot have.
+    """
+    if not isinstance(text, str) or meta_checksum(name, text) != checksum:
+        raise ValueError(f"its entry '{name}' does not match its checksum")
+    value = parse_json(text.encode())
+    check_entry(name, value)
+    return value
 
 
 def meta_checksum(name: str, value: str) -> int:
     return zlib.crc32(f"{name}={value}".encode())
+
+
+class Deadline:
+    """Ends a query that takes more steps than its table has reason for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._steps = 0
+
+    def begin(self) -> None:
+        """Of a query."""
+        self._steps = 0
+
+    def passed(self) -> bool:
+        """Called every STEPS steps."""
+        self._steps += STEPS
+        return self._steps > 100 * STEPS + STEPS_PER_BYTE * self._path.stat().st_size
 
 
 class Store:
@@ -115,69 +228,110 @@ class Store:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.connection = connection
         self.path = path
+        self.version = 0  # of its schema; 0: not proven yet
+        self._deadline = Deadline(path)
 
     @classmethod
     def create(cls, path: Path, meta: dict[str, Any], first_id: int = 1) -> None:
         """Make an empty table at ``path`` that gives out ids from ``first_id`` on.
 
-        ``meta``: values of META, None if not given. The file is there whole or not at all.
+        ``meta``: values of META, None if not given; ``gallery_id`` is made if not given. The file
+        is there whole or not at all.
         """
-        temporary = path.with_name(path.name + ".new")
-        for leftover in (temporary, Path(f"{temporary}-journal")):
-            leftover.unlink(missing_ok=True)
-        store = cls(_connect(temporary, "rwc"), temporary)
-        try:
-            store.connection.execute("PRAGMA synchronous = FULL")
-            with store.transaction():
-                for statement in SCHEMA.split(";"):
-                    store.connection.execute(statement)
-                store.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                store.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                store.connection.execute(
-                    "INSERT INTO sqlite_sequence VALUES ('images', ?)", (first_id - 1,)
-                )
-                store.set_meta({**dict.fromkeys(META), **meta})
-        finally:
-            store.close()
-        os.replace(temporary, path)
+        for suffix in COMPANIONS:  # a journal of what was here before would be rolled back
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            for suffix in COMPANIONS:
+                Path(f"{temporary}{suffix}").unlink(missing_ok=True)
+            store = cls(connect(temporary), temporary)
+            try:
+                store.connection.execute("PRAGMA synchronous = FULL")
+                with store.transaction():
+                    store._migrate(0)
+                    store.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    store.connection.execute(
+                        "INSERT INTO sqlite_sequence VALUES ('images', ?)", (first_id - 1,)
+                    )
+                    store.set_meta({**dict.fromkeys(REQUIRED), "index_has_no_id": False, **meta})
+            finally:
+                store.close()
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False) -> Store:
-        """Raises GalleryError for another version, GalleryDamagedError for a damaged file."""
-        if not path.is_file():
-            raise GalleryDamagedError(f"{path} is missing; run: {repair_command(path.parent)}")
+        """A table of an earlier version is migrated if it is to be written, else read as it is.
+
+        What is beside and in the file is proven here before it is used, since it may come from
+        anywhere: that it is a regular file, that its journal names no other file, that its schema
+        is lookalike's, to the letter.
+
+        Raises:
+            GalleryError: it is of a later version, or not to be read.
+            GalleryDamagedError: it is damaged.
+        """
+        check_beside(path)
         # Readers, too, open for writing where they may: after a crash, SQLite has to undo what was
         # half written before anybody can read.
-        store = cls(_connect(path, "rw"), path)
+        store = cls(connect(path), path)
         try:
-            store._check_header()
+            version = store._prove()
+            store.version = version
             with store.guarded():
                 pragma = "synchronous = FULL" if write else "query_only = ON"
                 store.connection.execute(f"PRAGMA {pragma}")
+            if not write:
+                store.connection.set_progress_handler(store._deadline.passed, STEPS)
+            if write and version < SCHEMA_VERSION:
+                with store.transaction():
+                    store._migrate(version)
         except BaseException:
             store.close()
             raise
         return store
 
-    def _check_header(self) -> None:
-        with self.guarded():
-            application, version, pages, page = (
-                self.connection.execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("application_id", "user_version", "page_count", "page_size")
-            )
-        size = self.path.stat().st_size
+    def _migrate(self, version: int) -> None:
+        """From schema ``version`` to the present one, inside a transaction."""
+        for migration in MIGRATIONS[version:]:
+            migration(self)
+        self.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self.version = SCHEMA_VERSION
+
+    def _prove(self) -> int:
+        """The version of the schema, which is exactly that version's."""
+        try:
+            with self.snapshot():
+                version = self._check_header()
+                query = "SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 100"
+                found = {schema_entry(row) for row in self.connection.execute(query)}
+                if found != expected_schema(version):
+                    raise self.damaged(f"its schema is not that of version {version}")
+                return version
+        except sqlite3.Error as error:
+            raise self.damaged(str(error)) from error
+        except (UnicodeError, MemoryError, OverflowError, RecursionError) as error:
+            raise self.damaged(f"it cannot be read ({type(error).__name__})") from error
+
+    def _check_header(self) -> int:
+        """The version of the schema."""
+        names = ("application_id", "user_version", "page_count", "page_size", "journal_mode")
+        application, version, pages, page, mode = (
+            self.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names
+        )
+        size = self.path.lstat().st_size
         if application != APPLICATION_ID:
             raise self.damaged(
                 f"it is no table of images (application id {application:#x} instead of "
                 f"{APPLICATION_ID:#x})"
             )
-        if version != SCHEMA_VERSION:
+        if not 1 <= version <= SCHEMA_VERSION:
             raise GalleryError(
-                f"{self.path} has schema version {version}, this lookalike reads version "
+                f"{self.path} has schema version {version}, this lookalike reads versions 1 to "
                 f"{SCHEMA_VERSION}; use the lookalike that made it, or: lookalike index --rebuild"
             )
+        if mode != "delete":
+            raise self.damaged(f"it has the journal mode {mode!r}")
         if size < pages * page:
             raise self.damaged(f"it has {size:,} bytes of {pages * page:,}")
+        return int(version)
 
     def damaged(self, what: str) -> GalleryDamagedError:
         return GalleryDamagedError(
@@ -198,15 +352,17 @@ class Store:
                 code == sqlite3.SQLITE_IOERR and _is_full(self.path.parent)
             ):
                 raise StorageFullError(FULL.format(self.path.parent)) from error
-            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            if code in DAMAGE:
                 raise self.damaged(str(error)) from error
             if code == sqlite3.SQLITE_BUSY:
                 raise GalleryError(
                     f"{self.path} stayed locked for {BUSY_SECONDS:.0f} s; try again"
                 ) from error
-            if code == sqlite3.SQLITE_ERROR and "no such" in str(error):  # its schema is garbled
+            if code == sqlite3.SQLITE_ERROR and not self.version:  # its schema is garbled
                 raise self.damaged(str(error)) from error
             raise GalleryError(f"{self.path}: {error}") from error
+        except UnicodeDecodeError as error:  # of SQLite's messages, which may quote a damaged page
+            raise self.damaged("it cannot be read") from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -231,39 +387,42 @@ class Store:
             finally:
                 self.connection.execute("ROLLBACK")
 
-    def rows(self, condition: str, values: Sequence[Any] = ()) -> Iterator[ImageRow]:
-        """The rows that fulfil an SQL condition, each compared with its checksum."""
+    def read(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """What a query gives."""
         with self.guarded():
-            query = f"SELECT {COLUMNS} FROM images WHERE {condition}"
-            for found in self.connection.execute(query, values):
-                row = checked_row(found)
-                if row is None:
-                    raise self.damaged(f"row {found[0]} does not match its checksum")
-                yield row
+            self._deadline.begin()
+            yield from self.connection.execute(query, values)
+
+    def rows(self, condition: str, values: Sequence[Any] = ()) -> Iterator[ImageRow]:
+        """The rows that fulfil an SQL condition, each proven."""
+        for found in self.read(f"SELECT * FROM images WHERE {condition}", values):
+            try:
+                yield checked_row(found)
+            except ValueError as error:
+                raise self.damaged(f"row {found[0]} {error}") from error
 
     # ---- reading ------------------------------------------------------------------------------
 
     def meta(self, name: str) -> Any:
-        """The value stored under ``name``, one of META or OPTIONAL_META."""
-        with self.guarded():
-            found = self.connection.execute(
-                "SELECT value, checksum FROM meta WHERE name = ?", (name,)
-            ).fetchone()
-        if found is None and name in OPTIONAL_META:
+        """The value of the entry ``name``, which is proven; None if the table may lack it."""
+        query = "SELECT value, checksum FROM meta WHERE name = ?"
+        found = next(self.read(query, (name,)), None)
+        optional = name in OPTIONAL and not (name == "gallery_id" and self.version > 1)
+        if found is None and optional:
             return None
         if found is None:
             raise self.damaged(f"its entry '{name}' is missing")
-        if meta_checksum(name, found[0]) != found[1]:
-            raise self.damaged(f"its entry '{name}' does not match its checksum")
-        return json.loads(found[0])
+        try:
+            return checked_entry(name, *found)
+        except ValueError as error:
+            raise self.damaged(str(error)) from error
 
     def counts(self) -> Counts:
-        with self.guarded():
-            total, skipped, removed, sheets = self.connection.execute(
-                "SELECT count(*), count(skipped), coalesce(sum(skipped = ?), 0), "
-                "coalesce(sum(skipped = ?), 0) FROM images",
-                (REMOVED, OWN_SHEET),
-            ).fetchone()
+        query = (
+            "SELECT count(*), count(skipped), coalesce(sum(skipped = ?), 0), "
+            "coalesce(sum(skipped = ?), 0) FROM images"
+        )
+        ((total, skipped, removed, sheets),) = self.read(query, (REMOVED, OWN_SHEET))
         return Counts(total - skipped, skipped - removed - sheets, removed)
 
     def skipped(self) -> list[ImageRow]:
@@ -306,31 +465,33 @@ class Store:
 
     def ids(self) -> list[int]:
         """The ids of all indexed images, ascending."""
-        with self.guarded():
-            query = "SELECT id FROM images WHERE skipped IS NULL ORDER BY id"
-            return [row[0] for row in self.connection.execute(query)]
+        query = "SELECT id FROM images WHERE skipped IS NULL ORDER BY id"
+        return [row[0] for row in self.read(query)]
 
     def next_id(self) -> int:
         """An id that was never used."""
-        with self.guarded():
-            found = self.connection.execute(
-                "SELECT seq FROM sqlite_sequence WHERE name = 'images'"
-            ).fetchone()
-        return int(found[0]) + 1 if found else 1
+        found = [row[0] for row in self.read("SELECT seq FROM sqlite_sequence")]
+        ((top,),) = self.read("SELECT max(id) FROM images")
+        last = found[0] if found else 0
+        if len(found) > 1 or type(last) is not int or not (top or 0) <= last < LARGEST_ID:
+            raise self.damaged(f"the last id given out would be {last!r:.40}")
+        return last + 1
 
     def integrity(self, *, rows: bool = True) -> list[str]:
         """What SQLite and, with ``rows``, the rows' checksums find wrong; [] if nothing."""
         try:
-            with self.guarded():
-                found = [row[0] for row in self.connection.execute("PRAGMA integrity_check(5)")]
-            for name in (*META, *OPTIONAL_META):
+            found = [row[0] for row in self.read("PRAGMA integrity_check(5)")]
+            if found != ["ok"]:  # its pages may form a circle: go no further
+                return [str(self.damaged(text)) for text in found]
+            for name in (*REQUIRED, *OPTIONAL):
                 self.meta(name)
+            self.next_id()
             if rows:
                 for _ in self.rows("1"):
                     pass
         except GalleryError as error:
             return [str(error)]
-        return [str(self.damaged(text)) for text in found if text != "ok"]
+        return []
 
     # ---- writing (inside a transaction) ---------------------------------------------------------
 
@@ -343,16 +504,110 @@ class Store:
 
     def put(self, rows: Iterable[ImageRow]) -> None:
         """Insert rows, or replace those of the same id or path."""
-        values = [(*_values(row), row.checksum) for row in rows]
-        marks = ",".join("?" * len(COLUMNS.split(",")))
+        values = [_columns(row) for row in rows]
+        marks = ",".join("?" * (len(fields(ImageRow)) + 1))
         self.connection.executemany(f"INSERT OR REPLACE INTO images VALUES ({marks})", values)
 
     def delete(self, ids: Iterable[int]) -> None:
         self.connection.executemany("DELETE FROM images WHERE id = ?", [(i,) for i in ids])
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
+# ---- schema versions: each function makes the version of its place in MIGRATIONS, from 1 ---------
+
+
+def _make_tables(store: Store) -> None:
+    for statement in SCHEMA.split(";"):
+        store.connection.execute(statement)
+
+
+def _add_file_state(store: Store) -> None:
+    """What tells files of equal size and time apart, and an id that index and table share."""
+    for column in ("inode INTEGER", "ctime_ns INTEGER", "note TEXT"):
+        store.connection.execute(f"ALTER TABLE images ADD COLUMN {column}")
+    if store.meta("gallery_id") is None:  # the index gets it next, see `GalleryFiles.writing`
+        store.set_meta({"gallery_id": new_owner(), "index_has_no_id": True})
+
+
+MIGRATIONS: tuple[Callable[[Store], None], ...] = (_make_tables, _add_file_state)
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+@cache
+def expected_schema(version: int) -> set[str]:
+    """The entries of sqlite_master of a table of this version."""
+    store = Store(sqlite3.connect(":memory:", isolation_level=None), Path())
+    try:
+        for migration in MIGRATIONS[:version]:
+            migration(store)
+        query = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+        return {schema_entry(row) for row in store.connection.execute(query)}
+    finally:
+        store.close()
+
+
+def schema_entry(row: Sequence[Any]) -> str:
+    """An entry of sqlite_master with single blanks."""
+    return " ".join(" ".join(str(value).split()) for value in row)
+
+
+def check_beside(path: Path) -> None:
+    """Prove what no library should be let near: the table and what SQLite would use beside it.
+
+    Raises:
+        GalleryDamagedError: one is missing, not a regular file, or not of a gallery.
+        GalleryError: the table is not to be read.
+    """
+
+    def damaged(name: Path, what: str) -> GalleryDamagedError:
+        return GalleryDamagedError(f"{name} {what}; run: {repair_command(path.parent)}")
+
+    with explain_unreadable(path.parent):
+        try:
+            status = path.lstat()
+        except FileNotFoundError as error:
+            raise damaged(path, "is missing") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise damaged(path, "is not a regular file")
+        # Not by opening it: closing it again would free the locks that SQLite holds on it here.
+        if not os.access(path, os.R_OK):
+            raise PermissionError(None, "Permission denied", os.fspath(path))
+        for suffix in COMPANIONS[1:]:
+            beside = Path(f"{path}{suffix}")
+            if os.path.lexists(beside):
+                raise damaged(beside, "does not belong to a gallery")
+        journal = Path(f"{path}{COMPANIONS[0]}")
+        try:
+            _check_journal(journal, status.st_size)
+        except IrregularFileError as error:
+            raise damaged(journal, str(error.strerror)) from error
+        except ValueError as error:
+            raise damaged(journal, str(error)) from error
+
+
+def _check_journal(path: Path, table_bytes: int) -> None:
+    """A journal undoes what a crash left half written, and is a program for SQLite: it may name a
+    file to be deleted, and the length that the table is to get. ValueError for what lookalike does
+    not write.
+    """
+    try:
+        descriptor = open_regular(path)
+    except FileNotFoundError:
+        return
+    with open(descriptor, "rb") as file:
+        header = file.read(JOURNAL_HEADER)
+        size = os.fstat(descriptor).st_size
+        file.seek(max(0, size - len(JOURNAL_MAGIC)))
+        tail = file.read(len(JOURNAL_MAGIC))
+    if size >= JOURNAL_HEADER and tail == JOURNAL_MAGIC:
+        raise ValueError("names another file, which no journal of a gallery does")
+    if len(header) == JOURNAL_HEADER and header.startswith(JOURNAL_MAGIC):
+        pages, page = (int.from_bytes(header[at : at + 4]) for at in (16, 24))
+        if not 0 < pages * page <= table_bytes:  # tables only grow
+            raise ValueError(f"is of a table of {pages:,} pages of {page:,} bytes")
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode=rw"
     try:
         connection = sqlite3.connect(
             uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -360,6 +615,11 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         raise GalleryError(f"cannot open {path}: {error}") from error
     connection.text_factory = lambda raw: raw.decode(errors="replace")  # text may be damaged
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+    # The schema is input: no function of its own, no page before its cells are checked, no mapping
+    # of a file that others may cut.
+    for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
+        connection.execute(f"PRAGMA {pragma}")
     return connection
 
 

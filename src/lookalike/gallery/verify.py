@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from lookalike.errors import GalleryError, IndexFormatError
-from lookalike.gallery.files import GalleryFiles, made_with
+from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.identity import read_identity
-from lookalike.gallery.places import IDENTITY
+from lookalike.gallery.places import IDENTITY, LOCK
 from lookalike.gallery.store import ImageRow
 from lookalike.lsh import LSHIndex
 
@@ -18,35 +19,51 @@ __all__ = ["changed_contents", "verify"]
 def verify(files: GalleryFiles) -> list[str]:
     """Everything that is wrong with a gallery's own files, in sentences; [] if nothing is."""
     problems: list[str] = []
-    known: set[int] = set()
     filled = False
     try:
         with files.reading() as store:
             problems += store.integrity()
-            if not problems:
-                known = set(store.ids())
-                filled = sum(store.counts()) > 0
-                made_with(store)
+            filled = not problems and sum(store.counts()) > 0
     except GalleryError as error:
         problems.append(str(error))
     identity = files.directory / IDENTITY
-    if not identity.exists():
+    if not os.path.lexists(identity):
         if filled:  # a gallery in the making gets it before its first image
             problems.append(f"{identity} is missing")
     elif read_identity(files.directory) is None:
         problems.append(f"{identity} is damaged")
+    lock = files.directory / LOCK
+    if os.path.lexists(lock) and not stat.S_ISREG(lock.lstat().st_mode):
+        problems.append(f"{lock} is not a regular file")
+    return problems + (_compare_index(files) if filled or not problems else _look_at_index(files))
+
+
+def _compare_index(files: GalleryFiles) -> list[str]:
+    """What is wrong with the index of a whole table."""
     try:
-        index = LSHIndex.open(files.index_folder)
-        problems += [f"index: {what}" for what in index.damaged()]
-    except IndexFormatError as error:
-        return [*problems, f"index: {error}"]
-    lost = known - set(index.ids.tolist())
-    if lost:  # a writer may have dropped some since the table was read
-        with files.reading() as store:
-            lost &= set(store.ids())
+        with files.reading_all(again=True) as (store, index):
+            known = set(store.ids())
+            problems = [f"index: {what}" for what in index.damaged()]
+        lost = known - set(index.ids.tolist())
+        if lost:  # a writer may have dropped some since the table was read
+            with files.reading() as store:
+                lost &= set(store.ids())
+    except GalleryError as error:
+        return [str(error)]
     if lost:
         problems.append(f"{len(lost)} images of the table have no vector in the index")
     return problems
+
+
+def _look_at_index(files: GalleryFiles) -> list[str]:
+    """What is wrong with an index whose table is damaged."""
+    try:
+        files.check_index_folder()
+        return [f"index: {what}" for what in LSHIndex.open(files.index_folder).damaged()]
+    except GalleryError as error:
+        return [str(error)]
+    except IndexFormatError as error:
+        return [f"index: {error}"]
 
 
 def changed_contents(files: GalleryFiles, root: Path) -> list[str]:

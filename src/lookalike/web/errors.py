@@ -9,7 +9,12 @@ from typing import Any
 
 from starlette.responses import Response
 
-from lookalike.errors import GalleryLockedError, LookalikeError, ModelMismatchError
+from lookalike.errors import (
+    GalleryDamagedError,
+    GalleryLockedError,
+    LookalikeError,
+    ModelMismatchError,
+)
 from lookalike.imagefile import SkippedImageError, SkipReason
 
 __all__ = ["STATUS", "ApiError", "error_response", "explained", "internal_error", "json_response"]
@@ -75,6 +80,10 @@ def explained(error: LookalikeError) -> ApiError:
     if isinstance(error, ModelMismatchError):
         message = "the gallery has been made anew with another model"
         return ApiError("conflict", message, "start the server again")
+    if isinstance(error, GalleryDamagedError):
+        log.error("%s", error)
+        message = "the gallery's files are damaged"
+        return ApiError("internal", message, "run on the server: lookalike verify --repair")
     return internal_error(error)
 
 

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
+from lookalike.gallery.places import THUMBNAIL, THUMBNAILS
 from lookalike.gallery.store import ImageRow
 from lookalike.web.bounded_folder import BoundedFolder
 from lookalike.web.decoders import Decoders
@@ -16,12 +17,9 @@ from lookalike.web.pool import WorkerPool
 __all__ = ["SIZES", "Thumbnails"]
 
 SIZES = (128, 256, 512)
-FOLDER = "thumbnails"
 QUALITY = 80
 VERSION = 1
 """Of how they are made; part of their names."""
-OWN = r"[0-9a-f]{32}-[0-9]+-[0-9]+\.webp"
-"""Their names, of all versions."""
 
 
 class Thumbnails:
@@ -34,7 +32,7 @@ class Thumbnails:
         """``limit``: bytes of all; ``files``: threads that read and write; ``decoders``: of the
         gallery's own files."""
         self._root = root
-        self._kept = BoundedFolder(directory / FOLDER, limit, OWN)
+        self._kept = BoundedFolder(directory / THUMBNAILS, limit, THUMBNAIL)
         self._decoders = decoders
         self._files = files
         self._being_made: dict[str, asyncio.Task[bytes]] = {}

@@ -460,5 +460,5 @@ def test_a_model_with_weights_outside_the_file_is_refused(tmp_path: Path) -> Non
     model = onnx.load(DEFAULT_MODEL)
     path = tmp_path / "split.onnx"
     onnx.save_model(model, path, save_as_external_data=True, location="weights.bin")
-    with pytest.raises(ModelError, match=r"split\.onnx is"):
+    with pytest.raises(ModelError, match=r"split\.onnx keeps weights in other files"):
         Encoder.open(path)

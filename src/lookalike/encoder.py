@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from lookalike.errors import LookalikeError, ModelError
+from lookalike.onnxfile import has_external_data
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -199,7 +200,8 @@ class Encoder:
     ) -> Encoder:
         """Open the model at `path`, or the one that comes with lookalike.
 
-        ModelError if it is missing, damaged, or not an encoder that `lookalike` wrote.
+        ModelError if it is missing, damaged, not an encoder that `lookalike` wrote, or keeps
+        weights in other files.
         """
         remedy = "use one that lookalike has written"
         if path is None:
@@ -211,7 +213,15 @@ class Encoder:
         except OSError as error:
             raise ModelError(f"cannot read model {path} ({error.strerror}): {remedy}") from error
         try:
+            if has_external_data(content):
+                # They would be read from the current folder, and sha256 would not cover them.
+                raise ModelError(
+                    f"model {path} keeps weights in other files; pack all into one with: lookalike "
+                    f"model adopt {path} --out FILE"
+                )
             session = _open_session(content, settings.threads or _cores())
+        except ModelError:
+            raise
         except Exception as error:  # onnxruntime has a dozen unrelated classes for a bad file
             reason = str(error).partition("\n")[0]
             raise ModelError(f"model {path} is damaged ({reason}): {remedy}") from error

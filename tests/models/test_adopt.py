@@ -205,6 +205,40 @@ def test_weights_in_a_file_beside_come_along(tmp_path: Path) -> None:
         adopted(path)
 
 
+@pytest.mark.parametrize("where", ["initializer", "attribute"])
+def test_a_model_with_weights_in_other_files_is_refused_and_adopting_it_packs_them(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = transformer(tmp_path / "foreign.onnx", "batch", "any_tokens_shape")
+    own = adopted(path, output="embeddings")
+    model = onnx.load(tmp_path / "adopted.onnx")
+    if where == "attribute":  # a constant in a node instead of a weight of the graph
+        (head,) = (weight for weight in model.graph.initializer if "head" in weight.name)
+        constant = helper.make_node("Constant", [], [head.name], value=head)
+        model.graph.node.insert(0, constant)
+        model.graph.initializer.remove(head)
+    split = tmp_path / "split" / "model.onnx"
+    split.parent.mkdir()
+    onnx.save_model(
+        model,
+        split,
+        save_as_external_data=True,
+        location="weights",
+        size_threshold=0,
+        convert_attribute=where == "attribute",
+    )
+    monkeypatch.chdir(split.parent)  # where ONNX Runtime would find them
+    with pytest.raises(ModelError, match=f"other files; .*lookalike model adopt {split} --out"):
+        Encoder.open(split)
+    packed = adopt(
+        split, tmp_path / "packed.onnx", name="packed", size=16, mean=own.mean, std=own.std
+    )
+    assert packed.dim == own.dim
+    (split.parent / "weights").unlink()
+    expected = Encoder.open(tmp_path / "adopted.onnx").embed(pictures())
+    np.testing.assert_allclose(Encoder.open(tmp_path / "packed.onnx").embed(pictures()), expected)
+
+
 def test_adopting_twice_gives_the_same_file(tmp_path: Path) -> None:
     path = transformer(tmp_path / "vit.onnx", 1, "tokens_shape")
     first = adopted(path, output="embeddings")

@@ -159,7 +159,8 @@ def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[n
         stop = min(total, start + ROWS_AT_ONCE)
         here = np.arange(start, stop) if chosen is None else chosen[start:stop]
         part = segment.vectors[slice(start, stop) if chosen is None else here]
-        found = queries @ part.astype(np.float32).T
+        with np.errstate(invalid="ignore", over="ignore"):  # a damaged file may hold anything
+            found = queries @ part.astype(np.float32).T
         best = found
         if found.shape[1] > k:
             at = np.argpartition(found, found.shape[1] - k, axis=1)[:, -k:]
@@ -206,4 +207,5 @@ def estimate(hasher: Hasher, queries: Floats, margins: Floats, scores: Floats) -
         scale = kernels.table_limit(spans.shape[1]) / spans.max(axis=1, keepdims=True)
         estimate = centred * (hasher.correction_unit / scale)
         estimate += (queries @ hasher.mean)[:, np.newaxis]
+    estimate = np.clip(estimate, -1, 1)
     return np.where(np.isfinite(scores), estimate, -np.inf).astype(np.float32)

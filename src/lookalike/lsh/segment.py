@@ -395,8 +395,12 @@ class Segment:
         """Of its file."""
         return "a segment in memory" if self.file is None else self.file.path.name
 
-    def problem(self) -> str:
-        """Which arrays do not match their checksums, or contradict each other; "" if none do."""
+    def problem(self, *, vectors: bool = True) -> str:
+        """Which arrays do not match their checksums, or contradict each other; "" if none do.
+
+        Args:
+            vectors: also whether they have unit length, which takes longer than all the rest.
+        """
         if self.file is not None and (names := self.file.damaged()):
             return ", ".join(names)
         n = len(self)
@@ -405,6 +409,8 @@ class Segment:
         for rows in self.rows if n and self.rows.size else ():
             if int(rows.max()) >= n or not (np.bincount(rows, minlength=n) == 1).all():
                 return "rows are not those of its items"
+        if vectors and not are_unit(self.vectors).all():
+            return "vectors are not of unit length"
         return ""
 
 

@@ -95,7 +95,7 @@ def _read(folder: Path, manifest: Manifest) -> State:
         removed.append(_read_removed(folder, entry, manifest.owner))
     state = State(hasher, tuple(segments), tuple(removed))
     size = sum(segment.file.bytes for segment in segments if segment.file is not None)
-    if size <= VERIFY_ON_OPEN and (problems := damaged(state)):
+    if size <= VERIFY_ON_OPEN and (problems := damaged(state, vectors=False)):
         raise IndexFormatError("; ".join(problems))
     return state
 
@@ -113,13 +113,12 @@ def _read_removed(folder: Path, entry: SegmentEntry, owner: str | None) -> Remov
     return Removed(marks, int(np.count_nonzero(marks)))
 
 
-def damaged(state: State) -> list[str]:
+def damaged(state: State, *, vectors: bool = True) -> list[str]:
     """Read every stored byte and name what does not match its checksum or cannot be; [] if all is
-    well.
+    well. For ``vectors`` see `Segment.problem`.
     """
-    problems = [
-        str(segment.damaged(what)) for segment in state.segments if (what := segment.problem())
-    ]
+    found = [(segment, segment.problem(vectors=vectors)) for segment in state.segments]
+    problems = [str(segment.damaged(what)) for segment, what in found if what]
     ids = live_ids(state)
     if not problems and (twice := ids[1:][ids[1:] == ids[:-1]]).size:
         problems.append(f"{MANIFEST} is damaged: id {twice[0]} is in two segments")

@@ -15,20 +15,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lookalike.errors import GalleryDamagedError, GalleryError, StorageFullError
-from lookalike.gallery.places import FULL, NO_SPACE, repair_command
+from lookalike.gallery.places import APPLICATION_ID, FULL, NO_SPACE, repair_command
 
 __all__ = [
     "OWN_SHEET",
     "REMOVED",
     "SCHEMA_VERSION",
     "Counts",
+    "FileState",
     "ImageRow",
     "Store",
     "checked_row",
+    "file_state",
     "meta_checksum",
 ]
 
-APPLICATION_ID = 0x4C4B4C4B
 BUSY_SECONDS = 60.0
 META = ("model", "model_path", "root", "pairs")
 # Entries that a table may lack, which then counts as None.
@@ -94,6 +95,42 @@ class ImageRow:
         while count > FIRST_FIELDS and values[count - 1] is None:
             count -= 1
         return zlib.crc32(repr(values[:count]).encode())
+
+    def fits(self, status: os.stat_result, *, strict: bool = False) -> bool:
+        """Whether a file has the size and time with which it was indexed.
+
+        Args:
+            status: of the file.
+            strict: also inode and change time, where they are known. They differ, too, when a file
+                was renamed or copied, or its permissions or links changed.
+        """
+        state = file_state(status)
+        same = (state.size, state.mtime_ns) == (self.size, self.mtime_ns)
+        if same and strict:
+            pairs = (self.inode, state.inode), (self.ctime_ns, state.ctime_ns)
+            return all(None in pair or pair[0] == pair[1] for pair in pairs)
+        return same
+
+
+class FileState(NamedTuple):
+    """What the file system says of a file, as the columns of the table can hold it."""
+
+    size: int
+    mtime_ns: int
+    inode: int | None
+    ctime_ns: int
+
+
+def file_state(status: os.stat_result) -> FileState:
+    """Times beyond 64 bits of ns, before 1677 or after 2262, become the last that fit; an inode
+    number above 63 bits becomes negative; inode 0, which some mounts give to all files, None.
+    """
+    inode = (status.st_ino + (1 << 63)) % (1 << 64) - (1 << 63)
+    size, mtime_ns, ctime_ns = (
+        max(-(1 << 63), min(value, (1 << 63) - 1))
+        for value in (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    )
+    return FileState(size, mtime_ns, inode or None, ctime_ns)
 
 
 _values = attrgetter(*(field.name for field in fields(ImageRow)))  # astuple copies deeply

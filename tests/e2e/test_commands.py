@@ -460,7 +460,7 @@ def test_galleries_inside_one_another_are_named(indexed: Path, model: Path) -> N
     done = lookalike("index", cwd=indexed)
     assert "c/gal holds the files of a gallery; it was not entered" in done.stderr
     done = lookalike("index", "c", "--gallery", "c", "--model", model, cwd=indexed, status=2)
-    assert "keep the gallery's files in another directory" in done.stderr
+    assert "cannot hold the images as well as the gallery's own files" in done.stderr
 
 
 def test_index_says_what_is_missing_and_which_option_accepts_it(

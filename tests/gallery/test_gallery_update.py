@@ -10,11 +10,13 @@ import pytest
 from fakes import HALF, assert_holds, embedding, vectors_of
 from hostile import encode, photo
 
-from lookalike.errors import GalleryError
+from lookalike.errors import GalleryError, LookalikeError
 from lookalike.gallery import Gallery, Progress, UpdateReport
 from lookalike.gallery import scan as scan_module
 from lookalike.gallery import update as update_module
 from lookalike.gallery.store import FileState, ImageRow, Store, file_state
+from lookalike.gallery.update import why_skipped
+from lookalike.images import SkippedImageError, SkipReason
 
 
 def counts(report: UpdateReport) -> dict[str, int]:
@@ -186,3 +188,14 @@ def test_a_mount_that_does_not_keep_inode_numbers_is_not_read_again_and_again(
     progress: list[Progress] = []
     assert counts(gallery.update(progress.append)) == {}
     assert len(progress) == read
+
+
+def test_a_reason_that_is_not_text_goes_into_the_table() -> None:
+    """Names of files, in messages of the system, need not be UTF-8."""
+    error = SkippedImageError(SkipReason.DAMAGED, "bad \udcff", "look at a\udc80.png")
+    assert why_skipped(error) == ("damaged", "bad \\udcff", "look at a\\udc80.png")
+    assert why_skipped(LookalikeError("\udcff")) == (
+        "failed",
+        "\\udcff",
+        "report it, with the file",
+    )

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 PAGE = 1000
+ADOPTED_AT_ONCE = 20_000
 MOST_FROM = 10
 """Files that must be gone at once, and be more than half of those known, to look like a disk that
 is not mounted."""
@@ -107,7 +108,7 @@ def adopt_states(store: Store) -> None:
         "ORDER BY id LIMIT ?"
     )
     last = 0
-    while rows := list(store.rows(condition, (last, PAGE))):
+    while rows := list(store.rows(condition, (last, ADOPTED_AT_ONCE))):
         last = rows[-1].id
         with store.transaction():
             query = "SELECT inode, ctime_ns FROM found WHERE path = ?"

@@ -140,11 +140,6 @@ class Gallery:
             gallery._adopt(Path(folder))
         elif create:
             gallery._check_root()
-            if gallery.root.resolve() == gallery.directory.resolve():
-                raise GalleryError(
-                    f"{gallery.directory} holds the images; keep the gallery's files in another "
-                    f"directory"
-                )
             info = gallery._open_encoder().info
             gallery._files.create(gallery._meta(info), _lsh_settings(lsh, info))
         else:
@@ -193,6 +188,11 @@ class Gallery:
     def _check_root(self) -> None:
         if not self.root.is_dir():
             raise GalleryError(f"{self.root} is not a folder, or its disk is not mounted")
+        if self.root.resolve() == self.directory.resolve():
+            raise GalleryError(
+                f"{self.root} cannot hold the images as well as the gallery's own files; name "
+                f"another folder, or another directory with --gallery"
+            )
 
     # ---- the model -------------------------------------------------------------------------------
 

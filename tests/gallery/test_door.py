@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from fakes import assert_holds, write_photos
-from forging import altered, forge_entry, forge_identity, forge_row, identity_of, meta_of
+from forged_tables import altered, forge_entry, forge_identity, forge_row, identity_of, meta_of
 from formats import make_version_1
 
 from lookalike.atomic import IrregularFileError

@@ -18,7 +18,13 @@ from typing import Any, NamedTuple
 from lookalike.atomic import IrregularFileError, open_regular, replacing
 from lookalike.errors import GalleryDamagedError, GalleryError, StorageFullError
 from lookalike.gallery.entries import LARGEST_ID, OPTIONAL, REQUIRED, check_entry
-from lookalike.gallery.places import FULL, NO_SPACE, explain_unreadable, repair_command
+from lookalike.gallery.places import (
+    APPLICATION_ID,
+    FULL,
+    NO_SPACE,
+    explain_unreadable,
+    repair_command,
+)
 from lookalike.lsh.arrayfile import parse_json
 from lookalike.lsh.owner import new_owner
 
@@ -30,6 +36,7 @@ __all__ = [
     "STEPS",
     "Counts",
     "Deadline",
+    "FileState",
     "ImageRow",
     "Store",
     "check_beside",
@@ -38,10 +45,10 @@ __all__ = [
     "checked_row",
     "connect",
     "expected_schema",
+    "file_state",
     "schema_entry",
 ]
 
-APPLICATION_ID = 0x4C4B4C4B
 BUSY_SECONDS = 60.0
 COMPANIONS = ("-journal", "-wal", "-shm")
 """What SQLite may have beside a table, of which lookalike uses the first alone."""
@@ -122,6 +129,42 @@ class ImageRow:
         while count > FIRST_FIELDS and values[count - 1] is None:
             count -= 1
         return zlib.crc32(repr(values[:count]).encode())
+
+    def fits(self, status: os.stat_result, *, strict: bool = False) -> bool:
+        """Whether a file has the size and time with which it was indexed.
+
+        Args:
+            status: of the file.
+            strict: also inode and change time, where they are known. They differ, too, when a file
+                was renamed or copied, or its permissions or links changed.
+        """
+        state = file_state(status)
+        same = (state.size, state.mtime_ns) == (self.size, self.mtime_ns)
+        if same and strict:
+            pairs = (self.inode, state.inode), (self.ctime_ns, state.ctime_ns)
+            return all(None in pair or pair[0] == pair[1] for pair in pairs)
+        return same
+
+
+class FileState(NamedTuple):
+    """What the file system says of a file, as the columns of the table can hold it."""
+
+    size: int
+    mtime_ns: int
+    inode: int | None
+    ctime_ns: int
+
+
+def file_state(status: os.stat_result) -> FileState:
+    """Times beyond 64 bits of ns, before 1677 or after 2262, become the last that fit; an inode
+    number above 63 bits becomes negative; inode 0, which some mounts give to all files, None.
+    """
+    inode = (status.st_ino + (1 << 63)) % (1 << 64) - (1 << 63)
+    size, mtime_ns, ctime_ns = (
+        max(-(1 << 63), min(value, (1 << 63) - 1))
+        for value in (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    )
+    return FileState(size, mtime_ns, inode or None, ctime_ns)
 
 
 _values = attrgetter(*(field.name for field in fields(ImageRow)))  # astuple copies deeply

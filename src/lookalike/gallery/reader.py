@@ -74,8 +74,7 @@ class Reader:
     def _read(self, state: tuple[int, ...]) -> Snapshot:
         changed = max(state[3::4], default=0) / 1e9
         settled = abs(time.time() - changed) > SETTLED_SECONDS
-        if self._known is None:
-            self._files.check_table(large=True)
+        self._files.check_table(large=self._known is None)
         with self._files.reading_all() as (store, index):
             values = store.meta("pairs")
         pairs = None if values is None else PairStatistics.from_dict(values)

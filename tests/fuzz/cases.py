@@ -43,7 +43,7 @@ SECONDS = 20
 """That a command may take."""
 MEMORY = 4 << 30
 """That a case may take beyond what its process has when it begins."""
-SMALL_IMAGES, LARGE_IMAGES, SIDE = 36, 2900, 64
+SMALL_IMAGES, LARGE_IMAGES, SIDE = 36, 1300, 96
 """An index of LARGE_IMAGES vectors of 3 * SIDE^2 float16 has over 64 MiB."""
 K = 5
 COSINE = 2e-3
@@ -71,7 +71,7 @@ class Reference:
     model: Path
     removed: frozenset[str]
     names: list[str]
-    vectors: NDArray[np.float16]
+    vectors: NDArray[np.float32]
 
     @property
     def is_large(self) -> bool:
@@ -79,10 +79,8 @@ class Reference:
 
     def cosines(self, name: str) -> NDArray[np.float32]:
         """Of all images to one of them, as in ``names``."""
-        query = self.vectors[self.names.index(name)].astype(np.float32)
-        return np.concatenate(
-            [part.astype(np.float32) @ query for part in np.array_split(self.vectors, 10)]
-        )
+        found: NDArray[np.float32] = self.vectors @ self.vectors[self.names.index(name)]
+        return found
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ def _make_gallery(
     if remove is not None:
         opened.remove([remove])
     names = sorted(vectors)
-    np.save(folder / f"{name}.npy", np.array([vectors[n] for n in names], np.float16))
+    np.save(folder / f"{name}.npy", np.array([vectors[n] for n in names], np.float32))
     facts = {"model": os.fspath(model), "removed": [remove] if remove else [], "names": names}
     (folder / f"{name}.json").write_text(json.dumps(facts))
 

@@ -3,9 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 FOLDER ?=
+SECONDS ?= 120
+FUZZ ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test fuzz lint format clean
 
 help:  ## what this Makefile does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -25,6 +27,9 @@ demo: $(VENV)/demo.stamp  ## find real pictures and draw what was found (FOLDER=
 
 test: $(VENV)/dev.stamp lint  ## lint, type-check and run every test
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/dev.stamp  ## damage galleries and images at random (SECONDS=120, FUZZ="--seed 5 --case 7")
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) $(FUZZ)
 
 lint: $(VENV)/dev.stamp  ## ruff and mypy
 	$(BIN)/ruff check .

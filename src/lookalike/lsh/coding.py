@@ -5,6 +5,8 @@ All release the GIL, write only into arrays that they are given or make, and are
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ __all__ = [
     "near_pairs_in_buckets",
     "pack_blocks",
     "round_to_half",
+    "squared_lengths",
 ]
 
 
@@ -68,6 +71,17 @@ def encode(
             difference = vectors[i, j] - mean[j]
             square += difference * difference
         ratios[i] = square / max(total, np.float32(1e-12))
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def squared_lengths(vectors: NDArray[Any], out: NDArray[np.float32]) -> None:
+    """Of the rows of (n, dim) ``vectors``, float32, or float16 as their bits: out (n,)."""
+    for i in range(vectors.shape[0]):
+        total = np.float32(0)
+        for j in range(vectors.shape[1]):
+            value = as_float(vectors[i, j])
+            total += value * value
+        out[i] = total
 
 
 @numba.njit(cache=True, nogil=True)

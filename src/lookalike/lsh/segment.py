@@ -436,13 +436,13 @@ def _fit(offsets: NDArray[np.uint32], blocks: NDArray[np.uint32], n: int, total:
 
 def are_unit(vectors: NDArray[Any]) -> NDArray[np.bool_]:
     """Which of (n, dim) stored vectors have unit length, but for rounding to float16."""
-    out = np.empty(len(vectors), np.bool_)
-    for start in range(0, len(vectors), BUILD_ROWS):
-        some = vectors[start : start + BUILD_ROWS].astype(np.float32)
-        with np.errstate(all="ignore"):
-            lengths = np.sqrt(np.einsum("ij,ij->i", some, some))
-        out[start : start + BUILD_ROWS] = np.abs(lengths - 1) < UNIT
-    return out
+    from lookalike.lsh.coding import squared_lengths
+
+    squares = np.empty(len(vectors), np.float32)
+    bits = vectors.view(np.uint16) if vectors.dtype == np.float16 else vectors.view()
+    bits.flags.writeable = False  # as stored ones are: one compiled kernel serves both
+    squared_lengths(bits, squares)
+    return np.abs(squares - 1) < 2 * UNIT
 
 
 def _dtype(settings: LSHSettings) -> np.dtype[Any]:

@@ -97,6 +97,13 @@ def tiff(size: tuple[int, int], bits: int, samples: int, photometric: int, strip
     return b"II*\0" + struct.pack("<I", 8) + body + b"\0" * 4 + depths + strip
 
 
+def many_scans(side: int, scans: int) -> bytes:
+    """A progressive JPEG of few bytes and much work: its last scan repeated."""
+    jpeg = encode(Image.new("RGB", (side, side), "grey"), "JPEG", progressive=True)
+    at = jpeg.rindex(b"\xff\xda")
+    return jpeg[:-2] + jpeg[at:-2] * scans + b"\xff\xd9"
+
+
 def make_hostile_files(folder: Path) -> dict[Path, SkipReason]:
     """Files whose names promise an image and which give none, each with the reason expected.
 

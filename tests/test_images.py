@@ -23,15 +23,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from lookalike import imagefile, images
 from lookalike.images import (
     SkippedImageError,
     SkipReason,
     content_hash,
+    formats,
     looks_like_image,
     read_picture,
     read_rgb,
 )
+from lookalike.images import pixels as pixels_module
 
 Array = NDArray[Any]
 RGB = photo(0)  # 48 x 64 x 3
@@ -370,13 +371,13 @@ def test_a_draft_is_never_below_twice_the_target(
     width: int, height: int, decoded: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
-    to_rgb = images._to_rgb
+    resized = pixels_module._resized
 
-    def spy(image: Image.Image) -> Image.Image:
+    def spy(image: Image.Image, *others: Any) -> Image.Image:
         sizes.append(image.size)
-        return to_rgb(image)
+        return resized(image, *others)
 
-    monkeypatch.setattr(images, "_to_rgb", spy)
+    monkeypatch.setattr(pixels_module, "_resized", spy)
     picture = read_picture(io.BytesIO(encode(photo(1, height, width), "JPEG")), 64)
     assert sizes == [decoded]
     assert (picture.width, picture.height) == (width, height)
@@ -493,11 +494,22 @@ def test_no_truncated_file_is_read(
 ) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)  # as others may have set it
     data = FILES[name]
-    tail = 12  # IEND of PNG, trailer of GIF: what follows there is no longer the picture
+    # What follows is not the image: the trailer of GIF; checksums and IEND of PNG, some 20 bytes.
+    tail = 24 if data.startswith(b"\x89PNG") else 12
     for length in {*range(1, 64), *np.linspace(64, len(data) - tail, 60, dtype=int).tolist()}:
         error = reason_of(io.BytesIO(data[:length]))
         allowed = (SkipReason.TRUNCATED, SkipReason.NOT_AN_IMAGE)[: 1 if length > 12 else 2]
         assert error.reason in allowed, f"{name}[:{length}] {error}"
+
+
+def test_a_png_that_lacks_only_what_follows_its_pixels_is_read_whole() -> None:
+    for name in ("PNG", "palette"):
+        data = FILES[name]
+        whole = rgb_of(data)
+        for missing in (*range(1, 17), 12 + 4 + 3):
+            np.testing.assert_array_equal(rgb_of(data[:-missing]), whole)
+        late = data[:-12] + b"\0\0\1\0tEXtcut short"  # a chunk behind the pixels that ends early
+        np.testing.assert_array_equal(rgb_of(late), whole)
 
 
 def test_a_file_over_the_limit_is_refused_with_both_numbers_before_decoding(
@@ -600,7 +612,7 @@ def test_warnings_of_pillow_alone_are_kept_quiet(monkeypatch: pytest.MonkeyPatch
     def warn(*_: object) -> None:
         warnings.warn("from elsewhere", UserWarning, stacklevel=1)
 
-    monkeypatch.setattr(images, "check_strips", warn)
+    monkeypatch.setattr(pixels_module, "check_strips", warn)
     with pytest.warns(UserWarning, match="from elsewhere"):
         rgb_of(encode(RGB, "PNG"))
 
@@ -666,7 +678,7 @@ def test_a_pipe_put_in_the_files_place_does_not_hang_the_hash(
         with pytest.raises(SkippedImageError) as caught:
             content_hash(path)
     assert caught.value.reason is SkipReason.UNREADABLE
-    assert "no regular file" in caught.value.detail
+    assert "not a regular file" in caught.value.detail
 
 
 def test_an_error_of_the_disk_while_hashing_is_unreadable(
@@ -678,7 +690,7 @@ def test_an_error_of_the_disk_while_hashing_is_unreadable(
     def fail(*_: object) -> int:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(imagefile.Reader, "readinto", fail)
+    monkeypatch.setattr(formats.Reader, "readinto", fail)
     with pytest.raises(SkippedImageError) as caught:
         content_hash(path)
     assert caught.value.reason is SkipReason.UNREADABLE

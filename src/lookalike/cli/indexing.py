@@ -65,6 +65,7 @@ def index(
     batch_size: int | None,
     threads: int | None,
     max_pixels: int,
+    max_seconds: float,
     model: Path | None,
     as_json: bool,
 ) -> None:
@@ -82,7 +83,7 @@ def index(
 
     if parts is not None and rebuild:
         raise click.UsageError("--from makes a new gallery, --rebuild replaces one: give one only")
-    settings = encoding_settings(batch_size, threads, max_pixels, model)
+    settings = encoding_settings(batch_size, threads, max_pixels, max_seconds, model)
     served, named = None, gallery
     if isinstance(gallery, str):
         if parts is not None or rebuild:

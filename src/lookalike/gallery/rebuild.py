@@ -17,6 +17,7 @@ from lookalike.gallery.places import INCOMING, LOCK, OUTGOING
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.store import ImageRow
 from lookalike.gallery.update import Update
+from lookalike.images.decoder import Limits
 from lookalike.lsh import LSHSettings
 
 __all__ = ["rebuild"]
@@ -28,7 +29,7 @@ def rebuild(
     meta: dict[str, object],
     encoder: Encoder,
     settings: LSHSettings,
-    max_pixels: int,
+    limits: Limits,
     wait: float,
     progress: Callable[[Progress], None] | None,
 ) -> UpdateReport:
@@ -50,7 +51,7 @@ def rebuild(
             new = [row for row in removed if row.path not in known]
             with store.transaction():
                 store.put(replace(row, id=store.next_id() + n) for n, row in enumerate(new))
-            run = Update(root, fresh, store, index, lambda: encoder, max_pixels, (files.directory,))
+            run = Update(root, fresh, store, index, lambda: encoder, limits, (files.directory,))
             report = run.run(progress)
         outgoing = files.beside(OUTGOING)
         shutil.rmtree(outgoing, ignore_errors=True)

@@ -22,7 +22,8 @@ from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.scan import FoundFile, scan
 from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
-from lookalike.images import SkippedImageError, SkipReason, content_hash, read_picture
+from lookalike.images import SkippedImageError, SkipReason, content_hash
+from lookalike.images.decoder import Decoder, Limits
 from lookalike.lsh import LSHIndex
 from lookalike.mark import is_own_sheet
 
@@ -34,6 +35,7 @@ COMMIT_SECONDS = 10.0
 RETRIED = (
     SkipReason.NEEDS_EXTRA,
     SkipReason.TOO_LARGE,
+    SkipReason.TOO_SLOW,
     SkipReason.UNREADABLE,
     SkipReason.VANISHED,
 )
@@ -77,7 +79,7 @@ class Update:
         store: Store,
         index: LSHIndex,
         encoder: Callable[[], Encoder],
-        max_pixels: int,
+        limits: Limits,
         skip: Sequence[Path] = (),
     ) -> None:
         """``skip``: folders that are passed over, besides the gallery's own."""
@@ -86,7 +88,7 @@ class Update:
         self._store = store
         self._index = index
         self._encoder = encoder
-        self._max_pixels = max_pixels
+        self._limits = limits
         self._passed_over = [os.fsencode(folder) for folder in (files.directory, *skip)]
         self._next_id = max(store.next_id(), int(index.ids.max(initial=0)) + 1)
         self._report = UpdateReport()
@@ -144,8 +146,10 @@ class Update:
         total: int,
         progress: Callable[[Progress], None] | None,
     ) -> None:
-        encoder = self._encoder()
         with ExitStack() as stack:
+            decoder = stack.enter_context(Decoder(self._limits))
+            decoder.prepare()  # while the model is opened
+            encoder = self._encoder()
             known = stack.enter_context(self._files.reading())  # the reading threads' own
             one_at_a_time = threading.Lock()
 
@@ -158,10 +162,10 @@ class Update:
                     seen = digest in self._missing or bool(known.by_hash(digest))
                 if seen or digest == wanted.indexed_hash:
                     raise _SameContentError(digest)
-                picture = read_picture(path, encoder.info.input_size, max_pixels=self._max_pixels)
+                picture = decoder.read_picture(path, encoder.info.input_size)
                 return _Read(picture.pixels, picture.width, picture.height, picture.format, digest)
 
-            outcomes = encoder.encode(files, read)
+            outcomes = encoder.encode(files, read, decoder.close)
             stack.callback(cast("Generator[object]", outcomes).close)  # ends its threads
             for done, outcome in enumerate(outcomes, 1):
                 wanted = outcome.item

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from lookalike.errors import GalleryLockedError, LookalikeError, ModelMismatchError
-from lookalike.imagefile import SkippedImageError, SkipReason
+from lookalike.images.formats import SkippedImageError, SkipReason
 
 __all__ = ["STATUS", "ApiError", "error_response", "explained", "internal_error", "json_response"]
 

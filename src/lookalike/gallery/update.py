@@ -148,7 +148,7 @@ class Update:
     ) -> None:
         with ExitStack() as stack:
             decoder = stack.enter_context(Decoder(self._limits))
-            decoder.prepare()  # while the model is opened
+            decoder.prepare(total)  # while the model is opened
             encoder = self._encoder()
             known = stack.enter_context(self._files.reading())  # the reading threads' own
             one_at_a_time = threading.Lock()

@@ -39,6 +39,8 @@ START_SECONDS = 120.0
 """To import what decoding needs; on an idle machine a tenth of a second."""
 PATIENCE = 6
 """Seconds by the clock for each second of processor time, for slow disks and busy machines."""
+PREPARED = 4
+"""Processes started before the first file comes; others when a thread needs one."""
 KEPT = 2
 """Idle processes that stay when a decoder is closed."""
 _BUFFER = 1 << 20
@@ -222,10 +224,13 @@ class Decoder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def prepare(self) -> None:
-        """Start a process if none waits, so that it is ready when the first file comes."""
+    def prepare(self, files: int = 1) -> None:
+        """Start processes for so many files, a few at most, to be ready when the first one comes."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         with suppress(DecoderError):  # reported when it is needed
-            _idle.give(_idle.take())
+            waiting = [_idle.take() for _ in range(min(files, cores, PREPARED))]
+            for process in waiting:
+                _idle.give(process)
 
     def read_picture(self, source: Source, size: int) -> Picture:
         """As `images.read_picture`. Also raises DecoderError if no process can be started."""

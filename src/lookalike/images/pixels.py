@@ -102,6 +102,7 @@ class Note(StrEnum):
     """What the pixels leave out of a file: a reason not to take it for another of equal pixels."""
 
     FRAMES = "one of several frames"
+    LIGHT = "light on transparent"
     BLANK = "blank"
 
 
@@ -157,9 +158,7 @@ def squeeze(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXELS) 
     if size < 1:
         raise ValueError(f"size is {size}; it must be 1 or more")
     decoded = _decode(source, max_pixels, lambda _: (size, size))
-    note = Note.FRAMES if decoded.has_frames else None
-    if _is_blank(decoded.image):
-        note = Note.BLANK
+    note = Note.BLANK if _is_blank(decoded.image) else decoded.note
     return Squeezed(decoded.image, *decoded.size, decoded.format, note)
 
 
@@ -201,7 +200,7 @@ class _Decoded:
     image: Image.Image
     size: Size
     format: str
-    has_frames: bool
+    note: Note | None
 
 
 def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> _Decoded:
@@ -216,21 +215,22 @@ def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> _De
             plugin = plugin_of(stream, max_pixels)
             image = plugin(stream)
             check_pixels(image.size, max_pixels)
-            rgb, size = _frame(image, stream, fit)
-            several = _has_frames(image)
-            if several and _is_blank(rgb):
-                rgb, size = _later_frame(image, stream, fit, max_pixels) or (rgb, size)
+            rgb, size, note = _frame(image, stream, fit)
+            if _has_frames(image):
+                note = Note.FRAMES
+                if _is_blank(rgb):
+                    rgb, size = _later_frame(image, stream, fit, max_pixels) or (rgb, size)
         except SkippedImageError:
             raise
         except Exception as error:  # plugins raise whatever damaged bytes lead them to
             raise explain(error, stream, image) from error
     rgb.info = {}
-    return _Decoded(rgb, size, image.format or "", several)
+    return _Decoded(rgb, size, image.format or "", note)
 
 
 def _frame(
     image: ImageFile.ImageFile, stream: Reader, fit: Callable[[Size], Size]
-) -> tuple[Image.Image, Size]:
+) -> tuple[Image.Image, Size, Note | None]:
     """The current frame, resized and upright, and its upright size as it was stored."""
     size = image.size
     check_strips(image, stream)
@@ -241,12 +241,12 @@ def _frame(
     image.load()
     stream.strict = False
     turn = _orientation(image)
-    rgb = _resized(image, wanted, drafted[1] if drafted else None, is_deep)
+    rgb, note = _resized(image, wanted, drafted[1] if drafted else None, is_deep)
     if turn in _TRANSPOSE:
         rgb = rgb.transpose(_TRANSPOSE[turn])
     elif rgb is image:  # a plain image, not one tied to a closed file
         rgb = rgb.copy()
-    return rgb, size[::-1] if turn >= 5 else size
+    return rgb, size[::-1] if turn >= 5 else size, note
 
 
 def _has_frames(image: Image.Image) -> bool:
@@ -266,7 +266,7 @@ def _later_frame(
             budget -= image.width * image.height
             if budget < 0:
                 return None
-            rgb, size = _frame(image, stream, fit)
+            rgb, size, _ = _frame(image, stream, fit)
             if not _is_blank(rgb):
                 return rgb, size
     except Exception:  # no more frames, or no whole one
@@ -286,25 +286,33 @@ def _orientation(image: Image.Image) -> int:
 # ---- colour and size, by the rules at the head of this file --------------------------------------
 
 
-def _resized(image: Image.Image, size: Size, box: Box | None, is_deep: bool) -> Image.Image:
+def _resized(
+    image: Image.Image, size: Size, box: Box | None, is_deep: bool
+) -> tuple[Image.Image, Note | None]:
     """RGB of this size. ``box``: what of a drafted image is in use; ``is_deep``: samples had 16
     bits."""
-    if image.mode in _GREY_MODES:
-        return _rendered(image, _grey_to_rgb(image), size, box)
-    if image.mode not in _COLOUR_MODES:
+    if image.mode not in _GREY_MODES | _COLOUR_MODES:
         detail = f"its pixels are {image.mode}, not grey, palette, RGB or CMYK"
         raise SkippedImageError(SkipReason.UNSUPPORTED, detail)
-    if image.has_transparency_data:
+    if image.mode not in _GREY_MODES and image.has_transparency_data:
         white = _rendered(image, _laid_on("white"), size, box)
-        if _contrast(white) >= _FAINT:
-            return white
-        black = _rendered(image, _laid_on("black"), size, box)
-        return black if _contrast(black) > _contrast(white) else white
+        if (contrast := _contrast(white)) < _FAINT:
+            black = _rendered(image, _laid_on("black"), size, box)
+            if _contrast(black) > contrast:
+                return black, Note.LIGHT
+        return white, None
+    return _rendered(image, _to_rgb(image, is_deep), size, box), None
+
+
+def _to_rgb(image: Image.Image, is_deep: bool) -> Conversion:
+    """Of an opaque image."""
+    if image.mode in _GREY_MODES:
+        return _grey_to_rgb(image)
     if image.mode != "RGB":
-        return _rendered(image, lambda strip: strip.convert("RGB"), size, box)
+        return lambda strip: strip.convert("RGB")
     if is_deep and (full := _fewer_bits(image)):
-        return _rendered(image, lambda strip: strip.point(_lookup(full)), size, box)
-    return _rendered(image, lambda strip: strip, size, box)
+        return lambda strip: strip.point(_lookup(full))
+    return lambda strip: strip
 
 
 def _rendered(image: Image.Image, convert: Conversion, size: Size, box: Box | None) -> Image.Image:

@@ -225,7 +225,7 @@ class Decoder:
         self.close()
 
     def prepare(self, files: int = 1) -> None:
-        """Start processes for so many files, a few at most, to be ready when the first one comes."""
+        """Start processes for so many files, a few at most, to be ready when the first comes."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         with suppress(DecoderError):  # reported when it is needed
             waiting = [_idle.take() for _ in range(min(files, cores, PREPARED))]

@@ -22,7 +22,7 @@ from lookalike.gallery.identity import (
 )
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.places import IDENTITY, LOCK
-from lookalike.gallery.store import COLUMNS, ImageRow, Store, checked_row, meta_checksum
+from lookalike.gallery.store import ImageRow, Store, checked_row, meta_checksum
 from lookalike.lsh import LSHIndex, LSHSettings
 
 __all__ = ["RepairReport", "repair"]
@@ -121,7 +121,7 @@ def _salvage_table(path: Path) -> tuple[dict[str, Any], list[ImageRow]]:
         """Reads rows until a damaged page; the id of the last good one, 0 if there was none."""
         last = 0
         with suppress(sqlite3.DatabaseError):
-            query = f"SELECT {COLUMNS} FROM images NOT INDEXED {condition}"
+            query = f"SELECT * FROM images NOT INDEXED {condition}"
             for found in connection.execute(query, values):
                 row = checked_row(found)
                 if row is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -17,7 +18,6 @@ from lookalike.errors import GalleryDamagedError, GalleryError, StorageFullError
 from lookalike.gallery.places import FULL, NO_SPACE, repair_command
 
 __all__ = [
-    "COLUMNS",
     "OWN_SHEET",
     "REMOVED",
     "SCHEMA_VERSION",
@@ -29,11 +29,10 @@ __all__ = [
 ]
 
 APPLICATION_ID = 0x4C4B4C4B
-SCHEMA_VERSION = 1
 BUSY_SECONDS = 60.0
 META = ("model", "model_path", "root", "pairs")
 # Entries that a table may lack, which then counts as None.
-OPTIONAL_META = ("tuning", "unfinished")
+OPTIONAL_META = ("tuning", "unfinished", "gallery_id", "devices")
 REMOVED = "removed"
 """Reason for which files are skipped that a user took out."""
 OWN_SHEET = "own sheet"
@@ -58,6 +57,9 @@ CREATE TABLE images (
 CREATE INDEX images_hash ON images (hash);
 CREATE INDEX images_skipped ON images (skipped) WHERE skipped IS NOT NULL;
 """
+"""Of version 1. What came later is in MIGRATIONS, which also make new tables."""
+FIRST_FIELDS = 11
+"""Fields of an `ImageRow` in version 1; in the table, the checksum follows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ class ImageRow:
     """One file: indexed under ``id`` (then ``skipped`` is None), or skipped and why.
 
     ``path`` is relative to the gallery's folder, with forward slashes, as stored by the file
-    system. ``hash`` is the BLAKE2b-128 of the file's content.
+    system. ``hash`` is the BLAKE2b-128 of the file's content. ``inode`` and ``ctime_ns`` are those
+    of the file when it was read, None if not known. ``note`` says what the embedding leaves out of
+    the file, for instance all frames but the first; None: nothing.
     """
 
     id: int
@@ -79,13 +83,25 @@ class ImageRow:
     skipped: str | None = None
     detail: str | None = None
     remedy: str | None = None
+    inode: int | None = None
+    ctime_ns: int | None = None
+    note: str | None = None
 
     @property
     def checksum(self) -> int:
-        return zlib.crc32(repr(_values(self)).encode())
+        values = _values(self)
+        count = len(values)  # later fields count once set: rows of version 1 keep their checksum
+        while count > FIRST_FIELDS and values[count - 1] is None:
+            count -= 1
+        return zlib.crc32(repr(values[:count]).encode())
 
 
 _values = attrgetter(*(field.name for field in fields(ImageRow)))  # astuple copies deeply
+
+
+def _columns(row: ImageRow) -> tuple[Any, ...]:
+    values = _values(row)
+    return (*values[:FIRST_FIELDS], row.checksum, *values[FIRST_FIELDS:])
 
 
 class Counts(NamedTuple):
@@ -96,13 +112,10 @@ class Counts(NamedTuple):
     removed: int
 
 
-COLUMNS = ", ".join([*(field.name for field in fields(ImageRow)), "checksum"])
-
-
 def checked_row(values: Sequence[Any]) -> ImageRow | None:
-    """The row of these COLUMNS; None if they do not match their checksum."""
-    row = ImageRow(*values[:-1])
-    return row if row.checksum == values[-1] else None
+    """The row of these columns of the table, of any version; None if its checksum differs."""
+    row = ImageRow(*values[:FIRST_FIELDS], *values[FIRST_FIELDS + 1 :])
+    return row if row.checksum == values[FIRST_FIELDS] else None
 
 
 def meta_checksum(name: str, value: str) -> int:
@@ -120,7 +133,8 @@ class Store:
     def create(cls, path: Path, meta: dict[str, Any], first_id: int = 1) -> None:
         """Make an empty table at ``path`` that gives out ids from ``first_id`` on.
 
-        ``meta``: values of META, None if not given. The file is there whole or not at all.
+        ``meta``: values of META, None if not given; ``gallery_id`` is made if not given. The file
+        is there whole or not at all.
         """
         temporary = path.with_name(path.name + ".new")
         for leftover in (temporary, Path(f"{temporary}-journal")):
@@ -129,10 +143,8 @@ class Store:
         try:
             store.connection.execute("PRAGMA synchronous = FULL")
             with store.transaction():
-                for statement in SCHEMA.split(";"):
-                    store.connection.execute(statement)
+                store._migrate(0)
                 store.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                store.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 store.connection.execute(
                     "INSERT INTO sqlite_sequence VALUES ('images', ?)", (first_id - 1,)
                 )
@@ -143,23 +155,38 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False) -> Store:
-        """Raises GalleryError for another version, GalleryDamagedError for a damaged file."""
+        """A table of an earlier version is migrated if it is to be written, else read as it is.
+
+        Raises:
+            GalleryError: it is of a later version.
+            GalleryDamagedError: it is damaged.
+        """
         if not path.is_file():
             raise GalleryDamagedError(f"{path} is missing; run: {repair_command(path.parent)}")
         # Readers, too, open for writing where they may: after a crash, SQLite has to undo what was
         # half written before anybody can read.
         store = cls(_connect(path, "rw"), path)
         try:
-            store._check_header()
+            version = store._check_header()
             with store.guarded():
                 pragma = "synchronous = FULL" if write else "query_only = ON"
                 store.connection.execute(f"PRAGMA {pragma}")
+            if write and version < SCHEMA_VERSION:
+                with store.transaction():
+                    store._migrate(version)
         except BaseException:
             store.close()
             raise
         return store
 
-    def _check_header(self) -> None:
+    def _migrate(self, version: int) -> None:
+        """From schema ``version`` to the present one, inside a transaction."""
+        for migration in MIGRATIONS[version:]:
+            migration(self)
+        self.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _check_header(self) -> int:
+        """The version of the schema."""
         with self.guarded():
             application, version, pages, page = (
                 self.connection.execute(f"PRAGMA {name}").fetchone()[0]
@@ -171,13 +198,14 @@ class Store:
                 f"it is no table of images (application id {application:#x} instead of "
                 f"{APPLICATION_ID:#x})"
             )
-        if version != SCHEMA_VERSION:
+        if not 1 <= version <= SCHEMA_VERSION:
             raise GalleryError(
-                f"{self.path} has schema version {version}, this lookalike reads version "
+                f"{self.path} has schema version {version}, this lookalike reads versions 1 to "
                 f"{SCHEMA_VERSION}; use the lookalike that made it, or: lookalike index --rebuild"
             )
         if size < pages * page:
             raise self.damaged(f"it has {size:,} bytes of {pages * page:,}")
+        return int(version)
 
     def damaged(self, what: str) -> GalleryDamagedError:
         return GalleryDamagedError(
@@ -234,7 +262,7 @@ class Store:
     def rows(self, condition: str, values: Sequence[Any] = ()) -> Iterator[ImageRow]:
         """The rows that fulfil an SQL condition, each compared with its checksum."""
         with self.guarded():
-            query = f"SELECT {COLUMNS} FROM images WHERE {condition}"
+            query = f"SELECT * FROM images WHERE {condition}"
             for found in self.connection.execute(query, values):
                 row = checked_row(found)
                 if row is None:
@@ -343,12 +371,32 @@ class Store:
 
     def put(self, rows: Iterable[ImageRow]) -> None:
         """Insert rows, or replace those of the same id or path."""
-        values = [(*_values(row), row.checksum) for row in rows]
-        marks = ",".join("?" * len(COLUMNS.split(",")))
+        values = [_columns(row) for row in rows]
+        marks = ",".join("?" * (len(fields(ImageRow)) + 1))
         self.connection.executemany(f"INSERT OR REPLACE INTO images VALUES ({marks})", values)
 
     def delete(self, ids: Iterable[int]) -> None:
         self.connection.executemany("DELETE FROM images WHERE id = ?", [(i,) for i in ids])
+
+
+# ---- schema versions: each function makes the version of its place in MIGRATIONS, from 1 ---------
+
+
+def _make_tables(store: Store) -> None:
+    for statement in SCHEMA.split(";"):
+        store.connection.execute(statement)
+
+
+def _add_file_state(store: Store) -> None:
+    """What tells files of equal size and time apart, and an id that index and table share."""
+    for column in ("inode INTEGER", "ctime_ns INTEGER", "note TEXT"):
+        store.connection.execute(f"ALTER TABLE images ADD COLUMN {column}")
+    if store.meta("gallery_id") is None:
+        store.set_meta({"gallery_id": secrets.token_hex(16)})
+
+
+MIGRATIONS: tuple[Callable[[Store], None], ...] = (_make_tables, _add_file_state)
+SCHEMA_VERSION = len(MIGRATIONS)
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -116,7 +116,10 @@ def decode_record(number: int, data: bytes) -> Record:
         digest if known[0] else None,
         width if known[1] else None,
         height if known[2] else None,
-        *words,
+        words[0],
+        words[1],
+        words[2],
+        words[3],
     )
     return Record(row, code, keys)
 

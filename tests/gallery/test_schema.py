@@ -1,0 +1,170 @@
+"""Tables that earlier versions of lookalike made."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes import assert_holds
+
+from lookalike.gallery import Gallery
+from lookalike.gallery.store import SCHEMA_VERSION, Store
+
+VERSION_1 = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE images (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    path BLOB NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    hash BLOB,
+    width INTEGER,
+    height INTEGER,
+    format TEXT,
+    skipped TEXT,
+    detail TEXT,
+    remedy TEXT,
+    checksum INTEGER NOT NULL
+);
+CREATE INDEX images_hash ON images (hash);
+CREATE INDEX images_skipped ON images (skipped) WHERE skipped IS NOT NULL;
+"""
+
+
+def make_version_1(gallery: Gallery) -> None:
+    """Write the gallery's table as the first version of lookalike did."""
+    path = gallery.directory / "gallery.sqlite"
+    columns = "id, path, size, mtime_ns, hash, width, height, format, skipped, detail, remedy"
+    with closing(sqlite3.connect(path)) as table:
+        rows = table.execute(f"SELECT {columns} FROM images").fetchall()
+        meta = table.execute("SELECT name, value FROM meta").fetchall()
+        top = table.execute("SELECT seq FROM sqlite_sequence WHERE name = 'images'").fetchone()
+    path.unlink()
+    with closing(sqlite3.connect(path)) as table, table:
+        table.executescript(VERSION_1)
+        table.execute("PRAGMA application_id = 0x4C4B4C4B")
+        table.execute("PRAGMA user_version = 1")
+        marks = ",".join("?" * 12)
+        table.executemany(
+            f"INSERT INTO images VALUES ({marks})",
+            [(*row, zlib.crc32(repr(row).encode())) for row in rows],
+        )
+        table.execute("UPDATE sqlite_sequence SET seq = ?", top)
+        table.executemany(
+            "INSERT INTO meta VALUES (?, ?, ?)",
+            [
+                (name, value, zlib.crc32(f"{name}={value}".encode()))
+                for name, value in meta
+                if name in ("model", "model_path", "root", "pairs", "tuning", "unfinished")
+            ],
+        )
+
+
+def version_of(gallery: Gallery) -> int:
+    with closing(sqlite3.connect(gallery.directory / "gallery.sqlite")) as table:
+        return int(table.execute("PRAGMA user_version").fetchone()[0])
+
+
+def schema_of(path: Path) -> list[tuple[str, ...]]:
+    with closing(sqlite3.connect(path)) as table:
+        return sorted(table.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"), key=str)
+
+
+def test_a_table_of_version_1_is_read_as_it_is(gallery: Gallery, photos: Path) -> None:
+    (photos / "bad.png").write_bytes(b"")
+    gallery.update()
+    before = gallery.search("a/000.png", 12), gallery.skipped(), gallery.info().pairs
+    make_version_1(gallery)
+    opened = Gallery.open(photos, create=False)
+    assert opened.search("a/000.png", 12) == before[0]
+    assert [(row.id, row.path, row.skipped) for row in opened.skipped()] == [
+        (row.id, row.path, row.skipped) for row in before[1]
+    ]
+    assert opened.info().pairs == before[2]
+    assert opened.verify() == []
+    assert version_of(gallery) == 1
+
+
+def test_a_table_of_version_1_becomes_what_a_new_one_is_when_it_is_written(
+    gallery: Gallery, photos: Path, decoded: list[str], tmp_path: Path
+) -> None:
+    gallery.remove(["b/001.png"])
+    make_version_1(gallery)
+    report = gallery.update()
+    assert (report.images, report.added, report.changed, report.removed) == (11, 0, 0, 1)
+    assert decoded == []
+    assert version_of(gallery) == SCHEMA_VERSION
+    Store.create(tmp_path / "new.sqlite", {})
+    assert schema_of(gallery.directory / "gallery.sqlite") == schema_of(tmp_path / "new.sqlite")
+    assert gallery.verify() == []
+    gallery.remove(["a/000.png"])
+    gallery.restore(["a/000.png", "b/001.png"])
+    gallery.update()
+    assert_holds(gallery, photos)
+
+
+def test_a_migration_that_is_interrupted_changes_nothing(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_version_1(gallery)
+    before = schema_of(gallery.directory / "gallery.sqlite")
+
+    def fail(store: Store, values: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "set_meta", fail)
+        with pytest.raises(KeyboardInterrupt):
+            gallery.update()
+    assert (version_of(gallery), schema_of(gallery.directory / "gallery.sqlite")) == (1, before)
+    gallery.update()
+    assert version_of(gallery) == SCHEMA_VERSION
+
+
+def test_every_gallery_has_an_id_of_its_own_and_keeps_it(
+    gallery: Gallery, photos: Path, tmp_path: Path, model: Path
+) -> None:
+    def id_of(opened: Gallery) -> str:
+        with closing(Store.open(opened.directory / "gallery.sqlite")) as store:
+            return str(store.meta("gallery_id"))
+
+    first = id_of(gallery)
+    assert len(bytes.fromhex(first)) == 16
+    assert id_of(Gallery.open(photos, directory=tmp_path / "other", model=model)) != first
+    (photos / "a/000.png").unlink()
+    gallery.update()
+    assert id_of(gallery) == first
+    make_version_1(gallery)
+    gallery.update()
+    assert len(bytes.fromhex(id_of(gallery))) == 16
+
+
+def test_a_damaged_table_of_version_1_is_repaired(gallery: Gallery, photos: Path) -> None:
+    make_version_1(gallery)
+    with closing(sqlite3.connect(gallery.directory / "gallery.sqlite")) as table, table:
+        table.execute("UPDATE images SET size = size + 1 WHERE path = ?", (b"a/000.png",))
+    assert Gallery.find_damage(photos) != []
+    assert Gallery.repair(photos).to_read == 0
+    assert gallery.update().images == 12
+    assert_holds(gallery, photos)
+
+
+def test_a_column_that_was_emptied_does_not_match_its_checksum(gallery: Gallery) -> None:
+    path = gallery.directory / "gallery.sqlite"
+    with closing(Store.open(path, write=True)) as store, store.transaction():
+        (row,) = store.by_paths([b"a/000.png"])
+        store.put([replace(row, inode=7, ctime_ns=8, note="only the first frame")])
+    with closing(Store.open(path)) as store:
+        (found,) = store.by_paths([b"a/000.png"])
+        assert (found.inode, found.ctime_ns, found.note) == (7, 8, "only the first frame")
+    with closing(sqlite3.connect(path)) as table, table:
+        table.execute("UPDATE images SET note = NULL WHERE path = ?", (b"a/000.png",))
+        text = table.execute("SELECT value FROM meta WHERE name = 'gallery_id'").fetchone()[0]
+    assert len(json.loads(text)) == 32
+    assert any("checksum" in problem for problem in gallery.verify())

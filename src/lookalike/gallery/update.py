@@ -67,6 +67,7 @@ class _Read:
     height: int
     format: str
     digest: bytes
+    note: str | None
 
 
 class Update:
@@ -163,7 +164,9 @@ class Update:
                 if seen or digest == wanted.indexed_hash:
                     raise _SameContentError(digest)
                 picture = decoder.read_picture(path, encoder.info.input_size)
-                return _Read(picture.pixels, picture.width, picture.height, picture.format, digest)
+                width, height, form = picture.width, picture.height, picture.format
+                note = None if picture.note is None else str(picture.note)
+                return _Read(picture.pixels, width, height, form, digest, note)
 
             outcomes = encoder.encode(files, read, decoder.close)
             stack.callback(cast("Generator[object]", outcomes).close)  # ends its threads
@@ -199,7 +202,7 @@ class Update:
     def _take(self, wanted: ToRead, read: _Read, vector: NDArray[np.float32]) -> None:
         row = ImageRow(self._new_id(), b"", 0, 0, read.digest, read.width, read.height, read.format)
         self._vectors[row.id] = vector
-        self._put(wanted.file, row)
+        self._put(wanted.file, replace(row, note=read.note))
         self._count(wanted)
 
     def _reuse(self, wanted: ToRead, digest: bytes) -> None:

@@ -152,6 +152,15 @@ class _Process:
         self._socket.close()
         return self._process.wait()
 
+    def let_go(self) -> None:
+        """End it, unless it is the parent's that this process was forked from."""
+        if self.owner == os.getpid():
+            self._process.kill()
+            self.end()
+        else:
+            self._process.returncode = 0  # or Popen would warn that it still runs
+            self._socket.close()
+
     def is_running(self) -> bool:
         """And of use: not killed, and not its parent's that this process was forked from."""
         if self._is_killed or self.owner != os.getpid():
@@ -181,6 +190,7 @@ class _Idle:
                 process = self._waiting.pop()
                 if process.is_running():
                     return process
+                process.let_go()
             if not self._registered:
                 atexit.register(self.trim, 0)
                 self._registered = True
@@ -193,12 +203,9 @@ class _Idle:
     def trim(self, kept: int) -> None:
         """End all but so many."""
         with self._changing:
-            own = [process for process in self._waiting if process.owner == os.getpid()]
-            self._waiting, surplus = own[:kept], own[kept:]
+            self._waiting, surplus = self._waiting[:kept], self._waiting[kept:]
         for process in surplus:
-            process.kill()
-        for process in surplus:
-            process.end()
+            process.let_go()
 
 
 _idle = _Idle()

@@ -29,7 +29,8 @@ from lookalike.gallery import Gallery; mark("gallery and its imports")
 gallery = Gallery.open(sys.argv[1], create=False); len(gallery); mark("open and check the table")
 with gallery._files.reading_all() as (_, index): mark("open the index")
 from lookalike.images import read_picture
-import onnxruntime; mark("import onnxruntime")
+from lookalike.encoder import import_onnxruntime
+import_onnxruntime(); mark("import onnxruntime")
 encoder = gallery._open_encoder(); mark("load the model")
 pixels = read_picture(sys.argv[2], encoder.info.input_size).pixels; mark("read the picture")
 vector = encoder.embed(pixels[None])[0]; mark("embed")

@@ -17,6 +17,7 @@ from lookalike.images.decoder import Decoder
 if TYPE_CHECKING:
     from lookalike.paper.collection import Collection
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the tests that import onnxruntime themselves
 OpenGallery = Callable[..., Gallery]
 
 

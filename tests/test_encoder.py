@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -34,6 +36,7 @@ from lookalike.encoder import (
 from lookalike.errors import LookalikeError, ModelError
 from lookalike.images import read_picture
 
+ENCODER = Path(DEFAULT_MODEL).parents[1] / "encoder.py"
 MEANS = ModelInfo("means", "1", "", 4, (1.0, 2.0, 3.0), (2.0, 4.0, 0.5), 3)
 
 
@@ -112,6 +115,28 @@ def test_importing_the_encoder_imports_neither_runtime_nor_torch() -> None:
     code = "import sys, lookalike.encoder; print({'onnxruntime', 'torch'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"
+
+
+def test_onnxruntime_is_imported_in_one_place_which_disables_its_telemetry() -> None:
+    importing = re.compile(r"^\s*(import|from) onnxruntime\b", re.MULTILINE)
+    root = Path(__file__).resolve().parents[1]
+    sources = [
+        path for part in ("src", "benchmarks", "scripts") for path in root.glob(f"{part}/**/*.py")
+    ]
+    assert len(sources) > 150
+    found = {path.name: importing.findall(path.read_text()) for path in sources}
+    assert {name: len(lines) for name, lines in found.items() if lines} == {"encoder.py": 1}
+    assert "if TYPE_CHECKING:\n    import onnxruntime\n" in ENCODER.read_text()
+    # native code sees the variable only if it is set in the process before the import
+    code = (
+        "import ctypes, lookalike.encoder as e, os; c = ctypes.CDLL(None); "
+        "c.getenv.restype = ctypes.c_char_p; "
+        "e.importlib.import_module = lambda name: print(name, c.getenv(b'ORT_DISABLE_TELEMETRY'));"
+        "e.import_onnxruntime('onnxruntime.quantization')"
+    )
+    without = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    run = subprocess.run([sys.executable, "-c", code], env=without, capture_output=True, text=True)
+    assert run.stdout == "onnxruntime.quantization b'1'\n", run.stderr
 
 
 def test_a_missing_model_names_the_path_and_the_remedy(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Pictures to embeddings: an ONNX model, its identity, and the pipeline that feeds it.
 
-onnxruntime is imported by `Encoder.open`, not here, so that commands without a model start fast.
+onnxruntime is imported by `import_onnxruntime`, not here, so that commands without a model start
+fast, and nowhere else, so that it never reports to its maker.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -35,6 +37,7 @@ __all__ = [
     "Failed",
     "HasPixels",
     "ModelInfo",
+    "import_onnxruntime",
 ]
 
 DEFAULT_MODEL = Path(__file__).with_name("data") / "default.onnx"
@@ -379,10 +382,19 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _open_session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
-    import onnxruntime
+def import_onnxruntime(module: str = "onnxruntime") -> Any:
+    """The module, or one below it, without its telemetry.
 
-    onnxruntime.disable_telemetry_events()
+    While it is imported, onnxruntime writes a device id to the cache folder and a file to the
+    temporary folder, and seconds later it looks up its maker's host. Only this variable, set
+    before, prevents it; `disable_telemetry_events` is too late. Processes started later inherit it.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    return importlib.import_module(module)
+
+
+def _open_session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

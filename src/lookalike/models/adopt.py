@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from lookalike.encoder import INPUT, OUTPUT, Encoder, ModelInfo
+from lookalike.encoder import INPUT, OUTPUT, Encoder, ModelInfo, import_onnxruntime
 from lookalike.errors import ModelError
 from lookalike.models.graph import free_batch, free_names, inputs_of, prune
 
@@ -152,8 +152,7 @@ def _shape_of(
     path: Path, model: onnx.ModelProto, chosen: str, size: int
 ) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and type of the chosen output for one picture, by running it: files may not say."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:

@@ -21,7 +21,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from lookalike.encoder import INPUT, Encoder, ModelInfo
+from lookalike.encoder import INPUT, Encoder, ModelInfo, import_onnxruntime
 
 __all__ = ["Cost", "Storage", "cost", "quantise", "store"]
 
@@ -102,7 +102,7 @@ def quantise(source: Path, out: Path, pixels: NDArray[np.uint8]) -> ModelInfo:
     of its map, so 50 or more are wise. Metadata are kept, the SHA-256 changes: a gallery made with
     the one refuses the other. Say what it costs with `cost`. ModelError if `source` is no model.
     """
-    from onnxruntime.quantization import QuantType, quantize_static
+    quantization = import_onnxruntime("onnxruntime.quantization")
 
     if not len(pixels):
         raise ValueError("pictures are needed to calibrate, 50 or more; there are none")
@@ -113,13 +113,13 @@ def quantise(source: Path, out: Path, pixels: NDArray[np.uint8]) -> ModelInfo:
     helper.set_model_props(model, {**metadata, "onnx.quant.pre_process": "onnxruntime.quant"})
     with tempfile.TemporaryDirectory(dir=out.parent) as directory:
         part = Path(directory) / "quantised.onnx"
-        quantize_static(
+        quantization.quantize_static(
             model,
             part,
             _Calibration(encoder, pixels),
             per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
             reduce_range=True,
         )
         info = Encoder.open(part).info

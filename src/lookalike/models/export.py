@@ -8,7 +8,10 @@ place.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +25,17 @@ from lookalike.models.compress import Storage, store
 from lookalike.models.embedder import Embedder
 from lookalike.models.translation import Translation
 
-__all__ = ["CHANNEL_OUTPUT", "SPATIAL_OUTPUT", "export_embedder", "export_onnx"]
+__all__ = [
+    "CHANNEL_OUTPUT",
+    "SPATIAL_OUTPUT",
+    "export_embedder",
+    "export_onnx",
+    "no_compiler_cache",
+]
 
 CHANNEL_OUTPUT = "channel_attention"
 SPATIAL_OUTPUT = "spatial_attention"
+INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def export_embedder(
@@ -97,7 +107,29 @@ def _trace(module: nn.Module, info: ModelInfo) -> torch.export.ExportedProgram:
                 f"the module gives shape {shape} for two images, not (2, {info.dim}): "
                 "set ModelInfo.dim to the length of its embeddings"
             )
-        return torch.export.export(module, (images,), dynamic_shapes=({0: torch.export.Dim("n")},))
+        with no_compiler_cache():
+            return torch.export.export(
+                module, (images,), dynamic_shapes=({0: torch.export.Dim("n")},)
+            )
+
+
+@contextmanager
+def no_compiler_cache() -> Iterator[None]:
+    """For calls that import torch's compiler, though nothing is compiled.
+
+    The import makes a folder `torchinductor_USER` in the shared temporary folder; within this
+    context it is one of a random name, which is gone afterwards. A folder that the user has set is
+    left as it is.
+    """
+    if INDUCTOR_CACHE in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[INDUCTOR_CACHE] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(INDUCTOR_CACHE, None)
 
 
 class _Explained(nn.Module):

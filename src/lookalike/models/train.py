@@ -35,7 +35,7 @@ from lookalike.models.curves import draw_png, overfitting, write_csv
 from lookalike.models.dataset import LabelledImages
 from lookalike.models.distill import Teacher, teacher_digest
 from lookalike.models.embedder import Embedder, EmbedderSettings
-from lookalike.models.export import export_embedder
+from lookalike.models.export import export_embedder, no_compiler_cache
 from lookalike.models.frozen import frozen_stages
 from lookalike.models.losses import make_loss
 from lookalike.models.run import Run
@@ -185,7 +185,8 @@ def _torch_state(threads: int, settings: TrainSettings) -> Iterator[None]:
     devices = [torch.cuda.current_device()] if settings.device == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(settings.device == "cpu")
+        with no_compiler_cache():
+            torch.use_deterministic_algorithms(settings.device == "cpu")
         # A debugging aid, and slow.
         torch_deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.manual_seed(settings.seed)

@@ -14,12 +14,14 @@ import sys
 
 from lookalike.errors import ClusterError
 
-__all__ = ["check_cluster", "listens"]
+__all__ = ["NO_REPORTS", "check_cluster", "listens"]
 
 TRY_SECONDS = 30.0
 CONNECT_SECONDS = 3.0
 TRY = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)"
 IMPATIENT = {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_gcs_server_request_timeout_seconds": "8"}
+NO_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0"}
+"""Of what is used, to Ray's makers."""
 VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
 
 
@@ -33,7 +35,7 @@ def check_cluster(address: str) -> None:
     try:
         tried = subprocess.run(
             [sys.executable, "-c", TRY, address],
-            env={**os.environ, **IMPATIENT},
+            env={**os.environ, **IMPATIENT, **NO_REPORTS},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -11,13 +11,14 @@ Ray is imported by the function that needs it, not here.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
 from lookalike.cluster.embed.chunk import ChunkReport
-from lookalike.cluster.embed.ray_address import check_cluster, listens
+from lookalike.cluster.embed.ray_address import NO_REPORTS, check_cluster, listens
 from lookalike.cluster.embed.ray_tasks import RayTasks
 from lookalike.cluster.job.parts import Parts
 from lookalike.errors import ClusterError, GalleryError, MissingExtraError
@@ -116,6 +117,7 @@ def out_of_time(parts: Parts, deadline: float) -> GalleryError:
 @contextmanager
 def _connected(address: str) -> Iterator[ModuleType]:
     """The module ``ray``, connected."""
+    os.environ |= NO_REPORTS
     try:
         import ray
     except ModuleNotFoundError as error:

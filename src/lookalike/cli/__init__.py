@@ -9,7 +9,6 @@ when it needs them.
 from __future__ import annotations
 
 import io
-import os
 import sys
 
 import click
@@ -21,7 +20,18 @@ from lookalike.cli.demo import demo
 from lookalike.cli.evaluating import evaluate
 from lookalike.cli.indexing import index
 from lookalike.cli.model import model
-from lookalike.cli.output import FAILED, INTERRUPTED, say, visible
+from lookalike.cli.output import (
+    FAILED,
+    FOUND_NOTHING,
+    INTERRUPTED,
+    NO_FOLDER,
+    STDOUT,
+    current_folder,
+    discard,
+    prepare_streams,
+    say,
+    visible,
+)
 from lookalike.cli.reproducing import reproduce
 from lookalike.cli.searching import duplicates, search
 from lookalike.cli.serving import serve
@@ -50,23 +60,16 @@ commands.add_command(index, "update")
 
 def main() -> None:
     """Entry point of the command."""
-    # Names of files need not be UTF-8: print the bytes that they are.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape")
-    try:
-        status = _run()
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
-    sys.exit(status)
+    prepare_streams()
+    sys.exit(_run())
 
 
 def _run() -> int:
-    """The exit status of the command, after telling any error."""
+    """The exit status of the command, after printing any error."""
     try:
-        return commands.main(standalone_mode=False) or 0
+        status = commands.main(standalone_mode=False) or 0
+        sys.stdout.flush()
+        return status
     except click.ClickException as error:
         text = io.StringIO()
         error.show(text)
@@ -77,9 +80,16 @@ def _run() -> int:
         return INTERRUPTED
     except LookalikeError as error:
         say(f"lookalike: {visible(str(error))}")
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        say(f"lookalike: {name}{error.strerror or error}")
+        if error.filename == STDOUT:
+            discard(sys.stdout)
+            if isinstance(error, BrokenPipeError):  # the reader has seen enough
+                return FOUND_NOTHING
+        if error.filename is None and current_folder() is None:
+            say(f"lookalike: {NO_FOLDER}")
+        else:
+            name = f"{error.filename}: " if error.filename else ""
+            right = "; ask its owner for the right to it, or work as a user who has it"
+            remedy = right if isinstance(error, PermissionError) else ""
+            say(f"lookalike: {name}{error.strerror or error}{remedy}")
     return FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -9,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+from lookalike.errors import LookalikeError
 
 if TYPE_CHECKING:
     from lookalike.gallery import Progress
@@ -20,10 +23,16 @@ __all__ = [
     "FAILED",
     "FOUND_NOTHING",
     "INTERRUPTED",
+    "NO_FOLDER",
+    "STDOUT",
+    "current_folder",
+    "discard",
     "duration",
     "number",
+    "prepare_streams",
     "print_json",
     "progress_shown",
+    "require_current_folder",
     "say",
     "shown",
     "visible",
@@ -32,12 +41,69 @@ __all__ = [
 FOUND_NOTHING = 1
 FAILED = 2
 INTERRUPTED = 130
+STDOUT = "standard output"
+NO_FOLDER = (
+    "the current folder no longer exists; change to another one with cd, or give absolute paths of "
+    "everything, --gallery included"
+)
 SECONDS_BETWEEN_LINES = 5.0
 
 
+def prepare_streams() -> None:
+    """Make standard streams what commands expect.
+
+    Those that the caller has closed become /dev/null. Otherwise the next files that are opened,
+    those of a gallery perhaps, would take their numbers, and receive what native libraries print.
+    Names of files need not be UTF-8: they are printed as the bytes that they are. A failure to
+    write to stdout names it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.flush()
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Output(sys.stdout.fileno(), "w", closefd=False)),
+            sys.stdout.encoding,
+            "surrogateescape",
+            line_buffering=sys.stdout.line_buffering,
+        )
+
+
+class _Output(io.FileIO):
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = STDOUT
+            raise
+
+
+def discard(stream: TextIO) -> None:
+    """What is still to be written to it, and all that comes later."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
 def say(text: str) -> None:
-    """A line, or several, to stderr; control characters of file names as escapes."""
-    click.echo("\n".join(visible(line) for line in text.split("\n")), err=True)
+    """A line, or several, to stderr; control characters of file names as escapes.
+
+    Messages that nothing can take end no work; the exit status remains.
+    """
+    try:
+        click.echo("
+".join(visible(line) for line in text.split("
+")), err=True)
+    except OSError:
+        discard(sys.stderr)
 
 
 def number(count: int, noun: str) -> str:
@@ -64,10 +130,30 @@ def visible(name: str) -> str:
     )
 
 
+def current_folder() -> Path | None:
+    """None if it has been deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
+def require_current_folder() -> None:
+    """For commands with PyTorch, whose MKL ends the process without one.
+
+    Raises:
+        LookalikeError: it has been deleted.
+    """
+    if current_folder() is None:
+        raise LookalikeError(NO_FOLDER)
+
+
 def shown(file: Path) -> str:
     """A path that can be opened from the current folder, as short as it goes, on one line."""
-    here = Path.cwd()
-    return visible(os.fspath(file.relative_to(here) if file.is_relative_to(here) else file))
+    here = current_folder()
+    if here is not None and file.is_relative_to(here):
+        file = file.relative_to(here)
+    return visible(os.fspath(file))
 
 
 @contextmanager

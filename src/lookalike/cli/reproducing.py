@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 
 from lookalike.cli.extras import extra_needed
-from lookalike.cli.output import FOUND_NOTHING, duration, number, say, shown
+from lookalike.cli.output import (
+    FOUND_NOTHING,
+    duration,
+    number,
+    require_current_folder,
+    say,
+    shown,
+)
 from lookalike.paper.titles import PARTS, RELATED, TABLES
 
 __all__ = ["reproduce"]
@@ -110,6 +117,7 @@ def reproduce(
     OUT/report.md, of what is known. A row that cannot be measured on these images is told and left
     out, and the exit status is 1.
     """
+    require_current_folder()
     with extra_needed("paper"):
         from lookalike.paper.opening import open_study, working_in
         from lookalike.paper.parts import check_asked, tasks_of

@@ -13,7 +13,14 @@ import click
 
 from lookalike.cli.extras import extra_needed
 from lookalike.cli.options import json_option
-from lookalike.cli.output import FOUND_NOTHING, print_json, say, shown, visible
+from lookalike.cli.output import (
+    FOUND_NOTHING,
+    print_json,
+    require_current_folder,
+    say,
+    shown,
+    visible,
+)
 from lookalike.cli.training_options import training_options
 from lookalike.cli.training_progress import training_shown
 from lookalike.errors import LookalikeError
@@ -77,6 +84,7 @@ def train(
     """
     if out.suffix not in (".onnx", ".pt"):
         raise click.UsageError(f"--out must end in .onnx or .pt, not {out.name!r}")
+    require_current_folder()
     with extra_needed("train"):
         from lookalike.models.train import train as run
     augmentation = augment_settings(strengths, no_augmentation)

@@ -1,0 +1,194 @@
+"""Every command, where streams are closed, full or broken, or the current folder is gone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from command import COMMAND
+from fakes import write_model, write_photos
+
+from lookalike.cli import commands
+from lookalike.gallery import Gallery
+
+TRAIN = "--trunk lenet5 --weights none --epochs 1 --size 32 --batch-size 4"
+ADOPT = "--name mine --size 16 --mean 127,127,127 --std 64,64,64"
+SAMPLES = {
+    "index": "index PLACE/photos",
+    "update": "update PLACE/photos",
+    "search": "search PLACE/photos/a/000.png --gallery PLACE/photos",
+    "duplicates": "duplicates --threshold 0 --gallery PLACE/photos",
+    "info": "info --gallery PLACE/photos",
+    "verify": "verify --repair --gallery PLACE/photos",
+    "remove": "remove PLACE/photos/b/001.png --gallery PLACE/photos",
+    "tune": "tune --reset --gallery PLACE/photos",
+    "demo": "demo --folder PLACE/photos --out PLACE/demo",
+    "train": f"train PLACE/photos --out PLACE/made.onnx {TRAIN}",
+    "augment": "augment PLACE/photos/a/000.png --out PLACE/augmented.png",
+    "model info": "model info PLACE/model.onnx",
+    "model adopt": f"model adopt PLACE/model.onnx --out PLACE/adopted.onnx {ADOPT}",
+    "evaluate": "evaluate PLACE/photos --model PLACE/model.onnx --seeds 1 --queries-per-class 1",
+    "data": "data corel1k --from PLACE/photos",
+    "reproduce": "reproduce table1 --data PLACE/photos/a --out PLACE/report",
+    "serve": "serve PLACE/photos --host 192.0.2.1 --token 0123456789 --port 0",
+    "cluster embed": "cluster embed PLACE/photos --out PLACE/parts --model PLACE/model.onnx",
+    "cluster export": "cluster export PLACE/photos --out PLACE/exported",
+}
+"""What runs the command through, with little work; others are asked for help."""
+
+GONE = 'mkdir gone; cd gone; rmdir "$PWD";'
+
+
+def _names(group: click.Group, before: str = "") -> Iterator[str]:
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from _names(command, f"{before}{name} ")
+        else:
+            yield before + name
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery and its model."""
+    place = tmp_path_factory.mktemp("original")
+    write_photos(place / "photos", 12)
+    model = write_model(place / "model.onnx")
+    Gallery.open(place / "photos", model=model).update()
+    return place
+
+
+def start(
+    original: Path,
+    place: Path,
+    words: str,
+    streams: str = "",
+    *,
+    stdout: int = subprocess.PIPE,
+    first: str = "",
+) -> subprocess.Popen[str]:
+    """The command on a copy of the gallery, its streams redirected as a shell does."""
+    shutil.copytree(original, place)
+    given = [word.replace("PLACE", os.fspath(place)) for word in words.split()]
+    return subprocess.Popen(
+        ["sh", "-c", f'{first} exec "$@" {streams}', "sh", *COMMAND, *given],
+        cwd=place,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate()
+    assert "Traceback" not in err and "Exception ignored" not in err, err
+    return process.returncode, out or "", err
+
+
+def test_there_is_a_sample_of_nearly_every_command() -> None:
+    assert len(set(_names(commands)) & SAMPLES.keys()) >= 18
+
+
+@pytest.mark.parametrize("name", list(_names(commands)))
+def test_a_command_ends_as_it_should_whatever_its_streams_are(
+    original: Path, tmp_path: Path, name: str
+) -> None:
+    """Messages that nothing can take are dropped, and closed streams are as /dev/null. Output that
+    nothing can take is an error. No command but `train` needs the current folder."""
+    words = SAMPLES.get(name, f"{name} --help")
+    running = [
+        start(original, tmp_path / "mute", words, "2>/dev/full"),
+        start(original, tmp_path / "closed", words, "<&- >&- 2>&-", first=GONE * (name != "train")),
+        start(original, tmp_path / "full", words, ">/dev/full"),
+    ]
+    mute, closed, full = (end(process) for process in running)
+    assert mute[0] in (0, 1) or not mute[1]
+    assert closed == (mute[0], "", "")
+    if mute[1]:
+        assert full[0] == 2
+        last = full[2].splitlines()[-1]
+        assert last == "lookalike: standard output: No space left on device"
+    else:
+        assert full[0] == mute[0]
+        assert full[2]  # what went wrong, or what was written
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_without_a_word(
+    original: Path, tmp_path: Path
+) -> None:
+    for number, name in enumerate(["info", "search", "verify"]):
+        unread, written = os.pipe()
+        os.close(unread)
+        process = start(original, tmp_path / str(number), SAMPLES[name], stdout=written)
+        os.close(written)
+        status, _, err = end(process)
+        assert (status, err) == (1, "" if name != "verify" else err)
+
+
+def test_a_closed_standard_input_is_an_empty_one(original: Path, tmp_path: Path) -> None:
+    words = "search - --gallery PLACE/photos"
+    status, out, err = end(start(original, tmp_path / "place", words, "<&-"))
+    assert (status, out) == (2, "")
+    assert err.startswith("lookalike: standard input: empty")
+
+
+def test_files_do_not_get_the_numbers_of_closed_streams(tmp_path: Path) -> None:
+    """What a native library prints there would end up in them."""
+    code = (
+        "import os; from lookalike.cli.output import prepare_streams; prepare_streams();"
+        "file = open('file', 'w'); os.write(1, b'out'); os.write(2, b'err'); read = os.read(0, 1);"
+        "file.write(f'{file.fileno() > 2} {read}')"
+    )
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
+    assert subprocess.run(shell, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "file").read_text() == "True b''"
+
+
+def test_without_a_current_folder_relative_paths_are_an_error_with_the_remedy(
+    original: Path, tmp_path: Path
+) -> None:
+    for number, words in enumerate(["info", "index", "search x.png", SAMPLES["train"]]):
+        status, out, err = end(start(original, tmp_path / str(number), words, first=GONE))
+        assert (status, out) == (2, "")
+        assert re.fullmatch(r"lookalike: .*the current folder no longer exists; .*cd.*\n", err), err
+
+
+UNPRIVILEGED = (
+    "import ctypes; version = b'\\x22\\x05\\x08\\x20';"
+    "assert ctypes.CDLL(None).capset(version + bytes(4), bytes(24)) == 0;"
+)
+"""Without root's right to read everything."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("index", "search", "duplicates", "info", "verify", "remove", "tune", "cluster export"),
+        "serve PLACE/photos --port 0",
+        "verify --gallery PLACE/photos",
+        "index --rebuild PLACE/photos",
+    ],
+)
+@pytest.mark.parametrize("mode", [0o755, 0])
+def test_a_gallery_of_another_user_is_an_error_that_names_it(
+    original: Path, tmp_path: Path, name: str, mode: int
+) -> None:
+    place = tmp_path / "place"
+    shutil.copytree(original, place)
+    gallery = place / "photos/.lookalike"
+    for path in gallery.rglob("*"):
+        path.chmod(mode if path.is_dir() else 0)
+    gallery.chmod(mode)
+    words = SAMPLES.get(name, name).replace("PLACE", os.fspath(place)).split()
+    code = UNPRIVILEGED + COMMAND[2]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    gallery.chmod(0o755)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert os.fspath(gallery) in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr

@@ -11,14 +11,16 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
-from webtools import TestClient, answer_of
+from hostile import encode, photo
+from webtools import TestClient, answer_of, error_of, service_of
 
 from lookalike.gallery import Gallery
 
 SECRET = "the secret of the machine"
+SMALL = encode(photo(3, 16, 16), "PNG")
 COMMAND = [sys.executable, "-c", "from lookalike.cli import main; main()"]
 STEPS = ["../", "..\\", "....//", "%2e%2e/", "..%2f", "%2e%2e%2f", "..%5c", "%252e%252e%252f",
          "..%252f", "..%c0%af", "%uff0e%uff0e/", "..;/", "/", "//", "file://",
@@ -81,19 +83,98 @@ def test_no_value_leads_out_of_the_gallery(client: TestClient, secret: Path) -> 
 
 def test_forged_ids_are_no_images(client: TestClient) -> None:
     forged = ["0", "-1", "33", "999999", str(2**63 - 1), str(2**63), str(10**400), "1.5", "1e3",
-              "0x1", "1_0", " 1", "\uff11", "null", "true", "NaN", "1;drop table images", "1'--",
-              "1%00", "q_" + "0" * 32, "*"]  # fmt: skip
+              "0x1", "1_0", " 1", "1 ", "+1", "01", "1.0", "\uff11", "null", "true", "NaN",
+              "1;drop table images", "1'--", "1%00", "q_" + "0" * 32, "*"]  # fmt: skip
     for name in forged:
         for place in ("/api/images/{}", "/api/images/{}/info", "/api/images/{}/thumbnail"):
             url = place.format(quote(name, safe="/%"))
             response = client.get(url)
-            if response.status_code == 200:  # a way to write a number
-                assert name in (" 1", "1_0", "\uff11"), name
-            else:
-                assert response.status_code in (400, 404), (url, response.text)
+            assert response.status_code in (400, 404), (url, response.text)
     for query in ("q_" + "0" * 32, "q_" + "F" * 32, "q_", "q_" + "0" * 31 + "\n"):
         response = client.get(f"/api/queries/{quote(query)}/image")
         assert response.status_code in (400, 404)
+
+
+@pytest.mark.parametrize(
+    "written", ["+1", "1_0", " 1", "1 ", "01", "1.0", "1e0", "\uff11", "true", ""]
+)
+def test_a_number_in_the_url_is_written_in_one_way(client: TestClient, written: str) -> None:
+    image = (SMALL, {"Content-Type": "image/png"})
+    for name in ("limit", "offset"):
+        error_of(client.get("/api/images", params={name: written}), 400, "bad_request")
+    for name in ("k", "offset"):
+        answer = client.post(
+            "/api/search", params={name: written}, content=image[0], headers=image[1]
+        )
+        error_of(answer, 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    "written", ["true1", "True", "TRUE", "1", "0", "yes", "on", "t", " true", ""]
+)
+def test_a_truth_value_in_the_url_is_written_in_one_way(client: TestClient, written: str) -> None:
+    headers = {"Content-Type": "image/png"}
+    for given, status in ((written, 400), ("true", 200), ("false", 200)):
+        url = f"/api/search?{urlencode({'exclude_self': given, 'k': '1', 'threshold': '-0.5'})}"
+        assert client.post(url, content=SMALL, headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        '{"id": "1"}', '{"id": 1.0}', '{"id": true}', '{"id": 1, "k": "5"}', '{"id": 1, "k": true}',
+        '{"id": 1, "exclude_self": 1}', '{"id": 1, "exclude_self": "true"}',
+        '{"id": 1, "threshold": "0.5"}', '{"id": 1, "crop": ["0", 0, 1, 1]}',
+        '{"id": 1, "crop": "0,0,1,1"}', '{"id": 1, "threshold": NaN}',
+    ],
+)  # fmt: skip
+def test_json_values_have_their_own_types(client: TestClient, given: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    error_of(client.post("/api/search", content=given, headers=headers), 400, "bad_request")
+
+
+def test_an_option_is_given_once(client: TestClient) -> None:
+    answer = client.post(
+        "/api/search?k=1&k=2", content=SMALL, headers={"Content-Type": "image/png"}
+    )
+    error_of(answer, 400, "bad_request")
+
+
+def test_head_answers_as_get_does_without_the_body(client: TestClient) -> None:
+    for path in (
+        "/", "/page/main.js", "/page/nothing", "/metrics", "/api/health", "/api/images",
+        "/api/images/1", "/api/images/1/info", "/api/images/1/thumbnail", "/api/images/999",
+        "/api/images/+1", "/api/stats", "/api/skipped", "/api/update", "/api/openapi.json",
+    ):  # fmt: skip
+        got, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        if path not in ("/metrics", "/api/stats"):  # whose length may change
+            assert dict(head.headers) == dict(got.headers)
+    events = client.head("/api/update/events")  # does not wait for its end
+    assert (events.status_code, events.content) == (200, b"")
+    assert service_of(client).streams == 0
+    evil = client.head("/", headers={"host": "evil.example"})
+    assert (evil.status_code, evil.content) == (403, b"")
+
+
+def test_another_method_is_answered_with_those_that_are_allowed(client: TestClient) -> None:
+    for path, allowed in {
+        "/": "GET, HEAD",
+        "/page/main.js": "GET, HEAD",
+        "/metrics": "GET, HEAD",
+        "/api/openapi.json": "GET, HEAD",
+        "/api/images/1": "GET, HEAD",
+        "/api/images": "GET, HEAD",
+        "/api/search": "POST",
+        "/api/update": "GET, HEAD, POST",
+        "/api/stats/measure": "POST",
+    }.items():
+        for method in ("DELETE", "PATCH", "PUT", "OPTIONS", "TRACE", "BREW", "GET", "HEAD"):
+            if method not in allowed.split(", "):
+                answer = client.request(method, path)
+                assert answer.status_code == 405, (method, path)
+                assert answer.headers["allow"] == allowed
+                assert answer.headers["cache-control"] == "no-store"
 
 
 def test_globs_cost_no_more_than_they_may(client: TestClient) -> None:

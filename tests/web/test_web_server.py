@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -144,6 +146,58 @@ def test_a_house_full_of_work_refuses_with_a_time_to_come_again(
         assert is_alive(port)
 
 
+TOO_LONG = b"HTTP/1.1 431"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_head_has_a_limit_however_it_comes(served: Gallery, at_once: bool) -> None:
+    with running(served) as (port, _):
+        for size, status in ((15_000, b"HTTP/1.1 200"), (17_000, TOO_LONG)):
+            head = HEALTH[:-2] + b"Connection: close\r\nX: " + b"y" * size
+            with connect(port, head + b"\r\n\r\n" if at_once else head) as opened:
+                if not at_once:
+                    with suppress(OSError):  # it may have been refused already
+                        opened.sendall(b"\r\n\r\n")
+                assert received(opened).startswith(status)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        b"Content-Length: 4\r\nContent-Length: 5\r\n",
+        b"Transfer-Encoding: chunked, chunked\r\n",
+        b"Transfer-Encoding: identity\r\nContent-Length: 4\r\n",
+    ],
+)
+def test_a_body_whose_end_is_ambiguous_ends_the_connection(served: Gallery, head: bytes) -> None:
+    start = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\n"
+    hidden = b"\r\n0\r\n\r\n" + HEALTH  # would be answered, too, if it were another request
+    with running(served) as (port, _), connect(port, start + head + hidden) as opened:
+        answer = received(opened)
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"Connection: close" in answer
+    assert answer.count(b"HTTP/1.1") == 1 + answer.count(b"send HTTP/1.1")
+
+
+def test_the_old_protocol_has_no_chunks(served: Gallery) -> None:
+    head = b"GET /api/health HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with running(served) as (port, _), connect(port, head + b"0\r\n\r\n") as opened:
+        assert received(opened).startswith(b"HTTP/1.1 400 ")
+
+
+def test_an_answer_to_head_has_no_body_and_the_connection_goes_on(served: Gallery) -> None:
+    paths = [b"/api/images/1", b"/api/update/events", b"/api/health", b"/nothing", b"/"]
+    sent = b"".join(b"HEAD " + path + HEALTH[HEALTH.index(b" HTTP") :] for path in paths)
+    last = HEALTH[:-2] + b"Connection: close\r\n\r\n"
+    with running(served) as (port, service), connect(port, sent + last) as opened:
+        *heads, body = received(opened).split(b"\r\n\r\n")
+        assert service.streams == 0
+    statuses = [head.split(b" ")[1] for head in heads]
+    assert statuses == [b"200", b"200", b"200", b"404", b"200", b"200"]
+    assert json.loads(body)["status"] == "ok"
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -164,7 +218,7 @@ def test_what_is_no_http_is_told_so(served: Gallery, sent: bytes) -> None:
                 answer = received(opened)
         except (BrokenPipeError, ConnectionResetError):  # it would not even listen to the end
             answer = b""
-        assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404"))
+        assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404", TOO_LONG))
         assert b"Traceback" not in answer
         assert is_alive(port)
 

@@ -10,9 +10,12 @@ from webtools import TestClient, answer_of, client_of, error_of
 
 from lookalike.gallery import Gallery
 from lookalike.web import ServeSettings
+from lookalike.web.errors import ApiError
+from lookalike.web.guard import GUESSES, Guard
 from lookalike.web.settings import is_loopback
 
 TOKEN = "a long secret".replace(" ", "-")
+BEARER = {"authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,10 @@ def test_an_address_is_answered_and_a_name_only_if_allowed(served: Gallery) -> N
         {"origin": "null"},
         {"origin": "http://127.0.0.1:1"},
         {"origin": "http://127.0.0.1:8765.evil.example"},
+        {"origin": "https://127.0.0.1:8765"},
+        {"origin": "ftp://127.0.0.1:8765"},
+        {"origin": "http://127.0.0.1"},
+        {"origin": "127.0.0.1:8765"},
         {"origin": ""},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
@@ -92,6 +99,23 @@ def test_an_address_is_answered_and_a_name_only_if_allowed(served: Gallery) -> N
 def test_pages_of_other_sites_may_not_ask(client: TestClient, headers: dict[str, str]) -> None:
     for method, path in (("GET", "/api/images/1"), ("POST", "/api/update"), ("GET", "/metrics")):
         error_of(client.request(method, path, headers=headers), 403, "forbidden")
+
+
+def test_the_port_of_a_scheme_and_the_https_of_a_proxy_are_known(served: Gallery) -> None:
+    with client_of(served, ServeSettings(allowed_hosts=("photos.example",))) as client:
+        for host, origin, status in (
+            ("localhost:80", "http://localhost", 200),
+            ("localhost", "http://localhost", 200),
+            ("localhost", "https://localhost", 403),
+            ("localhost:443", "http://localhost", 403),
+            ("photos.example", "https://photos.example", 200),
+            ("photos.example:443", "https://photos.example", 200),
+            ("photos.example", "http://photos.example", 200),
+            ("photos.example", "https://photos.example:8443", 403),
+            ("photos.example", "wss://photos.example", 403),
+        ):
+            headers = {"host": host, "origin": origin}
+            assert client.get("/api/health", headers=headers).status_code == status, headers
 
 
 def test_the_page_itself_may_ask_and_links_from_elsewhere_lead_to_it(client: TestClient) -> None:
@@ -153,6 +177,82 @@ def test_with_the_token_there_is_everything(guarded: TestClient) -> None:
     assert guarded.get("/").status_code in (200, 404)
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def outcome(guard: Guard, token: str, client: str = "192.0.2.1") -> str:
+    """The code of the error, or "ok"."""
+    headers = [(b"host", b"127.0.0.1"), (b"authorization", f"Bearer {token}".encode())]
+    scope = {"headers": headers, "path": "/api/images", "scheme": "http", "client": (client, 1)}
+    try:
+        guard.check(scope)
+    except ApiError as error:
+        return error.code
+    return "ok"
+
+
+def test_wrong_tokens_are_slowed_for_each_client() -> None:
+    clock = Clock()
+    guard = Guard(ServeSettings(token=TOKEN), clock)
+    tries = [outcome(guard, f"wrong-{n:04}") for n in range(GUESSES + 5)]
+    assert tries == ["unauthorized"] * GUESSES + ["too_many_guesses"] * 5
+    assert outcome(guard, TOKEN) == "too_many_guesses"  # the right one would tell
+    assert outcome(guard, "wrong-0010") == "unauthorized"  # an old cookie is not another guess
+    assert outcome(guard, TOKEN, "192.0.2.2") == "ok"
+    for _ in range(3):  # one more guess every five seconds
+        clock.now += 4.75
+        assert outcome(guard, f"wrong-{clock.now}") == "too_many_guesses"
+        clock.now += 0.25
+        assert outcome(guard, f"wrong-{clock.now}") == "unauthorized"
+    clock.now += 5.1
+    assert [outcome(guard, TOKEN) for _ in range(100)] == ["ok"] * 100
+    clock.now += 1e6  # all is forgiven, and no more than that
+    tries = [outcome(guard, f"later-{n:04}") for n in range(GUESSES + 1)]
+    assert tries == ["unauthorized"] * GUESSES + ["too_many_guesses"]
+
+
+def test_a_network_of_ipv6_is_one_client_and_those_remembered_are_bounded() -> None:
+    guard = Guard(ServeSettings(token=TOKEN), Clock())
+    for n in range(GUESSES):
+        assert outcome(guard, f"wrong-{n:04}", f"2001:db8::{n:x}") == "unauthorized"
+    assert outcome(guard, TOKEN, "2001:db8::ffff:1") == "too_many_guesses"
+    assert outcome(guard, TOKEN, "2001:db8:0:1::1") == "ok"
+    for n in range(5000):
+        outcome(guard, "wrong-wrong", f"198.51.{n >> 8}.{n & 255}")
+    assert outcome(guard, TOKEN, "2001:db8::1") == "ok"
+
+
+def test_a_request_carries_no_more_guesses_than_a_browser_sends() -> None:
+    guard = Guard(ServeSettings(token=TOKEN), Clock())
+    wrong = [(b"authorization", f"Bearer wrong-{n:04}".encode()) for n in range(100)]
+    right = [(b"authorization", f"Bearer {TOKEN}".encode())]
+    scope = {"path": "/api/images", "scheme": "http", "client": None}
+    for given, code in ((wrong + right, "unauthorized"), (wrong[:1] + right, None)):
+        try:
+            guard.check({**scope, "headers": [(b"host", b"localhost"), *given]})
+        except ApiError as error:
+            assert error.code == code
+        else:
+            assert code is None
+
+
+def test_guesses_at_the_form_are_slowed_too(served: Gallery) -> None:
+    with client_of(served, ServeSettings(token=TOKEN)) as client:
+        for n in range(GUESSES):
+            wrong = client.post("/api/session", json={"token": f"wrong-{n}"})
+            error_of(wrong, 401, "unauthorized")
+        late = client.post("/api/session", json={"token": TOKEN})
+        error_of(late, 429, "too_many_guesses")
+        assert late.headers["retry-after"] == "5"
+        error_of(client.get("/api/images", headers=BEARER), 429, "too_many_guesses")
+        assert answer_of(client.get("/api/health"))["status"] == "ok"
+
+
 def test_the_session_sets_a_cookie_that_no_script_reads(served: Gallery) -> None:
     with client_of(served, ServeSettings(token=TOKEN)) as client:
         error_of(client.post("/api/session", json={"token": "wrong"}), 401, "unauthorized")
@@ -187,6 +287,10 @@ def test_every_answer_has_the_headers_of_safety(client: TestClient) -> None:
         assert "default-src 'none'" in policy and "unsafe" not in policy
         assert "access-control-allow-origin" not in headers
         assert "server" not in headers
+        kept = {"/": "no-cache", "/api/images/1": "private, no-cache"}
+        kept["/api/images/1/thumbnail"] = "private, no-cache"
+        usual = kept.get(response.request.url.path, "no-store")
+        assert headers["cache-control"] == (usual if response.status_code == 200 else "no-store")
 
 
 def test_the_page_is_served_from_memory_under_its_own_addresses(client: TestClient) -> None:

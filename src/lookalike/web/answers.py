@@ -221,5 +221,5 @@ class UpdateStarted(_Answer):
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors that a route may answer with, besides those of every route."""
-    always = (400, 401, 403, 409, 503)
+    always = (400, 401, 403, 409, 429, 503)
     return {status: {"model": ErrorAnswer} for status in sorted({*always, *statuses})}

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from lookalike import __version__
 from lookalike.errors import LookalikeError
@@ -91,19 +92,32 @@ async def _on_library_error(_: Request, error: Exception) -> Response:
     return error_response(explained(error))
 
 
-async def _on_http_error(_: Request, error: Exception) -> Response:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     """Those of the framework: no such route, or not by this method."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         answer = error_response(
             ApiError("method_not_allowed", "not by this method", "see /api/openapi.json")
         )
-        answer.headers.update(error.headers or {})
+        answer.headers["Allow"] = ", ".join(_allowed(request))
         return answer
     if error.status_code == 404:
         return error_response(ApiError("not_found", "there is nothing here", "go back to /"))
     message = "the request cannot be understood"
     return error_response(ApiError("bad_request", message, "see /api/openapi.json"))
+
+
+def _allowed(request: Request) -> list[str]:
+    """Methods of the address: those of all its routes, while the framework names those of one."""
+    routes = [*request.app.routes, *(route for router in ROUTERS for route in router.routes)]
+    matching = (route for route in routes if isinstance(route, Route))
+    methods = {
+        method
+        for route in matching
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 async def _on_bad_values(_: Request, error: Exception) -> Response:

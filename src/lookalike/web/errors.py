@@ -17,7 +17,15 @@ from lookalike.errors import (
 )
 from lookalike.images.formats import SkippedImageError, SkipReason
 
-__all__ = ["STATUS", "ApiError", "error_response", "explained", "internal_error", "json_response"]
+__all__ = [
+    "RETRY_SECONDS",
+    "STATUS",
+    "ApiError",
+    "error_response",
+    "explained",
+    "internal_error",
+    "json_response",
+]
 
 log = logging.getLogger("lookalike.web")
 
@@ -31,11 +39,13 @@ STATUS = {
     "too_large": 413,
     "unsupported_type": 415,
     "bad_image": 422,
+    "too_many_guesses": 429,
     "internal": 500,
     "busy": 503,
     "timeout": 504,
 }
-RETRY_SECONDS = 1
+RETRY_SECONDS = {429: 5, 503: 1}
+"""By status; after a wrong token too many there is a new guess as often."""
 
 
 class ApiError(Exception):
@@ -55,9 +65,9 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 
 def error_response(error: ApiError) -> Response:
     """With ``Retry-After`` if it is worth while, and the challenge that status 401 demands."""
-    headers = {"Cache-Control": "no-store"}
-    if error.status == STATUS["busy"]:
-        headers["Retry-After"] = str(RETRY_SECONDS)
+    headers = {}
+    if error.status in RETRY_SECONDS:
+        headers["Retry-After"] = str(RETRY_SECONDS[error.status])
     if error.status == STATUS["unauthorized"]:
         headers["WWW-Authenticate"] = "Bearer"
     content = {"code": error.code, "message": error.message, "remedy": error.remedy}

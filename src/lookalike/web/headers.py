@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CONTENT", "EVERYWHERE", "PAGE"]
+__all__ = ["CONTENT", "DEFAULTS", "EVERYWHERE", "PAGE"]
 
 EVERYWHERE: list[tuple[bytes, bytes]] = [
     (b"x-content-type-options", b"nosniff"),
@@ -22,4 +22,10 @@ PAGE = (
 """Content-Security-Policy of the page: nothing inline, nothing from elsewhere."""
 
 CONTENT = b"default-src 'none'; frame-ancestors 'none'; sandbox"
-"""Content-Security-Policy of everything else, pictures among it: nothing runs."""
+"""Content-Security-Policy of everything else, images among it: nothing runs."""
+
+DEFAULTS: list[tuple[bytes, bytes]] = [
+    (b"content-security-policy", CONTENT),
+    (b"cache-control", b"no-store"),
+]
+"""Of every answer that has none of its own: what is private stays in no cache."""

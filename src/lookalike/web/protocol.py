@@ -4,6 +4,9 @@ uvicorn waits without end for the head of a request, and for whoever reads no an
 many connections as the system allows. Thousands of clients that each send a byte now and then would
 take every file descriptor. So:
 
+* a head has at most MAX_HEAD bytes, whether it comes at once or in parts;
+* a head that leaves open where its body ends is refused, and its connection closed: whatever stands
+  between client and server might see another request in it;
 * a head must be there within ``header_seconds`` of the connection or of the last answer;
 * what is left of a body after its answer must be sent within LINGER seconds;
 * an answer that the client does not take for ``stall_seconds`` ends the connection;
@@ -17,18 +20,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from lookalike.web.errors import STATUS, ApiError
+from lookalike.web.errors import RETRY_SECONDS, STATUS, ApiError
 from lookalike.web.pool import busy
 from lookalike.web.settings import ServeSettings
 
 __all__ = ["LINGER", "protocol_of"]
 
 LINGER = 2.0
+MAX_HEAD = 16 << 10
+TOO_LONG = 431
 
 
 def protocol_of(settings: ServeSettings) -> type[H11Protocol]:
@@ -42,6 +47,36 @@ def protocol_of(settings: ServeSettings) -> type[H11Protocol]:
     return Limited
 
 
+class _Connection(h11.Connection):
+    """Refuses heads that h11 lets pass.
+
+    Attributes:
+        refusal: status of what was refused last.
+    """
+
+    refusal = STATUS["bad_request"]
+
+    def next_event(self) -> Any:
+        try:
+            event = super().next_event()
+            if isinstance(event, h11.Request):
+                _check_head(event)
+        except h11.RemoteProtocolError as error:
+            self.refusal = error.error_status_hint
+            raise
+        return event
+
+
+def _check_head(head: h11.Request) -> None:
+    size = len(head.method) + len(head.target) + len("  HTTP/1.1\r\n\r\n")
+    size += sum(len(name) + len(value) + len(": \r\n") for name, value in head.headers)
+    if size > MAX_HEAD:
+        raise h11.RemoteProtocolError("too long", error_status_hint=TOO_LONG)
+    names = {name for name, _ in head.headers}
+    if b"transfer-encoding" in names and (b"content-length" in names or head.http_version < b"1.1"):
+        raise h11.RemoteProtocolError("the end of the body is ambiguous")
+
+
 class BoundedProtocol(H11Protocol):
     """One connection."""
 
@@ -51,6 +86,7 @@ class BoundedProtocol(H11Protocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.conn = _Connection(h11.SERVER, MAX_HEAD)
         self._began = self._stalled = self.loop.time()
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
@@ -93,8 +129,13 @@ class BoundedProtocol(H11Protocol):
             self._stall.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP; nothing else can be said on this connection."""
-        error = ApiError("bad_request", "this is no HTTP request", "speak HTTP/1.1")
+        """What is not HTTP; nothing else can be said on this connection."""
+        if cast("_Connection", self.conn).refusal == TOO_LONG:
+            message = f"the head of the request has more than {MAX_HEAD:,} bytes"
+            error = ApiError("too_large", message, "send shorter headers", status=TOO_LONG)
+            self._end_with(error, "Request Header Fields Too Large")
+            return
+        error = ApiError("bad_request", "this is not an HTTP request", "send HTTP/1.1")
         self._end_with(error, "Bad Request")
 
     # ---- limits ----------------------------------------------------------------------------------
@@ -135,10 +176,12 @@ class BoundedProtocol(H11Protocol):
     def _end_with(self, error: ApiError, phrase: str) -> None:
         content = {"code": error.code, "message": error.message, "remedy": error.remedy}
         body = json.dumps({"error": content}).encode()
-        retry = "Retry-After: 1\r\n" if error.status == STATUS["busy"] else ""
+        seconds = RETRY_SECONDS.get(error.status)
+        retry = "" if seconds is None else f"Retry-After: {seconds}\r\n"
         head = (
             f"HTTP/1.1 {error.status} {phrase}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nX-Content-Type-Options: nosniff\r\n"
+            f"Cache-Control: no-store\r\n"
             f"{retry}Connection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -20,6 +21,7 @@ __all__ = [
     "Subject",
     "UploadOptions",
     "json_body",
+    "value_of",
 ]
 
 MAX_ID = 2**63 - 1
@@ -50,8 +52,30 @@ Crop = Annotated[tuple[Share, Share, Share, Share], AfterValidator(_inside)]
 Glob = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_cheap)]
 
 
+def value_of(text: object) -> object:
+    """A number, true, false or null in a URL, written as in JSON; ValueError otherwise.
+
+    Pydantic alone would also take "+1", "1_0", " 1", "on".
+    """
+    if not isinstance(text, str):
+        return text
+    try:
+        if text != text.strip():
+            raise ValueError
+        value = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        value = text
+    if isinstance(value, int | float | None):
+        return value
+    raise ValueError("this must be a number, true or false, written as in JSON")
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class Subject(_Request):
@@ -86,14 +110,19 @@ class SearchRequest(SearchOptions, Subject):
 
 
 class UploadOptions(SearchOptions):
-    """Of a search with the picture in the body; in the URL."""
+    """Of a search with the image in the body; in the URL."""
 
     crop: Crop | None = None
+
+    @field_validator("k", "offset", "threshold", "exclude_self", mode="before")
+    @classmethod
+    def _value(cls, text: object) -> object:
+        return value_of(text)
 
     @field_validator("crop", mode="before")
     @classmethod
     def _split(cls, crop: object) -> object:
-        return crop.split(",") if isinstance(crop, str) else crop
+        return tuple(map(value_of, crop.split(","))) if isinstance(crop, str) else crop
 
 
 class ExplainRequest(Subject):

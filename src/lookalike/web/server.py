@@ -16,7 +16,6 @@ from lookalike.web.settings import ServeSettings
 __all__ = ["address_of", "listen", "make_server", "serve"]
 
 BACKLOG = 1024
-MAX_HEAD = 16 << 10
 KEEP_ALIVE = 5
 """Seconds that an idle connection is kept; less than the settings' for a head."""
 GRACE = 5
@@ -74,7 +73,6 @@ def make_server(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
-        h11_max_incomplete_event_size=MAX_HEAD,
     )
     return _Server(config, app.state.service)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["Shell"]
 
 
+class _HeadAnsweredError(Exception):
+    """Ends the work on a HEAD request: its answer is complete without a body."""
+
+
 class Shell:
-    """ASGI middleware."""
+    """ASGI middleware. HEAD is answered as GET, without the body."""
 
     def __init__(self, app: ASGIApp, service: Service, guard: Guard) -> None:
         self._app = app
@@ -33,43 +38,53 @@ class Shell:
             return
         began = time.perf_counter()
         status = 0
+        wants_body = scope["method"] != "HEAD"
+        inner = scope if wants_body else {**scope, "method": "GET"}
 
         async def send_on(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": _complete(message["headers"])}
+            elif not wants_body:
+                await send({"type": "http.response.body", "body": b""})
+                raise _HeadAnsweredError
             await send(message)
+
+        async def answer(error: ApiError) -> None:
+            with suppress(_HeadAnsweredError):
+                await error_response(error)(inner, receive, send_on)
 
         try:
             try:
                 self._guard.check(scope)
-                await self._app(scope, receive, send_on)
+                await self._app(inner, receive, send_on)
+            except _HeadAnsweredError:
+                pass
             except ClientDisconnect:
                 status = status or 499
             except asyncio.CancelledError:
                 if status or not self._service.stopping:
                     raise
                 error = ApiError("busy", "the server is stopping", "ask again when it runs")
-                await error_response(error)(scope, receive, send_on)
+                await answer(error)
             except ApiError as error:
-                await error_response(error)(scope, receive, send_on)
+                await answer(error)
             except Exception as error:
                 if status:  # half an answer is out; the server closes the connection
                     raise
-                await error_response(internal_error(error))(scope, receive, send_on)
+                await answer(internal_error(error))
         finally:
-            route = getattr(scope.get("route"), "path", None) or "none"
+            route = getattr(inner.get("route"), "path", None) or "none"
             seconds = time.perf_counter() - began
             self._service.metrics.answered(_method(scope), route, status or 500, seconds)
 
 
 def _complete(given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """With those of every answer, and a policy if it has none of its own."""
-    added = list(headers.EVERYWHERE)
-    if not any(name == b"content-security-policy" for name, _ in given):
-        added.append((b"content-security-policy", headers.CONTENT))
-    return [*given, *added]
+    """With those of every answer, and the defaults of those that it does not have."""
+    names = {name for name, _ in given}
+    defaults = [header for header in headers.DEFAULTS if header[0] not in names]
+    return [*given, *headers.EVERYWHERE, *defaults]
 
 
 def _method(scope: Scope) -> str:

@@ -43,7 +43,7 @@ async def add(request: Request) -> Response:
     async with service.bodies.picture(request) as content:
         name, stored = await service.subjects.store(content)
     shape = {"width": stored.width, "height": stored.height}
-    return json_response({"query": name, **shape}, 201, {"Cache-Control": "no-store"})
+    return json_response({"query": name, **shape}, 201)
 
 
 @router.get(

@@ -82,6 +82,9 @@ async def search(request: Request) -> Response:
 
 def _upload_options(request: Request) -> UploadOptions:
     given = dict(request.query_params)
+    if len(given) < len(request.query_params.multi_items()):
+        message = "an option in the URL is given more than once"
+        raise ApiError("bad_request", message, "give each option once")
     try:
         return UploadOptions.model_validate(given)
     except ValidationError as error:

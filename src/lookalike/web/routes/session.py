@@ -29,10 +29,10 @@ async def session(request: Request) -> Response:
     """Sets the cookie that later requests of a browser carry."""
     given = await service_of(request).bodies.json(request, SessionRequest)
     guard = cast("Guard", request.app.state.guard)
-    if not guard.is_token(given.token):
+    if not guard.is_token(request.scope, given.token):
         message = "this is not the token of the server"
         raise ApiError("unauthorized", message, "look at how 'lookalike serve' was started")
-    answer = Response(status_code=204, headers={"Cache-Control": "no-store"})
+    answer = Response(status_code=204)
     token = service_of(request).settings.token
     if token is not None:
         answer.set_cookie(

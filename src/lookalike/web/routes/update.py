@@ -59,7 +59,7 @@ class _Stream(StreamingResponse):
     """Counts as one from the moment it was promised until it has ended, however that comes."""
 
     def __init__(self, service: Service) -> None:
-        super().__init__(_events(service), 200, {"Cache-Control": "no-store"}, "text/event-stream")
+        super().__init__(_events(service), 200, None, "text/event-stream")
         self._service = service
         service.streams += 1
 

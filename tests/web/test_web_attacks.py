@@ -122,7 +122,7 @@ def test_a_truth_value_in_the_url_is_written_in_one_way(client: TestClient, writ
 @pytest.mark.parametrize(
     "given",
     [
-        '{"id": "1"}', '{"id": 1.0}', '{"id": true}', '{"id": 1, "k": "5"}', '{"id": 1, "k": true}',
+        '{"id": "1"}', '{"id": 1.5}', '{"id": true}', '{"id": 1, "k": "5"}', '{"id": 1, "k": true}',
         '{"id": 1, "exclude_self": 1}', '{"id": 1, "exclude_self": "true"}',
         '{"id": 1, "threshold": "0.5"}', '{"id": 1, "crop": ["0", 0, 1, 1]}',
         '{"id": 1, "crop": "0,0,1,1"}', '{"id": 1, "threshold": NaN}',
@@ -131,6 +131,14 @@ def test_a_truth_value_in_the_url_is_written_in_one_way(client: TestClient, writ
 def test_json_values_have_their_own_types(client: TestClient, given: str) -> None:
     headers = {"Content-Type": "application/json"}
     error_of(client.post("/api/search", content=given, headers=headers), 400, "bad_request")
+
+
+def test_a_whole_number_in_json_is_one_however_it_is_written(client: TestClient) -> None:
+    given = [f'{{"id": {number}, "k": {number}}}' for number in ("1", "1.0", "1e0", "10E-1")]
+    headers = {"Content-Type": "application/json"}
+    answers = [client.post("/api/search", content=body, headers=headers) for body in given]
+    hits = [answer_of(answer)["hits"] for answer in answers]
+    assert len(hits[0]) == 1 and hits == [hits[0]] * 4
 
 
 def test_an_option_is_given_once(client: TestClient) -> None:

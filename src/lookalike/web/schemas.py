@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 __all__ = [
     "MAX_ID",
@@ -31,14 +39,21 @@ DEEP_FOLDERS = 4
 SLACK = 1e-4
 """By which rounding may move a part out of its picture."""
 
-Id = Annotated[int, Field(ge=1, le=MAX_ID)]
+
+def _whole(value: object) -> object:
+    """JSON knows no integers: 1.0 is 1."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Id = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_whole)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[float, Field(gt=0, le=1)]
 
 
 def _inside(crop: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     x, y, width, height = crop
-    if not (width > 0 and height > 0 and x + width <= 1 + SLACK and y + height <= 1 + SLACK):
-        raise ValueError("the part must have an area and lie within the picture")
+    if x + width > 1 + SLACK or y + height > 1 + SLACK:
+        raise ValueError("the part must lie within the image")
     return crop
 
 
@@ -48,7 +63,7 @@ def _cheap(pattern: str) -> str:
     return pattern
 
 
-Crop = Annotated[tuple[Share, Share, Share, Share], AfterValidator(_inside)]
+Crop = Annotated[tuple[Share, Share, Side, Side], AfterValidator(_inside)]
 Glob = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_cheap)]
 
 
@@ -84,6 +99,15 @@ class Subject(_Request):
     ``crop``: x, y, width and height of a part of it, as shares of the upright picture.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [given], "properties": {given: {"not": {"type": "null"}}}}
+                for given in ("id", "query")
+            ]
+        }
+    )
+
     id: Id | None = None
     query: Annotated[str, Field(pattern=QUERY)] | None = None
     crop: Crop | None = None
@@ -98,8 +122,8 @@ class Subject(_Request):
 class SearchOptions(_Request):
     """How to search; see `Gallery.search`."""
 
-    k: Annotated[int, Field(ge=1, le=200)] = 30
-    offset: Annotated[int, Field(ge=0, le=1000)] = 0
+    k: Annotated[int, Field(ge=1, le=200), BeforeValidator(_whole)] = 30
+    offset: Annotated[int, Field(ge=0, le=1000), BeforeValidator(_whole)] = 0
     threshold: Annotated[float, Field(ge=-1, le=1)] | None = None
     filter: Glob | None = None
     exclude_self: bool | None = None
@@ -114,7 +138,14 @@ class UploadOptions(SearchOptions):
 
     crop: Crop | None = None
 
-    @field_validator("k", "offset", "threshold", "exclude_self", mode="before")
+    @field_validator("k", "offset", mode="before")
+    @classmethod
+    def _number(cls, text: object) -> object:
+        if isinstance(value := value_of(text), float):
+            raise ValueError("this must be a whole number")
+        return value
+
+    @field_validator("threshold", "exclude_self", mode="before")
     @classmethod
     def _value(cls, text: object) -> object:
         return value_of(text)
@@ -136,8 +167,8 @@ class FeedbackRequest(Subject):
 
     relevant: Annotated[list[Id], Field(max_length=1000)] = []
     irrelevant: Annotated[list[Id], Field(max_length=1000)] = []
-    k: Annotated[int, Field(ge=1, le=200)] = 30
-    ask: Annotated[int, Field(ge=0, le=100)] = 10
+    k: Annotated[int, Field(ge=1, le=200), BeforeValidator(_whole)] = 30
+    ask: Annotated[int, Field(ge=0, le=100), BeforeValidator(_whole)] = 10
 
     @model_validator(mode="after")
     def _apart(self) -> Self:

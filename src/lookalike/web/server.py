@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from types import FrameType
 
@@ -59,6 +60,8 @@ def serve(app: FastAPI, settings: ServeSettings, listener: socket.socket) -> Non
 
 def make_server(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
     """What `serve` runs; it ends when its ``should_exit`` is set, too."""
+    # It warns of every malformed form, so that clients could fill the log.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
         loop="asyncio",

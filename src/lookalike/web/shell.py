@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -17,15 +16,14 @@ from lookalike.web.guard import Guard
 if TYPE_CHECKING:
     from lookalike.web.service import Service
 
-__all__ = ["Shell"]
+__all__ = ["HEAD_ONLY", "Shell"]
 
-
-class _HeadAnsweredError(Exception):
-    """Ends the work on a HEAD request: its answer is complete without a body."""
+HEAD_ONLY = "lookalike.head_only"
+"""In the scope of a request whose answer will lose its body."""
 
 
 class Shell:
-    """ASGI middleware. HEAD is answered as GET, without the body."""
+    """ASGI middleware. HEAD is answered as GET, and the body dropped."""
 
     def __init__(self, app: ASGIApp, service: Service, guard: Guard) -> None:
         self._app = app
@@ -38,42 +36,35 @@ class Shell:
             return
         began = time.perf_counter()
         status = 0
-        wants_body = scope["method"] != "HEAD"
-        inner = scope if wants_body else {**scope, "method": "GET"}
+        is_head = scope["method"] == "HEAD"
+        inner = {**scope, "method": "GET", HEAD_ONLY: True} if is_head else scope
 
         async def send_on(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": _complete(message["headers"])}
-            elif not wants_body:
-                await send({"type": "http.response.body", "body": b""})
-                raise _HeadAnsweredError
+            elif is_head:
+                message = {**message, "body": b""}
             await send(message)
-
-        async def answer(error: ApiError) -> None:
-            with suppress(_HeadAnsweredError):
-                await error_response(error)(inner, receive, send_on)
 
         try:
             try:
                 self._guard.check(scope)
                 await self._app(inner, receive, send_on)
-            except _HeadAnsweredError:
-                pass
             except ClientDisconnect:
                 status = status or 499
             except asyncio.CancelledError:
                 if status or not self._service.stopping:
                     raise
                 error = ApiError("busy", "the server is stopping", "ask again when it runs")
-                await answer(error)
+                await error_response(error)(inner, receive, send_on)
             except ApiError as error:
-                await answer(error)
+                await error_response(error)(inner, receive, send_on)
             except Exception as error:
                 if status:  # half an answer is out; the server closes the connection
                     raise
-                await answer(internal_error(error))
+                await error_response(internal_error(error))(inner, receive, send_on)
         finally:
             route = getattr(inner.get("route"), "path", None) or "none"
             seconds = time.perf_counter() - began

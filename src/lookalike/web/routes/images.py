@@ -18,6 +18,7 @@ from lookalike.web.errors import json_response
 from lookalike.web.originals import MEDIA_TYPES, open_original
 from lookalike.web.render import image_object
 from lookalike.web.routes.access import Glob, ImageId, Limit, Offset, service_of
+from lookalike.web.shell import HEAD_ONLY
 
 __all__ = ["router"]
 
@@ -93,6 +94,9 @@ async def original(request: Request, id: ImageId) -> Response:
         "Content-Security-Policy": headers.CONTENT.decode(),
     }
     media_type = MEDIA_TYPES.get(row.format or "", "application/octet-stream")
+    if HEAD_ONLY in request.scope:
+        file.close()
+        return Response(None, 200, told, media_type)
 
     async def parts() -> AsyncIterator[bytes]:
         left = row.size

@@ -16,9 +16,11 @@ from lookalike.web.errors import json_response
 from lookalike.web.pool import busy
 from lookalike.web.routes.access import service_of
 from lookalike.web.service import Service
+from lookalike.web.shell import HEAD_ONLY
 
 __all__ = ["router"]
 
+EVENTS = "text/event-stream"
 INTERVAL = 0.25
 SILENCE = 15.0
 LONGEST = 3600.0
@@ -44,12 +46,14 @@ async def state(request: Request) -> Response:
     response_class=StreamingResponse,
     responses={
         **problems(),
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        200: {"content": {EVENTS: {"schema": {"type": "string"}}}},
     },
 )
 async def events(request: Request) -> Response:
     """The same as a stream of events, one whenever it changes, at most four a second."""
     service = service_of(request)
+    if HEAD_ONLY in request.scope:
+        return StreamingResponse(_nothing(), 200, None, EVENTS)
     if service.streams >= service.settings.max_streams:
         raise busy("too many clients watch the update")
     return _Stream(service)
@@ -59,7 +63,7 @@ class _Stream(StreamingResponse):
     """Counts as one from the moment it was promised until it has ended, however that comes."""
 
     def __init__(self, service: Service) -> None:
-        super().__init__(_events(service), 200, None, "text/event-stream")
+        super().__init__(_events(service), 200, None, EVENTS)
         self._service = service
         service.streams += 1
 
@@ -68,6 +72,11 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._service.streams -= 1
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield
 
 
 async def _events(service: Service) -> AsyncIterator[bytes]:

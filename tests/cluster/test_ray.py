@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import write_photos
+from fakes import write_photo
 from rays import RayNodes, wait_until
 
 from lookalike.cluster.embed import ray_tasks
@@ -24,7 +24,6 @@ from lookalike.cluster.job.parts import Parts
 from lookalike.errors import ClusterError, GalleryError, ModelMismatchError
 from lookalike.gallery.report import Progress
 
-COREL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "corel1k"
 IMAGES, CHUNK = 100, 5
 CHUNKS = IMAGES // CHUNK
 COMMAND = [sys.executable, "-c", "from lookalike.cli import main; main()", "cluster", "embed"]
@@ -40,16 +39,9 @@ def rays() -> Iterator[RayNodes]:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs where there are any, else generated ones."""
     folder = tmp_path_factory.mktemp("ray") / "pictures"
-    photographs = sorted(COREL.rglob("*.jpg"))
-    if not photographs:
-        write_photos(folder, IMAGES)
-        return folder
-    folder.mkdir()
     for n in range(IMAGES):
-        photograph = photographs[n * len(photographs) // IMAGES]
-        (folder / f"{n:03}.jpg").write_bytes(photograph.read_bytes())
+        write_photo(folder / f"{n:03}.png", n, width=384, height=256)
     return folder
 
 
@@ -198,7 +190,7 @@ def test_a_chunk_that_loses_every_worker_is_named_and_not_tried_for_ever(
     try:
         tasks = RayTasks(ray, parts.where, {"threads": 1}, cpus=1, gpus=0, tell=lines.append)
         with pytest.raises(
-            ClusterError, match=r"chunk 0, from '000\.\w+' to '099\.\w+', has lost its worker 2 tim"
+            ClusterError, match=r"chunk 0, from '000\.png' to '099\.png', has lost its worker 2 tim"
         ):
             for _ in range(2):
                 tasks.submit(iter(parts.missing() if not lines else ()), 1)

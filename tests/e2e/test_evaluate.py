@@ -18,7 +18,7 @@ from lookalike.evaluation.splits import query_split
 from lookalike.models.dataset import class_folders
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the Corel images are not here")
+needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="extra: Corel-1k is not here")
 FEW = ("--queries-per-class", "3", "--seeds", "2", "--threads", "1")
 
 

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import click
 import numpy as np
 import onnx
 import pytest
-from command import COMMAND, lookalike
+from command import lookalike
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -99,19 +98,34 @@ def test_a_search_with_the_trained_model_finds_the_members_of_the_class(
         assert [hit["path"].split("/")[0] for hit in json.loads(done.stdout)] == [label] * 5
 
 
+WAITING = """
+import time
+import lookalike.models.train as training
+true_write, left = training.write_checkpoint, [3]
+def write(*given):
+    true_write(*given)
+    left[0] -= 1
+    if not left[0]:  # wait to be killed
+        print("written", flush=True)
+        time.sleep(600)
+training.write_checkpoint = write
+from lookalike.cli import main
+main()
+"""
+
+
 def test_a_killed_training_goes_on_and_ends_in_the_same_model_file(
     home: Path, tmp_path: Path
 ) -> None:
     out, checkpoint = tmp_path / "model.onnx", tmp_path / "model.onnx.checkpoint"
     words = ["train", os.fspath(home / "data"), "--out", os.fspath(out), "--epochs=8", *LENET]
     words.append("--set=checkpoint_seconds=0")
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen([*COMMAND, *words], stdout=quiet, stderr=quiet)
-    while not checkpoint.exists():
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it was to be killed, and ended by itself"
+    words_of_child = [sys.executable, "-c", WAITING, *words]
+    with subprocess.Popen(words_of_child, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"written\n"
+        process.send_signal(signal.SIGKILL)
+    assert checkpoint.exists()
     assert not out.exists()
     done = lookalike(*words)
     assert ", after going on in epoch " in done.stdout

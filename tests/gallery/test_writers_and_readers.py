@@ -66,10 +66,10 @@ def test_a_second_writer_of_the_same_process_is_refused_too(gallery: Gallery) ->
 def test_a_second_writer_that_waits_gets_its_turn(gallery: Gallery, photos: Path) -> None:
     with held_by_another_process(gallery.directory / "lock") as holder:
         timer = threading.Timer(0.5, lambda: holder.communicate("\n"))
-        timer.start()
         began = time.monotonic()
-        assert gallery.update(wait=30).images == 12
-        assert 0.4 < time.monotonic() - began < 25
+        timer.start()
+        assert gallery.update(wait=120).images == 12
+        assert time.monotonic() - began > 0.4
         timer.join()
 
 
@@ -139,7 +139,7 @@ def test_searches_in_threads_and_processes_see_committed_states_while_files_come
         thread.start()
     writer = Gallery.open(folder)
     end, step = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or step < 4 or len(answers) < 51:
         step += 1
         for n in range(6):
             note(write_photo(folder / f"new/{step}-{n}.png", 1000 + 10 * step + n))

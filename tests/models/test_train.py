@@ -186,13 +186,19 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others(
 
 
 CHILD = """
-import sys
+import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_train import HARD, SMALL_FUSED
 from lookalike.models.train import train
-train(Path({folder!r}), SMALL_FUSED, HARD, Path({out!r}),
-      lambda p: print(p.stage, p.epoch, p.done, flush=True))
+batches = 0
+def listen(progress):
+    global batches
+    print(progress.stage, progress.epoch, progress.done, flush=True)
+    batches += progress.stage == "training"
+    if batches > int(sys.argv[1]):  # late enough: wait to be killed
+        time.sleep(600)
+train(Path({folder!r}), SMALL_FUSED, HARD, Path({out!r}), listen)
 """
 SMALL_FUSED = replace(SMALL, fuse=(1,), dropout=0.2)
 HARD = replace(QUICK, epochs=4, checkpoint_seconds=0.0, ema=0.9, keep="last")
@@ -208,9 +214,10 @@ def test_a_training_killed_again_and_again_ends_in_the_same_bits(
     generator = np.random.default_rng(int(time.time()))
     places = []
     for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        wanted = int(generator.integers(1, 5))  # batches of this process, and a part of the next
+        words = [sys.executable, "-c", code, str(wanted)]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        wanted = int(generator.integers(1, 5))  # batches of this process, and a little longer
         for line in process.stdout:
             wanted -= line.startswith("training")
             if not wanted:

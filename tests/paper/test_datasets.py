@@ -21,7 +21,7 @@ from lookalike.paper.datasets import check, class_digest, lay_out
 from lookalike.paper.known_datasets import DATASETS, Dataset
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the Corel images are not here")
+needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="extra: Corel-1k is not here")
 ORDER = ["africans", "beaches", "buildings", "buses", "dinosaurs", "elephants", "flowers"]
 ORDER += ["horses", "mountains", "food"]
 

@@ -324,7 +324,7 @@ def test_each_picture_is_described_once_however_many_splits_ask(
     assert len(calls) == len(set(calls))
 
 
-@pytest.mark.skipif(not COREL.is_dir(), reason=f"{COREL} is not there")
+@pytest.mark.skipif(not COREL.is_dir(), reason="extra: Corel-1k is not here")
 def test_on_corel_1k_buses_dinosaurs_and_flowers_are_told_apart(tmp_path: Path) -> None:
     for name in ("buses", "dinosaurs", "flowers"):
         (tmp_path / name).mkdir()

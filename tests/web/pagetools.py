@@ -91,7 +91,7 @@ def serving(folder: Path, *more: str) -> Iterator[str]:
             yield found[0]
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)
             reader.join()
 
 

@@ -6,14 +6,14 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fakes import write_photo, write_photos
-from webtools import TestClient, answer_of, client_of, connect, error_of, running
+from webtools import TestClient, answer_of, client_of, connect, error_of, running, wait_until
 from writers import held_by_another_process
 
 from lookalike.gallery import Gallery
@@ -21,13 +21,6 @@ from lookalike.images.decoder import Decoder
 from lookalike.lsh import LSHIndex
 from lookalike.web import answers
 from lookalike.web.statistics import bucket_sizes, histogram, measure
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
-    ends = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < ends
-        time.sleep(0.02)
 
 
 def test_an_update_reports_what_is_missing_and_was_kept(gallery: Gallery, photos: Path) -> None:
@@ -208,8 +201,6 @@ def test_stopping_ends_an_update_and_keeps_what_it_did(
     with client_of(gallery) as client:
         answer_of(client.post("/api/update"), 202)
         wait_until(lambda: answer_of(client.get("/api/update"))["done"] > 10)
-        began = time.monotonic()
-    assert time.monotonic() - began < 10
     assert 12 + 10 < len(gallery) < 12 + 400
     monkeypatch.undo()
     assert gallery.update().images == 412

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import struct
 import threading
-import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from webtools import (
     received,
     running,
     service_of,
+    wait_until,
 )
 
 from lookalike.gallery import Gallery
@@ -107,21 +107,17 @@ def test_what_is_sent_decides_not_what_it_is_called(small: TestClient) -> None:
     error_of(small.post("/api/search", content=b"", headers=PNG), 422, "bad_image")
 
 
-def slow_decoder(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Decoding takes so long, as that of a picture made for it would."""
-    true_ask = decoder_module._Process.ask
-
-    def slow(self: Any, head: Any, content: bytes, limit: float) -> Any:
-        time.sleep(seconds)
-        return true_ask(self, head, content, limit)
-
-    monkeypatch.setattr(decoder_module._Process, "ask", slow)
-
-
 def test_too_many_at_once_are_told_to_come_again(
     served: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow_decoder(monkeypatch, 0.5)
+    release = threading.Event()
+    true_ask = decoder_module._Process.ask
+
+    def slow(self: Any, *given: Any) -> Any:
+        assert release.wait(60)
+        return true_ask(self, *given)
+
+    monkeypatch.setattr(decoder_module._Process, "ask", slow)
     content = encode(photo(3), "PNG")
     with client_of(served, ServeSettings(decoders=1, waiting=1)) as client:
         answers: list[Any] = []
@@ -132,8 +128,9 @@ def test_too_many_at_once_are_told_to_come_again(
         threads = [threading.Thread(target=send) for _ in range(5)]
         for thread in threads:
             thread.start()
-        time.sleep(0.2)
+        wait_until(lambda: len(answers) == 3)  # those for which there is no place
         answer_of(client.post("/api/search", json={"id": 1}))  # needs no decoder
+        release.set()
         for thread in threads:
             thread.join()
         busy = [answer for answer in answers if answer.status_code == 503]
@@ -191,16 +188,14 @@ def test_slow_uploads_end_and_hold_no_worker(served: Gallery) -> None:
 
 def test_a_length_that_lies_is_of_no_use(served: Gallery) -> None:
     content = encode(photo(3), "PNG")
-    with running(served, upload_seconds=1.0, max_upload_bytes=200_000) as (port, _):
-        begun = time.monotonic()
+    with running(served, upload_seconds=3.0, max_upload_bytes=200_000) as (port, _):
         assert status_of(connect(port, head(10**12))) == 413  # before anything was sent
-        assert time.monotonic() - begun < 0.9
         assert status_of(connect(port, head(10**4) + content[:50])) == 408
         chunked = head(-1, "Transfer-Encoding: chunked")
         chunk = b"4000\r\n" + bytes(0x4000) + b"\r\n"
         assert status_of(connect(port, chunked + 13 * chunk)) == 413
         both = head(5, "Transfer-Encoding: chunked")  # smuggling needs two who disagree
-        assert status_of(connect(port, both + chunk + b"0\r\n\r\n")) in (400, 422)
+        assert status_of(connect(port, both + chunk + b"0\r\n\r\n")) == 400
         assert status_of(connect(port, head(-1, "Content-Length: -5"))) == 400
         with connect(port, head(20) + content) as short:  # the rest is no request
             assert received(short).count(b"HTTP/1.1 4") == 2
@@ -208,17 +203,16 @@ def test_a_length_that_lies_is_of_no_use(served: Gallery) -> None:
 
 def test_uploads_share_a_bounded_memory(served: Gallery) -> None:
     with running(
-        served, upload_seconds=3.0, max_upload_bytes=100_000, max_upload_memory=250_000
+        served, upload_seconds=600.0, max_upload_bytes=100_000, max_upload_memory=250_000
     ) as (port, service):
         waiting = [connect(port, head(100_000) + bytes(90_000)) for _ in range(2)]
-        ends = time.monotonic() + 10
-        while service.bodies._held < 180_000 and time.monotonic() < ends:
-            time.sleep(0.01)
+        wait_until(lambda: service.bodies._held == 180_000)
         with connect(port, head(100_000) + bytes(90_000)) as third:
             answer = third.recv(1 << 16)
             assert answer.split(b" ")[1] == b"503" and b"retry-after: 1" in answer.lower()
-        assert [status_of(opened) for opened in waiting] == [408] * 2
-        assert service.bodies._held == 0
+        for opened in waiting:
+            opened.close()
+        wait_until(lambda: service.bodies._held == 0)
 
 
 @pytest.mark.skipif(not HAS_HEIF, reason="needs pi-heif")

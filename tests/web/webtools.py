@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,7 @@ __all__ = [
     "received",
     "running",
     "service_of",
+    "wait_until",
     "write_attentive_model",
 ]
 
@@ -95,12 +97,20 @@ def running(gallery: Gallery, **settings: Any) -> Iterator[tuple[int, Service]]:
         finally:
             server.should_exit = True
             app.state.service.begin_stop()
-            thread.join(30)
+            thread.join(60)
     assert not thread.is_alive()
 
 
+def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
+    """Raises AssertionError if it does not become true."""
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
 def connect(port: int, sent: bytes = b"") -> socket.socket:
-    opened = socket.create_connection(("127.0.0.1", port), timeout=20)
+    opened = socket.create_connection(("127.0.0.1", port), timeout=60)
     opened.sendall(sent)
     return opened
 

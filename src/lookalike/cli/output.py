@@ -99,9 +99,7 @@ def say(text: str) -> None:
     Messages that nothing can take end no work; the exit status remains.
     """
     try:
-        click.echo("
-".join(visible(line) for line in text.split("
-")), err=True)
+        click.echo("\n".join(visible(line) for line in text.split("\n")), err=True)
     except OSError:
         discard(sys.stderr)
 

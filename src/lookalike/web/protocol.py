@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, cast
 
 import h11
@@ -36,10 +37,11 @@ MAX_HEAD = 16 << 10
 TOO_LONG = 431
 
 
-def protocol_of(settings: ServeSettings) -> type[H11Protocol]:
-    """The protocol with these limits."""
+def protocol_of(settings: ServeSettings, stopping: Callable[[], bool]) -> type[H11Protocol]:
+    """The protocol with these limits; ``stopping``: whether the server takes no more requests."""
 
     class Limited(BoundedProtocol):
+        is_stopping = staticmethod(stopping)
         max_connections = settings.max_connections
         header_seconds = settings.header_seconds
         stall_seconds = settings.stall_seconds
@@ -80,6 +82,7 @@ def _check_head(head: h11.Request) -> None:
 class BoundedProtocol(H11Protocol):
     """One connection."""
 
+    is_stopping: Callable[[], bool]
     max_connections: int
     header_seconds: float
     stall_seconds: float
@@ -95,6 +98,9 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.is_stopping():  # uvicorn closes those that it knew when it began to stop
+            self.drop()
+            return
         self._wait(self.header_seconds)
         if len(self.connections) > self.max_connections:
             self._make_room()
@@ -169,7 +175,7 @@ class BoundedProtocol(H11Protocol):
             longest[1].drop()
 
     def drop(self) -> None:
-        """For the good of others. It counts no more, though its socket closes a moment later."""
+        """Close it now. It no longer counts, though its socket closes a moment later."""
         self.connections.discard(self)
         self.transport.abort()
 

@@ -60,12 +60,13 @@ def serve(app: FastAPI, settings: ServeSettings, listener: socket.socket) -> Non
 
 def make_server(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
     """What `serve` runs; it ends when its ``should_exit`` is set, too."""
+    service: Service = app.state.service
     # It warns of every malformed form, so that clients could fill the log.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http=protocol_of(settings),
+        http=protocol_of(settings, lambda: service.stopping),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -77,7 +78,7 @@ def make_server(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
-    return _Server(config, app.state.service)
+    return _Server(config, service)
 
 
 class _Server(uvicorn.Server):

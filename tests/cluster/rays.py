@@ -24,8 +24,8 @@ __all__ = ["ENVIRONMENT", "RayNodes", "free_port", "wait_until"]
 
 START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
 OBJECT_STORE_BYTES = 80_000_000  # Ray refuses less than 75 MB
-START_SECONDS = 60.0
-STOP_SECONDS = 20.0
+START_SECONDS = 180.0
+STOP_SECONDS = 60.0
 GRACE_SECONDS = 6.0
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",

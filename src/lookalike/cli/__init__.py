@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from typing import Any
 
 import click
 
@@ -27,7 +29,7 @@ from lookalike.cli.serving import serve
 from lookalike.cli.training import augment, train
 from lookalike.cli.tuning import tune
 from lookalike.cli.upkeep import info, remove, verify
-from lookalike.errors import LookalikeError
+from lookalike.errors import LookalikeError, LookalikeWarning
 
 __all__ = ["commands", "main"]
 
@@ -53,6 +55,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="surrogateescape")
+    warnings.showwarning = _show_warning
     try:
         status = _run()
         sys.stdout.flush()
@@ -60,6 +63,19 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     sys.exit(status)
+
+
+_usual_warning = warnings.showwarning
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *where: Any, **more: Any
+) -> None:
+    """One of lookalike's own in a line without the place in the source; others as usual."""
+    if issubclass(category, LookalikeWarning):
+        say(f"lookalike: {message}")
+    else:
+        _usual_warning(message, category, *where, **more)
 
 
 def _run() -> int:

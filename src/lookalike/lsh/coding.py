@@ -1,14 +1,14 @@
 """Compiled loops over vectors and codes that are no part of a search: encode, pack, compare.
 
-All release the GIL, write only into arrays that they are given or make, and are cached on disk.
+All release the GIL and write only into arrays that they are given or make.
 """
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.lsh.compiled import compiled
 from lookalike.lsh.simd import BLOCK, as_float, as_half, popcount
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def round_to_half(
     vectors: NDArray[np.float32],
     chosen: NDArray[np.int64],
@@ -38,7 +38,7 @@ def round_to_half(
             rounded[i, j] = as_float(half)
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@compiled(fastmath={"reassoc", "contract", "nsz"})
 def encode(
     projected: NDArray[np.float32],
     vectors: NDArray[np.float32],
@@ -70,7 +70,7 @@ def encode(
         ratios[i] = square / max(total, np.float32(1e-12))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def argmax_rows(scores: NDArray[np.float32], out: NDArray[np.uint32]) -> None:
     """Column of the largest value of each row of (m, b) ``scores``, the first one on ties."""
     for i in range(scores.shape[0]):
@@ -90,7 +90,7 @@ def argmax_rows(scores: NDArray[np.float32], out: NDArray[np.uint32]) -> None:
                 break
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def pack_blocks(
     codes: NDArray[np.uint8],
     corrections: NDArray[np.int16],
@@ -120,7 +120,7 @@ def pack_blocks(
                 out_codes[(block * width + r) * BLOCK + lane] = codes[row, r]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def gather_codes(
     rows: NDArray[np.int64],
     offsets: NDArray[np.uint32],
@@ -144,7 +144,7 @@ def gather_codes(
             out[i, r] = codes[(block * out.shape[1] + r) * BLOCK + lane]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def hamming_rows(codes: NDArray[np.uint64], code: NDArray[np.uint64]) -> NDArray[np.int32]:
     """Bits in which each of (n, w) ``codes`` differs from ``code`` (w,): (n,) int32."""
     out = np.empty(codes.shape[0], np.int32)
@@ -156,7 +156,7 @@ def hamming_rows(codes: NDArray[np.uint64], code: NDArray[np.uint64]) -> NDArray
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def near_pairs_in_buckets(
     codes: NDArray[np.uint64],
     keys: NDArray[np.uint32],

@@ -394,7 +394,8 @@ def rerank(
             ahead = rows[i + VECTORS_AHEAD] * width
             for element in range(0, width, 64 // vectors.itemsize):
                 prefetch(vectors, ahead + element)
-        cosine = min(_dot(query, vectors[rows[i]]), np.float32(1))  # rounding may exceed it
+        cosine = _dot(query, vectors[rows[i]])
+        cosine = max(min(cosine, np.float32(1)), np.float32(-1))  # rounding may exceed them
         if cosine >= best[-1]:
             _insert(cosine, ids[rows[i]], best, best_ids)
 

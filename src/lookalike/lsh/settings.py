@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
-__all__ = ["CODE_FAMILIES", "KEY_FAMILIES", "LSHSettings", "SearchSettings"]
+import numpy as np
+
+__all__ = ["CODE_FAMILIES", "KEY_FAMILIES", "LSHSettings", "SearchSettings", "whole"]
 
 CODE_FAMILIES = ("orthogonal", "hyperplanes", "itq", "principal")
 KEY_FAMILIES = ("voronoi", "cross-polytope", "orthogonal", "hyperplanes", "itq")
@@ -14,6 +16,15 @@ KEY_FAMILIES = ("voronoi", "cross-polytope", "orthogonal", "hyperplanes", "itq")
 def _check(good: bool, name: str, value: object, limit: str) -> None:
     if not good:
         raise ValueError(f"{name} is {value!r}; it must be {limit}")
+
+
+def whole(name: str, value: Any, *, optional: bool = False) -> None:
+    """ValueError unless ``value`` is an integer of at least 1, or None if it is ``optional``."""
+    if value is None and optional:
+        return
+    integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    limit = "None or a whole number from 1" if optional else "a whole number from 1"
+    _check(integer and value >= 1, name, value, limit)
 
 
 @dataclass(frozen=True)
@@ -30,8 +41,7 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         for name in ("candidates", "rerank"):
-            value = getattr(self, name)
-            _check(value is None or value >= 1, name, value, "None or at least 1")
+            whole(name, getattr(self, name), optional=True)
 
 
 @dataclass(frozen=True)

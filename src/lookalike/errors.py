@@ -10,6 +10,7 @@ __all__ = [
     "GalleryLockedError",
     "IndexFormatError",
     "LookalikeError",
+    "LookalikeWarning",
     "MissingExtraError",
     "ModelError",
     "ModelMismatchError",
@@ -20,6 +21,10 @@ __all__ = [
 
 class LookalikeError(Exception):
     """Base of every error that a user can cause or mend."""
+
+
+class LookalikeWarning(UserWarning):
+    """What goes on working, but worse than it could; the message names the remedy."""
 
 
 class ModelError(LookalikeError):

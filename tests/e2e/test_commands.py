@@ -287,6 +287,28 @@ def test_duplicates_prints_groups_and_deletes_nothing(indexed: Path) -> None:
     assert listing(indexed) == before
 
 
+def test_duplicates_names_files_that_no_longer_hold_what_was_indexed(indexed: Path) -> None:
+    for name in ("y.png", "z.png"):
+        shutil.copy(indexed / "a/000.png", indexed / name)
+    lookalike("index", cwd=indexed)
+    before = (indexed / "z.png").stat()
+    content = (indexed / "z.png").read_bytes()
+    (indexed / "z.png").write_bytes(content[:-1] + b"x")
+    os.utime(indexed / "z.png", ns=(before.st_atime_ns, before.st_mtime_ns))
+    done = lookalike("duplicates", cwd=indexed)
+    assert "z.png" not in done.stdout
+    assert "1 file left out: changed or gone since the last update (z.png)" in done.stderr
+    told = json.loads(lookalike("duplicates", "--json", cwd=indexed).stdout)
+    assert told["changed"] == ["z.png"]
+    assert len(told["groups"]) == 1
+
+
+def test_a_threshold_that_is_not_a_number_is_bad_usage(indexed: Path) -> None:
+    for words in (["duplicates"], ["search", "a/000.png"]):
+        done = lookalike(*words, "--threshold", "nan", cwd=indexed, status=2)
+        assert "nan is not a number" in done.stderr
+
+
 def test_info_tells_what_made_the_gallery(indexed: Path) -> None:
     words = lookalike("info", cwd=indexed).stdout
     assert "12 indexed, 0 skipped" in words

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from fakes import listing, vectors_of, write_photo
 from hostile import encode, photo
+from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike import images
 from lookalike.errors import GalleryError
-from lookalike.gallery import DuplicateGroup, Gallery
-from lookalike.gallery.duplicates import group_pairs
+from lookalike.gallery import DuplicateGroup, Gallery, Progress
+from lookalike.gallery.duplicates import _file_identity, propose
+from lookalike.gallery.store import ImageRow
 
 Groups = set[frozenset[str]]
 
@@ -268,7 +271,9 @@ def test_files_that_have_changed_or_gone_since_the_update_are_left_out(
     gallery.update()
     (folder / "0.png").unlink()  # the one that would be kept
     write_photo(folder / "1.png", 2, width=65)
-    assert paths(gallery.duplicates()) == {frozenset({"2.png", "3.png"})}
+    groups = gallery.duplicates()
+    assert paths(groups) == {frozenset({"2.png", "3.png"})}
+    assert groups.changed == ("0.png", "1.png")
 
 
 def test_files_of_which_a_part_was_read_are_duplicates_of_equal_content_alone(
@@ -312,7 +317,168 @@ def test_the_notes_of_files_are_kept_when_they_move_or_are_copied(
     assert notes == {b"b.png": "blank", b"c.png": "blank"}
 
 
-def test_pairs_that_share_a_member_are_one_group() -> None:
-    pairs = np.array([[5, 7], [1, 2], [7, 9], [2, 3], [11, 12]])
-    assert group_pairs(pairs) == [[1, 2, 3], [5, 7, 9], [11, 12]]
-    assert group_pairs(np.empty((0, 2), np.int64)) == []
+def test_files_that_exchanged_their_names_are_proposed_by_no_size_and_time(
+    tmp_path: Path, model: Path
+) -> None:
+    """Unpacked from an archive, files may be equal in all but their content."""
+    folder = tmp_path / "photos"
+    for name, n in (("bus", 1), ("copy of bus", 1), ("third bus", 1), ("food", 2)):
+        Image.fromarray(photo(n)).save(make(folder) / f"{name}.bmp")
+    for path in folder.iterdir():
+        os.utime(path, (1_000, 1_000))
+    gallery = Gallery.open(folder, model=model)
+    gallery.update()
+    (folder / "food.bmp").rename(tmp_path / "aside")
+    (folder / "copy of bus.bmp").rename(folder / "food.bmp")
+    (tmp_path / "aside").rename(folder / "copy of bus.bmp")
+    told = list[Progress]()
+    groups = gallery.duplicates(progress=told.append)
+    assert paths(groups) == {frozenset({"bus.bmp", "third bus.bmp"})}
+    assert groups.changed == ("copy of bus.bmp",)
+    assert [(each.done, each.total) for each in told] == [(1, 3), (2, 3), (3, 3)]
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def test_when_the_file_to_keep_has_changed_the_next_best_is_kept(
+    tmp_path: Path, model: Path
+) -> None:
+    folder = tmp_path / "photos"
+    for n in range(4):
+        write_photo(folder / f"{n}.png", 1)
+        os.utime(folder / f"{n}.png", (1_000 + n, 1_000 + n))
+    gallery = Gallery.open(folder, model=model)
+    gallery.update()
+    content = bytearray((folder / "0.png").read_bytes())
+    content[-1] ^= 1
+    (folder / "0.png").write_bytes(content)
+    os.utime(folder / "0.png", (1_000, 1_000))
+    groups = gallery.duplicates()
+    (group,) = groups
+    assert [item.path for item in group.keep] == ["1.png"]
+    assert [item.path for item in group.duplicates] == ["2.png", "3.png"]
+    assert groups.changed == ("0.png",)
+
+
+def test_files_that_cannot_be_read_any_more_are_left_out(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "photos"
+    for n in range(3):
+        write_photo(folder / f"{n}.png", 1)
+    gallery = Gallery.open(folder, model=model)
+    gallery.update()
+    usual = images.content_hash
+
+    def vanishing(source: Path) -> bytes:
+        if source.name == "1.png":
+            source.unlink()
+        return usual(source)
+
+    monkeypatch.setattr(images, "content_hash", vanishing)
+    groups = gallery.duplicates()
+    assert paths(groups) == {frozenset({"0.png", "2.png"})}
+    assert groups.changed == ("1.png",)
+    (folder / "0.png").unlink()
+    assert gallery.duplicates().changed == ("0.png", "1.png")
+
+
+def test_file_numbers_that_are_alike_for_all_files_are_not_taken_for_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("a")
+    os.link(tmp_path / "a", tmp_path / "hard link")
+
+    def identities() -> list[object]:
+        names = ("a", "b", "link", "hard link")
+        return [_file_identity(tmp_path / name) for name in names]
+
+    a, b, link, hard = identities()
+    assert a == link == hard
+    assert a != b
+    usual = Path.stat
+    for number in (0, 7):
+
+        def numbered(path: Path, number: int = number, **how: bool) -> os.stat_result:
+            return os.stat_result((usual(path, **how)[0], number, *usual(path, **how)[2:]))
+
+        monkeypatch.setattr(Path, "stat", numbered)
+        a, b, link, _ = identities()
+        assert a == link
+        assert a != b
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("threshold", [np.nan, np.inf, -np.inf, 1.5, -1.5])
+def test_a_threshold_that_is_no_cosine_is_refused(
+    variants: Path, model: Path, threshold: float
+) -> None:
+    gallery = Gallery.open(variants, model=model)
+    for call in (gallery.duplicates, lambda t: gallery.search(np.ones(8), threshold=t)):
+        with pytest.raises(ValueError, match="threshold is"):
+            call(threshold)
+
+
+def greedy(
+    rows: list[ImageRow], vectors: NDArray[np.float32], protected: set[int], limit: float
+) -> list[tuple[list[int], list[int]]]:
+    """`propose` by its words, one file after the other, as numbers of rows."""
+
+    def rank(i: int) -> tuple[bool, int, bytes]:
+        return i not in protected, -rows[i].size, rows[i].path
+
+    def alike(a: int, b: int) -> bool:
+        return bool(vectors[a] @ vectors[b] >= limit) or rows[a].hash == rows[b].hash
+
+    groups, left = [], sorted(range(len(rows)), key=rank)
+    while left:
+        best = left[0]
+        keep = [i for i in left if i == best or (i in protected and alike(i, best))]
+        rest = [i for i in left if i not in keep and i not in protected]
+        going = [i for i in rest if any(alike(i, kept) for kept in keep)]
+        if going:
+            groups.append((keep, going))
+        left = [i for i in left if i not in keep and i not in going]
+    return groups
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.35, 0.8])
+@pytest.mark.parametrize("reference", [None, b"safe"])
+def test_proposals_are_those_of_one_file_after_the_other(
+    noise: float, reference: bytes | None
+) -> None:
+    """From all alike to a chain in which few are; blocks of comparisons change nothing."""
+    rng = np.random.default_rng(0)
+    n = 700
+    walk = np.cumsum(noise * rng.standard_normal((n, 24)), axis=0) / 3 + 3 * rng.standard_normal(24)
+    walk += noise * rng.standard_normal((n, 24))
+    vectors = (walk / np.linalg.norm(walk, axis=1, keepdims=True)).astype(np.float32)
+    rows = [
+        ImageRow(
+            i + 1,
+            b"%s/%03d" % (b"safe" if i % 5 == 0 else b"other", i),
+            int(rng.integers(1000)),
+            0,
+            bytes([i % 256, i % 6]) if i % 7 else b"twin",
+            10,
+            10,
+        )
+        for i in range(n)
+    ]
+    protected = set(range(0, n, 5)) if reference else set()
+    expected = greedy(rows, vectors, protected, 0.97)
+    found = propose(rows, vectors, Path("/"), reference, 0.97)
+    assert [
+        ([item.row.id - 1 for item in group.keep], [item.row.id - 1 for item in group.duplicates])
+        for group in found
+    ] == expected
+    for group, (keep, going) in zip(found, expected, strict=True):
+        closest = (vectors[going] @ vectors[keep].T).max(axis=1)
+        assert [item.cosine for item in group.duplicates] == pytest.approx(closest, abs=1e-5)
+        to_best = vectors[keep] @ vectors[keep[0]]
+        assert [item.cosine for item in group.keep] == pytest.approx(to_best, abs=1e-5)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,16 @@ def test_one_image_has_no_duplicates(tmp_path: Path, model: Path) -> None:
     gallery = Gallery.open(write_photo(tmp_path / "one/1.png", 5).parent, model=model)
     gallery.update()
     assert gallery.duplicates(-0.9) == []
+
+
+def test_a_pickled_gallery_answers_as_the_first(gallery: Gallery, outside: Path) -> None:
+    gallery.search(outside, 3)  # with the model and the files open
+    other = pickle.loads(pickle.dumps(gallery))
+    assert other.search(outside, 9, exact=True) == gallery.search(outside, 9, exact=True)
+    assert other.info() == gallery.info()
+
+
+def test_asking_for_more_than_any_gallery_holds_gives_what_there_is(
+    gallery: Gallery, outside: Path
+) -> None:
+    assert len(gallery.search(outside, 10**12)) == len(gallery)

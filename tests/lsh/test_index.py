@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import threading
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -270,8 +275,32 @@ def test_centring_evens_out_the_buckets_of_vectors_in_one_half_space() -> None:
         (lambda i: i.search(np.ones(DIM), 0), "k is 0"),
         (lambda i: i.search(np.zeros(DIM), 1), "zero"),
         (lambda i: i.search(np.ones(DIM - 1), 1), "takes"),
-        (lambda i: i.join(2.0), "out of range"),
+        (lambda i: i.search(np.ones(DIM), 2.5), "k is 2.5"),
+        (lambda i: i.search(np.ones(DIM), candidates=-5), "candidates is -5"),
+        (lambda i: i.search(np.ones(DIM), candidates=0), "candidates is 0"),
+        (lambda i: i.search(np.ones(DIM), rerank=-5), "rerank is -5"),
+        (lambda i: i.search(np.ones(DIM), rerank=True), "rerank is True"),
+        (lambda i: i.search(np.ones((2, DIM)), threads=0), "threads is 0"),
+        (lambda i: i.search(np.ones(DIM), allowed=[-1]), "integers from 0"),
+        (lambda i: i.range_search(np.ones(DIM), np.nan), "threshold is nan"),
+        (lambda i: i.range_search(np.ones((1, DIM)), 0.5), "query has shape"),
+        (lambda i: i.hamming(np.ones((1, DIM)), [1]), "query has shape"),
+        (lambda i: i.contains(np.array([1 << 63], np.uint64)), "2\\^63 - 1"),
+        (lambda i: i.replace([1, 1], VECTORS[:2]), "repeat"),
+        (lambda i: i.replace([2, 3], VECTORS[:1]), "2 ids for 1 vectors"),
+        (lambda i: i.replace([4, -4], VECTORS[:2]), "integers from 0"),
+        (lambda i: i.replace([5], np.zeros((1, DIM))), "zero"),
         (lambda i: i.tune(1.5), "target_recall"),
+        (lambda i: i.tune(0.5, 0), "k is 0"),
+        (lambda i: i.tune(queries=np.empty((0, DIM))), "no queries"),
+        (lambda i: i.evaluate(np.empty((0, DIM))), "no queries"),
+        *(
+            (lambda i, call=call, value=value: getattr(i, call)(value), "threshold is")
+            for call in ("join", "groups")
+            for value in (2.0, -1.0, np.nan, np.inf, -np.inf)
+        ),
+        (lambda i: i.groups(0.9, recall=np.nan), "recall nan"),
+        (lambda i: i.join(0.9, limit=0), "limit is 0"),
     ],
 )
 def test_bad_input_is_refused_and_changes_nothing(action: Any, message: str) -> None:
@@ -335,3 +364,76 @@ def test_compacting_codes_alone_keeps_segments_of_different_key_bits_apart() -> 
     assert sum(len(segment) for segment in index.segments()) == 5998
     hits = index.search(vectors[[0, 5100, 5950]], 1, candidates=6000).ids[:, 0]
     assert hits.tolist() == [0, 5100, 5950]
+
+
+def test_a_range_without_a_lower_end_is_all_items_that_count() -> None:
+    assert LSHIndex(DIM).range_search(QUERIES[0], -np.inf).ids.tolist() == []
+    index = made(VECTORS[:300])
+    for allowed in ([3], [3, 70, 5000], []):
+        found = index.range_search(QUERIES[0], -np.inf, allowed=allowed)
+        assert sorted(found.ids.tolist()) == [i for i in allowed if i < 300]
+    index.remove([7])
+    assert len(index.range_search(QUERIES[0], -np.inf).ids) == 299
+    assert index.range_search(VECTORS[0], np.inf).ids.tolist() == []
+
+
+@pytest.mark.parametrize("vectors", ["float16", "float32", "none"])
+@pytest.mark.parametrize("exactly", [False, True])
+def test_cosines_are_from_minus_one_to_one(vectors: Any, exactly: bool) -> None:
+    rng = np.random.default_rng(0)
+    rows = np.repeat(rng.standard_normal((40, 64)), 50, axis=0)
+    index = made(rows.astype(np.float32), vectors=vectors)
+    if exactly and vectors == "none":
+        return
+    for sign in (1, -1):
+        found = index.search(sign * rows[::50], 3, exact=exactly).cosines
+        assert -1 <= found.min() <= found.max() <= 1
+
+
+def test_a_search_while_items_are_replaced_finds_the_old_ones_or_the_new() -> None:
+    index = made(VECTORS[:300])
+    began, wrong = threading.Event(), list[int]()
+
+    def watch() -> None:
+        began.set()
+        while not done.is_set():
+            wrong.extend({300} - {len(index.range_search(QUERIES[0], -np.inf).ids)})
+
+    done = threading.Event()
+    watching = threading.Thread(target=watch)
+    watching.start()
+    began.wait()
+    for start in range(60):
+        index.replace(np.arange(300), np.roll(VECTORS[:300], start, axis=0))
+    done.set()
+    watching.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("vectors", ["float16", "none"])
+def test_a_pickled_index_answers_as_the_first(tmp_path: Path, saved: bool, vectors: Any) -> None:
+    index = made(VECTORS[:900], vectors=vectors)
+    index.add([1000], QUERIES[:1])
+    index.remove([3])
+    if saved:
+        index.save(tmp_path)
+    pickled = pickle.dumps(index)
+    assert (len(pickled) < 1000) == saved
+    for other in (pickle.loads(pickled), copy.deepcopy(index)):
+        assert other.settings == index.settings
+        ours, theirs = other.search(QUERIES, 5), index.search(QUERIES, 5)
+        assert np.array_equal(ours.ids, theirs.ids)
+        assert np.array_equal(ours.cosines, theirs.cosines)
+        other.add([3], VECTORS[3:4])
+        assert len(other) == len(index) + 1
+
+
+def test_changes_that_are_not_saved_are_pickled(tmp_path: Path) -> None:
+    index = made(VECTORS[:50])
+    index.save(tmp_path)
+    opened = LSHIndex.open(tmp_path)
+    opened.remove([7])
+    assert pickle.loads(pickle.dumps(opened)).ids.tolist() == opened.ids.tolist()
+    index.settings = replace(index.settings, search=SearchSettings(rerank=9))
+    assert pickle.loads(pickle.dumps(index)).settings.search.rerank == 9

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -90,6 +93,88 @@ def test_the_hamming_bound_lets_four_sigma_pass() -> None:
     rng = np.random.default_rng(5)
     distances = (rng.random((20000, 256)) > 0.9).sum(axis=1)
     assert (distances > join.hamming_bound(0.9, 256)).mean() < 2e-4
+
+
+@pytest.mark.parametrize("threshold", [0.8, 0.9, 0.97])
+@pytest.mark.parametrize("vectors", ["float16", "float32"])
+def test_groups_are_the_connected_components_of_all_pairs(threshold: float, vectors: Any) -> None:
+    rows = near_copies(3000, 0.3, 7)
+    # A cone in which all are alike, and one in which only some are, beside what is spread out.
+    rng = np.random.default_rng(8)
+    rows[:600] = rows[0] + 0.04 * rng.standard_normal((600, DIM)) / np.sqrt(DIM)
+    rows[600:1200] = rows[600] + 0.7 * rng.standard_normal((600, DIM)) / np.sqrt(DIM)
+    index = LSHIndex(settings=LSHSettings(DIM, vectors=vectors))
+    for start in range(0, 3000, 1000):
+        index.add(np.arange(start, start + 1000)[::-1] + 5, rows[start : start + 1000][::-1])
+    index.remove(np.arange(5, 3005, 50))
+    stored = index.vectors(index.ids)
+    near = stored @ stored.T >= threshold
+    expected = components(near, index.ids)
+    found = index.groups(threshold, recall=0.9999)
+    assert [group.tolist() for group in found] == expected
+    pairs, cosines = index.join(threshold, recall=0.9999)
+    assert len(np.unique(pairs, axis=0)) == len(pairs)
+    assert (cosines >= threshold).all()
+    linked = np.eye(len(index), dtype=bool)
+    linked[tuple(np.searchsorted(index.ids, pairs).T)] = True
+    assert components(linked | linked.T, index.ids) == expected
+
+
+def components(near: NDArray[np.bool_], ids: NDArray[np.int64]) -> list[list[int]]:
+    left, groups = set(range(len(ids))), []
+    while left:
+        group, todo = set[int](), [min(left)]
+        while todo:
+            if (i := todo.pop()) not in group:
+                group.add(i)
+                todo += np.flatnonzero(near[i]).tolist()
+        left -= group
+        if len(group) > 1:
+            groups.append([int(ids[i]) for i in sorted(group)])
+    return groups
+
+
+def test_items_of_equal_codes_that_are_not_alike_are_compared_with_others() -> None:
+    """Codes say in which direction from the mean, not how far: three points on an arc."""
+    rng = np.random.default_rng(9)
+    angles = rng.permutation(np.repeat([0.01, 0.013, -0.023], 40))
+    rows = np.zeros((120, DIM))
+    rows[:, 0], rows[:, 1] = np.cos(angles), np.sin(angles)
+    index = LSHIndex(settings=LSHSettings(DIM, vectors="float32", code_bits=64))
+    index.add(np.arange(120), rows + 1e-7 * rng.standard_normal(rows.shape))
+    segment = index.segments()[0]
+    assert len(np.unique(segment.codes_of(np.arange(120), 8), axis=0)) < 3
+    expected = [np.flatnonzero(angles == angle).tolist() for angle in np.unique(angles)]
+    found = [group.tolist() for group in index.groups(1 - 1e-6)]
+    assert found == sorted(expected)
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.3])
+def test_many_items_that_are_all_alike_are_grouped_in_memory_for_the_items_alone(
+    noise: float,
+) -> None:
+    n = 12_000
+    rng = np.random.default_rng(10)
+    rows = rng.standard_normal(DIM) + noise * rng.standard_normal((n, DIM))
+    index = LSHIndex(DIM)
+    index.add(np.arange(n), rows)
+    index.groups(0.9)
+    tracemalloc.start()
+    (group,) = index.groups(0.9)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(group) == n
+    assert peak < 128 << 20  # a list of their 72 million pairs takes over 1 GB
+    with pytest.raises(ValueError, match=r"more than 1,000,000 pairs reach a cosine of 0\.9;"):
+        index.join(0.9, limit=1_000_000)
+
+
+def test_vectors_that_are_not_kept_cannot_be_joined() -> None:
+    index = LSHIndex(settings=LSHSettings(DIM, vectors="none"))
+    index.add(np.arange(300), near_copies(300, 0.05, 2))
+    for call in (index.join, index.groups):
+        with pytest.raises(ValueError, match="keeps no vectors"):
+            call(0.9)
 
 
 def test_items_that_all_lie_close_together_are_compared_in_one_bucket() -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
 import numba
 import numpy as np
 import pytest
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from lookalike.lsh import coding, kernels, simd
+from lookalike.errors import LookalikeWarning
+from lookalike.lsh import coding, compiled, kernels, simd
 
 
 @numba.njit
@@ -23,6 +33,18 @@ def score(codes, at, table, width, corrections, c, offset, threshold, out):  # t
         np.int16(threshold),
         out,
     )
+
+
+widen: Any = intrinsic(lambda _, half: (types.float32(types.uint16), simd.half_to_float))
+narrow: Any = intrinsic(lambda _, number: (types.uint16(types.float32), simd.float_to_half))
+
+
+@numba.njit
+def convert(halves, numbers, wide, back):  # type: ignore[no-untyped-def]
+    for i in range(len(halves)):
+        wide[i] = widen(halves[i])
+    for i in range(len(numbers)):
+        back[i] = narrow(numbers[i])
 
 
 def pack(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -165,3 +187,94 @@ def test_encoding_gives_signs_and_the_length_ratio() -> None:
     assert np.array_equal(codes, np.packbits(projected[:, :64] > 0, axis=1, bitorder="little"))
     expected = np.square(vectors - mean).sum(axis=1) / np.abs(projected[:, :64]).sum(axis=1)
     assert np.allclose(ratios, expected, rtol=1e-5)
+
+
+def test_half_floats_without_the_instruction_equal_those_of_numpy() -> None:
+    halves = np.arange(1 << 16, dtype=np.uint16)
+    exact = halves.view(np.float16).astype(np.float32)
+    bits = np.random.default_rng(0).integers(0, 1 << 32, 300_000, dtype=np.uint32)
+    with np.errstate(all="ignore"):
+        ties = (exact[:-1] + exact[1:]) / 2  # and what lies beside them
+        edges = [ties, np.nextafter(ties, np.float32(1)), np.nextafter(ties, np.float32(-1))]
+        numbers = np.concatenate([bits.view(np.float32), exact, *edges])
+        expected = numbers.astype(np.float16)
+    wide, back = np.empty(len(halves), np.float32), np.empty(len(numbers), np.uint16)
+    convert(halves, numbers, wide, back)
+    numeric = ~np.isnan(exact)
+    assert np.array_equal(wide[numeric].view(np.uint32), exact[numeric].view(np.uint32))
+    assert np.isnan(wide[~numeric]).all()
+    numeric = ~np.isnan(numbers)
+    assert np.array_equal(back[numeric], expected.view(np.uint16)[numeric])
+    assert np.isnan(back[~numeric].view(np.float16)).all()
+
+
+SEARCH = """
+import sys
+import numpy as np
+from lookalike.lsh import LSHIndex, simd
+v = np.random.default_rng(0).standard_normal((500, 64)).astype(np.float32)
+index = LSHIndex(dim=64)
+index.add(np.arange(500), v)
+print(repr(simd.SHUFFLE), simd.HALVES, *index.search(v[:50], k=3).ids.ravel())
+"""
+
+
+def ids_found(**environment: str) -> tuple[str, str]:
+    """What SEARCH prints, split after the instructions, and its standard error."""
+    ran = subprocess.run(
+        [sys.executable, "-c", SEARCH],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return ran.stdout, ran.stderr
+
+
+def test_a_processor_without_vector_instructions_finds_the_same(tmp_path: Path) -> None:
+    usual, _ = ids_found()
+    plain, _ = ids_found(NUMBA_CPU_NAME="generic", NUMBA_CACHE_DIR=str(tmp_path))
+    if "x86" in os.uname().machine:
+        assert plain.startswith("'' False ")
+    assert plain.split()[2:] == usual.split()[2:]
+
+
+def test_without_a_place_for_compiled_code_searches_work_and_one_warning_says_so(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    usual, _ = ids_found()
+    found, told = ids_found(
+        NUMBA_CACHE_DIR=str(tmp_path / "file"),
+        NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator",  # others can be written here
+    )
+    assert found == usual
+    assert told.count("LookalikeWarning") == 1
+    assert "set NUMBA_CACHE_DIR" in told
+
+
+def doubled(x: int) -> int:
+    return 2 * x
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_damaged_or_full_cache_costs_a_compilation_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiled, "_warned", False)
+    assert compiled.compiled()(doubled)(2) == 4
+    kept = list(tmp_path.rglob("*.doubled*"))
+    assert {path.suffix for path in kept} == {".nbi", ".nbc"}
+    for path in kept:
+        if full:  # as where no file can be written
+            path.unlink()
+            path.mkdir()
+        else:
+            path.write_bytes(b"other content")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            assert compiled.compiled()(doubled)(3) == 6
+    assert [item.category for item in told] == [LookalikeWarning] * full
+    assert full or all(path.read_bytes() != b"other content" for path in kept)

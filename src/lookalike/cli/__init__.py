@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
+from typing import Any
 
 import click
 
@@ -38,7 +40,7 @@ from lookalike.cli.serving import serve
 from lookalike.cli.training import augment, train
 from lookalike.cli.tuning import tune
 from lookalike.cli.upkeep import info, remove, verify
-from lookalike.errors import LookalikeError
+from lookalike.errors import LookalikeError, LookalikeWarning
 
 __all__ = ["commands", "main"]
 
@@ -61,7 +63,21 @@ commands.add_command(index, "update")
 def main() -> None:
     """Entry point of the command."""
     prepare_streams()
+    warnings.showwarning = _show_warning
     sys.exit(_run())
+
+
+_usual_warning = warnings.showwarning
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *where: Any, **more: Any
+) -> None:
+    """One of lookalike's own in a line without the place in the source; others as usual."""
+    if issubclass(category, LookalikeWarning):
+        say(f"lookalike: {message}")
+    else:
+        _usual_warning(message, category, *where, **more)
 
 
 def _run() -> int:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from lookalike.cli.extras import extra_needed
-from lookalike.cli.options import encoding_options, encoding_settings, gallery_name, json_option
+from lookalike.cli.options import (
+    NumberRange,
+    encoding_options,
+    encoding_settings,
+    gallery_name,
+    json_option,
+)
 from lookalike.cli.output import FOUND_NOTHING, number, print_json, progress_shown, say, visible
 from lookalike.errors import GalleryError
 
@@ -57,7 +63,7 @@ KINDS_NAMED = 6
 @click.option(
     "--wait",
     metavar="SECONDS",
-    type=click.FloatRange(0),
+    type=NumberRange(0),
     default=0.0,
     help="How long to wait if another process is writing.",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from lookalike.gallery import Gallery
 
 __all__ = [
+    "NumberRange",
     "encoding_options",
     "encoding_settings",
     "filter_option",
@@ -28,6 +30,16 @@ __all__ = [
     "model_option",
     "tell_if_unfinished",
 ]
+
+
+class NumberRange(click.FloatRange):
+    """A range of numbers; NaN, which no comparison excludes, is outside."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
 
 
 def gallery_name(value: str) -> Path | str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lookalike.cli.options import (
+    NumberRange,
     encoding_options,
     encoding_settings,
     filter_option,
@@ -18,13 +19,24 @@ from lookalike.cli.options import (
     json_option,
     tell_if_unfinished,
 )
-from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, shown, visible
+from lookalike.cli.output import (
+    FOUND_NOTHING,
+    number,
+    print_json,
+    progress_shown,
+    say,
+    shown,
+    visible,
+)
 from lookalike.errors import LookalikeError
 
 if TYPE_CHECKING:
     from lookalike.gallery import Duplicate, Gallery, Hit
 
 __all__ = ["duplicates", "search"]
+
+SHOWN = 5
+"""Changed files that are named; --json has all."""
 
 
 @click.command()
@@ -34,7 +46,7 @@ __all__ = ["duplicates", "search"]
 @click.option(
     "--threshold",
     metavar="COSINE",
-    type=click.FloatRange(-1, 1),
+    type=NumberRange(-1, 1),
     help="Smallest cosine of a hit; 1: equal pictures alone.",
 )
 @filter_option
@@ -144,7 +156,7 @@ def _draw(opened: Gallery, source: str | bytes, hits: list[Hit], picture: Path) 
 @click.option(
     "--threshold",
     metavar="COSINE",
-    type=click.FloatRange(-0.99, 1),
+    type=NumberRange(-0.99, 1),
     default=0.95,
     show_default=True,
     help="Smallest cosine of a duplicate to a file that is kept; 1: equal pictures alone.",
@@ -168,13 +180,17 @@ def duplicates(
 
     Kept is the file with most pixels, then most bytes, then the oldest. Every file that could go is
     at least as much like a kept one as --threshold says; a series of pictures that change little by
-    little becomes several groups. Files that have changed since the last 'lookalike update' are
-    left out.
+    little becomes several groups. Every file of a group is read first: files that have changed or
+    gone since the last 'lookalike update' are left out and named.
     """
     opened = find_gallery(gallery)
-    groups = opened.duplicates(threshold, reference=reference, filter=pattern)
+    with progress_shown() as progress:
+        groups = opened.duplicates(
+            threshold, reference=reference, filter=pattern, progress=progress
+        )
     if as_json:
-        print_json({"threshold": threshold, "groups": [group.as_dict() for group in groups]})
+        told = {"groups": [group.as_dict() for group in groups], "changed": groups.changed}
+        print_json({"threshold": threshold, **told})
     else:
         for group in groups:
             for item in group.keep:
@@ -185,6 +201,13 @@ def duplicates(
     count = sum(len(group.duplicates) for group in groups)
     found = f"{number(len(groups), 'group')}, {number(count, 'file')} that could go"
     say(f"{found}; nothing was deleted")
+    if groups.changed:
+        names = ", ".join(visible(path) for path in groups.changed[:SHOWN])
+        more = ", …" if len(groups.changed) > SHOWN else ""
+        say(
+            f"{number(len(groups.changed), 'file')} left out: changed or gone since the last "
+            f"update ({names}{more}); run: lookalike update"
+        )
     if not groups:
         raise click.exceptions.Exit(FOUND_NOTHING)
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from lookalike.cli.options import NumberRange
+
 __all__ = ["training_options"]
 
 
@@ -28,8 +30,8 @@ def _choice(*values: str) -> click.Choice[str]:
 
 _TRUNKS = _choice("efficientnet-lite0", "resnet50", "vgg16", "vgg16-bn", "lenet5")
 _LOSSES = _choice("softmax", "triplet", "supcon", "multi-similarity", "circle")
-_COUNT, _LEAST_0 = click.IntRange(1), click.FloatRange(0)
-_RATE = click.FloatRange(0, min_open=True)
+_COUNT, _LEAST_0 = click.IntRange(1), NumberRange(0)
+_RATE = NumberRange(0, min_open=True)
 
 # Field, type, default, metavar, help. A default of None is told in the help.
 _FIELDS: tuple[tuple[str, Any, Any, str | None, str], ...] = (
@@ -79,7 +81,7 @@ _FIELDS: tuple[tuple[str, Any, Any, str | None, str], ...] = (
     ("images_per_class", _COUNT, 1, "N", "Kept together in a batch, for losses over pairs."),
     (
         "ema",
-        click.FloatRange(0, 1, min_open=True, max_open=True),
+        NumberRange(0, 1, min_open=True, max_open=True),
         None,
         "DECAY",
         "Validate and keep a running average of the weights, such as 0.999. Default: no average.",
@@ -93,7 +95,7 @@ _FIELDS: tuple[tuple[str, Any, Any, str | None, str], ...] = (
         None,
         "Whose mean and range scale the pixels; auto: the trunk's if it has trained weights.",
     ),
-    ("validation", click.FloatRange(0, 0.5), 0.1, "SHARE", "Of each class to hold out; 0: none."),
+    ("validation", NumberRange(0, 0.5), 0.1, "SHARE", "Of each class to hold out; 0: none."),
     ("validation_per_class", _COUNT, None, "N", "Hold out N of each class. Default: a share."),
     ("threads", _COUNT, None, "N", "Of the network. Default: as torch chooses."),
     ("device", _choice("cpu", "cuda"), "cpu", None, "Where to train."),

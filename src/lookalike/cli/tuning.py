@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lookalike.cli.options import find_gallery, gallery_option, json_option
+from lookalike.cli.options import NumberRange, find_gallery, gallery_option, json_option
 from lookalike.cli.output import number, print_json, say
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ __all__ = ["tune"]
 @gallery_option
 @click.option(
     "--recall",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=NumberRange(0, 1, min_open=True),
     default=0.95,
     show_default=True,
     help="Share of the exact nearest neighbours that a search is to find.",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from lookalike.errors import GalleryError
-from lookalike.gallery.duplicates import DuplicateGroup
+from lookalike.gallery.duplicates import Duplicates
 from lookalike.gallery.gallery import Gallery, Path_
 from lookalike.gallery.reader import Reader
+from lookalike.gallery.report import Progress
 from lookalike.lsh import LSHSettings
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class ServedGallery(Gallery):
         *,
         reference: Path_ | None = None,
         filter: str | None = None,
-    ) -> list[DuplicateGroup]:
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Duplicates:
         self._refuse("looking for duplicates")
 
     def tune(self, target_recall: float = 0.95, k: int = 10, *, force: bool = False) -> TuneReport:

@@ -1,6 +1,6 @@
 """A folder of images as a searchable gallery."""
 
-from lookalike.gallery.duplicates import Duplicate, DuplicateGroup
+from lookalike.gallery.duplicates import Duplicate, DuplicateGroup, Duplicates
 from lookalike.gallery.gallery import Gallery, GalleryInfo, Query
 from lookalike.gallery.hits import Hit
 from lookalike.gallery.repair import RepairReport
@@ -9,6 +9,7 @@ from lookalike.gallery.report import Progress, UpdateReport
 __all__ = [
     "Duplicate",
     "DuplicateGroup",
+    "Duplicates",
     "Gallery",
     "GalleryInfo",
     "Hit",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +15,21 @@ from numpy.typing import NDArray
 
 from lookalike.errors import GalleryError
 from lookalike.gallery.hits import glob_matcher
+from lookalike.gallery.report import Progress
 from lookalike.gallery.searching import is_as_indexed
 from lookalike.gallery.store import ImageRow, Store
 from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHIndex
+from lookalike.lsh.threads import cores
 
-__all__ = ["Duplicate", "DuplicateGroup", "find_duplicates", "group_pairs", "propose"]
+__all__ = ["Duplicate", "DuplicateGroup", "Duplicates", "find_duplicates", "propose"]
 
 RECALL = 0.999
 """Chance that a pair right at the threshold is found; closer ones are surer."""
+READ_AHEAD = 64
+"""Files that are read for their content before any more are asked for."""
+HEADS = 256
+"""Files that are compared with all others at once."""
 
 
 @dataclass(frozen=True)
@@ -64,23 +73,13 @@ class DuplicateGroup:
         return {"keep": [d.as_dict() for d in self.keep], "duplicates": rest}
 
 
-def group_pairs(pairs: NDArray[np.int64]) -> list[list[int]]:
-    """Connected components of the pairs (m, 2): sorted lists of ids, by their first id."""
-    parent: dict[int, int] = {}
+class Duplicates(list[DuplicateGroup]):
+    """The groups; and ``changed``, paths (n,) in the gallery that were left out since the files are
+    gone or no longer hold what was indexed. An update takes them in."""
 
-    def root(node: int) -> int:
-        while parent.setdefault(node, node) != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for a, b in pairs.tolist():
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
-    groups: dict[int, list[int]] = {}
-    for node in sorted(parent):
-        groups.setdefault(root(node), []).append(node)
-    return list(groups.values())
+    def __init__(self, groups: Iterable[DuplicateGroup], changed: Iterable[str]) -> None:
+        super().__init__(groups)
+        self.changed = tuple(changed)
 
 
 def find_duplicates(
@@ -90,22 +89,103 @@ def find_duplicates(
     threshold: float,
     reference: str | os.PathLike[str] | None,
     filter: str | None,
-) -> list[DuplicateGroup]:
+    progress: Callable[[Progress], None] | None = None,
+) -> Duplicates:
     """The groups of a gallery, as promised by `Gallery.duplicates`."""
     protected = None if reference is None else _inside(root, Path(reference))
     matches = glob_matcher("*" if filter is None else filter)
-    pairs, _ = index.join(smallest_cosine(threshold), recall=RECALL)
+    near = index.groups(smallest_cosine(threshold), recall=RECALL)
     with store.snapshot():
-        rows = store.by_ids(np.unique(pairs).tolist())
-    usable = {i for i, row in rows.items() if matches(row.path)}
-    usable = {i for i in usable if is_as_indexed(root, rows[i], if_gone=False)}
-    pairs = pairs[np.isin(pairs, sorted(usable)).all(axis=1)]
+        rows = store.by_ids(itertools.chain.from_iterable(ids.tolist() for ids in near))
+    contents = _Contents(root, rows, progress)
+    chains: list[list[int]] = []
+    for ids in near:
+        chain = [i for i in ids.tolist() if i in rows and matches(rows[i].path)]
+        chains.append(contents.distinct(chain) if len(chain) > 1 else [])
     groups: list[DuplicateGroup] = []
-    for ids in group_pairs(pairs):
-        ids = _distinct_files(root, {i: rows[i] for i in ids})
-        chain = [rows[i] for i in ids]
-        groups += propose(chain, index.vectors(ids), root, protected, threshold)
-    return sorted(groups, key=lambda group: group.keep[0].row.path)
+    while chains := [chain for chain in chains if len(chain) > 1]:
+        proposed = []
+        for chain in chains:
+            files = [rows[i] for i in chain]
+            proposed.append(propose(files, index.vectors(chain), root, protected, threshold))
+        contents.check(item.row.id for found in proposed for item in _items(found))
+        again = []
+        for chain, found in zip(chains, proposed, strict=True):
+            if any(item.row.id in contents.changed for item in _items(found)):
+                again.append([i for i in chain if i not in contents.changed])
+            else:
+                groups += found
+        chains = again
+    changed = sorted(rows[i].path for i in contents.changed)
+    return Duplicates(
+        sorted(groups, key=lambda group: group.keep[0].row.path), map(os.fsdecode, changed)
+    )
+
+
+def _items(groups: Iterable[DuplicateGroup]) -> Iterator[Duplicate]:
+    for group in groups:
+        yield from (*group.keep, *group.duplicates)
+
+
+class _Contents:
+    """Whether files still hold what was indexed: first by their size and times, then by reading.
+
+    Attributes:
+        changed: ids of the rows whose files do not, or are gone.
+    """
+
+    def __init__(
+        self, root: Path, rows: dict[int, ImageRow], progress: Callable[[Progress], None] | None
+    ) -> None:
+        self.changed: set[int] = set()
+        self._root, self._rows, self._progress = root, rows, progress
+        self._read: set[int] = set()
+        self._total = 0
+
+    def distinct(self, ids: list[int]) -> list[int]:
+        """Those of ``ids`` whose files are as indexed, one id per file on disk: with links to the
+        same file, deleting one would lose the image.
+
+        The real file stands for links to it, else the first by path.
+        """
+        chosen: dict[Hashable, int] = {}
+        paths = {i: self._root / os.fsdecode(self._rows[i].path) for i in ids}
+        for i in sorted(ids, key=lambda i: (paths[i].is_symlink(), self._rows[i].path)):
+            try:
+                whole = is_as_indexed(self._root, self._rows[i], if_gone=False)
+                identity = _file_identity(paths[i]) if whole else None
+            except OSError:
+                identity = None
+            if identity is None:
+                self.changed.add(i)
+            else:
+                chosen.setdefault(identity, i)
+        return sorted(chosen.values())
+
+    def check(self, ids: Iterable[int]) -> None:
+        """Read the files of ``ids`` that were not read yet; those of other content are changed."""
+        todo = sorted(set(ids) - self._read)
+        self._total += len(todo)
+        with ThreadPoolExecutor(cores(), "lookalike") as pool:
+            for start in range(
+                0, len(todo), READ_AHEAD
+            ):  # few, so that an interruption waits little
+                some = todo[start : start + READ_AHEAD]
+                for i, whole in zip(some, pool.map(self._holds, some), strict=True):
+                    self._read.add(i)
+                    if not whole:
+                        self.changed.add(i)
+                    if self._progress is not None:
+                        self._progress(Progress(len(self._read), self._total, 0))
+
+    def _holds(self, number: int) -> bool:
+        from lookalike.images import SkippedImageError, content_hash  # with all image formats
+
+        row = self._rows[number]
+        try:
+            return content_hash(self._root / os.fsdecode(row.path)) == row.hash
+        except SkippedImageError:
+            return False
 
 
 def _inside(root: Path, folder: Path) -> bytes:
@@ -119,17 +199,17 @@ def _inside(root: Path, folder: Path) -> bytes:
     return b"" if path == top else os.fsencode(path.relative_to(top))
 
 
-def _distinct_files(root: Path, rows: dict[int, ImageRow]) -> list[int]:
-    """One id per file on disk: with links to the same file, deleting one would lose the picture.
+def _file_identity(path: Path) -> Hashable:
+    """What two paths to one file have in common. Raises OSError.
 
-    The real file stands for links to it, else the first by path.
+    Some file systems number all files alike: a number that is 0, or that of the file's own folder,
+    says nothing, and the path without links stands for the file.
     """
-    chosen: dict[tuple[int, int], int] = {}
-    paths = {number: root / os.fsdecode(row.path) for number, row in rows.items()}
-    for number in sorted(rows, key=lambda i: (paths[i].is_symlink(), rows[i].path)):
-        status = paths[number].stat()
-        chosen.setdefault((status.st_dev, status.st_ino), number)
-    return sorted(chosen.values())
+    status, folder = path.stat(), path.resolve().parent.stat()
+    number = status.st_dev, status.st_ino
+    if status.st_ino == 0 or number == (folder.st_dev, folder.st_ino):
+        return path.resolve()
+    return number
 
 
 def propose(
@@ -169,31 +249,54 @@ def propose(
         pixels = (row.width or 0) * (row.height or 0)
         return not protected(i), -pixels, -row.size, row.mtime_ns, row.path
 
-    def item(i: int, cosine: float) -> Duplicate:
-        return Duplicate(rows[i], root / os.fsdecode(rows[i].path), min(1.0, max(-1.0, cosine)))
+    def item(place: int, cosine: float) -> Duplicate:
+        row = rows[order[place]]
+        return Duplicate(row, root / os.fsdecode(row.path), min(1.0, max(-1.0, cosine)))
 
-    def alike(cosine: float, i: int, kept: int) -> bool:
-        if rows[i].hash is not None and rows[i].hash == rows[kept].hash:
-            return True
-        # The embedding of a file with a note does not show all that it holds.
-        return cosine >= limit and rows[i].note is None and rows[kept].note is None
+    # From here on files are counted by their place in this order.
+    order = sorted(range(len(rows)), key=rank)
+    safe = np.array([protected(i) for i in order], np.bool_)
+    numbers: dict[bytes | int, int] = {}
+    content = np.array([numbers.setdefault(rows[i].hash or i, len(numbers)) for i in order])
+    # The embedding of a file with a note does not show all that it holds.
+    whole = np.array([rows[i].note is None for i in order], np.bool_)
+    left, vectors = np.arange(len(rows)), vectors[order]
+
+    def compare(heads: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Cosines of what is at ``heads`` in ``left`` to all there; and whether they are alike."""
+        cosines = vectors[heads] @ vectors.T
+        same = content[left[heads], np.newaxis] == content[left]
+        shown = whole[left[heads], np.newaxis] & whole[left]
+        return cosines, ((cosines >= limit) & shown) | same
 
     groups: list[DuplicateGroup] = []
-    left = sorted(range(len(rows)), key=rank)
-    while left:
-        best = left[0]
-        to_best = dict(zip(left, (vectors[left] @ vectors[best]).tolist(), strict=True))
-        keep = [i for i in left if i == best or (protected(i) and alike(to_best[i], i, best))]
-        others = [i for i in left if not protected(i) and i != best]
-        products = vectors[others] @ vectors[keep].T
-        duplicates = {
-            i: float(cosines.max())
-            for i, cosines in zip(others, products, strict=True)
-            if any(alike(c, i, kept) for c, kept in zip(cosines.tolist(), keep, strict=True))
-        }
-        if duplicates:
-            kept = tuple(item(i, to_best[i]) for i in keep)
-            groups.append(DuplicateGroup(kept, tuple(item(i, c) for i, c in duplicates.items())))
-        taken = {*keep, *duplicates}
-        left = [i for i in left if i not in taken]
+    waiting = np.ones(len(rows), np.bool_)  # of left
+    size = 1
+    while waiting.any():
+        if 2 * np.count_nonzero(waiting) < len(left):
+            left, vectors, waiting = left[waiting], vectors[waiting], waiting[waiting]
+        heads = np.flatnonzero(waiting)[:size]
+        cosines, alike = compare(heads)
+        used = 0
+        for head, closest, near in zip(heads, cosines, alike, strict=True):
+            if not waiting[head]:
+                continue
+            used += 1
+            kept = near & waiting & safe[left]
+            kept[head] = True
+            to_best = closest
+            others = np.flatnonzero(kept & (np.arange(len(left)) != head))
+            for start in range(0, len(others), HEADS):
+                more, nearer = compare(others[start : start + HEADS])
+                closest = np.maximum(closest, more.max(axis=0))
+                near = near | nearer.any(axis=0)
+            going = near & waiting & ~safe[left]
+            going[head] = False
+            if going.any():
+                keep = (item(left[i], float(to_best[i])) for i in np.flatnonzero(kept))
+                gone = (item(left[i], float(closest[i])) for i in np.flatnonzero(going))
+                groups.append(DuplicateGroup(tuple(keep), tuple(gone)))
+            waiting &= ~(kept | going)
+        # One taken by another of them was compared in vain; reading all vectors costs as much.
+        size = min(HEADS, 4 * used)
     return groups

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import GalleryError, ModelMismatchError
-from lookalike.gallery.duplicates import DuplicateGroup, find_duplicates
+from lookalike.gallery.duplicates import Duplicates, find_duplicates
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.hits import Hit
 from lookalike.gallery.identity import read_identity, removed_row
@@ -25,6 +25,7 @@ from lookalike.gallery.repair import RepairReport, repair
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.searching import Query, find, hits, row_of
 from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
+from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHSettings
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Gallery:
     """Images below a folder, searchable by what they look like. Made by `open`.
 
     Searches may run in several threads and processes while one writes; each sees a committed state.
+    Pickled are its folder and settings: another process opens the files by itself.
     """
 
     def __init__(
@@ -88,6 +90,9 @@ class Gallery:
         self._max_pixels = max_pixels
         self._max_seconds = max_seconds
         self._encoder: Encoder | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_encoder": None, "_files": GalleryFiles(self.directory)}
 
     @property
     def directory(self) -> Path:
@@ -414,13 +419,15 @@ class Gallery:
             exact: compare with every image instead of those in the probed buckets.
 
         Raises:
-            ValueError: k < 1.
+            ValueError: k < 1, or a threshold that is not from -1 to 1.
             GalleryError: the query is neither a file nor an indexed image; an empty filter.
             ModelMismatchError: a model was given to `open` that is not the gallery's.
             SkippedImageError: the query cannot be read.
         """
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
+        if threshold is not None:
+            smallest_cosine(threshold)
         for attempt in range(ATTEMPTS):
             with self._files.reading_all() as (store, index):
                 known = made_with(store)
@@ -431,7 +438,7 @@ class Gallery:
                         index,
                         self.root,
                         query,
-                        k,
+                        min(k, len(index) + 1),
                         filter=filter,
                         exclude_self=exclude_self,
                         exact=exact,
@@ -455,22 +462,32 @@ class Gallery:
         *,
         reference: Path_ | None = None,
         filter: str | None = None,
-    ) -> list[DuplicateGroup]:
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Duplicates:
         """Groups of near duplicates and which file of each to keep; deletes nothing.
 
-        Files that have changed or gone since the last update are left out, and of links to the same
-        file all but one, so that whoever deletes what is proposed loses no picture.
+        Every file of a group is read and holds what was indexed. Files that have changed or gone
+        since the last update are left out and listed apart, and of links to the same file all but
+        one are left out, so that whoever deletes what is proposed loses no picture.
 
         Args:
-            threshold: smallest cosine between a duplicate and a kept file of its group; 1: what is
-                equal but for rounding, see `smallest_cosine`.
+            threshold: smallest cosine between a duplicate and a kept file of its group, above -1
+                and at most 1; 1: what is equal but for rounding, see `smallest_cosine`.
             reference: a folder of the gallery whose files are always kept.
             filter: shell pattern on the relative path; only such files are considered.
+            progress: called after each file that was read.
+
+        Returns:
+            a list of groups; its ``changed`` are the paths that were left out.
+
+        Raises:
+            ValueError: the threshold is out of range.
+            GalleryError: no such reference folder in the gallery; an empty filter.
         """
         self._check_root()
         self._files.check_table(large=True)
         with self._files.reading_all() as (store, index):
-            return find_duplicates(store, index, self.root, threshold, reference, filter)
+            return find_duplicates(store, index, self.root, threshold, reference, filter, progress)
 
     def tune(self, target_recall: float = 0.95, k: int = 10, *, force: bool = False) -> TuneReport:
         """Choose the index's settings by measuring, and keep them; see `LSHIndex.tune`.

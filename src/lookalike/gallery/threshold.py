@@ -16,5 +16,10 @@ a unit vector v, the product of two rounded copies is sum v_i^2 (1 + e_i)^2 >= (
 def smallest_cosine(threshold: float) -> float:
     """The cosine from which on a threshold counts as reached: itself, but never above what two
     equal pictures are sure to have, so that a threshold of 1 finds them.
+
+    Raises:
+        ValueError: it is not a number from -1 to 1.
     """
+    if not -1 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold}; it must be a cosine from -1 to 1")
     return min(threshold, 1 - FLOAT16_SLACK)

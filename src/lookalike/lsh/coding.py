@@ -1,31 +1,37 @@
 """Compiled loops over vectors and codes that are no part of a search: encode, pack, compare.
 
-All release the GIL, write only into arrays that they are given or make, and are cached on disk.
+All release the GIL and write only into arrays that they are given or make.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.lsh.compiled import compiled
 from lookalike.lsh.simd import BLOCK, as_float, as_half, popcount
 
 __all__ = [
     "argmax_rows",
     "encode",
+    "flatten",
     "gather_codes",
     "hamming_rows",
     "near_pairs_in_buckets",
     "pack_blocks",
+    "pair_cosines",
     "round_to_half",
     "squared_lengths",
+    "unite",
 ]
 
+TILE = 64
+"""Codes of a bucket that are compared with as many others at a time."""
 
-@numba.njit(cache=True, nogil=True)
+
+@compiled()
 def round_to_half(
     vectors: NDArray[np.float32],
     chosen: NDArray[np.int64],
@@ -41,7 +47,7 @@ def round_to_half(
             rounded[i, j] = as_float(half)
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@compiled(fastmath={"reassoc", "contract", "nsz"})
 def encode(
     projected: NDArray[np.float32],
     vectors: NDArray[np.float32],
@@ -73,7 +79,7 @@ def encode(
         ratios[i] = square / max(total, np.float32(1e-12))
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@compiled(fastmath={"reassoc", "contract", "nsz"})
 def squared_lengths(vectors: NDArray[Any], out: NDArray[np.float32]) -> None:
     """Of the rows of (n, dim) ``vectors``, float32, or float16 as their bits: out (n,)."""
     for i in range(vectors.shape[0]):
@@ -84,7 +90,7 @@ def squared_lengths(vectors: NDArray[Any], out: NDArray[np.float32]) -> None:
         out[i] = total
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def argmax_rows(scores: NDArray[np.float32], out: NDArray[np.uint32]) -> None:
     """Column of the largest value of each row of (m, b) ``scores``, the first one on ties."""
     for i in range(scores.shape[0]):
@@ -104,7 +110,7 @@ def argmax_rows(scores: NDArray[np.float32], out: NDArray[np.uint32]) -> None:
                 break
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def pack_blocks(
     codes: NDArray[np.uint8],
     corrections: NDArray[np.int16],
@@ -134,7 +140,7 @@ def pack_blocks(
                 out_codes[(block * width + r) * BLOCK + lane] = codes[row, r]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def gather_codes(
     rows: NDArray[np.int64],
     offsets: NDArray[np.uint32],
@@ -158,7 +164,7 @@ def gather_codes(
             out[i, r] = codes[(block * out.shape[1] + r) * BLOCK + lane]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def hamming_rows(codes: NDArray[np.uint64], code: NDArray[np.uint64]) -> NDArray[np.int32]:
     """Bits in which each of (n, w) ``codes`` differs from ``code`` (w,): (n,) int32."""
     out = np.empty(codes.shape[0], np.int32)
@@ -170,40 +176,122 @@ def hamming_rows(codes: NDArray[np.uint64], code: NDArray[np.uint64]) -> NDArray
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
+def _differing(codes: NDArray[np.uint64], a: int, b: int) -> Any:
+    """In how many bits two rows of ``codes`` differ."""
+    distance = np.uint64(0)
+    for w in range(codes.shape[1]):
+        distance += popcount(codes[a, w] ^ codes[b, w])
+    return distance
+
+
+@compiled()
+def _met_before(codes: NDArray[np.uint64], masks: NDArray[np.uint64], a: int, b: int) -> bool:
+    """Whether two rows agree on all the bits of one of ``masks`` (tables, words)."""
+    for t in range(masks.shape[0]):
+        differ = np.uint64(0)
+        for w in range(masks.shape[1]):
+            differ |= (codes[a, w] ^ codes[b, w]) & masks[t, w]
+        if differ == 0:
+            return True
+    return False
+
+
+@compiled()
 def near_pairs_in_buckets(
     codes: NDArray[np.uint64],
+    masks: NDArray[np.uint64],
     keys: NDArray[np.uint32],
+    labels: NDArray[np.int64],
     rows: NDArray[np.int64],
     bound: int,
-) -> NDArray[np.int64]:
-    """Pairs of items with equal keys whose codes differ in at most ``bound`` bits: (m, 2) int64.
+    first: int,
+    second: int,
+    out: NDArray[np.int64],
+) -> tuple[int, int, int]:
+    """Pairs of items with equal keys whose codes differ in at most ``bound`` bits.
+
+    Left out are pairs of equal labels, and those that met in an earlier table. A bucket is walked
+    in squares of TILE x TILE pairs, so that pairs found together have few members.
 
     Args:
         codes: (n, words).
+        masks: (tables, words), the bits of the keys of earlier tables.
         keys: (n,) ascending.
+        labels: (n,) of what each key belongs to; squares of one label are passed over.
         rows: (n,) the row of ``codes`` that each key belongs to.
+        first, second: the places in ``keys`` of the square to begin with; 0, 0 at first.
+        out: (m, 2), m at least TILE^2, receives pairs of rows.
+
+    Returns:
+        how many pairs were found, and the square to go on with when ``out`` has no room for one
+        more; its first place is n when all is done.
     """
-    capacity = 1024
-    pairs = np.empty((capacity, 2), np.int64)
     found = 0
-    start = 0
-    while start < keys.shape[0]:
-        end = start + 1
-        while end < keys.shape[0] and keys[end] == keys[start]:
+    while first < keys.shape[0]:
+        end = first + 1
+        while end < keys.shape[0] and keys[end] == keys[first]:
             end += 1
-        for i in range(start, end):
-            for j in range(i + 1, end):
-                distance = np.uint64(0)
-                for w in range(codes.shape[1]):
-                    distance += popcount(codes[rows[i], w] ^ codes[rows[j], w])
-                if distance <= np.uint64(bound):
-                    if found == capacity:
-                        capacity *= 2
-                        grown = np.empty((capacity, 2), np.int64)
-                        grown[:found] = pairs
-                        pairs = grown
-                    pairs[found, 0], pairs[found, 1] = rows[i], rows[j]
-                    found += 1
-        start = end
-    return pairs[:found]
+        first_end = min(first + TILE, end)
+        label = labels[first]
+        uniform = True
+        for i in range(first, first_end):
+            uniform &= labels[i] == label
+        second = max(second, first)
+        while second < end:
+            if out.shape[0] - found < TILE * TILE:
+                return found, first, second
+            second_end = min(second + TILE, end)
+            connected = uniform
+            for j in range(second, second_end):
+                connected &= labels[j] == label
+            if not connected:
+                for i in range(first, first_end):
+                    a = rows[i]
+                    for j in range(max(second, i + 1), second_end):
+                        b = rows[j]
+                        if (
+                            labels[i] != labels[j]
+                            and _differing(codes, a, b) <= np.uint64(bound)
+                            and not _met_before(codes, masks, a, b)
+                        ):
+                            out[found, 0], out[found, 1] = a, b
+                            found += 1
+            second = second_end
+        first = first_end
+        second = 0
+    return found, first, second
+
+
+@compiled(fastmath=True)
+def pair_cosines(vectors: NDArray[Any], pairs: NDArray[np.int64], out: NDArray[np.float32]) -> None:
+    """Inner products of rows of ``vectors``, float32 or float16 as their bits: out (m,)."""
+    for i in range(pairs.shape[0]):
+        first, second = vectors[pairs[i, 0]], vectors[pairs[i, 1]]
+        total = np.float32(0)
+        for j in range(first.shape[0]):
+            total += as_float(first[j]) * as_float(second[j])
+        out[i] = total
+
+
+@compiled()
+def _root(parents: NDArray[np.int64], row: int) -> int:
+    while parents[row] != row:
+        parents[row] = parents[parents[row]]
+        row = parents[row]
+    return row
+
+
+@compiled()
+def unite(parents: NDArray[np.int64], pairs: NDArray[np.int64]) -> None:
+    """Connect the rows of (m, 2) ``pairs``; a row's parent is never behind it."""
+    for i in range(pairs.shape[0]):
+        a, b = _root(parents, pairs[i, 0]), _root(parents, pairs[i, 1])
+        parents[max(a, b)] = min(a, b)
+
+
+@compiled()
+def flatten(parents: NDArray[np.int64]) -> None:
+    """Make each row's parent the first row that it is connected with."""
+    for row in range(parents.shape[0]):
+        parents[row] = parents[parents[row]]

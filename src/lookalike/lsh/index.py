@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lookalike.lsh import storage
 from lookalike.lsh.hashing import Hasher
-from lookalike.lsh.join import candidate_pairs, collision_probability
+from lookalike.lsh.join import Forest, Joined, collision_probability, near_pairs
 from lookalike.lsh.owner import is_owner, new_owner
-from lookalike.lsh.segment import Segment
-from lookalike.lsh.settings import LSHSettings
+from lookalike.lsh.segment import Segment, gather
+from lookalike.lsh.settings import LSHSettings, SearchSettings, whole
 from lookalike.lsh.state import Removed, State, kept, live_ids
 from lookalike.lsh.threads import cores
 from lookalike.lsh.vectors import as_ids, unit_rows
@@ -42,11 +42,20 @@ class Neighbors(NamedTuple):
     cosines: Floats
 
 
+class Stored(NamedTuple):
+    """Settings and state as they are in a folder."""
+
+    settings: LSHSettings
+    state: State
+    folder: Path
+
+
 class LSHIndex:
     """Approximate cosine search by locality-sensitive hashing.
 
     Many threads may search while one adds, removes or saves: each search works on the state that it
-    began with.
+    began with. Pickling an index that is as it was opened or saved pickles its folder, which the
+    other process opens; any other is pickled with its arrays.
 
     Args:
         dim: length of the vectors, when everything else is to be the default.
@@ -69,7 +78,24 @@ class LSHIndex:
         self.owner = owner or new_owner()
         self.settings = settings or LSHSettings(dim=dim or 0)
         self._state = State(None, (), ())
+        self._stored: Stored | None = None
         self._writing = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling, as by multiprocessing: where the index is saved, or else its arrays."""
+        with self._writing:
+            settings, state, stored = self.settings, self._state, self._stored
+        if stored is not None and stored.state is state and stored.settings == settings:
+            return {"folder": stored.folder, "owner": self.owner}
+        return {"settings": settings, "owner": self.owner, "state": state}
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        if "folder" in values:
+            self.__dict__ = type(self).open(values["folder"], values["owner"]).__dict__
+        else:
+            made = type(self)(settings=values["settings"], owner=values["owner"])
+            self.__dict__ = made.__dict__
+            self._state = values["state"]
 
     def __len__(self) -> int:
         state = self._state
@@ -94,7 +120,9 @@ class LSHIndex:
 
         Raises:
             KeyError: an id is unknown.
+            ValueError: the index keeps no vectors.
         """
+        self._need_vectors("there are none to return")
         wanted, state = as_ids(ids), self._state
         where, rows = self._locate_all(state, wanted)
         out = np.empty((len(wanted), self.settings.dim), np.float32)
@@ -114,12 +142,7 @@ class LSHIndex:
         Raises:
             ValueError: bad vectors, or an id that is repeated or taken; the index is unchanged.
         """
-        new_ids, rows = as_ids(ids), unit_rows(vectors, self.settings.dim)
-        if len(new_ids) != len(rows):
-            raise ValueError(f"{len(new_ids)} ids for {len(rows)} vectors")
-        ascending = bool((np.diff(new_ids) > 0).all())
-        if not ascending and len(np.unique(new_ids)) != len(new_ids):
-            raise ValueError("ids repeat within the batch")
+        new_ids, rows = self._batch(ids, vectors)
         if not len(new_ids):
             return
         with self._writing:
@@ -128,15 +151,22 @@ class LSHIndex:
                 raise ValueError(
                     f"id {new_ids[np.argmax(taken)]} is in the index already; use replace"
                 )
-            self._append(new_ids, rows)
+            self._state = self._with(self._state, new_ids, rows)
 
     def replace(self, ids: ArrayLike, vectors: ArrayLike) -> None:
-        """Add a batch, dropping the old vectors of ids that are in the index already."""
+        """Add a batch, dropping the old vectors of ids that are in the index already.
+
+        A search meanwhile finds the old vectors or the new ones.
+
+        Raises:
+            ValueError: as `add`, but for ids that are taken; the index is unchanged.
+        """
+        new_ids, rows = self._batch(ids, vectors)
+        if not len(new_ids):
+            return
         with self._writing:
-            rows = unit_rows(vectors, self.settings.dim)
-            known = as_ids(ids)
-            self.remove(known[self.contains(known)])
-            self.add(known, rows)
+            state = self._without(self._state, new_ids[self.contains(new_ids)])
+            self._state = self._with(state, new_ids, rows)
 
     def remove(self, ids: ArrayLike) -> None:
         """Remove a batch by marking its rows; compaction takes the space back later.
@@ -145,16 +175,29 @@ class LSHIndex:
             KeyError: an id is not in the index; nothing is removed then.
         """
         with self._writing:
-            state, wanted = self._state, np.unique(as_ids(ids))
-            where, rows = self._locate_all(state, wanted)
-            removed = list(state.removed)
-            for i in np.unique(where):
-                marks = np.zeros(len(state.segments[i]), np.bool_)
-                if removed[i].number:
-                    marks |= removed[i].marks
-                marks[rows[where == i]] = True
-                removed[i] = Removed(marks, int(np.count_nonzero(marks)))
-            self._state = State(state.hasher, state.segments, tuple(removed))
+            self._state = self._without(self._state, np.unique(as_ids(ids)))
+
+    def _batch(self, ids: ArrayLike, vectors: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
+        """A batch to add: its ids (n,), distinct, and unit rows (n, dim). Raises ValueError."""
+        new_ids, rows = as_ids(ids), unit_rows(vectors, self.settings.dim)
+        if len(new_ids) != len(rows):
+            raise ValueError(f"{len(new_ids)} ids for {len(rows)} vectors")
+        ascending = bool((np.diff(new_ids) > 0).all())
+        if not ascending and len(np.unique(new_ids)) != len(new_ids):
+            raise ValueError("ids repeat within the batch")
+        return new_ids, rows
+
+    def _without(self, state: State, ids: NDArray[np.int64]) -> State:
+        """The state without ``ids`` (n,), distinct; KeyError if one is not in it."""
+        where, rows = self._locate_all(state, ids)
+        removed = list(state.removed)
+        for i in np.unique(where):
+            marks = np.zeros(len(state.segments[i]), np.bool_)
+            if removed[i].number:
+                marks |= removed[i].marks
+            marks[rows[where == i]] = True
+            removed[i] = Removed(marks, int(np.count_nonzero(marks)))
+        return State.of(state.hasher, state.segments, removed)
 
     def compact(self, *, only_if_worth_it: bool = False) -> None:
         """Merge all segments into one and drop removed rows.
@@ -184,8 +227,8 @@ class LSHIndex:
             starts += [i for i in range(1, len(bits)) if bits[i] != bits[i - 1]]
         return [range(*ends) for ends in zip(starts, [*starts[1:], len(bits)], strict=True)]
 
-    def _append(self, ids: NDArray[np.int64], rows: Floats) -> None:
-        state = self._state
+    def _with(self, state: State, ids: NDArray[np.int64], rows: Floats) -> State:
+        """The state with a batch (n >= 1) added."""
         hasher = state.hasher or Hasher.fit(self.settings, rows)
         segment = Segment.build(hasher, ids, rows)
         state = State(hasher, (*state.segments, segment), (*state.removed, Removed.none()))
@@ -199,7 +242,7 @@ class LSHIndex:
             state = self._merge(state, range(len(state.segments)), refit=True)
         while (run := _mergeable(state.segments, self.settings)) is not None:
             state = self._merge(state, run)
-        self._state = state
+        return state
 
     def _merge(self, state: State, run: range, *, refit: bool = False) -> State:
         """Replace the segments of ``run`` by one; a refit must cover all of them."""
@@ -207,19 +250,16 @@ class LSHIndex:
         for segment, _ in parts:
             segment.prove()
         hasher = state.fitted
-        if sum(len(segment) for segment, _ in parts) == sum(state.removed[i].number for i in run):
-            made = []
-        elif refit:
+        if refit:
             ids = np.concatenate([s.ids[kept(marks)] for s, marks in parts])
             rows = np.concatenate([s.vectors[kept(marks)] for s, marks in parts])
             hasher = Hasher.fit(hasher.settings, rows)
-            made = [Segment.build(hasher, ids, rows)]
+            made = Segment.build(hasher, ids, rows)
         else:
-            made = [Segment.merge(hasher, parts)]
+            made = Segment.merge(hasher, parts)
         before, after = slice(0, run.start), slice(run.stop, None)
-        segments = (*state.segments[before], *made, *state.segments[after])
-        nothing = (Removed.none(),) * len(made)
-        removed = (*state.removed[before], *nothing, *state.removed[after])
+        segments = (*state.segments[before], made, *state.segments[after])
+        removed = (*state.removed[before], Removed.none(), *state.removed[after])
         return State(hasher, segments, removed)
 
     @staticmethod
@@ -277,10 +317,12 @@ class LSHIndex:
             threads: for a batch of queries; None: all cores.
 
         Raises:
-            ValueError: k < 1, wrong shape, a NaN or zero query.
+            ValueError: k, candidates, rerank or threads below 1 or not whole, wrong shape, a NaN or
+                zero query.
         """
-        if k < 1:
-            raise ValueError(f"k is {k}; it must be at least 1")
+        whole("k", k)
+        whole("threads", threads, optional=True)
+        asked = SearchSettings(candidates, rerank)
         given = np.asarray(queries, dtype=np.float32)
         rows = unit_rows(np.atleast_2d(given), self.settings.dim)
         # Numba takes a third of a second to import.
@@ -302,8 +344,8 @@ class LSHIndex:
                         k,
                         blocked=blocked.marks,
                         open_rows=len(segment) - blocked.number,
-                        candidates=candidates or defaults.candidates,
-                        rerank=rerank or defaults.rerank,
+                        candidates=asked.candidates or defaults.candidates,
+                        rerank=asked.rerank or defaults.rerank,
                         threads=threads or (cores() if len(rows) > 1 else 1),
                     )
                 if i == 0:
@@ -312,6 +354,7 @@ class LSHIndex:
                     both_ids = np.concatenate([ids, found[0]], axis=1)
                     both = np.concatenate([cosines, found[1]], axis=1)
                     ids, cosines = search.best_of(both_ids, both, k)
+            np.clip(cosines, -1, 1, out=cosines, where=ids >= 0)  # estimates may exceed them
         else:
             ids = np.full((len(rows), k), -1, np.int64)
             cosines = np.full((len(rows), k), -np.inf, np.float32)
@@ -325,13 +368,24 @@ class LSHIndex:
         Searches with growing k, candidates and re-rank depth until the last result is below the
         threshold or the index is exhausted.
 
+        Args:
+            threshold: any number; below -1: all items.
+
         Returns:
             ids (m,) and cosines (m,), best first.
+
+        Raises:
+            ValueError: the threshold is NaN, or the query's shape is not (dim,).
         """
+        if np.isnan(threshold):
+            raise ValueError("threshold is nan; it must be a number")
+        row = np.asarray(query, np.float32)
+        if row.ndim != 1:
+            raise ValueError(f"query has shape {row.shape}; it must be ({self.settings.dim},)")
         k, total = 64, max(1, len(self))
         while True:
-            found = self.search(query, min(k, total), allowed=allowed, candidates=64 * k)
-            near = found.cosines >= threshold
+            found = self.search(row, min(k, total), allowed=allowed, candidates=64 * k)
+            near = (found.ids >= 0) & (found.cosines >= threshold)
             if not near.all() or k >= total:
                 return Neighbors(found.ids[near], found.cosines[near])
             k *= 4
@@ -381,7 +435,7 @@ class LSHIndex:
             segment.prove()
         ids = self.ids
         if len(ids):
-            index._append(ids, self.vectors(ids))
+            index._state = index._with(index._state, ids, self.vectors(ids))
         return index
 
     def hamming(self, query: ArrayLike, ids: ArrayLike) -> NDArray[np.int32]:
@@ -389,9 +443,13 @@ class LSHIndex:
 
         Raises:
             KeyError: an id of ``ids`` (m,) is unknown.
+            ValueError: the query's shape is not (dim,).
         """
         from lookalike.lsh.coding import hamming_rows
 
+        if np.ndim(query) != 1:
+            shape = np.shape(query)
+            raise ValueError(f"query has shape {shape}; it must be ({self.settings.dim},)")
         wanted, state = as_ids(ids), self._state
         where, rows = self._locate_all(state, wanted)
         out = np.empty(len(wanted), np.int32)
@@ -402,44 +460,103 @@ class LSHIndex:
             out[where == i] = hamming_rows(codes, code)
         return out
 
-    def join(self, threshold: float, *, recall: float = 0.99) -> tuple[NDArray[np.int64], Floats]:
+    def join(
+        self, threshold: float, *, recall: float = 0.99, limit: int = 10_000_000
+    ) -> tuple[NDArray[np.int64], Floats]:
         """Pairs of items with at least ``threshold`` cosine, without visiting all pairs.
+
+        n items that are all alike have n (n - 1) / 2 pairs; `groups` needs no list of them.
 
         Args:
             threshold: smallest cosine, above -1, at most 1.
             recall: chance that a pair at the threshold is found; closer pairs are surer.
+            limit: most pairs to return; each takes 20 bytes, and 40 while they are sorted.
 
         Returns:
-            ids (m, 2) int64, first < second, and cosines (m,) float32. Of items with equal codes
-            only neighbours in a chain are paired; as a graph they are connected all the same.
+            ids (m, 2) int64, first < second, ascending, and cosines (m,) float32. Of items with
+            equal codes only neighbours in a chain are paired; as a graph they are connected all
+            the same.
 
         Raises:
-            ValueError: threshold or recall out of range.
+            ValueError: threshold, recall or limit out of range, more than ``limit`` pairs, or an
+                index without vectors.
         """
+        whole("limit", limit)
+        joined = self._joined(threshold, recall)
+        pairs, cosines = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
+        total = 0
+        for some, near in near_pairs(joined):
+            total += len(some)
+            if total > limit:
+                raise ValueError(
+                    f"more than {limit:,} pairs reach a cosine of {threshold}; raise the threshold "
+                    f"or the limit, or use groups, which lists no pairs"
+                )
+            pairs.append(np.sort(joined.ids[some], axis=1))
+            cosines.append(near)
+        found = np.concatenate(pairs)
+        order = np.lexsort(found.T[::-1])
+        return found[order], np.concatenate(cosines)[order]
+
+    def groups(self, threshold: float, *, recall: float = 0.99) -> list[NDArray[np.int64]]:
+        """Items that pairs with at least ``threshold`` cosine connect, directly or in a chain.
+
+        Memory grows with the number of items, not of pairs.
+
+        Args:
+            threshold, recall: as for `join`.
+
+        Returns:
+            the ids of each group of two or more, ascending (m,) int64; by their first id.
+
+        Raises:
+            ValueError: threshold or recall out of range, or an index without vectors.
+        """
+        joined = self._joined(threshold, recall)
+        forest = Forest(len(joined.ids))
+        for _ in near_pairs(joined, forest):
+            pass
+        labels = forest.labels()
+        order = np.argsort(labels, kind="stable")
+        parts = np.split(joined.ids[order], np.flatnonzero(np.diff(labels[order])) + 1)
+        found = [np.sort(part) for part in parts if len(part) > 1]
+        return sorted(found, key=lambda part: int(part[0]))
+
+    def _joined(self, threshold: float, recall: float) -> Joined:
+        """What `join` and `groups` compare."""
         if not -1 < threshold <= 1 or not 0 < recall < 1:
-            raise ValueError(f"threshold {threshold} or recall {recall} is out of range")
+            raise ValueError(
+                f"threshold is {threshold} and recall {recall}; they must be above -1 and at most "
+                f"1, and between 0 and 1"
+            )
+        self._need_vectors("pairs cannot be compared")
         state = self._state
         live = [
             (segment, np.arange(len(segment))[kept(removed.marks)])
             for segment, removed in zip(state.segments, state.removed, strict=True)
         ]
-        if state.hasher is None or sum(len(rows) for _, rows in live) < 2:
-            return np.empty((0, 2), np.int64), np.empty(0, np.float32)
-        ids = np.concatenate([segment.ids[rows] for segment, rows in live])
-        width = self.settings.code_bits // 8
-        codes = np.concatenate([segment.codes_of(rows, width) for segment, rows in live])
-        spread = state.hasher.spread(self.vectors(ids[:: max(1, len(ids) // 1000)]))
-        agreement = collision_probability(1 - (1 - threshold) / spread)
-        pairs = ids[candidate_pairs(codes, agreement, recall, self.settings.seed)]
-        kept_ids, kept_cosines = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
-        for start in range(0, len(pairs), 8192):
-            some = pairs[start : start + 8192]
-            both = self.vectors(some.ravel()).reshape(len(some), 2, -1)
-            cosines = np.einsum("ij,ij->i", both[:, 0], both[:, 1])
-            near = cosines >= threshold
-            kept_ids.append(np.sort(some[near], axis=1))
-            kept_cosines.append(cosines[near])
-        return np.concatenate(kept_ids), np.concatenate(kept_cosines)
+        dim, width = self.settings.dim, self.settings.code_bits // 8
+        ids = [segment.ids[rows] for segment, rows in live]
+        codes = [segment.codes_of(rows, width) for segment, rows in live]
+        joined = Joined(
+            np.concatenate([np.empty(0, np.int64), *ids]),
+            np.concatenate([np.empty((0, width // 8), np.uint64), *codes]),
+            dim,
+            lambda rows: gather(live, rows),
+            threshold,
+            0.0,
+            recall,
+            self.settings.seed,
+        )
+        if state.hasher is None or len(joined.ids) < 2:
+            return joined
+        sample = np.arange(0, len(joined.ids), max(1, len(joined.ids) // 1000))
+        spread = state.hasher.spread(joined.take(sample).astype(np.float32))
+        return joined._replace(agreement=collision_probability(1 - (1 - threshold) / spread))
+
+    def _need_vectors(self, what: str) -> None:
+        if self.settings.vectors == "none":
+            raise ValueError(f"this index keeps no vectors, so {what}")
 
     @staticmethod
     def _blocked(
@@ -464,6 +581,7 @@ class LSHIndex:
         folder.mkdir(parents=True, exist_ok=True)
         with self._writing:
             self._state = storage.write(folder, self.settings, self.owner, self._state)
+            self._stored = Stored(self.settings, self._state, folder.absolute())
 
     @classmethod
     def open(cls, folder: str | Path, owner: str | None = None) -> Self:
@@ -480,7 +598,9 @@ class LSHIndex:
         """
         settings, stored, state = storage.read(Path(folder), owner)
         index = cls(settings=settings, owner=stored)
-        index._state = state
+        index._state = State.of(state.hasher, state.segments, state.removed)
+        if stored is not None:  # a pickled index is opened again by its id
+            index._stored = Stored(settings, index._state, Path(folder).absolute())
         return index
 
     def damaged(self) -> list[str]:
@@ -513,7 +633,8 @@ class LSHIndex:
         for ids, vectors in storage.whole_items(folder, settings.dim, owner):
             new = np.flatnonzero(~index.contains(ids))
             if len(new):
-                index._append(ids[new], vectors[new].astype(np.float32))  # as stored, to the bit
+                rows = vectors[new].astype(np.float32)  # as stored, to the bit
+                index._state = index._with(index._state, ids[new], rows)
         return index
 
     def segments(self) -> tuple[Segment, ...]:

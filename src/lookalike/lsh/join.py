@@ -10,14 +10,23 @@ Datasets", section 3.4).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bands", "candidate_pairs", "collision_probability", "hamming_bound"]
+__all__ = ["Forest", "Joined", "bands", "collision_probability", "hamming_bound", "near_pairs"]
 
 MAX_TABLES = 2000
 BUCKET = 16
+PAIRS = 1 << 15
+"""Pairs that are compared at once."""
+SQUARE = 1 << 10
+"""Vectors whose pairs are compared by one product of matrices."""
+VECTOR_BYTES = 64 << 20
+Pairs = NDArray[np.int64]
+Floats = NDArray[np.float32]
 
 
 def collision_probability(cosine: float) -> float:
@@ -49,37 +58,167 @@ def hamming_bound(agreement: float, code_bits: int) -> int:
     return min(code_bits, math.ceil(mean + 4 * math.sqrt(mean * agreement)))
 
 
-def candidate_pairs(
-    codes: NDArray[np.uint64], agreement: float, recall: float, seed: int
-) -> NDArray[np.int64]:
-    """Pairs of rows of (n, words) ``codes`` that meet and differ in few enough bits.
+class Joined(NamedTuple):
+    """What is joined, and how.
+
+    Attributes:
+        ids: (n,) int64; what follows counts items by their rows here.
+        codes: (n, words) uint64.
+        dim: of the vectors.
+        take: gives the unit vectors of rows (m,): float16 or float32 (m, dim).
+        threshold: smallest cosine of a pair.
+        agreement: chance that a pair at the threshold agrees on a bit.
+        recall: chance that such a pair is found.
+        seed: of the bits that are chosen.
+    """
+
+    ids: NDArray[np.int64]
+    codes: NDArray[np.uint64]
+    dim: int
+    take: Callable[[NDArray[np.int64]], NDArray[Any]]
+    threshold: float
+    agreement: float
+    recall: float
+    seed: int
+
+
+class Forest:
+    """Which of ``n`` rows are connected so far."""
+
+    def __init__(self, n: int) -> None:
+        self._parents = np.arange(n)
+
+    def unite(self, pairs: Pairs) -> None:
+        """Connect the rows of each of (m, 2) pairs."""
+        from lookalike.lsh.coding import unite
+
+        unite(self._parents, pairs)
+
+    def labels(self) -> NDArray[np.int64]:
+        """The first row that each is connected with: (n,); a view, overwritten by later calls."""
+        from lookalike.lsh.coding import flatten
+
+        flatten(self._parents)
+        return self._parents
+
+
+def near_pairs(joined: Joined, forest: Forest | None = None) -> Iterator[tuple[Pairs, Floats]]:
+    """Pairs of rows that reach the threshold, each once, in batches, with their cosines.
 
     Rows of equal codes are linked in a chain instead of each with each, so that many copies of one
-    picture stay cheap.
+    image stay cheap.
 
-    Returns:
-        (m, 2) int64, first < second, no repeats, ascending.
+    Args:
+        forest: connects the pairs as they are found; pairs that it connects already are passed
+            over, so that n items that are all alike cost about n pairs.
+
+    Yields:
+        (m, 2) int64, distinct, and (m,) float32.
     """
-    from lookalike.lsh.coding import near_pairs_in_buckets
-
+    codes = joined.codes
     order = np.lexsort(codes.T)
     equal = (codes[order][1:] == codes[order][:-1]).all(axis=1)
-    chained = np.stack([order[:-1][equal], order[1:][equal]], axis=1)
-    first = np.sort(order[np.concatenate([[True], ~equal])] if len(order) else order)
-    distinct = np.ascontiguousarray(codes[first])
+    chain = np.stack([order[:-1][equal], order[1:][equal]], axis=1)
+    linked = np.zeros(len(codes), np.bool_)
+    for near, cosines in _compared(joined, chain, forest):
+        linked[near[:, 1]] = True
+        yield near, cosines
+    rows = np.flatnonzero(~linked)
+    bits, tables = bands(len(rows), joined.agreement, joined.recall, codes.shape[1] * 64)
+    if bits:
+        yield from _in_buckets(joined, rows, bits, tables, forest)
+    else:
+        yield from _all_with_all(joined, rows, forest)
+
+
+def _at_once(joined: Joined, most: int) -> int:
+    """How many vectors to hold at a time."""
+    return max(64, min(most, VECTOR_BYTES // (4 * joined.dim)))
+
+
+def _compared(
+    joined: Joined, pairs: Pairs, forest: Forest | None
+) -> Iterator[tuple[Pairs, Floats]]:
+    """Those of (m, 2) ``pairs`` that reach the threshold."""
+    from lookalike.lsh.coding import pair_cosines
+
+    size = _at_once(joined, PAIRS)
+    for start in range(0, len(pairs), size):
+        some = pairs[start : start + size]
+        rows, places = np.unique(some, return_inverse=True)
+        vectors = joined.take(rows)
+        if vectors.dtype == np.float16:
+            vectors = vectors.view(np.uint16)
+        cosines = np.empty(len(some), np.float32)
+        pair_cosines(vectors, places.reshape(some.shape), cosines)
+        yield from _found(joined, some, cosines, forest)
+
+
+def _found(
+    joined: Joined, pairs: Pairs, cosines: Floats, forest: Forest | None
+) -> Iterator[tuple[Pairs, Floats]]:
+    near = cosines >= joined.threshold
+    if near.any():
+        if forest is not None:
+            forest.unite(pairs[near])
+        yield pairs[near], np.clip(cosines[near], -1, 1)  # rounding may exceed them
+
+
+def _in_buckets(
+    joined: Joined, rows: NDArray[np.int64], bits: int, tables: int, forest: Forest | None
+) -> Iterator[tuple[Pairs, Floats]]:
+    """The pairs of ``rows`` that meet in a table, compared when they first do."""
+    from lookalike.lsh.coding import near_pairs_in_buckets
+
+    codes = np.ascontiguousarray(joined.codes[rows])
     code_bits = codes.shape[1] * 64
-    bits, tables = bands(len(distinct), agreement, recall, code_bits)
-    bound = hamming_bound(agreement, code_bits)
-    rng = np.random.default_rng(seed)
-    found = [np.sort(chained, axis=1)]
-    for _ in range(tables if len(distinct) > 1 else 0):
-        keys = np.zeros(len(distinct), np.uint32)
+    bound = hamming_bound(joined.agreement, code_bits)
+    rng = np.random.default_rng(joined.seed)
+    masks = np.zeros((tables, codes.shape[1]), np.uint64)
+    out = np.empty((PAIRS, 2), np.int64)
+    for t in range(tables):
+        keys = np.zeros(len(rows), np.uint32)
         for j, bit in enumerate(rng.choice(code_bits, bits, replace=False)):
-            word = distinct[:, bit // 64] >> np.uint64(bit % 64)
+            word = codes[:, bit // 64] >> np.uint64(bit % 64)
             keys |= (word & np.uint64(1)).astype(np.uint32) << np.uint32(j)
-        by_key = np.argsort(keys, kind="stable")
-        pairs = near_pairs_in_buckets(distinct, keys[by_key], by_key, bound)
-        found.append(np.sort(first[pairs], axis=1))
-        if len(found) > 32:
-            found = [np.unique(np.concatenate(found), axis=0)]
-    return np.unique(np.concatenate(found), axis=0).astype(np.int64)
+            masks[t, bit // 64] |= np.uint64(1) << np.uint64(bit % 64)
+        labels = np.arange(len(rows)) if forest is None else forest.labels()[rows]
+        order = np.lexsort((labels, keys))
+        at = 0, 0
+        while at[0] < len(rows):
+            count, *at = near_pairs_in_buckets(
+                codes, masks[:t], keys[order], labels[order], order, bound, *at, out
+            )
+            yield from _compared(joined, rows[out[:count]], forest)
+            if forest is not None:
+                labels = forest.labels()[rows]
+
+
+def _all_with_all(
+    joined: Joined, rows: NDArray[np.int64], forest: Forest | None
+) -> Iterator[tuple[Pairs, Floats]]:
+    """Compare all ``rows`` with all, or as many as it takes to connect them."""
+    size = _at_once(joined, SQUARE)
+    while len(rows) > 1:
+        some = rows[:size]
+        vectors = joined.take(some).astype(np.float32)
+        for start in range(0, len(rows), size):
+            others = rows[start : start + size]
+            if forest is not None and _connected(forest, np.concatenate([some, others])):
+                continue
+            cosines = vectors @ joined.take(others).astype(np.float32).T
+            near = cosines >= joined.threshold
+            a, b = np.nonzero(np.triu(near, 1) if start == 0 else near)
+            yield from _found(joined, np.stack([some[a], others[b]], axis=1), cosines[a, b], forest)
+        rows = rows[size:]
+        if forest is not None:
+            if _connected(forest, rows):
+                return
+            # The largest group last: when only it is left, nothing is left to connect.
+            labels = forest.labels()
+            rows = rows[np.argsort(np.bincount(labels)[labels[rows]], kind="stable")]
+
+
+def _connected(forest: Forest, rows: NDArray[np.int64]) -> bool:
+    labels = forest.labels()[rows]
+    return bool((labels == labels[:1]).all())

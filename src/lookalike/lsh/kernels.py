@@ -1,16 +1,16 @@
 """The inner loops of a search, compiled by Numba: choose buckets, scan codes, re-rank.
 
-All release the GIL, write only into arrays that they are given or make, and are cached on disk.
+All release the GIL and write only into arrays that they are given or make.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.lsh.compiled import compiled
 from lookalike.lsh.simd import BLOCK, SCORES, as_float, prefetch, score_block, trailing_zeros
 
 __all__ = [
@@ -35,7 +35,7 @@ LARGEST_COSINE = np.float32(1.02)
 # ---- before the scan -----------------------------------------------------------------------------
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def sign_scores(margins: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """How near each bucket of a sign hash is, from the query's distances to the hyperplanes.
 
@@ -67,7 +67,7 @@ def sign_scores(margins: NDArray[np.float32], out: NDArray[np.float32]) -> None:
 LOOSE = {"reassoc", "contract", "nnan", "nsz"}
 
 
-@numba.njit(cache=True, nogil=True, fastmath=LOOSE)
+@compiled(fastmath=LOOSE)
 def _moments(scores: NDArray[np.float32]) -> tuple[Any, Any, Any]:
     """Mean, standard deviation and maximum."""
     total = np.float32(0)
@@ -82,7 +82,7 @@ def _moments(scores: NDArray[np.float32]) -> tuple[Any, Any, Any]:
     return mean, np.sqrt(max(squares / scores.shape[0] - mean * mean, np.float32(0))), high
 
 
-@numba.njit(cache=True, nogil=True, fastmath=LOOSE)
+@compiled(fastmath=LOOSE)
 def _at_least(
     low: Any,
     scores: NDArray[np.float32],
@@ -106,7 +106,7 @@ def _at_least(
     return kept, items
 
 
-@numba.njit(cache=True, nogil=True, fastmath=LOOSE)
+@compiled(fastmath=LOOSE)
 def choose_buckets(
     scores: NDArray[np.float32],
     sizes: NDArray[np.uint32],
@@ -174,13 +174,13 @@ def choose_buckets(
     return int(number)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def table_limit(groups: int) -> int:
     """The largest table entry with which a sum over ``groups`` nibbles stays below SCORES."""
     return min(TABLE_MAX, (SCORES - groups) // groups)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=LOOSE)
+@compiled(fastmath=LOOSE)
 def make_table(margins: NDArray[np.float32], whole: int, out: NDArray[np.uint8]) -> int:
     """The query's look-up table for ``score_block``, and its offset.
 
@@ -225,7 +225,7 @@ def make_table(margins: NDArray[np.float32], whole: int, out: NDArray[np.uint8])
 # ---- the search ----------------------------------------------------------------------------------
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _seen_before(slots: NDArray[np.int64], row: int) -> bool:
     """Put ``row`` into an open-addressing hash set; True if it was there."""
     slot = (row * 0x9E3779B1 >> 7) & (slots.shape[0] - 1)
@@ -237,7 +237,7 @@ def _seen_before(slots: NDArray[np.int64], row: int) -> bool:
     return False
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _compact(
     scores: NDArray[np.int16],
     rows: NDArray[np.int64],
@@ -266,7 +266,7 @@ def _compact(
     return kept
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _scan(
     chosen: NDArray[np.int64],
     count: int,
@@ -358,7 +358,7 @@ def _scan(
 
 
 # As if NaN and infinity could be, unlike full fast-math: a damaged file may hold them.
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+@compiled(fastmath={"reassoc", "contract", "nsz", "arcp"})
 def _dot(query: NDArray[np.float32], vector: NDArray[Any]) -> Any:
     total = np.float32(0)
     for j in range(query.shape[0]):
@@ -366,7 +366,7 @@ def _dot(query: NDArray[np.float32], vector: NDArray[Any]) -> Any:
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _insert(value: Any, id_: int, best: NDArray[np.float32], best_ids: NDArray[np.int64]) -> None:
     """Put an item into the list of the best, falling by value, then rising by id."""
     j = best.shape[0] - 1
@@ -380,7 +380,7 @@ def _insert(value: Any, id_: int, best: NDArray[np.float32], best_ids: NDArray[n
     best_ids[j] = id_
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def rerank(
     query: NDArray[np.float32],
     vectors: NDArray[Any],
@@ -408,11 +408,13 @@ def rerank(
             cosine = np.float32(np.inf)
         elif cosine > 1:
             cosine = np.float32(1)
+        elif cosine < -1:
+            cosine = np.float32(-1)
         if cosine >= best[-1]:
             _insert(cosine, ids[rows[i]], best, best_ids)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def search_range(
     queries: NDArray[np.float32],
     margins: NDArray[np.float32],

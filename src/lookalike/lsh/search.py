@@ -106,7 +106,7 @@ def search_segment(
     keeps_vectors = len(segment.vectors) > 0
     if keeps_vectors and open_rows <= max(EXACT_ROWS, rerank or 0) and open_rows < n:
         return search_exactly(segment, queries, k, blocked)
-    if not open_rows:
+    if not open_rows or not len(queries):
         nothing = np.full((len(queries), k), -1, np.int64)
         return nothing, np.full((len(queries), k), -np.inf, np.float32)
     ids, cosines = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
@@ -173,7 +173,7 @@ def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[n
         order = np.argsort(-all_cosines, axis=1, kind="stable")[:, :k]
         rows = np.take_along_axis(all_rows, order, axis=1)
         cosines = np.take_along_axis(all_cosines, order, axis=1)
-    np.minimum(cosines, 1, out=cosines)  # rounding may exceed it
+    np.clip(cosines, -1, 1, out=cosines, where=rows >= 0)  # rounding may exceed them
     ids = np.where(rows >= 0, segment.ids[np.maximum(rows, 0)], -1)
     return best_of(ids, cosines, k)
 

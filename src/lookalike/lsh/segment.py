@@ -18,7 +18,7 @@ from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.threads import cores, for_all_parts
 
-__all__ = ["Segment", "are_unit", "default_key_bits"]
+__all__ = ["Segment", "are_unit", "default_key_bits", "gather"]
 
 BUILD_ROWS = 2048
 BUILD_BUCKETS = 512
@@ -96,6 +96,10 @@ class Segment:
         # Stored arrays are read-only maps; if those in memory are, too, one compiled kernel serves.
         for name in ARRAYS:
             getattr(self, name).flags.writeable = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled are the arrays, not the file."""
+        return type(self), (self.key_bits, *(getattr(self, name) for name in ARRAYS))
 
     @cached_property
     def scanned(self) -> Scanned:
@@ -181,7 +185,7 @@ class Segment:
                 first += len(rows)
         order = np.argsort(ids, kind="stable")
         together = Items(ids[order], codes[order], corrections[order], keys[:, order])
-        return cls._assemble(key_bits, together, lambda chosen: _gather(kept, order[chosen]))
+        return cls._assemble(key_bits, together, lambda chosen: gather(kept, order[chosen]))
 
     def _rekey(
         self, hasher: Hasher, key_bits: int, rows: NDArray[np.int64], out: NDArray[np.uint32]
@@ -450,7 +454,7 @@ def _dtype(settings: LSHSettings) -> np.dtype[Any]:
     return np.dtype("float32" if settings.vectors == "float32" else "float16")
 
 
-def _gather(
+def gather(
     parts: Sequence[tuple[Segment, NDArray[np.int64]]], order: NDArray[np.int64]
 ) -> NDArray[Any]:
     """The vectors of rows of several segments, counted one after the other, in ``order`` (n,)."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
-__all__ = ["CODE_FAMILIES", "KEY_FAMILIES", "LSHSettings", "SearchSettings"]
+import numpy as np
+
+__all__ = ["CODE_FAMILIES", "KEY_FAMILIES", "LSHSettings", "SearchSettings", "whole"]
 
 CODE_FAMILIES = ("orthogonal", "hyperplanes", "itq", "principal")
 MOST_LOOKED_AT = 1 << 32
@@ -19,6 +21,15 @@ def _check(good: bool, name: str, value: object, limit: str) -> None:
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def whole(name: str, value: Any, *, optional: bool = False) -> None:
+    """ValueError unless ``value`` is an integer from 1 to 2^32, or None if it is ``optional``."""
+    if value is None and optional:
+        return
+    good = (_whole(value) or isinstance(value, np.integer)) and 1 <= value <= MOST_LOOKED_AT
+    none = "None or " if optional else ""
+    _check(good, name, value, f"{none}a whole number from 1 to {MOST_LOOKED_AT:,}")
 
 
 @dataclass(frozen=True)
@@ -35,9 +46,7 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         for name in ("candidates", "rerank"):
-            value = getattr(self, name)
-            good = value is None or (_whole(value) and 1 <= value <= MOST_LOOKED_AT)
-            _check(good, name, value, f"None or from 1 to {MOST_LOOKED_AT:,}")
+            whole(name, getattr(self, name), optional=True)
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,24 @@
 The one that matters is ``score_block``: it scores 32 codes at once by looking up every nibble of
 every code in a table of 16 bytes, the way of "fast scan" product quantisation (Andre et al. 2015),
 here applied to hyperplane codes. On x86 with AVX2 that is vpshufb, on 64-bit ARM tbl; elsewhere a
-plain loop gives the same numbers.
+plain loop gives the same numbers. Half floats take F16C on x86, elsewhere integer arithmetic.
+
+What a processor has is what Numba compiles for, which NUMBA_CPU_NAME and NUMBA_CPU_FEATURES may
+lower: an instruction beyond that ends the process.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding as llvm
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils as _untyped_cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+from lookalike.lsh.compiled import compiled
 
 __all__ = [
     "BLOCK",
@@ -41,19 +45,24 @@ CORRECTION_ONE = 32767
 
 cgutils: Any = _untyped_cgutils
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+FLOAT = ir.FloatType()
 BYTES32, BYTES16 = ir.VectorType(I8, 32), ir.VectorType(I8, 16)
 WORDS16, LONGS16 = ir.VectorType(I16, 16), ir.VectorType(I32, 16)
 
 
-def _table_instruction() -> str:
-    triple = llvm.get_process_triple()
-    if triple.startswith(("x86_64", "i686")):
-        return "avx2" if llvm.get_host_cpu_features().get("avx2", False) else ""
-    return "neon" if triple.startswith(("aarch64", "arm64")) else ""
+def _instructions() -> tuple[str, bool]:
+    """The table instruction ("avx2", "neon" or ""), and whether there is one for half floats."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    enabled = features.split(",")
+    if triple.startswith("x86_64"):
+        return "avx2" if "+avx2" in enabled else "", "+f16c" in enabled
+    arm = triple.startswith(("aarch64", "arm64"))
+    return "neon" if arm else "", arm
 
 
-SHUFFLE = _table_instruction()
-"""Which table instruction this CPU has: "avx2", "neon" or "" (the portable loop is used)."""
+SHUFFLE, HALVES = _instructions()
+"""Which table instruction is used ("": the portable loop), and whether LLVM converts half floats
+(without an instruction it would call a function that Numba does not link)."""
 
 
 def _all(element: ir.Type, count: int, value: int) -> ir.Constant:
@@ -195,13 +204,13 @@ def _declare_prefetch(_context: Any, array: Any, _index: Any) -> Any:
 
 def _declare_as_float(_context: Any, value: Any) -> Any:
     def from_half(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
+        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), FLOAT)
 
     def unchanged(_context: Any, _builder: Any, _signature: Any, args: Any) -> Any:
         return args[0]
 
     if isinstance(value, types.Integer):
-        return types.float32(types.uint16), from_half
+        return types.float32(types.uint16), from_half if HALVES else half_to_float
     return types.float32(types.float32), unchanged
 
 
@@ -209,20 +218,60 @@ def _declare_as_half(_context: Any, _value: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), I16)
 
-    return types.uint16(types.float32), generate
+    return types.uint16(types.float32), generate if HALVES else float_to_half
+
+
+def half_to_float(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+    """The bits of a float16 -> float32, by shifting them into place.
+
+    A float32 of these bits is 2^-112 times the value, also where the float16 is subnormal; the
+    exponent that stands for infinity and NaN is set apart.
+    """
+    bits = builder.zext(args[0], I32)
+    sign = builder.shl(builder.and_(bits, I32(0x8000)), I32(16))
+    shifted = builder.shl(builder.and_(bits, I32(0x7FFF)), I32(13))
+    scaled = builder.fmul(builder.bitcast(shifted, FLOAT), FLOAT(2.0**112))
+    special = builder.icmp_unsigned(">=", shifted, I32(0x1F << 23))
+    infinite = builder.or_(shifted, I32(0xFF << 23))
+    size = builder.select(special, infinite, builder.bitcast(scaled, I32))
+    return builder.bitcast(builder.or_(size, sign), FLOAT)
+
+
+def float_to_half(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+    """A float32 -> the bits of the nearest float16, ties to even, as NumPy and F16C round.
+
+    Below the smallest normal float16, adding 0.5 lets the processor round at the right bit; above,
+    half of the last place less one, and one more if that place is odd, is added to the bits.
+    """
+    bits = builder.bitcast(args[0], I32)
+    sign = builder.and_(builder.lshr(bits, I32(16)), I32(0x8000))
+    size = builder.and_(bits, I32(0x7FFFFFFF))
+    half = FLOAT(0.5)
+    small = builder.bitcast(builder.fadd(builder.bitcast(size, FLOAT), half), I32)
+    small = builder.sub(small, builder.bitcast(half, I32))
+    odd = builder.and_(builder.lshr(size, I32(13)), I32(1))
+    rounded = builder.add(builder.add(size, I32(0xFFF)), odd)
+    normal = builder.lshr(builder.sub(rounded, I32(112 << 23)), I32(13))
+    nan = builder.icmp_unsigned(">", size, I32(0xFF << 23))
+    large = builder.select(nan, I32(0x7E00), I32(0x7C00))
+    is_large = builder.icmp_unsigned(">=", size, I32((127 + 16) << 23))
+    is_small = builder.icmp_unsigned("<", size, I32((127 - 14) << 23))
+    result = builder.select(is_small, small, builder.select(is_large, large, normal))
+    return builder.trunc(builder.or_(result, sign), I16)
 
 
 popcount: Any = intrinsic(_declare_popcount)
 trailing_zeros: Any = intrinsic(_declare_trailing_zeros)
 # A hint that array.ravel()[index] will be read soon.
 prefetch: Any = intrinsic(_declare_prefetch)
-# A float32, or a float16 given as its 16 bits: LLVM turns a loop of these into vcvtph2ps.
+# A float32, or a float16 given as its 16 bits: with F16C a loop of these
+# becomes vcvtph2ps.
 as_float: Any = intrinsic(_declare_as_float)
 # The 16 bits of a float32 rounded to float16 (to nearest, ties to even).
 as_half: Any = intrinsic(_declare_as_half)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def score_block_portably(
     codes: Any,
     code_at: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,11 +28,23 @@ class Removed(NamedTuple):
 
 @dataclass(frozen=True)
 class State:
-    """An immutable snapshot: searches take it once and are untouched by later changes."""
+    """An immutable snapshot: searches take it once and are untouched by later changes.
+
+    No segment is without items that count: see :meth:`of`.
+    """
 
     hasher: Hasher | None
     segments: tuple[Segment, ...]
     removed: tuple[Removed, ...]  # per segment
+
+    @classmethod
+    def of(
+        cls, hasher: Hasher | None, segments: Sequence[Segment], removed: Sequence[Removed]
+    ) -> State:
+        """A state of these segments but those whose rows are all removed."""
+        both = zip(segments, removed, strict=True)
+        live = [(segment, gone) for segment, gone in both if gone.number < len(segment)]
+        return cls(hasher, tuple(part for part, _ in live), tuple(gone for _, gone in live))
 
     @property
     def fitted(self) -> Hasher:

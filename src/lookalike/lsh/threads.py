@@ -64,10 +64,10 @@ def one_blas_thread() -> Iterator[None]:
 def for_all_parts(work: Callable[[slice], None], n: int, size: int, threads: int) -> None:
     """Call ``work`` for slices of at most ``size`` that cover range(n), in ``threads`` threads.
 
-    NumPy and the compiled kernels let go of the interpreter's lock.
+    For n = 0 it is not called. NumPy and the compiled kernels let go of the interpreter's lock.
     """
     parts = [slice(start, min(n, start + size)) for start in range(0, n, size)]
-    if threads == 1 or len(parts) == 1:
+    if threads == 1 or len(parts) < 2:
         for part in parts:
             work(part)
         return

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.lsh.search import default_candidates
 from lookalike.lsh.segment import default_key_bits
-from lookalike.lsh.settings import LSHSettings, SearchSettings
+from lookalike.lsh.settings import LSHSettings, SearchSettings, whole
 
 if TYPE_CHECKING:
     from lookalike.lsh.index import LSHIndex
@@ -88,6 +88,8 @@ def recall_of(found: Ids, exact: Ids) -> float:
 
 def evaluate(index: LSHIndex, queries: Floats, k: int, threads: int, rounds: int) -> Evaluation:
     """See ``LSHIndex.evaluate``."""
+    whole("rounds", rounds)
+    _need_queries(queries)
     began = time.perf_counter()
     exact = index.search(queries, k, exact=True).ids
     exact_seconds = (time.perf_counter() - began) / len(queries)
@@ -106,10 +108,13 @@ def tune(
     index: LSHIndex, target: float, k: int, queries: Floats | None
 ) -> tuple[TuneReport, LSHIndex]:
     """See ``LSHIndex.tune``; returns the report and an index with the chosen settings."""
+    whole("k", k)
     if not 0 < target <= 1:
         raise ValueError(f"target_recall is {target}; it must be above 0 and at most 1")
     if len(index) < 2 * k:
         raise ValueError(f"the index holds {len(index)} items; tuning for k = {k} takes {2 * k}")
+    if queries is not None:
+        _need_queries(queries)
     rng = np.random.default_rng(index.settings.seed)
     own = queries is None
     if queries is None:
@@ -145,6 +150,11 @@ def tune(
         found = _without(tuned.search(queries[check], k + 1).ids, chosen[check], k)
         expected = replace(expected, recall=recall_of(found, exact[check]))
     return TuneReport(tuned.settings, expected, target, tuple(trials)), tuned
+
+
+def _need_queries(queries: Floats) -> None:
+    if not len(queries):
+        raise ValueError("there are no queries to measure with; give at least one")
 
 
 def _structures(index: LSHIndex) -> Iterator[LSHSettings]:

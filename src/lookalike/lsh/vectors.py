@@ -41,10 +41,11 @@ def unit_rows(vectors: ArrayLike, dim: int) -> Floats:
 
 
 def as_ids(ids: ArrayLike) -> NDArray[np.int64]:
-    """(n,) int64. ValueError for what is no row of whole numbers from 0 to 2^63 - 1."""
+    """(n,) int64. ValueError for what is not a row of integers from 0 to 2^63 - 1."""
     array = np.atleast_1d(np.asarray(ids))
     if array.size == 0:
         return np.empty(0, np.int64)
-    if array.ndim != 1 or array.dtype.kind not in "iu" or array.min() < 0:
+    whole = array.ndim == 1 and array.dtype.kind in "iu"
+    if not whole or array.min() < 0 or array.max() > np.iinfo(np.int64).max:
         raise ValueError("ids must be a one-dimensional array of integers from 0 to 2^63 - 1")
     return array.astype(np.int64)

@@ -149,6 +149,7 @@ class DuplicateGroup(_Answer):
 class DuplicatesAnswer(_Answer):
     groups: list[DuplicateGroup]
     threshold: float
+    changed: list[str]
 
 
 class SkippedItem(_Answer):

@@ -28,6 +28,8 @@ class Duplicates {
     this.signal = signal;
     /** @type {Group[]} */
     this.groups = [];
+    /** Files that were left out since they are not what was indexed. */
+    this.left = 0;
     /** Where the user differs from the proposal: id -> keep. @type {Map<number, boolean>} */
     this.changed = new Map(current().values.changed ?? []);
     this.told = element("p", { class: "hint" }, "Looking for near duplicates…");
@@ -76,6 +78,7 @@ class Duplicates {
       keep({ found });
       this.groups = found.groups;
       this.threshold = found.threshold;
+      this.left = found.changed.length;
     } catch (error) {
       if (isAbort(error)) return;
       this.told.textContent = "";
@@ -163,6 +166,7 @@ class Duplicates {
     this.told.textContent = this.groups.length
       ? `${count(this.groups.length, "group")}; ${count(going.length, "picture")} of ${size} could go.${warning}`
       : `No two pictures reach a cosine of ${this.threshold}.${this.threshold > LOWEST ? " Lower it to see what is less alike." : ""}`;
+    if (this.left) this.told.textContent += ` ${count(this.left, "file")} left out: changed or gone since the last update.`;
   }
 
   export() {

@@ -118,12 +118,18 @@ async def skipped(request: Request, offset: Offset = 0, limit: Limit = 60) -> Re
     openapi_extra=json_body(DuplicatesRequest),
 )
 async def duplicates(request: Request) -> Response:
-    """Groups of near duplicates, and which file of each to keep. Deletes nothing."""
+    """Groups of near duplicates, and which file of each to keep. Deletes nothing.
+
+    Every file of a group was read and holds what was indexed; `changed` are paths that were left
+    out since they are gone or do not.
+    """
     service = service_of(request)
     asked = await service.bodies.json(request, DuplicatesRequest)
     groups = await service.slow.run(service.gallery.duplicates, asked.threshold)
     told = [_group(group) for group in groups]
-    return json_response({"groups": told, "threshold": asked.threshold})
+    return json_response(
+        {"groups": told, "threshold": asked.threshold, "changed": list(groups.changed)}
+    )
 
 
 def _group(group: DuplicateGroup) -> dict[str, Any]:

@@ -1,0 +1,81 @@
+"""Numba's compiler as this package uses it: without the GIL, and with a cache where one can be.
+
+A cache is a convenience. Where no folder can be written (a container with a read-only root, a
+service user without a home), where the disk is full or a kept file is damaged, functions are
+compiled in memory, and one warning says how to provide a folder.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numba
+from numba.core import caching
+
+from lookalike.errors import LookalikeWarning
+
+__all__ = ["compiled"]
+
+
+FunctionCache: Any = caching.FunctionCache
+
+
+class _Cache:
+    """Numba's cache of one function, whose failures cost time only; what its dispatcher calls.
+
+    Numba compares the source of the function's own file; ``simd`` is compiled into callers in other
+    files, and so belongs to what must not have changed.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._cache = FunctionCache(function)
+        shared = pkgutil.get_data(__package__, "simd.py")
+        self._cache._cache_file._source_stamp = (self._cache._cache_file._source_stamp, shared)
+        self.cache_path = self._cache.cache_path
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return self._cache.load_overload(sig, target_context)
+        except Exception:  # unpickling a damaged file raises anything
+            with suppress(OSError):
+                self._cache.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            self._cache.save_overload(sig, data)
+        except Exception as error:
+            _warn(error)
+
+
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """As ``numba.njit(**options)``, releasing the GIL and cached on disk if possible."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher = numba.njit(nogil=True, **options)(function)
+        try:
+            dispatcher._cache = _Cache(function)
+        except (RuntimeError, OSError) as error:  # RuntimeError: Numba found no folder
+            _warn(error)
+        return dispatcher
+
+    return decorate
+
+
+_warned = False
+
+
+def _warn(error: Exception) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"compiled search code cannot be kept ({error}), so every start compiles it again, "
+            f"which takes seconds; set NUMBA_CACHE_DIR to a folder that can be written",
+            LookalikeWarning,
+            stacklevel=2,
+        )

@@ -132,7 +132,7 @@ def test_every_forged_value_of_a_row_is_refused_or_harmless(
         "a/000.png",
     ]
     for value in [*values, *outside]:
-        for path in (b"a/000.png", b"c/002.png", b"bad.txt.jpg"):
+        for path in (b"a/000.png", b"c/002.png"):
             table.write_bytes(whole)
             with suppress(sqlite3.IntegrityError):  # SQLite itself does not take it
                 forge_row(table, path, column, value)

@@ -217,9 +217,9 @@ def test_a_killed_command_leaves_no_gallery_and_can_be_run_again(
 ) -> None:
     words = ["index", str(folder), "--from", parts.where, "--model", str(model)]
     home = folder / ".lookalike"
-    # 1-3: the hash functions; 4: an empty table, not yet in its place; 5-7: the segment; 8-13: the
-    # index, twice; 14: the table comes to its place; 15: the copy of its entries.
-    for kill_at, is_whole in ((2, False), (6, False), (14, False), (15, True)):
+    # 1-3: the hash functions; 4-6: an empty table, not yet in its place; 7-9: the segment;
+    # 10-15: the index, twice; 16: the table comes to its place; 17: the copy of its entries.
+    for kill_at, is_whole in ((2, False), (8, False), (16, False), (17, True)):
         command = [sys.executable, "-c", KILLER, str(kill_at), *words]
         done = subprocess.run(command, capture_output=True, timeout=120)
         assert done.returncode == -signal.SIGKILL, done.stderr

@@ -150,10 +150,10 @@ def test_files_that_a_writer_deletes_while_they_are_opened_are_no_failure(
     true_open = LSHIndex.open
     failures = [FileNotFoundError(2, "gone")] * 3
 
-    def race(folder: Path) -> LSHIndex:
+    def race(folder: Path, owner: str | None = None) -> LSHIndex:
         if failures:
             raise failures.pop()
-        return true_open(folder)
+        return true_open(folder, owner)
 
     monkeypatch.setattr(LSHIndex, "open", race)
     fresh = Gallery.open(gallery.root)

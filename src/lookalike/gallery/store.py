@@ -64,7 +64,7 @@ DAMAGE = (
     sqlite3.SQLITE_INTERRUPT,  # by a query that does not end
 )
 STEPS = 1 << 20
-STEPS_PER_BYTE = 16
+STEPS_PER_BYTE = 4
 """SQLite's steps that one query of a table may take for each of its bytes, which is several times
 what any takes; a forged table could keep it going for ever."""
 REMOVED = "removed"
@@ -288,7 +288,7 @@ class Deadline:
     def passed(self) -> bool:
         """Called every STEPS steps."""
         self._steps += STEPS
-        return self._steps > 100 * STEPS + STEPS_PER_BYTE * self._path.stat().st_size
+        return self._steps > 16 * STEPS + STEPS_PER_BYTE * self._path.stat().st_size
 
 
 class Store:
@@ -504,7 +504,10 @@ class Store:
 
     def indexed(self) -> Iterator[ImageRow]:
         """All indexed images by id."""
-        return self.rows("skipped IS NULL ORDER BY id")
+        last = 0
+        for row in self.rows("skipped IS NULL ORDER BY id"):
+            last = self._next(last, row.id)
+            yield row
 
     def by_path(self, path: bytes) -> ImageRow | None:
         row = next(self.rows("path = ?", (path,)), None)
@@ -534,18 +537,28 @@ class Store:
 
     def ids(self) -> list[int]:
         """The ids of all indexed images, ascending."""
-        query = "SELECT id FROM images WHERE skipped IS NULL ORDER BY id"
-        return [row[0] for row in self.read(query)]
+        found, last = list[int](), 0
+        for (number,) in self.read("SELECT id FROM images WHERE skipped IS NULL ORDER BY id"):
+            last = self._next(last, number)
+            found.append(number)
+        return found
+
+    def _next(self, last: int, number: int) -> int:
+        """``number``, which must be above ``last``: else the table's pages form a circle."""
+        if not last < number < LARGEST_ID:
+            raise self.damaged(f"the id {number} follows {last}")
+        return number
 
     def paths(self) -> Iterator[tuple[int, bytes]]:
         """Id and path of all indexed images, by path; without comparing rows with their checksums,
         which takes ten times as long.
         """
-        for number, path in self.read(
-            "SELECT id, path FROM images WHERE skipped IS NULL ORDER BY path"
-        ):
-            if not (_is_id(number) and _is_path(path)):
+        last = b""
+        query = "SELECT id, path FROM images WHERE skipped IS NULL ORDER BY path"
+        for number, path in self.read(query):
+            if not (_is_id(number) and _is_path(path) and last < path):
                 raise self.damaged(f"row {number!r:.40} has the path {path!r:.80}")
+            last = path
             yield number, path
 
     def next_id(self) -> int:

@@ -143,8 +143,17 @@ def test_an_image_in_another_mode_takes_no_second_one_in_rgb(
 def test_memory_is_a_gibibyte_or_grows_with_the_pixels() -> None:
     assert Limits().memory == Limits(1).memory == 1 << 30
     assert Limits(1_000_000_000).memory == 5_000_000_000
-    with pytest.raises(ValueError, match="max_seconds must be positive, not 0"):
-        Limits(max_seconds=0)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_limit_of_time_is_a_positive_number(seconds: float) -> None:
+    with pytest.raises(ValueError, match="max_seconds must be a positive number, not"):
+        Limits(max_seconds=seconds)
+
+
+def test_limits_may_be_larger_than_the_system_knows() -> None:
+    with Decoder(Limits(max_pixels=10**30, max_seconds=1e300)) as decoder:
+        reads(decoder)
 
 
 def fatal(monkeypatch: pytest.MonkeyPatch, status: signal.Signals, times: int) -> None:

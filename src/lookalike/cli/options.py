@@ -79,7 +79,7 @@ max_pixels_option = click.option(
 max_seconds_option = click.option(
     "--max-seconds",
     metavar="S",
-    type=click.FloatRange(0, min_open=True),
+    type=click.FloatRange(0, 1e6, min_open=True),
     default=10.0,
     show_default=True,
     help="Skip images that take more processor time to decode.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import io
 import json
+import math
 import os
 import signal
 import socket
@@ -44,6 +45,10 @@ PREPARED = 4
 KEPT = 2
 """Idle processes that stay when a decoder is closed."""
 _BUFFER = 1 << 20
+MOST_MEMORY = 1 << 62
+"""What the system call takes."""
+MOST_SECONDS = 1e6
+"""So is this; eleven days."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,11 @@ class Limits:
     """Of processor time."""
 
     def __post_init__(self) -> None:
-        if self.max_seconds <= 0:
-            raise ValueError(f"max_seconds must be positive, not {self.max_seconds!r}")
+        if not 0 < self.max_seconds < math.inf:
+            raise ValueError(
+                f"max_seconds must be a positive number, not {self.max_seconds!r}: use a large one "
+                "for no limit"
+            )
 
     @property
     def memory(self) -> int:
@@ -65,7 +73,7 @@ class Limits:
         Pillow keeps RGB in 4 bytes a pixel. JPEG is decoded at a fraction of its size; WebP, AVIF
         and HEIF take up to 12 bytes a pixel, so that their limit is about 85 million pixels.
         """
-        return max(1 << 30, 5 * self.max_pixels)
+        return min(max(1 << 30, 5 * self.max_pixels), MOST_MEMORY)
 
 
 class _Process:
@@ -270,7 +278,7 @@ class Decoder:
             "is_path": not isinstance(source, io.BytesIO),
             "max_pixels": limits.max_pixels,
             "memory": limits.memory,
-            "seconds": limits.max_seconds,
+            "seconds": min(limits.max_seconds, MOST_SECONDS),
         }
         content = source.getvalue() if isinstance(source, io.BytesIO) else _path(source)
         answer = None
@@ -286,7 +294,7 @@ class Decoder:
         self, process: _Process, head: dict[str, Any], content: bytes
     ) -> tuple[dict[str, Any], memoryview] | None:
         """None: another process must be asked, because an earlier file may have ended this one."""
-        seconds = self._patience * self.limits.max_seconds
+        seconds = self._patience * min(self.limits.max_seconds, MOST_SECONDS)
         try:
             answer, payload = process.ask(head, content, seconds)
         except BaseException as error:

@@ -234,7 +234,7 @@ def _frame(
     """The current frame, resized and upright, and its upright size as it was stored."""
     size = image.size
     check_strips(image, stream)
-    is_deep = any("16" in str(tile[3]) for tile in image.tile[:1])
+    is_deep = any(";16" in _raw_mode(tile[3]) for tile in image.tile[:1])
     wanted = fit(size)
     drafted = image.draft(None, (2 * wanted[0], 2 * wanted[1]))  # of JPEG alone; lazy
     stream.strict = True
@@ -247,6 +247,12 @@ def _frame(
     elif rgb is image:  # a plain image, not one tied to a closed file
         rgb = rgb.copy()
     return rgb, size[::-1] if turn >= 5 else size, note
+
+
+def _raw_mode(arguments: Any) -> str:
+    """How samples lie in the file, of a tile's arguments to its decoder."""
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
 
 
 def _has_frames(image: Image.Image) -> bool:

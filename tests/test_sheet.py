@@ -16,7 +16,9 @@ from PIL import Image
 
 from lookalike import sheet
 from lookalike.gallery.hits import Hit
+from lookalike.lsh.tuning import Trial
 from lookalike.mark import is_own_sheet
+from lookalike.plot import draw_recall_curve
 from lookalike.sheet import Cell, Row, draw_png, search_sheet, shorten, thumbnail, write_html
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two outside
@@ -171,6 +173,12 @@ def test_a_sheet_is_told_from_other_pictures(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("tEXtlookalike\0contact sheet")
     for name in ("again.jpg", "other.png", "text.png", "nowhere.png"):
         assert not is_own_sheet(tmp_path / name)
+
+
+def test_a_recall_curve_is_known_as_drawn_by_lookalike(tmp_path: Path) -> None:
+    trial = Trial(1, 8, 100, 10, recall=0.9, uncertainty=0.01, seconds=1e-4)
+    draw_recall_curve([trial], 0.9, tmp_path / "c.png", title="title")
+    assert is_own_sheet(tmp_path / "c.png")
 
 
 def test_a_sheet_without_rows_still_has_its_title(tmp_path: Path) -> None:

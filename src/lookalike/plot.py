@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lookalike.atomic import atomic_writer
 from lookalike.lsh.tuning import Trial
+from lookalike.mark import marked
 
 __all__ = ["draw_recall_curve", "frontier"]
 
@@ -71,7 +72,7 @@ def draw_recall_curve(trials: Sequence[Trial], target: float, path: Path, *, tit
     foot = (height - 14) * SCALE
     draw.text((middle, foot), "recall (line: the target)", SOFT, font, anchor="ms")
     with atomic_writer(path) as file:
-        page.resize(SIZE, Image.Resampling.LANCZOS).save(file, "PNG")
+        page.resize(SIZE, Image.Resampling.LANCZOS).save(file, "PNG", pnginfo=marked())
 
 
 def _dot(

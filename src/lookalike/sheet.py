@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from PIL.PngImagePlugin import PngInfo
 
 from lookalike.atomic import atomic_writer
 from lookalike.gallery.hits import Hit
 from lookalike.imagefile import Source
 from lookalike.images import SkippedImageError, read_rgb
-from lookalike.mark import MARK
+from lookalike.mark import marked
 
 __all__ = [
     "Cell",
@@ -206,10 +205,8 @@ def draw_png(rows: Sequence[Row], path: Path, *, title: str) -> None:
             at = (left, top + PAD + PICTURE[1] // 2)
             _line(draw, at, "nothing found", NAME_SIZE, SOFT, CARD_WIDTH)
         top += count * (tall + GAP)
-    mark = PngInfo()
-    mark.add_text(*MARK)
     with atomic_writer(path) as file:
-        sheet.save(file, "PNG", pnginfo=mark)
+        sheet.save(file, "PNG", pnginfo=marked())
 
 
 def _card_height(row: Row) -> int:

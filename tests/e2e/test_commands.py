@@ -56,7 +56,9 @@ def test_index_tells_counts_on_stdout_and_nothing_else(photos: Path, model: Path
         "dropped": 4,
         "skipped": 0,
         "removed": 0,
+        "missing": 0,
         "reused": 0,
+        "passed_over": {},
     }
     done = lookalike("index", cwd=photos)  # the current folder, and says so
     assert done.stdout.startswith("9 images (no change) in ")
@@ -298,7 +300,10 @@ def test_remove_and_its_undoing(indexed: Path) -> None:
     done = lookalike("remove", "a/000.png", cwd=indexed, status=2)
     assert "a/000.png is not an indexed image" in done.stderr
     lookalike("remove", "--undo", "a/000.png", cwd=indexed)
-    assert lookalike("update", cwd=indexed).stdout.startswith("12 images (1 added)")
+    done = lookalike("update", cwd=indexed)
+    assert done.stdout.startswith("12 images (1 added, 1 removed by you)")
+    lookalike("remove", "--undo", "bad.png", cwd=indexed)  # a mark outlasts its file
+    assert lookalike("update", cwd=indexed).stdout.startswith("12 images (no change)")
 
 
 @pytest.mark.parametrize("file", ["gallery.sqlite", "index/manifest.json"])
@@ -431,3 +436,69 @@ def test_a_terminal_sees_a_bar_while_stdout_has_only_the_result(
     assert stdout.startswith(b"60 images (60 added) in ")
     assert b"/60" in seen
     assert b"\x1b[" in seen
+
+
+def test_index_without_a_folder_uses_the_nearest_gallery_above(
+    indexed: Path, tmp_path: Path
+) -> None:
+    (indexed / "a/000.png").unlink()
+    done = lookalike("update", cwd=indexed / "b")
+    assert done.stderr == f"indexing {indexed}\n"
+    assert done.stdout.startswith("11 images (1 dropped)")
+    assert not (indexed / "b/.lookalike").exists()
+    lookalike("index", indexed / "b", "--gallery", tmp_path / "gal")
+    done = lookalike("index", "--gallery", tmp_path / "gal", cwd=tmp_path)
+    assert done.stdout.startswith("4 images (no change)")
+
+
+def test_galleries_inside_one_another_are_named(indexed: Path, model: Path) -> None:
+    done = lookalike("index", "b", "--model", model, cwd=indexed)
+    assert f"b is inside {indexed}, which has a gallery, too" in done.stderr
+    done = lookalike("index", cwd=indexed)
+    assert "b has a gallery of its own" in done.stderr
+    lookalike("index", "c", "--gallery", "c/gal", "--model", model, cwd=indexed)
+    done = lookalike("index", cwd=indexed)
+    assert "c/gal holds the files of a gallery; it was not entered" in done.stderr
+    done = lookalike("index", "c", "--gallery", "c", "--model", model, cwd=indexed, status=2)
+    assert "cannot hold the images as well as the gallery's own files" in done.stderr
+
+
+def test_index_says_what_is_missing_and_which_option_accepts_it(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    gallery = ("--gallery", "gal")
+    lookalike("index", photos, *gallery, "--model", model, cwd=tmp_path)
+    shutil.rmtree(photos)
+    photos.mkdir()
+    done = lookalike("index", photos, *gallery, cwd=tmp_path, status=1)
+    assert done.stdout.startswith("12 images (12 missing but kept) in")
+    accept = f"lookalike index {photos} --gallery gal --accept-missing"
+    assert (
+        f"12 files of the folder missing: the folder is empty; what is known of them is kept; if "
+        f"they are gone for good: {accept}" in done.stderr
+    )
+    done = lookalike("index", photos, *gallery, "--json", cwd=tmp_path, status=1)
+    assert (json.loads(done.stdout)["missing"], json.loads(done.stdout)["dropped"]) == (12, 0)
+    done = lookalike(*accept.split()[1:], cwd=tmp_path)
+    assert done.stdout.startswith("0 images (12 dropped) in")
+
+
+def test_index_counts_files_in_formats_that_are_not_read(indexed: Path) -> None:
+    for name in ("a.jp2", "b.jp2", "c.ppm", "d.jpg~", "README", "film.mp4"):
+        (indexed / name).write_bytes(b"")
+    done = lookalike("index", cwd=indexed)
+    assert (
+        "5 files passed over, which are not read: jp2, jpg~, ppm, 1 without extension\n"
+        in done.stderr
+    )
+    done = lookalike("index", "--json", cwd=indexed)
+    assert json.loads(done.stdout)["passed_over"] == {
+        "jp2": 2,
+        "ppm": 1,
+        "jpg~": 1,
+        "": 1,
+        "others": 1,
+    }
+    for name in ("a.jp2", "b.jp2", "c.ppm", "d.jpg~"):
+        (indexed / name).unlink()
+    assert "passed over" not in lookalike("index", cwd=indexed).stderr

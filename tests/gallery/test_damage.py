@@ -12,7 +12,7 @@ import pytest
 from fakes import assert_holds, write_photos
 
 from lookalike.errors import GalleryDamagedError, GalleryError
-from lookalike.gallery import Gallery, repair
+from lookalike.gallery import Gallery, files, repair
 from lookalike.gallery.store import Store
 
 QUERIES = ("a/000.png", "b/016.png", "c/038.png")
@@ -203,15 +203,21 @@ def test_rows_on_whole_pages_survive_a_page_of_noise(
     assert healed.verify() == []
 
 
+@pytest.mark.parametrize(("checked_on_open", "flips"), [(8 << 20, 500), (0, 150)])
 def test_no_single_flipped_byte_of_the_table_gives_a_wrong_answer(
-    gallery: Gallery, photos: Path
+    gallery: Gallery,
+    photos: Path,
+    checked_on_open: int,
+    flips: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(files, "CHECKED_ON_OPEN", checked_on_open)
     before = answers(photos)
     table = gallery.directory / "gallery.sqlite"
     whole = table.read_bytes()
     rng = np.random.default_rng(0)
     refused = 0
-    for position in [*range(0, 200, 3), *rng.integers(0, len(whole), 500).tolist()]:
+    for position in [*range(0, 200, 3), *rng.integers(0, len(whole), flips).tolist()]:
         content = bytearray(whole)
         content[position] ^= 1 << int(rng.integers(8))
         table.write_bytes(content)

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from fakes import assert_holds
+from fakes import HALF, assert_holds, embedding, vectors_of
+from hostile import encode, photo
 
-from lookalike.errors import GalleryError
+from lookalike.errors import GalleryError, LookalikeError
 from lookalike.gallery import Gallery, Progress, UpdateReport
+from lookalike.gallery import scan as scan_module
 from lookalike.gallery import update as update_module
-from lookalike.gallery.store import ImageRow, Store
+from lookalike.gallery.store import FileState, ImageRow, Store, file_state
+from lookalike.gallery.update import why_skipped
+from lookalike.images import SkippedImageError, SkipReason
 
 
 def counts(report: UpdateReport) -> dict[str, int]:
@@ -90,3 +96,106 @@ def test_a_second_interruption_while_the_first_is_committed_loses_nothing(
     assert left == []
     assert len(gallery) == 7
     assert gallery.verify() == []
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Two files of equal size and time exchange their names."""
+    held = first.with_name("held")
+    first.rename(held)
+    second.rename(first)
+    held.rename(second)
+
+
+def bitmaps(folder: Path, count: int) -> list[Path]:
+    """Images of equal size and time, as unpacked from an archive."""
+    files = []
+    for number in range(count):
+        file = folder / f"{number:03}.bmp"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encode(photo(number, 48, 64), "BMP"))
+        os.utime(file, (10**9, 10**9))
+        files.append(file)
+    return files
+
+
+def test_files_of_equal_size_and_time_that_exchange_their_names_are_noticed(
+    tmp_path: Path, model: Path, decoded: list[str]
+) -> None:
+    first, second, third = bitmaps(tmp_path / "photos", 3)
+    third.write_bytes(first.read_bytes())
+    os.utime(third, (10**9, 10**9))
+    gallery = Gallery.open(tmp_path / "photos", model=model)
+    gallery.update()
+    decoded.clear()
+    exchange(second, third)
+    hit = gallery.search(third, 1)[0]  # before the update: what it holds is known by its old name
+    assert (hit.path, round(hit.cosine, 3)) == ("001.bmp", 1)
+    assert counts(gallery.update()) == {"changed": 2, "reused": 2}
+    for file in (first, second, third):
+        vector = vectors_of(gallery)[file.name]
+        np.testing.assert_allclose(vector, embedding(file), atol=HALF)
+    assert decoded == []
+    assert gallery.update().changed == 0
+    assert gallery.verify(contents=True) == []
+
+
+def test_a_file_whose_permissions_changed_is_read_but_not_encoded(
+    gallery: Gallery, photos: Path, decoded: list[str]
+) -> None:
+    (photos / "a/000.png").chmod(0o600)
+    os.link(photos / "b/001.png", photos.with_name("second name"))
+    progress: list[Progress] = []
+    assert counts(gallery.update(progress.append)) == {}
+    assert [step.total for step in progress] == [2, 2]
+    assert counts(gallery.update(progress.append)) == {}
+    assert (len(progress), decoded) == (2, [])
+
+
+def test_a_copy_of_a_gallery_on_another_disk_is_read_once_and_not_encoded(
+    gallery: Gallery, photos: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    shutil.copytree(photos, tmp_path / "copy")
+    copy = Gallery.open(tmp_path / "copy", create=False)
+    progress: list[Progress] = []
+    assert counts(copy.update(progress.append)) == {}
+    assert counts(copy.update(progress.append)) == {}
+    assert (len(progress), decoded) == (12, [])
+    assert_holds(copy, tmp_path / "copy")
+
+
+def renumber(monkeypatch: pytest.MonkeyPatch, offset: int, files: int) -> None:
+    """Let the first ``files`` files that a scan finds have other inode numbers."""
+    real = file_state
+    seen = [0]
+
+    def state(status: os.stat_result) -> FileState:
+        seen[0] += 1
+        found = real(status)
+        renumbered = (found.inode or 0) + offset if seen[0] <= files else found.inode
+        return found._replace(inode=renumbered)
+
+    monkeypatch.setattr(scan_module, "file_state", state)
+
+
+@pytest.mark.parametrize(("renumbered", "read"), [(120, 0), (40, 40)])
+def test_a_mount_that_does_not_keep_inode_numbers_is_not_read_again_and_again(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, renumbered: int, read: int
+) -> None:
+    bitmaps(tmp_path / "photos", 120)
+    gallery = Gallery.open(tmp_path / "photos", model=model)
+    gallery.update()
+    renumber(monkeypatch, 1 << 40, renumbered)
+    progress: list[Progress] = []
+    assert counts(gallery.update(progress.append)) == {}
+    assert len(progress) == read
+
+
+def test_a_reason_that_is_not_text_goes_into_the_table() -> None:
+    """Names of files, in messages of the system, need not be UTF-8."""
+    error = SkippedImageError(SkipReason.DAMAGED, "bad \udcff", "look at a\udc80.png")
+    assert why_skipped(error) == ("damaged", "bad \\udcff", "look at a\\udc80.png")
+    assert why_skipped(LookalikeError("\udcff")) == (
+        "failed",
+        "\\udcff",
+        "report it, with the file",
+    )

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import assert_holds, images_of, write_photo
 
-from lookalike.gallery import Gallery
-from lookalike.gallery.scan import scan
+from lookalike.gallery import Gallery, update
+from lookalike.gallery.scan import ScanNotes, scan
+from lookalike.images import SkippedImageError, SkipReason
 
 
 def names(root: Path, *skip: Path) -> list[str]:
@@ -125,3 +129,285 @@ def test_a_root_that_cannot_be_listed_keeps_everything(
     report = gallery.update()
     assert report.unlisted == [(b"", "Permission denied")]
     assert (report.dropped, report.images) == (0, 12)
+
+
+def notes_of(root: Path) -> ScanNotes:
+    notes = ScanNotes()
+    for _ in scan(os.fsencode(root), lambda *_: None, notes=notes):
+        pass
+    return notes
+
+
+def with_status(monkeypatch: pytest.MonkeyPatch, change: Callable[[str, Any], Any]) -> None:
+    """Let every stat, also those of directory entries, give what ``change(path, status)`` does."""
+    real_scandir, real_stat = os.scandir, os.stat
+
+    class Entry:
+        def __init__(self, entry: os.DirEntry[bytes]) -> None:
+            self.entry, self.name, self.path = entry, entry.name, entry.path
+
+        def stat(self) -> Any:
+            return change(os.fsdecode(self.path), self.entry.stat())
+
+        def is_symlink(self) -> bool:
+            return self.entry.is_symlink()
+
+        def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+            return self.entry.is_dir(follow_symlinks=follow_symlinks)
+
+    class Scandir:
+        def __init__(self, path: bytes) -> None:
+            self.entries = [Entry(entry) for entry in real_scandir(path)]
+
+        def __enter__(self) -> list[Entry]:
+            return self.entries
+
+        def __exit__(self, *_: object) -> None: ...
+
+    def stat(path: Any, *args: Any, **named: Any) -> Any:
+        found = real_stat(path, *args, **named)
+        own = isinstance(path, int) or ".lookalike" in os.fsdecode(path)  # compared with fstat
+        return found if own else change(os.fsdecode(path), found)
+
+    def scandir(path: Any) -> Any:
+        return Scandir(path) if isinstance(path, bytes) else real_scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "stat", stat)
+
+
+class Status:
+    """A stat result of which some fields are replaced."""
+
+    def __init__(self, status: os.stat_result, **fields: int) -> None:
+        self._status, self._fields = status, fields
+
+    def __getattr__(self, name: str) -> Any:
+        return self._fields.get(name, getattr(self._status, name))
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_inode_numbers_that_are_all_equal_hide_nothing(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write_photo(tmp_path / "outside/1.png", 50)
+    (photos / "link").symlink_to(tmp_path / "outside")
+    (photos / "again").symlink_to(tmp_path / "outside")
+    (photos / "a/up").symlink_to("..")
+    expected = sorted([*images_of(photos), "again/1.png"])
+    with_status(monkeypatch, lambda _, status: Status(status, st_ino=number))
+    assert sorted(names(photos)) == expected
+    gallery = Gallery.open(photos, model=model)
+    assert gallery.update().images == 13
+    report = gallery.update()
+    assert (report.images, report.added, report.changed) == (13, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("st_mtime_ns", 10**20),
+        ("st_mtime_ns", -(10**20)),
+        ("st_ctime_ns", 1 << 63),
+        ("st_ino", (1 << 64) - 1),
+        ("st_size", 1 << 70),
+    ],
+)
+def test_values_of_the_file_system_beyond_64_bits_stop_nothing(
+    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, field: str, value: int
+) -> None:
+    """Searches take the file for the one that was indexed; only its content can tell more."""
+
+    def change(path: str, status: Any) -> Any:
+        return Status(status, **{field: value}) if path.endswith("a/000.png") else status
+
+    with_status(monkeypatch, change)
+    gallery = Gallery.open(photos, model=model)
+    assert gallery.update().added == 12
+    report = gallery.update()
+    assert (report.images, report.added, report.changed, report.skipped) == (12, 0, 0, 0)
+    assert gallery.search("a/000.png", 1)[0].path == "a/000.png"
+    assert gallery.verify(contents=True) == []
+
+
+def test_a_device_number_beyond_64_bits_stops_nothing(
+    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_status(monkeypatch, lambda _, status: Status(status, st_dev=(1 << 64) - 1))
+    gallery = Gallery.open(photos, model=model)
+    gallery.update()
+    assert gallery.update().images == 12
+
+
+def test_a_file_time_of_another_century_is_indexed(gallery: Gallery, photos: Path) -> None:
+    os.utime(photos / "a/000.png", (10**10, 10**10))  # 2286, beyond 64 bits of ns
+    assert gallery.update().images == 12
+    assert gallery.update().changed == 0
+    assert_holds(gallery, photos)
+
+
+def refuse_below(monkeypatch: pytest.MonkeyPatch, folder: str, code: int) -> None:
+    """Let nothing in ``folder`` be looked at, as without permission to enter it."""
+
+    def change(path: str, status: Any) -> Any:
+        if f"/{folder}/" in path:
+            raise OSError(code, os.strerror(code), path)
+        return status
+
+    with_status(monkeypatch, change)
+
+
+def test_a_folder_that_can_be_listed_but_not_entered_keeps_its_images(
+    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str]
+) -> None:
+    write_photo(photos / "a/deep/inside.png", 30)
+    gallery = Gallery.open(photos, model=model)
+    gallery.update()
+    decoded.clear()
+    with monkeypatch.context() as patched:
+        refuse_below(patched, "a", errno.EACCES)
+        report = gallery.update()
+    assert report.unlisted == [(b"a", "Permission denied")]
+    assert (report.images, report.dropped, report.skipped) == (13, 0, 0)
+    assert gallery.update().images == 13
+    assert decoded == []
+    assert_holds(gallery, photos)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ENAMETOOLONG])
+def test_a_single_file_or_folder_that_cannot_be_looked_at_is_reported_and_kept(
+    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    write_photo(photos / "a/deep/inside.png", 30)
+    (photos / "a/notes.txt").write_text("")
+    gallery = Gallery.open(photos, model=model)
+    gallery.update()
+
+    def change(path: str, status: Any) -> Any:
+        if path.endswith(("a/000.png", "a/deep", "a/notes.txt")):
+            raise OSError(code, os.strerror(code), path)
+        return status
+
+    with monkeypatch.context() as patched:
+        with_status(patched, change)
+        report = gallery.update()
+    why = os.strerror(code)
+    assert report.unlisted == [(b"a/000.png", why), (b"a/deep", why)]
+    assert (report.images, report.dropped, report.skipped) == (13, 0, 0)
+    assert_holds(gallery, photos)
+
+
+def test_a_path_beyond_the_systems_limit_is_reported(gallery: Gallery, photos: Path) -> None:
+    """Made step by step, since no call takes a path of this length."""
+    here = os.open(photos, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("x" * 250, dir_fd=here)
+        here, before = os.open("x" * 250, os.O_RDONLY, dir_fd=here), here
+        os.close(before)
+    os.close(here)
+    report = gallery.update()
+    ((path, why),) = report.unlisted
+    assert (path.startswith(b"xxx"), why) == (True, "File name too long")
+    assert report.images == 12
+    shutil.rmtree(photos / ("x" * 250))
+
+
+def test_a_link_that_leads_to_nothing_any_more_keeps_what_was_behind_it(
+    photos: Path, tmp_path: Path, model: Path
+) -> None:
+    write_photo(tmp_path / "disk/1.png", 50)
+    (photos / "disk").symlink_to(tmp_path / "disk")
+    (photos / "other").symlink_to(tmp_path / "never there")
+    (photos / "one.png").symlink_to(tmp_path / "disk/1.png")
+    gallery = Gallery.open(photos, model=model)
+    gallery.update()
+    (tmp_path / "disk").rename(tmp_path / "not mounted")
+    report = gallery.update()
+    assert report.unlisted == [
+        (b"disk", "the link leads to nothing"),
+        (b"one.png", "the file is gone, or a link points to nothing"),
+    ]
+    assert (report.images, report.dropped) == (14, 0)
+    (photos / "disk").unlink()
+    (photos / "one.png").unlink()
+    report = gallery.update()
+    assert (report.images, report.dropped, report.unlisted) == (12, 2, [])
+
+
+def test_an_indexed_file_that_cannot_be_read_any_more_keeps_its_vector(
+    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.utime(photos / "a/000.png", ns=(1, 1))
+
+    def refuse(path: Any) -> bytes:
+        raise SkippedImageError(SkipReason.UNREADABLE, "it cannot be read (Input/output error)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(update, "content_hash", refuse)
+        report = gallery.update()
+    assert report.unlisted == [(b"a/000.png", "it cannot be read (Input/output error)")]
+    assert (report.images, report.skipped) == (12, 0)
+    assert_holds(gallery, photos)
+    assert gallery.update().unlisted == []
+
+
+def test_galleries_are_known_by_what_they_hold_and_not_entered(
+    photos: Path, tmp_path: Path, model: Path
+) -> None:
+    other = Gallery.open(photos, directory=photos / "b/other", model=model)
+    other.update()
+    write_photo(photos / "b/other/thumbnails/0-128-1.png", 60)
+    shutil.copytree(photos / "b/other", photos / "c/half")
+    (photos / "c/half/gallery.json").unlink()
+    shutil.copytree(photos / "b/other", photos / "c/rest")
+    (photos / "c/rest/gallery.sqlite").write_bytes(b"")
+    write_photo(photos / "c/mine/1.png", 61)
+    (photos / "c/mine/gallery.json").write_text('{"format": "of something else"}')
+    (photos / "c/mine/gallery.sqlite").mkdir()
+    notes = notes_of(photos)
+    assert notes.galleries == [b"b/other", b"c/half", b"c/rest"]
+    assert "c/mine/1.png" in names(photos)
+    assert len(names(photos)) == 13
+    assert Gallery.open(photos, model=model).update().galleries == notes.galleries
+
+
+def test_folders_with_a_gallery_of_their_own_are_named(photos: Path, model: Path) -> None:
+    Gallery.open(photos / "a", model=model).update()
+    (photos / "b/.lookalike").mkdir()
+    report = Gallery.open(photos, model=model).update()
+    assert (report.nested, report.images) == ([b"a"], 12)
+
+
+def test_files_that_are_not_read_are_counted_by_extension(tmp_path: Path) -> None:
+    for name in (
+        "a.JP2",
+        "b.jp2",
+        "c.ppm",
+        "d.jpg_large",
+        "e.jpg~",
+        "f.png.1",
+        "README",
+        ".hidden",
+    ):
+        (tmp_path / name).write_bytes(b"")
+    for name in ("film.mp4", "notes.txt", "x.py", "sub/film.mov", "strange.\xff"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    write_photo(tmp_path / "sub/seen.png", 1)
+    notes = notes_of(tmp_path)
+    assert notes.passed_over == {
+        "jp2": 2,
+        "ppm": 1,
+        "jpg_large": 1,
+        "jpg~": 1,
+        "1": 1,
+        "": 1,
+    }
+    assert notes.others == 5
+
+
+def test_endless_kinds_of_extensions_are_not_remembered(tmp_path: Path) -> None:
+    for number in range(120):
+        (tmp_path / f"x.jpg_{number}").write_bytes(b"")
+    notes = notes_of(tmp_path)
+    assert (len(notes.passed_over), notes.others) == (100, 20)

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.mark import is_own_sheet
 from lookalike.models.augment import (
     GREY,
     NO_AUGMENTATION,
@@ -213,5 +214,6 @@ def test_examples_show_the_original_and_one_panel_per_method(tmp_path: Path) -> 
     assert (pixels == (200, 30, 30)).all(axis=2).sum() == panel
     assert (np.abs(pixels.astype(int) - (250, 38, 38)) <= 1).all(axis=2).sum() >= panel
     draw_examples(image, tmp_path / "all.png")
+    assert is_own_sheet(tmp_path / "all.png")
     with Image.open(tmp_path / "all.png") as drawn:
         assert drawn.height > len(pixels)

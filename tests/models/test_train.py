@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lookalike.encoder import Encoder
 from lookalike.errors import TrainingError
+from lookalike.mark import is_own_sheet
 from lookalike.models import dataset, run
 from lookalike.models.augment import NO_AUGMENTATION, AugmentSettings
 from lookalike.models.checkpoint import load_embedder
@@ -505,6 +506,7 @@ def test_curves_are_drawn_from_any_history(tmp_path: Path) -> None:
     for history in ([], [EpochScores(0)], curve([math.inf, 0.01], [3e4, math.nan])):
         draw_png(history, tmp_path / "c.png", kept=0)
         write_csv(history, tmp_path / "c.csv")
+    assert is_own_sheet(tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     blue = (np.abs(pixels - (44, 92, 197)).sum(axis=2) < 30).any()

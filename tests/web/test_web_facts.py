@@ -32,6 +32,17 @@ def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
+def test_an_update_reports_what_is_missing_and_was_kept(gallery: Gallery, photos: Path) -> None:
+    for file in sorted(photos.rglob("*.png"))[:11]:
+        file.unlink()
+    with client_of(gallery) as client:
+        answer_of(client.post("/api/update"), 202)
+        wait_until(lambda: not answer_of(client.get("/api/update"))["updating"])
+        report = answer_of(client.get("/api/update"))["report"]
+    assert (report["missing"], report["dropped"], report["images"]) == (11, 0, 12)
+    assert report["missing_why"] == "of 12 known files, more than half are gone at once"
+
+
 def test_stats_are_those_of_the_gallery(client: TestClient, served: Gallery) -> None:
     answer = answer_of(client.get("/api/stats"))
     answers.StatsAnswer.model_validate(answer)

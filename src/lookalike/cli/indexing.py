@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from lookalike.cli.extras import extra_needed
 from lookalike.cli.options import encoding_options, encoding_settings, gallery_name, json_option
@@ -22,10 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["index", "tell_trouble"]
 
+KINDS_NAMED = 6
+
 
 @click.command()
 @click.argument(
-    "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default="."
+    "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False
 )
 @click.option(
     "--gallery",
@@ -48,6 +49,12 @@ __all__ = ["index", "tell_trouble"]
     "to this folder or URI, without encoding anything; FOLDER is where the images are here.",
 )
 @click.option(
+    "--accept-missing",
+    is_flag=True,
+    help="Drop what is known of all files that are gone, even if a disk that is not mounted may be "
+    "why.",
+)
+@click.option(
     "--wait",
     metavar="SECONDS",
     type=click.FloatRange(0),
@@ -57,10 +64,11 @@ __all__ = ["index", "tell_trouble"]
 @encoding_options
 @json_option
 def index(
-    folder: Path,
+    folder: Path | None,
     gallery: Path | str | None,
     rebuild: bool,
     parts: str | None,
+    accept_missing: bool,
     wait: float,
     batch_size: int | None,
     threads: int | None,
@@ -70,20 +78,31 @@ def index(
 ) -> None:
     """Index the images below FOLDER, or bring its gallery up to date.
 
-    FOLDER is the current folder if it is left out. New and changed files are encoded, deleted ones
-    dropped, moved ones recognised. Interrupt it at any moment and run it again: it goes on where it
-    stopped.
+    If FOLDER is left out, it is the current folder or the nearest one above it that has a gallery.
+    New and changed files are encoded, deleted ones dropped, moved ones recognised. Interrupt it at
+    any moment and run it again: it goes on where it stopped.
 
     Not indexed: hidden files and folders (those whose name begins with a dot), files without the
-    extension of an image, and contact sheets that lookalike has drawn. Links to folders, also
-    outside FOLDER, are followed.
+    extension of an image, what lookalike has drawn (contact sheets, diagrams), and the files of
+    galleries. Links to folders, also outside FOLDER, are followed.
+
+    If FOLDER is empty, a disk below it is not mounted, or more than half of the files (10 or more)
+    are gone at once, what is known of them is kept, and the exit status is 1.
     """
     from lookalike.gallery import Gallery
+    from lookalike.gallery.places import nearest_above
 
     if parts is not None and rebuild:
         raise click.UsageError("--from makes a new gallery, --rebuild replaces one: give one only")
     settings = encoding_settings(batch_size, threads, max_pixels, model)
-    served, named = None, gallery
+    served, named, given = None, gallery, folder
+    if folder is None:
+        folder = _default_folder(gallery)
+    elif gallery is None and (above := nearest_above(folder.absolute().parent)) is not None:
+        say(
+            f"{visible(os.fspath(folder))} is inside {visible(os.fspath(above))}, which has a "
+            f"gallery, too; in {visible(os.fspath(folder))}, commands use the gallery made here"
+        )
     if isinstance(gallery, str):
         if parts is not None or rebuild:
             raise click.UsageError(
@@ -91,22 +110,27 @@ def index(
                 "lookalike cluster load"
             )
         served = Gallery.open(gallery, **settings)
-        folder = _own_folder(served, folder)
+        folder = _own_folder(served, given)
         gallery = None
     say(f"indexing {visible(os.path.abspath(folder))}")
     with progress_shown() as show:
         if served is not None:
-            report = served.update(show, wait=wait)
+            report = served.update(show, wait=wait, accept_missing=accept_missing)
         elif parts is not None:
             report = _from_parts(parts, folder, gallery, model, wait, show)
         elif rebuild:
             _, report = Gallery.rebuild(
-                folder, directory=gallery, progress=show, wait=wait, **settings
+                folder,
+                directory=gallery,
+                progress=show,
+                wait=wait,
+                accept_missing=accept_missing,
+                **settings,
             )
         else:
             opened = Gallery.open(folder, directory=gallery, **settings)
-            report = opened.update(show, wait=wait)
-    tell_trouble(report, named)
+            report = opened.update(show, wait=wait, accept_missing=accept_missing)
+    tell_trouble(report, named, given)
     counts = {
         "images": report.images,
         "added": report.added,
@@ -116,23 +140,46 @@ def index(
         "skipped": report.skipped,
         "removed": report.removed,
     }
+    missing = sum(absence.files for absence in report.absent)
     if as_json:
-        print_json({**counts, "reused": report.reused, "seconds": round(report.seconds, 3)})
+        passed_over = {**report.passed_over, "others": report.others}
+        print_json(
+            {
+                **counts,
+                "missing": missing,
+                "reused": report.reused,
+                "passed_over": {name: count for name, count in passed_over.items() if count},
+                "seconds": round(report.seconds, 3),
+            }
+        )
     else:
-        words = {**dict.fromkeys(counts, ""), "removed": " by you"}
-        changes = [f"{n} {what}{words[what]}" for what, n in counts.items() if n]
+        words = {"missing": " but kept", "removed": " by you"}
+        changes = [
+            f"{n:,} {what}{words.get(what, '')}"
+            for what, n in {**counts, "missing": missing}.items()
+            if n and what != "images"
+        ]
         click.echo(
-            f"{number(report.images, 'image')} ({', '.join(changes[1:]) or 'no change'}) "
+            f"{number(report.images, 'image')} ({', '.join(changes) or 'no change'}) "
             f"in {report.seconds:.1f} s"
         )
-    if report.skipped or report.unlisted:
+    if report.skipped or report.unlisted or report.absent:
         raise click.exceptions.Exit(FOUND_NOTHING)
 
 
-def _own_folder(served: Gallery, given: Path) -> Path:
+def _default_folder(gallery: Path | str | None) -> Path:
+    """Without FOLDER: that of the named gallery, or the nearest one that has a gallery."""
+    from lookalike.gallery.places import has_gallery, nearest_above
+
+    here = Path.cwd()
+    if gallery is None:
+        return nearest_above(here) or here
+    return gallery if isinstance(gallery, Path) and has_gallery(gallery) else here
+
+
+def _own_folder(served: Gallery, given: Path | None) -> Path:
     """The folder of a gallery in a cluster, which FOLDER need not repeat."""
-    source = click.get_current_context().get_parameter_source("folder")
-    if source is ParameterSource.COMMANDLINE and given.resolve() != served.root.resolve():
+    if given is not None and given.resolve() != served.root.resolve():
         raise GalleryError(
             f"that gallery is of {visible(os.fspath(served.root))}, not of "
             f"{visible(os.fspath(given.absolute()))}; leave FOLDER out"
@@ -156,18 +203,58 @@ def _from_parts(
     )
 
 
-def tell_trouble(report: UpdateReport, gallery: Path | str | None = None) -> None:
-    """Folders and files that gave no image, to stderr. ``gallery``: as the user named it."""
+def tell_trouble(
+    report: UpdateReport, gallery: Path | str | None = None, folder: Path | None = None
+) -> None:
+    """Folders and files that gave no image, to stderr. ``gallery``, ``folder``: as the user named
+    them."""
     option = "" if gallery is None else f" --gallery {shlex.quote(visible(os.fspath(gallery)))}"
-    for folder, why in report.unlisted:
-        name = visible(os.fsdecode(folder)) or "the folder"
-        say(f"cannot list {name}: {why}; what was indexed of it is kept")
+    for path, why in report.unlisted:
+        say(f"cannot read {_shown(path)}: {why}; what was indexed of it is kept")
     for row in report.newly_skipped:
-        say(f"skipped {visible(os.fsdecode(row.path))}: {row.skipped}: {row.detail}; {row.remedy}")
+        say(f"skipped {_shown(row.path)}: {row.skipped}: {row.detail}; {row.remedy}")
+    for path in report.galleries:
+        say(f"{_shown(path)} holds the files of a gallery; it was not entered")
+    for path in report.nested:
+        say(
+            f"{_shown(path)} has a gallery of its own, which commands in it use; its images are in "
+            f"this one, too"
+        )
+    if passed_over := _passed_over(report):
+        say(passed_over)
+    place = "" if folder is None else f" {shlex.quote(visible(os.fspath(folder)))}"
+    accept = f"lookalike index{place}{option} --accept-missing"
+    for absence in report.absent:
+        say(
+            f"{number(absence.files, 'file')} of {_shown(absence.folder)} missing: {absence.why}; "
+            f"what is known of them is kept; if they are gone for good: {accept}"
+        )
     if report.skipped:
         are = "is" if report.skipped == 1 else "are"
         say(
             f"{number(report.skipped, 'file')} {are} skipped; list them with: "
-            f"lookalike info --skipped{option}; what need not be mended, lookalike remove{option} "
+            f"lookalike info --skipped{option}; what can stay as it is, lookalike remove{option} "
             f"dismisses"
         )
+
+
+def _shown(path: bytes) -> str:
+    return visible(os.fsdecode(path)) or "the folder"
+
+
+def _passed_over(report: UpdateReport) -> str:
+    """What was not opened for its extension, if it may have been meant to be; else "".
+
+    Other files, of text or films for instance, are not worth a line unless there are no images.
+    """
+    kinds = dict(report.passed_over)
+    without = kinds.pop("", 0)
+    if not kinds and (report.images or not (without or report.others)):
+        return ""
+    often = sorted(kinds, key=lambda kind: (-kinds[kind], kind))
+    named = [visible(kind) for kind in often[:KINDS_NAMED]]
+    named += ["..."] if len(often) > KINDS_NAMED else []
+    named += [f"{without:,} without extension"] if without else []
+    named += [f"{report.others:,} others"] if report.others and not kinds else []
+    count = sum(kinds.values()) + without + (0 if kinds else report.others)
+    return f"{number(count, 'file')} passed over, which are not read: {', '.join(named)}"

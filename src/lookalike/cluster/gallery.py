@@ -114,9 +114,14 @@ class ClusterGallery(ServedGallery):
             yield Writing.open(self.parts, collection, lock)
 
     def update(
-        self, progress: Callable[[Progress], None] | None = None, *, wait: float = 0.0
+        self,
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        wait: float = 0.0,
+        accept_missing: bool = False,
     ) -> UpdateReport:
-        """As `Gallery.update`: what is new is embedded here, and written to the parts first."""
+        """As `Gallery.update`: what is new is embedded here, and written to the parts first. Files
+        that are gone are always dropped."""
         from lookalike.cluster.relisting import check_here
         from lookalike.cluster.updating import Update
 

@@ -188,6 +188,11 @@ class Gallery:
     def _check_root(self) -> None:
         if not self.root.is_dir():
             raise GalleryError(f"{self.root} is not a folder, or its disk is not mounted")
+        if self.root.resolve() == self.directory.resolve():
+            raise GalleryError(
+                f"{self.root} cannot hold the images as well as the gallery's own files; name "
+                f"another folder, or another directory with --gallery"
+            )
 
     # ---- the model -------------------------------------------------------------------------------
 
@@ -225,13 +230,24 @@ class Gallery:
     # ---- change ----------------------------------------------------------------------------------
 
     def update(
-        self, progress: Callable[[Progress], None] | None = None, *, wait: float = 0.0
+        self,
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        wait: float = 0.0,
+        accept_missing: bool = False,
     ) -> UpdateReport:
         """Bring the gallery up to date with its folder; resumes where an earlier run stopped.
+
+        What is known of files that are gone is dropped, unless a disk that is not mounted explains
+        it better: the folder is empty; or a folder that was on a disk of its own has none of its
+        files and is not on that disk; or at least 10 files are gone and they are more than half of
+        all. Then it is kept, and ``absent`` of the report says so. What `remove` took out stays out
+        also while its file is gone.
 
         Args:
             progress: called after each file that was read.
             wait: seconds to wait for another writer.
+            accept_missing: drop what is known of all files that are gone.
 
         Raises:
             GalleryLockedError, ModelMismatchError, GalleryDamagedError, StorageFullError: nothing
@@ -250,7 +266,15 @@ class Gallery:
                     store.set_meta(meta)
 
             encoder = partial(self._matching_encoder, known)
-            run = Update(self.root, self._files, store, index, encoder, self._max_pixels)
+            run = Update(
+                self.root,
+                self._files,
+                store,
+                index,
+                encoder,
+                self._max_pixels,
+                accept_missing=accept_missing,
+            )
             return run.run(progress)
 
     @classmethod
@@ -265,6 +289,7 @@ class Gallery:
         max_pixels: int = 200_000_000,
         progress: Callable[[Progress], None] | None = None,
         wait: float = 0.0,
+        accept_missing: bool = False,
     ) -> tuple[Self, UpdateReport]:
         """Encode everything anew, for another model or settings, or because of damage.
 
@@ -273,6 +298,10 @@ class Gallery:
         Args:
             model: an ONNX model file; None: the default.
             wait: seconds to wait for another writer.
+            accept_missing: see `update`.
+
+        Raises:
+            GalleryError: files are missing that `update` would keep; the old gallery stays.
         """
         from lookalike.gallery.rebuild import rebuild
 
@@ -286,7 +315,7 @@ class Gallery:
                 encoder_settings=encoder_settings,
                 max_pixels=max_pixels,
             )
-            return opened, opened.update(progress, wait=wait)
+            return opened, opened.update(progress, wait=wait, accept_missing=accept_missing)
         stored = (read_identity(gallery.directory) or {}).get("root")
         if stored is not None:
             gallery.root = root_from(stored, gallery.directory, Path(folder))
@@ -301,6 +330,7 @@ class Gallery:
             max_pixels,
             wait,
             progress,
+            accept_missing,
         )
         return gallery, report
 
@@ -380,22 +410,28 @@ class Gallery:
             with self._files.reading_all() as (store, index):
                 known = made_with(store)
                 self._check_given_model(known)
-                found, strangers = find(
-                    store,
-                    index,
-                    self.root,
-                    query,
-                    k,
-                    filter=filter,
-                    exclude_self=exclude_self,
-                    exact=exact,
-                    encoder=partial(self._matching_encoder, known),
-                    max_pixels=self._max_pixels,
-                )
+                try:
+                    found, strangers = find(
+                        store,
+                        index,
+                        self.root,
+                        query,
+                        k,
+                        filter=filter,
+                        exclude_self=exclude_self,
+                        exact=exact,
+                        encoder=partial(self._matching_encoder, known),
+                        max_pixels=self._max_pixels,
+                    )
+                except GalleryError:
+                    self._files.check_table(large=True)  # which may hide a row
+                    raise
                 pairs = _pairs(store)
             torn = strangers and (len(found) < k or not self._files.index_is(index))
             if not torn or attempt == ATTEMPTS - 1:
                 break
+        if strangers:  # of an update that was killed, or of a table that hides rows
+            self._files.check_table(large=True)
         return hits(found, self.root, index.settings.code_bits, pairs, threshold)
 
     def duplicates(
@@ -417,6 +453,7 @@ class Gallery:
             filter: shell pattern on the relative path; only such files are considered.
         """
         self._check_root()
+        self._files.check_table(large=True)
         with self._files.reading_all() as (store, index):
             return find_duplicates(store, index, self.root, threshold, reference, filter)
 
@@ -493,6 +530,7 @@ class Gallery:
 
     def info(self) -> GalleryInfo:
         """Counts, model, index and size."""
+        self._files.check_table(large=True)
         with self._files.reading_all() as (store, index):
             counts = store.counts()
             model, pairs = made_with(store), _pairs(store)
@@ -519,6 +557,7 @@ class Gallery:
 
     def skipped(self) -> list[ImageRow]:
         """The files that were skipped or taken out, with reason and remedy, by path."""
+        self._files.check_table(large=True)
         with self._files.reading() as store:
             return store.skipped()
 

@@ -28,7 +28,9 @@ __all__ = [
     "explain_unreadable",
     "find_nearest",
     "has_gallery",
+    "is_gallery",
     "is_real_folder",
+    "nearest_above",
     "places",
     "repair_command",
     "root_from",
@@ -43,6 +45,8 @@ LOCK = "lock"
 THUMBNAILS = "thumbnails"
 THUMBNAIL = r"[0-9a-f]{32}-[0-9]+-[0-9]+\.webp"
 """Names of files in a folder of thumbnails, in parts named by their first two characters."""
+APPLICATION_ID = 0x4C4B4C4B
+"""Of the table, in SQLite's header."""
 # Suffixes of folders: a rebuild is made beside the gallery, which then steps aside for it.
 INCOMING = ".rebuild"
 OUTGOING = ".old"
@@ -98,10 +102,10 @@ def delete_gallery(directory: Path, keep: str = "") -> None:
         for name in (*files, *folders):
             path = os.path.normpath(os.path.join(inside, name))
             with suppress(OSError):  # it is of another kind, not empty, or gone
-                if path != keep and _OWN.fullmatch(path):
-                    os.unlink(name, dir_fd=descriptor)
-                elif _OWN_FOLDER.fullmatch(path):
+                if _OWN_FOLDER.fullmatch(path) and is_real_folder(Path(folder, name)):
                     os.rmdir(name, dir_fd=descriptor)
+                elif path != keep and (_OWN.fullmatch(path) or _OWN_FOLDER.fullmatch(path)):
+                    os.unlink(name, dir_fd=descriptor)
     with suppress(OSError):
         os.rmdir(directory)
 
@@ -112,6 +116,32 @@ def is_real_folder(path: Path) -> bool:
         return stat.S_ISDIR(path.lstat().st_mode)
     except FileNotFoundError:
         return False
+
+
+def is_gallery(directory: bytes) -> bool:
+    """Whether these are a gallery's own files by what they hold, whatever the directory's name."""
+    start = rb'\s*\{\s*"format":\s*\d+,\s*"crc32":\s*\d+,\s*"gallery":'
+    if re.match(start, _head(os.path.join(directory, IDENTITY.encode()))):
+        return True
+    # Not opened unless it must be: closing it frees the locks that this process has on it.
+    head = _head(os.path.join(directory, TABLE.encode()))
+    return head.startswith(b"SQLite format 3\0") and head[68:72] == APPLICATION_ID.to_bytes(4)
+
+
+def _head(path: bytes) -> bytes:
+    """The first 100 bytes of a regular file; b"" of anything else."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return b""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return b""
+        return os.read(descriptor, 100)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def places(folder: Path, directory: Path | None) -> tuple[Path, Path]:
@@ -129,6 +159,14 @@ def places(folder: Path, directory: Path | None) -> tuple[Path, Path]:
     return folder, folder / FOLDER
 
 
+def nearest_above(start: Path) -> Path | None:
+    """The first folder with a gallery among ``start`` and the folders above it."""
+    for folder in (start.absolute(), *start.absolute().parents):
+        if any(has_gallery(folder / name) for name in (FOLDER, FOLDER + OUTGOING)):
+            return folder
+    return None
+
+
 def find_nearest(*starts: Path) -> Path:
     """The first folder with a gallery among each of ``starts`` and the folders above it.
 
@@ -136,9 +174,8 @@ def find_nearest(*starts: Path) -> Path:
         GalleryError: there is none.
     """
     for start in starts:
-        for folder in (start.absolute(), *start.absolute().parents):
-            if any((folder / name).is_dir() for name in (FOLDER, FOLDER + OUTGOING)):
-                return folder
+        if (folder := nearest_above(start)) is not None:
+            return folder
     raise GalleryError(
         f"there is no gallery in {starts[0].absolute()} or above; make one with 'lookalike index "
         f"FOLDER', or name it with --gallery"

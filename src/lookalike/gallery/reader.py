@@ -74,6 +74,7 @@ class Reader:
     def _read(self, state: tuple[int, ...]) -> Snapshot:
         changed = max(state[3::4], default=0) / 1e9
         settled = abs(time.time() - changed) > SETTLED_SECONDS
+        self._files.check_table(large=self._known is None)
         with self._files.reading_all() as (store, index):
             values = store.meta("pairs")
         pairs = None if values is None else PairStatistics.from_dict(values)
@@ -205,8 +206,8 @@ class Snapshot:
         if known is None:
             matches = glob_matcher("*" if pattern is None else pattern)
             with self._files.reading() as store:
-                rows = store.rows("skipped IS NULL ORDER BY path")
-                known = np.array([row.id for row in rows if matches(row.path)], np.int64)
+                found = [number for number, path in store.paths() if matches(path)]
+            known = np.array(found, np.int64)
             with self._noting:
                 while len(self._matching) >= KEPT_FILTERS:
                     self._matching.pop(next(iter(self._matching)))

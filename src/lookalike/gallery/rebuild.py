@@ -1,4 +1,4 @@
-"""Make a gallery anew beside the old one, which serves until the new one takes its place."""
+"""Build a new gallery beside the old one, which serves until the new one takes its place."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 
 from lookalike.encoder import Encoder
 from lookalike.errors import GalleryError
+from lookalike.gallery.changes import absences, devices_of, is_within, most_are_gone
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.identity import read_identity, removed_rows
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.places import INCOMING, LOCK, OUTGOING, delete_gallery, is_real_folder
-from lookalike.gallery.report import Progress, UpdateReport
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.report import Absence, Progress, UpdateReport
+from lookalike.gallery.scan import ScanNotes
+from lookalike.gallery.store import REMOVED, ImageRow, Store
 from lookalike.gallery.update import Update
 from lookalike.lsh import LSHSettings
 
@@ -31,12 +33,17 @@ def rebuild(
     max_pixels: int,
     wait: float,
     progress: Callable[[Progress], None] | None,
+    accept_missing: bool,
 ) -> UpdateReport:
     """Resumes where an earlier run with the same model and settings stopped.
 
     Args:
         files: of the old gallery, in whatever state.
         meta: entries of the new table.
+        accept_missing: see `Gallery.update`.
+
+    Raises:
+        GalleryError: files that the old gallery knows are missing.
     """
     fresh = GalleryFiles(files.beside(INCOMING))
     with ExitStack() as stack:
@@ -52,8 +59,19 @@ def rebuild(
             new = [row for row in removed if row.path not in known]
             with store.transaction():
                 store.put(replace(row, id=store.next_id() + n) for n, row in enumerate(new))
-            run = Update(root, fresh, store, index, lambda: encoder, max_pixels, (files.directory,))
+            run = Update(
+                root,
+                fresh,
+                store,
+                index,
+                lambda: encoder,
+                max_pixels,
+                (files.directory,),
+                accept_missing=True,  # of an unfinished rebuild; what the old one knows is compared
+            )
             report = run.run(progress)
+            if not accept_missing:
+                _check_nothing_is_absent(files, store, run.notes, report)
         home = files.home  # of which `directory` may be a link
         home.rename(outgoing)
         try:
@@ -86,6 +104,40 @@ def _inheritance(files: GalleryFiles) -> tuple[list[ImageRow], int]:
             return store.removed(), store.next_id()
     except GalleryError:  # damaged or of another version, which may be why it is made anew
         return removed_rows(read_identity(files.directory), 1), 1
+
+
+def _check_nothing_is_absent(
+    files: GalleryFiles, fresh: Store, notes: ScanNotes, report: UpdateReport
+) -> None:
+    """Raises GalleryError if files of the old gallery were not found and seem not to be deleted."""
+    unlisted = [path for path, _ in report.unlisted]
+    now = list(fresh.rows("skipped IS NOT ?", (REMOVED,)))
+    paths, moved = {row.path for row in now}, {row.hash for row in now if row.hash}
+    found, gone = set[bytes](), list[ImageRow]()
+    try:
+        with files.reading() as old:
+            devices, counts = devices_of(old), old.counts()
+            for row in old.rows("skipped IS NOT ?", (REMOVED,)):
+                if row.path in paths:
+                    found.add(row.path)
+                elif row.hash not in moved:
+                    gone.append(row)
+    except GalleryError:  # damaged or of another version, which may be why it is rebuilt
+        return
+    absent, rest = absences(
+        gone, notes, devices, lambda folder: any(is_within(path, folder) for path in found)
+    )
+    hidden = [row for row in rest if any(is_within(row.path, path) for path in unlisted)]
+    if hidden:
+        absent.append(Absence(b"", len(hidden), "they cannot be looked at"))
+    if most := most_are_gone(rest, counts.images + counts.skipped):
+        absent.append(most)
+    if absent:
+        raise GalleryError(
+            f"{absent[0].files:,} files that the gallery knows are missing ({absent[0].why}), so "
+            f"that the old gallery stays; mount their disk and rebuild again, which goes on where "
+            f"this ended, or give them up with --accept-missing"
+        )
 
 
 def _continues(fresh: GalleryFiles, encoder: Encoder, settings: LSHSettings) -> bool:

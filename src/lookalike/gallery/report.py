@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from lookalike.gallery.store import ImageRow
 
-__all__ = ["Progress", "UpdateReport"]
+__all__ = ["Absence", "Progress", "UpdateReport"]
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,27 @@ class Progress:
     skipped: int
 
 
+@dataclass(frozen=True)
+class Absence:
+    """Known files that are missing in a way that deletion does not explain, so that what the
+    gallery knows of them is kept: the folder, relative to the gallery's, how many, and why."""
+
+    folder: bytes
+    files: int
+    why: str
+
+
 @dataclass
 class UpdateReport:
     """What an update did, in files. ``images``, ``skipped`` and ``removed`` (by the user) count all
     that the gallery knows.
 
     ``reused``: of the added and changed ones, those whose content was known, so that they were not
-    encoded. ``unlisted``: folders that could not be listed and why; what they held is kept.
+    encoded. ``unlisted``: folders and files that could not be looked at and why; what was known of
+    them is kept. ``absent``: what is missing and was kept, see `Gallery.update`. ``passed_over``:
+    files that are images by their names but in formats that are not read, by extension, "" without
+    any; ``others``: all other files but images. ``galleries``: directories of other galleries,
+    which were not entered. ``nested``: folders that have a gallery of their own.
     """
 
     added: int = 0
@@ -37,4 +51,9 @@ class UpdateReport:
     removed: int = 0
     newly_skipped: list[ImageRow] = field(default_factory=list)
     unlisted: list[tuple[bytes, str]] = field(default_factory=list)
+    absent: list[Absence] = field(default_factory=list)
+    passed_over: dict[str, int] = field(default_factory=dict)
+    others: int = 0
+    galleries: list[bytes] = field(default_factory=list)
+    nested: list[bytes] = field(default_factory=list)
     seconds: float = 0.0

@@ -1,88 +1,198 @@
-"""Walk a folder and tell which files are candidates, without opening any."""
+"""Walk a folder and list the files that are candidates, without opening any."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
+from lookalike.gallery.places import FOLDER, IDENTITY, TABLE, is_gallery
+from lookalike.gallery.store import file_state
 from lookalike.images import looks_like_image
 
-__all__ = ["GALLERY_FOLDER", "FoundFile", "scan"]
+__all__ = ["FoundFile", "ScanNotes", "scan"]
 
-GALLERY_FOLDER = b".lookalike"
+LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+NOT_READ = frozenset(
+    b"3fr arw bpg cr2 cr3 crw cur dcm dcr dds djvu dng dpx emf eps erf exr fff fits flif hdr icns "
+    b"ico iiq insp j2c j2k jls jng jp2 jpc jpf jph jpm jpx jxl jxr kdc mef mng mos mrw nef nrw orf "
+    b"pam pbm pcd pcx pef pfm pgm pict pnm ppm psb psd qoi raf ras raw rw2 rwl sgi sr2 srf srw svg "
+    b"svgz tga wbmp wmf x3f xbm xcf xpm".split()
+)
+"""Extensions of images in formats that are not read."""
+KINDS = 100
+"""Extensions counted one by one, of a folder with endlessly many."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
     """A candidate: its path relative to the folder with forward slashes, as the system spells it
-    (bytes, since names need not be UTF-8), its size in bytes and its time of change in ns.
+    (bytes, since names need not be UTF-8), its size in bytes and its time of change in ns, as
+    `file_state` gives them; inode and time of the inode's change, None if not known.
     """
 
     path: bytes
     size: int
     mtime_ns: int
+    inode: int | None = None
+    ctime_ns: int | None = None
+
+
+@dataclass
+class ScanNotes:
+    """What a scan has seen besides candidates; paths as in `FoundFile`.
+
+    Attributes:
+        is_empty: whether the folder holds nothing, hidden entries aside.
+        devices: device number of the folder itself (b"") and of those folders in it that are on
+            another device than the folder around them.
+        dangling: links, without an image's name, that lead to nothing.
+        galleries: directories of other galleries' files, which were not entered.
+        nested: folders that have a gallery of their own; their images are found all the same.
+        passed_over: files by extension, in lower case, that are images by their names but in a
+            format that is not read; "" counts those without any extension.
+        others: all other files that are not candidates.
+    """
+
+    is_empty: bool = False
+    devices: dict[bytes, int] = field(default_factory=dict)
+    dangling: list[bytes] = field(default_factory=list)
+    galleries: list[bytes] = field(default_factory=list)
+    nested: list[bytes] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+    others: int = 0
+
+    def pass_over(self, name: bytes) -> None:
+        """Count a file that is not a candidate."""
+        stem, dot, extension = name.rpartition(b".")
+        kind = extension.lower().decode(errors="replace") if stem and dot else ""
+        is_image = extension.lower() in NOT_READ or _is_spoilt(name)
+        if kind and not is_image:
+            self.others += 1
+        elif kind in self.passed_over or len(self.passed_over) < KINDS:
+            self.passed_over[kind] += 1
+        else:
+            self.others += 1
+
+
+def _is_spoilt(name: bytes) -> bool:
+    """Whether it is the name of an image with something behind it: b.jpg_large, c.jpg~, d.png.1."""
+    stem, _, extension = name.rpartition(b".")
+    if looks_like_image(stem):
+        return extension.isdigit() or extension.lower() in (b"bak", b"old", b"orig", b"tmp")
+    letters = len(extension)
+    while letters and not extension[:letters].isalnum():
+        letters -= 1
+    return letters < len(extension) and looks_like_image(b"x." + extension[:letters])
 
 
 def scan(
-    root: bytes, unreadable: Callable[[bytes, OSError], None], *skip: bytes
+    root: bytes,
+    unreadable: Callable[[bytes, OSError], None],
+    *skip: bytes,
+    notes: ScanNotes | None = None,
 ) -> Iterator[FoundFile]:
     """Yield the image files below ``root`` in a fixed order, judging by name alone.
 
     Links are followed, after everything else; a folder is entered once, however many links lead to
-    it, and those above ``root`` never, so loops end.
-    Hidden files and folders, and the folders ``skip``, are passed over. A link to nothing, a pipe
-    or a device with an image's name is yielded too, for the reader to say what is wrong with it.
+    it, and those above ``root`` never, so loops end. That is decided by real paths, since inode
+    numbers are 0 or equal on some mounts. Hidden files and folders, the folders ``skip``, and the
+    directories of other galleries are passed over. A link to nothing, a pipe or a device with an
+    image's name is yielded too, for the reader to say what is wrong with it.
 
-    ``unreadable(path, error)`` is told of every folder that could not be listed.
+    Args:
+        unreadable: called with the path and the error of every folder that cannot be listed, and
+            of every file or folder that cannot be looked at. If that is so of all that a folder
+            holds, it is called once, for the folder.
+        notes: filled while the iterator is consumed.
     """
-    entered = _identities(_above(root)) | _identities(skip)
-    pending, links = [b""], list[bytes]()
+    notes = ScanNotes() if notes is None else notes
+    top = os.path.realpath(root)
+    entered = {*_above(top), *(os.path.realpath(folder) for folder in skip)}
+    pending: list[tuple[bytes, bytes, int | None]] = [(b"", top, None)]
+    links = list[tuple[bytes, int]]()
     while pending or links:
-        folder = pending.pop() if pending else links.pop(0)
+        outer: int | None
+        if pending:
+            folder, place, outer = pending.pop()
+        else:
+            folder, outer = links.pop(0)
+            place = os.path.realpath(os.path.join(root, folder))
+        if place in entered:
+            continue
+        entered.add(place)
         absolute = os.path.join(root, folder) if folder else root
         try:
-            status = os.stat(absolute)
-            if (status.st_dev, status.st_ino) in entered:
-                continue
-            entered.add((status.st_dev, status.st_ino))
+            device = os.stat(absolute).st_dev
             with os.scandir(absolute) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             unreadable(folder, error)
             continue
-        folders = list[bytes]()
+        if device != outer:
+            notes.devices[folder] = device
+        names = {entry.name for entry in listed}
+        if folder and _is_of_a_gallery(absolute, names):
+            notes.galleries.append(folder)
+            continue
+        if folder and FOLDER.encode() in names and is_gallery(_join(absolute, FOLDER.encode())):
+            notes.nested.append(folder)
+        listed = [entry for entry in listed if not entry.name.startswith(b".")]
+        notes.is_empty = notes.is_empty or not (folder or listed)
+        folders, failures = list[tuple[bytes, bytes, int]](), list[tuple[bytes, OSError]]()
+        failed = 0
         for entry in listed:
-            if entry.name.startswith(b"."):
-                continue
-            path = folder + b"/" + entry.name if folder else entry.name
+            path = _join(folder, entry.name)
             try:
                 found = entry.stat()
-            except OSError:
-                if looks_like_image(entry.name):
+            except OSError as error:
+                failed += 1
+                is_image = looks_like_image(entry.name)
+                if error.errno not in LEADS_NOWHERE:
+                    if is_image or not _is_file(entry):
+                        failures.append((path, error))
+                elif is_image:
                     yield FoundFile(path, -1, -1)
+                else:
+                    notes.dangling.append(path)
                 continue
             if stat.S_ISDIR(found.st_mode):
-                (links if entry.is_symlink() else folders).append(path)
+                if entry.is_symlink():
+                    links.append((path, device))
+                else:
+                    folders.append((path, _join(place, entry.name), device))
             elif looks_like_image(entry.name):
-                yield FoundFile(path, found.st_size, found.st_mtime_ns)
+                yield FoundFile(path, *file_state(found))
+            elif stat.S_ISREG(found.st_mode):
+                notes.pass_over(entry.name)
+        if len(failures) > 1 and failed == len(listed):
+            failures = [(folder, failures[0][1])]
+        for failure in failures:
+            unreadable(*failure)
         pending.extend(reversed(folders))
 
 
-def _above(root: bytes) -> Iterator[bytes]:
-    folder = os.path.realpath(root)
+def _join(folder: bytes, name: bytes) -> bytes:
+    return folder.rstrip(b"/") + b"/" + name if folder else name
+
+
+def _above(top: bytes) -> Iterator[bytes]:
+    folder = top
     while (parent := os.path.dirname(folder)) != folder:
         yield parent
         folder = parent
 
 
-def _identities(folders: Iterable[bytes]) -> set[tuple[int, int]]:
-    """Device and inode of those that exist."""
-    found = set[tuple[int, int]]()
-    for folder in folders:
-        with suppress(OSError):
-            status = os.stat(folder)
-            found.add((status.st_dev, status.st_ino))
-    return found
+def _is_of_a_gallery(folder: bytes, names: set[bytes]) -> bool:
+    return not names.isdisjoint((TABLE.encode(), IDENTITY.encode())) and is_gallery(folder)
+
+
+def _is_file(entry: os.DirEntry[bytes]) -> bool:
+    """Whether it is known not to be a folder, nor a link to one."""
+    try:
+        return not (entry.is_symlink() or entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return False

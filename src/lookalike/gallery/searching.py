@@ -172,7 +172,7 @@ def _embed_query(
         row = row_of(store, root, query)
         if row is not None and row.skipped is None and index.contains([row.id])[0]:
             own.add(row.id)
-            if is_as_indexed(root, row, if_gone=True):
+            if is_as_indexed(root, row, if_gone=True, strict=True):
                 copies = store.by_hash(row.hash) if row.hash else []
                 return index.vectors([row.id])[0], own | {copy.id for copy in copies}
         if not os.path.lexists(query):
@@ -246,10 +246,10 @@ def _composed(path: bytes) -> str:
     return unicodedata.normalize("NFC", os.fsdecode(path))
 
 
-def is_as_indexed(root: Path, row: ImageRow, *, if_gone: bool) -> bool:
-    """Whether a file has the size and time with which it was indexed."""
+def is_as_indexed(root: Path, row: ImageRow, *, if_gone: bool, strict: bool = False) -> bool:
+    """Whether a file has the size and time with which it was indexed; see `ImageRow.fits`."""
     try:
         status = (root / os.fsdecode(row.path)).stat()
     except OSError:
         return if_gone
-    return (status.st_size, status.st_mtime_ns) == (row.size, row.mtime_ns)
+    return row.fits(status, strict=strict)

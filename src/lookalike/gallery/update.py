@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -16,11 +17,23 @@ from numpy.typing import NDArray
 
 from lookalike.encoder import Encoded, Encoder
 from lookalike.errors import LookalikeError
-from lookalike.gallery.changes import ToRead, missing, note_files, to_read
+from lookalike.gallery.changes import (
+    ToRead,
+    absences,
+    adopt_states,
+    devices_of,
+    found_below,
+    is_within,
+    known_below,
+    missing,
+    most_are_gone,
+    note_files,
+    to_read,
+)
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
-from lookalike.gallery.scan import FoundFile, scan
+from lookalike.gallery.scan import FoundFile, ScanNotes, scan
 from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
 from lookalike.images import SkippedImageError, SkipReason, content_hash, read_picture
 from lookalike.lsh import LSHIndex
@@ -37,6 +50,8 @@ RETRIED = (
     SkipReason.UNREADABLE,
     SkipReason.VANISHED,
 )
+# What says nothing about a file's content.
+OUT_OF_REACH = (SkipReason.UNREADABLE, SkipReason.VANISHED)
 
 
 class _SameContentError(LookalikeError):
@@ -54,8 +69,12 @@ class _OwnSheetError(LookalikeError):
 def why_skipped(error: LookalikeError) -> tuple[str, str, str]:
     """Reason, detail and remedy of a file that gave no embedding."""
     if isinstance(error, SkippedImageError):
-        return str(error.reason), error.detail, error.remedy
-    return "failed", str(error), "report it, with the file"
+        why = str(error.reason), error.detail, error.remedy
+    else:
+        why = "failed", str(error), "report it, with the file"
+    # A name that is not text would not go into the table.
+    reason, detail, remedy = (text.encode(errors="backslashreplace").decode() for text in why)
+    return reason, detail, remedy
 
 
 @dataclass(frozen=True)
@@ -79,8 +98,10 @@ class Update:
         encoder: Callable[[], Encoder],
         max_pixels: int,
         skip: Sequence[Path] = (),
+        accept_missing: bool = False,
     ) -> None:
-        """``skip``: folders that are passed over, besides the gallery's own."""
+        """``skip``: folders that are passed over, besides the gallery's own; ``accept_missing``: as
+        in `Gallery.update`."""
         self._root = os.fsencode(root)
         self._files = files
         self._store = store
@@ -89,7 +110,10 @@ class Update:
         self._max_pixels = max_pixels
         self._passed_over = [os.fsencode(folder) for folder in (files.directory, *skip)]
         self._next_id = max(store.next_id(), int(index.ids.max(initial=0)) + 1)
+        self._accept_missing = accept_missing
         self._report = UpdateReport()
+        self.notes = ScanNotes()
+        self._known = 0
         # Rows by content: of files that are gone, and those that this run has overwritten. Their
         # vectors stay in the index until the end, for files of that content that turn up.
         self._missing: dict[bytes, list[ImageRow]] = {}
@@ -105,17 +129,14 @@ class Update:
         Interrupted by Ctrl-C, what was encoded is committed; killed, all but the batch in hand.
         """
         report, began = self._report, time.monotonic()
-        unlisted: list[bytes] = []
-
-        def note_unlisted(folder: bytes, error: OSError) -> None:
-            unlisted.append(folder)
-            report.unlisted.append((folder, error.strerror or str(error)))
-
-        note_files(self._store, scan(self._root, note_unlisted, *self._passed_over))
-        for row in missing(self._store, unlisted):
+        counts = self._store.counts()
+        self._known = counts.images + counts.skipped
+        gone = self._scan()
+        for row in gone:
             self._missing.setdefault(row.hash or b"", []).append(row)
         for rows in self._missing.values():  # taken from the end: indexed ones before removed ones
             rows.sort(key=lambda row: row.skipped is None)
+        adopt_states(self._store)
         total, files = to_read(self._store, RETRIED, REMOVED)
         if total:
             self._mark_unfinished(True)
@@ -129,12 +150,32 @@ class Update:
                 self._commit()
                 raise
         self._drop()
+        self._note_devices()
         self._measure()
         if self._store.meta("unfinished"):
             self._mark_unfinished(False)
         report.images, report.skipped, report.removed = self._store.counts()
         report.seconds = time.monotonic() - began
         return report
+
+    def _scan(self) -> list[ImageRow]:
+        """Walk the folder; the rows whose file is gone and need not be kept."""
+        report, notes = self._report, self.notes
+
+        def note_unlisted(path: bytes, error: OSError) -> None:
+            report.unlisted.append((path, error.strerror or str(error)))
+
+        note_files(self._store, scan(self._root, note_unlisted, *self._passed_over, notes=notes))
+        for link in notes.dangling:
+            if known_below(self._store, link):
+                report.unlisted.append((link, "the link leads to nothing"))
+        gone = missing(self._store, [path for path, _ in report.unlisted])
+        if not self._accept_missing:
+            is_there = partial(found_below, self._store)
+            report.absent, gone = absences(gone, notes, devices_of(self._store), is_there)
+        report.passed_over, report.others = dict(notes.passed_over), notes.others
+        report.galleries, report.nested = notes.galleries, notes.nested
+        return gone
 
     # ---- reading ------------------------------------------------------------------------------
 
@@ -172,7 +213,7 @@ class Update:
                 elif isinstance(outcome.error, _OwnSheetError):
                     self._leave_out(wanted.file)
                 else:
-                    self._skip(wanted.file, outcome.error)
+                    self._skip(wanted, outcome.error)
                 late = time.monotonic() - self._committed > COMMIT_SECONDS
                 if len(self._rows) >= COMMIT_IMAGES or late:
                     self._commit()
@@ -184,7 +225,14 @@ class Update:
         return self._next_id - 1
 
     def _put(self, file: FoundFile, row: ImageRow) -> None:
-        self._rows[file.path] = replace(row, path=file.path, size=file.size, mtime_ns=file.mtime_ns)
+        self._rows[file.path] = replace(
+            row,
+            path=file.path,
+            size=file.size,
+            mtime_ns=file.mtime_ns,
+            inode=file.inode,
+            ctime_ns=file.ctime_ns,
+        )
 
     def _count(self, wanted: ToRead) -> None:
         if wanted.indexed_hash is None:
@@ -223,10 +271,13 @@ class Update:
         vector: NDArray[np.float32] = self._index.vectors([row.id])[0]
         return row, vector
 
-    def _skip(self, file: FoundFile, error: LookalikeError) -> None:
-        why = why_skipped(error)
+    def _skip(self, wanted: ToRead, error: LookalikeError) -> None:
+        file, (reason, detail, remedy) = wanted.file, why_skipped(error)
+        if wanted.indexed_hash is not None and reason in OUT_OF_REACH:
+            self._report.unlisted.append((file.path, detail))
+            return  # what it was is still known, and it is read again next time
         row = ImageRow(self._new_id(), file.path, file.size, file.mtime_ns)
-        row = replace(row, skipped=why[0], detail=why[1], remedy=why[2])
+        row = replace(row, skipped=reason, detail=detail, remedy=remedy)
         self._put(file, row)
         self._report.newly_skipped.append(row)
 
@@ -264,8 +315,14 @@ class Update:
         self._rows, self._vectors = {}, {}
 
     def _drop(self) -> None:
-        """Forget the files that are gone and did not turn up elsewhere, and vectors without one."""
-        gone = [row for rows in self._missing.values() for row in rows]
+        """Forget the files that are gone and did not turn up elsewhere, and vectors without one.
+
+        What the user has taken out stays so, whether its file is there or not.
+        """
+        gone = [row for rows in self._missing.values() for row in rows if row.skipped != REMOVED]
+        if not self._accept_missing and (most := most_are_gone(gone, self._known)):
+            self._report.absent.append(most)
+            gone = []
         self._report.dropped = sum(row.skipped is None for row in gone)
         if gone:
             with self._store.transaction():
@@ -276,6 +333,21 @@ class Update:
             self._index.remove(orphans)
         self._index.compact(only_if_worth_it=True)
         self._index.save(self._files.index_folder)
+
+    def _note_devices(self) -> None:
+        """Those of folders that are absent or could not be looked at stay as they were."""
+        before = devices_of(self._store)
+        absent = {absence.folder for absence in self._report.absent}
+        unlisted = [path for path, _ in self._report.unlisted]
+        kept = {
+            folder: device
+            for folder, device in before.items()
+            if folder in absent or any(is_within(folder, path) for path in unlisted)
+        }
+        if (now := {**self.notes.devices, **kept}) != before:
+            stored = {folder.hex(): device for folder, device in now.items()}
+            with self._store.transaction():
+                self._store.set_meta({"devices": stored})
 
     def _measure(self) -> None:
         """Renew the pair statistics when more than a tenth of the images are others."""

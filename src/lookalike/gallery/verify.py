@@ -77,8 +77,7 @@ def _compare(root: Path, row: ImageRow) -> list[str]:
 
     path = root / os.fsdecode(row.path)
     try:
-        status = path.stat()
-        if (status.st_size, status.st_mtime_ns) != (row.size, row.mtime_ns):
+        if not row.fits(path.stat()):
             return []  # changed on purpose; the next update reads it
         if content_hash(path) == row.hash:
             return []

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from lookalike.atomic import atomic_writer
+from lookalike.mark import marked
 
 __all__ = [
     "NO_AUGMENTATION",
@@ -297,4 +298,4 @@ def draw_examples(
         middle = (left + wide // 2, top + high - PAD - LABEL // 2)
         draw.text(middle, name, INK, font, anchor="mm")
     with atomic_writer(path) as file:
-        page.save(file, "PNG")
+        page.save(file, "PNG", pnginfo=marked())

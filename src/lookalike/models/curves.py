@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from lookalike.atomic import atomic_writer
+from lookalike.mark import marked
 
 __all__ = ["EpochScores", "draw_png", "overfitting", "write_csv"]
 
@@ -110,7 +111,9 @@ def draw_png(history: Sequence[EpochScores], path: Path, *, kept: int | None = N
     _panel(ImageDraw.Draw(page), 0, "loss", losses, last, _ceiling(highest), kept)
     _panel(ImageDraw.Draw(page), width, "retrieval", metrics, last, 1.0, kept)
     with atomic_writer(path) as file:
-        page.resize((2 * width, height), Image.Resampling.LANCZOS).save(file, "PNG")
+        page.resize((2 * width, height), Image.Resampling.LANCZOS).save(
+            file, "PNG", pnginfo=marked()
+        )
 
 
 def _line(label: str, colour: Colour, history: Sequence[EpochScores], name: str) -> Line:

@@ -45,8 +45,7 @@ def open_original(root: Path, row: ImageRow) -> io.BufferedReader:
         message = "the file of this image is gone, or cannot be read"
         raise ApiError("not_found", message, "update the gallery") from error
     status = os.fstat(descriptor)
-    indexed = stat.S_ISREG(status.st_mode), status.st_size, status.st_mtime_ns
-    if indexed != (True, row.size, row.mtime_ns):
+    if not (stat.S_ISREG(status.st_mode) and row.fits(status)):
         os.close(descriptor)
         raise _changed()
     file: io.BufferedReader = io.BufferedReader(io.FileIO(descriptor))
@@ -68,12 +67,15 @@ def read_original(root: Path, row: ImageRow) -> bytes:
 
 
 def _is_inside(root: Path, path: Path, opened: os.stat_result) -> bool:
-    """Whether what was opened lies in the gallery's folder, whatever links lead there."""
+    """Whether what was opened is known to lie in the gallery's folder, whatever links lead there.
+
+    Inode 0, of mounts that do not number files, proves nothing.
+    """
     try:
         resolved = path.resolve(strict=True)
-        return resolved.is_relative_to(root.resolve()) and os.path.samestat(
-            os.stat(resolved, follow_symlinks=False), opened
-        )
+        found = os.stat(resolved, follow_symlinks=False)
+        same = opened.st_ino != 0 and os.path.samestat(found, opened)
+        return same and resolved.is_relative_to(root.resolve())
     except OSError:
         return False
 

@@ -114,5 +114,7 @@ def _counts(report: UpdateReport) -> dict[str, Any]:
     return {
         **{name: getattr(report, name) for name in COUNTS},
         "unlisted": len(report.unlisted),
+        "missing": sum(absence.files for absence in report.absent),
+        "missing_why": "; ".join(dict.fromkeys(absence.why for absence in report.absent)),
         "seconds": round(report.seconds, 3),
     }

@@ -60,7 +60,11 @@ function inWords(report) {
     .map((name) => `${number(report[name])} ${name}`);
   const took = ` It took ${duration(report.seconds)}.`;
   const images = ` ${count(report.images, "picture")} in the gallery, ${count(report.skipped, "file")} skipped.`;
-  return `Up to date: ${parts.join(", ") || "nothing had changed"}.${images}${took}`;
+  const unlisted = report.unlisted ? ` ${count(report.unlisted, "path")} could not be read; what was known there is kept.` : "";
+  const missing = report.missing
+    ? ` ${count(report.missing, "file")} missing, but kept (${report.missing_why}). Mount their disk and update again, or, if they are gone for good, run: lookalike index --accept-missing.`
+    : "";
+  return `${report.missing ? "Updated" : "Up to date"}: ${parts.join(", ") || "nothing had changed"}.${images}${unlisted}${missing}${took}`;
 }
 
 /**

@@ -1,0 +1,506 @@
+"""A gallery's folder is input: whatever is in it, questions are answered rightly or refused with an
+error that lookalike means, and nothing outside is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import struct
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from fakes import assert_holds, write_photos
+from forged_tables import altered, forge_entry, forge_identity, forge_row, identity_of, meta_of
+from formats import make_version_1
+
+from lookalike.atomic import IrregularFileError
+from lookalike.errors import GalleryDamagedError, GalleryError, LookalikeError
+from lookalike.gallery import Gallery, store
+from lookalike.gallery.files import GalleryFiles
+from lookalike.gallery.identity import read_identity
+from lookalike.gallery.places import delete_gallery
+from lookalike.gallery.store import ImageRow, Store
+from lookalike.lsh.manifest import Manifest
+
+QUERY = "a/000.png"
+Answer = list[tuple[str, float]]
+
+
+def answer(folder: Path, *, agreeing: bool = True) -> Answer:
+    """What a fresh process would find, after asking for everything that a gallery gives.
+
+    ``agreeing``: whether table and index must have the same images.
+    """
+    opened = Gallery.open(folder, create=False)
+    found = [(hit.path, round(hit.cosine, 4)) for hit in opened.search(QUERY, 60)]
+    known = opened.info().images
+    snapshot = opened.reader().now()
+    rows = snapshot.rows(snapshot.matching(None).tolist())
+    if agreeing:
+        assert known == len(found)
+        assert {os.fsdecode(row.path) for row in rows.values()} == {path for path, _ in found}
+    opened.skipped()
+    opened.duplicates()
+    opened.verify()
+    return found
+
+
+def is_refused(folder: Path, expected: Answer) -> bool:
+    """Whether the gallery is; else its answers are ``expected``, and it can be updated."""
+    try:
+        found = answer(folder)
+    except GalleryError:
+        assert Gallery.find_damage(folder) != []
+        return True
+    assert found == expected
+    return False
+
+
+@pytest.fixture
+def whole(gallery: Gallery, photos: Path) -> bytes:
+    """The content of the table of `gallery`, with a skipped and a removed file and a tuning."""
+    (photos / "bad.txt.jpg").write_bytes(b"no image")
+    gallery.update()
+    gallery.remove(["c/002.png"])
+    gallery.tune(k=2, target_recall=0.5, force=True)
+    return (gallery.directory / "gallery.sqlite").read_bytes()
+
+
+# ---- forged values -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["model", "model_path", "root", "pairs", "tuning", "flags"])
+def test_every_forged_entry_of_the_table_is_refused_or_harmless(
+    gallery: Gallery, photos: Path, whole: bytes, name: str
+) -> None:
+    table = gallery.directory / "gallery.sqlite"
+    expected, meta = answer(photos), meta_of(table)
+    names = {"flags": ("unfinished", "gallery_id", "index_has_no_id", "devices")}.get(name, (name,))
+    meta["root"] = [os.fsencode(photos).hex(), b"..".hex()]
+    refused = count = 0
+    for entry in names:
+        for _, text in altered(meta.get(entry)):
+            table.write_bytes(whole)
+            forge_entry(table, entry, text)
+            count += 1
+            refused += is_refused(photos, expected)
+    assert refused > count // 3, (refused, count)
+    Gallery.repair(photos)
+    assert answer(photos) == expected
+
+
+def test_every_forged_identity_is_taken_for_damage_or_harmless(
+    gallery: Gallery, photos: Path, whole: bytes, tmp_path: Path
+) -> None:
+    path = gallery.directory / "gallery.json"
+    shutil.copytree(gallery.directory, tmp_path / "whole")
+    expected = answer(photos)
+    document = identity_of(path)
+    document["root"] = [os.fsencode(photos).hex(), b"..".hex()]
+    for what, text in altered(document):
+        forge_identity(path, text)
+        assert answer(photos) == expected, what
+        if read_identity(gallery.directory) is None:
+            assert any("gallery.json is damaged" in line for line in Gallery.find_damage(photos))
+        if "other" in what or what.endswith(("is x", "is null", "is large", "is nul")):
+            (gallery.directory / "gallery.sqlite").unlink()
+            with suppress(GalleryError):  # a repair makes the table from it
+                Gallery.repair(photos)
+                assert Gallery.find_damage(photos) == []
+            shutil.rmtree(gallery.directory)
+            shutil.copytree(tmp_path / "whole", gallery.directory)
+
+
+@pytest.mark.parametrize("column", [field.name for field in fields(ImageRow)])
+def test_every_forged_value_of_a_row_is_refused_or_harmless(
+    gallery: Gallery, photos: Path, whole: bytes, column: str
+) -> None:
+    table = gallery.directory / "gallery.sqlite"
+    expected = answer(photos)
+    values = [None, -1, 0, 7, 1 << 62, -(1 << 63), 1.5, "", "x", "\0", b"", b"x", b"\0", b"\xff"]
+    outside = [
+        b"/etc/passwd",
+        b"../x.png",
+        b"a/../../x",
+        b"a//000.png",
+        b"./a/000.png",
+        "a/000.png",
+    ]
+    for value in [*values, *outside]:
+        for path in (b"a/000.png", b"c/002.png", b"bad.txt.jpg"):
+            table.write_bytes(whole)
+            with suppress(sqlite3.IntegrityError):  # SQLite itself does not take it
+                forge_row(table, path, column, value)
+            try:
+                found = answer(photos, agreeing=column != "skipped")
+            except LookalikeError:
+                continue
+            if column not in ("id", "path", "skipped"):
+                assert found == expected
+            names = {name for name, _ in found}
+            assert names <= {name for name, _ in expected} | {"x", "\udcff"}, value
+            with suppress(LookalikeError):
+                Gallery.open(photos, create=False).update()
+
+
+# ---- what is in the place of a file --------------------------------------------------------------
+
+
+def link(path: Path, precious: Path) -> None:
+    path.symlink_to(precious)
+
+
+def pipe(path: Path, precious: Path) -> None:
+    os.mkfifo(path)
+
+
+def folder(path: Path, precious: Path) -> None:
+    path.mkdir()
+
+
+def device(path: Path, precious: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def link_to_nothing(path: Path, precious: Path) -> None:
+    path.symlink_to(precious.with_name("nothing"))
+
+
+FILES = (
+    "gallery.sqlite",
+    "gallery.sqlite-journal",
+    "gallery.sqlite-wal",
+    "gallery.sqlite-shm",
+    "gallery.json",
+    ".gallery.json.tmp",
+    ".gallery.sqlite.tmp",
+    "lock",
+    "index",
+    "index/manifest.json",
+    "index/.manifest.json.tmp",
+    "index/hasher",
+    "index/segment",
+    "thumbnails",
+)
+
+
+@pytest.mark.parametrize("make", [link, pipe, folder, device, link_to_nothing])
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_no_file_of_the_gallery_is_neither_followed_nor_waited_for(
+    gallery: Gallery,
+    photos: Path,
+    tmp_path: Path,
+    name: str,
+    make: Callable[[Path, Path], None],
+) -> None:
+    expected = answer(photos)
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    place = gallery.directory / name
+    if name in ("index/hasher", "index/segment"):
+        (place,) = place.parent.glob(f"{place.name}-*")
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    make(place, precious)
+    for act in (
+        lambda: answer(photos),
+        lambda: Gallery.find_damage(photos),
+        lambda: Gallery.open(photos, create=False).update(),
+        lambda: Gallery.repair(photos),
+        lambda: Gallery.open(photos, create=False).update(),
+    ):
+        with suppress(LookalikeError, IrregularFileError, IsADirectoryError):
+            act()
+    assert precious.read_bytes() == b"precious"
+    assert not precious.with_name("nothing").exists()
+    if make is not folder:
+        assert answer(photos) == expected
+        assert Gallery.find_damage(photos) == []
+
+
+def test_the_gallerys_own_folder_may_be_a_link(photos: Path, tmp_path: Path, model: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (photos / ".lookalike").symlink_to(disk / "gallery")
+    (disk / "gallery").mkdir()
+    Gallery.open(photos, model=model).update()
+    expected = answer(photos)
+    _, report = Gallery.rebuild(photos, model=model)
+    assert report.images == 12
+    assert answer(photos) == expected
+    assert (photos / ".lookalike").is_symlink()
+    assert [path.name for path in disk.iterdir()] == ["gallery"]
+
+
+# ---- SQLite's own ways out -----------------------------------------------------------------------
+
+
+def forged_journal(table: Path, named: Path | None, pages: int | None = None) -> bytes:
+    content = table.read_bytes()
+    (page,) = struct.unpack(">H", content[16:18])
+    magic = bytes.fromhex("d9d505f920a163d7")
+    count = len(content) // page if pages is None else pages
+    head = (magic + struct.pack(">IIIII", 0, 0, count, 512, page)).ljust(512, b"\0")
+    if named is None:
+        return head
+    name = os.fsencode(named)
+    tail = struct.pack(">I", 0x40000000 // page + 1) + name
+    return head + tail + struct.pack(">II", len(name), sum(name)) + magic
+
+
+def test_a_journal_that_names_another_file_deletes_nothing(
+    gallery: Gallery, photos: Path, tmp_path: Path
+) -> None:
+    expected = answer(photos)
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    journal = gallery.directory / "gallery.sqlite-journal"
+    journal.write_bytes(forged_journal(gallery.directory / "gallery.sqlite", precious))
+    with pytest.raises(GalleryDamagedError, match=r"names another file.*verify --repair"):
+        answer(photos)
+    with pytest.raises(GalleryDamagedError, match="names another file"):
+        gallery.update()
+    assert any("names another file" in line for line in Gallery.find_damage(photos))
+    Gallery.repair(photos)
+    assert answer(photos) == expected
+    assert precious.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("pages", [0, 1 << 31])
+def test_a_journal_that_would_cut_or_blow_up_the_table_is_refused(
+    gallery: Gallery, photos: Path, pages: int
+) -> None:
+    expected, table = answer(photos), gallery.directory / "gallery.sqlite"
+    before = table.read_bytes()
+    journal = gallery.directory / "gallery.sqlite-journal"
+    journal.write_bytes(forged_journal(table, None, pages))
+    with pytest.raises(GalleryDamagedError, match="is of a table of"):
+        answer(photos)
+    assert table.read_bytes() == before
+    Gallery.repair(photos)
+    assert answer(photos) == expected
+
+
+def test_the_journal_of_a_writer_who_was_killed_is_still_rolled_back(
+    gallery: Gallery, photos: Path, tmp_path: Path
+) -> None:
+    expected, table = answer(photos), gallery.directory / "gallery.sqlite"
+    journal = Path(f"{table}-journal")
+    with closing(sqlite3.connect(table, isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 1")  # writes pages before it commits
+        connection.execute("BEGIN")
+        connection.execute("UPDATE images SET size = size + 1, detail = ?", ("x" * 20_000,))
+        killed = table.read_bytes(), journal.read_bytes()
+        connection.execute("ROLLBACK")
+    table.write_bytes(killed[0])
+    journal.write_bytes(killed[1])
+    assert answer(photos) == expected
+    assert not journal.exists()
+
+
+SCHEMAS = {
+    "a view without end": (
+        "ALTER TABLE meta RENAME TO other",
+        "CREATE VIEW meta AS WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) "
+        "SELECT 'zz' || x AS name, x AS value, 0 AS checksum FROM r",
+    ),
+    "images without end": (
+        "ALTER TABLE images RENAME TO other",
+        "CREATE VIEW images AS WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) "
+        "SELECT x AS id, x AS path, x, x, x, x, x, x, x, x, x, x, x, x, x FROM r",
+    ),
+    "a trigger": ("CREATE TRIGGER t AFTER DELETE ON images BEGIN DELETE FROM images; END",),
+    "another table": ("CREATE TABLE found (path)",),
+    "another index": ("CREATE INDEX other ON images (abs(size))",),
+    "one index less": ("DROP INDEX images_hash",),
+    "one column more": ("ALTER TABLE images ADD COLUMN x AS (abs(size))",),
+    "statistics": ("ANALYZE",),
+    "a journal of another mode": ("PRAGMA journal_mode = WAL",),
+}
+
+
+@pytest.mark.parametrize("statements", SCHEMAS.values(), ids=SCHEMAS)
+def test_another_schema_is_refused_at_once_and_repaired(
+    gallery: Gallery, photos: Path, statements: tuple[str, ...]
+) -> None:
+    expected = answer(photos)
+    with closing(sqlite3.connect(gallery.directory / "gallery.sqlite")) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    with pytest.raises(GalleryDamagedError, match="verify --repair"):
+        answer(photos)
+    assert Gallery.find_damage(photos) != []
+    Gallery.repair(photos)
+    Gallery.open(photos, create=False).update()
+    assert answer(photos) == expected
+
+
+def test_rows_survive_a_flipped_bit_in_the_text_of_the_schema(
+    gallery: Gallery, photos: Path, decoded: list[str]
+) -> None:
+    expected, table = answer(photos), gallery.directory / "gallery.sqlite"
+    decoded.clear()
+    content = bytearray(table.read_bytes())
+    content[content.find(b"images_skipped") + 2] ^= 0x80
+    table.write_bytes(content)
+    with pytest.raises(GalleryDamagedError, match="verify --repair"):
+        answer(photos)
+    Gallery.repair(photos)
+    Gallery.open(photos, create=False).update()
+    assert answer(photos) == expected
+    assert decoded == []
+
+
+def test_a_query_that_does_not_end_is_ended(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "STEPS", 1000)
+    monkeypatch.setattr(store, "STEPS_PER_BYTE", 0)
+    with closing(Store.open(gallery.directory / "gallery.sqlite")) as opened:
+        endless = (
+            "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) SELECT max(x) FROM r"
+        )
+        with pytest.raises(GalleryDamagedError, match="interrupted"):
+            list(opened.read(endless))
+        assert opened.counts().images == 12
+
+
+# ---- whose file it is ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(tmp_path: Path, model: Path) -> Gallery:
+    """Of as many other images, with the same ids."""
+    write_photos(tmp_path / "other", 12, first_seed=900)
+    opened = Gallery.open(tmp_path / "other", model=model)
+    opened.update()
+    return opened
+
+
+@pytest.mark.parametrize("name", ["index", "gallery.sqlite"])
+def test_an_index_of_another_gallery_is_refused_and_replaced(
+    gallery: Gallery, photos: Path, other: Gallery, name: str
+) -> None:
+    expected = answer(photos)
+    place = gallery.directory / name
+    if name == "index":
+        shutil.rmtree(place)
+        shutil.copytree(other.directory / name, place)
+    else:
+        place.write_bytes((other.directory / name).read_bytes())
+    with pytest.raises(GalleryDamagedError, match=r"belongs to the index.*verify --repair"):
+        answer(photos)
+    with pytest.raises(GalleryDamagedError, match="belongs to the index"):
+        gallery.update()
+    assert any("belongs to the index" in line for line in Gallery.find_damage(photos))
+    Gallery.repair(photos)
+    healed = Gallery.open(photos, create=False)
+    healed.update()
+    assert_holds(healed, photos)
+    if name == "index":
+        assert answer(photos) == expected
+
+
+def test_a_gallery_of_version_1_gets_an_id_that_its_index_shares(
+    gallery: Gallery, photos: Path, decoded: list[str]
+) -> None:
+    expected = answer(photos)
+    decoded.clear()
+    make_version_1(gallery)
+    assert answer(photos) == expected  # read as it is
+    gallery.update()
+    assert answer(photos) == expected
+    with closing(Store.open(gallery.directory / "gallery.sqlite")) as opened:
+        owner = opened.meta("gallery_id")
+        assert not opened.meta("index_has_no_id")
+    assert Manifest.read(gallery.directory / "index").owner == owner
+    assert identity_of(gallery.directory / "gallery.json")["gallery_id"] == owner
+    assert decoded == []
+
+
+def test_a_gallery_killed_between_the_ids_of_table_and_index_is_read_and_goes_on(
+    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answer(photos)
+    make_version_1(gallery)
+    with monkeypatch.context() as patched:
+        patched.setattr(GalleryFiles, "give_id", _raise_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            gallery.update()
+    assert Manifest.read(gallery.directory / "index").owner is None
+    assert answer(photos) == expected
+    assert Gallery.find_damage(photos) == []
+    gallery.update()
+    assert Manifest.read(gallery.directory / "index").owner is not None
+    assert answer(photos) == expected
+
+
+def _raise_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_gallery_of_version_1_does_not_take_the_index_of_another(
+    gallery: Gallery, photos: Path, other: Gallery
+) -> None:
+    expected = answer(photos)
+    make_version_1(gallery)
+    shutil.rmtree(gallery.directory / "index")
+    shutil.copytree(other.directory / "index", gallery.directory / "index")
+    with pytest.raises(GalleryDamagedError, match="belongs to the gallery"):
+        answer(photos)
+    Gallery.repair(photos)
+    Gallery.open(photos, create=False).update()
+    assert answer(photos) == expected
+
+
+# ---- deletion by name, not by place --------------------------------------------------------------
+
+
+def test_an_update_leaves_a_folder_beside_the_gallery_alone(
+    photos: Path, tmp_path: Path, model: Path
+) -> None:
+    mine = tmp_path / "index.old"
+    mine.mkdir()
+    (mine / "letter.txt").write_text("dear")
+    opened = Gallery.open(photos, directory=tmp_path / "index", model=model)
+    opened.update()
+    assert (mine / "letter.txt").read_text() == "dear"
+    with pytest.raises(GalleryError, match=r"index\.old is in the way"):
+        Gallery.rebuild(photos, directory=tmp_path / "index", model=model)
+    assert (mine / "letter.txt").read_text() == "dear"
+    mine.rename(tmp_path / "letters")
+    (tmp_path / "index.rebuild").symlink_to(tmp_path / "letters")
+    with pytest.raises(GalleryError, match=r"index\.rebuild is in the way"):
+        Gallery.rebuild(photos, directory=tmp_path / "index", model=model)
+    assert (tmp_path / "letters/letter.txt").read_text() == "dear"
+    (tmp_path / "index.rebuild").unlink()
+    Gallery.rebuild(photos, directory=tmp_path / "index", model=model)
+    assert {path.name for path in tmp_path.iterdir()} == {"index", "letters", "photos"}
+
+
+def test_only_a_gallerys_own_files_are_deleted_with_it(
+    gallery: Gallery, photos: Path, tmp_path: Path
+) -> None:
+    home = gallery.directory
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters/lock").write_text("dear")
+    kept = [home / "letter.txt", home / "index/letter.txt", home / "thumbnails/ab/letter.txt"]
+    (home / "thumbnails/ab").mkdir(parents=True)
+    (home / "thumbnails/ab" / ("ab" * 16 + "-256-1.webp")).write_bytes(b"")
+    for path in kept:
+        path.write_text("dear")
+    (home / "thumbnails/cd").symlink_to(tmp_path / "letters")
+    delete_gallery(home)
+    left = [path for path in home.rglob("*") if not path.is_dir()]
+    assert sorted(left) == sorted(kept)
+    assert (tmp_path / "letters/lock").read_text() == "dear"
+    for path in kept:
+        path.unlink()
+    delete_gallery(home)
+    assert not home.exists()

@@ -10,8 +10,9 @@ import pytest
 from fakes import write_model, write_photos
 from textures import write_textures
 
-from lookalike.gallery import Gallery, update
-from lookalike.images import Picture, read_picture
+from lookalike.gallery import Gallery
+from lookalike.images import Picture, Source
+from lookalike.images.decoder import Decoder
 
 if TYPE_CHECKING:
     from lookalike.paper.collection import Collection
@@ -57,11 +58,14 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that updates have decoded, in order, since the test began."""
     names: list[str] = []
 
-    def noting(source: bytes, size: int, *, max_pixels: int) -> Picture:
-        names.append(os.path.basename(os.fsdecode(source)))
-        return read_picture(source, size, max_pixels=max_pixels)
+    read = Decoder.read_picture
 
-    monkeypatch.setattr(update, "read_picture", noting)
+    def noting(self: Decoder, source: Source, size: int) -> Picture:
+        assert isinstance(source, bytes)
+        names.append(os.path.basename(os.fsdecode(source)))
+        return read(self, source, size)
+
+    monkeypatch.setattr(Decoder, "read_picture", noting)
     return names
 
 

@@ -97,6 +97,13 @@ def tiff(size: tuple[int, int], bits: int, samples: int, photometric: int, strip
     return b"II*\0" + struct.pack("<I", 8) + body + b"\0" * 4 + depths + strip
 
 
+def many_scans(side: int, scans: int) -> bytes:
+    """A progressive JPEG of few bytes and much work: its last scan repeated."""
+    jpeg = encode(Image.new("RGB", (side, side), "grey"), "JPEG", progressive=True)
+    at = jpeg.rindex(b"\xff\xda")
+    return jpeg[:-2] + jpeg[at:-2] * scans + b"\xff\xd9"
+
+
 def make_hostile_files(folder: Path) -> dict[Path, SkipReason]:
     """Files whose names promise an image and which give none, each with the reason expected.
 
@@ -180,6 +187,19 @@ def make_hostile_files(folder: Path) -> dict[Path, SkipReason]:
     if HAS_HEIF:  # this byte made pi_heif 1.4 end the process
         crash = HEIC_TURNED.replace(b"Exif", b"\x8bxif", 1)
         put("item type that is no text.heic", crash, SkipReason.DAMAGED)
+    lzw = whole["lzw.tiff"]
+    at = lzw.index(struct.pack("<HHI", 259, 3, 1)) + 8  # its compression
+    for name, number in {"webp in.tif": 50001, "jpeg xl in.tif": 50002, "7777.tif": 7777}.items():
+        put(name, lzw[:at] + struct.pack("<I", number) + lzw[at + 4 :], SkipReason.UNSUPPORTED)
+    if HAS_HEIF:
+        for codec in (b"avc1", b"j2k1", b"vvc1"):
+            put(f"{codec.decode()}.heic", HEIC.replace(b"hvc1", codec, 1), SkipReason.UNSUPPORTED)
+        boxes = HEIC[:28] + struct.pack(">I4s", 8, b"free") * 100_000
+        put("boxes without end.heic", boxes + HEIC[28:], SkipReason.DAMAGED)
+        # each of these names, if taken for what it says it is, goes on to the end
+        names = (struct.pack(">I", 0x7F7F7F7F) + b"infe\2aaa") * 300_000
+        meta = struct.pack(">I4sI", 12 + len(names), b"meta", 0) + names
+        put("names within names.heic", HEIC[:28] + meta + HEIC[-138:], SkipReason.DAMAGED)
     put("lab.tif", encode(Image.new("LAB", (8, 8)), "TIFF"), SkipReason.UNSUPPORTED)
     put("5 bits.tif", tiff((8, 8), 5, 1, 1, bytes(64)), SkipReason.UNSUPPORTED)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from lookalike.errors import LookalikeError, ModelError
+from lookalike.errors import DecoderError, LookalikeError, ModelError
 from lookalike.onnxfile import has_external_data
 
 if TYPE_CHECKING:
@@ -271,14 +271,18 @@ class Encoder:
         return values
 
     def encode(
-        self, items: Iterable[Item], read: Callable[[Item], Picture]
+        self,
+        items: Iterable[Item],
+        read: Callable[[Item], Picture],
+        stop: Callable[[], None] | None = None,
     ) -> Iterator[Outcome[Item, Picture]]:
         """Read each item and embed its picture; yield the outcomes in the order of `items`.
 
         `read` runs in threads while the model runs. What it raises as a LookalikeError becomes a
-        `Failed`, without its traceback, which would hold the file's content; so does a picture
-        whose embedding has no direction. Any other exception ends the iteration. Ending it early,
-        by an exception or by closing the iterator, waits only for the reads that have begun.
+        `Failed`, without its traceback, which would hold the file's content; so does an image
+        whose embedding has no direction. A DecoderError, which is not the item's fault, and any
+        other exception ends the iteration. Ending it early, by an exception or by closing the
+        iterator, calls `stop`, which may end the reads that have begun, and waits for them.
 
         Items are taken as they are needed: at most LOOKAHEAD * `settings.batch_size` are read or
         being read and not yet yielded, so memory does not grow with the number of items.
@@ -305,10 +309,15 @@ class Encoder:
                     try:
                         batch.append((item, future.result()))
                         pictures += 1
+                    except DecoderError:
+                        raise
                     except LookalikeError as error:
                         batch.append((item, _without_frames(error)))
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            if stop is not None:
+                stop()
+            pool.shutdown()
 
     def _finish(
         self, batch: list[tuple[Item, Picture | LookalikeError]], buffer: NDArray[np.float32]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "ClusterError",
+    "DecoderError",
     "GalleryDamagedError",
     "GalleryError",
     "GalleryLockedError",
@@ -23,6 +24,10 @@ class LookalikeError(Exception):
 
 class ModelError(LookalikeError):
     """A model file is missing, damaged, or not an image encoder that lookalike can run."""
+
+
+class DecoderError(LookalikeError):
+    """Images cannot be decoded here: the processes for it do not start, or were ended."""
 
 
 class MissingExtraError(LookalikeError):

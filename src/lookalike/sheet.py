@@ -19,8 +19,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from lookalike.atomic import atomic_writer
 from lookalike.gallery.hits import Hit
-from lookalike.imagefile import Source
-from lookalike.images import SkippedImageError, read_rgb
+from lookalike.images import SkippedImageError
+from lookalike.images.decoder import Decoder
+from lookalike.images.formats import Source
 from lookalike.mark import marked
 
 __all__ = [
@@ -94,7 +95,8 @@ class Row:
 def thumbnail(source: Source, longest_side: int = LONGEST_SIDE) -> Image.Image | None:
     """The upright picture of a file (path or BytesIO), None if it cannot be read."""
     try:
-        return read_rgb(source, longest_side=longest_side)
+        with Decoder() as decoder:
+            return decoder.read_rgb(source, longest_side=longest_side)
     except SkippedImageError:
         return None
 

@@ -204,6 +204,23 @@ def test_bad_usage_is_status_2_on_stderr(words: list[str], tmp_path: Path) -> No
     assert "Error: " in done.stderr
 
 
+def test_control_characters_of_a_path_reach_no_terminal(tmp_path: Path) -> None:
+    name = "red\x1b[31m\r\nlookalike: done"
+    (tmp_path / name).mkdir()
+    query = tmp_path / "bell\x07.jpg"
+    query.write_bytes(b"not an image")
+    commands: list[list[str | Path]] = [
+        ["index", tmp_path / name / "nothing"],
+        ["search", query, "--gallery", tmp_path / name],
+        ["info", "--gallery", tmp_path / name],
+        ["verify", "--gallery", tmp_path / name],
+    ]
+    for words in commands:
+        told = lookalike(*words, status=2).stderr
+        assert "\\x1b[31m\\r\\nlookalike: done" in told, told
+        assert "\x1b" not in told and "\r" not in told and "\x07" not in told
+
+
 def test_without_a_gallery_every_command_names_the_one_that_makes_it(tmp_path: Path) -> None:
     for words in (["search", "x.png"], ["info"], ["duplicates"], ["verify"], ["remove", "x.png"]):
         done = lookalike(*words, cwd=tmp_path, status=2)

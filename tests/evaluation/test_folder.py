@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from lookalike.encoder import Encoder
 from lookalike.errors import LookalikeError
-from lookalike.evaluation import folder as folder_module
 from lookalike.evaluation import protocol
 from lookalike.evaluation.folder import FolderReport, evaluate_pictures
 from lookalike.evaluation.hashed import hashed_ranking, index_of, lsh_relevance
@@ -23,6 +22,7 @@ from lookalike.evaluation.metrics import cosine_relevance, precision_at, rank, s
 from lookalike.evaluation.protocol import METRICS, ProtocolSettings
 from lookalike.evaluation.splits import query_split
 from lookalike.images import Picture, read_picture
+from lookalike.images.decoder import Decoder
 from lookalike.models.dataset import LabelledImages, class_folders
 
 COUNTS = {"mixed": 30, "reds": 26, "waves": 40}
@@ -158,11 +158,11 @@ def test_each_picture_is_read_once_for_all_splits(
 ) -> None:
     read: list[Path] = []
 
-    def noting(path: Path, size: int, *, max_pixels: int) -> Picture:
+    def noting(self: Decoder, path: Path, size: int) -> Picture:
         read.append(path)
-        return read_picture(path, size, max_pixels=max_pixels)
+        return read_picture(path, size)
 
-    monkeypatch.setattr(folder_module, "read_picture", noting)
+    monkeypatch.setattr(Decoder, "read_picture", noting)
     told: list[tuple[int, int, int]] = []
     evaluate_pictures(
         images.classes,
@@ -247,7 +247,7 @@ def test_too_small_classes_are_named_with_the_largest_number_that_works(
         raise AssertionError("nothing need be read to know that")
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder_module, "read_picture", unwanted)
+        patch.setattr(Decoder, "read_picture", unwanted)
         message = refused(images, encoder, 30)
     assert "at least 31 readable images" in message
     assert "'mixed' (30), 'reds' (26): use --queries-per-class 25, add images" in message

@@ -16,13 +16,18 @@ from pathlib import Path
 
 from lookalike.cli import main
 from lookalike.gallery import update
-from lookalike.images import Picture, read_picture
+from lookalike.images import Picture, Source
+from lookalike.images.decoder import Decoder
 
 notes = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
-def noting(source: bytes, size: int, *, max_pixels: int) -> Picture:
-    picture = read_picture(source, size, max_pixels=max_pixels)
+read = Decoder.read_picture
+
+
+def noting(self: Decoder, source: Source, size: int) -> Picture:
+    assert isinstance(source, bytes)
+    picture = read(self, source, size)
     os.write(notes, Path(os.fsdecode(source)).name.encode() + b"\n")
     return picture
 
@@ -38,7 +43,7 @@ def deadly(call: Callable[..., None], kill_at: int, count: list[int]) -> Callabl
 
 
 if __name__ == "__main__":
-    setattr(update, "read_picture", noting)  # noqa: B010
+    setattr(Decoder, "read_picture", noting)  # noqa: B010
     update.COMMIT_IMAGES = int(sys.argv[2])
     count = [0]
     for name in ("fsync", "replace", "rename"):

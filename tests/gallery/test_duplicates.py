@@ -271,6 +271,47 @@ def test_files_that_have_changed_or_gone_since_the_update_are_left_out(
     assert paths(gallery.duplicates()) == {frozenset({"2.png", "3.png"})}
 
 
+def test_files_of_which_a_part_was_read_are_duplicates_of_equal_content_alone(
+    tmp_path: Path, model: Path
+) -> None:
+    first = Image.fromarray(photo(1))
+    for name, seed in (("a.gif", 2), ("b.gif", 3)):
+        frames = [Image.fromarray(photo(seed))]
+        first.save(tmp_path / name, save_all=True, append_images=frames)
+    (tmp_path / "copy of a.gif").write_bytes((tmp_path / "a.gif").read_bytes())
+    first.save(tmp_path / "still.png")
+    first.save(tmp_path / "still.bmp")
+    for name, colour in (("black.png", "black"), ("dark.png", "#010101"), ("white.png", "white")):
+        Image.new("RGB", (64, 48), colour).save(tmp_path / name)
+    (tmp_path / "copy of black.png").write_bytes((tmp_path / "black.png").read_bytes())
+    gallery = Gallery.open(tmp_path, model=model)
+    gallery.update()
+    assert paths(gallery.duplicates(0.9)) == {
+        frozenset({"a.gif", "copy of a.gif"}),
+        frozenset({"black.png", "copy of black.png"}),
+        frozenset({"still.png", "still.bmp"}),
+    }
+    assert {item.path for group in gallery.duplicates(0.9) for item in group.duplicates} == {
+        "copy of a.gif",
+        "copy of black.png",
+        "still.png",
+    }
+
+
+def test_the_notes_of_files_are_kept_when_they_move_or_are_copied(
+    tmp_path: Path, model: Path
+) -> None:
+    Image.new("RGB", (64, 48), "black").save(tmp_path / "a.png")
+    gallery = Gallery.open(tmp_path, model=model)
+    gallery.update()
+    (tmp_path / "a.png").rename(tmp_path / "b.png")
+    shutil.copy(tmp_path / "b.png", tmp_path / "c.png")
+    gallery.update()
+    with gallery._files.reading() as store:
+        notes = {row.path: row.note for row in store.indexed()}
+    assert notes == {b"b.png": "blank", b"c.png": "blank"}
+
+
 def test_pairs_that_share_a_member_are_one_group() -> None:
     pairs = np.array([[5, 7], [1, 2], [7, 9], [2, 3], [11, 12]])
     assert group_pairs(pairs) == [[1, 2, 3], [5, 7, 9], [11, 12]]

@@ -8,6 +8,7 @@ when it needs them.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -20,7 +21,7 @@ from lookalike.cli.demo import demo
 from lookalike.cli.evaluating import evaluate
 from lookalike.cli.indexing import index
 from lookalike.cli.model import model
-from lookalike.cli.output import FAILED, INTERRUPTED, say
+from lookalike.cli.output import FAILED, INTERRUPTED, say, visible
 from lookalike.cli.reproducing import reproduce
 from lookalike.cli.searching import duplicates, search
 from lookalike.cli.serving import serve
@@ -67,13 +68,15 @@ def _run() -> int:
     try:
         return commands.main(standalone_mode=False) or 0
     except click.ClickException as error:
-        error.show()
+        text = io.StringIO()
+        error.show(text)
+        say(text.getvalue().rstrip("\n"))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         say("lookalike: interrupted; everything committed is kept, run it again to go on")
         return INTERRUPTED
     except LookalikeError as error:
-        say(f"lookalike: {error}")
+        say(f"lookalike: {visible(str(error))}")
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -64,6 +64,7 @@ def evaluate(
     batch_size: int | None,
     threads: int | None,
     max_pixels: int,
+    max_seconds: float,
     model: Path | None,
     as_json: bool,
 ) -> None:
@@ -81,10 +82,11 @@ def evaluate(
     from lookalike.evaluation.folder import evaluate_pictures
     from lookalike.evaluation.protocol import ProtocolSettings
     from lookalike.gallery.report import Progress
+    from lookalike.images.decoder import Limits
     from lookalike.models.dataset import class_folders
 
     images, passed_over = class_folders(folder)
-    settings = encoding_settings(batch_size, threads, max_pixels, model)
+    settings = encoding_settings(batch_size, threads, max_pixels, max_seconds, model)
     encoder = Encoder.open(model, settings["encoder_settings"])
     say(f"evaluating {visible(os.path.abspath(folder))}")
     with progress_shown() as show:
@@ -94,7 +96,7 @@ def evaluate(
             images.labels,
             encoder,
             ProtocolSettings(queries_per_class, seeds),
-            max_pixels=max_pixels,
+            limits=Limits(max_pixels, max_seconds),
             tell=lambda done, total, skipped: show(Progress(done, total, skipped)),
         )
     skipped = [(file.path, file.reason) for file in passed_over]

@@ -73,6 +73,7 @@ def index(
     batch_size: int | None,
     threads: int | None,
     max_pixels: int,
+    max_seconds: float,
     model: Path | None,
     as_json: bool,
 ) -> None:
@@ -94,7 +95,7 @@ def index(
 
     if parts is not None and rebuild:
         raise click.UsageError("--from makes a new gallery, --rebuild replaces one: give one only")
-    settings = encoding_settings(batch_size, threads, max_pixels, model)
+    settings = encoding_settings(batch_size, threads, max_pixels, max_seconds, model)
     served, named, given = None, gallery, folder
     if folder is None:
         folder = _default_folder(gallery)

@@ -24,6 +24,7 @@ __all__ = [
     "gallery_option",
     "json_option",
     "max_pixels_option",
+    "max_seconds_option",
     "model_option",
     "tell_if_unfinished",
 ]
@@ -60,7 +61,16 @@ max_pixels_option = click.option(
     type=click.IntRange(1),
     default=200_000_000,
     show_default=True,
-    help="Skip larger pictures.",
+    help="Skip larger images, and those that take more than 1 GiB of memory, or 5 bytes for each "
+    "of N if that is more.",
+)
+max_seconds_option = click.option(
+    "--max-seconds",
+    metavar="S",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Skip images that take more processor time to decode.",
 )
 model_option = click.option(
     "--model",
@@ -81,6 +91,7 @@ def encoding_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option("--threads", metavar="N", type=click.IntRange(1), help="Default: all cores."),
         max_pixels_option,
+        max_seconds_option,
         model_option,
     ):
         command = option(command)
@@ -88,14 +99,21 @@ def encoding_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def encoding_settings(
-    batch_size: int | None, threads: int | None, max_pixels: int, model: Path | None
+    batch_size: int | None,
+    threads: int | None,
+    max_pixels: int,
+    max_seconds: float,
+    model: Path | None,
 ) -> dict[str, Any]:
     """Keyword arguments of `Gallery.open`."""
     from lookalike.encoder import EncoderSettings
 
     given = {"batch_size": batch_size, "threads": threads}
     settings = EncoderSettings(**{k: v for k, v in given.items() if v is not None})
-    return {"encoder_settings": settings, "max_pixels": max_pixels, "model": model}
+    return {"encoder_settings": settings, "model": model} | {
+        "max_pixels": max_pixels,
+        "max_seconds": max_seconds,
+    }
 
 
 def find_folder(gallery: Path | str | None, near: Path | None = None) -> Path:

@@ -36,8 +36,8 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def say(text: str) -> None:
-    """A line to stderr."""
-    click.echo(text, err=True)
+    """A line, or several, to stderr; control characters of file names as escapes."""
+    click.echo("\n".join(visible(line) for line in text.split("\n")), err=True)
 
 
 def number(count: int, noun: str) -> str:

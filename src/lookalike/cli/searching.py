@@ -60,6 +60,7 @@ def search(
     batch_size: int | None,
     threads: int | None,
     max_pixels: int,
+    max_seconds: float,
     model: Path | None,
     as_json: bool,
 ) -> None:
@@ -85,7 +86,7 @@ def search(
             "standard input: empty: no picture came; pipe one in, for instance: "
             "lookalike search - < query.jpg"
         )
-    settings = encoding_settings(batch_size, threads, max_pixels, model)
+    settings = encoding_settings(batch_size, threads, max_pixels, max_seconds, model)
     opened = find_gallery(gallery, None if from_stdin else Path(query), **settings)
     tell_if_unfinished(opened)
     try:

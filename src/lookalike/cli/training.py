@@ -111,12 +111,14 @@ def train(
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the random draws. [default: 0]")
 def augment(image: Path, out: Path, strengths: tuple[str, ...], seed: int) -> None:
     """Draw what training does to IMAGE: each method at full strength, then three random draws."""
-    from lookalike.images import SkippedImageError, read_rgb
+    from lookalike.images import SkippedImageError
+    from lookalike.images.decoder import Decoder
     from lookalike.models.augment import draw_examples
 
     settings = augment_settings(strengths)
     try:
-        picture = read_rgb(image)
+        with Decoder() as decoder:
+            picture = decoder.read_rgb(image)
     except SkippedImageError as error:
         raise LookalikeError(f"{visible(os.fspath(image))}: {error}") from error
     draw_examples(picture, out, settings, seed)

@@ -202,7 +202,7 @@ class ClusterGallery(ServedGallery):
                 exclude_self=exclude_self,
                 exact=exact,
                 encoder=partial(self._matching_encoder, collection.model),
-                max_pixels=self._max_pixels,
+                limits=self._limits(),
             )
             code_bits = collection.settings.code_bits
             return hits(found, self.root, code_bits, collection.pairs, threshold)

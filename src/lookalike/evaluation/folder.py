@@ -19,7 +19,8 @@ from lookalike.evaluation.protocol import (
 )
 from lookalike.evaluation.splits import check_class_sizes
 from lookalike.evaluation.spread import Spread, spread
-from lookalike.images import DEFAULT_MAX_PIXELS, Picture, read_picture
+from lookalike.images import Picture
+from lookalike.images.decoder import Decoder, Limits
 
 __all__ = ["ClassScore", "FolderReport", "WorstQuery", "evaluate_pictures"]
 
@@ -100,7 +101,7 @@ def evaluate_pictures(
     encoder: Encoder,
     settings: ProtocolSettings,
     *,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    limits: Limits | None = None,
     tell: Told | None = None,
 ) -> FolderReport:
     """Encode each picture once, then measure `settings.seeds` splits.
@@ -122,11 +123,12 @@ def evaluate_pictures(
     rows: list[int] = []
     vectors: list[NDArray[np.float32]] = []
     skipped: list[Failed[Path]] = []
+    decoder = Decoder(limits or Limits())
 
     def read(row: int) -> Picture:
-        return read_picture(paths[row], encoder.info.input_size, max_pixels=max_pixels)
+        return decoder.read_picture(paths[row], encoder.info.input_size)
 
-    for done, outcome in enumerate(encoder.encode(range(len(paths)), read), 1):
+    for done, outcome in enumerate(encoder.encode(range(len(paths)), read, decoder.close), 1):
         if isinstance(outcome, Failed):
             skipped.append(Failed(paths[outcome.item], outcome.error))
         else:

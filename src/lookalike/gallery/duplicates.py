@@ -153,7 +153,8 @@ def propose(
         root: the gallery's folder.
         reference: a folder in it, as rows have it, or None.
         threshold: smallest cosine between a duplicate and a kept file of its group; equal content
-            reaches any.
+            reaches any. Files with a note, of which the embedding shows only a part, are duplicates
+            of equal content alone.
     """
     limit = smallest_cosine(threshold)
 
@@ -172,7 +173,10 @@ def propose(
         return Duplicate(rows[i], root / os.fsdecode(rows[i].path), min(1.0, max(-1.0, cosine)))
 
     def alike(cosine: float, i: int, kept: int) -> bool:
-        return cosine >= limit or (rows[i].hash is not None and rows[i].hash == rows[kept].hash)
+        if rows[i].hash is not None and rows[i].hash == rows[kept].hash:
+            return True
+        # The embedding of a file with a note does not show all that it holds.
+        return cosine >= limit and rows[i].note is None and rows[kept].note is None
 
     groups: list[DuplicateGroup] = []
     left = sorted(range(len(rows)), key=rank)

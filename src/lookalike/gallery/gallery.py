@@ -28,6 +28,7 @@ from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
 from lookalike.lsh import LSHSettings
 
 if TYPE_CHECKING:
+    from lookalike.images.decoder import Limits
     from lookalike.lsh.tuning import TuneReport
 
 __all__ = ["Gallery", "GalleryInfo", "Query"]
@@ -77,6 +78,7 @@ class Gallery:
         model: Path | None,
         encoder_settings: EncoderSettings,
         max_pixels: int,
+        max_seconds: float = 10.0,
     ) -> None:
         self.root = root
         self._files = files
@@ -84,6 +86,7 @@ class Gallery:
         self._model_to_check = model is not None
         self._encoder_settings = encoder_settings
         self._max_pixels = max_pixels
+        self._max_seconds = max_seconds
         self._encoder: Encoder | None = None
 
     @property
@@ -93,8 +96,13 @@ class Gallery:
 
     @property
     def max_pixels(self) -> int:
-        """Larger pictures are skipped."""
+        """Larger images are skipped."""
         return self._max_pixels
+
+    def _limits(self) -> Limits:
+        from lookalike.images.decoder import Limits
+
+        return Limits(self._max_pixels, self._max_seconds)
 
     # ---- opening ---------------------------------------------------------------------------------
 
@@ -109,6 +117,7 @@ class Gallery:
         lsh: LSHSettings | None = None,
         encoder_settings: EncoderSettings | None = None,
         max_pixels: int = 200_000_000,
+        max_seconds: float = 10.0,
     ) -> Self:
         """Open the gallery of ``folder``, making an empty one if there is none.
 
@@ -121,7 +130,9 @@ class Gallery:
             create: whether to make a gallery where there is none.
             lsh: settings of a new gallery's index; ``dim`` must be the model's.
             encoder_settings: batch size and threads.
-            max_pixels: larger pictures are skipped.
+            max_pixels: larger images are skipped, and those that take more memory than 1 GiB or
+                5 bytes for each of these pixels, whichever is more.
+            max_seconds: images that take more processor time to decode are skipped.
 
         Raises:
             GalleryError: no such folder, no gallery, or it cannot be written.
@@ -134,7 +145,7 @@ class Gallery:
                 folder, model=model, encoder_settings=encoder_settings, max_pixels=max_pixels
             )
             return found
-        gallery = cls._at(folder, directory, model, encoder_settings, max_pixels)
+        gallery = cls._at(folder, directory, model, encoder_settings, max_pixels, max_seconds)
         if gallery._files.exist():
             gallery._files.check_table()
             gallery._adopt(Path(folder))
@@ -157,6 +168,7 @@ class Gallery:
         model: Path_ | None,
         encoder_settings: EncoderSettings | None,
         max_pixels: int,
+        max_seconds: float,
     ) -> Self:
         check_on_disk(folder)
         root, home = places(Path(folder), None if directory is None else Path(directory))
@@ -166,6 +178,7 @@ class Gallery:
             model=None if model is None else Path(model).absolute(),
             encoder_settings=encoder_settings or EncoderSettings(),
             max_pixels=max_pixels,
+            max_seconds=max_seconds,
         )
 
     def _adopt(self, given: Path) -> None:
@@ -272,7 +285,7 @@ class Gallery:
                 store,
                 index,
                 encoder,
-                self._max_pixels,
+                self._limits(),
                 accept_missing=accept_missing,
             )
             return run.run(progress)
@@ -287,6 +300,7 @@ class Gallery:
         lsh: LSHSettings | None = None,
         encoder_settings: EncoderSettings | None = None,
         max_pixels: int = 200_000_000,
+        max_seconds: float = 10.0,
         progress: Callable[[Progress], None] | None = None,
         wait: float = 0.0,
         accept_missing: bool = False,
@@ -305,7 +319,7 @@ class Gallery:
         """
         from lookalike.gallery.rebuild import rebuild
 
-        gallery = cls._at(folder, directory, model, encoder_settings, max_pixels)
+        gallery = cls._at(folder, directory, model, encoder_settings, max_pixels, max_seconds)
         if not gallery._files.exist():
             opened = cls.open(
                 folder,
@@ -314,6 +328,7 @@ class Gallery:
                 lsh=lsh,
                 encoder_settings=encoder_settings,
                 max_pixels=max_pixels,
+                max_seconds=max_seconds,
             )
             return opened, opened.update(progress, wait=wait, accept_missing=accept_missing)
         stored = (read_identity(gallery.directory) or {}).get("root")
@@ -327,7 +342,7 @@ class Gallery:
             gallery._meta(encoder.info),
             encoder,
             _lsh_settings(lsh, encoder.info),
-            max_pixels,
+            gallery._limits(),
             wait,
             progress,
             accept_missing,
@@ -421,7 +436,7 @@ class Gallery:
                         exclude_self=exclude_self,
                         exact=exact,
                         encoder=partial(self._matching_encoder, known),
-                        max_pixels=self._max_pixels,
+                        limits=self._limits(),
                     )
                 except GalleryError:
                     self._files.check_table(large=True)  # which may hide a row

@@ -19,6 +19,7 @@ from lookalike.gallery.report import Absence, Progress, UpdateReport
 from lookalike.gallery.scan import ScanNotes
 from lookalike.gallery.store import REMOVED, ImageRow, Store
 from lookalike.gallery.update import Update
+from lookalike.images.decoder import Limits
 from lookalike.lsh import LSHSettings
 
 __all__ = ["rebuild"]
@@ -30,7 +31,7 @@ def rebuild(
     meta: dict[str, object],
     encoder: Encoder,
     settings: LSHSettings,
-    max_pixels: int,
+    limits: Limits,
     wait: float,
     progress: Callable[[Progress], None] | None,
     accept_missing: bool,
@@ -65,7 +66,7 @@ def rebuild(
                 store,
                 index,
                 lambda: encoder,
-                max_pixels,
+                limits,
                 (files.directory,),
                 accept_missing=True,  # of an unfinished rebuild; what the old one knows is compared
             )

@@ -23,6 +23,7 @@ from lookalike.gallery.threshold import smallest_cosine
 
 if TYPE_CHECKING:
     from lookalike.encoder import Encoder
+    from lookalike.images.decoder import Limits
 
 __all__ = [
     "Found",
@@ -97,14 +98,14 @@ def find(
     exclude_self: bool,
     exact: bool,
     encoder: Callable[[], Encoder],
-    max_pixels: int,
+    limits: Limits,
 ) -> tuple[list[Found], int]:
     """What `Gallery.search` finds, before any threshold, best first.
 
     Also returns how many ids of the index had no row in the table: those of a commit in progress,
     or of an update that was killed. They are passed over.
     """
-    embedding, own = _embed_query(store, index, root, query, encoder, max_pixels)
+    embedding, own = _embed_query(store, index, root, query, encoder, limits)
     return _nearest(
         store,
         index,
@@ -159,7 +160,7 @@ def _embed_query(
     root: Path,
     query: Query,
     encoder: Callable[[], Encoder],
-    max_pixels: int,
+    limits: Limits,
 ) -> tuple[NDArray[np.float32], set[int]]:
     """The query's embedding, and the ids that are the query itself or have its content.
 
@@ -179,11 +180,14 @@ def _embed_query(
             raise GalleryError(
                 f"{os.fspath(query)} is neither a file nor an indexed image of {root}"
             )
-    from lookalike.images import content_hash, read_picture  # with all image formats
+    from lookalike.images import content_hash  # with all image formats
+    from lookalike.images.decoder import Decoder
 
     source = io.BytesIO(query) if isinstance(query, bytes) else query
-    model = encoder()
-    picture = read_picture(source, model.info.input_size, max_pixels=max_pixels)
+    with Decoder(limits) as decoder:
+        decoder.prepare()  # while the model is opened
+        model = encoder()
+        picture = decoder.read_picture(source, model.info.input_size)
     own |= {copy.id for copy in store.by_hash(content_hash(source))}
     return model.embed(picture.pixels[np.newaxis])[0], own
 

@@ -35,7 +35,8 @@ from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.scan import FoundFile, ScanNotes, scan
 from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
-from lookalike.images import SkippedImageError, SkipReason, content_hash, read_picture
+from lookalike.images import SkippedImageError, SkipReason, content_hash
+from lookalike.images.decoder import Decoder, Limits
 from lookalike.lsh import LSHIndex
 from lookalike.mark import is_own_sheet
 
@@ -47,6 +48,7 @@ COMMIT_SECONDS = 10.0
 RETRIED = (
     SkipReason.NEEDS_EXTRA,
     SkipReason.TOO_LARGE,
+    SkipReason.TOO_SLOW,
     SkipReason.UNREADABLE,
     SkipReason.VANISHED,
 )
@@ -84,6 +86,7 @@ class _Read:
     height: int
     format: str
     digest: bytes
+    note: str | None
 
 
 class Update:
@@ -96,7 +99,7 @@ class Update:
         store: Store,
         index: LSHIndex,
         encoder: Callable[[], Encoder],
-        max_pixels: int,
+        limits: Limits,
         skip: Sequence[Path] = (),
         accept_missing: bool = False,
     ) -> None:
@@ -107,7 +110,7 @@ class Update:
         self._store = store
         self._index = index
         self._encoder = encoder
-        self._max_pixels = max_pixels
+        self._limits = limits
         self._passed_over = [os.fsencode(folder) for folder in (files.directory, *skip)]
         self._next_id = max(store.next_id(), int(index.ids.max(initial=0)) + 1)
         self._accept_missing = accept_missing
@@ -185,8 +188,10 @@ class Update:
         total: int,
         progress: Callable[[Progress], None] | None,
     ) -> None:
-        encoder = self._encoder()
         with ExitStack() as stack:
+            decoder = stack.enter_context(Decoder(self._limits))
+            decoder.prepare(total)  # while the model is opened
+            encoder = self._encoder()
             known = stack.enter_context(self._files.reading())  # the reading threads' own
             one_at_a_time = threading.Lock()
 
@@ -199,10 +204,12 @@ class Update:
                     seen = digest in self._missing or bool(known.by_hash(digest))
                 if seen or digest == wanted.indexed_hash:
                     raise _SameContentError(digest)
-                picture = read_picture(path, encoder.info.input_size, max_pixels=self._max_pixels)
-                return _Read(picture.pixels, picture.width, picture.height, picture.format, digest)
+                picture = decoder.read_picture(path, encoder.info.input_size)
+                width, height, form = picture.width, picture.height, picture.format
+                note = None if picture.note is None else str(picture.note)
+                return _Read(picture.pixels, width, height, form, digest, note)
 
-            outcomes = encoder.encode(files, read)
+            outcomes = encoder.encode(files, read, decoder.close)
             stack.callback(cast("Generator[object]", outcomes).close)  # ends its threads
             for done, outcome in enumerate(outcomes, 1):
                 wanted = outcome.item
@@ -243,7 +250,7 @@ class Update:
     def _take(self, wanted: ToRead, read: _Read, vector: NDArray[np.float32]) -> None:
         row = ImageRow(self._new_id(), b"", 0, 0, read.digest, read.width, read.height, read.format)
         self._vectors[row.id] = vector
-        self._put(wanted.file, row)
+        self._put(wanted.file, replace(row, note=read.note))
         self._count(wanted)
 
     def _reuse(self, wanted: ToRead, digest: bytes) -> None:

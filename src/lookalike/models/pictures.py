@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import TrainingError
-from lookalike.imagefile import SkippedImageError
-from lookalike.images import read_picture
+from lookalike.images.decoder import Decoder
+from lookalike.images.formats import SkippedImageError
 from lookalike.models.dataset import LabelledImages, Positions, Skipped
 
 __all__ = [
@@ -40,6 +40,7 @@ class Pictures:
 
     def __init__(self, paths: tuple[Path, ...], kept: NDArray[np.uint8], size: int) -> None:
         self.paths, self.kept, self.size = paths, kept, size
+        self._decoder = Decoder()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -49,7 +50,7 @@ class Pictures:
             own: NDArray[np.uint8] = self.kept[index]
             return own
         try:
-            return read_picture(self.paths[index], self.size).pixels
+            return self._decoder.read_picture(self.paths[index], self.size).pixels
         except SkippedImageError as error:
             raise TrainingError(
                 f"{self.paths[index]} could be read when the training began and now cannot "
@@ -71,9 +72,11 @@ def read_labelled(
     `progress(done, all)` is told after each file. `memory` is in bytes.
     """
 
+    decoder = Decoder()
+
     def read(path: Path) -> NDArray[np.uint8] | SkippedImageError:
         try:
-            return read_picture(path, size).pixels
+            return decoder.read_picture(path, size).pixels
         except SkippedImageError as error:
             return error
 

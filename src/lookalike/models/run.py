@@ -208,11 +208,11 @@ class Run:
 
     def _not_finite(self, what: str, chosen: Positions) -> TrainingError:
         paths = self.data.images.paths
-        files = "\n  ".join(str(paths[i]) for i in self.data.training[chosen].tolist())
+        files = ", ".join(str(paths[i]) for i in self.data.training[chosen].tolist())
         return TrainingError(
             f"the {what} in epoch {self.epoch}, batch {self.batch + 1}: lower the learning rate "
             f"({self.settings.learning_rate:g}, trunk {self.settings.trunk_learning_rate:g}), or "
-            f"look at the pictures of the batch:\n  {files}"
+            f"look at the images of the batch: {files}"
         )
 
     def _update_average(self, images: int) -> None:

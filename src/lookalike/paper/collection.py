@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.errors import TrainingError
-from lookalike.imagefile import SkippedImageError
 from lookalike.images import read_rgb
+from lookalike.images.formats import SkippedImageError
 from lookalike.models.dataset import LabelledImages, Skipped, check_classes, class_folders
 from lookalike.models.pictures import default_threads, in_order
 

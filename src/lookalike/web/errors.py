@@ -16,7 +16,7 @@ from lookalike.errors import (
     LookalikeError,
     ModelMismatchError,
 )
-from lookalike.imagefile import SkippedImageError, SkipReason
+from lookalike.images.formats import SkippedImageError, SkipReason
 
 __all__ = ["STATUS", "ApiError", "error_response", "explained", "internal_error", "json_response"]
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 from lookalike.gallery import Gallery
 from lookalike.gallery.reader import Snapshot
 from lookalike.gallery.store import ImageRow
+from lookalike.images.decoder import Limits
 from lookalike.web.body import Bodies
 from lookalike.web.decoders import Decoders
 from lookalike.web.errors import ApiError
@@ -52,17 +53,15 @@ class Service:
             "decoding",
             settings.decoders,
             waiting,
-            seconds=settings.decode_seconds,
+            limits=Limits(settings.max_upload_pixels, settings.decode_seconds),
             wait=seconds,
-            max_pixels=settings.max_upload_pixels,
         )
         self.own_pictures = Decoders(
             "reading pictures",
             settings.decoders,
             8 * waiting,
-            seconds=settings.decode_seconds,
+            limits=Limits(gallery.max_pixels, settings.decode_seconds),
             wait=seconds,
-            max_pixels=gallery.max_pixels,
         )
         self.queries = Queries(settings.max_queries, settings.query_seconds)
         self.subjects = Subjects(self)

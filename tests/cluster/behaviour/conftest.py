@@ -15,8 +15,9 @@ from lookalike.cluster.embed import reading
 from lookalike.cluster.embed.embedding import embed_here, prepare
 from lookalike.cluster.uri import ClusterURI
 from lookalike.cluster.wire.connection import Connection
-from lookalike.gallery import Gallery, update
-from lookalike.images import Picture, read_picture
+from lookalike.gallery import Gallery
+from lookalike.images import Picture, Source, read_picture
+from lookalike.images.decoder import Decoder
 from lookalike.lsh import LSHSettings
 
 
@@ -67,6 +68,10 @@ def decoded(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(os.path.basename(os.fsdecode(source)))
         return read_picture(source, size, max_pixels=max_pixels)
 
-    for module in (update, reading):
-        monkeypatch.setattr(module, "read_picture", noting)
+    def noting_apart(self: Decoder, source: Source, size: int) -> Picture:
+        assert isinstance(source, bytes)
+        return noting(source, size, max_pixels=self.limits.max_pixels)
+
+    monkeypatch.setattr(reading, "read_picture", noting)
+    monkeypatch.setattr(Decoder, "read_picture", noting_apart)
     return names

@@ -1,6 +1,6 @@
 """Image files as untrusted bytes: opened safely, given to the plugin of their content, explained.
 
-The rules of what becomes of the pixels are in images.py. Everything here may run in any number of
+The rules of what becomes of the pixels are in pixels.py. Everything here may run in any number of
 threads at once.
 """
 
@@ -30,6 +30,7 @@ from PIL import WebPImagePlugin as WebP
 from lookalike.errors import LookalikeError
 
 __all__ = [
+    "MEMORY_REMEDY",
     "Reader",
     "Size",
     "SkipReason",
@@ -38,6 +39,7 @@ __all__ = [
     "check_pixels",
     "check_strips",
     "explain",
+    "memory_limit",
     "open_source",
     "pillow_kept_quiet",
     "plugin_of",
@@ -47,18 +49,53 @@ __all__ = [
 Source: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes] | io.BytesIO"
 Size: TypeAlias = tuple[int, int]
 
-_HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
+MEMORY_REMEDY = "raise --max-pixels, which also raises the memory for one file"
+
+_HEIF_BRANDS = frozenset(
+    b"heic heix heim heis hevc hevx hevm hevs mif1 msf1 "
+    b"avci avcs jpeg jpgs j2ki j2is vvic vvis".split()
+)
+_HEIF_CODECS = {
+    b"avc1": "AVC (H.264)",
+    b"evc1": "EVC",
+    b"j2k1": "JPEG 2000",
+    b"jpeg": "JPEG",
+    b"unci": "no codec (uncompressed)",
+    b"vvc1": "VVC (H.266)",
+}
+"""Item types of HEIF that the plugin may lack."""
+_TIFF_CODECS = {
+    9: "JBIG",
+    10: "JBIG",
+    33003: "JPEG 2000",
+    33004: "JPEG 2000",
+    33005: "JPEG 2000",
+    34661: "JBIG",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34925: "LZMA",
+    50000: "Zstandard",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
+"""Compressions of TIFF that libtiff may lack."""
+_MAX_BOXES = 4096
+"""Boxes of AVIF or HEIF before the index and the data; real files have a dozen."""
+_OWN_WORDS = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)
+"""What plugins raise with a sentence for people; others quote Python at most."""
 
 
 class SkipReason(StrEnum):
-    """Why a file gives no picture."""
+    """Why a file gives no image."""
 
     EMPTY = "empty"
-    TRUNCATED = "truncated"  # the data end before the picture does
+    TRUNCATED = "truncated"  # the data end before the image does
     DAMAGED = "damaged"  # the data are all there and cannot be decoded
     NOT_AN_IMAGE = "not-an-image"
     TOO_LARGE = "too-large"
-    UNREADABLE = "unreadable"  # the operating system refuses, or it is no regular file
+    TOO_SLOW = "too-slow"
+    UNREADABLE = "unreadable"  # the operating system refuses, or it is not a regular file
     VANISHED = "vanished"
     NEEDS_EXTRA = "needs-extra"
     UNSUPPORTED = "unsupported"  # a variant of a known format that the decoder does not know
@@ -70,6 +107,7 @@ _REMEDY = {
     SkipReason.DAMAGED: "restore it from a copy",
     SkipReason.NOT_AN_IMAGE: "remove it, or convert it to JPEG or PNG",
     SkipReason.TOO_LARGE: "raise --max-pixels to read it",
+    SkipReason.TOO_SLOW: "raise --max-seconds to read it",
     SkipReason.UNREADABLE: "check what it is, its permissions and the disk",
     SkipReason.VANISHED: "update again once it is back",
     SkipReason.NEEDS_EXTRA: "pip install 'lookalike[heif]'",
@@ -78,7 +116,7 @@ _REMEDY = {
 
 
 class SkippedImageError(LookalikeError):
-    """A file that gives no picture. `str()` is "reason: detail; remedy", without the path."""
+    """A file that gives no image. `str()` is "reason: detail; remedy", without the path."""
 
     def __init__(self, reason: SkipReason, detail: str, remedy: str = "") -> None:
         self.reason, self.detail, self.remedy = reason, detail, remedy or _REMEDY[reason]
@@ -98,6 +136,7 @@ class Reader(io.BufferedReader):
     length = 0
     starved = False  # a field, not just the last of several blocks, was cut short
     strict = False
+    codecs: frozenset[bytes] = frozenset()  # item types of HEIF and AVIF
 
     def read(self, size: int | None = -1, /) -> bytes:
         data = super().read(size)
@@ -135,7 +174,7 @@ def open_source(source: Source) -> Iterator[Reader]:
 
 def _require_regular(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        detail = "it is a directory, pipe, socket or device, no regular file"
+        detail = "it is a directory, pipe, socket or device, not a regular file"
         raise SkippedImageError(SkipReason.UNREADABLE, detail)
 
 
@@ -148,7 +187,7 @@ def plugin_of(stream: Reader, max_pixels: int) -> Callable[[Reader], ImageFile.I
     if head.startswith(b"\xff\xd8\xff"):
         plugin = Jpeg.JpegImageFile
     elif head.startswith(b"\x89PNG\r\n\x1a\n"):
-        plugin = Png.PngImageFile
+        plugin = _PngFile
     elif head.startswith((b"GIF87a", b"GIF89a")):
         plugin = Gif.GifImageFile
     elif head.startswith(b"BM"):
@@ -209,7 +248,9 @@ def _check_length(declared: int, stream: Reader) -> None:
 def _check_boxes(stream: Reader) -> None:
     """Walk an AVIF or HEIF file's boxes until its index (meta) and its data (mdat) are seen."""
     at, seen = 0, set[bytes]()
-    while not seen >= {b"meta", b"mdat"}:
+    for _ in range(_MAX_BOXES):
+        if seen >= {b"meta", b"mdat"}:
+            break
         stream.seek(at)
         head = stream.read(16)
         if len(head) < 8:
@@ -223,22 +264,64 @@ def _check_boxes(stream: Reader) -> None:
         _check_length(at + size, stream)
         if head[4:8] == b"meta":
             stream.seek(at)
-            _check_item_names(stream.read(size))
+            stream.codecs = _item_types(stream.read(size))
         at += size
         seen.add(head[4:8])
+    else:
+        detail = f"its first {_MAX_BOXES:,} boxes do not hold an image"
+        raise SkippedImageError(SkipReason.DAMAGED, detail)
     stream.starved = False
 
 
-def _check_item_names(meta: bytes) -> None:
-    """Item types and names that are no text: pi_heif 1.4 reads through a null pointer then."""
-    for match in re.finditer(b"(?s)(....)infe([\2\3])", meta):
-        end = match.start() + int.from_bytes(match[1])
-        text = match.end() + (7 if match[2] == b"\2" else 9)  # flags, item number, protection
+def _item_types(meta: bytes) -> frozenset[bytes]:
+    """The types of the items that a meta box lists.
+
+    Raises SkippedImageError for types and names that are not text: pi_heif 1.4 reads through a null
+    pointer then.
+    """
+    types = set[bytes]()
+    for kind, at, end in _boxes(meta, 12, len(meta)):  # size, kind, version and flags
+        if kind != b"iinf":
+            continue
+        wide = meta[at : at + 1] != b"\0"  # the count's 4 bytes, or 2
+        for inner, start, stop in _boxes(meta, at + (8 if wide else 6), end):
+            if inner == b"infe" and meta[start : start + 1] in (b"\2", b"\3"):
+                # flags, item number (wider in version 3), protection
+                text = start + (8 if meta[start] == 2 else 10)
+                try:
+                    meta[text:stop].decode()
+                except UnicodeDecodeError as error:
+                    detail = "its index names an item in bytes that are not text"
+                    raise SkippedImageError(SkipReason.DAMAGED, detail) from error
+                types.add(meta[text : text + 4])
+    return frozenset(types)
+
+
+def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, start and end of the body) of the boxes one after another; up to the first bad one."""
+    while at + 8 <= end:
+        size = int.from_bytes(data[at : at + 4]) or end - at
+        head = 8
+        if size == 1:
+            size, head = int.from_bytes(data[at + 8 : at + 16]), 16
+        if size < head or at + size > end:
+            return
+        yield data[at + 4 : at + 8], at + head, at + size
+        at += size
+
+
+class _PngFile(Png.PngImageFile):
+    """Complete pixels are a whole image, whatever is missing behind them."""
+
+    def load_end(self) -> None:
+        stream = self.fp
+        if isinstance(stream, Reader):
+            stream.strict = False
         try:
-            meta[text:end].decode()
-        except UnicodeDecodeError as error:
-            detail = "its index names an item in bytes that are no text"
-            raise SkippedImageError(SkipReason.DAMAGED, detail) from error
+            super().load_end()
+        except OSError as error:
+            if error.errno is not None:
+                raise
 
 
 def check_strips(image: Image.Image, stream: Reader) -> None:
@@ -251,12 +334,26 @@ def check_strips(image: Image.Image, stream: Reader) -> None:
             _check_length(max((offset + count for offset, count in pairs), default=0), stream)
 
 
-def explain(error: Exception, stream: Reader) -> SkippedImageError:
-    """What a plugin's exception means for the user."""
-    cause = " ".join(str(error).split())[:150] or type(error).__name__
-    if isinstance(error, MemoryError) or "out of memory" in cause:
-        detail = "there is not enough memory to decode it"
-        return SkippedImageError(SkipReason.TOO_LARGE, detail, "use fewer threads")
+def memory_limit() -> int | None:
+    """Bytes that this process may allocate, if it is one that is bounded for decoding."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    soft = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def explain(error: Exception, stream: Reader, image: Image.Image | None) -> SkippedImageError:
+    """What a plugin's exception means for the user. ``image``: as far as it has been opened."""
+    cause = " ".join(str(error).split())[:150]
+    limit = memory_limit()
+    if isinstance(error, MemoryError) or re.search(
+        "(?i)out of memory|memory allocation|insufficient memory", cause
+    ):
+        within = "" if limit is None else f" within {limit / 2**30:.1f} GiB of memory"
+        detail = f"it cannot be decoded{within}"
+        return SkippedImageError(SkipReason.TOO_LARGE, detail, MEMORY_REMEDY)
     if isinstance(error, Image.DecompressionBombError):
         return SkippedImageError(SkipReason.TOO_LARGE, cause, "save it smaller, or as JPEG or PNG")
     if "too large" in cause:
@@ -264,12 +361,51 @@ def explain(error: Exception, stream: Reader) -> SkippedImageError:
         return SkippedImageError(SkipReason.TOO_LARGE, detail, "save it again without metadata")
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL, errno.EOVERFLOW):
         return unreadable(error)
+    if codec := _missing_codec(error, stream, image):
+        detail = f"its pixels are coded with {codec}, which the decoder cannot read"
+        return SkippedImageError(SkipReason.UNSUPPORTED, detail)
     if stream.starved or isinstance(error, EOFError) or "truncated" in cause.lower():
-        detail = f"the picture goes on after the end of the file at {stream.length:,} bytes"
+        detail = f"the image goes on after the end of the file at {stream.length:,} bytes"
         return SkippedImageError(SkipReason.TRUNCATED, detail)
     if re.search(r"(?i)unsupported|not (supported|installed)|unknown pixel mode", cause):
         return SkippedImageError(SkipReason.UNSUPPORTED, cause)
-    return SkippedImageError(SkipReason.DAMAGED, f"its data cannot be decoded ({cause})")
+    if limit is not None and image is not None and 12 * image.width * image.height > limit:
+        # C libraries report a refused allocation as an error like any other.
+        detail = f"its data are damaged, or need more than {limit / 2**30:.1f} GiB of memory"
+        return SkippedImageError(SkipReason.TOO_LARGE, detail, MEMORY_REMEDY)
+    said = isinstance(error, _OWN_WORDS) and error.__cause__ is None and re.search("[a-z]", cause)
+    detail = "its data cannot be decoded" + (f" ({cause})" if said else "")
+    return SkippedImageError(SkipReason.DAMAGED, detail)
+
+
+def _missing_codec(error: Exception, stream: Reader, image: Image.Image | None) -> str | None:
+    """The codec of a TIFF or HEIF whose pixels are in one that the library was built without."""
+    if isinstance(image, Tiff.TiffImageFile):
+        number = image.tag_v2.get(Tiff.COMPRESSION, 1)
+        return None if _libtiff_has(number) else _TIFF_CODECS.get(number)
+    if image is None and isinstance(error.__cause__, KeyError):  # Pillow's look-up of the number
+        number = error.__cause__.args[0]
+        return _TIFF_CODECS.get(number, f"compression {number}") if _is_tiff(stream) else None
+    if stream.codecs.isdisjoint({b"hvc1", b"av01"}):
+        return next((name for kind, name in _HEIF_CODECS.items() if kind in stream.codecs), None)
+    return None
+
+
+def _libtiff_has(number: int) -> bool:
+    """Whether this compression was built into libtiff, which only a trial shows."""
+    try:
+        with io.BytesIO() as out:
+            Image.new("RGB", (8, 8)).save(out, "TIFF", compression=Tiff.COMPRESSION_INFO[number])
+    except (KeyError, OSError, ValueError):
+        return False
+    return True
+
+
+def _is_tiff(stream: Reader) -> bool:
+    if stream.closed:
+        return False
+    stream.seek(0)
+    return stream.read(2) in (b"II", b"MM")
 
 
 def unreadable(error: OSError | ValueError) -> SkippedImageError:

@@ -1,0 +1,127 @@
+"""What does it cost to decode in processes that may be ended?
+
+    python benchmarks/decode.py FOLDER [--limit N] [--rounds 7] [--large 40] [--json OUT]
+
+Indexes the folder's images, then as many JPEGs of 12 megapixels made of them, each time with
+decoding in this process's threads and in other processes, in turn and in both orders: other load
+changes speeds but hardly ratios. Also the time that `index` takes for a single file, as a command.
+The ratios are processes / threads, of speeds by the clock and by the processor time that both
+took, which a busy machine spoils less: 0.97 and more is what was asked for. Opening the model and
+starting the processes, which happens at the same time, count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from unittest.mock import patch
+
+from encode import link_pictures
+from PIL import Image
+
+from lookalike.encoder import EncoderSettings
+from lookalike.gallery import Gallery
+from lookalike.images import Picture, Source, decoder, read_picture
+from lookalike.images.decoder import Decoder
+
+LARGE = (4000, 3000)
+RUN = "from lookalike.cli import main; main()"
+
+
+def in_threads(self: Decoder, source: Source, size: int) -> Picture:
+    return read_picture(source, size, max_pixels=self.limits.max_pixels)
+
+
+def per_second(folder: Path, home: Path, settings: EncoderSettings) -> tuple[float, float]:
+    """Images of a new gallery, a second and a second of processor time."""
+    gallery = Gallery.open(folder, directory=home, encoder_settings=settings)
+    began, cpu_began = time.perf_counter(), sum(os.times()[:4])
+    report = gallery.update()
+    seconds = time.perf_counter() - began
+    decoder._idle.trim(0)  # ended processes alone are counted
+    count = report.images + report.skipped
+    return count / seconds, count / (sum(os.times()[:4]) - cpu_began)
+
+
+def compare(folder: Path, settings: EncoderSettings, rounds: int) -> dict[str, list[float]]:
+    """Images a second both ways, and the ratios of each round."""
+    speeds: dict[str, list[tuple[float, float]]] = {"threads": [], "processes": []}
+    for turn in range(rounds):
+        for way in sorted(speeds, reverse=turn % 2 == 1):
+            with tempfile.TemporaryDirectory() as home:
+                if way == "threads":
+                    with patch.object(Decoder, "read_picture", in_threads):
+                        speed = per_second(folder, Path(home) / "gallery", settings)
+                else:
+                    speed = per_second(folder, Path(home) / "gallery", settings)
+            speeds[way].append(speed)
+    pairs = list(zip(speeds["processes"], speeds["threads"], strict=True))
+    return {way: [speed for speed, _ in values] for way, values in speeds.items()} | {
+        "ratio": [mine[0] / before[0] for mine, before in pairs],
+        "cpu_ratio": [mine[1] / before[1] for mine, before in pairs],
+    }
+
+
+def enlarge(paths: list[Path], folder: Path) -> None:
+    """As JPEGs of 12 megapixels."""
+    folder.mkdir()
+    for number, path in enumerate(paths):
+        image = Image.open(path).convert("RGB").resize(LARGE, Image.Resampling.BICUBIC)
+        image.save(folder / f"{number}.jpg", quality=90)
+
+
+def one_file(path: Path, rounds: int) -> float:
+    """Seconds of `lookalike index` for one image."""
+    seconds = []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / path.name).symlink_to(path.resolve())
+            command = [sys.executable, "-c", RUN, "index", folder]
+            began = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            seconds.append(time.perf_counter() - began)
+    return median(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--limit", type=int, default=1000, help="images, evenly chosen")
+    parser.add_argument("--large", type=int, default=40, help="images of 12 megapixels")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, help="of the model and of the readers each")
+    parser.add_argument("--json", type=Path, help="write the result there")
+    options = parser.parse_args()
+    settings = EncoderSettings(threads=options.threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        small, large = Path(temporary) / "small", Path(temporary) / "large"
+        links = link_pictures(options.folder, small, options.limit)
+        enlarge([links[i * len(links) // options.large] for i in range(options.large)], large)
+        result = {
+            "small": compare(small, settings, options.rounds),
+            "large": compare(large, settings, options.rounds),
+        }
+        seconds = one_file(links[0], options.rounds)
+    for name, values in result.items():
+        print(
+            f"{name}: {median(values['processes']):.1f}/s in processes, "
+            f"{median(values['threads']):.1f}/s in threads"
+        )
+        for key in ("ratio", "cpu_ratio"):
+            low, high = min(values[key]), max(values[key])
+            print(f"  {key} {median(values[key]):.3f} ({low:.3f} to {high:.3f})")
+    print(f"index of one file: {seconds:.2f} s")
+    if options.json:
+        text = json.dumps({**result, "one_file_seconds": seconds}, indent=2)
+        options.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

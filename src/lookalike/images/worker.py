@@ -1,0 +1,144 @@
+"""What runs in a process of its own: image files that nobody vouches for, made into pixels.
+
+Such files may make a decoder crash, or work for hours, or take all memory. Here they take nothing
+with them: the process has no more memory and processor time than its requests say, cannot write
+files, prints nowhere, and may be killed at any moment. It ends when the other side of its socket is
+closed.
+
+Request and answer are each a head and a payload: two big-endian lengths (4 and 8 bytes), JSON,
+bytes. The first answer, before any request, says that the process is ready.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import struct
+import sys
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+from PIL import AvifImagePlugin
+
+from lookalike.images.formats import (
+    MEMORY_REMEDY,
+    SkippedImageError,
+    SkipReason,
+    Source,
+    memory_limit,
+)
+from lookalike.images.pixels import content_hash, read_rgb, squeeze
+
+__all__ = ["LENGTHS", "main", "message"]
+
+LENGTHS = struct.Struct(">IQ")
+
+
+def message(head: dict[str, Any], payload_length: int = 0) -> bytes:
+    """A head, to be followed by so many bytes."""
+    text = json.dumps(head).encode()
+    return LENGTHS.pack(len(text), payload_length) + text
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there are several processes
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever else prints
+    _forbid_files()
+    _write(answers, {}, b"")
+    while True:
+        try:
+            head, content = _read(requests)
+        except EOFError:
+            return
+        _allow(head["memory"], head["seconds"])
+        source: Source = content if head["is_path"] else io.BytesIO(content)
+        try:
+            answer, payload = _answer(head, source)
+        except SkippedImageError as error:
+            answer = {"reason": error.reason, "detail": error.detail, "remedy": error.remedy}
+            payload = b""
+        except MemoryError:
+            detail = f"it cannot be decoded within {head['memory'] / 2**30:.1f} GiB of memory"
+            answer = {"reason": SkipReason.TOO_LARGE, "detail": detail, "remedy": MEMORY_REMEDY}
+            payload = b""
+        _allow(head["memory"], 0)
+        _write(answers, answer, payload)
+
+
+def _answer(head: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytes]:
+    """``squeeze``: pixels for the encoder. ``rgb``: an upright image. ``webp``: a file of it.
+    ``both``: the content's hash, and whichever of the first two are wanted."""
+    task, limits = head["task"], {"max_pixels": head["max_pixels"]}
+    if task == "webp":
+        image = read_rgb(source, longest_side=head["side"], **limits)
+        with io.BytesIO() as out:
+            image.save(out, "WEBP", quality=head["quality"], method=2)
+            return {}, out.getvalue()
+    answer: dict[str, Any] = {}
+    payload = b""
+    if task == "both":
+        answer["hash"] = content_hash(source).hex()
+    if task == "squeeze" or (task == "both" and head["size"]):
+        made = squeeze(source, head["size"], **limits)
+        answer |= {"width": made.width, "height": made.height, "format": made.format}
+        answer["note"] = made.note
+        payload = made.image.tobytes()
+    if task == "rgb" or (task == "both" and head["side"]):
+        image = read_rgb(source, longest_side=head["side"], **limits)
+        answer["image"] = list(image.size)
+        payload += image.tobytes()
+    return answer, payload
+
+
+def _read(stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
+    text, payload = LENGTHS.unpack(_exactly(stream, LENGTHS.size))
+    return json.loads(_exactly(stream, text)), _exactly(stream, payload)
+
+
+def _exactly(stream: BinaryIO, count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) < count:
+        raise EOFError("the other process is gone")
+    return data
+
+
+def _write(stream: BinaryIO, head: dict[str, Any], payload: bytes) -> None:
+    stream.write(message(head, len(payload)))
+    stream.write(payload)
+    stream.flush()
+
+
+def _forbid_files() -> None:
+    with suppress(ImportError):  # Windows
+        import resource
+
+        for what in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
+            with suppress(ValueError, OSError):
+                resource.setrlimit(what, (0, 0))
+
+
+def _allow(memory: int, seconds: float) -> None:
+    """Bytes to allocate, and processor time until the kernel ends this process; 0: no end.
+
+    Processor time, not the clock's: a busy machine makes no file too slow.
+    """
+    with suppress(ImportError):
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        if memory_limit() != memory:
+            with suppress(ValueError, OSError):  # macOS does not bound memory
+                resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+if __name__ == "__main__":
+    with suppress(BrokenPipeError):  # the parent is gone
+        main()
+    sys.exit()

@@ -1,0 +1,332 @@
+"""Decoding in processes that may be ended: the same answers, and nothing taken by one file."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hostile
+import numpy as np
+import pytest
+from hostile import encode, many_scans, photo
+from PIL import Image
+
+from lookalike.errors import DecoderError
+from lookalike.gallery import Gallery
+from lookalike.images import SkippedImageError, SkipReason, read_picture, read_rgb
+from lookalike.images import decoder as decoder_module
+from lookalike.images.decoder import Decoder, Limits, _Process
+
+SLOW = many_scans(3000, 4000)
+"""Minutes of work, in 180 kB."""
+
+
+@pytest.fixture
+def decoder() -> Iterator[Decoder]:
+    with Decoder() as opened:
+        yield opened
+
+
+def skipped(decoder: Decoder, source: Any) -> SkippedImageError:
+    with pytest.raises(SkippedImageError) as caught:
+        decoder.read_picture(source, 16)
+    return caught.value
+
+
+def reads(decoder: Decoder) -> None:
+    """Whether the next good image is read."""
+    data = io.BytesIO(encode(photo(3), "PNG"))
+    np.testing.assert_array_equal(
+        decoder.read_picture(data, 16).pixels, read_picture(data, 16).pixels
+    )
+
+
+def test_every_good_file_gives_what_it_gives_in_this_process(
+    tmp_path: Path, decoder: Decoder
+) -> None:
+    for path in hostile.make_good_files(tmp_path):
+        for source in (path, os.fsencode(path), io.BytesIO(path.read_bytes())):
+            here, there = read_picture(path, 16), decoder.read_picture(source, 16)
+            np.testing.assert_array_equal(there.pixels, here.pixels)
+            assert there.pixels.flags.writeable
+            assert [there.width, there.height, there.format, there.note] == [
+                here.width,
+                here.height,
+                here.format,
+                here.note,
+            ]
+        assert decoder.read_rgb(path, longest_side=20) == read_rgb(path, longest_side=20)
+
+
+def test_every_hostile_file_is_skipped_for_the_same_reason(
+    tmp_path: Path, decoder: Decoder
+) -> None:
+    for path, reason in hostile.make_hostile_files(tmp_path).items():
+        assert skipped(decoder, path).reason is reason, path
+    for name in ("nul\0byte.jpg", "x" * 5000 + ".jpg", "\ud800.jpg"):
+        assert skipped(decoder, name).reason is SkipReason.UNREADABLE
+    reads(decoder)
+
+
+def test_a_relative_path_is_one_from_the_current_folder(
+    tmp_path: Path, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads(decoder)  # its process was started elsewhere
+    (tmp_path / "a.png").write_bytes(encode(photo(1), "PNG"))
+    monkeypatch.chdir(tmp_path)
+    assert decoder.read_picture("a.png", 16).width == 64
+
+
+def test_a_file_that_takes_too_long_is_skipped_and_the_next_one_read() -> None:
+    with Decoder(Limits(max_seconds=0.3)) as decoder:
+        error = skipped(decoder, io.BytesIO(SLOW))
+        assert str(error) == (
+            "too-slow: decoding it takes more than 0.3 seconds; raise --max-seconds to read it"
+        )
+        reads(decoder)
+
+
+def test_time_by_the_clock_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that does not answer takes no processor time; here, a process that is stopped."""
+    ask = _Process.ask
+
+    def stopped(self: _Process, *arguments: Any) -> Any:
+        os.kill(self._process.pid, signal.SIGSTOP)
+        return ask(self, *arguments)
+
+    with Decoder(Limits(max_seconds=0.2), patience=1) as decoder:
+        reads(decoder)
+        with monkeypatch.context() as patched:
+            patched.setattr(_Process, "ask", stopped)
+            error = skipped(decoder, io.BytesIO(encode(photo(3), "PNG")))
+        assert error.reason is SkipReason.TOO_SLOW
+        reads(decoder)
+
+
+def test_a_file_that_takes_too_much_memory_is_skipped_and_the_next_one_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    large = encode(Image.new("RGB", (6000, 6000)), "PNG", compress_level=1)
+    with Decoder() as decoder:
+        assert decoder.read_picture(io.BytesIO(large), 16).width == 6000
+        monkeypatch.setattr(Limits, "memory", 100 << 20)  # its pixels take 144 MB
+        error = skipped(decoder, io.BytesIO(large))
+        assert error.reason is SkipReason.TOO_LARGE
+        assert "0.1 GiB of memory" in error.detail
+        assert "--max-pixels" in error.remedy
+        reads(decoder)
+
+
+@pytest.mark.parametrize(
+    "values", [np.uint16(40_000), np.float32(0.5), np.array([255, 0, 0, 128], np.uint8)]
+)
+def test_an_image_in_another_mode_takes_no_second_one_in_rgb(
+    values: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Image.fromarray(np.broadcast_to(values, (6000, 6000, *np.shape(values))).copy())
+    (tmp_path / "large.tif").write_bytes(encode(image, "TIFF"))
+    with Decoder() as decoder:
+        # Its pixels take up to 144 MB, those of another in RGB 144 MB, NumPy and a strip 180.
+        monkeypatch.setattr(Limits, "memory", 380 << 20)
+        assert decoder.read_picture(tmp_path / "large.tif", 16).width == 6000
+
+
+def test_memory_is_a_gibibyte_or_grows_with_the_pixels() -> None:
+    assert Limits().memory == Limits(1).memory == 1 << 30
+    assert Limits(1_000_000_000).memory == 5_000_000_000
+    with pytest.raises(ValueError, match="max_seconds must be positive, not 0"):
+        Limits(max_seconds=0)
+
+
+def fatal(monkeypatch: pytest.MonkeyPatch, status: signal.Signals, times: int) -> None:
+    """The next files make their processes crash."""
+    ask = _Process.ask
+    left = [times]
+
+    def crash(self: _Process, *arguments: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            os.kill(self._process.pid, status)
+            self._process.wait()
+        return ask(self, *arguments)
+
+    monkeypatch.setattr(_Process, "ask", crash)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(signal.SIGSEGV, SkipReason.DAMAGED), (signal.SIGKILL, SkipReason.TOO_LARGE)],
+)
+def test_a_file_that_crashes_a_new_process_is_skipped(
+    status: signal.Signals,
+    reason: SkipReason,
+    decoder: Decoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoder_module._idle.trim(0)
+    decoder.prepare()
+    (process,) = decoder_module._idle._waiting
+    process._receive(time.monotonic() + 60)  # it is ready
+    process._is_ready = True
+    with monkeypatch.context() as patched:
+        fatal(patched, status, times=1)
+        assert skipped(decoder, io.BytesIO(encode(photo(1), "PNG"))).reason is reason
+    reads(decoder)
+
+
+def test_a_process_that_an_earlier_file_has_broken_costs_the_next_file_nothing(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads(decoder)
+    fatal(monkeypatch, signal.SIGSEGV, times=1)
+    reads(decoder)
+
+
+def test_closing_ends_what_is_being_read_at_once() -> None:
+    decoder = Decoder(Limits(max_seconds=600))
+    begun = threading.Event()
+    raised: list[BaseException] = []
+
+    def read() -> None:
+        begun.set()
+        try:
+            decoder.read_picture(io.BytesIO(SLOW), 16)
+        except DecoderError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    begun.wait()
+    while not decoder._at_work and thread.is_alive():
+        time.sleep(0.01)
+    (process,) = decoder._at_work
+    decoder.close()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert len(raised) == 1
+    assert process._process.poll() == -signal.SIGKILL
+
+
+def test_many_threads_get_their_own_answers(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    files = hostile.make_good_files(tmp_path)
+    expected = [read_picture(path, 16).pixels for path in files]
+    with Decoder() as decoder, ThreadPoolExecutor(4) as pool:
+        for _ in range(2):
+            found = pool.map(lambda path: decoder.read_picture(path, 16).pixels, files)
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert len(decoder_module._idle._waiting) <= decoder_module.KEPT
+
+
+def test_a_process_that_does_not_start_is_nobodys_bad_image(
+    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = Gallery.open(photos, model=model)
+    decoder_module._idle.trim(0)
+    for executable in ("/nowhere/python", "/bin/false"):
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "executable", executable)
+            with pytest.raises(DecoderError, match="cannot start the process that decodes images"):
+                gallery.update()
+        assert gallery.skipped() == []
+    assert gallery.update().images == 12
+
+
+PARENT = """
+import io, json, sys, threading
+from lookalike.images.decoder import Decoder, Limits
+data = open(sys.argv[1], "rb").read()
+decoder = Decoder(Limits(max_seconds=1))
+for _ in range(2):
+    decoder.prepare(2)
+idle, busy = Decoder(), []
+threading.Thread(target=decoder.read_picture, args=(io.BytesIO(data), 16), daemon=True).start()
+while not decoder._at_work:
+    pass
+from lookalike.images.decoder import _idle
+print(json.dumps([p._process.pid for p in [*decoder._at_work, *_idle._waiting]]), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_the_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "slow.jpg").write_bytes(SLOW)
+    command = [sys.executable, "-c", PARENT, os.fspath(tmp_path / "slow.jpg")]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as parent:
+        assert parent.stdout is not None
+        children = json.loads(parent.stdout.readline())
+        parent.kill()
+    assert children
+    ends = time.monotonic() + 60
+    while left := [pid for pid in children if is_running(pid)]:
+        assert time.monotonic() < ends, left
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    """And not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_forked_process_does_not_use_those_of_its_parent(decoder: Decoder) -> None:
+    reads(decoder)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with Decoder() as own:
+                reads(own)
+                mine = {process.owner for process in decoder_module._idle._waiting}
+            os._exit(0 if mine <= {os.getpid()} else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(pid, 0)[1] == 0
+    reads(decoder)
+
+
+def test_what_libraries_print_stays_out_of_the_terminal(
+    decoder: Decoder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = encode(photo(1), "TIFF", compression="tiff_lzw")
+    broken = data[:200] + b"\xff" * 200 + data[400:]
+    assert skipped(decoder, io.BytesIO(broken)).reason is SkipReason.DAMAGED
+    assert capfd.readouterr() == ("", "")
+
+
+# Galleries ----------------------------------------------------------------------------------------
+
+
+def test_an_update_and_a_search_skip_what_takes_too_long(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    (photos / "slow.jpg").write_bytes(SLOW)
+    gallery = Gallery.open(photos, model=model, max_seconds=0.3)
+    report = gallery.update()
+    assert (report.images, report.skipped) == (12, 1)
+    (row,) = gallery.skipped()
+    assert (row.path, row.skipped) == (b"slow.jpg", SkipReason.TOO_SLOW)
+    for query in (SLOW, photos / "slow.jpg"):
+        with pytest.raises(SkippedImageError, match=r"too-slow.*--max-seconds"):
+            gallery.search(query)
+
+
+def test_a_file_that_was_too_slow_is_read_with_more_time(photos: Path, model: Path) -> None:
+    (photos / "slow.jpg").write_bytes(many_scans(1500, 60))
+    assert Gallery.open(photos, model=model, max_seconds=0.001).update().images < 13
+    report = Gallery.open(photos, max_seconds=60).update()
+    assert (report.images, report.skipped) == (13, 0)

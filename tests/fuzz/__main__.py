@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # before NumPy is imported
@@ -78,7 +79,9 @@ def _make_world(folder: Path) -> World:
             os._exit(status)
     if os.waitpid(child, 0)[1]:
         raise SystemExit("the galleries could not be made")
-    # What every case needs is compiled and loaded once, before they are forked.
+    # What every case needs is imported and compiled once, before they are forked.
+    for name in ("gallery.rebuild", "gallery.repair", "gallery.update", "gallery.verify"):
+        import_module(f"lookalike.{name}")
     index = LSHIndex(8)
     index.add(np.arange(50), np.random.default_rng(0).standard_normal((50, 8)))
     index.search(np.ones(8), 3, threads=1)

@@ -30,7 +30,8 @@ from fuzz.damage import forge, mutate, mutate_bytes
 from lookalike.cli import main
 from lookalike.encoder import ModelInfo
 from lookalike.gallery import Gallery
-from lookalike.images import SkippedImageError, read_picture
+from lookalike.images import SkippedImageError
+from lookalike.images.decoder import Decoder
 from lookalike.lsh import LSHSettings
 
 __all__ = ["BAD", "CLEAR", "FORGED", "NAMED", "RIGHT", "Verdict", "World", "run_case"]
@@ -45,6 +46,7 @@ MEMORY = 4 << 30
 """That a case may take beyond what its process has when it begins."""
 SMALL_IMAGES, LARGE_IMAGES, SIDE = 36, 1300, 96
 """An index of LARGE_IMAGES vectors of 3 * SIDE^2 float16 has over 64 MiB."""
+IMAGES_OF_A_CASE = 8
 K = 5
 COSINE = 2e-3
 Rng = np.random.Generator
@@ -185,7 +187,7 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """What was done to the files, for whoever reads of a failure."""
-        with (self.folder / "notes").open("a") as file:
+        with (self.folder / "notes").open("a", errors="backslashreplace") as file:
             file.write(text + "\n")
 
     def run(self, *words: str | Path) -> Said:
@@ -385,29 +387,33 @@ def _use(
     return Verdict(CLEAR if errors or named else RIGHT, "")
 
 
-def picture(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict:
-    """A damaged image file is read, or refused with a reason."""
-    source = world.pictures[int(rng.integers(len(world.pictures)))]
-    content, what = source.read_bytes(), []
-    for _ in range(int(rng.integers(1, 4))):
-        content, done = mutate_bytes(rng, content)
-        what.append(done)
-    terminal.note(f"{source.name}: {', '.join(what)}")
-    path = scratch / f"image{source.suffix}"
-    path.write_bytes(content)
-    (scratch / "step").write_text("read_picture")
-    _set_limits(SECONDS)
-    try:
-        pixels = read_picture(path, SIDE).pixels
-    except SkippedImageError as error:
-        return Verdict(CLEAR, str(error))
-    except BaseException:
-        raise BadError(traceback.format_exc()) from None
-    finally:
-        _set_limits(0)
-    if pixels.shape != (SIDE, SIDE, 3) or pixels.dtype != np.uint8:
-        raise BadError(f"pixels {pixels.dtype} {pixels.shape}")
-    return Verdict(RIGHT, "")
+def pictures(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict:
+    """Damaged image files are read, or refused with a reason, one after the other."""
+    refused = []
+    with Decoder() as decoder:
+        for n in range(IMAGES_OF_A_CASE):
+            source = world.pictures[int(rng.integers(len(world.pictures)))]
+            content, what = source.read_bytes(), []
+            for _ in range(int(rng.integers(1, 4))):
+                content, done = mutate_bytes(rng, content)
+                what.append(done)
+            terminal.note(f"{source.name}: {', '.join(what)}")
+            path = scratch / f"{n}{source.suffix}"
+            path.write_bytes(content)
+            (scratch / "step").write_text(f"read_picture {path.name}")
+            _set_limits(SECONDS)
+            try:
+                pixels = decoder.read_picture(path, SIDE).pixels
+            except SkippedImageError as error:
+                refused.append(str(error))
+                continue
+            except BaseException:
+                raise BadError(f"{path.name}: {traceback.format_exc()}") from None
+            finally:
+                _set_limits(0)
+            if pixels.shape != (SIDE, SIDE, 3) or pixels.dtype != np.uint8:
+                raise BadError(f"{path.name}: pixels {pixels.dtype} {pixels.shape}")
+    return Verdict(CLEAR if refused else RIGHT, str(refused))
 
 
 def killed(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict:
@@ -503,4 +509,4 @@ def _kill(
         time.sleep(0.002)
 
 
-CASES = {"mutations": damaged, "forged": forged, "images": picture, "kills": killed}
+CASES = {"mutations": damaged, "forged": forged, "images": pictures, "kills": killed}

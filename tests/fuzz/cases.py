@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -500,6 +501,8 @@ def _kill(
             Terminal(scratch).run(*words)
         finally:
             os._exit(0)
+    with suppress(OSError):  # the child does the same, and may be first
+        os.setpgid(child, child)
     began = time.monotonic()
     while os.waitpid(child, os.WNOHANG) == (0, 0):
         if time.monotonic() - began > (SECONDS if seconds is None else seconds):

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from fuzz.damage import forge, mutate, mutate_bytes
 from lookalike.cli import main
 from lookalike.encoder import ModelInfo
 from lookalike.gallery import Gallery
-from lookalike.images import SkippedImageError, read_picture
+from lookalike.images import SkippedImageError
+from lookalike.images.decoder import Decoder
 from lookalike.lsh import LSHSettings
 
 __all__ = ["BAD", "CLEAR", "FORGED", "NAMED", "RIGHT", "Verdict", "World", "run_case"]
@@ -40,11 +42,12 @@ NAMED = "as the damaged data say, named by verify"
 FORGED = "as the forged data say"
 BAD = "ANYTHING ELSE"
 SECONDS = 20
-"""That a command may take."""
+"""Of a processor that a command may take; it may wait six times as long, for a busy machine."""
 MEMORY = 4 << 30
 """That a case may take beyond what its process has when it begins."""
 SMALL_IMAGES, LARGE_IMAGES, SIDE = 36, 1300, 96
 """An index of LARGE_IMAGES vectors of 3 * SIDE^2 float16 has over 64 MiB."""
+IMAGES_OF_A_CASE = 8
 K = 5
 COSINE = 2e-3
 Rng = np.random.Generator
@@ -185,7 +188,7 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """What was done to the files, for whoever reads of a failure."""
-        with (self.folder / "notes").open("a") as file:
+        with (self.folder / "notes").open("a", errors="backslashreplace") as file:
             file.write(text + "\n")
 
     def run(self, *words: str | Path) -> Said:
@@ -195,7 +198,7 @@ class Terminal:
         streams = [(self.folder / name).open("w+b") for name in ("out", "err")]
         for number, stream in enumerate(streams, 1):
             os.dup2(stream.fileno(), number)
-        signal.alarm(SECONDS)
+        _set_limits(SECONDS)
         sys.argv = ["lookalike", *arguments]
         try:
             main()
@@ -205,7 +208,7 @@ class Terminal:
         except BaseException:
             raise BadError(f"{arguments[0]}: {traceback.format_exc()}") from None
         finally:
-            signal.alarm(0)
+            _set_limits(0)
         sys.stdout.flush()
         sys.stderr.flush()
         out, err = (_content(stream) for stream in streams)
@@ -218,6 +221,12 @@ class Terminal:
         ):
             raise BadError(f"{arguments[0]} gives no reason: {err[-3000:]!r}")
         return Said(status, out, err)
+
+
+def _set_limits(seconds: int) -> None:
+    """Of this process, which ends at one of them; 0: none."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, 6 * seconds)
 
 
 def _content(stream: Any) -> str:
@@ -274,7 +283,6 @@ def run_case(kind: str, rng: Rng, world: World, scratch: Path) -> None:
     """
     limit = _memory() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     terminal = Terminal(scratch)
     try:
         verdict = CASES[kind](rng, world, scratch, terminal)
@@ -380,29 +388,33 @@ def _use(
     return Verdict(CLEAR if errors or named else RIGHT, "")
 
 
-def picture(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict:
-    """A damaged image file is read, or refused with a reason."""
-    source = world.pictures[int(rng.integers(len(world.pictures)))]
-    content, what = source.read_bytes(), []
-    for _ in range(int(rng.integers(1, 4))):
-        content, done = mutate_bytes(rng, content)
-        what.append(done)
-    terminal.note(f"{source.name}: {', '.join(what)}")
-    path = scratch / f"image{source.suffix}"
-    path.write_bytes(content)
-    (scratch / "step").write_text("read_picture")
-    signal.alarm(SECONDS)
-    try:
-        pixels = read_picture(path, SIDE).pixels
-    except SkippedImageError as error:
-        return Verdict(CLEAR, str(error))
-    except BaseException:
-        raise BadError(traceback.format_exc()) from None
-    finally:
-        signal.alarm(0)
-    if pixels.shape != (SIDE, SIDE, 3) or pixels.dtype != np.uint8:
-        raise BadError(f"pixels {pixels.dtype} {pixels.shape}")
-    return Verdict(RIGHT, "")
+def pictures(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict:
+    """Damaged image files are read, or refused with a reason, one after the other."""
+    refused = []
+    with Decoder() as decoder:
+        for n in range(IMAGES_OF_A_CASE):
+            source = world.pictures[int(rng.integers(len(world.pictures)))]
+            content, what = source.read_bytes(), []
+            for _ in range(int(rng.integers(1, 4))):
+                content, done = mutate_bytes(rng, content)
+                what.append(done)
+            terminal.note(f"{source.name}: {', '.join(what)}")
+            path = scratch / f"{n}{source.suffix}"
+            path.write_bytes(content)
+            (scratch / "step").write_text(f"read_picture {path.name}")
+            _set_limits(SECONDS)
+            try:
+                pixels = decoder.read_picture(path, SIDE).pixels
+            except SkippedImageError as error:
+                refused.append(str(error))
+                continue
+            except BaseException:
+                raise BadError(f"{path.name}: {traceback.format_exc()}") from None
+            finally:
+                _set_limits(0)
+            if pixels.shape != (SIDE, SIDE, 3) or pixels.dtype != np.uint8:
+                raise BadError(f"{path.name}: pixels {pixels.dtype} {pixels.shape}")
+    return Verdict(CLEAR if refused else RIGHT, str(refused))
 
 
 def killed(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict:
@@ -489,6 +501,8 @@ def _kill(
             Terminal(scratch).run(*words)
         finally:
             os._exit(0)
+    with suppress(OSError):  # the child does the same, and may be first
+        os.setpgid(child, child)
     began = time.monotonic()
     while os.waitpid(child, os.WNOHANG) == (0, 0):
         if time.monotonic() - began > (SECONDS if seconds is None else seconds):
@@ -498,4 +512,4 @@ def _kill(
         time.sleep(0.002)
 
 
-CASES = {"mutations": damaged, "forged": forged, "images": picture, "kills": killed}
+CASES = {"mutations": damaged, "forged": forged, "images": pictures, "kills": killed}

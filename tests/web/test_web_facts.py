@@ -16,10 +16,12 @@ from fakes import write_photo, write_photos
 from webtools import TestClient, answer_of, client_of, connect, error_of, running, wait_until
 from writers import held_by_another_process
 
+from lookalike.errors import GalleryDamagedError, IndexFormatError, LookalikeError
 from lookalike.gallery import Gallery
 from lookalike.images.decoder import Decoder
 from lookalike.lsh import LSHIndex
 from lookalike.web import answers
+from lookalike.web.errors import explained
 from lookalike.web.statistics import bucket_sizes, histogram, measure
 
 
@@ -278,3 +280,12 @@ def test_a_gallery_made_anew_with_another_model_asks_for_another_start(
         assert len(answer_of(client.post("/api/search", json={"id": number}))["hits"]) == 11
         error = error_of(client.post("/api/search", content=content, headers=png), 409, "conflict")
         assert "start the server again" in error["remedy"]
+
+
+@pytest.mark.parametrize("kind", [GalleryDamagedError, IndexFormatError])
+def test_damage_that_a_request_meets_is_answered_with_the_command_that_repairs_it(
+    kind: type[LookalikeError],
+) -> None:
+    error = explained(kind("segment-1.lka is damaged"))
+    assert (error.code, error.message) == ("internal", "the gallery's files are damaged")
+    assert error.remedy == "run on the server: lookalike verify --repair"

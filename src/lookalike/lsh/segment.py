@@ -392,7 +392,11 @@ class Segment:
         return bool(ids[0] >= 0 and (ids[1:] > ids[:-1]).all())
 
     def damaged(self, what: str) -> IndexFormatError:
-        return IndexFormatError(f"{self.name} is damaged: {what}")
+        """The error of whoever comes upon damage while the segment is used."""
+        return IndexFormatError(
+            f"{self.name} is damaged: {what}; find out what is left of it, and rebuild it, with: "
+            f"lookalike verify --repair"
+        )
 
     @property
     def name(self) -> str:

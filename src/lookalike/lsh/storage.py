@@ -118,7 +118,7 @@ def damaged(state: State, *, vectors: bool = True) -> list[str]:
     well. For ``vectors`` see `Segment.problem`.
     """
     found = [(segment, segment.problem(vectors=vectors)) for segment in state.segments]
-    problems = [str(segment.damaged(what)) for segment, what in found if what]
+    problems = [f"{segment.name} is damaged: {what}" for segment, what in found if what]
     ids = live_ids(state)
     if not problems and (twice := ids[1:][ids[1:] == ids[:-1]]).size:
         problems.append(f"{MANIFEST} is damaged: id {twice[0]} is in two segments")

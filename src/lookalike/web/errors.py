@@ -12,6 +12,7 @@ from starlette.responses import Response
 from lookalike.errors import (
     GalleryDamagedError,
     GalleryLockedError,
+    IndexFormatError,
     LookalikeError,
     ModelMismatchError,
 )
@@ -90,7 +91,7 @@ def explained(error: LookalikeError) -> ApiError:
     if isinstance(error, ModelMismatchError):
         message = "the gallery has been made anew with another model"
         return ApiError("conflict", message, "start the server again")
-    if isinstance(error, GalleryDamagedError):
+    if isinstance(error, GalleryDamagedError | IndexFormatError):
         log.error("%s", error)
         message = "the gallery's files are damaged"
         return ApiError("internal", message, "run on the server: lookalike verify --repair")

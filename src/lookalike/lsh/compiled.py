@@ -34,7 +34,8 @@ class _Cache:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._cache = FunctionCache(function)
         shared = pkgutil.get_data(__package__, "simd.py")
-        self._cache._cache_file._source_stamp = (self._cache._cache_file._source_stamp, shared)
+        with suppress(AttributeError):  # private to Numba
+            self._cache._cache_file._source_stamp = (self._cache._cache_file._source_stamp, shared)
         self.cache_path = self._cache.cache_path
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

@@ -148,7 +148,7 @@ def decoders_of(**values: Any) -> Decoders:
 
 
 def test_an_image_that_takes_too_long_is_given_up_and_the_next_one_decoded() -> None:
-    opened = decoders_of(max_seconds=0.5)
+    opened = decoders_of(max_seconds=3.0)
 
     async def run() -> None:
         with pytest.raises(ApiError) as caught:

@@ -39,8 +39,14 @@ def test_help_loads_nothing_but_click(photos: Path) -> None:
 
 @pytest.mark.usefixtures("gallery")
 def test_info_loads_no_model_no_kernels_and_no_image_formats(photos: Path) -> None:
-    for words in (["info"], ["info", "--skipped"], ["info", "--json"], ["verify"]):
+    for words in (["info"], ["info", "--skipped"], ["info", "--json"]):
         assert not loaded(photos, *words) & (HEAVY | READERS)
+
+
+@pytest.mark.usefixtures("gallery")
+def test_verify_loads_no_model_and_no_image_formats(photos: Path) -> None:
+    """Only the kernels, which read every vector."""
+    assert not loaded(photos, "verify") & ((HEAVY | READERS) - KERNELS)
 
 
 @pytest.mark.usefixtures("gallery")

@@ -291,8 +291,21 @@ def test_forged_ids_are_refused(tmp_path: Path, what: str) -> None:
             ids[by_id] = np.arange(100, 200)
 
     forging.forge_arrays(second.path if what == "in another segment" else first.path, change)
-    with pytest.raises(IndexFormatError, match=r"by_id|id 100 is in two segments"):
+    with pytest.raises(IndexFormatError, match=r"by_id|100 is in two places"):
         LSHIndex.open(tmp_path)
+
+
+@pytest.mark.parametrize("value", [-7, 8])
+@pytest.mark.usefixtures("large")
+def test_ids_of_a_large_index_that_cannot_be_are_an_error_before_they_are_used(
+    tmp_path: Path, value: int
+) -> None:
+    index, path = one_segment(tmp_path)
+    row = int(index.segments()[0].find(np.array([77]))[0])
+    forging.forge_arrays(path, partial(set_number, "ids", (row,), value), checksum=False)
+    opened = LSHIndex.open(tmp_path)
+    with pytest.raises(IndexFormatError, match=f"{value} is (negative|in two places)"):
+        opened.ids  # noqa: B018
 
 
 @pytest.mark.parametrize("kind", ["manifest", "hasher", "segment", "removed"])

@@ -437,3 +437,15 @@ def test_changes_that_are_not_saved_are_pickled(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(opened)).ids.tolist() == opened.ids.tolist()
     index.settings = replace(index.settings, search=SearchSettings(rerank=9))
     assert pickle.loads(pickle.dumps(index)).settings.search.rerank == 9
+
+
+@pytest.mark.parametrize("tables", [1, 2])
+def test_re_ranking_more_than_there_is_costs_no_memory_and_finds_what_exact_search_finds(
+    tables: int,
+) -> None:
+    rows = np.random.default_rng(0).standard_normal((3000, 32)).astype(np.float32)
+    search = SearchSettings(candidates=1 << 32, rerank=1 << 32)
+    index = LSHIndex(settings=LSHSettings(32, tables=tables, search=search))
+    index.add(np.arange(3000), rows)
+    found, expected = index.search(rows[:5], 20), index.search(rows[:5], 20, exact=True)
+    assert np.array_equal(found.ids, expected.ids)

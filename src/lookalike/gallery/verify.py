@@ -44,7 +44,7 @@ def _compare_index(files: GalleryFiles) -> list[str]:
         with files.reading_all(again=True) as (store, index):
             known = set(store.ids())
             problems = [f"index: {what}" for what in index.damaged()]
-        lost = known - set(index.ids.tolist())
+        lost = set() if problems else known - set(index.ids.tolist())
         if lost:  # a writer may have dropped some since the table was read
             with files.reading() as store:
                 lost &= set(store.ids())

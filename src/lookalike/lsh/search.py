@@ -74,7 +74,7 @@ class Plan(NamedTuple):
         budget = default_candidates(n, k) if candidates is None else candidates
         # A filter thins the buckets out: visit as many of the items that count.
         budget = min(n, math.ceil(budget * n / open_rows)) * settings.tables
-        depth = max(k, default_rerank(n, k) if rerank is None else rerank)
+        depth = min(n, max(k, default_rerank(n, k) if rerank is None else rerank))
         scale = _hamming_scale(settings.code_bits) if settings.ranking == "hamming" else 0
         return cls(budget, depth, min(k, open_rows), scale, settings.code_bits // 8)
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.errors import IndexFormatError
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.segment import Segment
 
@@ -55,10 +56,23 @@ class State:
 
 
 def live_ids(state: State) -> NDArray[np.int64]:
-    """The ids of all items that are not removed, ascending, int64 (n,)."""
+    """The ids of all items that are not removed, ascending, int64 (n,).
+
+    Raises:
+        IndexFormatError: one is negative or there twice, which only damage makes.
+    """
     both = zip(state.segments, state.removed, strict=True)
     parts = [segment.ids[kept(removed.marks)] for segment, removed in both]
-    return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+    ids = np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+    wrong = ids[:1][ids[:1] < 0], ids[1:][ids[1:] == ids[:-1]]
+    if any(part.size for part in wrong):
+        number = int(np.concatenate(wrong)[0])
+        what = "is negative" if number < 0 else "is in two places"
+        raise IndexFormatError(
+            f"the ids of the index are damaged: {number} {what}; rebuild it with: lookalike verify "
+            f"--repair"
+        )
+    return ids
 
 
 def kept(marks: NDArray[np.bool_]) -> Any:

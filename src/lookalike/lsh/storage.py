@@ -119,9 +119,11 @@ def damaged(state: State, *, vectors: bool = True) -> list[str]:
     """
     found = [(segment, segment.problem(vectors=vectors)) for segment in state.segments]
     problems = [f"{segment.name} is damaged: {what}" for segment, what in found if what]
-    ids = live_ids(state)
-    if not problems and (twice := ids[1:][ids[1:] == ids[:-1]]).size:
-        problems.append(f"{MANIFEST} is damaged: id {twice[0]} is in two segments")
+    if not problems:
+        try:
+            live_ids(state)
+        except IndexFormatError as error:
+            problems.append(str(error))
     return problems
 
 

@@ -122,7 +122,9 @@ def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
     refused: GalleryError | None = None
     try:
         with files.reading() as store:
-            if not store.integrity():
+            if _is_foreign(files, store.meta("gallery_id")):
+                _move_aside(files.table, report)
+            elif not store.integrity():
                 return
     except GalleryDamagedError:
         pass
@@ -175,6 +177,15 @@ def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
             f"{IDENTITY} is lost, too: images that you took out and whose rows were not saved come "
             f"back; remove them again"
         )
+
+
+def _is_foreign(files: GalleryFiles, gallery_id: str | None) -> bool:
+    """Whether a table is of another gallery: the index and the copy agree on an id that it lacks.
+
+    Rows of such a table would name another folder's files, and its id would drop the index.
+    """
+    copied = (read_identity(files.directory) or {}).get("gallery_id")
+    return copied is not None and gallery_id != copied == _known_owner(files)
 
 
 def _known_owner(files: GalleryFiles) -> str | None:

@@ -6,8 +6,8 @@ Wall time of whole commands, each with a new place to write to: `lookalike index
 `lookalike cluster embed` in its own process (with all cores, and with one thread), the same on one
 Ray node, on two, and on two of which one is killed, with all its workers, when half of the parts
 are there. Nodes are processes on this machine with one CPU each; starting them is not counted.
-`kill_costs` is what the killed job took beyond the undisturbed one. All parts must hold the same
-codes, to the byte.
+`kill_costs` is what the killed job took beyond the undisturbed one. All parts must hold the
+same embeddings, to the byte.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from typing import Any
 
 from encode import link_pictures
 
-from lookalike.cluster.job.parts import Parts
+from lookalike.cluster.parts import Parts
+from lookalike.gallery.store import ImageRow
 
 COMMAND = [sys.executable, "-c", "from lookalike.cli import main; main()"]
 LIMIT_SECONDS = 4 * 3600.0
@@ -45,12 +46,12 @@ def seconds_of(*words: str, meanwhile: Callable[[], None] = lambda: None) -> flo
     return seconds
 
 
-def codes(where: Path) -> list[tuple[bytes, bytes, bytes]]:
-    """Ids, codes and keys of every part."""
+def embeddings(where: Path) -> list[tuple[list[ImageRow], bytes]]:
+    """Rows and embeddings of every part."""
     parts = Parts.open(str(where))
     parts.check_complete()
     rows = [parts.read(name) for name in parts.names()]
-    return [(part.ids.tobytes(), part.codes.tobytes(), part.keys.tobytes()) for part in rows]
+    return [(part.images, part.vectors.tobytes()) for part in rows]
 
 
 def kill_halfway(nodes: Any, out: Path, chunks: int, there: list[int]) -> None:
@@ -101,8 +102,8 @@ def measure(folder: Path, limit: int | None, chunk_images: int) -> dict[str, Any
             )
         finally:
             nodes.stop()
-        expected = codes(home / "here")
-        same = all(codes(home / name) == expected for name in seconds if name != "index")
+        expected = embeddings(home / "here")
+        same = all(embeddings(home / name) == expected for name in seconds if name != "index")
     return {
         "pictures": count,
         "chunks": chunks,
@@ -111,7 +112,7 @@ def measure(folder: Path, limit: int | None, chunk_images: int) -> dict[str, Any
         "two_nodes_over_one": seconds["one node"] / seconds["two nodes"],
         "kill_costs": seconds["one of two killed"] - seconds["two nodes"],
         "chunks_done_when_killed": there[0] if there else None,
-        "same_codes": same,
+        "same_embeddings": same,
     }
 
 
@@ -126,7 +127,7 @@ def main() -> None:
     print(json.dumps(result, indent=2))
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    raise SystemExit(0 if result["chunks_done_when_killed"] and result["same_codes"] else 1)
+    raise SystemExit(0 if result["chunks_done_when_killed"] and result["same_embeddings"] else 1)
 
 
 if __name__ == "__main__":

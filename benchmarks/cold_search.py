@@ -31,7 +31,7 @@ with gallery._files.reading_all() as (_, index): mark("open the index")
 from lookalike.images import read_picture
 from lookalike.encoder import import_onnxruntime
 import_onnxruntime(); mark("import onnxruntime")
-encoder = gallery._open_encoder(); mark("load the model")
+encoder = gallery.encoder(); mark("load the model")
 pixels = read_picture(sys.argv[2], encoder.info.input_size).pixels; mark("read the picture")
 vector = encoder.embed(pixels[None])[0]; mark("embed")
 import numba; mark("import numba")

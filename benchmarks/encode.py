@@ -87,7 +87,7 @@ def measure(
         for turn in range(rounds):
             home = Path(temporary) / f"gallery-{turn}"
             gallery = Gallery.open(place, directory=home, encoder_settings=settings)
-            encoder = gallery._open_encoder()
+            encoder = gallery.encoder()
             size = encoder.info.input_size
             if turn == 0:
                 pixels = np.stack([read_picture(path, size).pixels for path in links[:SAMPLE]])

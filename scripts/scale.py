@@ -1,4 +1,4 @@
-"""What galleries of 10^7 to 10^9 images cost, from constants that benchmarks measured.
+"""What galleries of 10^7 to 10^9 images cost in shards, from constants that benchmarks measured.
 
     python scripts/scale.py
 
@@ -9,28 +9,35 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lookalike.lsh.search import default_candidates
+from lookalike.lsh.search import default_candidates, default_rerank
 
 __all__ = ["MAKERS", "failures_table", "scale_table", "serving_table"]
 
 MEASURED = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 SIZES = (10**7, 10**8, 10**9)
-CASE = "learned, inline, vectors float16"
-CODES_ALONE = "learned, inline, vectors none"
 COPIES = 2
 HITS = 10
 FILLED = 0.6
-"""Share of the memory in use, see docs/scale.md."""
+"""Share of the memory in use: the rest is for the system and for what changes."""
 DIM = 1024
 """Of the default model; the benchmark's vectors are shorter."""
+CODES = 60
+"""Bytes an image that searches read all the time, and that are to stay in memory although they are
+mapped: code, id, correction, the order of ids, and what buckets need."""
+IMAGES_PER_SHARD = 50_000_000
+SHARDS_PER_NODE = 2
 
 # Not measured here: assumptions, to be replaced by your own.
 GPU_IMAGES_PER_SECOND = 2000.0
 CORE_HOUR, GPU_HOUR, NODE_HOUR = 0.04, 0.6, 0.25
 NODE_GIB = 32.0
+NETWORK_MS = 0.5
+READ_MS = 0.08
+READS_AT_ONCE = 8
 HOURS_A_MONTH = 730
 EMBED_CORES = 64
 EMBED_GPUS = 8
@@ -42,63 +49,56 @@ def _read(name: str) -> dict[str, Any]:
     return found
 
 
+def _runs(what: str) -> list[dict[str, Any]]:
+    """By size."""
+    found = [run for name, run in _read("cluster.json").items() if name.startswith(what)]
+    return sorted(found, key=lambda run: int(run["items"]))
+
+
 def serving_table() -> str:
-    """Every case of the serving benchmark beside the embedded engine."""
-    results = _read("cluster-serve.json")
+    """Every size of the benchmark, embedded and in shards."""
     lines = [
-        "| hash functions | gallery | recall@10 | queries/s | p50, ms | p99, ms | two clients, "
-        "queries/s | loaded images/s | bytes an image and copy, of them vectors | same answers |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| images | gallery | queries/s | p50, ms | p99, ms | in batches of 500, queries/s | "
+        "recall@10 | resident bytes an image |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for name in ("paper", "learned"):
-        local = results[f"{name}, local"]
-        lines.append(
-            f"| {name} | embedded | {local['recall@10']:.3f} | {_number(local)} | "
-            f"{local['p50_ms']:.2f} | {local['p99_ms']:.2f} | | | | |"
-        )
-        for key, case in results.items():
-            if not isinstance(case, dict) or not key.startswith(f"{name}, ") or "local" in key:
-                continue
-            used = case["bytes_per_image_and_copy"]
-            same = case.get("same_answers")
-            told = "" if same is None else f"{same} of {results['queries']}"
+    for run in _runs("speed"):
+        for name in ("embedded", "sharded"):
+            case = run[name]
+            shards = "" if name == "embedded" else f"{run['shards']} shards"
+            memory = "" if name == "embedded" else f"{max(0, run['resident_bytes_an_image']):,.0f}"
             lines.append(
-                f"| {name} | {key.partition(', ')[2]} | | {_number(case)} | {case['p50_ms']:.2f} | "
-                f"{case['p99_ms']:.2f} | {case['two_clients_queries_per_second']:,.0f} | "
-                f"{case['load_images_per_second']:,.0f} | {sum(used.values()):,.0f}, "
-                f"{used.get('vectors', 0):,.0f} | "
-                f"{told} |"
+                f"| {run['items']:,} | {shards or name} | {case['queries_per_second']:,.0f} | "
+                f"{case['p50_ms']:.2f} | {case['p99_ms']:.2f} | "
+                f"{case['batch_queries_per_second']:,.0f} | {case['recall@10']:.3f} | {memory} |"
             )
     return "\n".join(lines)
 
 
-def _number(case: dict[str, Any]) -> str:
-    return f"{case['queries_per_second']:,.0f}"
-
-
 def failures_table() -> str:
-    """What the failure benchmark counted."""
-    results = _read("cluster-failures.json")
+    """What the drills counted."""
     lines = [
-        "| what | answers | wrong | searches failed | commands repeated | longest wait for an "
-        "answer | acknowledged writes | of all lost | longest wait for a write |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| what | answers | wrong | searches failed | longest wait for an answer | acknowledged "
+        "writes | of them lost | all answers again after |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for name, found in results.items():
-        if not isinstance(found, dict):
-            continue
-        cells = [
-            _count(found.get("answers")),
-            _count(found["wrong_answers"]),
-            _count(found.get("searches_failed")),
-            _count(found.get("commands_retried")),
-            _seconds(found.get("longest_wait_for_an_answer_s")),
-            _count(found.get("acknowledged")),
-            _count(found.get("acknowledged_lost")),
-            _seconds(found.get("longest_wait_for_a_write_s")),
-        ]
-        took = f" ({found['seconds']:.0f} s)" if "seconds" in found else ""
-        lines.append(f"| {name}{took} | {' | '.join(cells)} |")
+    for run in _runs("drills"):
+        for name, found in run.items():
+            if not isinstance(found, dict):
+                continue
+            again = found.get(
+                "seconds_until_full_answers", found.get("seconds_until_both_replicas_answer")
+            )
+            cells = [
+                _count(found.get("answers")),
+                _count(found["wrong"]),
+                _count(found.get("searches_failed")),
+                _seconds(found.get("longest_wait_s")),
+                _count(found.get("acknowledged_writes")),
+                _count(found.get("acknowledged_writes_lost")),
+                _seconds(found.get("seconds", again)),
+            ]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -112,22 +112,39 @@ def _seconds(value: float | None) -> str:
 
 def scale_table() -> str:
     """The cost model, size by size."""
-    serving = _read("cluster-serve.json")
+    runs = _runs("speed")
     embed = _read("encode.json")
     per_core = float(sorted(embed["index_per_second"])[1]) / 2  # measured on two cores
-    case = serving[CASE]
-    used = dict(case["bytes_per_image_and_copy"])
-    used["vectors"] = used["vectors"] - 2 * serving["dim"] + 2 * DIM
-    whole, index = sum(used.values()), sum(used.values()) - used["vectors"]
-    fixed, slope = _line(case["mean_ms_by_candidates"])
+    resident = max(0.0, runs[-1]["resident_bytes_an_image"])
+    base = float(runs[-1]["resident_bytes_of_a_process"])
+    first = runs[0]["sharded"]
+    client = first["cpu_ms"] / runs[0]["shards"]  # for each shard that it asks
+    ray = first["p50_ms"] - runs[0]["shard_search_ms"] - first["cpu_ms"]
     head = "| | " + " | ".join(f"10^{round(math.log10(size))} images" for size in SIZES) + " |"
     lines = [head, "|---" * (len(SIZES) + 1) + "|"]
 
     def row(title: str, value: Any) -> None:
         lines.append(f"| {title} | " + " | ".join(value(size) for size in SIZES) + " |")
 
-    def nodes(size: int, each: float) -> int:
-        return max(2 * 3, math.ceil(size * each * COPIES / FILLED / (NODE_GIB * 2**30)))
+    def shards(size: int) -> int:
+        return max(2, math.ceil(size / IMAGES_PER_SHARD))
+
+    def nodes(size: int) -> int:
+        memory = size * (resident + CODES) * COPIES + shards(size) * COPIES * base
+        by_memory: int = math.ceil(memory / FILLED / (NODE_GIB * 2**30))
+        return max(2, by_memory, math.ceil(shards(size) * COPIES / SHARDS_PER_NODE))
+
+    points = [(default_candidates(_of(run), HITS), run["shard_search_ms"]) for run in runs]
+    shard_of = _line(points)
+
+    def shard_ms(size: int) -> float:
+        return shard_of(default_candidates(size // shards(size), HITS))
+
+    def reads_ms(size: int) -> float:
+        return default_rerank(size // shards(size), HITS) * READ_MS / READS_AT_ONCE
+
+    def asked_ms(size: int) -> float:
+        return float(max(0.0, ray) + NETWORK_MS + client * shards(size) + shard_ms(size))
 
     row(
         f"embedding, core hours ({per_core:.0f} images/s a core)",
@@ -146,34 +163,35 @@ def scale_table() -> str:
             f"${n / GPU_IMAGES_PER_SECOND / 3600 * GPU_HOUR:,.0f}"
         ),
     )
-    row(f"memory of a copy, {whole:,.0f} bytes an image with vectors", lambda n: _gib(n * whole))
-    row(f"the same without vectors, {index:,.0f} bytes", lambda n: _gib(n * index))
+    row("shards", lambda n: f"{shards(n)}")
     row(
-        f"nodes of {NODE_GIB:.0f} GiB, {COPIES} copies, {FILLED:.0%} full; money a month",
-        lambda n: f"{nodes(n, whole)}; ${nodes(n, whole) * NODE_HOUR * HOURS_A_MONTH:,.0f}",
+        f"memory of a copy, {resident:.0f} bytes an image resident and {CODES} mapped and hot",
+        lambda n: f"{n * (resident + CODES) / 2**30:,.1f} GiB",
     )
     row(
-        "the same without vectors",
-        lambda n: f"{nodes(n, index)}; ${nodes(n, index) * NODE_HOUR * HOURS_A_MONTH:,.0f}",
+        f"disk of a copy, {2 * DIM} bytes a vector and {CODES} beside it",
+        lambda n: f"{n * (2 * DIM + CODES) / 1e9:,.0f} GB",
     )
-    row("codes fetched for a query", lambda n: f"{default_candidates(n, HITS):,}")
     row(
-        f"client time of a query, {fixed:.1f} ms + {1e3 * slope:.2f} ms per 1,000 codes",
-        lambda n: f"{fixed + slope * default_candidates(n, HITS):,.0f} ms",
+        f"nodes of {NODE_GIB:.0f} GiB, {COPIES} copies; money a month",
+        lambda n: f"{nodes(n)}; ${nodes(n) * NODE_HOUR * HOURS_A_MONTH:,.0f}",
     )
+    row("a query, its vectors in memory", lambda n: f"{asked_ms(n):.1f} ms")
+    row("a query, its vectors on disk", lambda n: f"{asked_ms(n) + reads_ms(n):.1f} ms")
     return "\n".join(lines)
 
 
-def _line(times: dict[str, float]) -> tuple[float, float]:
-    """Milliseconds for no code, and for each: through the first and the last measurement."""
-    points = sorted((int(number), value) for number, value in times.items())
-    (low, first), (high, last) = points[0], points[-1]
-    slope = (last - first) / (high - low)
-    return max(0.0, first - slope * low), slope
+def _of(run: dict[str, Any]) -> int:
+    """Images of a shard."""
+    return int(run["items"]) // int(run["shards"])
 
 
-def _gib(value: float) -> str:
-    return f"{value / 2**30:,.1f} GiB"
+def _line(points: list[tuple[int, float]]) -> Callable[[int], float]:
+    """Through the first and the last measurement; proportional through a single one."""
+    (low, first), (high, last) = min(points), max(points)
+    slope = (last - first) / (high - low) if high > low else first / low
+    slope = max(0.0, slope)
+    return lambda x: first + slope * (x - low)
 
 
 MAKERS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ClusterBusyError",
     "ClusterError",
     "DecoderError",
     "GalleryDamagedError",
@@ -68,4 +69,8 @@ class StorageFullError(GalleryError):
 
 
 class ClusterError(GalleryError):
-    """The servers that hold a gallery do not answer, or not as they should."""
+    """The Ray cluster, or the shards of a gallery, do not answer, or not as they should."""
+
+
+class ClusterBusyError(ClusterError):
+    """A shard of a gallery has as many questions waiting as it accepts; ask again later."""

@@ -1,4 +1,4 @@
-"""What galleries on disk and in a cluster are both asked, whatever they keep it in."""
+"""What galleries on disk and in shards are both asked."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from fakes import HALF, embedding, images_of, vectors_of
+from fakes import HALF, embedding, images_of
 from numpy.typing import NDArray
 
-from lookalike.cluster.gallery import ClusterGallery
-from lookalike.gallery import Gallery, UpdateReport
+from lookalike.gallery import UpdateReport
+from lookalike.gallery.protocol import ImageGallery
+from lookalike.gallery.store import ImageRow
 
 __all__ = ["Make", "assert_whole", "counts", "stored_times", "stored_vectors"]
 
-Make = Callable[..., Gallery]
-"""Makes the gallery of a folder, up to date; takes ``key_bits`` and ``max_pixels``."""
+Make = Callable[..., ImageGallery]
+"""Makes the gallery of a folder, up to date; takes ``max_pixels``."""
 
 
 def counts(report: UpdateReport) -> dict[str, int]:
@@ -25,29 +26,27 @@ def counts(report: UpdateReport) -> dict[str, int]:
     return {name: getattr(report, name) for name in names if getattr(report, name)}
 
 
-def stored_vectors(gallery: Gallery) -> dict[str, NDArray[np.float32]]:
+def _all_rows(gallery: ImageGallery) -> list[ImageRow]:
+    rows, total = gallery.reader().now().page(None, 0, 100_000)
+    assert len(rows) == total
+    return rows
+
+
+def stored_vectors(gallery: ImageGallery) -> dict[str, NDArray[np.float32]]:
     """Path -> stored embedding of every indexed image."""
-    if not isinstance(gallery, ClusterGallery):
-        return vectors_of(gallery)
-    index = gallery._index
-    rows = [record.row for record in index.collection.iterate_records()]
+    rows = _all_rows(gallery)
     if not rows:
         return {}
-    vectors = index.vectors([row.id for row in rows])
+    vectors = gallery.reader().now().vectors([row.id for row in rows])
     return {os.fsdecode(row.path): vector for row, vector in zip(rows, vectors, strict=True)}
 
 
-def stored_times(gallery: Gallery) -> dict[str, int]:
+def stored_times(gallery: ImageGallery) -> dict[str, int]:
     """Path -> time of change in ns with which each image was indexed."""
-    if isinstance(gallery, ClusterGallery):
-        rows = [record.row for record in gallery._index.collection.iterate_records()]
-    else:
-        with gallery._files.reading() as store:
-            rows = list(store.indexed())
-    return {os.fsdecode(row.path): row.mtime_ns for row in rows}
+    return {os.fsdecode(row.path): row.mtime_ns for row in _all_rows(gallery)}
 
 
-def assert_whole(gallery: Gallery, folder: Path) -> None:
+def assert_whole(gallery: ImageGallery, folder: Path) -> None:
     """The gallery holds, and finds, the images of the folder alone, each by its own embedding."""
     stored = stored_vectors(gallery)
     assert set(stored) == images_of(folder)

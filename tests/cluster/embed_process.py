@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 sys.modules["ray"] = None  # type: ignore[assignment]  # importing it fails
 
-from lookalike.cluster.embed.embedding import embed_here, prepare  # noqa: E402
+from lookalike.cluster.embed import embed_here, prepare  # noqa: E402
 
 
 def deadly(call: Callable[..., None], kill_at: int, count: list[int]) -> Callable[..., None]:

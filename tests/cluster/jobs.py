@@ -9,39 +9,33 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lookalike.cluster.embed.embedding import embed_here, prepare, unlearned_hasher
-from lookalike.cluster.job.parts import Job, Parts, Rows
+from lookalike.cluster.embed import embed_here, prepare
+from lookalike.cluster.job import Job
+from lookalike.cluster.parts import Parts, Rows
 from lookalike.encoder import ModelInfo
 from lookalike.gallery import Gallery
 from lookalike.gallery.store import ImageRow
-from lookalike.lsh import LSHSettings
 
 DIM = 24
 INFO = ModelInfo("synthetic", "1", "ab" * 32, 16, (0.0,) * 3, (1.0,) * 3, DIM)
 
 
 class Stored(NamedTuple):
-    """What is kept of one image, as bytes: content hash, embedding, code, correction, keys."""
+    """What is kept of one image, as bytes: content hash, embedding."""
 
     hash: bytes | None
     vector: bytes
-    code: bytes
-    correction: int
-    keys: tuple[int, ...]
 
 
-def small_job(settings: LSHSettings | None = None) -> Job:
-    settings = settings or LSHSettings.paper(DIM, tables=3, key_bits=5)
-    return Job(INFO, settings, settings.key_bits or 5, "/photos", 8)
+def small_job() -> Job:
+    return Job(INFO, "/photos", 8, source="/photos")
 
 
 def made_rows(job: Job, first_id: int, count: int, seed: int, skipped: int = 0) -> Rows:
     """Random images, then files that were skipped."""
     rng = np.random.default_rng(seed)
-    vectors = rng.standard_normal((count, job.settings.dim))
+    vectors = rng.standard_normal((count, job.model.dim))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    halves = vectors.astype(np.float16)
-    hashed = unlearned_hasher(job.settings).hash(halves.astype(np.float32), job.key_bits)
     images = [
         ImageRow(
             first_id + n,
@@ -67,8 +61,7 @@ def made_rows(job: Job, first_id: int, count: int, seed: int, skipped: int = 0) 
         )
         for n in range(count, count + skipped)
     ]
-    ids = np.arange(first_id, first_id + count)
-    return Rows(ids, halves, hashed.codes, hashed.corrections, hashed.keys, images, left_out)
+    return Rows(images, vectors.astype(np.float16), left_out)
 
 
 def digest(seed: int, n: int) -> bytes:
@@ -76,12 +69,10 @@ def digest(seed: int, n: int) -> bytes:
 
 
 def assert_equal(found: Rows, expected: Rows) -> None:
-    for name in ("ids", "vectors", "codes", "corrections", "keys"):
-        one, other = getattr(found, name), getattr(expected, name)
-        assert one.dtype == other.dtype
-        np.testing.assert_array_equal(one, other)
     assert found.images == expected.images
-    assert found.skipped == expected.skipped
+    assert found.others == expected.others
+    assert found.vectors.dtype == expected.vectors.dtype == np.float16
+    np.testing.assert_array_equal(found.vectors, expected.vectors)
 
 
 def embedded(
@@ -97,44 +88,27 @@ def embedded(
 def stored(parts: Parts) -> dict[str, Stored]:
     """Path -> what the parts have of it; a path that comes twice is an error."""
     found: dict[str, Stored] = {}
-    for name in parts.names():
-        rows = parts.read(name)
-        for at, row in enumerate(rows.images):
-            path = row.path.decode("utf-8", "surrogateescape")
+    for name in parts.refresh():
+        rows = parts.live(name)
+        for row, vector in zip(rows.images, rows.vectors, strict=True):
+            path = os.fsdecode(row.path)
             assert path not in found
-            found[path] = Stored(
-                row.hash,
-                rows.vectors[at].tobytes(),
-                rows.codes[at].tobytes(),
-                int(rows.corrections[at]),
-                tuple(rows.keys[:, at].tolist()),
-            )
+            found[path] = Stored(row.hash, vector.tobytes())
     return found
 
 
 def reasons(parts: Parts) -> dict[str, tuple[str | None, str | None, str | None]]:
     """Path -> why it was skipped."""
-    rows = [row for name in parts.names() for row in parts.read(name).skipped]
-    return {
-        row.path.decode("utf-8", "surrogateescape"): (row.skipped, row.detail, row.remedy)
-        for row in rows
-    }
+    rows = [row for name in parts.refresh() for row in parts.live(name).others]
+    return {os.fsdecode(row.path): (row.skipped, row.detail, row.remedy) for row in rows}
 
 
 def of_gallery(gallery: Gallery) -> dict[str, Stored]:
-    """Path -> what a local gallery's index has of each image."""
+    """Path -> what a local gallery has of each image."""
     with gallery._files.reading_all() as (store, index):
-        (segment,) = index.segments()
-        assert index.hasher is not None
-        items = segment.items(index.hasher, np.arange(len(segment)))
-        rows = store.by_ids(items.ids.tolist())
-        return {
-            os.fsdecode(rows[number].path): Stored(
-                rows[number].hash,
-                segment.vectors[at].tobytes(),
-                items.codes[at].tobytes(),
-                int(items.corrections[at]),
-                tuple(items.keys[:, at].tolist()),
-            )
-            for at, number in enumerate(items.ids.tolist())
-        }
+        rows = list(store.indexed())
+        vectors = index.vectors([row.id for row in rows]).astype(np.float16)
+    return {
+        os.fsdecode(row.path): Stored(row.hash, vector.tobytes())
+        for row, vector in zip(rows, vectors, strict=True)
+    }

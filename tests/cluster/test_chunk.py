@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,75 +15,38 @@ from fakes import embedding, images_of, write_photo, write_photos
 from hostile import make_good_files, make_hostile_files
 from jobs import embedded, of_gallery, reasons, stored
 
-from lookalike.cluster.embed.chunk import embed_batch, embed_chunk
-from lookalike.cluster.embed.embedding import (
-    default_key_bits,
-    embed_here,
-    prepare,
-    unlearned_hasher,
-)
-from lookalike.cluster.job.parts import Parts, part_name
-from lookalike.cluster.job.schema import part_schema
+from lookalike.cluster.chunk import embed_batch, embed_chunk
+from lookalike.cluster.embed import embed_here, prepare
+from lookalike.cluster.job import ChunkList
+from lookalike.cluster.parts import Parts, part_name
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery
 from lookalike.gallery.report import Progress
-from lookalike.lsh import LSHSettings
 from lookalike.sheet import draw_png
 
 SCRIPT = Path(__file__).with_name("embed_process.py")
 
 
-PLAIN = LSHSettings(
-    48,
-    tables=4,
-    key_bits=5,
-    keys="hyperplanes",
-    codes="orthogonal",
-    ranking="hamming",
-    center=False,
-    seed=7,
-)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [PLAIN, replace(PLAIN, keys="orthogonal", seed=1), replace(PLAIN, keys="cross-polytope")],
-    ids=lambda settings: settings.keys,
-)
-def test_parts_hold_what_a_local_index_of_the_same_settings_holds_to_the_byte(
-    settings: LSHSettings, tmp_path: Path, model: Path
-) -> None:
+def test_parts_hold_what_a_local_index_holds_to_the_byte(tmp_path: Path, model: Path) -> None:
     photos = tmp_path / "photos"
     write_photos(photos, 300)
-    local = Gallery.open(photos, model=model, lsh=settings)
+    local = Gallery.open(photos, model=model)
     local.update()
-    parts = prepare(
-        str(photos), str(tmp_path / "parts"), model=str(model), settings=settings, chunk_images=64
-    )
-    embed_here(parts, model=str(model), threads=1)
-    found = stored(parts)
+    found = stored(embedded(photos, tmp_path / "parts", model, chunk_images=64))
     assert len(found) == 300
     assert found == of_gallery(local)
 
 
-def test_the_default_settings_are_the_paper_s_and_embeddings_are_the_model_s(
-    tmp_path: Path, model: Path
-) -> None:
+def test_embeddings_are_the_model_s(tmp_path: Path, model: Path) -> None:
     photos = tmp_path / "photos"
     write_photos(photos, 20)
     parts = embedded(photos, tmp_path / "parts", model)
-    assert parts.job.settings == LSHSettings.paper(48, tables=8, key_bits=4)
     (name,) = parts.names()
     rows = parts.read(name)
     for vector, row in zip(rows.vectors, rows.images, strict=True):
         expected = embedding(photos / os.fsdecode(row.path)).astype(np.float32)
         np.testing.assert_allclose(vector, expected, atol=1e-3)  # of float16
-
-
-def test_key_bits_make_buckets_of_sixteen_images() -> None:
-    found = [default_key_bits(n) for n in (1, 300, 1 << 10, 100_000, 1 << 18, 1 << 30)]
-    assert found == [4, 4, 6, 13, 14, 14]
 
 
 def test_each_good_file_has_an_embedding_and_each_bad_one_its_reason(
@@ -104,9 +66,7 @@ def test_each_good_file_has_an_embedding_and_each_bad_one_its_reason(
     assert why == {
         os.fsdecode(row.path): (row.skipped, row.detail, row.remedy) for row in local.skipped()
     }
-    found = {name: (value.hash, value.vector) for name, value in stored(parts).items()}
-    expected = {name: (value.hash, value.vector) for name, value in of_gallery(local).items()}
-    assert found == expected
+    assert stored(parts) == of_gallery(local)
     with local._files.reading() as store:
         known = {row.path: row for row in store.indexed()}
     for name in parts.names():
@@ -141,10 +101,10 @@ def test_a_process_killed_at_any_moment_leaves_only_whole_parts_and_all_rows_com
     photos, where = tmp_path / "photos", tmp_path / "parts"
     write_photos(photos, 20)
     expected = stored(embedded(photos, tmp_path / "whole", model, chunk_images=4))
-    # A whole run makes something durable 27 times: 3 times for the list of chunks, 6 for the hash
-    # functions, 3 for job.json, and 3 for each of 5 parts.
+    # A whole run makes something durable 21 times: 3 times for the list of chunks, 3 for job.json,
+    # and 3 for each of 5 parts.
     left: set[int] = set()
-    for kill_at in (2, 8, 12, 14, 15, 20, 23, 26):
+    for kill_at in (2, 4, 6, 8, 9, 14, 17, 20):
         shutil.rmtree(where, ignore_errors=True)
         words = [sys.executable, str(SCRIPT), str(photos), str(where), str(model), "4"]
         done = subprocess.run([*words, str(kill_at)], capture_output=True, timeout=120)
@@ -175,9 +135,10 @@ def test_a_batch_without_files_is_the_part(tmp_path: Path, model: Path) -> None:
     (tmp_path / "photos/empty.jpg").write_bytes(b"")
     parts = embedded(tmp_path / "photos", tmp_path / "parts", model)
     encoder = Encoder.open(model, EncoderSettings(threads=1))
-    batch = embed_batch(parts.chunks()[0], parts.job, parts.hasher, encoder)
-    assert batch.schema.equals(part_schema(parts.job), check_metadata=True)
+    (chunk,) = ChunkList(parts.storage, [0])
+    batch = embed_batch(chunk, parts.job, encoder)
     written = pq.read_table(tmp_path / "parts" / part_name(1))
+    assert batch.schema.equals(written.schema, check_metadata=True)
     assert pa.Table.from_batches([batch]).equals(written)
     assert batch.column("id").to_pylist() == [1, 2, 3, 4, 5, 6, 7, 8]
 
@@ -189,30 +150,22 @@ def test_another_model_is_refused_and_nothing_is_written(
     source, where = str(tmp_path / "photos"), str(tmp_path / "parts")
     parts = prepare(source, where, model=str(model))
     with pytest.raises(ModelMismatchError, match=r"pooled 1 .*coarse 1 .*--model FILE"):
-        embed_chunk(where, parts.chunks()[0], model=str(other_model))
+        embed_chunk(where, next(iter(parts.missing())), model=str(other_model))
     with pytest.raises(ModelMismatchError, match=r"pooled 1 .*coarse 1"):
         prepare(source, where, model=str(other_model))
     assert parts.names() == []
 
 
-def test_a_job_of_another_source_or_other_settings_is_refused(tmp_path: Path, model: Path) -> None:
+def test_a_job_of_another_source_or_chunk_size_is_refused(tmp_path: Path, model: Path) -> None:
     for name in ("photos", "others"):
         write_photos(tmp_path / name, 3)
     photos, where = str(tmp_path / "photos"), str(tmp_path / "parts")
-    first = prepare(photos, where, model=str(model), tables=3, seed=5)
-    assert prepare(photos + "/", where, model=str(model), tables=3).job == first.job
+    first = prepare(photos, where, model=str(model), chunk_images=2)
+    assert prepare(photos + "/", where, model=str(model), chunk_images=2).job == first.job
     with pytest.raises(GalleryError, match=r"holds the parts of .*photos, not of .*others"):
         prepare(str(tmp_path / "others"), where, model=str(model))
-    with pytest.raises(GalleryError, match="has tables 3, not 4"):
-        prepare(photos, where, model=str(model), tables=4)
-    with pytest.raises(GalleryError, match="has seed 5, not 0"):
-        prepare(photos, where, model=str(model), seed=0)
-    same, other = (unlearned_hasher(replace(first.job.settings, seed=seed)) for seed in (5, 6))
-    assert prepare(photos, where, model=str(model), hasher=same).job == first.job
-    with pytest.raises(GalleryError, match="has other hash functions"):
-        prepare(photos, where, model=str(model), hasher=other)
-    with pytest.raises(GalleryError, match="has the settings"):
-        prepare(photos, where, model=str(model), settings=LSHSettings.paper(48, key_bits=4))
+    with pytest.raises(GalleryError, match="has chunk_images 2, not 3"):
+        prepare(photos, where, model=str(model), chunk_images=3)
 
 
 def test_a_folder_that_is_gone_is_an_error_not_a_list_of_skipped_files(

@@ -16,10 +16,9 @@ import pytest
 from fakes import HALF, embedding, write_photos
 from rays import free_port, wait_until
 
-from lookalike.cluster.embed import ray_address
-from lookalike.cluster.embed.embedding import prepare
-from lookalike.cluster.embed.ray_driver import embed_on_ray
-from lookalike.cluster.job.parts import Parts
+from lookalike.cluster.connect import is_listening
+from lookalike.cluster.embed import embed_on_ray, prepare
+from lookalike.cluster.parts import Parts
 from lookalike.errors import ClusterError, MissingExtraError
 
 MAIN = "from lookalike.cli import main; main()"
@@ -50,9 +49,9 @@ def test_every_picture_is_embedded_once_and_a_second_run_has_nothing_to_do(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "parts"
-    words = (photos, "--out", out, "--model", model, "--chunk-images", 5, "--key-bits", 6)
+    words = (photos, "--out", out, "--model", model, "--chunk-images", 5)
     first = embed(*words)
-    assert first.stderr == "12 pictures in 3 chunks, 3 of them to do\n"
+    assert first.stderr == "12 images in 3 chunks, 3 of them to do\n"
     assert first.stdout.startswith("12 images embedded in 3 chunks, in ")
     assert first.stdout.endswith(f"; {out} is complete\n")
     found = embedded(out)
@@ -61,7 +60,7 @@ def test_every_picture_is_embedded_once_and_a_second_run_has_nothing_to_do(
         np.testing.assert_allclose(vector, embedding(photos / path), atol=HALF)
     again = embed(*words, "--json")
     assert again.stderr == (
-        "12 pictures in 3 chunks, all of them done\n"
+        "12 images in 3 chunks, all of them done\n"
         "what earlier runs skipped is in the column skipped of their parts\n"
     )
     told = json.loads(again.stdout)
@@ -118,7 +117,7 @@ def test_an_interrupted_command_leaves_whole_parts(tmp_path: Path) -> None:
     assert stderr.endswith("everything committed is kept, run it again to go on\n")
     parts = Parts.open(str(out))
     assert 0 < len(parts.names()) < 100
-    assert all(len(parts.read(name).ids) == 1 for name in parts.names())
+    assert all(len(parts.read(name).images) == 1 for name in parts.names())
 
 
 def test_without_pyarrow_or_ray_the_extra_is_named(
@@ -155,9 +154,8 @@ def test_an_address_where_nothing_listens_is_an_error_at_once(
 
 
 def test_something_else_that_listens_is_an_error_within_seconds(
-    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, model: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(ray_address, "TRY_SECONDS", 4.0)
     parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
     with socket.create_server(("127.0.0.2", 0)) as silent:
         address = f"127.0.0.2:{silent.getsockname()[1]}"
@@ -168,6 +166,6 @@ def test_something_else_that_listens_is_an_error_within_seconds(
 
 
 @pytest.mark.parametrize("address", ["", "6379", "auto", "ray://127.0.0.2:10001", "h:p", ":6379"])
-def test_what_is_no_address_is_an_error(address: str) -> None:
-    with pytest.raises(ClusterError, match="no address of a Ray cluster; give HOST:PORT"):
-        ray_address.check_cluster(address)
+def test_what_is_not_an_address_is_an_error(address: str) -> None:
+    with pytest.raises(ClusterError, match="is not the address of a Ray cluster; give HOST:PORT"):
+        is_listening(address)

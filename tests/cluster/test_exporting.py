@@ -1,19 +1,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from fakes import write_photo, write_photos
-from jobs import reasons, stored
+from jobs import of_gallery, reasons, stored
 
-from lookalike.cluster.embed.chunk import hash_stored
-from lookalike.cluster.embed.embedding import embed_here, prepare
-from lookalike.cluster.embed.exporting import export_gallery
-from lookalike.cluster.embed.importing import import_gallery
-from lookalike.cluster.job.parts import Parts, part_name
+from lookalike.cluster import convert
+from lookalike.cluster.convert import export_gallery, import_gallery
+from lookalike.cluster.embed import embed_here, prepare
+from lookalike.cluster.job import ChunkList
+from lookalike.cluster.parts import Parts, part_name, to_batch
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
 from lookalike.lsh import LSHSettings
@@ -40,37 +38,18 @@ def gallery_of(folder: Path, model: Path, settings: LSHSettings | None = None) -
         LSHSettings.paper(48, tables=4, key_bits=5),
     ],
 )
-def test_parts_of_a_gallery_hold_its_vectors_hash_functions_and_codes(
+def test_parts_of_a_gallery_hold_its_rows_and_vectors(
     settings: LSHSettings | None, tmp_path: Path, model: Path
 ) -> None:
     gallery = gallery_of(tmp_path / "photos", model, settings)
     exported = export_gallery(gallery, str(tmp_path / "parts"), chunk_images=16)
     parts = Parts.open(str(tmp_path / "parts"))
     assert parts.job == exported.job
-    assert parts.job.settings == gallery.info().lsh
     assert parts.job.model == gallery.info().model
     parts.check_complete()
     assert parts.names() == [part_name(first) for first in (1, 17, 33, 49)]
     assert parts.job.images == 40 and parts.next_id() == 50
-    found = stored(parts)
-    with gallery._files.reading_all() as (store, index):
-        rows = list(store.indexed())
-        assert set(found) == {os.fsdecode(row.path) for row in rows}
-        assert index.hasher is not None
-        for row in rows:
-            vector = index.vectors([row.id])
-            hashed = index.hasher.hash(vector, parts.job.key_bits)
-            own = found[os.fsdecode(row.path)]
-            assert own.hash == row.hash
-            assert own.vector == vector.astype(np.float16).tobytes()
-            assert own.code == hashed.codes[0].tobytes()
-            assert own.keys == tuple(hashed.keys[:, 0].tolist())
-        codes = [value.code for value in found.values()]
-        segments = [
-            segment.codes_of(np.arange(len(segment)), 32).view(np.uint8)
-            for segment in index.segments()
-        ]
-    assert set(codes) <= {row.tobytes() for part in segments for row in part}
+    assert stored(parts) == of_gallery(gallery)
     why = reasons(parts)
     assert {name: reason[0] for name, reason in why.items()} == {
         "bad.jpg": "not-an-image",
@@ -84,10 +63,11 @@ def test_ids_follow_those_of_the_gallery_without_holes(tmp_path: Path, model: Pa
     with gallery._files.reading() as store:
         expected = [row.path for row in store.rows("skipped IS NOT 'removed' ORDER BY id")]
     rows = [parts.read(name) for name in parts.names()[:-1]]
-    both = [row for part in rows for row in [*part.images, *part.skipped]]
+    both = [row for part in rows for row in [*part.images, *part.others]]
     found = {row.id: row.path for row in both}
     assert [found[n] for n in range(1, 41)] == expected
-    listed = [name for chunk in parts.chunks() for name in chunk.items]
+    chunks = ChunkList(parts.storage, range(parts.job.chunks))
+    listed = [name for chunk in chunks for name in chunk.items]
     assert listed == [os.fsdecode(path) for path in expected]
 
 
@@ -97,13 +77,7 @@ def test_a_gallery_made_of_the_parts_is_the_gallery_again(tmp_path: Path, model:
     parts = export_gallery(gallery, str(tmp_path / "parts"))
     import_gallery(parts, photos, directory=tmp_path / "again", model=model)
     again = Gallery.open(photos, directory=tmp_path / "again", create=False)
-    with gallery._files.reading_all() as (_, theirs), again._files.reading_all() as (_, own):
-        assert own.hasher is not None and theirs.hasher is not None
-        for name in ("mean", "basis", "code_planes", "key_map", "key_points"):
-            one, other = getattr(own.hasher, name), getattr(theirs.hasher, name)
-            np.testing.assert_array_equal(one, other)
-        assert own.hasher.correction_unit == theirs.hasher.correction_unit
-    assert again.info().lsh == gallery.info().lsh
+    assert of_gallery(again) == of_gallery(gallery)
     assert again.info().removed == 1
     report = again.update()
     assert (report.added, report.changed, report.dropped, report.images) == (0, 0, 0, 39)
@@ -123,17 +97,11 @@ def test_a_lost_part_of_an_export_is_embedded_again(tmp_path: Path, model: Path)
     assert stored(parts) == before
 
 
-def test_float32_vectors_are_rounded_and_hashed_as_they_then_are(
-    tmp_path: Path, model: Path
-) -> None:
+def test_float32_vectors_are_rounded(tmp_path: Path, model: Path) -> None:
     settings = LSHSettings(48, key_bits=5, vectors="float32")
     gallery = gallery_of(tmp_path / "photos", model, settings)
     parts = export_gallery(gallery, str(tmp_path / "parts"))
-    assert parts.job.settings == replace(settings, vectors="float16")
-    rows = parts.read(part_name(1))
-    hashed = parts.hasher.hash(rows.vectors.astype(np.float32), 5)
-    np.testing.assert_array_equal(rows.codes, hashed.codes)
-    np.testing.assert_array_equal(rows.keys, hashed.keys)
+    assert stored(parts) == of_gallery(gallery)
 
 
 def test_what_cannot_be_exported_is_refused_with_a_remedy(tmp_path: Path, model: Path) -> None:
@@ -158,12 +126,12 @@ def test_an_interrupted_export_leaves_no_parts(
         calls[0] += 1
         if calls[0] == 3:
             raise KeyboardInterrupt
-        return hash_stored(*arguments)  # type: ignore[arg-type]
+        return to_batch(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("lookalike.cluster.embed.exporting.hash_stored", interrupted)
+    monkeypatch.setattr(convert, "to_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export_gallery(gallery, str(tmp_path / "parts"), chunk_images=8)
-    with pytest.raises(GalleryError, match="did not finish"):
+    with pytest.raises(GalleryError, match="not complete"):
         Parts.open(str(tmp_path / "parts"))
     monkeypatch.undo()
     parts = export_gallery(gallery, str(tmp_path / "parts"), chunk_images=8)

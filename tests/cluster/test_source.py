@@ -15,10 +15,10 @@ import pytest
 from fakes import images_of, write_photos
 from jobs import embedded, reasons, stored
 
-from lookalike.cluster.embed.embedding import embed_here, prepare
-from lookalike.cluster.embed.source import chunks_of, open_source
-from lookalike.cluster.job.descriptor import Chunk, write_chunks
-from lookalike.cluster.job.folder import Folder
+from lookalike.cluster.embed import embed_here, prepare
+from lookalike.cluster.job import Chunk, ChunkList
+from lookalike.cluster.source import chunks_of, open_source, rows_of
+from lookalike.cluster.storage import Storage
 from lookalike.errors import GalleryError
 from lookalike.gallery.scan import scan
 
@@ -273,7 +273,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
         path.write_text("".join(f"folder/{n:060}.jpg\n" for n in range(images)))
         tracemalloc.start()
         source = open_source(str(path))
-        counts = write_chunks(Folder(str(tmp_path / f"{images}")), chunks_of(source, 512))
+        counts = ChunkList.write(Storage(str(tmp_path / f"{images}")), chunks_of(source, 512))
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert counts == (-(-images // 512), images)
@@ -284,8 +284,6 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
 
 
 def test_only_a_few_rows_of_a_table_are_in_memory(tmp_path: Path) -> None:
-    from lookalike.cluster.embed.tables import rows_of
-
     size, rows = 1 << 20, 64
     buffer = io.BytesIO()
     content = [bytes([n]) * size for n in range(rows)]

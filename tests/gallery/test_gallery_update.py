@@ -56,7 +56,7 @@ def test_files_that_swap_their_names_are_not_encoded(
 
 
 def test_a_missing_folder_drops_nothing(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
-    elsewhere = Gallery.open(photos, directory=tmp_path / "elsewhere", model=gallery._model)
+    elsewhere = Gallery.open(photos, directory=tmp_path / "elsewhere", model=gallery._model.path)
     elsewhere.update()
     photos.rename(tmp_path / "unmounted")
     with pytest.raises(GalleryError, match="not mounted"):

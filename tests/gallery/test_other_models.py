@@ -24,7 +24,7 @@ def refusal(model: Path, other: Path, photos: Path) -> str:
     return (
         f"made with model {made.name} 1 (sha256 {made.sha256[:12]}), the one in use is "
         f"{used.name} 1 (sha256 {used.sha256[:12]}); their embeddings cannot be compared. Use the "
-        f"first with --model FILE, or encode everything anew: {command}"
+        f"first with --model FILE, or encode everything again: {command}"
     )
 
 

@@ -66,9 +66,8 @@ def test_filters_thresholds_and_copies(segmented: Gallery) -> None:
     assert {os.fsdecode(item.row.path) for item in everything[:2]} == {"copy.png", "a/003.png"}
     others = snapshot.search(query, 500, without=row.hash)
     assert [i.row.id for i in others] == [i.row.id for i in everything[2:]]
-    allowed = snapshot.matching("1/*")
-    filtered = snapshot.search(query, 500, allowed=allowed)
-    chosen = set(allowed.tolist())
+    filtered = snapshot.search(query, 500, filter="1/*")
+    chosen = set(snapshot.matching("1/*").tolist())
     assert [i.row.id for i in filtered] == [i.row.id for i in everything if i.row.id in chosen]
     limit = everything[9].cosine
     assert snapshot.search(query, 500, threshold=limit) == everything[:10]

@@ -53,7 +53,7 @@ def test_a_second_writer_is_refused_with_the_pid_of_the_first(
         with pytest.raises(GalleryLockedError, match=message):
             Gallery.repair(photos)
         with pytest.raises(GalleryLockedError, match=message):
-            Gallery.rebuild(photos, model=gallery._model)
+            Gallery.rebuild(photos, model=gallery._model.path)
         assert gallery.search("a/000.png", 1)[0].path == "a/000.png"
     assert gallery.update().images == 12
 

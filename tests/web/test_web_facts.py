@@ -72,7 +72,7 @@ def test_the_histogram_counts_buckets_by_size() -> None:
     }
     index = LSHIndex(dim=8)
     index.add(np.arange(3000), np.random.default_rng(0).standard_normal((3000, 8)))
-    sizes = bucket_sizes(index)
+    sizes = bucket_sizes(index.segments())
     assert sizes.sum() == 3000 and len(sizes) == sum(1 << s.key_bits for s in index.segments())
 
 

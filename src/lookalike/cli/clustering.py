@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lookalike.cli.extras import extra_needed
-from lookalike.cli.loading import drop, export, load
 from lookalike.cli.options import json_option, max_pixels_option, model_option
 from lookalike.cli.output import (
     FOUND_NOTHING,
@@ -25,10 +24,11 @@ from lookalike.cli.output import (
     say,
     visible,
 )
+from lookalike.cli.shards import COMMANDS
 
 if TYPE_CHECKING:
-    from lookalike.cluster.embed.chunk import ChunkReport
-    from lookalike.cluster.job.parts import Parts
+    from lookalike.cluster.chunk import ChunkReport
+    from lookalike.cluster.parts import Parts
     from lookalike.gallery import Progress
 
 __all__ = ["cluster"]
@@ -38,10 +38,10 @@ SKIPPED_SHOWN = 20
 
 @click.group()
 def cluster() -> None:
-    """Galleries beyond one machine: embed on many, serve from a Valkey Cluster."""
+    """Galleries beyond one machine: embed on many, search where the images' shards lie."""
 
 
-for _command in (load, export, drop):
+for _command in COMMANDS:
     cluster.add_command(_command)
 
 
@@ -52,7 +52,7 @@ for _command in (load, export, drop):
     required=True,
     metavar="DIR",
     help="Folder, or URI of one that all machines reach (s3://...), for the parts: Parquet files "
-    "with embeddings and hash codes.",
+    "with embeddings.",
 )
 @click.option(
     "--address",
@@ -64,28 +64,7 @@ for _command in (load, export, drop):
     "--deadline", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="Stop then."
 )
 @click.option(
-    "--chunk-images", metavar="N", type=click.IntRange(1), help="Pictures per task.  [default: 512]"
-)
-@click.option(
-    "--learn",
-    is_flag=True,
-    help="Fit the hash functions on a sample of the pictures first; a query then looks at a "
-    "quarter of the items.  [default: hyperplanes, from the seed alone]",
-)
-@click.option(
-    "--tables",
-    metavar="N",
-    type=click.IntRange(1),
-    help="Hash tables.  [default: 8; with --learn, 1]",
-)
-@click.option(
-    "--key-bits",
-    metavar="N",
-    type=click.IntRange(0, 14),
-    help="Bits of a key.  [default: from the number of pictures, for 16 to a bucket]",
-)
-@click.option(
-    "--seed", metavar="N", type=click.IntRange(0), help="Of the hyperplanes. [default: 0]"
+    "--chunk-images", metavar="N", type=click.IntRange(1), help="Images per task.  [default: 512]"
 )
 @click.option(
     "--threads",
@@ -110,97 +89,49 @@ def embed(
     address: str | None,
     deadline: float | None,
     chunk_images: int | None,
-    learn: bool,
-    tables: int | None,
-    key_bits: int | None,
-    seed: int | None,
     threads: int | None,
     gpus_per_task: float,
     max_pixels: int,
     model: Path | None,
     as_json: bool,
 ) -> None:
-    """Embed and hash the pictures of SOURCE, in chunks, into the folder DIR.
+    """Embed the images of SOURCE, in chunks, into the folder DIR.
 
-    SOURCE is a folder, a text file with the path of a picture on each line, or a Parquet file, or
-    folder of them, with a column of paths or bytes. The list of pictures is made once. Interrupt
-    the command at any moment, or lose machines while it runs, and give it again: only chunks
-    without a whole part are done.
+    SOURCE is a folder, a text file with the path of an image on each line, or a Parquet file, or
+    folder of them, with a column of paths or bytes. The list of images is made once. Interrupt the
+    command at any moment, or lose machines while it runs, and give it again: only chunks without a
+    whole part are done.
     """
     if gpus_per_task and address is None:
         raise click.UsageError("--gpus-per-task needs --address: it is for tasks on Ray")
     with extra_needed("cluster"):
-        from lookalike.cluster.embed.embedding import prepare
+        from lookalike.cluster.embed import embed_here, embed_on_ray, prepare
     began = time.monotonic()
     file = None if model is None else os.path.abspath(model)
-    parts = prepare(
-        source,
-        out,
-        model=file,
-        learn=learn,
-        tables=tables,
-        key_bits=key_bits,
-        seed=seed,
-        chunk_images=chunk_images,
-    )
+    parts = prepare(source, out, model=file, chunk_images=chunk_images)
     chunks = parts.job.chunks
-    say(f"{number(parts.job.images, 'picture')} in {number(chunks, 'chunk')}, {_left(parts)}")
-    if address is None:
-        reports = _embed_here(parts, file, threads, max_pixels, deadline)
-    else:
-        reports = _embed_on_ray(parts, address, file, threads, max_pixels, gpus_per_task, deadline)
+    say(f"{number(parts.job.images, 'image')} in {number(chunks, 'chunk')}, {_left(parts)}")
+    with _progress() as show:
+        options: dict[str, Any] = {
+            "model": file,
+            "max_pixels": max_pixels,
+            "deadline": deadline,
+            "progress": show,
+        }
+        if address is None:
+            reports = embed_here(parts, threads=threads, **options)
+        else:
+            # Ray prints pages from its logs to stdout when a node dies.
+            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+                reports = embed_on_ray(
+                    parts, address, threads=threads or 1, gpus_per_task=gpus_per_task, **options
+                )
     _tell_embedded(parts, reports, time.monotonic() - began, as_json)
 
 
 def _left(parts: Parts) -> str:
     missing = len(parts.missing())
     return f"{missing} of them to do" if missing else "all of them done"
-
-
-def _embed_here(
-    parts: Parts, model: str | None, threads: int | None, max_pixels: int, deadline: float | None
-) -> list[ChunkReport]:
-    from lookalike.cluster.embed.embedding import embed_here
-    from lookalike.cluster.embed.ray_driver import out_of_time
-
-    end = None if deadline is None else time.monotonic() + deadline
-    with _progress() as show:
-
-        def shown(progress: Progress) -> None:
-            show(progress)
-            late = end is not None and time.monotonic() >= end
-            if deadline is not None and late and progress.done < progress.total:
-                raise out_of_time(parts, deadline)
-
-        return embed_here(
-            parts, model=model, threads=threads, max_pixels=max_pixels, progress=shown
-        )
-
-
-def _embed_on_ray(
-    parts: Parts,
-    address: str,
-    model: str | None,
-    threads: int | None,
-    max_pixels: int,
-    gpus_per_task: float,
-    deadline: float | None,
-) -> list[ChunkReport]:
-    from lookalike.cluster.embed.ray_driver import embed_on_ray
-
-    # Ray prints pages from its logs to stdout when a node dies; what matters of it is told.
-    with _progress() as show, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        return embed_on_ray(
-            parts,
-            address,
-            model=model,
-            threads=threads or 1,
-            max_pixels=max_pixels,
-            gpus_per_task=gpus_per_task,
-            deadline=deadline,
-            progress=show,
-            tell=say,
-        )
 
 
 def _tell_embedded(parts: Parts, reports: list[ChunkReport], seconds: float, as_json: bool) -> None:
@@ -224,13 +155,13 @@ def _tell_embedded(parts: Parts, reports: list[ChunkReport], seconds: float, as_
 
 def _tell_skipped(parts: Parts, reports: list[ChunkReport], skipped: int) -> None:
     """The first files that were skipped and why, to stderr."""
-    from lookalike.cluster.job.parts import part_name
+    from lookalike.cluster.parts import part_name
 
     left = SKIPPED_SHOWN
     for report in sorted(reports, key=lambda report: report.number):
         if report.skipped and left:
             first_id = 1 + report.number * parts.job.chunk_images
-            for row in parts.read(part_name(first_id)).skipped[:left]:
+            for row in parts.read(part_name(first_id), vectors=False).others[:left]:
                 left -= 1
                 name = visible(os.fsdecode(row.path))
                 say(f"skipped {name}: {row.skipped}: {row.detail}; {row.remedy}")

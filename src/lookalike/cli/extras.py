@@ -14,7 +14,7 @@ PACKAGES = {
     "onnx": ("onnx",),
     "web": ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "pydantic", "starlette"),
     "paper": ("torch", "onnx", "cv2", "matplotlib", "sklearn"),
-    "cluster": ("pyarrow", "ray", "valkey"),
+    "cluster": ("fsspec", "pyarrow", "ray"),
 }
 
 

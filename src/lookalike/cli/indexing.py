@@ -39,8 +39,8 @@ KINDS_NAMED = 6
     metavar="DIR",
     type=gallery_name,
     help="Keep the gallery's files in this directory instead of FOLDER/.lookalike, for instance "
-    "because FOLDER is read-only. Or the URI of a gallery in a cluster, valkey://HOST:PORT/NAME, "
-    "to bring it up to date with its own folder.",
+    "because FOLDER is read-only. Or ray://NAME, the address of a gallery in shards, to bring it "
+    "up to date with its own folder.",
 )
 @click.option(
     "--rebuild",
@@ -113,8 +113,8 @@ def index(
     if isinstance(gallery, str):
         if parts is not None or rebuild:
             raise click.UsageError(
-                "--from and --rebuild make galleries on disk; for one in a cluster there is: "
-                "lookalike cluster load"
+                "--from and --rebuild make galleries on disk; for one in shards there is: "
+                "lookalike cluster start"
             )
         served = Gallery.open(gallery, **settings)
         folder = _own_folder(served, given)
@@ -185,7 +185,7 @@ def _default_folder(gallery: Path | str | None) -> Path:
 
 
 def _own_folder(served: Gallery, given: Path | None) -> Path:
-    """The folder of a gallery in a cluster, which FOLDER need not repeat."""
+    """The folder of a gallery in shards, which FOLDER need not repeat."""
     if given is not None and given.resolve() != served.root.resolve():
         raise GalleryError(
             f"that gallery is of {visible(os.fspath(served.root))}, not of "
@@ -203,8 +203,8 @@ def _from_parts(
     show: Callable[[Progress], None],
 ) -> UpdateReport:
     with extra_needed("cluster"):
-        from lookalike.cluster.embed.importing import import_gallery
-        from lookalike.cluster.job.parts import Parts
+        from lookalike.cluster.convert import import_gallery
+        from lookalike.cluster.parts import Parts
     return import_gallery(
         Parts.open(parts), folder, directory=gallery, model=model, wait=wait, progress=show
     )

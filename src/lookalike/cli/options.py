@@ -13,7 +13,7 @@ from lookalike.cli.output import number, say
 from lookalike.errors import GalleryError
 
 if TYPE_CHECKING:
-    from lookalike.gallery import Gallery
+    from lookalike.gallery.protocol import ImageGallery
 
 __all__ = [
     "NumberRange",
@@ -43,7 +43,7 @@ class NumberRange(click.FloatRange):
 
 
 def gallery_name(value: str) -> Path | str:
-    """A folder; or the URI of a gallery in a cluster as it is, since a Path swallows slashes."""
+    """A folder; or the address of a gallery in shards as it is, since a Path swallows slashes."""
     from lookalike.gallery.remote import is_remote
 
     return value if is_remote(value) else Path(value)
@@ -53,9 +53,9 @@ gallery_option = click.option(
     "--gallery",
     metavar="DIR",
     type=gallery_name,
-    help="A folder that was indexed, the directory given to 'index --gallery', or the URI of a "
-    "gallery in a cluster, valkey://HOST:PORT/NAME. Default: the current folder or the nearest one "
-    "above it that has a gallery.",
+    help="A folder that was indexed, the directory given to 'index --gallery', or ray://NAME, the "
+    "address of a gallery in shards. Default: the current folder or the nearest one above it that "
+    "has a gallery.",
 )
 filter_option = click.option(
     "--filter",
@@ -132,29 +132,31 @@ def find_folder(gallery: Path | str | None, near: Path | None = None) -> Path:
     """What ``--gallery`` names, or the nearest indexed folder above the current one or ``near``.
 
     Raises:
-        GalleryError: there is none, or it names a gallery in a cluster.
+        GalleryError: there is none, or it names a gallery in shards.
     """
     from lookalike.gallery.places import find_nearest
 
     if isinstance(gallery, str):
         raise GalleryError(
-            "this command takes a gallery on disk, not one in a cluster; make one of its parts "
-            "with: lookalike index FOLDER --from DIR"
+            "this command takes a gallery on disk, not one in shards; make one of its parts with: "
+            "lookalike index FOLDER --from DIR"
         )
     if gallery is not None:
         return gallery
     return find_nearest(Path.cwd(), *([] if near is None else [near.absolute().parent]))
 
 
-def find_gallery(gallery: Path | str | None, near: Path | None = None, **settings: Any) -> Gallery:
-    """The same, opened; or one in a cluster."""
+def find_gallery(
+    gallery: Path | str | None, near: Path | None = None, **settings: Any
+) -> ImageGallery:
+    """The same, opened; or one in shards."""
     from lookalike.gallery import Gallery
 
     named = gallery if isinstance(gallery, str) else find_folder(gallery, near)
     return Gallery.open(named, create=False, **settings)
 
 
-def tell_if_unfinished(gallery: Gallery) -> None:
+def tell_if_unfinished(gallery: ImageGallery) -> None:
     """That the gallery does not hold everything yet, to stderr."""
     if gallery.unfinished():
         say(

@@ -31,7 +31,8 @@ from lookalike.cli.output import (
 from lookalike.errors import LookalikeError
 
 if TYPE_CHECKING:
-    from lookalike.gallery import Duplicate, Gallery, Hit
+    from lookalike.gallery import Duplicate, Hit
+    from lookalike.gallery.protocol import ImageGallery
 
 __all__ = ["duplicates", "search"]
 
@@ -136,7 +137,7 @@ def _check_drawable(picture: Path) -> None:
         raise LookalikeError(f"there is no folder {folder} to draw in")
 
 
-def _draw(opened: Gallery, source: str | bytes, hits: list[Hit], picture: Path) -> None:
+def _draw(opened: ImageGallery, source: str | bytes, hits: list[Hit], picture: Path) -> None:
     import io
 
     from lookalike.sheet import draw_png, search_sheet, thumbnail

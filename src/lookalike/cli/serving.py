@@ -36,9 +36,9 @@ def serve(
 ) -> None:
     """Serve GALLERY as a web page and an HTTP API, until Ctrl-C.
 
-    GALLERY is a folder that was indexed, or the directory given to 'index --gallery'. Default: the
-    current folder or the nearest one above it that has a gallery. Only this machine can reach the
-    page, unless --host says otherwise.
+    GALLERY is a folder that was indexed, the directory given to 'index --gallery', or ray://NAME,
+    the address of a gallery in shards. Default: the current folder or the nearest one above it that
+    has a gallery. Only this machine can reach the page, unless --host says otherwise.
     """
     with extra_needed("web"):
         from lookalike.web.app import create_app

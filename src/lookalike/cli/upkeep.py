@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,7 +19,8 @@ from lookalike.cli.options import (
 from lookalike.cli.output import FOUND_NOTHING, number, print_json, progress_shown, say, visible
 
 if TYPE_CHECKING:
-    from lookalike.gallery import Gallery, GalleryInfo
+    from lookalike.gallery import GalleryInfo
+    from lookalike.gallery.protocol import ImageGallery
 
 __all__ = ["info", "remove", "verify"]
 
@@ -56,45 +56,18 @@ def info(gallery: Path | str | None, skipped: bool, as_json: bool) -> None:
             "segments": facts.segments,
             "pairs": None if facts.pairs is None else facts.pairs.as_dict(),
         }
-        print_json(entries | (_cluster_entries(facts) if isinstance(gallery, str) else {}))
+        print_json(entries | (facts.served or {}))
         return
-    lines = _in_words(facts) | (_cluster_words(facts) if isinstance(gallery, str) else {})
+    lines = _in_words(facts)
+    if facts.served is not None:
+        lines["gallery"] = str(facts.served["gallery"])
+        lines["parts"] = visible(str(facts.served["parts"]))
+        lines["shards"] = f"{facts.served['shards']}, replicas {facts.served['replicas']}"
     for name, value in lines.items():
         click.echo(f"{name:13} {value}")
 
 
-def _cluster_entries(facts: GalleryInfo) -> dict[str, Any]:
-    from lookalike.cluster.facts import ClusterInfo
-
-    assert isinstance(facts, ClusterInfo)
-    return {
-        "gallery": facts.uri,
-        "parts": facts.parts,
-        "generation": facts.generation,
-        "layout": facts.layout,
-        "loaded": facts.created,
-        "nodes": list(facts.nodes),
-        "memory_bytes": facts.memory,
-    }
-
-
-def _cluster_words(facts: GalleryInfo) -> dict[str, str]:
-    from lookalike.cluster.facts import ClusterInfo
-
-    assert isinstance(facts, ClusterInfo)
-    loaded = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts.created))
-    memory = sum(facts.memory.values()) / 1e6
-    kinds = ", ".join(f"{kind} {size / 1e6:.1f}" for kind, size in sorted(facts.memory.items()))
-    return {
-        "gallery": f"{facts.uri}, generation {facts.generation}, loaded {loaded}",
-        "parts": visible(facts.parts),
-        "layout": facts.layout,
-        "memory": f"{memory:.1f} MB a copy ({kinds})",
-        "nodes": ", ".join(facts.nodes),
-    }
-
-
-def _list_skipped(opened: Gallery, as_json: bool) -> None:
+def _list_skipped(opened: ImageGallery, as_json: bool) -> None:
     rows = opened.skipped()
     if as_json:
         print_json(

@@ -1,1 +1,1 @@
-"""A gallery beyond one machine: Ray embeds and hashes it, a Valkey Cluster serves it."""
+"""A gallery beyond one machine: Ray embeds images into parts, and searches shards made of these."""

@@ -1,117 +1,167 @@
-"""A gallery whose table and index lie in a Valkey Cluster, with the methods of a local one."""
+"""A gallery whose images are searched by shards, with the methods of a local one."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, NoReturn, Self
 
-from lookalike.cluster.collection.collection import Collection, ReplacedError
-from lookalike.cluster.collection.index import ClusterIndex
-from lookalike.cluster.collection.lock import WriterLock
-from lookalike.cluster.facts import ClusterInfo
-from lookalike.cluster.refusing import ServedGallery
-from lookalike.cluster.store import ClusterStore
-from lookalike.cluster.uri import ClusterURI
-from lookalike.encoder import Encoder, EncoderSettings
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lookalike.cluster.actor import default_cache
+from lookalike.cluster.answers import LONG_SECONDS, Facts, ShardedTable, find, near_groups
+from lookalike.cluster.deployment import Deployment
+from lookalike.cluster.parts import Parts
+from lookalike.cluster.reader import ShardedReader
+from lookalike.cluster.shards import Shards
+from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ClusterError, GalleryError
-from lookalike.gallery.files import GalleryFiles
-from lookalike.gallery.gallery import Path_
+from lookalike.gallery.duplicates import Duplicates, propose_all
+from lookalike.gallery.gallery import GalleryInfo, Path_
 from lookalike.gallery.hits import Hit
+from lookalike.gallery.model import GalleryModel
+from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import Progress, UpdateReport
-from lookalike.gallery.searching import Query, find, hits, row_of
-from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow
+from lookalike.gallery.searching import Query, embed_query, hits
+from lookalike.gallery.store import ImageRow
+from lookalike.gallery.threshold import smallest_cosine
+from lookalike.images.decoder import Limits
+from lookalike.lsh.index import Neighbors
+from lookalike.lsh.search import best_of
 
-if TYPE_CHECKING:
-    from lookalike.cluster.truth import Writing
+__all__ = ["ShardedGallery", "open_uri"]
 
-__all__ = ["ClusterGallery"]
-
-ATTEMPTS = 5
-"""How often a question is asked anew because the collection was loaded anew meanwhile."""
-Answer = TypeVar("Answer")
+ANNOUNCE_SECONDS = 60.0
 
 
-class ClusterGallery(ServedGallery):
-    """A collection in a cluster as a gallery. Made by `Gallery.open` of its URI.
+def open_uri(
+    uri: str,
+    *,
+    model: Path_ | None = None,
+    encoder_settings: EncoderSettings | None = None,
+    max_pixels: int = 200_000_000,
+    max_seconds: float = 10.0,
+) -> ShardedGallery:
+    """Open the gallery that ``ray://NAME`` or ``ray://NAME@HOST:PORT`` names.
 
-    Threads may share it. Searches need neither the pictures nor the parts; what changes the gallery
-    writes to the parts first, and needs them.
+    Raises:
+        ClusterError: no Ray there, or no gallery of that name.
+    """
+    name, at, address = uri.removeprefix("ray://").partition("@")
+    if not name or "/" in name or (at and not address):
+        raise ClusterError(
+            f"{uri!r} is not the address of a gallery in shards; write ray://NAME, or "
+            f"ray://NAME@HOST:PORT with the address of Ray's head"
+        )
+    return ShardedGallery(
+        Shards(name, address or None),
+        uri,
+        model=None if model is None else Path(model).absolute(),
+        encoder_settings=encoder_settings or EncoderSettings(),
+        limits=Limits(max_pixels, max_seconds),
+    )
+
+
+class ShardedGallery:
+    """See `lookalike.gallery.protocol.ImageGallery`; made by `Gallery.open` of its URI.
+
+    Threads may share it. Searches need neither the image files nor the parts; what changes the
+    gallery writes to the parts first, and needs both.
     """
 
     def __init__(
         self,
-        uri: ClusterURI,
-        collection: Collection,
+        shards: Shards,
+        uri: str,
         *,
         model: Path | None,
         encoder_settings: EncoderSettings,
-        max_pixels: int,
+        limits: Limits,
     ) -> None:
+        self._shards = shards
         self._uri = uri
-        self._index = ClusterIndex(collection)
-        super().__init__(
-            Path(collection.root),
-            GalleryFiles(Path(self.parts)),
-            model=model,
+        self._limits = limits
+        self._model = GalleryModel(model, encoder_settings)
+
+    @property
+    def deployment(self) -> Deployment:
+        """Where it is served."""
+        return self._shards.deployment
+
+    @property
+    def max_pixels(self) -> int:
+        """Larger images are skipped."""
+        return self._limits.max_pixels
+
+    @property
+    def root(self) -> Path:
+        """What paths are relative to; need not be on this machine."""
+        return Path(self.deployment.root)
+
+    @property
+    def directory(self) -> Path:
+        """A folder of this machine for what can be made again: thumbnails."""
+        name = hashlib.blake2b(f"{self._uri} {self.deployment.where}".encode(), digest_size=8)
+        return Path(default_cache()) / f"client-{name.hexdigest()}"
+
+    def reopened(self, encoder_settings: EncoderSettings) -> Self:
+        """The same, with a model of its own."""
+        return type(self)(
+            self._shards,
+            self._uri,
+            model=self._model.path,
             encoder_settings=encoder_settings,
-            max_pixels=max_pixels,
+            limits=self._limits,
         )
 
     @property
-    def parts(self) -> str:
-        """Folder or URI of the parts, the truth."""
-        return self._uri.parts or self._index.collection.parts
+    def _known_model(self) -> ModelInfo:
+        return self.deployment.known_model
 
-    def close(self) -> None:
-        """Close the connections to the servers."""
-        self._index.collection.connection.close()
+    def _matching_encoder(self) -> Encoder:
+        return self._model.matching(self._known_model, self._rebuild_command)
 
-    def _ask(self, question: Callable[[ClusterIndex], Answer]) -> Answer:
-        """The answer of one generation: asked again if another took its place meanwhile."""
-        reason: Exception | None = None
-        for _ in range(ATTEMPTS):
-            index = self._index
-            try:
-                answer = question(index)
-                if index.collection.is_current():
-                    return answer
-            except (ReplacedError, KeyError) as error:  # KeyError: an image that was removed
-                reason = error
-            except ClusterError:
-                raise
-            except GalleryError as error:
-                if index.collection.is_current():
-                    raise
-                reason = error
-            self._index = ClusterIndex(index.collection.reopened())
-        raise ClusterError(
-            f"{self._uri} was loaded anew or changed {ATTEMPTS} times while it was asked; try "
-            f"again when that is over"
-        ) from reason
+    def encoder(self) -> Encoder:
+        """As `Gallery.encoder`."""
+        return self._matching_encoder()
 
     def _rebuild_command(self) -> str:
-        model = [] if self._model is None else ["--model", os.fspath(self._model)]
-        embed = ["lookalike", "cluster", "embed", os.fspath(self.root), "--out", "NEW_DIR"]
-        load = ["lookalike", "cluster", "load", "NEW_DIR", "--uri", str(self._uri)]
-        return f"{shlex.join([*embed, *model])}; {shlex.join(load)}"
+        made = self.deployment
+        embed = ["lookalike", "cluster", "embed", made.root or "SOURCE", "--out", "NEW_DIR"]
+        if self._model.path is not None:
+            embed += ["--model", os.fspath(self._model.path)]
+        name = self._shards.name
+        new = f"lookalike cluster start NEW_DIR --name {name}-new --shards {made.shards}"
+        return f"{shlex.join(embed)}; {new}; lookalike cluster switch {name} {name}-new"
 
     # ---- change ----------------------------------------------------------------------------------
 
     @contextmanager
-    def _writing(self, wait: float = 0.0) -> Iterator[Writing]:
-        """Hold the writer's lock, with the parts at hand and nothing left half done."""
-        from lookalike.cluster.truth import Writing  # with pyarrow
+    def _writing(self, wait: float = 0.0) -> Iterator[Any]:
+        """Files, table and index of `writer.writing`; the shards have taken all in at the end."""
+        from lookalike.cluster.writer import writing
 
-        connection = self._index.collection.connection
-        with WriterLock(connection, self._uri.name, wait) as lock:
-            collection = self._ask(lambda index: index.collection)
-            yield Writing.open(self.parts, collection, lock)
+        newest = [0]
+
+        def committed(version: int) -> None:
+            newest[0] = version
+            self._shards.announce(version, 0.0)
+
+        with writing(Parts.open(self.deployment.where), wait, committed) as opened:
+            yield opened
+        if newest[0]:
+            late = self._shards.announce(newest[0], ANNOUNCE_SECONDS)
+            if late:
+                raise ClusterError(
+                    f"the change is written and safe, but {', '.join(late)} did not take it in "
+                    f"within {ANNOUNCE_SECONDS:.0f} s; see: lookalike cluster status "
+                    f"{self._shards.name}"
+                )
 
     def update(
         self,
@@ -120,43 +170,35 @@ class ClusterGallery(ServedGallery):
         wait: float = 0.0,
         accept_missing: bool = False,
     ) -> UpdateReport:
-        """As `Gallery.update`: what is new is embedded here, and written to the parts first. Files
-        that are gone are always dropped."""
-        from lookalike.cluster.relisting import check_here
-        from lookalike.cluster.updating import Update
+        """As `Gallery.update`: what is new is embedded here, and written to the parts first."""
+        from lookalike.cluster.writer import check_updatable
+        from lookalike.gallery.update import Update
 
-        check_here(self._index.collection.root)
-        self._check_root()
-        with self._writing(wait) as writing:
-            self._check_given_model(writing.collection.model)
-            encoder = partial(self._matching_encoder, writing.collection.model)
-            return Update(writing, encoder, self._max_pixels).run(progress)
+        check_updatable(Parts.open(self.deployment.where))
+        if not self.root.is_dir():
+            raise GalleryError(f"{self.root} is not a folder, or its disk is not mounted")
+        self._model.check(self._known_model, self._rebuild_command)
+        with self._writing(wait) as (files, store, index):
+            run = Update(
+                self.root,
+                files,
+                store,
+                index,
+                self._matching_encoder,
+                self._limits,
+                accept_missing=accept_missing,
+            )
+            return run.run(progress)
 
     def remove(self, paths: Sequence[Path_]) -> int:
         """As `Gallery.remove`."""
-        with self._writing() as writing:
-            rows = self._rows_of(paths, writing.collection)
-            for path, row in zip(paths, rows, strict=True):
-                if row is None or row.skipped in (REMOVED, OWN_SHEET):
-                    raise GalleryError(f"{os.fspath(path)} is not an indexed image")
-            found = {row.id: row for row in rows if row is not None}
-            writing.dismiss(found.values())
-            return len(found)
+        with self._writing() as (_, store, _index):
+            return len(take_out_rows(store, self.root, paths))
 
     def restore(self, paths: Sequence[Path_]) -> int:
         """As `Gallery.restore`."""
-        with self._writing() as writing:
-            rows = self._rows_of(paths, writing.collection)
-            for path, row in zip(paths, rows, strict=True):
-                if row is None or row.skipped != REMOVED:
-                    raise GalleryError(f"{os.fspath(path)} was not removed from this gallery")
-            found = {row.id: row for row in rows if row is not None}
-            writing.drop(found.values())
-            return len(found)
-
-    def _rows_of(self, paths: Sequence[Path_], collection: Collection) -> list[ImageRow | None]:
-        store = ClusterStore(collection)
-        return [row_of(store, self.root, path) for path in paths]
+        with self._writing() as (_, store, _index):
+            return restore_rows(store, self.root, paths)
 
     # ---- search ----------------------------------------------------------------------------------
 
@@ -170,106 +212,122 @@ class ClusterGallery(ServedGallery):
         exclude_self: bool = False,
         exact: bool = False,
     ) -> list[Hit]:
-        """As `Gallery.search`, of one generation: what was loaded meanwhile is searched anew.
+        """As `Gallery.search`.
 
         Raises:
-            GalleryError: also where the collection keeps no vectors, for an exact search, and for
-                an indexed image whose file is not here.
-            ClusterError: the servers do not answer.
+            ClusterBusyError: a shard has too much to do.
+            ClusterError: shards do not answer; the message names them.
         """
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
+        self._model.check(self._known_model, self._rebuild_command)
+        table = ShardedTable(self._shards)
+        root, encoder = self.root, self._matching_encoder
+        embedding, own = embed_query(table, table, root, query, encoder, self._limits)
+        without = (sorted(own), None) if exclude_self else ((), None)
+        found = find(self._shards, embedding, k, without, filter, exact)
+        facts = self._facts
+        return hits(found, root, facts.code_bits, facts.pairs, threshold)
 
-        def search(index: ClusterIndex) -> list[Hit]:
-            collection = index.collection
-            store = ClusterStore(collection)
-            self._check_given_model(collection.model)
-            source = query
-            if collection.settings.vectors == "none":
-                if exact:
-                    raise GalleryError(
-                        f"an exact search compares vectors, and {self._uri} keeps none; load it "
-                        f"with --vectors float16"
-                    )
-                source = self._picture_of(store, query)
-            found, _ = find(
-                store,
-                index,
-                self.root,
-                source,
-                k,
-                filter=filter,
-                exclude_self=exclude_self,
-                exact=exact,
-                encoder=partial(self._matching_encoder, collection.model),
-                limits=self._limits(),
-            )
-            code_bits = collection.settings.code_bits
-            return hits(found, self.root, code_bits, collection.pairs, threshold)
+    def nearest(self, queries: ArrayLike, k: int = 10, *, exact: bool = False) -> Neighbors:
+        """Ids and cosines of the nearest images of a batch of embeddings (q, dim), by one call to
+        each shard; as `LSHIndex.search`."""
+        rows = np.atleast_2d(np.asarray(queries, np.float32))
+        answers = self._shards.ask("nearest", rows, k, exact, deadline=LONG_SECONDS)
+        ids = np.concatenate([ids for ids, _ in answers], axis=1)
+        cosines = np.concatenate([cosines for _, cosines in answers], axis=1)
+        return Neighbors(*best_of(ids, cosines, k))
 
-        return self._ask(search)
+    @property
+    def _facts(self) -> Facts:
+        """Of the deployment, as it was first seen: what a search says beside its hits."""
+        made = self.deployment
+        known: tuple[str, Facts] | None = self.__dict__.get("_known_facts")
+        if known is None or known[0] != made.id:
+            known = made.id, Facts(self._shards.ask("facts"))
+            self.__dict__["_known_facts"] = known
+        return known[1]
 
-    def _picture_of(self, store: ClusterStore, query: Query) -> Query:
-        """An indexed image's file, which has to be read again where no vectors are kept."""
-        if not isinstance(query, str | os.PathLike):
-            return query
-        row = row_of(store, self.root, query)
-        if row is None or row.skipped is not None:
-            return query
-        try:
-            return (self.root / os.fsdecode(row.path)).read_bytes()
-        except OSError as error:
-            raise GalleryError(
-                f"{os.fspath(query)} is indexed, but {self._uri} keeps no vectors and the file is "
-                f"not here ({error.strerror}); search with a copy of the picture, or load the "
-                f"collection with --vectors float16"
-            ) from error
+    def duplicates(
+        self,
+        threshold: float = 0.95,
+        *,
+        reference: Path_ | None = None,
+        filter: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Duplicates:
+        """As `Gallery.duplicates`, within each shard and between them.
+
+        Where the images' folder is not on this machine, files cannot be compared with what was
+        indexed, and none is left out for it.
+        """
+        if not -1 < threshold <= 1:
+            raise ValueError(f"threshold is {threshold}; it must be above -1 and at most 1")
+        near = near_groups(self._shards, smallest_cosine(threshold), progress)
+        table, root = ShardedTable(self._shards), self.root
+        return propose_all(
+            near, table, table, root, threshold, reference, filter, progress, here=root.is_dir()
+        )
 
     # ---- facts -----------------------------------------------------------------------------------
 
-    def encoder(self) -> Encoder:
-        """As `Gallery.encoder`."""
-        return self._matching_encoder(self._index.collection.model)
-
-    def info(self) -> ClusterInfo:
-        """Counts, model, index, and where it lies."""
-        return self._ask(self._info)
-
-    def _info(self, index: ClusterIndex) -> ClusterInfo:
-        collection = index.collection
-        collection.refresh()
-        store = ClusterStore(collection)
-        return ClusterInfo(
+    def info(self) -> GalleryInfo:
+        """Counts, model, index, and where it lies. ``disk_bytes`` are those of one copy."""
+        made = self.deployment
+        facts = Facts(self._shards.ask("facts"))
+        return GalleryInfo(
             root=self.root,
-            directory=self.directory,
-            **store.counts()._asdict(),
-            model=collection.model,
-            lsh=replace(collection.settings, key_bits=collection.key_bits),
-            segments=1,
-            disk_bytes=0,
-            pairs=collection.pairs,
+            directory=Path(made.where),
+            images=facts.images,
+            skipped=facts.skipped,
+            removed=facts.removed,
+            model=self._known_model,
+            lsh=facts.settings,
+            segments=facts.segments,
+            disk_bytes=facts.disk_bytes,
+            pairs=facts.pairs,
             tuning=None,
-            unfinished=store.unfinished(),
-            uri=str(self._uri),
-            parts=self.parts,
-            generation=collection.generation,
-            layout=collection.layout,
-            created=collection.created,
-            nodes=tuple(collection.connection.primaries()),
-            memory=collection.memory(),
+            unfinished=self.unfinished(),
+            served={
+                "gallery": self._uri,
+                "parts": made.where,
+                "shards": made.shards,
+                "replicas": made.replicas,
+            },
         )
 
     def unfinished(self) -> bool:
         """As `Gallery.unfinished`."""
-        return self._ask(lambda index: ClusterStore(index.collection).unfinished())
+        return any(self._shards.ask("unfinished", of=[0]))
 
     def skipped(self) -> list[ImageRow]:
         """As `Gallery.skipped`."""
-        return self._ask(lambda index: ClusterStore(index.collection).skipped())
+        rows = [ImageRow(*values) for some in self._shards.ask("skipped") for values in some]
+        return sorted(rows, key=lambda row: row.path)
 
     def __len__(self) -> int:
-        def count(index: ClusterIndex) -> int:
-            index.collection.refresh()
-            return len(index)
+        return Facts(self._shards.ask("facts")).images
 
-        return self._ask(count)
+    def reader(self) -> ShardedReader:
+        """For the web page."""
+        return ShardedReader(self._shards)
+
+    # ---- what takes a gallery on disk ------------------------------------------------------------
+
+    def tune(self, target_recall: float = 0.95, k: int = 10, *, force: bool = False) -> NoReturn:
+        """Raises GalleryError."""
+        self._refuse("tuning")
+
+    def reset_tuning(self) -> NoReturn:
+        """Raises GalleryError."""
+        self._refuse("tuning")
+
+    def verify(self, *, contents: bool = False) -> NoReturn:
+        """Raises GalleryError."""
+        self._refuse("verifying")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise GalleryError(
+            f"{what} takes a gallery on disk, and this one is in shards; make a local one of its "
+            f"parts with: lookalike index FOLDER --from {shlex.quote(self.deployment.where)}"
+        )

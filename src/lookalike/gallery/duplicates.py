@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,20 @@ from numpy.typing import NDArray
 from lookalike.errors import GalleryError
 from lookalike.gallery.hits import glob_matcher
 from lookalike.gallery.report import Progress
-from lookalike.gallery.searching import is_as_indexed
+from lookalike.gallery.searching import StoredVectors, Table, is_as_indexed
 from lookalike.gallery.store import ImageRow, Store
 from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.threads import cores
 
-__all__ = ["Duplicate", "DuplicateGroup", "Duplicates", "find_duplicates", "propose"]
+__all__ = [
+    "Duplicate",
+    "DuplicateGroup",
+    "Duplicates",
+    "find_duplicates",
+    "propose",
+    "propose_all",
+]
 
 RECALL = 0.999
 """Chance that a pair right at the threshold is found; closer ones are surer."""
@@ -92,12 +99,32 @@ def find_duplicates(
     progress: Callable[[Progress], None] | None = None,
 ) -> Duplicates:
     """The groups of a gallery, as promised by `Gallery.duplicates`."""
-    protected = None if reference is None else _inside(root, Path(reference))
-    matches = glob_matcher("*" if filter is None else filter)
     near = index.groups(smallest_cosine(threshold), recall=RECALL)
+    return propose_all(near, store, index, root, threshold, reference, filter, progress)
+
+
+def propose_all(
+    near: Sequence[NDArray[np.int64]],
+    store: Table,
+    index: StoredVectors,
+    root: Path,
+    threshold: float,
+    reference: str | os.PathLike[str] | None,
+    filter: str | None,
+    progress: Callable[[Progress], None] | None = None,
+    *,
+    here: bool = True,
+) -> Duplicates:
+    """What to keep of ids that pairs connect, each (m,) and of another group.
+
+    Args:
+        here: whether the files are on this machine; if not, they are taken for what was indexed.
+    """
+    protected = None if reference is None else _inside(root, Path(reference), here)
+    matches = glob_matcher("*" if filter is None else filter)
     with store.snapshot():
         rows = store.by_ids(itertools.chain.from_iterable(ids.tolist() for ids in near))
-    contents = _Contents(root, rows, progress)
+    contents = _Contents(root, rows, progress) if here else _Unread()
     chains: list[list[int]] = []
     for ids in near:
         chain = [i for i in ids.tolist() if i in rows and matches(rows[i].path)]
@@ -125,6 +152,20 @@ def find_duplicates(
 def _items(groups: Iterable[DuplicateGroup]) -> Iterator[Duplicate]:
     for group in groups:
         yield from (*group.keep, *group.duplicates)
+
+
+class _Unread:
+    """Files that are out of reach."""
+
+    def __init__(self) -> None:
+        self.changed: set[int] = set()
+
+    def distinct(self, ids: list[int]) -> list[int]:
+        """All."""
+        return ids
+
+    def check(self, ids: Iterable[int]) -> None:
+        """Nothing is read."""
 
 
 class _Contents:
@@ -188,8 +229,13 @@ class _Contents:
             return False
 
 
-def _inside(root: Path, folder: Path) -> bytes:
+def _inside(root: Path, folder: Path, here: bool) -> bytes:
     """A folder of the gallery, given by any path to it or relative to the root, as rows have it."""
+    if not here:
+        path = Path(os.path.normpath(root / folder))
+        if not path.is_relative_to(root):
+            raise GalleryError(f"{folder} is not inside {root}, the gallery's folder")
+        return b"" if path == root else os.fsencode(path.relative_to(root))
     top = root.resolve()
     path = folder.resolve() if folder.is_absolute() or folder.exists() else top / folder
     if not path.is_relative_to(top):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 from collections.abc import Callable, Sequence
@@ -11,20 +10,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings, ModelInfo
-from lookalike.errors import GalleryError, ModelMismatchError
+from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
+from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import Duplicates, find_duplicates
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.hits import Hit
-from lookalike.gallery.identity import read_identity, removed_row
+from lookalike.gallery.identity import read_identity
+from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.reader import Reader
 from lookalike.gallery.remote import check_on_disk, is_remote, open_remote
+from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.repair import RepairReport, repair
 from lookalike.gallery.report import Progress, UpdateReport
-from lookalike.gallery.searching import Query, find, hits, row_of
-from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
+from lookalike.gallery.searching import Query, find, hits
+from lookalike.gallery.store import ImageRow, Store
 from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHSettings
 
@@ -49,6 +50,7 @@ class GalleryInfo:
         removed: files that the user took out; not among the ``skipped``.
         tuning: what `Gallery.tune` noted: target_recall, k, recall and images; None: not tuned.
         unfinished: whether the last update did not finish, or is still running.
+        served: of a gallery in shards: its address, parts, shards and replicas; None: on disk.
     """
 
     root: Path
@@ -63,6 +65,7 @@ class GalleryInfo:
     pairs: PairStatistics | None
     tuning: dict[str, Any] | None
     unfinished: bool
+    served: dict[str, Any] | None = None
 
 
 class Gallery:
@@ -84,12 +87,9 @@ class Gallery:
     ) -> None:
         self.root = root
         self._files = files
-        self._model = model
-        self._model_to_check = model is not None
-        self._encoder_settings = encoder_settings
+        self._model = GalleryModel(model, encoder_settings)
         self._max_pixels = max_pixels
         self._max_seconds = max_seconds
-        self._encoder: Encoder | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_encoder": None, "_files": GalleryFiles(self.directory)}
@@ -127,8 +127,9 @@ class Gallery:
         """Open the gallery of ``folder``, making an empty one if there is none.
 
         Args:
-            folder: the images' folder, or a gallery's own directory; or the URI of a gallery in a
-                cluster, for instance "valkey://127.0.0.1:7000/photos", which is never made here.
+            folder: the images' folder, or a gallery's own directory; or "ray://NAME", the address
+                of a gallery in shards, which is never made here. What comes back then has the
+                same methods, see `lookalike.gallery.protocol`.
             directory: where the gallery's files are; None: ``folder/.lookalike``.
             model: an ONNX model file; None: the one the gallery was made with, for a new one the
                 default.
@@ -147,7 +148,11 @@ class Gallery:
             if directory is not None or lsh is not None:
                 raise ValueError("directory and lsh are for a gallery on disk")
             found: Self = open_remote(
-                folder, model=model, encoder_settings=encoder_settings, max_pixels=max_pixels
+                folder,
+                model=model,
+                encoder_settings=encoder_settings,
+                max_pixels=max_pixels,
+                max_seconds=max_seconds,
             )
             return found
         gallery = cls._at(folder, directory, model, encoder_settings, max_pixels, max_seconds)
@@ -156,7 +161,7 @@ class Gallery:
             gallery._adopt(Path(folder))
         elif create:
             gallery._check_root()
-            info = gallery._open_encoder().info
+            info = gallery._model.open().info
             gallery._files.create(gallery._meta(info), _lsh_settings(lsh, info))
         else:
             raise GalleryError(
@@ -186,17 +191,27 @@ class Gallery:
             max_seconds=max_seconds,
         )
 
+    def reopened(self, encoder_settings: EncoderSettings) -> Self:
+        """The same gallery, with a model of its own."""
+        return type(self).open(
+            self.directory,
+            create=False,
+            encoder_settings=encoder_settings,
+            max_pixels=self._max_pixels,
+            max_seconds=self._max_seconds,
+        )
+
     def _adopt(self, given: Path) -> None:
         """Take model and root from the table."""
         with self._files.reading() as store:
             stored, model = store.meta("root"), store.meta("model_path")
-        if self._model is None and model is not None:
-            self._model = Path(model)
+        if self._model.path is None and model is not None:
+            self._model.path = Path(model)
         self.root = root_from(stored, self.directory, given)
 
     def _meta(self, info: ModelInfo) -> dict[str, Any]:
         """What the table says of the gallery as a whole."""
-        model = None if self._model is None else os.fspath(self._model)
+        model = None if self._model.path is None else os.fspath(self._model.path)
         return {
             "model": info.as_dict(),
             "model_path": model,
@@ -214,35 +229,15 @@ class Gallery:
 
     # ---- the model -------------------------------------------------------------------------------
 
-    def _open_encoder(self) -> Encoder:
-        if self._encoder is None:
-            self._encoder = Encoder.open(self._model, self._encoder_settings)
-        return self._encoder
-
     def _matching_encoder(self, known: ModelInfo) -> Encoder:
-        """The encoder, after checking that it is the ``known`` one, of the gallery's embeddings."""
-        encoder = self._open_encoder()
-        if known.sha256 != encoder.info.sha256:
-            raise ModelMismatchError(
-                f"the gallery was made with model {_name(known)}, the one in use is "
-                f"{_name(encoder.info)}; their embeddings cannot be compared. Use the first with "
-                f"--model FILE, or encode everything anew: {self._rebuild_command()}"
-            )
-        return encoder
-
-    def _check_given_model(self, known: ModelInfo) -> None:
-        """Once: a model that was given to `open` is the gallery's, also if it is not needed."""
-        if self._model_to_check:
-            if _sha256(self._model) != known.sha256:
-                self._matching_encoder(known)
-            self._model_to_check = False
+        return self._model.matching(known, self._rebuild_command)
 
     def _rebuild_command(self) -> str:
         words = ["lookalike", "index", "--rebuild", os.fspath(self.root)]
         if stored_root(self.root, self.directory) is not None:
             words += ["--gallery", os.fspath(self.directory)]
-        if self._model is not None:
-            words += ["--model", os.fspath(self._model)]
+        if self._model.path is not None:
+            words += ["--model", os.fspath(self._model.path)]
         return shlex.join(words)
 
     # ---- change ----------------------------------------------------------------------------------
@@ -276,8 +271,7 @@ class Gallery:
         self._check_root()
         with self._files.writing(wait) as (store, index):
             known = made_with(store)
-            if self._encoder is not None or _sha256(self._model) != known.sha256:
-                self._matching_encoder(known)
+            self._model.check_now(known, self._rebuild_command)
             meta = self._meta(known)
             if any(store.meta(name) != meta[name] for name in ("root", "model_path")):
                 with store.transaction():
@@ -340,7 +334,7 @@ class Gallery:
         if stored is not None:
             gallery.root = root_from(stored, gallery.directory, Path(folder))
         gallery._check_root()
-        encoder = gallery._open_encoder()
+        encoder = gallery._model.open()
         report = rebuild(
             gallery._files,
             gallery.root,
@@ -365,15 +359,8 @@ class Gallery:
             GalleryError: one is not in the gallery; none is removed then.
         """
         with self._files.writing() as (store, index):
-            rows: dict[int, ImageRow] = {}
-            for path in paths:
-                row = row_of(store, self.root, path)
-                if row is None or row.skipped in (REMOVED, OWN_SHEET):
-                    raise GalleryError(f"{os.fspath(path)} is not an indexed image")
-                rows[row.id] = row
-            with store.transaction():
-                store.put(removed_row(row) for row in rows.values())
-            index.remove([row.id for row in rows.values() if row.skipped is None])
+            rows = take_out_rows(store, self.root, paths)
+            index.remove([row.id for row in rows if row.skipped is None])
             index.save(self._files.index_folder)
             return len(rows)
 
@@ -384,15 +371,7 @@ class Gallery:
             GalleryError: one was not removed; none is restored then.
         """
         with self._files.writing() as (store, _):
-            found = set[int]()
-            for path in paths:
-                row = row_of(store, self.root, path)
-                if row is None or row.skipped != REMOVED:
-                    raise GalleryError(f"{os.fspath(path)} was not removed from this gallery")
-                found.add(row.id)
-            with store.transaction():
-                store.delete(found)
-            return len(found)
+            return restore_rows(store, self.root, paths)
 
     # ---- search ----------------------------------------------------------------------------------
 
@@ -431,7 +410,7 @@ class Gallery:
         for attempt in range(ATTEMPTS):
             with self._files.reading_all() as (store, index):
                 known = made_with(store)
-                self._check_given_model(known)
+                self._model.check(known, self._rebuild_command)
                 try:
                     found, strangers = find(
                         store,
@@ -642,19 +621,3 @@ def _lsh_settings(given: LSHSettings | None, info: ModelInfo) -> LSHSettings:
 def _pairs(store: Store) -> PairStatistics | None:
     values = store.meta("pairs")
     return None if values is None else PairStatistics.from_dict(values)
-
-
-def _sha256(model: Path | None) -> str:
-    """Of a model file, hexadecimal; "" if it cannot be read, which opening it will explain."""
-    path = model or DEFAULT_MODEL
-    try:
-        if not path.is_file():  # a pipe or device may never end
-            return ""
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
-def _name(info: ModelInfo) -> str:
-    return f"{info.name} {info.version} (sha256 {info.sha256[:12]})"

@@ -17,16 +17,13 @@ from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.places import LOCK, delete_gallery
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.store import Counts, ImageRow, Store
-from lookalike.lsh import LSHIndex
-from lookalike.lsh.hashing import Hasher
-from lookalike.lsh.manifest import Manifest, SegmentEntry
-from lookalike.lsh.owner import new_owner
-from lookalike.lsh.segment import Segment
+from lookalike.lsh import LSHIndex, LSHSettings
 
 __all__ = ["Embedded", "write_gallery"]
 
-SEGMENT_IMAGES = 16_384
-"""Images per segment, before they are merged at the end."""
+SAVED_IMAGES = 32_768
+"""Images between two saves, after which their vectors are mapped, not in memory; the hash functions
+are learned from the first so many."""
 NEW_TABLE = "imported.sqlite"
 
 
@@ -41,7 +38,7 @@ class Embedded(NamedTuple):
 def write_gallery(
     files: GalleryFiles,
     meta: dict[str, Any],
-    hasher: Hasher,
+    settings: LSHSettings,
     batches: Iterable[Embedded],
     first_id: int,
     wait: float = 0.0,
@@ -50,7 +47,7 @@ def write_gallery(
 
     Args:
         meta: entries of the table.
-        hasher: the hash functions of its index.
+        settings: of its index, which learns its hash functions from the vectors.
         batches: read once. Ids are kept; none may come twice.
         first_id: what the next update gives out, above all ids of ``batches``.
         wait: seconds to wait for another writer.
@@ -70,7 +67,7 @@ def write_gallery(
                 )
             try:
                 delete_gallery(files.directory, keep=LOCK)  # what an interrupted call has left
-                return _write(files, meta, hasher, batches, first_id)
+                return _write(files, meta, settings, batches, first_id)
             except BaseException:
                 delete_gallery(files.directory, keep=LOCK)
                 lock.unlink(missing_ok=True)
@@ -82,30 +79,20 @@ def write_gallery(
 def _write(
     files: GalleryFiles,
     meta: dict[str, Any],
-    hasher: Hasher,
+    settings: LSHSettings,
     batches: Iterable[Embedded],
     first_id: int,
 ) -> Counts:
     files.check_index_folder()
-    files.index_folder.mkdir(exist_ok=True)
-    owner = new_owner()
-    hasher_name = hasher.save(files.index_folder, owner).name
-    entries: list[SegmentEntry] = []
     table = files.directory / NEW_TABLE
-    Store.create(table, {**meta, "gallery_id": owner}, first_id)
+    index = LSHIndex(settings=settings)
+    Store.create(table, {**meta, "gallery_id": index.owner}, first_id)
     with closing(Store.open(table, write=True)) as store:
         for batch in _together(batches):
             with store.transaction():
                 store.put([*batch.images, *batch.skipped])
-            if batch.images:
-                ids = np.array([row.id for row in batch.images], np.int64)
-                # Not LSHIndex.add, which would scale what is stored, and so round it, once more.
-                segment = Segment.build(hasher, ids, batch.vectors)
-                path = segment.save(files.index_folder, hasher_name, owner)
-                entries.append(SegmentEntry(path.name, len(segment), None))
-        manifest = Manifest(owner, hasher.settings, hasher_name, tuple(entries))
-        manifest.write(files.index_folder)
-        index = LSHIndex.open(files.index_folder, owner)
+            index.add_stored([row.id for row in batch.images], batch.vectors)
+            index.save(files.index_folder)
         index.compact()
         index.save(files.index_folder)
         pairs = PairStatistics.of_index(index)
@@ -119,11 +106,11 @@ def _write(
 
 
 def _together(batches: Iterable[Embedded]) -> Iterator[Embedded]:
-    """The same in batches of SEGMENT_IMAGES or more, but for the last."""
+    """The same in batches of SAVED_IMAGES or more, but for the last."""
     waiting: list[Embedded] = []
     for batch in batches:
         waiting.append(batch)
-        if sum(len(part.images) + len(part.skipped) for part in waiting) >= SEGMENT_IMAGES:
+        if sum(len(part.images) + len(part.skipped) for part in waiting) >= SAVED_IMAGES:
             yield _joined(waiting)
             waiting = []
     if waiting:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -68,12 +68,17 @@ class PairStatistics:
         gone = self.images - (len(ids) - new)
         return new + gone <= len(ids) // 10
 
-    def share_below(self, cosine: float) -> float:
-        """Share of random pairs less alike than ``cosine``, 0 to 1, by interpolation.
+    def shares_below(self, cosines: Sequence[float]) -> list[float]:
+        """Share of random pairs less alike than each cosine, 0 to 1, by interpolation.
 
         Never more than the sample can tell: above its largest quantile, that quantile's level.
         """
-        return float(np.interp(cosine, self.cosines, self.levels))
+        found: list[float] = np.interp(cosines, self.cosines, self.levels).tolist()
+        return found
+
+    def share_below(self, cosine: float) -> float:
+        """The same of one cosine."""
+        return self.shares_below([cosine])[0]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

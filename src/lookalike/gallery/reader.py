@@ -134,6 +134,32 @@ class Snapshot:
             raise KeyError(int(wanted[~known][0]))
         return where[at], rows[at]
 
+    @property
+    def code_bits(self) -> int:
+        """Bits of a code."""
+        return self.index.settings.code_bits
+
+    @property
+    def local_index(self) -> LSHIndex | None:
+        """The index itself."""
+        return self.index
+
+    @property
+    def changed(self) -> float | None:
+        """When the gallery's files were last written, seconds since the epoch."""
+        times = self.state[3::4]
+        return max(times) / 1e9 if times else None
+
+    def nearest(self, query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """Ids of the ``k`` images nearest to an embedding (dim,), best first: (m,)."""
+        found = self.index.search(query, k).ids
+        return found[found >= 0]
+
+    def bits(self, query: NDArray[np.float32], ids: Sequence[int]) -> list[int]:
+        """Bits in which the codes of ``ids`` differ from that of an embedding."""
+        found: list[int] = self.index.hamming(query, ids).tolist() if len(ids) else []
+        return found
+
     def has(self, number: int) -> bool:
         """Whether an image of this id is in the index."""
         live = self._places[0]
@@ -196,6 +222,17 @@ class Snapshot:
         """Whether `rows` can tell these without reading the table."""
         return all(number in self._rows for number in ids)
 
+    def page(self, pattern: str | None, offset: int, limit: int) -> tuple[list[ImageRow], int]:
+        """Some of the images whose path fits (see `glob_matcher`; None: of all), by path, and how
+        many there are.
+
+        Raises:
+            GalleryError: the pattern is empty.
+        """
+        ids = self.matching(pattern)
+        rows = self.rows(ids[min(offset, len(ids)) : offset + limit].tolist())
+        return list(rows.values()), len(ids)
+
     def matching(self, pattern: str | None) -> NDArray[np.int64]:
         """Ids of the images whose path fits (see `glob_matcher`; None: of all), by path.
 
@@ -222,7 +259,7 @@ class Snapshot:
         k: int,
         *,
         without: bytes | None = None,
-        allowed: NDArray[np.int64] | None = None,
+        filter: str | None = None,
         threshold: float | None = None,
         own: int | None = None,
     ) -> list[Found]:
@@ -231,10 +268,11 @@ class Snapshot:
         Args:
             query: an embedding, float32 (dim,).
             without: content hash of images to leave out.
-            allowed: ids to choose from, (m,).
+            filter: pattern that the path has to fit.
             threshold: smallest cosine of a hit.
             own: id of the image whose stored vector ``query`` is, whose code is then known.
         """
+        allowed = None if filter is None else self.matching(filter)
         found = self._search(query, k, without, allowed, threshold, own, reading=True)
         assert found is not None
         return found

@@ -9,39 +9,48 @@ from lookalike.errors import GalleryError, MissingExtraError
 
 __all__ = ["check_on_disk", "is_remote", "open_remote"]
 
-CLUSTER = "lookalike.cluster.opening"
-HOMES = dict.fromkeys(("valkey", "valkeys", "redis", "rediss"), CLUSTER)
-"""Scheme of the URI -> module whose function ``open_uri`` opens it."""
-PACKAGES = ("valkey", "libvalkey", "pyarrow")
+HOME = "lookalike.cluster.gallery"
+"""The module whose function ``open_uri`` opens a gallery of the scheme ``ray``."""
+BEFORE = ("valkey", "valkeys", "redis", "rediss")
+PACKAGES = ("ray", "pyarrow", "fsspec")
 
 
 def is_remote(name: object) -> TypeGuard[str]:
     """Whether a gallery's name is a URI of a known scheme."""
-    return isinstance(name, str) and name.partition("://")[0] in HOMES and "://" in name
+    scheme, found, _ = name.partition("://") if isinstance(name, str) else ("", "", "")
+    return bool(found) and scheme in ("ray", *BEFORE)
 
 
 def check_on_disk(name: object) -> None:
     """Raises GalleryError if a gallery is not on disk, for what is done to such alone."""
     if is_remote(name):
         raise GalleryError(
-            "only a gallery on disk is rebuilt or repaired; load one in a cluster anew from its "
-            "parts: lookalike cluster load"
+            "only a gallery on disk is rebuilt or repaired; of one in shards, embed the images "
+            "into a new DIR, start it under another name, then: lookalike cluster switch"
         )
 
 
 def open_remote(uri: str, **settings: Any) -> Any:
-    """The gallery of a URI: an object with the methods of `Gallery`.
+    """The gallery of a URI: an object with the methods of `lookalike.gallery.protocol`.
 
     Raises:
+        GalleryError: the URI is of a server that lookalike does not use any more.
         MissingExtraError: the packages that it needs are not installed.
     """
+    scheme = uri.partition("://")[0]
+    if scheme in BEFORE:
+        raise GalleryError(
+            f"galleries are not kept in Valkey or Redis any more ({scheme}://...). The parts that "
+            f"this one was loaded from hold all of it: start Ray, then: lookalike cluster start "
+            f"DIR --name NAME, and search --gallery ray://NAME; see docs/scale.md"
+        )
     try:
-        home = importlib.import_module(HOMES[uri.partition("://")[0]])
+        home = importlib.import_module(HOME)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in PACKAGES:
             raise
         raise MissingExtraError(
-            f"a gallery in a cluster needs {package}: pip install 'lookalike[cluster]'"
+            f"a gallery in shards needs {package}: pip install 'lookalike[cluster]'"
         ) from error
     return home.open_uri(uri, **settings)

@@ -29,7 +29,9 @@ __all__ = [
     "Found",
     "Index",
     "Query",
+    "StoredVectors",
     "Table",
+    "embed_query",
     "find",
     "hits",
     "is_as_indexed",
@@ -56,8 +58,16 @@ class Table(Protocol):
     def snapshot(self) -> AbstractContextManager[None]: ...
 
 
-class Index(Protocol):
-    """What is asked of its vectors; each as `LSHIndex` does it for one query."""
+class StoredVectors(Protocol):
+    """What is asked of its vectors, as `LSHIndex` answers it."""
+
+    def contains(self, ids: list[int], /) -> NDArray[np.bool_]: ...
+
+    def vectors(self, ids: list[int], /) -> NDArray[np.float32]: ...
+
+
+class Index(StoredVectors, Protocol):
+    """And of its codes; each as `LSHIndex` does it for one query."""
 
     def search(
         self,
@@ -72,10 +82,6 @@ class Index(Protocol):
     def hamming(
         self, query: NDArray[np.float32], ids: NDArray[np.int64], /
     ) -> NDArray[np.integer[Any]]: ...
-
-    def contains(self, ids: list[int], /) -> NDArray[np.bool_]: ...
-
-    def vectors(self, ids: list[int], /) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ def find(
     Also returns how many ids of the index had no row in the table: those of a commit in progress,
     or of an update that was killed. They are passed over.
     """
-    embedding, own = _embed_query(store, index, root, query, encoder, limits)
+    embedding, own = embed_query(store, index, root, query, encoder, limits)
     return _nearest(
         store,
         index,
@@ -126,14 +132,14 @@ def hits(
 ) -> list[Hit]:
     """As users see them, those that reach the threshold."""
     limit = None if threshold is None else smallest_cosine(threshold)
+    near = [item for item in found if limit is None or item.cosine >= limit]
+    rarities = [None] * len(near) if pairs is None else pairs.shares_below([i.cosine for i in near])
     return [
-        _hit(item, root, code_bits, pairs)
-        for item in found
-        if limit is None or item.cosine >= limit
+        _hit(item, root, code_bits, rarity) for item, rarity in zip(near, rarities, strict=True)
     ]
 
 
-def _hit(found: Found, root: Path, code_bits: int, pairs: PairStatistics | None) -> Hit:
+def _hit(found: Found, root: Path, code_bits: int, rarity: float | None) -> Hit:
     row, path = found.row, os.fsdecode(found.row.path)
     return Hit(
         path=path,
@@ -141,7 +147,7 @@ def _hit(found: Found, root: Path, code_bits: int, pairs: PairStatistics | None)
         cosine=found.cosine,
         bits=found.bits,
         code_bits=code_bits,
-        rarity=None if pairs is None else pairs.share_below(found.cosine),
+        rarity=rarity,
         id=row.id,
         width=row.width or 0,
         height=row.height or 0,
@@ -154,9 +160,9 @@ def _ids_matching(store: Table, pattern: str) -> NDArray[np.int64]:
     return np.array([row.id for row in store.indexed() if matches(row.path)], np.int64)
 
 
-def _embed_query(
+def embed_query(
     store: Table,
-    index: Index,
+    index: StoredVectors,
     root: Path,
     query: Query,
     encoder: Callable[[], Encoder],

@@ -153,6 +153,16 @@ class LSHIndex:
                 )
             self._state = self._with(self._state, new_ids, rows)
 
+    def add_stored(self, ids: ArrayLike, vectors: NDArray[np.float16]) -> None:
+        """As `add`, of unit vectors that an index has stored as float16, which are kept as they
+        are: scaling them would round them once more."""
+        new = as_ids(ids)
+        with self._writing:
+            if self.contains(new).any() or len(np.unique(new)) != len(new):
+                raise ValueError("ids repeat, or are in the index already")
+            if len(new):
+                self._state = self._with(self._state, new, vectors.astype(np.float32))
+
     def replace(self, ids: ArrayLike, vectors: ArrayLike) -> None:
         """Add a batch, dropping the old vectors of ids that are in the index already.
 

@@ -29,6 +29,8 @@ __all__ = [
 
 QUERIES_AT_ONCE = 128
 ROWS_AT_ONCE = 16_384
+SPARE = 8
+"""Rows beyond k whose cosine an exact search computes once more."""
 HAMMING_SCALE = 7
 EXACT_ROWS = 1024
 Floats = NDArray[np.float32]
@@ -151,10 +153,11 @@ def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[n
     """
     if len(segment) and not len(segment.vectors):
         raise ValueError("this index keeps no vectors, so an exact search is impossible")
-    rows = np.full((len(queries), k), -1, np.int64)
-    cosines = np.full((len(queries), k), -np.inf, np.float32)
     chosen = np.flatnonzero(~blocked) if blocked.size else None
     total = len(segment) if chosen is None else len(chosen)
+    wanted = k + SPARE
+    rows = np.full((len(queries), wanted), -1, np.int64)
+    cosines = np.full((len(queries), wanted), -np.inf, np.float32)
     for start in range(0, total, ROWS_AT_ONCE):
         stop = min(total, start + ROWS_AT_ONCE)
         here = np.arange(start, stop) if chosen is None else chosen[start:stop]
@@ -162,17 +165,25 @@ def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[n
         with np.errstate(invalid="ignore", over="ignore"):  # a damaged file may hold anything
             found = queries @ part.astype(np.float32).T
         best = found
-        if found.shape[1] > k:
-            at = np.argpartition(found, found.shape[1] - k, axis=1)[:, -k:]
+        if found.shape[1] > wanted:
+            at = np.argpartition(found, found.shape[1] - wanted, axis=1)[:, -wanted:]
             best, here = np.take_along_axis(found, at, axis=1), here[at]
         else:
             here = np.broadcast_to(here, found.shape)
         _check_cosines(segment, best)
         all_rows = np.concatenate([rows, here], axis=1)
         all_cosines = np.concatenate([cosines, best], axis=1)
-        order = np.argsort(-all_cosines, axis=1, kind="stable")[:, :k]
+        order = np.argsort(-all_cosines, axis=1, kind="stable")[:, :wanted]
         rows = np.take_along_axis(all_rows, order, axis=1)
         cosines = np.take_along_axis(all_cosines, order, axis=1)
+    # A matrix product rounds an item's cosine by where the item lies; this does not, so that the
+    # same items in other segments, or on other machines, give the same bits.
+    for query, its_rows, its_cosines in zip(queries, rows, cosines, strict=True):
+        there = np.flatnonzero(its_rows >= 0)
+        for start in range(0, len(there), ROWS_AT_ONCE):
+            some = there[start : start + ROWS_AT_ONCE]
+            vectors = segment.vectors[its_rows[some]].astype(np.float32)
+            its_cosines[some] = np.einsum("ij,j->i", vectors, query)
     np.clip(cosines, -1, 1, out=cosines, where=rows >= 0)  # rounding may exceed them
     ids = np.where(rows >= 0, segment.ids[np.maximum(rows, 0)], -1)
     return best_of(ids, cosines, k)

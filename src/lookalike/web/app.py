@@ -14,7 +14,7 @@ from starlette.routing import Match, Route
 
 from lookalike import __version__
 from lookalike.errors import LookalikeError
-from lookalike.gallery import Gallery
+from lookalike.gallery.protocol import ImageGallery
 from lookalike.web.errors import ApiError, error_response, explained
 from lookalike.web.guard import Guard
 from lookalike.web.routes import ROUTERS
@@ -26,7 +26,7 @@ from lookalike.web.shell import Shell
 __all__ = ["create_app"]
 
 
-def create_app(gallery: Gallery, settings: ServeSettings | None = None) -> FastAPI:
+def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> FastAPI:
     """The page and the API of one gallery, as an ASGI application.
 
     Its lifespan must run: it ends the processes that requests have started. `lookalike serve` adds

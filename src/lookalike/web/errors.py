@@ -10,6 +10,8 @@ from typing import Any
 from starlette.responses import Response
 
 from lookalike.errors import (
+    ClusterBusyError,
+    ClusterError,
     GalleryDamagedError,
     GalleryLockedError,
     IndexFormatError,
@@ -88,6 +90,11 @@ def explained(error: LookalikeError) -> ApiError:
     if isinstance(error, GalleryLockedError):
         message = "another process is writing to the gallery"
         return ApiError("conflict", message, "wait until it is done")
+    if isinstance(error, ClusterBusyError):
+        return ApiError("busy", "too many searches at once", "try again in a moment")
+    if isinstance(error, ClusterError):
+        log.error("shards do not answer", exc_info=error)
+        return ApiError("timeout", "some shards of the gallery do not answer", "try again soon")
     if isinstance(error, ModelMismatchError):
         message = "the gallery has been made anew with another model"
         return ApiError("conflict", message, "start the server again")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.gallery.reader import Snapshot
+from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.web import attention, schemas
 from lookalike.web.cropping import squeeze
 from lookalike.web.lru import Lru
@@ -38,7 +38,9 @@ class Explanations:
         self._service = service
         self._known: Lru[Key, _Local] = Lru(KEPT)
 
-    async def explain(self, asked: schemas.ExplainRequest, snapshot: Snapshot) -> dict[str, Any]:
+    async def explain(
+        self, asked: schemas.ExplainRequest, snapshot: GallerySnapshot
+    ) -> dict[str, Any]:
         """As `ExplainAnswer`. Raises what `Subjects.find` does."""
         service = self._service
         encoder = await service.model.encoder()

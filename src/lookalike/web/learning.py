@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.feedback import Feedback
-from lookalike.gallery.reader import Snapshot
+from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.searching import Found
 
 __all__ = ["CANDIDATES", "Lesson", "learn"]
@@ -25,7 +25,7 @@ class Lesson:
 
 
 def learn(
-    snapshot: Snapshot,
+    snapshot: GallerySnapshot,
     query: NDArray[np.float32],
     without: bytes | None,
     relevant: list[int],
@@ -42,8 +42,8 @@ def learn(
     """
     judged = {**dict.fromkeys(relevant, True), **dict.fromkeys(irrelevant, False)}
     judged = {number: answer for number, answer in judged.items() if snapshot.has(number)}
-    found, _ = snapshot.index.search(query, CANDIDATES)
-    ids = list(dict.fromkeys([*found[found >= 0].tolist(), *judged]))
+    found = snapshot.nearest(query, CANDIDATES)
+    ids = list(dict.fromkeys([*found.tolist(), *judged]))
     rows = snapshot.rows(ids)
     ids = [i for i in ids if i in rows and (rows[i].hash != without or i in judged)]
     if not ids:
@@ -59,7 +59,7 @@ def learn(
     best = feedback.rank(k).tolist()
     questions = feedback.ask(ask).tolist() if ask else []
     chosen = [ids[place] for place in (*best, *questions)]
-    bits = snapshot.index.hamming(query, chosen).tolist() if chosen else []
+    bits = snapshot.bits(query, chosen)
     unit = query / np.linalg.norm(query)  # a stored one has been rounded
     cosines = (vectors[[*best, *questions]] @ unit).tolist() if chosen else []
     items = [

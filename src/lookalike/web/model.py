@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder import Encoder, EncoderSettings
-from lookalike.gallery import Gallery
-from lookalike.gallery.reader import Snapshot
+from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
 from lookalike.lsh.threads import cores
 from lookalike.web import attention
 from lookalike.web.metrics import Metrics
@@ -29,8 +28,8 @@ class Model:
 
     def __init__(
         self,
-        gallery: Gallery,
-        snapshot: Callable[[], Awaitable[Snapshot]],
+        gallery: ImageGallery,
+        snapshot: Callable[[], Awaitable[GallerySnapshot]],
         metrics: Metrics,
         waiting: int,
         seconds: float,
@@ -41,8 +40,8 @@ class Model:
         self._snapshot = snapshot
         self._metrics = metrics
         self._opening = asyncio.Lock()
-        self._same: Gallery | None = None
-        self._encoder: tuple[Snapshot, Encoder] | None = None
+        self._same: ImageGallery | None = None
+        self._encoder: tuple[GallerySnapshot, Encoder] | None = None
 
     async def encoder(self) -> Encoder:
         """The model, opened once; whether it is still the gallery's is asked whenever that has
@@ -60,9 +59,7 @@ class Model:
     def _open(self) -> Encoder:
         """From the same gallery opened anew: that of updates uses all cores for one batch."""
         if self._same is None:
-            settings = EncoderSettings(threads=1)
-            directory = self._gallery.directory
-            self._same = Gallery.open(directory, create=False, encoder_settings=settings)
+            self._same = self._gallery.reopened(EncoderSettings(threads=1))
         return self._same.encoder()
 
     async def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

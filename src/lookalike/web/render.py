@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lookalike.gallery.hits import score_in_words
-from lookalike.gallery.reader import Snapshot
+from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.searching import Found
 from lookalike.gallery.store import ImageRow
 
@@ -28,9 +28,9 @@ def image_object(row: ImageRow) -> dict[str, Any]:
     }
 
 
-def hit_objects(snapshot: Snapshot, found: Sequence[Found]) -> list[dict[str, Any]]:
+def hit_objects(snapshot: GallerySnapshot, found: Sequence[Found]) -> list[dict[str, Any]]:
     """As `HitObject`, in the order of ``found``."""
-    code_bits = snapshot.index.settings.code_bits
+    code_bits = snapshot.code_bits
     rarities = snapshot.rarities([item.cosine for item in found])
     return [
         {

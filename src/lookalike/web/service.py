@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from lookalike.gallery import Gallery
-from lookalike.gallery.reader import Snapshot
+from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
 from lookalike.gallery.store import ImageRow
 from lookalike.images.decoder import Limits
 from lookalike.web.body import Bodies
@@ -36,7 +35,7 @@ INLINE_UP_TO = 50_000
 class Service:
     """One served gallery. Made before the event loop runs; `start` and `stop` are called in it."""
 
-    def __init__(self, gallery: Gallery, settings: ServeSettings) -> None:
+    def __init__(self, gallery: ImageGallery, settings: ServeSettings) -> None:
         self.gallery = gallery
         self.settings = settings
         self.metrics = Metrics()
@@ -93,9 +92,10 @@ class Service:
     async def _warm(self) -> None:
         def search() -> bool:
             snapshot = self.reader.now()
-            if not len(snapshot.index):
+            rows, _ = snapshot.page(None, 0, 1)
+            if not rows:
                 return False
-            number = int(snapshot.index.ids[0])
+            number = rows[0].id
             (vector,) = snapshot.vectors([number])
             for own in (number, None):
                 snapshot.search(vector, 1, own=own)
@@ -127,17 +127,17 @@ class Service:
 
     # ---- the gallery -----------------------------------------------------------------------------
 
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self) -> GallerySnapshot:
         """The gallery as it is now."""
         known = self.reader.unchanged()
         return await self.searches.run(self.reader.now) if known is None else known
 
-    def searches_inline(self, snapshot: Snapshot) -> bool:
+    def searches_inline(self, snapshot: GallerySnapshot) -> bool:
         """Whether a search that needs no file takes less time than handing it to a thread: not the
         first, which loads the compiled kernels."""
         return self._is_loaded and len(snapshot) <= INLINE_UP_TO
 
-    async def on_snapshot(self, function: Callable[[Snapshot], T]) -> T:
+    async def on_snapshot(self, function: Callable[[GallerySnapshot], T]) -> T:
         """What ``function``, which may read files, makes of the gallery as it is now."""
         return await self.searches.run(lambda: function(self.reader.now()))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh import LSHIndex
+from lookalike.lsh.segment import Segment
 
 __all__ = ["bucket_sizes", "histogram", "identity", "measure"]
 
@@ -24,9 +26,9 @@ def identity(index: LSHIndex) -> tuple[object, ...]:
     return index.settings, len(index), *names
 
 
-def bucket_sizes(index: LSHIndex) -> NDArray[np.int64]:
+def bucket_sizes(segments: Sequence[Segment]) -> NDArray[np.int64]:
     """Items in each bucket of all tables and segments, int64 (buckets,)."""
-    sizes = [np.diff(segment.offsets.astype(np.int64)).ravel() for segment in index.segments()]
+    sizes = [np.diff(segment.offsets.astype(np.int64)).ravel() for segment in segments]
     return np.concatenate(sizes) if sizes else np.empty(0, np.int64)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.gallery.reader import Snapshot
+from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.web import schemas
 from lookalike.web.cropping import cut, squeeze
 from lookalike.web.lru import Lru
@@ -55,7 +55,7 @@ class Subjects:
         self._embeddings: Lru[Key, NDArray[np.float32]] = Lru(KEPT_EMBEDDINGS)
         self._pictures: Lru[int, Image.Image] = Lru(KEPT_PICTURES)
 
-    async def find(self, asked: schemas.Subject, snapshot: Snapshot) -> Subject:
+    async def find(self, asked: schemas.Subject, snapshot: GallerySnapshot) -> Subject:
         """Raises ApiError not_found, conflict, busy or timeout; SkippedImageError.
 
         A whole image of the gallery needs neither its file nor the model.

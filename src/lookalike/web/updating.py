@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lookalike.errors import LookalikeError
-from lookalike.gallery import Gallery, Progress, UpdateReport
+from lookalike.gallery import Progress, UpdateReport
+from lookalike.gallery.protocol import ImageGallery
 from lookalike.web.errors import ApiError, explained, internal_error
 
 __all__ = ["UpdateState", "Updates"]
@@ -53,7 +54,7 @@ class _StoppedError(LookalikeError):
 class Updates:
     """Starts updates and tells of them, to any thread."""
 
-    def __init__(self, gallery: Gallery, finished: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, gallery: ImageGallery, finished: Callable[[], None] = lambda: None) -> None:
         """``finished`` is called after each, in its thread."""
         self._gallery = gallery
         self._finished = finished

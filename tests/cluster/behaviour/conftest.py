@@ -1,77 +1,83 @@
-"""Every test here runs twice: with a gallery on disk, and with one in six real servers."""
+"""Every test here runs twice: with a gallery on disk, and with one in three shards.
+
+The shards are those that Ray's actors hold, in this process; `test_served` asks the actors.
+"""
 
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from both import Make
+from inprocess import InProcess
 
-from lookalike.cluster.collection.loading import load
-from lookalike.cluster.embed import reading
-from lookalike.cluster.embed.embedding import embed_here, prepare
-from lookalike.cluster.uri import ClusterURI
-from lookalike.cluster.wire.connection import Connection
+from lookalike.cluster import gallery as sharded
+from lookalike.cluster import reader
+from lookalike.cluster.embed import embed_here, prepare
 from lookalike.gallery import Gallery
+from lookalike.gallery.protocol import ImageGallery
 from lookalike.images import Picture, Source, read_picture
 from lookalike.images.decoder import Decoder
-from lookalike.lsh import LSHSettings
 
 
-@pytest.fixture(params=["disk", "cluster"])
-def place(request: pytest.FixtureRequest, photos: Path) -> Path | str:
+@pytest.fixture(params=["disk", "shards"])
+def place(
+    request: pytest.FixtureRequest, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path | str]:
     """What `Gallery.open` takes for the gallery of `photos`."""
     if request.param == "disk":
-        return photos
-    servers, name = request.getfixturevalue("servers"), request.getfixturevalue("name")
-    return str(servers.uri(name))
+        yield photos
+        return
+    known: list[InProcess] = []
+
+    def shards_of(name: str, address: str | None) -> InProcess:
+        if not known:
+            known.append(InProcess(str(tmp_path / "parts"), 3, tmp_path / "cache"))
+        return known[0]
+
+    monkeypatch.setattr(sharded, "Shards", shards_of)
+    monkeypatch.setattr(reader, "FRESH_SECONDS", 0.0)
+    yield "ray://photos"
+    for shards in known:
+        shards.close()
 
 
 @pytest.fixture
 def make(place: Path | str, tmp_path: Path, model: Path) -> Make:
     """Makes the gallery of a folder, up to date, at ``place``."""
 
-    def on_disk(folder: Path, *, key_bits: int | None = None, **settings: Any) -> Gallery:
-        lsh = LSHSettings(dim=48, key_bits=key_bits)
-        gallery = Gallery.open(folder, model=model, lsh=lsh, **settings)
+    def on_disk(folder: Path, **settings: Any) -> ImageGallery:
+        gallery = Gallery.open(folder, model=model, **settings)
         gallery.update()
         return gallery
 
-    def in_cluster(folder: Path, *, key_bits: int | None = None, **settings: Any) -> Gallery:
-        assert isinstance(place, str)
-        file, uri = os.fspath(model), ClusterURI.parse(place)
-        out = os.fspath(tmp_path / "parts")
-        parts = prepare(os.fspath(folder), out, model=file, key_bits=key_bits, chunk_images=512)
+    def in_shards(folder: Path, **settings: Any) -> ImageGallery:
+        file = os.fspath(model)
+        parts = prepare(os.fspath(folder), str(tmp_path / "parts"), model=file, chunk_images=5)
         embed_here(parts, model=file, **settings)
-        with closing(Connection.open(uri)) as connection:
-            load(parts, connection, uri.name)
         return Gallery.open(place, model=model, **settings)
 
-    return in_cluster if isinstance(place, str) else on_disk
+    return in_shards if isinstance(place, str) else on_disk
 
 
 @pytest.fixture
-def gallery(make: Make, photos: Path) -> Gallery:
+def gallery(make: Make, photos: Path) -> ImageGallery:
     """The gallery of `photos`, up to date."""
     return make(photos)
 
 
 @pytest.fixture
-def decoded(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def decoded(gallery: ImageGallery, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that updates have decoded, in order, since `gallery` was made."""
     names: list[str] = []
 
-    def noting(source: bytes, size: int, *, max_pixels: int) -> Picture:
-        names.append(os.path.basename(os.fsdecode(source)))
-        return read_picture(source, size, max_pixels=max_pixels)
-
-    def noting_apart(self: Decoder, source: Source, size: int) -> Picture:
+    def noting(self: Decoder, source: Source, size: int) -> Picture:
         assert isinstance(source, bytes)
-        return noting(source, size, max_pixels=self.limits.max_pixels)
+        names.append(os.path.basename(os.fsdecode(source)))
+        return read_picture(source, size, max_pixels=self.limits.max_pixels)
 
-    monkeypatch.setattr(reading, "read_picture", noting)
-    monkeypatch.setattr(Decoder, "read_picture", noting_apart)
+    monkeypatch.setattr(Decoder, "read_picture", noting)
     return names

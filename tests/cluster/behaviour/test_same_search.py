@@ -1,4 +1,4 @@
-"""Searches that a gallery on disk and one in a cluster answer alike."""
+"""Searches that a gallery on disk and one in shards answer alike."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from PIL import Image
 from lookalike.encoder import Encoder
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery
+from lookalike.gallery.protocol import ImageGallery
 from lookalike.images import SkippedImageError, SkipReason
 
 
@@ -30,7 +31,7 @@ def outside(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def no_encoder(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_encoder(gallery: ImageGallery, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on, after `gallery` was made."""
 
     def refuse(*_: object) -> Encoder:
@@ -40,7 +41,7 @@ def no_encoder(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hits_are_the_nearest_by_exact_cosine(
-    gallery: Gallery, photos: Path, outside: Path
+    gallery: ImageGallery, photos: Path, outside: Path
 ) -> None:
     query = embedding(outside)
     hits = gallery.search(outside, 5)
@@ -51,7 +52,9 @@ def test_hits_are_the_nearest_by_exact_cosine(
         assert (hit.width, hit.height, hit.format) == (64, 48, "PNG")
 
 
-def test_a_query_by_path_bytes_or_embedding_finds_the_same(gallery: Gallery, outside: Path) -> None:
+def test_a_query_by_path_bytes_or_embedding_finds_the_same(
+    gallery: ImageGallery, outside: Path
+) -> None:
     by_path = gallery.search(outside, 12)
     assert gallery.search(outside.read_bytes(), 12) == by_path
     assert gallery.search(os.fspath(outside), 12) == by_path
@@ -80,7 +83,7 @@ def test_an_indexed_image_whose_file_is_gone_can_still_be_searched(
 
 
 def test_a_file_that_has_changed_since_it_was_indexed_is_read_again(
-    gallery: Gallery, photos: Path
+    gallery: ImageGallery, photos: Path
 ) -> None:
     old = photos / "a/000.png"
     shutil.copy(photos / "b/001.png", old)
@@ -90,17 +93,21 @@ def test_a_file_that_has_changed_since_it_was_indexed_is_read_again(
     assert not {"a/000.png", "b/001.png"} & {hit.path for hit in hits}
 
 
-def test_k_larger_than_the_gallery_gives_all(gallery: Gallery, photos: Path, outside: Path) -> None:
+def test_k_larger_than_the_gallery_gives_all(
+    gallery: ImageGallery, photos: Path, outside: Path
+) -> None:
     hits = gallery.search(outside, 1000)
     assert [hit.path for hit in hits] == oracle(photos, embedding(outside))
 
 
-def test_k_below_one_is_refused(gallery: Gallery, outside: Path) -> None:
+def test_k_below_one_is_refused(gallery: ImageGallery, outside: Path) -> None:
     with pytest.raises(ValueError, match="k is 0"):
         gallery.search(outside, 0)
 
 
-def test_a_threshold_cuts_where_the_cosine_falls_below_it(gallery: Gallery, outside: Path) -> None:
+def test_a_threshold_cuts_where_the_cosine_falls_below_it(
+    gallery: ImageGallery, outside: Path
+) -> None:
     everything = gallery.search(outside, 12)
     limit = (everything[3].cosine + everything[4].cosine) / 2
     assert gallery.search(outside, 12, threshold=limit) == everything[:4]
@@ -123,7 +130,7 @@ def test_a_threshold_cuts_where_the_cosine_falls_below_it(gallery: Gallery, outs
     ],
 )
 def test_a_filter_is_applied_before_the_cut_to_k(
-    gallery: Gallery, photos: Path, outside: Path, pattern: str, fits: object
+    gallery: ImageGallery, photos: Path, outside: Path, pattern: str, fits: object
 ) -> None:
     expected = [name for name in oracle(photos, embedding(outside)) if fits(name)]  # type: ignore[operator]
     for k in (1, 3, 12):
@@ -136,13 +143,13 @@ def test_a_filter_finds_k_in_a_large_gallery_where_few_match(tmp_path: Path, mak
     write_photos(folder, 600)
     for n in range(5):
         write_photo(folder / f"rare/{n}.png", 900 + n)
-    gallery = make(folder, key_bits=8)
+    gallery = make(folder)
     hits = gallery.search("a/000.png", 5, filter="rare/*")
     assert {hit.path for hit in hits} == {f"rare/{n}.png" for n in range(5)}
 
 
 def test_exclude_self_leaves_out_the_query_and_its_copies_under_other_names(
-    gallery: Gallery, photos: Path, outside: Path
+    gallery: ImageGallery, photos: Path, outside: Path
 ) -> None:
     shutil.copy(photos / "a/000.png", photos / "c/copy.png")
     shutil.copy(outside, photos / "b/indexed too.png")
@@ -159,7 +166,7 @@ def test_exclude_self_leaves_out_the_query_and_its_copies_under_other_names(
         assert rest == found[len(same) : len(same) + 3]
 
 
-def test_an_images_own_code_differs_in_no_bit(gallery: Gallery) -> None:
+def test_an_images_own_code_differs_in_no_bit(gallery: ImageGallery) -> None:
     vector = stored_vectors(gallery)["a/000.png"]
     (same,) = gallery.search(vector, 1)
     assert (same.path, same.bits) == ("a/000.png", 0)
@@ -176,12 +183,12 @@ def test_a_gallery_of_one_image_finds_it_without_a_rarity(
     assert gallery.search(path, 3, exclude_self=True) == []
 
 
-def test_a_query_that_is_nowhere_says_so(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_query_that_is_nowhere_says_so(gallery: ImageGallery, tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match=r"nowhere\.jpg is neither a file nor an indexed image"):
         gallery.search(tmp_path / "nowhere.jpg")
 
 
-def test_a_query_that_cannot_be_read_says_why(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_query_that_cannot_be_read_says_why(gallery: ImageGallery, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     for query in (tmp_path / "text.jpg", b"no picture"):
         with pytest.raises(SkippedImageError) as raised:
@@ -190,7 +197,7 @@ def test_a_query_that_cannot_be_read_says_why(gallery: Gallery, tmp_path: Path) 
 
 
 def test_a_picture_turned_by_exif_finds_its_upright_self(
-    gallery: Gallery, photos: Path, tmp_path: Path
+    gallery: ImageGallery, photos: Path, tmp_path: Path
 ) -> None:
     turned = Image.Exif()
     turned[0x0112] = 3
@@ -202,13 +209,13 @@ def test_a_picture_turned_by_exif_finds_its_upright_self(
     assert hit.cosine > 0.99
 
 
-def test_an_empty_filter_is_refused(gallery: Gallery) -> None:
+def test_an_empty_filter_is_refused(gallery: ImageGallery) -> None:
     with pytest.raises(GalleryError, match="the filter is empty"):
         gallery.search("a/000.png", filter="")
 
 
 def test_another_model_is_refused_also_when_the_stored_vector_would_do(
-    gallery: Gallery, place: Path | str, other_model: Path, model: Path
+    gallery: ImageGallery, place: Path | str, other_model: Path, model: Path
 ) -> None:
     with pytest.raises(ModelMismatchError, match="coarse"):
         Gallery.open(place, model=other_model).search("a/000.png")

@@ -1,4 +1,4 @@
-"""Changes of a folder that a gallery on disk and one in a cluster follow alike."""
+"""Changes of a folder that a gallery on disk and one in shards follow alike."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ import pytest
 from both import Make, assert_whole, counts, stored_times, stored_vectors
 from fakes import write_photo
 
-from lookalike.cluster import updating
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery, Progress
 from lookalike.gallery import update as update_module
+from lookalike.gallery.protocol import ImageGallery
 from lookalike.sheet import draw_png, search_sheet, thumbnail
 
 
-def test_an_update_without_changes_decodes_nothing(gallery: Gallery, decoded: list[str]) -> None:
+def test_an_update_without_changes_decodes_nothing(
+    gallery: ImageGallery, decoded: list[str]
+) -> None:
     assert counts(gallery.update()) == {}
     assert decoded == []
 
 
-def test_new_files_alone_are_encoded(gallery: Gallery, photos: Path, decoded: list[str]) -> None:
+def test_new_files_alone_are_encoded(
+    gallery: ImageGallery, photos: Path, decoded: list[str]
+) -> None:
     write_photo(photos / "new.png", 100)
     assert counts(gallery.update()) == {"added": 1}
     assert decoded == ["new.png"]
@@ -30,7 +34,7 @@ def test_new_files_alone_are_encoded(gallery: Gallery, photos: Path, decoded: li
 
 
 def test_a_file_of_new_content_is_encoded_again(
-    gallery: Gallery, photos: Path, decoded: list[str]
+    gallery: ImageGallery, photos: Path, decoded: list[str]
 ) -> None:
     write_photo(photos / "a/000.png", 101)
     assert counts(gallery.update()) == {"changed": 1}
@@ -39,7 +43,7 @@ def test_a_file_of_new_content_is_encoded_again(
 
 
 def test_a_file_that_was_only_touched_is_not_decoded(
-    gallery: Gallery, photos: Path, decoded: list[str]
+    gallery: ImageGallery, photos: Path, decoded: list[str]
 ) -> None:
     os.utime(photos / "a/000.png", ns=(1, 1))
     assert counts(gallery.update()) == {}
@@ -48,7 +52,7 @@ def test_a_file_that_was_only_touched_is_not_decoded(
     assert_whole(gallery, photos)
 
 
-def test_deleted_files_are_dropped(gallery: Gallery, photos: Path, decoded: list[str]) -> None:
+def test_deleted_files_are_dropped(gallery: ImageGallery, photos: Path, decoded: list[str]) -> None:
     shutil.rmtree(photos / "b")
     assert counts(gallery.update()) == {"dropped": 4}
     assert decoded == []
@@ -56,15 +60,17 @@ def test_deleted_files_are_dropped(gallery: Gallery, photos: Path, decoded: list
     assert len(gallery) == 8
 
 
-def test_an_emptied_folder_leaves_an_empty_gallery(gallery: Gallery, photos: Path) -> None:
+def test_an_emptied_folder_leaves_an_empty_gallery(gallery: ImageGallery, photos: Path) -> None:
     for name in "abc":
         shutil.rmtree(photos / name)
-    assert counts(gallery.update()) == {"dropped": 12}
+    report = gallery.update()  # as if its disk were not mounted
+    assert (counts(report), len(report.absent), len(gallery)) == ({}, 1, 12)
+    assert counts(gallery.update(accept_missing=True)) == {"dropped": 12}
     assert len(gallery) == 0
 
 
 def test_moved_and_renamed_files_keep_their_vector(
-    gallery: Gallery, photos: Path, decoded: list[str]
+    gallery: ImageGallery, photos: Path, decoded: list[str]
 ) -> None:
     (photos / "a").rename(photos / "albums")
     (photos / "b/001.png").rename(photos / "c/other name.png")
@@ -74,7 +80,7 @@ def test_moved_and_renamed_files_keep_their_vector(
 
 
 def test_copies_share_the_vector_of_the_original(
-    gallery: Gallery, photos: Path, decoded: list[str]
+    gallery: ImageGallery, photos: Path, decoded: list[str]
 ) -> None:
     shutil.copy(photos / "a/000.png", photos / "copy.png")
     shutil.copy(photos / "a/000.png", photos / "b/copy.png")
@@ -84,7 +90,7 @@ def test_copies_share_the_vector_of_the_original(
 
 
 def test_copies_of_a_file_that_is_gone_share_its_vector(
-    gallery: Gallery, photos: Path, decoded: list[str]
+    gallery: ImageGallery, photos: Path, decoded: list[str]
 ) -> None:
     shutil.copy(photos / "a/000.png", photos / "b/copy.png")
     (photos / "a/000.png").rename(photos / "c/moved.png")
@@ -95,7 +101,7 @@ def test_copies_of_a_file_that_is_gone_share_its_vector(
 
 @pytest.mark.parametrize("new_name", ["0 before.png", "z after.png"])
 def test_a_new_file_in_the_place_of_a_moved_one_is_all_that_is_encoded(
-    gallery: Gallery, photos: Path, decoded: list[str], new_name: str
+    gallery: ImageGallery, photos: Path, decoded: list[str], new_name: str
 ) -> None:
     (photos / "b/001.png").rename(photos / new_name)
     write_photo(photos / "b/001.png", 102)
@@ -105,7 +111,7 @@ def test_a_new_file_in_the_place_of_a_moved_one_is_all_that_is_encoded(
 
 
 def test_files_that_swap_their_names_are_not_encoded(
-    gallery: Gallery, photos: Path, decoded: list[str]
+    gallery: ImageGallery, photos: Path, decoded: list[str]
 ) -> None:
     (photos / "a/000.png").rename(photos / "held")
     (photos / "b/001.png").rename(photos / "a/000.png")
@@ -118,7 +124,7 @@ def test_files_that_swap_their_names_are_not_encoded(
 
 
 def test_a_file_moved_onto_another_replaces_it(
-    gallery: Gallery, photos: Path, decoded: list[str]
+    gallery: ImageGallery, photos: Path, decoded: list[str]
 ) -> None:
     (photos / "a/000.png").replace(photos / "b/001.png")
     assert counts(gallery.update()) == {"moved": 1}
@@ -127,7 +133,7 @@ def test_a_file_moved_onto_another_replaces_it(
 
 
 def test_a_file_replaced_by_a_damaged_one_is_skipped_and_comes_back_when_mended(
-    gallery: Gallery, photos: Path
+    gallery: ImageGallery, photos: Path
 ) -> None:
     path = photos / "a/000.png"
     good = path.read_bytes()
@@ -147,7 +153,7 @@ def test_a_file_replaced_by_a_damaged_one_is_skipped_and_comes_back_when_mended(
     assert_whole(gallery, photos)
 
 
-def test_a_skipped_file_is_dropped_when_it_is_deleted(gallery: Gallery, photos: Path) -> None:
+def test_a_skipped_file_is_dropped_when_it_is_deleted(gallery: ImageGallery, photos: Path) -> None:
     (photos / "bad.png").write_bytes(b"")
     assert counts(gallery.update()) == {"skipped": 1}
     (photos / "bad.png").unlink()
@@ -165,7 +171,7 @@ def test_a_larger_limit_lets_in_what_was_too_large(
     assert counts(Gallery.open(place, model=model).update()) == {"added": 1}
 
 
-def test_removed_files_stay_out_even_when_they_move(gallery: Gallery, photos: Path) -> None:
+def test_removed_files_stay_out_even_when_they_move(gallery: ImageGallery, photos: Path) -> None:
     assert gallery.remove([photos / "a/000.png", "b/001.png"]) == 2
     assert len(gallery) == 10
     (photos / "a/000.png").rename(photos / "c/renamed.png")
@@ -175,14 +181,14 @@ def test_removed_files_stay_out_even_when_they_move(gallery: Gallery, photos: Pa
     assert not {"a/000.png", "b/001.png", "c/renamed.png"} & set(stored_vectors(gallery))
 
 
-def test_removed_files_come_back_when_that_is_undone(gallery: Gallery, photos: Path) -> None:
+def test_removed_files_come_back_when_that_is_undone(gallery: ImageGallery, photos: Path) -> None:
     gallery.remove(["a/000.png"])
     assert gallery.restore(["a/000.png"]) == 1
     assert counts(gallery.update()) == {"added": 1}
     assert_whole(gallery, photos)
 
 
-def test_removing_an_unknown_file_removes_none(gallery: Gallery) -> None:
+def test_removing_an_unknown_file_removes_none(gallery: ImageGallery) -> None:
     with pytest.raises(GalleryError, match=r"b/nothing\.png is not an indexed image"):
         gallery.remove(["a/000.png", "b/nothing.png"])
     with pytest.raises(GalleryError, match=r"a/000\.png was not removed"):
@@ -192,7 +198,7 @@ def test_removing_an_unknown_file_removes_none(gallery: Gallery) -> None:
 
 
 def test_what_was_removed_is_counted_apart_from_what_was_skipped(
-    gallery: Gallery, photos: Path
+    gallery: ImageGallery, photos: Path
 ) -> None:
     (photos / "bad.png").write_bytes(b"no picture")
     gallery.remove(["a/000.png"])
@@ -202,7 +208,9 @@ def test_what_was_removed_is_counted_apart_from_what_was_skipped(
     assert (facts.images, facts.skipped, facts.removed) == (11, 1, 1)
 
 
-def test_a_skipped_file_can_be_dismissed_and_brought_back(gallery: Gallery, photos: Path) -> None:
+def test_a_skipped_file_can_be_dismissed_and_brought_back(
+    gallery: ImageGallery, photos: Path
+) -> None:
     (photos / "bad.png").write_bytes(b"no picture")
     gallery.update()
     assert gallery.remove(["bad.png"]) == 1
@@ -213,7 +221,7 @@ def test_a_skipped_file_can_be_dismissed_and_brought_back(gallery: Gallery, phot
 
 
 def test_contact_sheets_of_lookalike_are_left_out_without_a_word(
-    gallery: Gallery, photos: Path, decoded: list[str]
+    gallery: ImageGallery, photos: Path, decoded: list[str]
 ) -> None:
     sheet = photos / "found.png"
     row = search_sheet(thumbnail(photos / "a/000.png"), gallery.search("a/000.png", 2))
@@ -228,11 +236,10 @@ def test_contact_sheets_of_lookalike_are_left_out_without_a_word(
 
 
 def test_an_update_that_did_not_finish_leaves_a_mark_until_one_does(
-    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
+    gallery: ImageGallery, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not gallery.unfinished()
     monkeypatch.setattr(update_module, "COMMIT_IMAGES", 1)
-    monkeypatch.setattr(updating, "BATCH", 1)
     for n in range(6):
         write_photo(photos / f"new/{n}.png", 200 + n)
 

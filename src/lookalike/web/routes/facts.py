@@ -13,7 +13,7 @@ from lookalike.gallery import Duplicate, DuplicateGroup
 from lookalike.web import statistics
 from lookalike.web.answers import DuplicatesAnswer, SkippedAnswer, StatsAnswer, problems
 from lookalike.web.attention import has_attention
-from lookalike.web.errors import json_response
+from lookalike.web.errors import ApiError, json_response
 from lookalike.web.render import image_object
 from lookalike.web.routes.access import Limit, Offset, service_of
 from lookalike.web.schemas import DuplicatesRequest, json_body
@@ -37,7 +37,10 @@ async def measure(request: Request) -> Response:
     service = service_of(request)
 
     def run() -> None:
-        index = service.reader.now().index
+        index = service.reader.now().local_index
+        if index is None:
+            message = "recall is measured where the index is, and this gallery is in shards"
+            raise ApiError("conflict", message, "measure a gallery on disk: lookalike index --from")
         service.measured = statistics.identity(index), statistics.measure(index)
 
     await service.slow.run(run)
@@ -52,20 +55,21 @@ async def _facts(service: Service) -> dict[str, Any]:
 def _read_facts(service: Service, attention: bool) -> dict[str, Any]:
     snapshot = service.reader.now()
     facts = service.gallery.info()
-    index, model = snapshot.index, facts.model
-    segments = index.segments()
-    settings = index.settings.as_dict()
+    index, model = snapshot.local_index, facts.model
+    segments = () if index is None else index.segments()
+    settings = facts.lsh.as_dict()
     key_bits = [segment.key_bits for segment in segments]
     measured: dict[str, Any] = {"recall": None, "curve": []}
-    if service.measured is not None and service.measured[0] == statistics.identity(index):
-        measured = dict(service.measured[1])
+    known = service.measured
+    if known is not None and index is not None and known[0] == statistics.identity(index):
+        measured = dict(known[1])
     files = [segment.file.path.stat().st_size for segment in segments if segment.file is not None]
     return {
         "gallery": {
             "images": facts.images,
             "skipped": facts.skipped,
             "directory_name": service.gallery.root.name,
-            "updated": _changed(snapshot.state),
+            "updated": _changed(snapshot.changed),
         },
         "model": {
             "name": model.name,
@@ -78,20 +82,17 @@ def _read_facts(service: Service, attention: bool) -> dict[str, Any]:
         "index": {
             **settings,
             "key_bits": max(key_bits, default=settings["key_bits"] or 0),
-            "segments": len(segments),
-            "bytes": sum(files),
+            "segments": facts.segments,
+            "bytes": facts.disk_bytes if index is None else sum(files),
         },
         **measured,
-        **statistics.histogram(statistics.bucket_sizes(index)),
+        **statistics.histogram(statistics.bucket_sizes(segments)),
     }
 
 
-def _changed(state: tuple[int, ...]) -> str | None:
-    """When the gallery's files were last written, in UTC."""
-    times = state[3::4]
-    if not times:
-        return None
-    return datetime.fromtimestamp(max(times) / 1e9, UTC).isoformat(timespec="seconds")
+def _changed(when: float | None) -> str | None:
+    """A time in seconds since the epoch, in UTC."""
+    return None if when is None else datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds")
 
 
 @router.get("/api/skipped", response_model=SkippedAnswer, responses=problems())

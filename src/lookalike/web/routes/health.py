@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from lookalike.gallery.reader import Snapshot
+from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.web.answers import HealthAnswer, problems
 from lookalike.web.errors import json_response
 from lookalike.web.routes.access import service_of
@@ -15,8 +15,8 @@ __all__ = ["router"]
 router = APIRouter()
 
 
-def _images(snapshot: Snapshot) -> int:
-    return len(snapshot.matching(None))
+def _images(snapshot: GallerySnapshot) -> int:
+    return snapshot.page(None, 0, 0)[1]
 
 
 @router.get("/api/health", response_model=HealthAnswer, responses=problems())

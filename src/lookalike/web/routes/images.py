@@ -10,7 +10,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from lookalike.gallery.reader import Snapshot
+from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.store import ImageRow
 from lookalike.web import headers
 from lookalike.web.answers import ImageObject, ImagesAnswer, problems
@@ -33,10 +33,9 @@ async def images(
 ) -> Response:
     """A page of the gallery's images, by path."""
 
-    def page(snapshot: Snapshot) -> dict[str, Any]:
-        ids = snapshot.matching(filter)
-        rows = snapshot.rows(ids[min(offset, len(ids)) : offset + limit].tolist())
-        return {"images": [image_object(row) for row in rows.values()], "total": len(ids)}
+    def page(snapshot: GallerySnapshot) -> dict[str, Any]:
+        rows, total = snapshot.page(filter, offset, limit)
+        return {"images": [image_object(row) for row in rows], "total": total}
 
     return json_response(await service_of(request).on_snapshot(page))
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from lookalike.gallery.reader import Snapshot
+from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.searching import Found
 from lookalike.web.answers import SearchAnswer, problems
 from lookalike.web.body import bad_values, media_type
@@ -93,7 +93,7 @@ def _upload_options(request: Request) -> UploadOptions:
 
 async def _answer(
     service: Service,
-    snapshot: Snapshot,
+    snapshot: GallerySnapshot,
     subject: Subject,
     options: SearchOptions,
     exclude: bool,
@@ -107,7 +107,7 @@ async def _answer(
             subject.embedding,
             wanted,
             without=without,
-            allowed=None if options.filter is None else snapshot.matching(options.filter),
+            filter=options.filter,
             threshold=options.threshold,
             own=subject.own,
         )
@@ -139,7 +139,7 @@ async def _answer(
     }
 
 
-def nothing_similar(snapshot: Snapshot, best: Found) -> bool:
+def nothing_similar(snapshot: GallerySnapshot, best: Found) -> bool:
     """Whether random pairs of images are as alike as the best hit is to the query.
 
     The best of n images that have nothing to do with the query is expected to be closer than

@@ -1,1 +1,0 @@
-"""A collection in a Valkey Cluster: its keys, its generations, and searches in it."""

@@ -1,0 +1,300 @@
+"""The actors that serve a gallery: started, found, counted, exchanged and stopped.
+
+Which deployment a gallery's name means is kept in the key-value store of Ray's head, as one value
+for all names, so that `switch` is one write.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+from lookalike.cluster.actor import ShardActor
+from lookalike.cluster.connect import NAMESPACE, join
+from lookalike.cluster.parts import Parts
+from lookalike.cluster.shard import Place
+from lookalike.encoder import ModelInfo
+from lookalike.errors import ClusterError
+
+__all__ = ["Deployment", "deployments", "find", "replicas", "start", "status", "stop", "switch"]
+
+KEY = b"galleries"
+DRAIN_SECONDS = 2.0
+"""From taking replicas out of the list to ending them: clients read the list once a second."""
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The actors that serve a gallery.
+
+    Attributes:
+        id: of the actors, whose names are ID/SHARD/REPLICA.
+        where: folder or URI of the parts.
+        cpus, memory: what each actor reserves; memory in bytes, 0: nothing.
+        threads: searches that an actor runs at once.
+        cache: folder of the shards' files on each node; "": see `default_cache`.
+        model: SHA-256 of the model; root: what paths are relative to.
+    """
+
+    id: str
+    where: str
+    shards: int
+    replicas: int
+    cpus: float
+    memory: int
+    threads: int
+    cache: str
+    model: dict[str, Any]
+    root: str
+
+    @cached_property
+    def known_model(self) -> ModelInfo:
+        """What the embeddings were made with."""
+        return ModelInfo.from_dict(self.model)
+
+    def actor(self, shard: int, replica: int) -> str:
+        return f"{self.id}/{shard}/{replica}"
+
+    def places(self) -> Iterator[tuple[int, int]]:
+        """All shards with all replicas."""
+        return ((s, r) for r in range(self.replicas) for s in range(self.shards))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        return cls(**values)
+
+
+def deployments() -> dict[str, Deployment]:
+    """All galleries of the cluster that this process is connected to, by name."""
+    from ray.experimental import internal_kv
+
+    found = internal_kv._internal_kv_get(KEY, namespace=NAMESPACE.encode())
+    named = json.loads(found) if found else {}
+    return {name: Deployment.from_dict(values) for name, values in named.items()}
+
+
+def _keep(named: Mapping[str, Deployment]) -> None:
+    from ray.experimental import internal_kv
+
+    text = json.dumps({name: asdict(found) for name, found in named.items()})
+    internal_kv._internal_kv_put(KEY, text.encode(), True, namespace=NAMESPACE.encode())
+
+
+def find(name: str) -> Deployment:
+    """Raises ClusterError: there is no gallery of that name."""
+    named = deployments()
+    if name not in named:
+        others = f"there are: {', '.join(sorted(named))}" if named else "there is none"
+        raise ClusterError(
+            f"this Ray cluster serves no gallery '{name}', {others}; start it with: lookalike "
+            f"cluster start DIR --name {name}"
+        )
+    return named[name]
+
+
+# ---- commands ------------------------------------------------------------------------------------
+
+
+def start(
+    where: str,
+    name: str,
+    *,
+    address: str | None = None,
+    shards: int = 1,
+    replicas: int = 1,
+    cpus: float = 1.0,
+    memory: int = 0,
+    threads: int = 2,
+    cache: str = "",
+    deadline: float = 3600.0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Deployment:
+    """Start S x R actors for the parts in ``where``, and wait until all answer.
+
+    Given again it starts what is missing of the same gallery.
+
+    Args:
+        progress: called with how many actors are ready, and of how many.
+
+    Raises:
+        GalleryError: no parts, or incomplete ones.
+        ClusterError: another gallery has the name; there is no room for the actors; or a shard
+            cannot be built.
+    """
+    if not name or "/" in name or "@" in name:
+        raise ClusterError(f"{name!r} is not a name of a gallery; leave out / and @")
+    parts = Parts.open(where)
+    parts.check_complete()
+    ray = join(address)
+    named = deployments()
+    made = Deployment(
+        id=f"{name}-{secrets.token_hex(4)}",
+        where=parts.where,
+        shards=shards,
+        replicas=replicas,
+        cpus=cpus,
+        memory=memory,
+        threads=threads,
+        cache=cache,
+        model=parts.job.model.as_dict(),
+        root=parts.job.root,
+    )
+    if (known := named.get(name)) is not None:
+        if (known.where, known.shards) != (made.where, shards):
+            raise ClusterError(
+                f"'{name}' is served from {known.where} in {known.shards} shards; start this one "
+                f"under another name, then: lookalike cluster switch {name} OTHER"
+            )
+        made = replace(made, id=known.id, replicas=max(replicas, known.replicas))
+    _launch(ray, made)
+    try:
+        _wait(ray, made, deadline, progress)
+    except BaseException:
+        if known is None:
+            _end(ray, made, made.places())
+        raise
+    _keep({**deployments(), name: made})
+    return made
+
+
+def _launch(ray: Any, made: Deployment) -> None:
+    """Create the actors that do not exist; copies of a shard on different nodes, if there are."""
+    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    nodes = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) > 0]
+    if not nodes:
+        raise ClusterError("no node of the Ray cluster has CPUs; add one with: ray start --address")
+    # Few threads: each search finds what it needs in the cache of the last one.
+    groups = {"search": made.threads, "long": 2, "control": 4}
+    actor = ray.remote(concurrency_groups=groups)(ShardActor)
+    for shard, replica in made.places():
+        actor.options(
+            name=made.actor(shard, replica),
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=-1,
+            max_task_retries=0,
+            enable_task_events=False,
+            num_cpus=made.cpus,
+            memory=made.memory or None,
+            scheduling_strategy=strategy(nodes[(shard + replica) % len(nodes)], soft=True),
+        ).remote(Place(made.where, shard, made.shards, replica, made.cache))
+
+
+def _wait(
+    ray: Any, made: Deployment, deadline: float, progress: Callable[[int, int], None]
+) -> None:
+    places, end, looked = list(made.places()), time.monotonic() + deadline, time.monotonic()
+    while True:
+        found = _statuses(ray, made, places)
+        ready = sum(one is not None and one["ready"] for one in found)
+        progress(ready, len(places))
+        if ready == len(places):
+            return
+        for (shard, _), one in zip(places, found, strict=True):
+            if one is not None and one["error"]:
+                raise ClusterError(f"shard {shard} cannot be built: {one['error']}")
+        if any(one is not None for one in found):
+            looked = time.monotonic()
+        if time.monotonic() > end or time.monotonic() - looked > 60:
+            absent = sum(one is None for one in found)
+            has = ray.available_resources().get("CPU", 0)
+            raise ClusterError(
+                f"{len(places) - ready} of {len(places)} actors are not ready: {absent} have not "
+                f"started. Each reserves {made.cpus:g} CPU, and {has:g} are free; add nodes, or "
+                f"reserve less with --cpus"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def _statuses(
+    ray: Any, made: Deployment, places: list[tuple[int, int]]
+) -> list[dict[str, Any] | None]:
+    """Of each actor; None if it does not answer within seconds."""
+    waiting: list[Any] = []
+    for shard, replica in places:
+        try:
+            handle = ray.get_actor(made.actor(shard, replica), namespace=NAMESPACE)
+            waiting.append(handle.status.options(concurrency_group="control").remote())
+        except ValueError:
+            waiting.append(None)
+    there = [reference for reference in waiting if reference is not None]
+    if there:
+        ray.wait(there, num_returns=len(there), timeout=5.0)
+    found: list[dict[str, Any] | None] = []
+    for reference in waiting:
+        try:
+            found.append(None if reference is None else ray.get(reference, timeout=0))
+        except ray.exceptions.RayError:
+            found.append(None)
+    return found
+
+
+def status(name: str, address: str | None = None) -> tuple[Deployment, list[dict[str, Any]]]:
+    """The deployment, and of each actor its shard, replica and what it says of itself."""
+    ray = join(address)
+    made = find(name)
+    places = list(made.places())
+    found = _statuses(ray, made, places)
+    return made, [
+        {"shard": shard, "replica": replica, **(one or {"ready": False, "error": "no answer"})}
+        for (shard, replica), one in zip(places, found, strict=True)
+    ]
+
+
+def stop(name: str, address: str | None = None) -> Deployment:
+    """End the actors of a gallery. The parts, and the nodes' caches, are kept."""
+    ray = join(address)
+    made, named = find(name), deployments()
+    del named[name]
+    _keep(named)
+    if made.id not in {other.id for other in named.values()}:
+        _end(ray, made, made.places())
+    return made
+
+
+def _end(ray: Any, made: Deployment, places: Any) -> None:
+    for shard, replica in places:
+        try:
+            ray.kill(ray.get_actor(made.actor(shard, replica), namespace=NAMESPACE))
+        except ValueError:  # there is none
+            continue
+
+
+def replicas(
+    name: str,
+    number: int,
+    address: str | None = None,
+    deadline: float = 3600.0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Deployment:
+    """Serve every shard by so many actors; searches go on meanwhile."""
+    ray = join(address)
+    made = find(name)
+    wanted = replace(made, replicas=number)
+    if number > made.replicas:
+        _launch(ray, wanted)
+        _wait(ray, wanted, deadline, progress)
+        _keep({**deployments(), name: wanted})
+    else:
+        _keep({**deployments(), name: wanted})
+        surplus = set(made.places()) - set(wanted.places())
+        if surplus:
+            time.sleep(DRAIN_SECONDS)
+            _end(ray, made, sorted(surplus))
+    return wanted
+
+
+def switch(name: str, other: str, address: str | None = None) -> Deployment:
+    """Exchange what two names mean, in one write; returns what ``name`` means now."""
+    join(address)
+    named = deployments()
+    first, second = find(name), find(other)
+    _keep({**named, name: second, other: first})
+    return second

@@ -1,0 +1,359 @@
+"""The parts of a DIR: Parquet files with a row per file of the source. They are the truth.
+
+    DIR/part-FIRSTID.parquet   one per chunk; then one per commit of an update, in order
+    DIR/lease-NUMBER.json      who may commit, see `lease`
+
+Columns: id, path, size, mtime_ns, hash (of the content), width, height, format, embedding, which is
+float16, and note; or, in place of the last six, skipped, detail and remedy. Of rows with the same
+path, or the same id, the one in the last part counts. A commit notes a path that is gone as a row
+skipped as GONE.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lookalike.cluster.job import Chunk, ChunkList, Job, check_vacant, read_job
+from lookalike.cluster.storage import Storage, first_line
+from lookalike.errors import GalleryError, GalleryLockedError
+from lookalike.gallery.store import ImageRow
+
+__all__ = ["GONE", "Parts", "Rows", "part_name", "to_batch"]
+
+GONE = "gone"
+"""Reason of a row that only says that its path is not there any more."""
+PART = re.compile(r"part-(\d{12,})\.parquet")
+REMOVED_IN_FORMAT_1 = re.compile(r"removed-[0-9a-f]{32}\.parquet")
+OF_FILE = {
+    "id": pa.int64(),
+    "path": pa.binary(),
+    "size": pa.int64(),
+    "mtime_ns": pa.int64(),
+    "hash": pa.binary(16),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "format": pa.string(),
+    "skipped": pa.string(),
+    "detail": pa.string(),
+    "remedy": pa.string(),
+    "note": pa.string(),
+}
+"""Columns that are fields of an ImageRow; parts of format 1 lack the last."""
+
+
+class Rows(NamedTuple):
+    """Rows of one part: ``images`` with their ``vectors``, float16 (n, dim), unit rows (empty if
+    they were not read); ``others``: files that gave no image, and paths that are gone.
+    """
+
+    images: list[ImageRow]
+    vectors: NDArray[np.float16]
+    others: list[ImageRow]
+
+
+def part_name(first_id: int) -> str:
+    """Of the part whose ids begin there."""
+    return f"part-{first_id:012d}.parquet"
+
+
+def _first_id(name: str) -> int:
+    found = PART.fullmatch(name)
+    return int(found[1]) if found else -1
+
+
+def to_batch(job: Job, rows: Rows) -> pa.RecordBatch:
+    """Rows in the schema of a part, by id. Raises ValueError if images and vectors do not fit."""
+    if rows.vectors.shape != (len(rows.images), job.model.dim) or rows.vectors.dtype != np.float16:
+        raise ValueError(
+            f"vectors are {rows.vectors.dtype} {rows.vectors.shape}; they must be float16 "
+            f"({len(rows.images)}, {job.model.dim})"
+        )
+    if any(row.skipped for row in rows.images) or not all(row.skipped for row in rows.others):
+        raise ValueError("images have no reason for being skipped, other rows have one")
+    files = [*rows.images, *rows.others]
+    order = sorted(range(len(files)), key=lambda at: files[at].id)
+    columns = [
+        _column([getattr(files[at], name) for at in order], OF_FILE[name]) for name in OF_FILE
+    ]
+    flat = np.zeros((len(files), job.model.dim), np.float16)
+    flat[: len(rows.images)] = rows.vectors
+    missing = np.array(order, np.int64) >= len(rows.images)
+    values = pa.array(flat[order].ravel())
+    lists = pa.FixedSizeListArray.from_arrays(values, job.model.dim, mask=pa.array(missing))
+    schema = _schema(job)
+    return pa.RecordBatch.from_arrays(
+        [*columns, lists.cast(schema.field("embedding").type)], schema=schema
+    )
+
+
+def _schema(job: Job) -> pa.Schema:
+    embedding = pa.list_(pa.field("element", pa.float16()), job.model.dim)  # Parquet's own name
+    found = [
+        pa.field(name, kind, nullable=name not in ("id", "path")) for name, kind in OF_FILE.items()
+    ]
+    note = json.dumps({"format": 2, "job": job.fingerprint})
+    return pa.schema([*found, pa.field("embedding", embedding)], metadata={"lookalike": note})
+
+
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if kind == pa.string():  # a file's name in a message need not be UTF-8
+        values = [None if v is None else v.encode("utf-8", "replace").decode() for v in values]
+    return pa.array(values, kind)
+
+
+def _to_rows(table: pa.Table, dim: int) -> Rows:
+    """The reverse of `to_batch`. Raises ValueError for a row that is neither image nor skipped."""
+    skipped = table["skipped"].is_valid()
+    images, others = table.filter(pc.invert(skipped)), table.filter(skipped)
+    vectors = np.empty((0, dim), np.float16)
+    if "embedding" in table.column_names:
+        if images["embedding"].null_count or others["embedding"].null_count < len(others):
+            raise ValueError("a row is neither an image nor skipped")
+        flat = [
+            part.flatten().to_numpy(zero_copy_only=False) for part in images["embedding"].chunks
+        ]
+        vectors = np.concatenate([vectors.ravel(), *flat]).astype(np.float16, copy=False)
+        vectors = vectors.reshape(len(images), dim)
+    return Rows(_image_rows(images), vectors, _image_rows(others))
+
+
+def _image_rows(table: pa.Table) -> list[ImageRow]:
+    names = tuple(name for name in OF_FILE if name in table.column_names)
+    columns = [table[name].to_pylist() for name in names]
+    return [
+        ImageRow(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)
+    ]
+
+
+class Parts:
+    """The folder of a job. Several processes may embed different chunks of it at once."""
+
+    def __init__(self, storage: Storage, job: Job) -> None:
+        """Use `create` or `open`."""
+        self.storage = storage
+        self.where = storage.where
+        self.job = job
+        # For each path, and each id, of a commit: the last part that has it. Filled by `_note`.
+        self._by_path: dict[bytes, str] = {}
+        self._by_id: dict[int, str] = {}
+        self._noted: set[str] = set()
+        self._removed: frozenset[int] = frozenset()
+
+    @classmethod
+    def create(cls, where: str, job: Job, chunks: Iterable[Chunk]) -> Self:
+        """Make a job in an empty or new folder; there is none until the call has returned.
+
+        Args:
+            where: a folder, or the URI of one (``s3://...``).
+            job: ``chunks`` and ``images`` are counted here and need not be given.
+
+        Raises:
+            GalleryError: the folder holds a job, or something else; or there are no images.
+        """
+        storage = Storage(where)
+        check_vacant(storage)
+        count, images = ChunkList.write(storage, chunks)
+        if not images:
+            raise GalleryError(
+                f"there are no images in {job.source}; hidden files, and names without the "
+                f"extension of an image, do not count"
+            )
+        job = replace(job, chunks=count, images=images)
+        job.write(storage)
+        return cls(storage, job)
+
+    @classmethod
+    def open(cls, where: str) -> Self:
+        """Raises GalleryError: there is no job, or it is damaged."""
+        storage = Storage(where)
+        return cls(storage, read_job(storage))
+
+    # ---- which parts there are -------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        """Of all parts, in the order of their commits, as of now."""
+        return sorted((n for n in self.storage.names() if PART.fullmatch(n)), key=_first_id)
+
+    def missing(self) -> ChunkList:
+        """The chunks that have no part yet."""
+        there = set(self.storage.names())
+        size = self.job.chunk_images
+        wanted = range(self.job.chunks)
+        return ChunkList(self.storage, [n for n in wanted if part_name(1 + n * size) not in there])
+
+    def check_complete(self) -> None:
+        """Raises GalleryError if chunks have no part yet."""
+        if missing := len(self.missing()):
+            raise GalleryError(
+                f"{missing} of {self.job.chunks} parts in {self.where} are missing; go on with: "
+                f"{self._command()}"
+            )
+
+    def version(self, name: str) -> int:
+        """Of the state that a part completes: 0 for all parts of chunks, then rising."""
+        first = _first_id(name)
+        return first if first > self.job.last_id else 0
+
+    def next_id(self) -> int:
+        """Larger than any id in a part."""
+        last, names = self.job.last_id, self.names()
+        if names and _first_id(names[-1]) > last:
+            rows = self.read(names[-1], vectors=False)
+            ids = [row.id for row in (*rows.images, *rows.others)]
+            last = max(_first_id(names[-1]), *ids)
+        return last + 1
+
+    # ---- reading ---------------------------------------------------------------------------------
+
+    def read(self, name: str, *, vectors: bool = True) -> Rows:
+        """All rows of a part. Raises GalleryError: it is missing, damaged, or of another job."""
+        try:
+            table = self._table(name, [*OF_FILE, *(["embedding"] if vectors else [])])
+            return _to_rows(table, self.job.model.dim)
+        except ValueError as error:
+            raise self._unreadable(name, error) from error
+
+    def live(self, name: str, *, vectors: bool = True) -> Rows:
+        """The rows of a part that no later part has again, as of the last `refresh`."""
+        rows = self.read(name, vectors=vectors)
+
+        def is_live(row: ImageRow) -> bool:
+            return (
+                self._by_path.get(row.path, name) == name
+                and self._by_id.get(row.id, name) == name
+                and row.id not in self._removed
+                and row.skipped != GONE
+            )
+
+        kept = [at for at, row in enumerate(rows.images) if is_live(row)]
+        chosen = rows.vectors[kept] if vectors else rows.vectors
+        return Rows(
+            [rows.images[at] for at in kept], chosen, [row for row in rows.others if is_live(row)]
+        )
+
+    def refresh(self) -> list[str]:
+        """Learn which rows later parts replace; returns the names of all parts."""
+        listed = self.storage.names()
+        names = sorted((name for name in listed if PART.fullmatch(name)), key=_first_id)
+        for name in names:
+            if _first_id(name) > self.job.last_id and name not in self._noted:
+                table = self._table(name, ["id", "path"])
+                self._by_path.update(dict.fromkeys(table["path"].to_pylist(), name))
+                self._by_id.update(dict.fromkeys(table["id"].to_pylist(), name))
+                self._noted.add(name)
+        if self.job.earlier and not self._removed:
+            old = [name for name in listed if REMOVED_IN_FORMAT_1.fullmatch(name)]
+            ids = (self._table(name, ["id"])["id"].to_pylist() for name in old)
+            self._removed = frozenset(number for some in ids for number in some)
+        return names
+
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
+        """Embeddings of live images, (m, dim), in the order of their ids as given."""
+        out = np.empty((len(ids), self.job.model.dim), np.float16)
+        size = self.job.chunk_images
+        where: dict[str, list[int]] = {}
+        for at, number in enumerate(ids):
+            name = self._by_id.get(number) or part_name(1 + (number - 1) // size * size)
+            where.setdefault(name, []).append(at)
+        for name, places in where.items():
+            rows = self.read(name)
+            at_of = {row.id: at for at, row in enumerate(rows.images)}
+            out[places] = rows.vectors[[at_of[ids[place]] for place in places]]
+        return out
+
+    def iterate(self) -> Iterator[tuple[str, Rows]]:
+        """Every part's live rows, without vectors."""
+        for name in self.refresh():
+            yield name, self.live(name, vectors=False)
+
+    def _table(self, name: str, columns: list[str]) -> pa.Table:
+        try:
+            with self.storage.open(name) as source:
+                file = pq.ParquetFile(source, page_checksum_verification=True)
+                self._check_note(name, file.schema_arrow)
+                expected, there = _schema(self.job), file.schema_arrow.names
+                columns = [name for name in columns if name in there or name != "note"]
+                for column in columns:
+                    if file.schema_arrow.field(column).type != expected.field(column).type:
+                        raise ValueError(f"its column '{column}' is of another type")
+                return file.read(columns)
+        except FileNotFoundError as error:
+            raise GalleryError(
+                f"{name} in {self.where} is missing; {self._remedy(name)}"
+            ) from error
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            raise self._unreadable(name, error) from error
+
+    def _check_note(self, name: str, schema: pa.Schema) -> None:
+        text = (schema.metadata or {}).get(b"lookalike", b"").decode(errors="replace")
+        try:
+            note = json.loads(text)
+            known = {1: self.job.earlier, 2: self.job.fingerprint}
+            of_this_job = known[note["format"]] == note["job"] != ""
+        except (ValueError, KeyError, TypeError):
+            of_this_job = False
+        if not of_this_job:
+            raise GalleryError(
+                f"{name} in {self.where} is of another job ({text or 'it has no note'}, this one "
+                f"is {self.job.fingerprint}); move it elsewhere"
+            )
+
+    # ---- writing ---------------------------------------------------------------------------------
+
+    def write_chunk(self, chunk: Chunk, batch: pa.RecordBatch) -> None:
+        """Write the part of a chunk, whole or not at all; one that is there is replaced."""
+        self.storage.write(part_name(chunk.first_id), _parquet(batch))
+
+    def append(self, first_id: int, rows: Rows) -> str:
+        """Commit rows after all that was committed; returns the name of their part.
+
+        Args:
+            first_id: what `next_id` gave: two writers that saw the same parts cannot both commit.
+
+        Raises:
+            GalleryLockedError: another writer has committed meanwhile.
+        """
+        name = part_name(first_id)
+        try:
+            self.storage.create(name, _parquet(to_batch(self.job, rows)))
+        except FileExistsError as error:
+            raise GalleryLockedError(
+                f"another process has changed {self.where} meanwhile; what was written before is "
+                f"kept, run the command again"
+            ) from error
+        self.refresh()
+        return name
+
+    def _unreadable(self, name: str, error: BaseException) -> GalleryError:
+        return GalleryError(
+            f"{name} in {self.where} is damaged or cannot be read ({first_line(error)}); delete it "
+            f"if it is damaged, and {self._remedy(name)}"
+        )
+
+    def _remedy(self, name: str) -> str:
+        if 0 < _first_id(name) <= self.job.last_id:
+            return f"run again: {self._command()}"
+        return "restore it from a copy, or bring the gallery up to date again"
+
+    def _command(self) -> str:
+        source = self.job.source or "SOURCE"
+        return shlex.join(["lookalike", "cluster", "embed", source, "--out", self.where])
+
+
+def _parquet(batch: pa.RecordBatch) -> bytes:
+    buffer = io.BytesIO()  # so that what is sent to an object store is whole at once
+    table = pa.Table.from_batches([batch])
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()

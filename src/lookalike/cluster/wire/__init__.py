@@ -1,1 +1,0 @@
-"""Commands to the servers of a Valkey Cluster."""

@@ -1,0 +1,78 @@
+"""The model that a gallery is searched with, which has to be the one that it was made with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings, ModelInfo
+from lookalike.errors import ModelMismatchError
+
+__all__ = ["GalleryModel"]
+
+
+class GalleryModel:
+    """A model file, and its encoder.
+
+    Args:
+        path: of the ONNX file; None: the default.
+        settings: of the encoder.
+    """
+
+    def __init__(self, path: Path | None, settings: EncoderSettings) -> None:
+        self.path = path
+        self._settings = settings
+        self._encoder: Encoder | None = None
+        self._is_checked = path is None
+
+    def open(self) -> Encoder:
+        """Opened once. Raises ModelError."""
+        if self._encoder is None:
+            self._encoder = Encoder.open(self.path, self._settings)
+        return self._encoder
+
+    def matching(self, known: ModelInfo, rebuild: Callable[[], str]) -> Encoder:
+        """The encoder, after checking that it is the ``known`` one, of the gallery's embeddings.
+
+        Args:
+            rebuild: gives the command that encodes everything with the model in use.
+
+        Raises:
+            ModelMismatchError: it is another.
+        """
+        encoder = self.open()
+        if known.sha256 != encoder.info.sha256:
+            raise ModelMismatchError(
+                f"the gallery was made with model {_name(known)}, the one in use is "
+                f"{_name(encoder.info)}; their embeddings cannot be compared. Use the first with "
+                f"--model FILE, or encode everything again: {rebuild()}"
+            )
+        return encoder
+
+    def check(self, known: ModelInfo, rebuild: Callable[[], str]) -> None:
+        """Once: a model that was given is the gallery's, also if it is not needed."""
+        if not self._is_checked:
+            if self.sha256() != known.sha256:
+                self.matching(known, rebuild)
+            self._is_checked = True
+
+    def check_now(self, known: ModelInfo, rebuild: Callable[[], str]) -> None:
+        """The file, and what was opened of it, is the gallery's model."""
+        if self._encoder is not None or self.sha256() != known.sha256:
+            self.matching(known, rebuild)
+
+    def sha256(self) -> str:
+        """Of the file, hexadecimal; "" if it cannot be read, which opening it will explain."""
+        path = self.path or DEFAULT_MODEL
+        try:
+            if not path.is_file():  # a pipe or device may never end
+                return ""
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return ""
+
+
+def _name(info: ModelInfo) -> str:
+    return f"{info.name} {info.version} (sha256 {info.sha256[:12]})"

@@ -92,7 +92,7 @@ class Gallery:
         self._max_seconds = max_seconds
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_encoder": None, "_files": GalleryFiles(self.directory)}
+        return {**self.__dict__, "_files": GalleryFiles(self.directory)}
 
     @property
     def directory(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ModelMismatchError
@@ -25,6 +26,9 @@ class GalleryModel:
         self._settings = settings
         self._encoder: Encoder | None = None
         self._is_checked = path is None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_encoder": None}  # another process opens its own
 
     def open(self) -> Encoder:
         """Opened once. Raises ModelError."""

@@ -56,13 +56,13 @@ def gallery(photos: Path, model: Path) -> Gallery:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that updates have decoded, in order, since the test began."""
+    """Names of the files that have been decoded, in order, since the test began."""
     names: list[str] = []
 
     read = Decoder.read_picture
 
     def noting(self: Decoder, source: Source, size: int) -> Picture:
-        assert isinstance(source, bytes)
+        assert isinstance(source, bytes | os.PathLike)
         names.append(os.path.basename(os.fsdecode(source)))
         return read(self, source, size)
 

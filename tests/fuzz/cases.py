@@ -374,7 +374,8 @@ def _use(
     if again.status != 0:
         raise BadError(f"damage after a repair: {again.out[-1000:]} {again.err[-1000:]}")
     if (updated := terminal.run("index", reference.images, *there)).status == 2:
-        if "belongs to" in updated.err:  # another gallery's table, and no gallery.json to deny it
+        copy_was_lost = "gallery.json was written" in repaired.out + repaired.err
+        if copy_was_lost and "belongs to" in updated.err:  # another's table, and nothing to deny it
             return Verdict(CLEAR, updated.err)
         raise BadError(f"no update after a repair: {updated.err}")
     errors_before = errors

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from unittest.mock import patch
@@ -28,15 +29,23 @@ from PIL import Image
 
 from lookalike.encoder import EncoderSettings
 from lookalike.gallery import Gallery
-from lookalike.images import Picture, Source, decoder, read_picture
+from lookalike.images import Picture, SkippedImageError, Source, decoder, read_picture
 from lookalike.images.decoder import Decoder
 
 LARGE = (4000, 3000)
 RUN = "from lookalike.cli import main; main()"
 
 
-def in_threads(self: Decoder, source: Source, size: int) -> Picture:
-    return read_picture(source, size, max_pixels=self.limits.max_pixels)
+def in_threads(
+    self: Decoder, paths: Sequence[Source], size: int
+) -> list[Picture | SkippedImageError]:
+    def read(path: Source) -> Picture | SkippedImageError:
+        try:
+            return read_picture(path, size, max_pixels=self.limits.max_pixels)
+        except SkippedImageError as error:
+            return error
+
+    return list(map(read, paths))
 
 
 def per_second(folder: Path, home: Path, settings: EncoderSettings) -> tuple[float, float]:
@@ -57,7 +66,7 @@ def compare(folder: Path, settings: EncoderSettings, rounds: int) -> dict[str, l
         for way in sorted(speeds, reverse=turn % 2 == 1):
             with tempfile.TemporaryDirectory() as home:
                 if way == "threads":
-                    with patch.object(Decoder, "read_picture", in_threads):
+                    with patch.object(Decoder, "read_pictures", in_threads):
                         speed = per_second(folder, Path(home) / "gallery", settings)
                 else:
                     speed = per_second(folder, Path(home) / "gallery", settings)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from fakes import write_model, write_photos
 from textures import write_textures
 
 from lookalike.gallery import Gallery
-from lookalike.images import Picture, Source
+from lookalike.images import Picture, SkippedImageError, Source
 from lookalike.images.decoder import Decoder
 
 if TYPE_CHECKING:
@@ -59,14 +59,21 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that have been decoded, in order, since the test began."""
     names: list[str] = []
 
-    read = Decoder.read_picture
+    read_one, read_some = Decoder.read_picture, Decoder.read_pictures
 
-    def noting(self: Decoder, source: Source, size: int) -> Picture:
+    def note_one(self: Decoder, source: Source, size: int) -> Picture:
         assert isinstance(source, bytes | os.PathLike)
         names.append(os.path.basename(os.fsdecode(source)))
-        return read(self, source, size)
+        return read_one(self, source, size)
 
-    monkeypatch.setattr(Decoder, "read_picture", noting)
+    def note_some(
+        self: Decoder, paths: Sequence[bytes], size: int
+    ) -> list[Picture | SkippedImageError]:
+        names.extend(os.path.basename(os.fsdecode(path)) for path in paths)
+        return read_some(self, paths, size)
+
+    monkeypatch.setattr(Decoder, "read_picture", note_one)
+    monkeypatch.setattr(Decoder, "read_pictures", note_some)
     return names
 
 

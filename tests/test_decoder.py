@@ -200,6 +200,69 @@ def test_a_process_that_an_earlier_file_has_broken_costs_the_next_file_nothing(
     reads(decoder)
 
 
+def test_files_read_together_are_what_they_are_alone(tmp_path: Path, decoder: Decoder) -> None:
+    files = [*hostile.make_good_files(tmp_path), *hostile.make_hostile_files(tmp_path)]
+    files = files[::2] + files[1::2]
+    together = decoder.read_pictures(files, 16)
+    assert len(together) == len(files)
+    for path, made in zip(files, together, strict=True):
+        if isinstance(made, SkippedImageError):
+            assert str(made) == str(skipped(decoder, path))
+        else:
+            np.testing.assert_array_equal(made.pixels, read_picture(path, 16).pixels)
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> list[Path]:
+    """Two good files, one that takes hours, and a good one."""
+    paths = [tmp_path / name for name in "abcd"]
+    for path in paths:
+        path.write_bytes(encode(photo(3), "PNG"))
+    paths[2].write_bytes(SLOW)
+    return paths
+
+
+def outcomes_of(decoder: Decoder, paths: list[Path]) -> list[object]:
+    made = decoder.read_pictures(paths, 16)
+    return [one.reason if isinstance(one, SkippedImageError) else one.width for one in made]
+
+
+def test_a_file_among_others_that_takes_too_long_is_decoded_once(
+    group: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[int] = []
+    end = _Process.end
+
+    def counted(self: _Process) -> int:
+        ends.append(end(self))
+        return ends[-1]
+
+    monkeypatch.setattr(_Process, "end", counted)
+    with Decoder(Limits(max_seconds=0.3)) as decoder:
+        reads(decoder)
+        assert outcomes_of(decoder, group) == [64, 64, SkipReason.TOO_SLOW, 64]
+        assert ends == [-signal.SIGPROF]
+
+
+def test_a_file_among_others_that_crashes_its_process_is_skipped_alone(
+    group: list[Path], decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, begun = _Process.ask, _Process.begun
+    crashed: dict[_Process, int] = {}
+
+    def crash(self: _Process, head: dict[str, Any], *others: Any) -> Any:
+        if str(group[2]) not in head["paths"]:
+            return ask(self, head, *others)
+        crashed[self] = head["paths"].index(str(group[2])) + 1
+        os.kill(self._process.pid, signal.SIGSEGV)
+        raise EOFError
+
+    monkeypatch.setattr(_Process, "ask", crash)
+    monkeypatch.setattr(_Process, "begun", lambda self: crashed.pop(self, 0) or begun(self))
+    assert outcomes_of(decoder, group) == [64, 64, SkipReason.DAMAGED, 64]
+    assert not crashed
+
+
 def test_closing_ends_what_is_being_read_at_once() -> None:
     decoder = Decoder(Limits(max_seconds=600))
     begun = threading.Event()

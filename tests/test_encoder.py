@@ -32,6 +32,7 @@ from lookalike.encoder import (
     EncoderSettings,
     Failed,
     ModelInfo,
+    one_by_one,
 )
 from lookalike.errors import LookalikeError, ModelError
 from lookalike.images import read_picture
@@ -302,7 +303,7 @@ def test_an_embedding_without_direction_is_an_error_that_names_the_pictures(
     with pytest.raises(ModelError, match=r"means 1 gives pictures \[1, 4\] an embedding that is"):
         encoder.embed(pixels)
 
-    outcomes = list(encoder.encode(range(5), lambda i: Page(pixels[i], "")))
+    outcomes = list(encoder.encode(range(5), one_by_one(lambda i: Page(pixels[i], ""))))
     assert [type(outcome) for outcome in outcomes] == [Encoded, Failed, Encoded, Encoded, Failed]
     assert isinstance(outcomes[1], Failed) and isinstance(outcomes[1].error, ModelError)
 
@@ -322,7 +323,7 @@ def test_outcomes_keep_the_order_of_the_items_whatever_reading_takes(
             raise TornPageError(f"torn {number}")
         return page(number)
 
-    outcomes = list(small(means, batch_size, threads=4).encode(range(40), read))
+    outcomes = list(small(means, batch_size, threads=4).encode(range(40), one_by_one(read)))
     assert [outcome.item for outcome in outcomes] == list(range(40))
     for number, outcome in enumerate(outcomes):
         if number % 7 == 3:
@@ -341,7 +342,7 @@ def test_files_give_the_same_embeddings_as_their_pixels(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     encoder = Encoder.open(settings=EncoderSettings(batch_size=2))
     paths = sorted(tmp_path.iterdir())
-    outcomes = list(encoder.encode(paths, lambda path: read_picture(path, 224)))
+    outcomes = list(encoder.encode(paths, one_by_one(lambda path: read_picture(path, 224))))
     assert [type(outcome) for outcome in outcomes] == [Failed, Encoded, Encoded, Encoded]
     rows = [outcome.embedding for outcome in outcomes if isinstance(outcome, Encoded)]
     alone = encoder.embed(np.stack([read_picture(path, 224).pixels for path in paths[1:]]))
@@ -368,7 +369,7 @@ def test_items_are_taken_as_needed_and_pictures_in_flight_are_bounded(
         return page(number)
 
     highest = 0
-    for yielded, _ in enumerate(itertools.islice(encoder.encode(items(), read), 200)):
+    for yielded, _ in enumerate(itertools.islice(encoder.encode(items(), one_by_one(read)), 200)):
         highest = max(highest, taken - yielded)
     assert 4 < highest <= limit
 
@@ -378,12 +379,12 @@ def test_nothing_is_taken_before_the_first_outcome_is_wanted(means: Path) -> Non
         raise AssertionError("taken")
         yield 0
 
-    small(means).encode(items(), page)
+    small(means).encode(items(), one_by_one(page))
     assert readers() == []
 
 
 def test_no_items_give_no_outcomes(means: Path) -> None:
-    assert list(small(means).encode([], page)) == []
+    assert list(small(means).encode([], one_by_one(page))) == []
 
 
 def test_reading_goes_on_while_the_consumer_is_busy(means: Path) -> None:
@@ -393,7 +394,7 @@ def test_reading_goes_on_while_the_consumer_is_busy(means: Path) -> None:
         read_numbers.append(number)
         return page(number)
 
-    outcomes = small(means, batch_size=2).encode(range(100), read)
+    outcomes = small(means, batch_size=2).encode(range(100), one_by_one(read))
     next(outcomes)
     deadline = time.monotonic() + 60
     while len(read_numbers) < LOOKAHEAD * 2 and time.monotonic() < deadline:
@@ -409,7 +410,7 @@ def test_another_exception_of_the_reader_ends_it_and_leaves_no_thread(means: Pat
         return page(number)
 
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        list(small(means).encode(itertools.count(), read))
+        list(small(means).encode(itertools.count(), one_by_one(read)))
     assert readers() == []
 
 
@@ -419,7 +420,7 @@ def test_an_exception_of_the_items_ends_it_and_leaves_no_thread(means: Path) -> 
         raise PermissionError("a folder")
 
     with pytest.raises(PermissionError, match="a folder"):
-        list(small(means).encode(items(), page))
+        list(small(means).encode(items(), one_by_one(page)))
     assert readers() == []
 
 
@@ -428,7 +429,7 @@ def test_a_picture_of_another_size_is_the_caller_s_mistake(means: Path) -> None:
         return Page(np.zeros((5, 5, 3), np.uint8), "")
 
     with pytest.raises(ValueError, match=r"\(4, 4, 3\), not uint8 of \(5, 5, 3\)"):
-        list(small(means).encode([1], read))
+        list(small(means).encode([1], one_by_one(read)))
     assert readers() == []
 
 
@@ -440,7 +441,7 @@ def test_closing_early_drops_what_has_not_begun(means: Path) -> None:
         time.sleep(0.02)
         return page(number)
 
-    outcomes = small(means, batch_size=20, threads=1).encode(itertools.count(), read)
+    outcomes = small(means, batch_size=20, threads=1).encode(itertools.count(), one_by_one(read))
     next(outcomes)
     begun_by_then = len(begun)
     outcomes.close()  # type: ignore[attr-defined]
@@ -456,7 +457,7 @@ def test_a_failure_does_not_keep_the_reader_s_variables_alive(means: Path) -> No
         except OSError as error:
             raise TornPageError("torn") from error
 
-    (outcome,) = small(means).encode([1], read)
+    (outcome,) = small(means).encode([1], one_by_one(read))
     assert isinstance(outcome, Failed)
     error = outcome.error
     assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
@@ -467,7 +468,7 @@ def test_threads_may_share_one_encoder(means: Path) -> None:
     results: dict[int, list[NDArray[np.float32]]] = {}
 
     def work(first: int) -> None:
-        outcomes = encoder.encode(range(first, first + 60), page)
+        outcomes = encoder.encode(range(first, first + 60), one_by_one(page))
         results[first] = [o.embedding for o in outcomes if isinstance(o, Encoded)]
 
     threads = [threading.Thread(target=work, args=(first,)) for first in (0, 1000, 2000)]

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,6 +39,7 @@ __all__ = [
     "HasPixels",
     "ModelInfo",
     "import_onnxruntime",
+    "one_by_one",
 ]
 
 DEFAULT_MODEL = Path(__file__).with_name("data") / "default.onnx"
@@ -50,6 +52,8 @@ LARGEST = 1 << 16
 """Of an image's side in pixels, and of a dimension."""
 LOOKAHEAD = 3
 """`Encoder.encode` reads at most this many batches ahead of what it has yielded."""
+GROUP_SECONDS = 0.04
+"""It asks for as many items at once as take about so long to read."""
 
 
 @dataclass(frozen=True)
@@ -276,46 +280,61 @@ class Encoder:
     def encode(
         self,
         items: Iterable[Item],
-        read: Callable[[Item], Picture],
+        read: Callable[[Sequence[Item]], Sequence[Picture | LookalikeError]],
         stop: Callable[[], None] | None = None,
     ) -> Iterator[Outcome[Item, Picture]]:
-        """Read each item and embed its picture; yield the outcomes in the order of `items`.
+        """Read the items and embed their images; yield the outcomes in the order of `items`.
 
-        `read` runs in threads while the model runs. What it raises as a LookalikeError becomes a
-        `Failed`, without its traceback, which would hold the file's content; so does an image
-        whose embedding has no direction. A DecoderError, which is not the item's fault, and any
-        other exception ends the iteration. Ending it early, by an exception or by closing the
+        `read` runs in threads while the model runs. It is given several items at once if they take
+        little time, and returns an image or an error for each (`one_by_one` makes such a function
+        of one for a single item). An error becomes a `Failed`, without its traceback, which would
+        hold the file's content; so does an image whose embedding has no direction. Any exception
+        that `read` raises ends the iteration. Ending it early, by an exception or by closing the
         iterator, calls `stop`, which may end the reads that have begun, and waits for them.
 
         Items are taken as they are needed: at most LOOKAHEAD * `settings.batch_size` are read or
         being read and not yet yielded, so memory does not grow with the number of items.
         """
         batch_size = self.settings.batch_size
-        limit = LOOKAHEAD * batch_size
-        waiting: deque[tuple[Item, Future[Picture]]] = deque()
+        room = LOOKAHEAD * batch_size
+        waiting: deque[tuple[list[Item], Future[Sequence[Picture | LookalikeError]]]] = deque()
+        ready: deque[tuple[Item, Picture | LookalikeError]] = deque()
         batch: list[tuple[Item, Picture | LookalikeError]] = []
-        pictures = 0
+        images = 0
+        group_size = 1
+
+        def read_timed(group: list[Item]) -> Sequence[Picture | LookalikeError]:
+            nonlocal group_size
+            began = time.perf_counter()
+            made = read(group)
+            seconds = max((time.perf_counter() - began) / len(group), 1e-6)
+            group_size = max(1, min(batch_size, int(GROUP_SECONDS / seconds)))
+            return made
+
         buffer = self._buffer(batch_size)
         source = iter(items)
         pool = ThreadPoolExecutor(self._threads, "lookalike-read")
         try:
             while True:
-                for item in islice(source, limit - len(waiting) - len(batch)):
-                    waiting.append((item, pool.submit(read, item)))
-                if pictures == batch_size or not waiting:
+                while group := list(islice(source, min(group_size, room))):
+                    waiting.append((group, pool.submit(read_timed, group)))
+                    room -= len(group)
+                if images == batch_size or not (ready or waiting):
                     if not batch:
                         return
                     yield from self._finish(batch, buffer)
-                    batch, pictures = [], 0
+                    room += len(batch)
+                    batch, images = [], 0
+                elif ready:
+                    item, made = ready.popleft()
+                    if isinstance(made, LookalikeError):
+                        made = _without_frames(made)
+                    else:
+                        images += 1
+                    batch.append((item, made))
                 else:
-                    item, future = waiting.popleft()
-                    try:
-                        batch.append((item, future.result()))
-                        pictures += 1
-                    except DecoderError:
-                        raise
-                    except LookalikeError as error:
-                        batch.append((item, _without_frames(error)))
+                    group, future = waiting.popleft()
+                    ready.extend(zip(group, future.result(), strict=True))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             if stop is not None:
@@ -368,6 +387,26 @@ class Encoder:
             f"model {self.info.name} {self.info.version} gives {what} an embedding that is zero "
             "or not finite: use another model"
         )
+
+
+def one_by_one(
+    read: Callable[[Item], Picture],
+) -> Callable[[Sequence[Item]], list[Picture | LookalikeError]]:
+    """For `Encoder.encode`: a function of several items, made of one for a single item.
+
+    A LookalikeError that ``read`` raises stands for its item; a DecoderError, which is not the
+    item's fault, is raised.
+    """
+
+    def read_one(item: Item) -> Picture | LookalikeError:
+        try:
+            return read(item)
+        except DecoderError:
+            raise
+        except LookalikeError as error:
+            return error
+
+    return lambda items: [read_one(item) for item in items]
 
 
 def _without_frames(error: LookalikeError) -> LookalikeError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -158,11 +159,11 @@ def test_each_picture_is_read_once_for_all_splits(
 ) -> None:
     read: list[Path] = []
 
-    def noting(self: Decoder, path: Path, size: int) -> Picture:
-        read.append(path)
-        return read_picture(path, size)
+    def noting(self: Decoder, paths: Sequence[Path], size: int) -> list[Picture]:
+        read.extend(paths)
+        return [read_picture(path, size) for path in paths]
 
-    monkeypatch.setattr(Decoder, "read_picture", noting)
+    monkeypatch.setattr(Decoder, "read_pictures", noting)
     told: list[tuple[int, int, int]] = []
     evaluate_pictures(
         images.classes,
@@ -247,7 +248,7 @@ def test_too_small_classes_are_named_with_the_largest_number_that_works(
         raise AssertionError("nothing need be read to know that")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Decoder, "read_picture", unwanted)
+        patch.setattr(Decoder, "read_pictures", unwanted)
         message = refused(images, encoder, 30)
     assert "at least 31 readable images" in message
     assert "'mixed' (30), 'reds' (26): use --queries-per-class 25, add images" in message

@@ -11,25 +11,25 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lookalike.cli import main
 from lookalike.gallery import update
-from lookalike.images import Picture, Source
+from lookalike.images import Picture, SkippedImageError
 from lookalike.images.decoder import Decoder
 
 notes = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
-read = Decoder.read_picture
+read = Decoder.read_pictures
 
 
-def noting(self: Decoder, source: Source, size: int) -> Picture:
-    assert isinstance(source, bytes)
-    picture = read(self, source, size)
-    os.write(notes, Path(os.fsdecode(source)).name.encode() + b"\n")
-    return picture
+def noting(self: Decoder, paths: Sequence[bytes], size: int) -> list[Picture | SkippedImageError]:
+    made = read(self, paths, size)
+    for path in paths:
+        os.write(notes, Path(os.fsdecode(path)).name.encode() + b"\n")
+    return made
 
 
 def deadly(call: Callable[..., None], kill_at: int, count: list[int]) -> Callable[..., None]:
@@ -43,7 +43,7 @@ def deadly(call: Callable[..., None], kill_at: int, count: list[int]) -> Callabl
 
 
 if __name__ == "__main__":
-    setattr(Decoder, "read_picture", noting)  # noqa: B010
+    setattr(Decoder, "read_pictures", noting)  # noqa: B010
     update.COMMIT_IMAGES = int(sys.argv[2])
     count = [0]
     for name in ("fsync", "replace", "rename"):

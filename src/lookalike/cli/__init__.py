@@ -9,7 +9,9 @@ when it needs them.
 from __future__ import annotations
 
 import io
+import signal
 import sys
+import types
 import warnings
 from typing import Any
 
@@ -64,7 +66,15 @@ def main() -> None:
     """Entry point of the command."""
     prepare_streams()
     warnings.showwarning = _show_warning
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
+        signal.signal(signal.SIGINT, _interrupt)
     sys.exit(_run())
+
+
+def _interrupt(number: int, frame: types.FrameType | None) -> None:
+    """KeyboardInterrupt; objects that it leaves half made print nothing when they are deleted."""
+    sys.unraisablehook = lambda _: None
+    signal.default_int_handler(number, frame)
 
 
 _usual_warning = warnings.showwarning

@@ -22,7 +22,7 @@ from lookalike.cluster.job import Chunk, Job, TableSlice
 from lookalike.cluster.parts import Parts, Rows, to_batch
 from lookalike.cluster.source import rows_of
 from lookalike.cluster.storage import first_line, is_uri, resolve
-from lookalike.encoder import Encoded, Encoder, EncoderSettings, ModelInfo
+from lookalike.encoder import Encoded, Encoder, EncoderSettings, ModelInfo, one_by_one
 from lookalike.errors import GalleryError, LookalikeError, ModelMismatchError
 from lookalike.gallery.store import OWN_SHEET, ImageRow
 from lookalike.gallery.update import why_skipped
@@ -120,7 +120,7 @@ def embed_batch(
     def read(item: _Item) -> _Read:
         return _read(item, encoder.info.input_size, max_pixels)
 
-    outcomes = encoder.encode(_items_of(chunk, job.root), read)
+    outcomes = encoder.encode(_items_of(chunk, job.root), one_by_one(read))
     try:
         for outcome in outcomes:
             if isinstance(outcome, Encoded):

@@ -19,7 +19,7 @@ from lookalike.evaluation.protocol import (
 )
 from lookalike.evaluation.splits import check_class_sizes
 from lookalike.evaluation.spread import Spread, spread
-from lookalike.images import Picture
+from lookalike.images import Picture, SkippedImageError
 from lookalike.images.decoder import Decoder, Limits
 
 __all__ = ["ClassScore", "FolderReport", "WorstQuery", "evaluate_pictures"]
@@ -125,8 +125,8 @@ def evaluate_pictures(
     skipped: list[Failed[Path]] = []
     decoder = Decoder(limits or Limits())
 
-    def read(row: int) -> Picture:
-        return decoder.read_picture(paths[row], encoder.info.input_size)
+    def read(some: Sequence[int]) -> list[Picture | SkippedImageError]:
+        return decoder.read_pictures([paths[row] for row in some], encoder.info.input_size)
 
     for done, outcome in enumerate(encoder.encode(range(len(paths)), read, decoder.close), 1):
         if isinstance(outcome, Failed):

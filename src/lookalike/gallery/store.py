@@ -563,10 +563,12 @@ class Store:
 
     def next_id(self) -> int:
         """An id that was never used."""
-        found = [row[0] for row in self.read("SELECT seq FROM sqlite_sequence")]
-        ((top,),) = self.read("SELECT max(id) FROM images")
-        last = found[0] if found else 0
-        if len(found) > 1 or type(last) is not int or not (top or 0) <= last < LARGEST_ID:
+        # One statement, so that both are of one committed state.
+        highest = "(SELECT max(id) FROM images)"
+        query = f"SELECT seq, {highest} FROM (SELECT 1) LEFT JOIN sqlite_sequence"
+        (last, top), *others = self.read(query)
+        last = 0 if last is None else last
+        if others or type(last) is not int or not (top or 0) <= last < LARGEST_ID:
             raise self.damaged(f"the last id given out would be {last!r:.40}")
         return last + 1
 
@@ -670,14 +672,14 @@ def check_beside(path: Path) -> None:
                 raise damaged(beside, "does not belong to a gallery")
         journal = Path(f"{path}{COMPANIONS[0]}")
         try:
-            _check_journal(journal, status.st_size)
+            _check_journal(journal, path)
         except IrregularFileError as error:
             raise damaged(journal, str(error.strerror)) from error
         except ValueError as error:
             raise damaged(journal, str(error)) from error
 
 
-def _check_journal(path: Path, table_bytes: int) -> None:
+def _check_journal(path: Path, table: Path) -> None:
     """A journal undoes what a crash left half written, and is a program for SQLite: it may name a
     file to be deleted, and the length that the table is to get. ValueError for what lookalike does
     not write.
@@ -695,7 +697,8 @@ def _check_journal(path: Path, table_bytes: int) -> None:
         raise ValueError("names another file, which no journal of a gallery does")
     if len(header) == JOURNAL_HEADER and header.startswith(JOURNAL_MAGIC):
         pages, page = (int.from_bytes(header[at : at + 4]) for at in (16, 24))
-        if not 0 < pages * page <= table_bytes:  # tables only grow
+        # Its size after the journal was read: tables only grow, perhaps just now.
+        if not 0 < pages * page <= table.lstat().st_size:
             raise ValueError(f"is of a table of {pages:,} pages of {page:,} bytes")
 
 

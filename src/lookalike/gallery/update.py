@@ -35,7 +35,7 @@ from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.scan import FoundFile, ScanNotes, scan
 from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
-from lookalike.images import SkippedImageError, SkipReason, content_hash
+from lookalike.images import Picture, SkippedImageError, SkipReason, content_hash
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.lsh import LSHIndex
 from lookalike.mark import is_own_sheet
@@ -87,6 +87,13 @@ class _Read:
     format: str
     digest: bytes
     note: str | None
+
+
+def _read(digest: bytes, made: Picture | SkippedImageError) -> _Read | SkippedImageError:
+    if isinstance(made, SkippedImageError):
+        return made
+    note = None if made.note is None else str(made.note)
+    return _Read(made.pixels, made.width, made.height, made.format, digest, note)
 
 
 class Update:
@@ -192,22 +199,39 @@ class Update:
             decoder = stack.enter_context(Decoder(self._limits))
             decoder.prepare(total)  # while the model is opened
             encoder = self._encoder()
+            # What a commit needs, before there is anything to commit: an import that Ctrl-C has
+            # interrupted fails when it is repeated.
+            from lookalike.lsh import coding, kernels  # noqa: F401
+
             known = stack.enter_context(self._files.reading())  # the reading threads' own
             one_at_a_time = threading.Lock()
 
-            def read(wanted: ToRead) -> _Read:
+            def digest_of(wanted: ToRead) -> bytes | LookalikeError:
+                """Of content that must be decoded, or why it need not be."""
                 path = os.path.join(self._root, wanted.file.path)
-                digest = content_hash(path)
+                try:
+                    digest = content_hash(path)
+                except SkippedImageError as error:
+                    return error
                 if is_own_sheet(path):
-                    raise _OwnSheetError
+                    return _OwnSheetError()
                 with one_at_a_time:
                     seen = digest in self._missing or bool(known.by_hash(digest))
-                if seen or digest == wanted.indexed_hash:
-                    raise _SameContentError(digest)
-                picture = decoder.read_picture(path, encoder.info.input_size)
-                width, height, form = picture.width, picture.height, picture.format
-                note = None if picture.note is None else str(picture.note)
-                return _Read(picture.pixels, width, height, form, digest, note)
+                same = seen or digest == wanted.indexed_hash
+                return _SameContentError(digest) if same else digest
+
+            def read(group: Sequence[ToRead]) -> list[_Read | LookalikeError]:
+                found = list(map(digest_of, group))
+                paths = [
+                    os.path.join(self._root, wanted.file.path)
+                    for wanted, digest in zip(group, found, strict=True)
+                    if isinstance(digest, bytes)
+                ]
+                made = iter(decoder.read_pictures(paths, encoder.info.input_size))
+                return [
+                    _read(digest, next(made)) if isinstance(digest, bytes) else digest
+                    for digest in found
+                ]
 
             outcomes = encoder.encode(files, read, decoder.close)
             stack.callback(cast("Generator[object]", outcomes).close)  # ends its threads

@@ -17,9 +17,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from PIL import Image
 
@@ -29,7 +30,6 @@ from lookalike.images.formats import (
     SkippedImageError,
     SkipReason,
     Source,
-    unreadable,
 )
 from lookalike.images.pixels import DEFAULT_MAX_PIXELS, Note, Picture
 from lookalike.images.worker import LENGTHS, message
@@ -45,6 +45,9 @@ PREPARED = 4
 KEPT = 2
 """Idle processes that stay when a decoder is closed."""
 _BUFFER = 1 << 20
+Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Answer: TypeAlias = tuple[dict[str, Any], memoryview]
+"""What `worker` says of a file, and its payload."""
 MOST_MEMORY = 1 << 62
 """What the system call takes."""
 MOST_SECONDS = 1e6
@@ -95,16 +98,17 @@ class _Process:
                     command,
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
-                    stderr=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
                     env={**os.environ, **quiet},
                 )
             except OSError as error:
                 self._socket.close()
                 raise DecoderError(_cannot_start(error.strerror or str(error))) from error
+        assert self._process.stderr is not None
+        os.set_blocking(self._process.stderr.fileno(), False)
 
-    def ask(
-        self, head: dict[str, Any], content: bytes, seconds: float
-    ) -> tuple[dict[str, Any], memoryview]:
+    def ask(self, head: dict[str, Any], content: bytes, seconds: float) -> list[Answer]:
         """TimeoutError, or EOFError if it died; either way it is of no more use then.
 
         Raises DecoderError if it does not start.
@@ -115,18 +119,33 @@ class _Process:
             except (EOFError, TimeoutError) as error:
                 raise DecoderError(_cannot_start(f"it ends with status {self.end()}")) from error
             self._is_ready = True
+        self.begun()
         ends = time.monotonic() + seconds
         self._wait_until(ends)
         try:
             self._socket.sendall(message(head, len(content)))
             self._socket.sendall(content)
-            return self._receive(ends)
+            said, payload = self._receive(ends)
         except TimeoutError:
             raise
         except OSError as error:
             raise EOFError from error
+        answers = []
+        for answer in said["answers"]:
+            length = answer.pop("length")
+            answers.append((answer, payload[:length]))
+            payload = payload[length:]
+        return answers
 
-    def _receive(self, ends: float) -> tuple[dict[str, Any], memoryview]:
+    def begun(self) -> int:
+        """How many files of the latest request it has begun; asked once."""
+        assert self._process.stderr is not None
+        try:
+            return len(os.read(self._process.stderr.fileno(), 1 << 16))
+        except BlockingIOError:
+            return 0
+
+    def _receive(self, ends: float) -> Answer:
         text, payload = LENGTHS.unpack(self._exactly(LENGTHS.size, ends))
         return json.loads(bytes(self._exactly(text, ends))), self._exactly(payload, ends)
 
@@ -157,7 +176,7 @@ class _Process:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(0.1)
         self._process.kill()
-        self._socket.close()
+        self._close()
         return self._process.wait()
 
     def let_go(self) -> None:
@@ -167,7 +186,12 @@ class _Process:
             self.end()
         else:
             self._process.returncode = 0  # or Popen would warn that it still runs
-            self._socket.close()
+            self._close()
+
+    def _close(self) -> None:
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+        self._socket.close()
 
     def is_running(self) -> bool:
         """And of use: not killed, and not its parent's that this process was forked from."""
@@ -249,75 +273,102 @@ class Decoder:
 
     def read_picture(self, source: Source, size: int) -> Picture:
         """As `images.read_picture`. Also raises DecoderError if no process can be started."""
-        import numpy as np
+        return _picture(size, self.ask({"task": "squeeze", "size": size}, source))
 
-        answer, payload = self.ask({"task": "squeeze", "size": size}, source)
-        return Picture(
-            np.frombuffer(payload, np.uint8).reshape(size, size, 3),
-            answer["width"],
-            answer["height"],
-            answer["format"],
-            None if answer["note"] is None else Note(answer["note"]),
-        )
+    def read_pictures(self, paths: Sequence[Path], size: int) -> list[Picture | SkippedImageError]:
+        """`read_picture` of each file, or why there is none. Raises DecoderError.
+
+        Small files take less time together: every request wakes another process, which stops what
+        runs on its core.
+        """
+        answers = self._ask_all({"task": "squeeze", "size": size}, list(map(_path, paths)))
+        return [
+            answer if isinstance(answer, SkippedImageError) else _picture(size, answer)
+            for answer in answers
+        ]
 
     def read_rgb(self, source: Source, *, longest_side: int | None = None) -> Image.Image:
         """As `images.read_rgb`. Also raises DecoderError if no process can be started."""
         answer, payload = self.ask({"task": "rgb", "side": longest_side}, source)
         return Image.frombytes("RGB", tuple(answer["image"]), payload)
 
-    def ask(self, task: dict[str, Any], source: Source) -> tuple[dict[str, Any], memoryview]:
+    def ask(self, task: dict[str, Any], source: Source) -> Answer:
         """The answer of `worker` to a task.
 
         Raises:
             SkippedImageError: the file gives no image within the limits.
             DecoderError: no process can be started, or the decoder was closed meanwhile.
         """
+        content = source.getvalue() if isinstance(source, io.BytesIO) else _path(source)
+        (answer,) = self._ask_all(task, [content])
+        if isinstance(answer, SkippedImageError):
+            raise answer
+        return answer
+
+    def _ask_all(
+        self, task: dict[str, Any], sources: Sequence[str | bytes]
+    ) -> list[Answer | SkippedImageError]:
+        """``sources``: any number of paths, or one content."""
         limits = self.limits
         head = {
             **task,
-            "is_path": not isinstance(source, io.BytesIO),
             "max_pixels": limits.max_pixels,
             "memory": limits.memory,
             "seconds": min(limits.max_seconds, MOST_SECONDS),
         }
-        content = source.getvalue() if isinstance(source, io.BytesIO) else _path(source)
-        answer = None
-        while answer is None:
-            process = self._take()
-            answer = self._asked(process, head, content)
-        if "reason" in answer[0]:
-            said = answer[0]
-            raise SkippedImageError(SkipReason(said["reason"]), said["detail"], said["remedy"])
-        return answer
+        answers: list[Answer | SkippedImageError] = []
+        while len(answers) < len(sources):
+            answers += self._ask_first(head, sources[len(answers) :])
+        return answers
 
-    def _asked(
-        self, process: _Process, head: dict[str, Any], content: bytes
-    ) -> tuple[dict[str, Any], memoryview] | None:
-        """None: another process must be asked, because an earlier file may have ended this one."""
-        seconds = self._patience * min(self.limits.max_seconds, MOST_SECONDS)
+    def _ask_first(
+        self, head: dict[str, Any], sources: Sequence[str | bytes]
+    ) -> list[Answer | SkippedImageError]:
+        """The answers for the first of ``sources``.
+
+        None at all if another process must be asked, because an earlier file may have ended this
+        one.
+        """
+        contents = [source for source in sources if isinstance(source, bytes)]
+        head = {**head, "paths": [source for source in sources if isinstance(source, str)]}
+        process = self._take()
         try:
-            answer, payload = process.ask(head, content, seconds)
+            answers = process.ask(head, b"".join(contents), self._patience * head["seconds"])
         except BaseException as error:
             with self._changing:
                 self._at_work.discard(process)
                 closed = self._closed
+            died = isinstance(error, EOFError | TimeoutError)
+            begun = process.begun() if died else 0
             status = process.end()
             if closed:
                 raise DecoderError("decoding was ended") from error
+            if not died:
+                raise
             late = isinstance(error, TimeoutError) or status == -getattr(signal, "SIGPROF", 0)
-            if isinstance(error, EOFError) and process.is_used and not late:
-                return None
-            if isinstance(error, EOFError | TimeoutError):
-                raise self._explained(late, status) from error
-            raise
+            if begun > 1:
+                # The answers to those before the last one are lost.
+                earlier = self._ask_each(head, sources[: begun - 1])
+                last = sources[begun - 1 : begun]
+                return earlier + (
+                    [self._explained(late, status)] if late else self._ask_each(head, last)
+                )
+            if process.is_used and not late:
+                return []
+            return [self._explained(late, status)]
         with self._changing:
             self._at_work.discard(process)
         process.is_used = True
-        if answer.get("reason") == SkipReason.TOO_LARGE:
+        if answers[-1][0].get("reason") == SkipReason.TOO_LARGE:
             process.end()  # its memory may be in pieces
         else:
             _idle.give(process)
-        return answer, payload
+        return [_skipped(answer) if "reason" in answer[0] else answer for answer in answers]
+
+    def _ask_each(
+        self, head: dict[str, Any], sources: Sequence[str | bytes]
+    ) -> list[Answer | SkippedImageError]:
+        return [answer for source in sources for answer in self._ask_all(head, [source])]
 
     def close(self) -> None:
         """End what is being read; whoever waits for it gets a DecoderError."""
@@ -346,11 +397,27 @@ class Decoder:
         return SkippedImageError(SkipReason.DAMAGED, "its data make the decoder fail")
 
 
-def _path(source: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bytes:
+def _skipped(answer: Answer) -> SkippedImageError:
+    said = answer[0]
+    return SkippedImageError(SkipReason(said["reason"]), said["detail"], said["remedy"])
+
+
+def _picture(size: int, answer: Answer) -> Picture:
+    import numpy as np
+
+    made, payload = answer
+    return Picture(
+        np.frombuffer(payload, np.uint8).reshape(size, size, 3),
+        made["width"],
+        made["height"],
+        made["format"],
+        None if made["note"] is None else Note(made["note"]),
+    )
+
+
+def _path(source: Path) -> str:
     """Absolute: the process may have been started in another folder."""
-    try:
-        with suppress(OSError):  # there is no current folder
-            return os.fsencode(os.path.abspath(source))
-        return os.fsencode(source)
-    except ValueError as error:  # a name that no file can have
-        raise unreadable(error) from error
+    path = os.fsdecode(source)
+    with suppress(OSError):  # there is no current folder
+        return os.path.abspath(path)
+    return path

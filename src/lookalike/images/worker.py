@@ -1,4 +1,4 @@
-"""What runs in a process of its own: image files that nobody vouches for, made into pixels.
+"""What runs in a process of its own: untrusted image files, made into pixels.
 
 Such files may make a decoder crash, or work for hours, or take all memory. Here they take nothing
 with them: the process has no more memory and processor time than its requests say, cannot write
@@ -6,7 +6,10 @@ files, prints nowhere, and may be killed at any moment. It ends when the other s
 closed.
 
 Request and answer are each a head and a payload: two big-endian lengths (4 and 8 bytes), JSON,
-bytes. The first answer, before any request, says that the process is ready.
+bytes. The first answer, before any request, says that the process is ready. A request is for one
+content, its payload, or for the files of several paths; the answer holds one entry for each, or for
+the first of them. Before each file a byte goes to standard error: it tells which one was being
+decoded when the process ended.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import os
 import signal
 import struct
 import sys
+import time
 from contextlib import suppress
 from typing import Any, BinaryIO
 
@@ -34,6 +38,8 @@ from lookalike.images.pixels import content_hash, read_rgb, squeeze
 __all__ = ["LENGTHS", "main", "message"]
 
 LENGTHS = struct.Struct(">IQ")
+GROUP_SECONDS = 0.1
+"""After so long, what is left of a request is for another one."""
 
 
 def message(head: dict[str, Any], payload_length: int = 0) -> bytes:
@@ -47,27 +53,40 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there are several processes
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever else prints
+    begun = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:  # for whatever else prints
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
     _forbid_files()
-    _write(answers, {}, b"")
+    _write(answers, {}, [])
     while True:
         try:
             head, content = _read(requests)
         except EOFError:
             return
-        _allow(head["memory"], head["seconds"])
-        source: Source = content if head["is_path"] else io.BytesIO(content)
-        try:
-            answer, payload = _answer(head, source)
-        except SkippedImageError as error:
-            answer = {"reason": error.reason, "detail": error.detail, "remedy": error.remedy}
-            payload = b""
-        except MemoryError:
-            detail = f"it cannot be decoded within {head['memory'] / 2**30:.1f} GiB of memory"
-            answer = {"reason": SkipReason.TOO_LARGE, "detail": detail, "remedy": MEMORY_REMEDY}
-            payload = b""
+        sources: list[Source] = head["paths"] or [io.BytesIO(content)]
+        made: list[tuple[dict[str, Any], bytes]] = []
+        ends = time.monotonic() + GROUP_SECONDS
+        for source in sources:
+            os.write(begun, b".")
+            _allow(head["memory"], head["seconds"])
+            made.append(_answer_or_reason(head, source))
+            # After too large an image this process is replaced: its memory may be in pieces.
+            if made[-1][0].get("reason") == SkipReason.TOO_LARGE or time.monotonic() > ends:
+                break
         _allow(head["memory"], 0)
-        _write(answers, answer, payload)
+        entries = [{**answer, "length": len(payload)} for answer, payload in made]
+        _write(answers, {"answers": entries}, [payload for _, payload in made])
+
+
+def _answer_or_reason(head: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytes]:
+    try:
+        return _answer(head, source)
+    except SkippedImageError as error:
+        return {"reason": error.reason, "detail": error.detail, "remedy": error.remedy}, b""
+    except MemoryError:
+        detail = f"it cannot be decoded within {head['memory'] / 2**30:.1f} GiB of memory"
+        return {"reason": SkipReason.TOO_LARGE, "detail": detail, "remedy": MEMORY_REMEDY}, b""
 
 
 def _answer(head: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytes]:
@@ -107,9 +126,10 @@ def _exactly(stream: BinaryIO, count: int) -> bytes:
     return data
 
 
-def _write(stream: BinaryIO, head: dict[str, Any], payload: bytes) -> None:
-    stream.write(message(head, len(payload)))
-    stream.write(payload)
+def _write(stream: BinaryIO, head: dict[str, Any], payloads: list[bytes]) -> None:
+    stream.write(message(head, sum(map(len, payloads))))
+    for payload in payloads:
+        stream.write(payload)
     stream.flush()
 
 

@@ -6,7 +6,7 @@ The shards are those that Ray's actors hold, in this process; `test_served` asks
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lookalike.cluster import reader
 from lookalike.cluster.embed import embed_here, prepare
 from lookalike.gallery import Gallery
 from lookalike.gallery.protocol import ImageGallery
-from lookalike.images import Picture, Source, read_picture
+from lookalike.images import Picture, SkippedImageError
 from lookalike.images.decoder import Decoder
 
 
@@ -74,10 +74,13 @@ def decoded(gallery: ImageGallery, monkeypatch: pytest.MonkeyPatch) -> list[str]
     """Names of the files that updates have decoded, in order, since `gallery` was made."""
     names: list[str] = []
 
-    def noting(self: Decoder, source: Source, size: int) -> Picture:
-        assert isinstance(source, bytes)
-        names.append(os.path.basename(os.fsdecode(source)))
-        return read_picture(source, size, max_pixels=self.limits.max_pixels)
+    read = Decoder.read_pictures
 
-    monkeypatch.setattr(Decoder, "read_picture", noting)
+    def noting(
+        self: Decoder, paths: Sequence[bytes], size: int
+    ) -> list[Picture | SkippedImageError]:
+        names.extend(os.path.basename(os.fsdecode(path)) for path in paths)
+        return read(self, paths, size)
+
+    monkeypatch.setattr(Decoder, "read_pictures", noting)
     return names

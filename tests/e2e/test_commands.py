@@ -9,12 +9,14 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import click
 import pytest
 from command import COMMAND, lookalike
 from fakes import embedding, images_of, listing, write_photo, write_photos
 from hostile import make_good_files, make_hostile_files
 from PIL import Image
 
+from lookalike.cli import SECTIONS, commands
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.store import Store
 
@@ -34,8 +36,35 @@ def test_every_command_explains_itself(command: str) -> None:
     assert done.stdout.startswith("Usage: ")
     assert done.stderr == ""
     assert max(len(line) for line in done.stdout.splitlines()) <= 100
+    if command:
+        assert f"Example:  lookalike {command.replace('update', 'index')} " in done.stdout
     options = [line for line in done.stdout.splitlines() if line.strip().startswith("-")]
     assert all(len(line.split("  ")) > 1 for line in options)  # none without a word of help
+
+
+@pytest.mark.parametrize(
+    "example", [text for some in SECTIONS.values() for _, text in some.values()]
+)
+def test_every_command_has_an_example_that_its_options_allow(
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("Pictures", "classes", "data", "corel", "parts", "holiday"):
+        (tmp_path / folder).mkdir()
+    for file in ("query.jpg", "photo.jpg", "mine.onnx"):
+        (tmp_path / file).touch()
+    monkeypatch.chdir(tmp_path)
+    name, *words = example.replace("~", str(tmp_path)).split()
+    command: click.Command = commands.commands[name]
+    while isinstance(command, click.Group):
+        command, words = command.commands[words[0]], words[1:]
+    command.make_context(name, words)
+
+
+def test_every_command_is_in_one_section() -> None:
+    listed = [name for some in SECTIONS.values() for name in some]
+    assert sorted([*listed, "update"]) == sorted(commands.commands)
+    shown = lookalike("--help").stdout
+    assert all(f"\n  {name} " in shown for name in listed)
 
 
 def test_index_tells_counts_on_stdout_and_nothing_else(photos: Path, model: Path) -> None:

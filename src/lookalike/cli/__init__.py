@@ -47,18 +47,61 @@ from lookalike.errors import LookalikeError, LookalikeWarning
 __all__ = ["commands", "main"]
 
 
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Find images": {
+        "index": ("index a folder, or update its gallery", "index ~/Pictures"),
+        "search": ("find what looks like an image", "search query.jpg -k 20"),
+        "duplicates": ("list near duplicates; delete nothing", "duplicates --threshold 0.97"),
+        "serve": ("a web page to search by looking, and an API", "serve ~/Pictures"),
+        "demo": ("index real photographs and draw what is found", "demo --folder ~/Pictures"),
+    },
+    "Care for a gallery": {
+        "info": ("what a gallery holds, and what it skipped", "info --skipped"),
+        "remove": ("take images out and keep them out", "remove holiday/blurred.jpg"),
+        "verify": ("look for damage, and repair it", "verify --repair"),
+        "tune": ("choose the index's settings by measuring", "tune --recall 0.98"),
+    },
+    "Models": {
+        "train": ("train a model on folders of your classes", "train classes/ --out mine.onnx"),
+        "augment": ("draw how training alters an image", "augment photo.jpg --out augmented.png"),
+        "model": ("describe a model file, or make one of ONNX", "model info mine.onnx"),
+        "evaluate": ("measure a model on your classes", "evaluate classes/ --model mine.onnx"),
+        "data": (
+            "check and lay out the paper's datasets",
+            "data corel1k --from corel/ --out out/",
+        ),
+        "reproduce": ("the paper's tables and figures", "reproduce all --data data/ --quick"),
+    },
+    "Beyond one machine": {
+        "cluster": ("embed and search on many machines", "cluster start parts/ --name photos"),
+    },
+}
+"""Commands, each with what it does in a few words and an example."""
+
+
+class _Commands(click.Group):
+    """Lists its commands in sections."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, short) for name, (short, _) in commands.items()])
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__)
 def commands() -> None:
-    """Find images that look alike: index a folder once, then search it with any picture."""
+    """Find images that look alike: index a folder once, then search it with any image."""
 
 
-for _command in (index, search, duplicates, info, verify, remove, tune, demo):
+_ALL = (index, search, duplicates, serve, demo, info, remove, verify, tune)
+for _command in (*_ALL, train, augment, model, evaluate, data, reproduce, cluster):
     commands.add_command(_command)
-for _command in (train, augment, model, evaluate, data, reproduce, serve, cluster):
-    commands.add_command(_command)
+for _name, (_, _example) in (pair for some in SECTIONS.values() for pair in some.items()):
+    commands.commands[_name].epilog = f"Example:  lookalike {_example}"
 commands.add_command(index, "update")
 
 

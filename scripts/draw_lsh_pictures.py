@@ -486,7 +486,8 @@ def draw_cells(trial: Trial) -> tuple[str, list[str]]:
     flat = np.sqrt(1 - z**2)
     grid = np.stack([flat * np.cos(lon), flat * np.sin(lon), z], axis=2).astype(np.float32)
     for panel, used in enumerate((plain, axes)):
-        anchors, space = families.voronoi(np.random.default_rng(2), 16, used, items)
+        anchors = families.voronoi(np.random.default_rng(2), 16, used, items)
+        space = families.whitening(used)
         mapped = items @ space.T
         mapped /= np.linalg.norm(mapped, axis=1, keepdims=True)
         left, top, step = 24 + 348 * panel, 46, 2.5
@@ -600,12 +601,13 @@ def key_hasher(name: str, trial: Trial) -> Hasher:
         return Hasher.fit(LSHSettings.paper(dim, tables=1, key_bits=KEY_BITS), trial.items)
     default = LSHSettings(dim, key_bits=KEY_BITS)
     if name != "no whitening":
-        return Hasher.fit(replace(default, keys=name), trial.items)  # type: ignore[arg-type]
+        return Hasher.fit(replace(default, keys=name), trial.items)
     hasher = Hasher.fit(default, trial.items)
     centred = trial.items - hasher.mean
     axes = families.Principal.of(centred)
     plain = families.Principal(axes.axes, np.ones_like(axes.variance))
-    anchors, space = families.voronoi(np.random.default_rng(0), 1 << KEY_BITS, plain, centred)
+    anchors = families.voronoi(np.random.default_rng(0), 1 << KEY_BITS, plain, centred)
+    space = families.whitening(plain)
     return replace(hasher, key_map=space, key_points=anchors[np.newaxis])
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.lsh import families
+from lookalike.lsh import LSHIndex, LSHSettings, families
 
 PAIRS = 100_000
 DIM = 24
@@ -124,10 +125,33 @@ def test_voronoi_anchors_are_sample_points_in_whitened_axes() -> None:
     rng = np.random.default_rng(8)
     centred = (rng.standard_normal((500, 100)) * np.linspace(5, 0.5, 100)).astype(np.float32)
     axes = families.Principal.of(centred)
-    anchors, whiten = families.voronoi(rng, 32, axes, centred)
+    anchors, whiten = families.voronoi(rng, 32, axes, centred), families.whitening(axes)
     mapped = centred @ whiten.T
     assert anchors.shape == (32, 48)
     # variance^(-1/4) on each axis turns a variance v into sqrt(v)
     assert np.allclose(mapped.var(axis=0), np.sqrt(axes.variance[:48]), rtol=0.05)
     unit = mapped / np.linalg.norm(mapped, axis=1, keepdims=True)
     assert np.allclose((anchors @ unit.T).max(axis=1), 1, atol=1e-5)
+
+
+def test_a_family_is_a_function_and_an_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What CONTRIBUTING promises, with planes of entries +1 and -1 (Achlioptas 2003)."""
+
+    def signs(sample: families.Sample, bits: int) -> NDArray[np.float32]:
+        return sample.rng.choice(np.array([-1, 1], np.float32), (bits, sample.dim))
+
+    monkeypatch.setitem(families.CODES, "signs", families.CodeFamily(signs))
+    monkeypatch.setitem(
+        families.KEYS,
+        "signs",
+        families.KeyFamily(lambda *drawn: np.stack([signs(*drawn[:2])] * drawn[2]), signs=True),
+    )
+    rows = np.random.default_rng(9).standard_normal((400, DIM)).astype(np.float32)
+    index = LSHIndex(settings=LSHSettings(DIM, keys="signs", codes="signs", code_bits=256))
+    index.add(np.arange(400), rows)
+    index.save(tmp_path / "index")
+    ids, cosines = LSHIndex.open(tmp_path / "index").search(rows[:50], 1)
+    assert ids[:, 0].tolist() == list(range(50))
+    np.testing.assert_allclose(cosines, 1, atol=1e-3)  # vectors are kept in float16

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.lsh import LSHIndex, LSHSettings, SearchSettings
-from lookalike.lsh.settings import CODE_FAMILIES, KEY_FAMILIES
+from lookalike.lsh.families import CODES, KEYS
 
 DIM = 48
 Floats = NDArray[np.float32]
@@ -47,7 +47,7 @@ def made(rows: Floats, **settings: Any) -> LSHIndex:
 VECTORS, QUERIES = clustered(6000, 0), clustered(100, 1)
 
 
-@pytest.mark.parametrize("keys", KEY_FAMILIES)
+@pytest.mark.parametrize("keys", KEYS)
 @pytest.mark.parametrize("tables", [1, 3])
 def test_probing_everything_and_reranking_everything_equals_exact_search(
     keys: Any, tables: int
@@ -60,8 +60,8 @@ def test_probing_everything_and_reranking_everything_equals_exact_search(
     assert (np.diff(found.cosines, axis=1) <= 0).all()
 
 
-@pytest.mark.parametrize("keys", KEY_FAMILIES)
-@pytest.mark.parametrize("codes", CODE_FAMILIES)
+@pytest.mark.parametrize("keys", KEYS)
+@pytest.mark.parametrize("codes", CODES)
 @pytest.mark.parametrize("ranking", ["asymmetric", "hamming"])
 def test_every_family_finds_most_neighbours_at_a_third_of_the_candidates(
     keys: Any, codes: Any, ranking: Any
@@ -117,8 +117,8 @@ def test_an_empty_index_finds_nothing() -> None:
     assert len(LSHIndex(DIM)) == 0
 
 
-@pytest.mark.parametrize("keys", KEY_FAMILIES)
-@pytest.mark.parametrize("codes", CODE_FAMILIES)
+@pytest.mark.parametrize("keys", KEYS)
+@pytest.mark.parametrize("codes", CODES)
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_or_equal_vectors_are_indexed_by_every_family(
     keys: Any, codes: Any, count: int

@@ -14,8 +14,8 @@ from formats import as_format_2
 
 from lookalike.errors import IndexFormatError
 from lookalike.lsh import LSHIndex, LSHSettings, arrayfile
+from lookalike.lsh.families import KEYS
 from lookalike.lsh.manifest import Manifest, SegmentEntry
-from lookalike.lsh.settings import KEY_FAMILIES
 
 DIM = 32
 RNG = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("keys", KEY_FAMILIES)
+@pytest.mark.parametrize("keys", KEYS)
 @pytest.mark.parametrize("vectors", ["float16", "float32", "none"])
 def test_an_opened_index_answers_as_the_saved_one(tmp_path: Path, keys: str, vectors: str) -> None:
     index = made(keys=keys, vectors=vectors, tables=2)

@@ -4,17 +4,27 @@ Two shapes cover them all. A *sign* family has hyperplanes (bits, dim), and a ve
 signs of its distances to them. An *anchor* family has points (buckets, dim), and a vector's bucket
 is the one with the largest inner product. Prefixes are families too: the first b hyperplanes, or
 the first 2^b anchors.
+
+`CODES` and `KEYS` at the end are all that the rest of the code knows of them: a new family is a
+function here and an entry there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "CODES",
+    "KEYS",
+    "MAX_KEY_BITS",
+    "CodeFamily",
+    "KeyFamily",
     "Principal",
+    "Sample",
     "cross_polytope",
     "hyperplanes",
     "itq",
@@ -24,6 +34,8 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float32]
+MAX_KEY_BITS = 14
+MAX_POLYTOPE_BITS = 11
 ITQ_ROUNDS = 30
 WHITENING = 0.25
 WHITENED_AXES = 48
@@ -110,23 +122,136 @@ def cross_polytope(rng: np.random.Generator, buckets: int, dim: int) -> Floats:
     return np.stack([axes, -axes], axis=1).reshape(-1, dim)[:buckets]
 
 
-def voronoi(
-    rng: np.random.Generator, buckets: int, axes: Principal, centred: Floats
-) -> tuple[Floats, Floats]:
-    """Random points of the sample as anchors, in partly whitened principal axes.
+def whitening(axes: Principal) -> Floats:
+    """The map (p, dim) to at most WHITENED_AXES leading axes, partly whitened.
 
     Without whitening a few strong axes decide, and buckets are very uneven; with axes divided by
-    variance^(1/4) they are even and hold more of a query's neighbours per item visited. Cells of
-    sample points as a hash function: Pauleve et al. 2010.
-
-    Returns:
-        anchors (at most ``buckets``, p), unit length, and the map (p, dim) that takes centred
-        vectors to their space.
+    variance^(1/4) they are even and hold more of a query's neighbours per item visited.
     """
     count = min(WHITENED_AXES, len(axes.axes))
     scale = axes.variance[:count, np.newaxis] ** np.float32(-WHITENING)
-    whiten = axes.axes[:count] * scale
+    whitened: Floats = (axes.axes[:count] * scale).astype(np.float32)
+    return whitened
+
+
+def voronoi(rng: np.random.Generator, buckets: int, axes: Principal, centred: Floats) -> Floats:
+    """Random points of the sample as anchors (at most ``buckets``, p), unit length, in the space of
+    :func:`whitening`. Cells of sample points as a hash function: Pauleve et al. 2010.
+    """
     chosen = rng.permutation(len(centred))[:buckets]
-    points = centred[chosen] @ whiten.T
+    points = centred[chosen] @ whitening(axes).T
     lengths = np.maximum(np.linalg.norm(points, axis=1, keepdims=True), np.float32(1e-12))
-    return (points / lengths).astype(np.float32), whiten.astype(np.float32)
+    anchors: Floats = (points / lengths).astype(np.float32)
+    return anchors
+
+
+# ---- what settings may name -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a family draws its functions from.
+
+    Attributes:
+        rng: the only source of chance.
+        centred: (n, dim) vectors, n >= 1, with mean zero where the settings say so.
+        axes: their principal axes, for learned families alone.
+    """
+
+    rng: np.random.Generator
+    centred: Floats
+    axes: Principal | None
+
+    @property
+    def dim(self) -> int:
+        return int(self.centred.shape[1])
+
+    @property
+    def principal(self) -> Principal:
+        assert self.axes is not None
+        return self.axes
+
+
+@dataclass(frozen=True)
+class CodeFamily:
+    """A sign family for codes.
+
+    Attributes:
+        planes: of a sample and a number of bits, hyperplanes (bits, dim).
+        learned: whether they depend on the sample's vectors.
+        follows_axes: whether it finds as much in the coordinates of the leading principal axes as
+            in the vectors' own; long vectors are then projected onto those first.
+    """
+
+    planes: Callable[[Sample, int], Floats]
+    learned: bool = False
+    follows_axes: bool = False
+
+
+@dataclass(frozen=True)
+class KeyFamily:
+    """A family that names buckets.
+
+    Attributes:
+        points: of a sample, key bits and a number of tables, (tables, m, p) in the space of the
+            keys: hyperplanes, m = key bits, or anchors, m <= 2^key bits.
+        signs: whether they are hyperplanes.
+        learned, follows_axes: as for codes.
+        space: of a sample, the map (p, dim) that takes centred vectors to the space of the keys;
+            None: the vectors' own.
+        most_bits: the most key bits that a segment may choose for itself.
+    """
+
+    points: Callable[[Sample, int, int], Floats]
+    signs: bool = False
+    learned: bool = False
+    follows_axes: bool = False
+    space: Callable[[Sample], Floats] | None = None
+    most_bits: int = MAX_KEY_BITS
+
+
+def _tables(points: Callable[[Sample, int], Floats]) -> Callable[[Sample, int, int], Floats]:
+    """For each table drawn by itself."""
+    return lambda sample, bits, tables: np.stack([points(sample, bits) for _ in range(tables)])
+
+
+CODES = {
+    "orthogonal": CodeFamily(lambda sample, bits: orthogonal(sample.rng, bits, sample.dim)),
+    "hyperplanes": CodeFamily(lambda sample, bits: hyperplanes(sample.rng, bits, sample.dim)),
+    "itq": CodeFamily(
+        lambda sample, bits: itq(sample.rng, bits, sample.principal, sample.centred), learned=True
+    ),
+    "principal": CodeFamily(
+        lambda sample, bits: principal(sample.rng, bits, sample.principal),
+        learned=True,
+        follows_axes=True,
+    ),
+}
+KEYS = {
+    "voronoi": KeyFamily(
+        _tables(
+            lambda sample, bits: voronoi(sample.rng, 1 << bits, sample.principal, sample.centred)
+        ),
+        learned=True,
+        follows_axes=True,
+        space=lambda sample: whitening(sample.principal),
+    ),
+    "cross-polytope": KeyFamily(
+        _tables(lambda sample, bits: cross_polytope(sample.rng, 1 << bits, sample.dim)),
+        most_bits=MAX_POLYTOPE_BITS,
+    ),
+    "orthogonal": KeyFamily(  # all tables' at once, so that they differ as much as they can
+        lambda sample, bits, tables: orthogonal(sample.rng, bits * tables, sample.dim).reshape(
+            tables, bits, -1
+        ),
+        signs=True,
+    ),
+    "hyperplanes": KeyFamily(
+        _tables(lambda sample, bits: hyperplanes(sample.rng, bits, sample.dim)), signs=True
+    ),
+    "itq": KeyFamily(
+        _tables(lambda sample, bits: itq(sample.rng, bits, sample.principal, sample.centred)),
+        signs=True,
+        learned=True,
+    ),
+}

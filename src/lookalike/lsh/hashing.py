@@ -11,15 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import IndexFormatError
-from lookalike.lsh import families
 from lookalike.lsh.arrayfile import is_count, open_arrays, write_arrays
+from lookalike.lsh.families import CODES, KEYS, MAX_KEY_BITS, Principal, Sample
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.threads import one_blas_thread
 
-__all__ = ["MAX_KEY_BITS", "Hasher", "Prepared"]
+__all__ = ["Hasher", "Prepared"]
 
-MAX_KEY_BITS = 14
-MAX_POLYTOPE_BITS = 11
 SAMPLE = 1 << 15
 PRINCIPAL_SAMPLE = 8192
 ROWS_IN_CACHE = 256
@@ -27,7 +25,6 @@ CORRECTION_HEADROOM = 2.0
 LARGEST = 1e6
 """Above all that a hasher holds, and small enough for scores to be finite in float32."""
 NARROW_FROM = 4  # times the bits of a code
-SIGN_FAMILIES = ("orthogonal", "hyperplanes", "itq")
 Floats = NDArray[np.float32]
 
 
@@ -95,28 +92,31 @@ class Hasher:
             mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = np.subtract(vectors, mean, dtype=np.float32)
         axes = None
-        if settings.codes in ("itq", "principal") or settings.keys in ("itq", "voronoi"):
+        if CODES[settings.codes].learned or KEYS[settings.keys].learned:
             with one_blas_thread():
-                axes = families.Principal.of(centred[:PRINCIPAL_SAMPLE])
+                axes = Principal.of(centred[:PRINCIPAL_SAMPLE])
         squares = np.square(centred[:1024]).sum(axis=1)
         basis = np.empty((0, dim), np.float32)
         if axes is not None and (count_axes := _narrow(settings, axes)):
             basis = np.ascontiguousarray(axes.axes[:count_axes])
             centred = centred @ basis.T
-            axes = families.Principal(
-                np.eye(count_axes, dtype=np.float32), axes.variance[:count_axes]
-            )
-        code_planes = _code_planes(rng, settings, axes, centred)
-        key_map, key_points = _key_points(rng, settings, axes, centred)
+            axes = Principal(np.eye(count_axes, dtype=np.float32), axes.variance[:count_axes])
+        sample = Sample(rng, centred, axes)
+        code_planes = CODES[settings.codes].planes(sample, settings.code_bits)
+        key_map, key_points = _key_points(sample, settings)
         projected = np.abs(centred[:1024] @ code_planes.T).sum(axis=1)
         typical = float(np.median(squares / np.maximum(projected, np.float32(1e-12))))
         unit = CORRECTION_HEADROOM * max(typical, 1e-12)
         return cls(settings, mean, basis, code_planes, key_map, key_points, unit, count)
 
     @property
+    def _has_signs(self) -> bool:
+        return KEYS[self.settings.keys].signs
+
+    @property
     def max_key_bits(self) -> int:
         """The most key bits that there are hyperplanes or anchors for."""
-        if self.settings.keys in SIGN_FAMILIES:
+        if self._has_signs:
             return MAX_KEY_BITS
         return min(MAX_KEY_BITS, int(self.key_points.shape[1]).bit_length() - 1)
 
@@ -185,7 +185,7 @@ class Hasher:
 
         out = np.empty((self.settings.tables, len(mapped)), np.uint32)
         for t in range(self.settings.tables):
-            if self.settings.keys in SIGN_FAMILIES:
+            if self._has_signs:
                 powers = 1 << np.arange(bits, dtype=np.uint32)
                 out[t] = (mapped @ self.key_points[t, :bits].T > 0) @ powers
                 continue
@@ -229,13 +229,13 @@ class Hasher:
         Args:
             mapped: (q, p), ``Prepared.mapped``.
         """
-        if self.settings.tables == 1 and self.settings.keys not in SIGN_FAMILIES:
+        if self.settings.tables == 1 and not self._has_signs:
             return mapped @ self.key_points[0, : 1 << bits].T
         from lookalike.lsh.kernels import sign_scores
 
         out = np.empty((len(mapped), self.settings.tables, 1 << bits), np.float32)
         for t in range(self.settings.tables):
-            if self.settings.keys in SIGN_FAMILIES:
+            if self._has_signs:
                 scores = np.empty((len(mapped), 1 << bits), np.float32)
                 sign_scores(mapped @ self.key_points[t, :bits].T, scores)
                 out[:, t] = scores
@@ -306,7 +306,7 @@ def _shapes(settings: LSHSettings, found: dict[str, tuple[int, ...]]) -> dict[st
     """
     axes, mapped = found["basis"][0], found["key_map"][0]
     points = found["key_points"][1] if len(found["key_points"]) == 3 else 0
-    least = MAX_KEY_BITS if settings.keys in SIGN_FAMILIES else 1
+    least = MAX_KEY_BITS if KEYS[settings.keys].signs else 1
     own = axes or settings.dim
     return {
         "mean": (settings.dim,),
@@ -320,7 +320,7 @@ def _shapes(settings: LSHSettings, found: dict[str, tuple[int, ...]]) -> dict[st
 ARRAYS = ("mean", "basis", "code_planes", "key_map", "key_points")
 
 
-def _narrow(settings: LSHSettings, axes: families.Principal) -> int:
+def _narrow(settings: LSHSettings, axes: Principal) -> int:
     """Number of leading axes to hash, 0 for the vectors as they are.
 
     Where vectors are much longer than codes, projecting a query is a third of its cost; two bits
@@ -328,46 +328,19 @@ def _narrow(settings: LSHSettings, axes: families.Principal) -> int:
     0.99 of the ten nearest, as they do with one bit for each of 256 axes) at half the cost.
     """
     count = settings.code_bits // 2
-    leading = settings.codes == "principal" and settings.keys == "voronoi"
+    leading = CODES[settings.codes].follows_axes and KEYS[settings.keys].follows_axes
     long = settings.dim >= NARROW_FROM * settings.code_bits
     return count if leading and long and count <= len(axes.axes) else 0
 
 
-def _code_planes(
-    rng: np.random.Generator,
-    settings: LSHSettings,
-    axes: families.Principal | None,
-    centred: Floats,
-) -> Floats:
-    if settings.codes == "hyperplanes":
-        return families.hyperplanes(rng, settings.code_bits, settings.dim)
-    if settings.codes == "orthogonal" or axes is None:
-        return families.orthogonal(rng, settings.code_bits, settings.dim)
-    if settings.codes == "principal":
-        return families.principal(rng, settings.code_bits, axes)
-    return families.itq(rng, settings.code_bits, axes, centred)
-
-
-def _key_points(
-    rng: np.random.Generator,
-    settings: LSHSettings,
-    axes: families.Principal | None,
-    centred: Floats,
-) -> tuple[Floats, Floats]:
+def _key_points(sample: Sample, settings: LSHSettings) -> tuple[Floats, Floats]:
     """The map to the key space (empty: the vectors' own) and each table's points in it."""
-    own_space = np.empty((0, settings.dim), np.float32)
-    tables = range(settings.tables)
-    if settings.keys == "voronoi" and axes is not None:
-        made = [families.voronoi(rng, 1 << MAX_KEY_BITS, axes, centred) for _ in tables]
-        return made[0][1], np.stack([anchors for anchors, _ in made])
-    if settings.keys == "cross-polytope":
-        count = 1 << (MAX_POLYTOPE_BITS if settings.key_bits is None else settings.key_bits)
-        points = [families.cross_polytope(rng, count, settings.dim) for _ in tables]
-    elif settings.keys == "hyperplanes":
-        points = [families.hyperplanes(rng, MAX_KEY_BITS, settings.dim) for _ in tables]
-    elif settings.keys == "orthogonal" or axes is None:
-        drawn = families.orthogonal(rng, MAX_KEY_BITS * settings.tables, settings.dim)
-        points = [drawn[t * MAX_KEY_BITS : (t + 1) * MAX_KEY_BITS] for t in tables]
+    family = KEYS[settings.keys]
+    bits = MAX_KEY_BITS
+    if family.most_bits < MAX_KEY_BITS:
+        bits = family.most_bits if settings.key_bits is None else settings.key_bits
+    if family.space is None:
+        key_map = np.empty((0, settings.dim), np.float32)
     else:
-        points = [families.itq(rng, MAX_KEY_BITS, axes, centred) for _ in tables]
-    return own_space, np.stack(points)
+        key_map = family.space(sample)
+    return key_map, family.points(sample, bits, settings.tables)

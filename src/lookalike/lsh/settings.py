@@ -7,11 +7,11 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-__all__ = ["CODE_FAMILIES", "KEY_FAMILIES", "LSHSettings", "SearchSettings", "whole"]
+from lookalike.lsh.families import CODES, KEYS, MAX_KEY_BITS
 
-CODE_FAMILIES = ("orthogonal", "hyperplanes", "itq", "principal")
+__all__ = ["LSHSettings", "SearchSettings", "whole"]
+
 MOST_LOOKED_AT = 1 << 32
-KEY_FAMILIES = ("voronoi", "cross-polytope", "orthogonal", "hyperplanes", "itq")
 
 
 def _check(good: bool, name: str, value: object, limit: str) -> None:
@@ -83,8 +83,8 @@ class LSHSettings:
     tables: int = 1
     key_bits: int | None = None
     code_bits: int = 256
-    keys: Literal["voronoi", "cross-polytope", "orthogonal", "hyperplanes", "itq"] = "voronoi"
-    codes: Literal["orthogonal", "hyperplanes", "itq", "principal"] = "principal"
+    keys: str = "voronoi"
+    codes: str = "principal"
     ranking: Literal["asymmetric", "hamming"] = "asymmetric"
     center: bool = True
     vectors: Literal["float16", "float32", "none"] = "float16"
@@ -96,15 +96,13 @@ class LSHSettings:
         _check(_whole(dim) and 1 <= dim <= 1 << 16, "dim", dim, "from 1 to 65,536")
         _check(_whole(tables) and 1 <= tables <= 64, "tables", tables, "from 1 to 64")
         bits = self.key_bits
-        good = bits is None or (_whole(bits) and 0 <= bits <= 14)
-        _check(good, "key_bits", bits, "None or from 0 to 14")
+        good = bits is None or (_whole(bits) and 0 <= bits <= MAX_KEY_BITS)
+        _check(good, "key_bits", bits, f"None or from 0 to {MAX_KEY_BITS}")
         bits = self.code_bits
         good = _whole(bits) and 64 <= bits <= 1024 and bits % 64 == 0
         _check(good, "code_bits", bits, "a multiple of 64 from 64 to 1,024")
-        _check(self.keys in KEY_FAMILIES, "keys", self.keys, f"one of {', '.join(KEY_FAMILIES)}")
-        _check(
-            self.codes in CODE_FAMILIES, "codes", self.codes, f"one of {', '.join(CODE_FAMILIES)}"
-        )
+        _check(self.keys in tuple(KEYS), "keys", self.keys, f"one of {', '.join(KEYS)}")
+        _check(self.codes in tuple(CODES), "codes", self.codes, f"one of {', '.join(CODES)}")
         rankings = ("asymmetric", "hamming")
         _check(self.ranking in rankings, "ranking", self.ranking, f"one of {', '.join(rankings)}")
         kept = ("float16", "float32", "none")
@@ -133,8 +131,7 @@ class LSHSettings:
     @property
     def learned(self) -> bool:
         """Whether the hash functions depend on data, and so improve when fitted on more of it."""
-        data = ("voronoi", "itq", "principal")
-        return self.center or self.keys in data or self.codes in data
+        return self.center or KEYS[self.keys].learned or CODES[self.codes].learned
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

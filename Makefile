@@ -7,10 +7,10 @@ SECONDS ?= 120
 FUZZ ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint format clean
+.PHONY: help demo test test-all fuzz lint format clean
 
 help:  ## what this Makefile does
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,7 +25,10 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt
 demo: $(VENV)/demo.stamp  ## find real pictures and draw what was found (FOLDER=~/Pictures for your own)
 	$(BIN)/lookalike demo $(if $(FOLDER),--folder "$(FOLDER)")
 
-test: $(VENV)/dev.stamp lint  ## lint, type-check and run every test
+test: $(VENV)/dev.stamp lint  ## lint, types and the fast tests, in a few minutes
+	$(BIN)/python -m pytest -q -m "not slow" -n auto --dist loadfile
+
+test-all: $(VENV)/dev.stamp lint  ## the slow tests as well: kills, servers, Ray, the browser, training
 	$(BIN)/python -m pytest
 
 fuzz: $(VENV)/dev.stamp  ## damage galleries and images at random (SECONDS=120, FUZZ="--seed 5 --case 7")

@@ -19,7 +19,7 @@ from lookalike.paper.results import Results
 from lookalike.paper.tables import TABLE_MAKERS
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "docs/reproduction.md", "docs/feedback.md", "docs/scale.md")
+DOCUMENTS = ("docs/reproduction.md", "docs/feedback.md", "docs/scale.md")
 MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 

@@ -21,6 +21,13 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the tests that import onnxrunti
 OpenGallery = Callable[..., Gallery]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests in a browser are slow, all of them."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def one_thread_for_torch() -> None:
     """Small tensors gain nothing from more, and on a busy machine threads wait for each other."""

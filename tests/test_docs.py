@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lookalike.cli import commands
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PICTURES = DOCS / "pictures"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-RUN = [ROOT / "README.md", DOCS / "lsh.md"]
+RUN = [ROOT / "README.md", DOCS / "commands.md", DOCS / "lsh.md"]
 SCRIPT = ROOT / "scripts" / "draw_lsh_pictures.py"
 NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?")
 
@@ -103,6 +105,11 @@ def test_pictures_have_paper_of_their_own_and_a_title(drawn: dict[str, str]) -> 
         assert title.tag.endswith("title") and title.text
         assert paper.tag.endswith("rect") and paper.get("fill") == "#fbfbf8"
         assert "nan" not in text and "inf " not in text
+
+
+def test_every_command_is_described_and_none_that_does_not_exist() -> None:
+    first = re.findall(r"^\| `(\w+)", (DOCS / "commands.md").read_text(encoding="utf-8"), re.M)
+    assert {*first, "update"} == set(commands.commands)
 
 
 def blocks(language: str) -> Iterator[tuple[str, str]]:

@@ -284,6 +284,7 @@ def test_settings_are_positive_integers(queries: int, seeds: int) -> None:
         ProtocolSettings(queries, seeds)
 
 
+@pytest.mark.slow
 def test_no_pytorch_is_loaded(labelled: Path, model: Path) -> None:
     code = (
         "import sys\n"

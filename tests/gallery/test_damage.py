@@ -203,6 +203,7 @@ def test_rows_on_whole_pages_survive_a_page_of_noise(
     assert healed.verify() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("checked_on_open", "flips"), [(8 << 20, 500), (0, 150)])
 def test_no_single_flipped_byte_of_the_table_gives_a_wrong_answer(
     gallery: Gallery,
@@ -233,6 +234,7 @@ def test_no_single_flipped_byte_of_the_table_gives_a_wrong_answer(
     assert answers(photos) == before
 
 
+@pytest.mark.slow
 def test_no_single_flipped_byte_of_the_index_gives_a_wrong_answer(
     gallery: Gallery, photos: Path
 ) -> None:

@@ -74,6 +74,7 @@ def whole(gallery: Gallery, photos: Path) -> bytes:
 # ---- forged values -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model", "model_path", "root", "pairs", "tuning", "flags"])
 def test_every_forged_entry_of_the_table_is_refused_or_harmless(
     gallery: Gallery, photos: Path, whole: bytes, name: str
@@ -94,6 +95,7 @@ def test_every_forged_entry_of_the_table_is_refused_or_harmless(
     assert answer(photos) == expected
 
 
+@pytest.mark.slow
 def test_every_forged_identity_is_taken_for_damage_or_harmless(
     gallery: Gallery, photos: Path, whole: bytes, tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def assert_stopped_and_sound(gallery: Gallery, folder: Path) -> int:
     return len(stored)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_with_the_remedy_and_an_update_goes_on_when_there_is_space(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

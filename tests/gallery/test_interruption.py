@@ -55,6 +55,7 @@ def assert_sound(folder: Path) -> int:
     return len(stored)
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_thirty_moments_loses_nothing_and_repeats_one_batch_at_most(
     tmp_path: Path, model: Path
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_process_killed_at_thirty_moments_loses_nothing_and_repeats_one_batch_
     assert max(Counter(lines(notes)).values()) <= runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill_at", range(1, 36, 2))
 def test_a_process_killed_inside_a_commit_leaves_the_state_before_or_after(
     tmp_path: Path, model: Path, decoded: list[str], kill_at: int
@@ -156,6 +158,7 @@ def test_a_table_in_the_middle_of_a_commit_when_its_writer_was_killed_goes_back(
     assert gallery.verify() == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_all_that_was_encoded(tmp_path: Path, model: Path) -> None:
     folder, notes = tmp_path / "photos", tmp_path / "notes"
     write_photos(folder, 900)

@@ -12,6 +12,7 @@ from lookalike.gallery import Gallery
 from lookalike.images import SkipReason
 
 
+@pytest.mark.slow
 def test_every_good_file_is_indexed_and_every_bad_one_listed_with_its_reason(
     tmp_path: Path, model: Path
 ) -> None:
@@ -45,6 +46,7 @@ def test_every_good_file_is_indexed_and_every_bad_one_listed_with_its_reason(
             assert hit.cosine == pytest.approx(1, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_what_cannot_change_is_not_read_again(
     tmp_path: Path, model: Path, decoded: list[str]
 ) -> None:

@@ -91,6 +91,7 @@ def test_an_id_is_never_given_out_again_by_a_rebuild(
     assert not before & after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill_at", [3, 9, 20, 30, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52])
 def test_a_killed_rebuild_serves_the_old_gallery_and_resumes(
     tmp_path: Path, model: Path, other_model: Path, kill_at: int, decoded: list[str]

@@ -160,6 +160,7 @@ def test_a_journal_that_begins_while_the_table_is_looked_at_is_not_taken_for_dam
         connection.execute("ROLLBACK")
 
 
+@pytest.mark.slow
 def test_searches_in_threads_and_processes_see_committed_states_while_files_come_and_go(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +233,7 @@ def test_searches_in_threads_and_processes_see_committed_states_while_files_come
     assert_holds(gallery, folder)
 
 
+@pytest.mark.slow
 def test_searches_go_on_while_a_gallery_is_rebuilt_with_another_model(
     tmp_path: Path, model: Path, other_model: Path
 ) -> None:

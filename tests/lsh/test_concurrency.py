@@ -6,6 +6,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 from lookalike.lsh import LSHIndex
 
@@ -13,6 +14,7 @@ DIM = 32
 SECONDS = 4.0
 
 
+@pytest.mark.slow
 def test_searches_beside_a_writer_never_miss_or_invent_anything() -> None:
     """Items 0..499 stay for good and answer exactly; 10,000.. come and go around them."""
     rng = np.random.default_rng(0)

@@ -113,6 +113,7 @@ CHANGES: list[Callable[[LSHIndex, list[int]], list[int]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=[name for name, *_ in CASES])
 @pytest.mark.parametrize("vectors", ["float16", "none"])
 @pytest.mark.parametrize("tables", [1, 2])
@@ -141,6 +142,7 @@ def parts(index: LSHIndex) -> tuple[Any, Any]:
     return index._state.segments, index._state.removed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=[name for name, *_ in CASES])
 def test_an_index_of_emptied_segments_can_be_measured_joined_and_salvaged(
     tmp_path: Path, case: Case

@@ -189,6 +189,7 @@ def test_buckets_that_lead_out_of_a_segment_are_refused_and_others_cost_no_wrong
     assert refused > 45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ids", "by_id", "vectors", "codes", "corrections", "rows"])
 @pytest.mark.parametrize("vectors", ["float16", "float32", "none"])
 @pytest.mark.parametrize("tables", [1, 3])

@@ -22,6 +22,7 @@ def clustered(n: int, dim: int, seed: int = 0) -> np.ndarray:
     return unit_rows(drawn @ rotation + 0.02 * rng.standard_normal((n, dim)) + 0.1, dim)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dim", "axes"), [(4 * BITS, BITS // 2), (4 * BITS - 1, 0)])
 def test_long_vectors_are_hashed_by_half_as_many_axes_as_bits(dim: int, axes: int) -> None:
     vectors = clustered(1000, dim)

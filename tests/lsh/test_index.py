@@ -60,6 +60,7 @@ def test_probing_everything_and_reranking_everything_equals_exact_search(
     assert (np.diff(found.cosines, axis=1) <= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", KEYS)
 @pytest.mark.parametrize("codes", CODES)
 @pytest.mark.parametrize("ranking", ["asymmetric", "hamming"])
@@ -390,6 +391,7 @@ def test_cosines_are_from_minus_one_to_one(vectors: Any, exactly: bool) -> None:
         assert -1 <= found.min() <= found.max() <= 1
 
 
+@pytest.mark.slow
 def test_a_search_while_items_are_replaced_finds_the_old_ones_or_the_new() -> None:
     index = made(VECTORS[:300])
     began, wrong = threading.Event(), list[int]()

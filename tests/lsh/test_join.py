@@ -95,6 +95,7 @@ def test_the_hamming_bound_lets_four_sigma_pass() -> None:
     assert (distances > join.hamming_bound(0.9, 256)).mean() < 2e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.8, 0.9, 0.97])
 @pytest.mark.parametrize("vectors", ["float16", "float32"])
 def test_groups_are_the_connected_components_of_all_pairs(threshold: float, vectors: Any) -> None:
@@ -149,6 +150,7 @@ def test_items_of_equal_codes_that_are_not_alike_are_compared_with_others() -> N
     assert found == sorted(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.01, 0.3])
 def test_many_items_that_are_all_alike_are_grouped_in_memory_for_the_items_alone(
     noise: float,

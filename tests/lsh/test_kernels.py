@@ -231,6 +231,7 @@ def ids_found(**environment: str) -> tuple[str, str]:
     return ran.stdout, ran.stderr
 
 
+@pytest.mark.slow
 def test_a_processor_without_vector_instructions_finds_the_same(tmp_path: Path) -> None:
     usual, _ = ids_found()
     plain, _ = ids_found(NUMBA_CPU_NAME="generic", NUMBA_CACHE_DIR=str(tmp_path))
@@ -239,6 +240,7 @@ def test_a_processor_without_vector_instructions_finds_the_same(tmp_path: Path) 
     assert plain.split()[2:] == usual.split()[2:]
 
 
+@pytest.mark.slow
 def test_without_a_place_for_compiled_code_searches_work_and_one_warning_says_so(
     tmp_path: Path,
 ) -> None:

@@ -27,6 +27,7 @@ def test_recall_counts_the_exact_neighbours_found() -> None:
     assert recall_of(np.array([[1, 2, 8], [9, 3, 4]]), exact) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [0.8, 0.95])
 def test_tuning_reaches_its_target_on_queries_it_has_not_seen(target: float) -> None:
     index, queries = made(12000)
@@ -40,6 +41,7 @@ def test_tuning_reaches_its_target_on_queries_it_has_not_seen(target: float) -> 
     assert (report.settings.search.candidates or 0) < 6000  # it does not simply look at everything
 
 
+@pytest.mark.slow
 def test_tuning_without_queries_uses_items_and_does_not_count_them_as_found() -> None:
     index, queries = made(6000)
     report = index.tune(0.9, 10)
@@ -48,6 +50,7 @@ def test_tuning_without_queries_uses_items_and_does_not_count_them_as_found() ->
     assert 0.85 < report.expected.recall <= 1
 
 
+@pytest.mark.slow
 def test_tuned_settings_are_saved(tmp_path) -> None:  # type: ignore[no-untyped-def]
     index, queries = made(6000)
     index.tune(0.9, 10)

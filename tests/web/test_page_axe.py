@@ -78,6 +78,7 @@ def gallery(visit: Visit) -> None:
     visit.role("list", "Skipped files").wait_for()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "view", [browse, hits, compare, why, attention, teach, duplicates, gallery]
 )
@@ -91,6 +92,7 @@ def test_nothing_bars_anyone_from_a_view(
         assert found(visit, axe) == [], scheme
 
 
+@pytest.mark.slow
 def test_what_bars_people_is_found(visit: Visit, axe: str) -> None:
     hits(visit)
     spoil = """() => {

@@ -13,6 +13,7 @@ from pagetools import Visit, words_of
 from playwright.sync_api import expect
 
 
+@pytest.mark.slow
 def test_all_pictures_are_shown_by_path_as_one_scrolls(visit: Visit) -> None:
     visit.open("/")
     expect(visit.role("heading", "85 pictures")).to_be_visible()
@@ -26,6 +27,7 @@ def test_all_pictures_are_shown_by_path_as_one_scrolls(visit: Visit) -> None:
     ] == paths
 
 
+@pytest.mark.slow
 def test_the_filter_of_the_pictures_is_part_of_the_address(visit: Visit) -> None:
     visit.open("/")
     visit.role("searchbox", "Only pictures whose path fits").fill("china/*.png")
@@ -35,6 +37,7 @@ def test_the_filter_of_the_pictures_is_part_of_the_address(visit: Visit) -> None
     assert visit.address == "/?filter=china%2F*.png"
 
 
+@pytest.mark.slow
 def test_a_click_on_a_picture_finds_similar_ones(visit: Visit) -> None:
     visit.open("/")
     visit.role("link", "Find similar to china/mirror.png").click()
@@ -43,6 +46,7 @@ def test_a_click_on_a_picture_finds_similar_ones(visit: Visit) -> None:
     assert visit.shown() == words_of(visit.api("/api/search", {"id": number, "k": 40})["hits"])
 
 
+@pytest.mark.slow
 def test_a_chosen_picture_finds_what_the_api_finds_to_the_end(visit: Visit, query: Path) -> None:
     visit.open("/")
     name = visit.choose(query)
@@ -76,6 +80,7 @@ SEND = """([bytes, kind]) => {
 }"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["paste", "drop"])
 def test_a_picture_is_pasted_or_dropped_anywhere(visit: Visit, query: Path, kind: str) -> None:
     visit.open("/gallery")
@@ -88,6 +93,7 @@ def test_a_picture_is_pasted_or_dropped_anywhere(visit: Visit, query: Path, kind
         assert visit.page.locator("#drop").is_hidden()
 
 
+@pytest.mark.slow
 def test_a_phone_offers_its_camera(visit: Visit, query: Path) -> None:
     visit.open("/")
     button = visit.role("button", "Take a photograph")

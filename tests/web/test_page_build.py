@@ -16,6 +16,7 @@ from lookalike import demo
 VIEWS = ["/", "/search?id={0}", "/search?id={0}&compare={1}&why=1", "/duplicates", "/gallery"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", VIEWS)
 def test_every_view_fits_and_names_its_parts(visit: Visit, address: str) -> None:
     page = visit.page
@@ -57,6 +58,7 @@ def test_every_view_fits_and_names_its_parts(visit: Visit, address: str) -> None
     assert page.locator("a, button, summary").evaluate_all(script) == []
 
 
+@pytest.mark.slow
 def test_the_first_view_does_not_jump(visit: Visit) -> None:
     script = """new PerformanceObserver(list => {
       for (const entry of list.getEntries()) window.jumped = (window.jumped ?? 0) + entry.value;

@@ -15,6 +15,7 @@ from pagetools import Visit
 from playwright.sync_api import expect
 
 
+@pytest.mark.slow
 def test_duplicates_are_marked_and_exported_and_nothing_is_deleted(
     visit: Visit, pictures: Path
 ) -> None:

@@ -28,6 +28,7 @@ def table(visit: Visit, card: str) -> list[list[str]]:
     return rows
 
 
+@pytest.mark.slow
 def test_the_gallery_view_tells_what_the_api_tells(visit: Visit) -> None:
     visit.open("/gallery")
     visit.role("region", "Model").wait_for()
@@ -50,6 +51,7 @@ def test_the_gallery_view_tells_what_the_api_tells(visit: Visit) -> None:
     assert skipped["remedy"][1:] in told  # it begins with a capital there
 
 
+@pytest.mark.slow
 def test_recall_and_speed_are_measured_and_drawn(visit: Visit) -> None:
     visit.open("/gallery")
     visit.role("button", re.compile("^Measure")).click()
@@ -66,6 +68,7 @@ def test_recall_and_speed_are_measured_and_drawn(visit: Visit) -> None:
     assert curve.locator("circle.dot").count() == len(points)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("events", [True, False], ids=["events", "polling"])
 def test_an_update_is_started_and_watched(visit: Visit, pictures: Path, events: bool) -> None:
     if not events:

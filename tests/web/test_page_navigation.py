@@ -12,6 +12,7 @@ from pagetools import Visit
 from playwright.sync_api import expect
 
 
+@pytest.mark.slow
 def test_back_forward_and_reload_restore_pictures_and_place(visit: Visit) -> None:
     page = visit.page
     visit.open("/")
@@ -38,6 +39,7 @@ def test_back_forward_and_reload_restore_pictures_and_place(visit: Visit) -> Non
     assert visit.shown() == shown
 
 
+@pytest.mark.slow
 def test_arrows_move_by_columns_and_rows_enter_opens_escape_closes(visit: Visit) -> None:
     page = visit.page
     visit.open(f"/search?id={visit.ids[0]}")

@@ -14,6 +14,7 @@ from pagetools import Visit, words_of
 from playwright.sync_api import expect
 
 
+@pytest.mark.slow
 def test_marks_refine_the_hits_round_by_round(visit: Visit, query: Path) -> None:
     page = visit.page
     visit.open("/")

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Route, expect
 TOKEN = "open-sesame-42"
 
 
+@pytest.mark.slow
 def test_nothing_similar_is_said_plainly(visit: Visit) -> None:
     visit.open(f"/search?id={visit.ids[0]}&threshold=0.9999")
     expect(visit.page.get_by_text("No picture reaches a cosine of 0.9999.").first).to_be_visible()
@@ -31,6 +32,7 @@ def test_nothing_similar_is_said_plainly(visit: Visit) -> None:
     expect(visit.page.get_by_text(text).first).to_be_visible()
 
 
+@pytest.mark.slow
 def test_limits_narrow_the_search(visit: Visit) -> None:
     visit.open(f"/search?id={visit.ids[0]}")
     visit.hits.first.wait_for()
@@ -45,6 +47,7 @@ def test_limits_narrow_the_search(visit: Visit) -> None:
     assert visit.shown() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "text"),
     [
@@ -60,6 +63,7 @@ def test_a_picture_that_is_gone_is_said_to_be(visit: Visit, address: str, text: 
     expect(visit.page.get_by_text(text)).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_busy_server_is_asked_again(visit: Visit) -> None:
     visit.allowed.append("status of 503")
     error = {"code": "busy", "message": "too many searches", "remedy": "try again"}
@@ -72,6 +76,7 @@ def test_a_busy_server_is_asked_again(visit: Visit) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_error_is_told_with_its_remedy_and_a_way_on(visit: Visit) -> None:
     visit.allowed.append("status of 500")
     error = {"code": "internal", "message": "the search failed", "remedy": "look at the log"}
@@ -91,6 +96,7 @@ def locked(pictures: Path) -> Iterator[str]:
         yield address
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", list(WIDTHS))
 def test_a_locked_gallery_asks_for_its_token(browser: Browser, locked: str, width: str) -> None:
     for visit in visit_of(browser, locked, width):

@@ -50,6 +50,7 @@ PLACES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_no_address_leads_out_of_the_gallery(client: TestClient, secret: Path, place: str) -> None:
     for attempt in traversals(secret):
@@ -207,6 +208,7 @@ def ask(port: int, request: bytes, seconds: float = 60) -> bytes:
         return opened.recv(1 << 16)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
 def test_ten_thousand_slow_connections_are_survived(served: Gallery) -> None:
     """Each sends half a head and then nothing. Meanwhile others are answered at once."""

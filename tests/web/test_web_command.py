@@ -70,6 +70,7 @@ def get(address: str) -> Any:
         return json.loads(answer.read())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_tells_its_address_serves_and_stops_well(
     served: Gallery, number: signal.Signals
@@ -93,6 +94,7 @@ def test_it_tells_its_address_serves_and_stops_well(
         assert not children.exists()
 
 
+@pytest.mark.slow
 def test_a_request_in_progress_is_answered_before_it_stops(served: Gallery) -> None:
     with started(served.root, first=MEASURED) as (process, address):
         port = int(address.rstrip("/").rpartition(":")[2])
@@ -105,6 +107,7 @@ def test_a_request_in_progress_is_answered_before_it_stops(served: Gallery) -> N
         assert process.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_a_task_without_end_is_left_behind_when_it_stops(served: Gallery) -> None:
     head = b"POST /api/duplicates HTTP/1.1\r\nHost: localhost\r\n"
     body = b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -121,6 +124,7 @@ def test_a_task_without_end_is_left_behind_when_it_stops(served: Gallery) -> Non
         assert "Traceback" not in process.stderr.read()
 
 
+@pytest.mark.slow
 def test_an_update_that_runs_is_ended_and_keeps_what_it_did(tmp_path: Path, model: Path) -> None:
     photos = tmp_path / "photos"
     write_photo(photos / "first.png", 0)
@@ -140,6 +144,7 @@ def test_an_update_that_runs_is_ended_and_keeps_what_it_did(tmp_path: Path, mode
     assert gallery.update().images == 701
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
@@ -159,6 +164,7 @@ def test_what_cannot_be_served_is_said_and_is_no_success(
     assert what in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_token_may_come_from_the_environment(served: Gallery) -> None:
     with started(served.root, LOOKALIKE_TOKEN="from-the-environment") as (_, address):
         with pytest.raises(urllib.error.HTTPError, match="401"):
@@ -174,6 +180,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
+@pytest.mark.slow
 def test_the_client_in_the_documentation_works(served: Gallery, tmp_path: Path) -> None:
     client, use = blocks("python")
     (tmp_path / "lookalike_client.py").write_text(client)
@@ -193,6 +200,7 @@ def test_the_client_in_the_documentation_works(served: Gallery, tmp_path: Path) 
     assert first == f"{hits[0].path}: {hits[0].describe()}"
 
 
+@pytest.mark.slow
 def test_every_example_of_the_documentation_is_answered(served: Gallery) -> None:
     """Lines such as ``POST /api/search {"id": 17, "k": 5}``."""
     (examples,) = blocks("http")

@@ -151,6 +151,7 @@ def test_what_is_not_there_cannot_be_explained(client: TestClient, ids: dict[str
     error_of(client.post("/api/explain", json={"id": number}), 400, "bad_request")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("relevant", "irrelevant"),
     [([], []), (["b/001.png"], []), (["b/001.png", "a/006.png"], ["c/002.png", "a/009.png"])],

@@ -188,6 +188,7 @@ def test_another_process_that_writes_is_a_conflict(gallery: Gallery) -> None:
         assert "/" not in told["error"]["message"]
 
 
+@pytest.mark.slow
 def test_stopping_ends_an_update_and_keeps_what_it_did(
     gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,6 +105,7 @@ def test_a_gallery_that_cannot_be_written_has_thumbnails_all_the_same(gallery: G
         assert Image.open(io.BytesIO(response.content)).size == (64, 48)
 
 
+@pytest.mark.slow
 def test_every_format_and_odd_name_is_served(tmp_path: Path, model: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()

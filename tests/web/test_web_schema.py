@@ -48,6 +48,7 @@ CHECKS = {
 }
 
 
+@pytest.mark.slow
 def test_every_answer_is_one_that_was_described(described: Any) -> None:
     """To requests that fit the description, to others, and to methods that are not in it."""
     checked: Counter[str] = Counter()

@@ -36,6 +36,7 @@ def closed_after(opened: socket.socket) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_a_head_that_does_not_come_ends_the_connection(served: Gallery) -> None:
     with running(served, header_seconds=1.0) as (port, _):
         silent = closed_after(connect(port))
@@ -44,6 +45,7 @@ def test_a_head_that_does_not_come_ends_the_connection(served: Gallery) -> None:
         assert is_alive(port)
 
 
+@pytest.mark.slow
 def test_a_head_that_drips_ends_the_connection(served: Gallery) -> None:
     with running(served, header_seconds=1.0) as (port, _):
         began = time.monotonic()
@@ -62,6 +64,7 @@ def answer(opened: socket.socket) -> bytes:
     return found
 
 
+@pytest.mark.slow
 def test_the_second_request_of_a_connection_has_its_deadline_too(served: Gallery) -> None:
     with running(served, header_seconds=3.0) as (port, _), connect(port) as opened:
         began = time.monotonic()
@@ -75,6 +78,7 @@ def test_the_second_request_of_a_connection_has_its_deadline_too(served: Gallery
         assert time.monotonic() - last > 2.8
 
 
+@pytest.mark.slow
 def test_a_body_that_goes_on_after_its_answer_ends_the_connection(served: Gallery) -> None:
     begin = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"
     with running(served) as (port, _):
@@ -88,6 +92,7 @@ def test_a_body_that_goes_on_after_its_answer_ends_the_connection(served: Galler
         assert 1.5 < time.monotonic() - began < 60
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_take_its_answer_is_dropped(
     gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

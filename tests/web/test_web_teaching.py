@@ -14,6 +14,7 @@ COREL = Path(__file__).resolve().parents[3] / "shared" / "data" / "corel1k"
 EACH, QUERIES, ROUNDS, LABELS = 30, 3, 3, 10
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not COREL.is_dir(), reason="extra: Corel-1k is not here")
 def test_three_rounds_of_ten_answers_raise_precision_on_corel_1k(tmp_path: Path) -> None:
     home = tmp_path / "corel"

@@ -45,6 +45,7 @@ def small(served: Gallery) -> Iterator[TestClient]:
         yield client
 
 
+@pytest.mark.slow
 def test_every_hostile_file_is_answered_and_the_next_good_one_found(
     small: TestClient, tmp_path: Path
 ) -> None:
@@ -147,6 +148,7 @@ def decoders_of(**values: Any) -> Decoders:
     return Decoders("decoding", 1, 4, limits=limits, wait=30.0)
 
 
+@pytest.mark.slow
 def test_an_image_that_takes_too_long_is_given_up_and_the_next_one_decoded() -> None:
     opened = decoders_of(max_seconds=3.0)
 
@@ -176,6 +178,7 @@ def status_of(opened: socket.socket) -> int:
         return int(opened.recv(1 << 16).split(b" ")[1])
 
 
+@pytest.mark.slow
 def test_slow_uploads_end_and_hold_no_worker(served: Gallery) -> None:
     content = encode(photo(3), "PNG")
     with running(served, upload_seconds=1.5, decoders=1, waiting=1) as (port, service):
@@ -186,6 +189,7 @@ def test_slow_uploads_end_and_hold_no_worker(served: Gallery) -> None:
         assert [status_of(opened) for opened in slow] == [408] * 20
 
 
+@pytest.mark.slow
 def test_a_length_that_lies_is_of_no_use(served: Gallery) -> None:
     content = encode(photo(3), "PNG")
     with running(served, upload_seconds=3.0, max_upload_bytes=200_000) as (port, _):

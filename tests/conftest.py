@@ -22,9 +22,10 @@ OpenGallery = Callable[..., Gallery]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests in a browser are slow, all of them."""
+    """Tests in a browser are slow, and those of commands in processes of their own."""
     for item in items:
-        if "browser" in getattr(item, "fixturenames", ()):
+        ends = item.path.parent.name == "e2e" and item.path.name != "test_commands.py"
+        if ends or "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
 
 

@@ -14,9 +14,10 @@ import pytest
 from inprocess import InProcess
 from jobs import DIM, INFO, digest
 
-from lookalike.cluster.parts import Parts, Rows
+from lookalike.cluster.parts import Parts
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
+from lookalike.gallery.importing import Embedded
 from lookalike.gallery.store import ImageRow
 
 SETTINGS = {"dim": DIM, "tables": 2, "seed": 0, "search": {"candidates": None}}
@@ -104,7 +105,7 @@ def test_old_parts_are_served_as_they_are_and_changed_by_new_ones(
     number = parts.next_id()
     assert number == 8
     new = ImageRow(number, b"0.png", 1, 1, digest(2, 1), 9, 9, "PNG")
-    name = parts.append(number, Rows([new], expected, []))
+    name = parts.append(number, Embedded([new], expected, []))
     served.announce(parts.version(name), 0.0)
     held = {number: path for shard in served.shards for number, path in shard.every()}
     assert held == {8: b"0.png", 3: b"2.png", 5: b"4.png", 6: b"5.png", 7: b"1.png"}

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.cluster.lease import is_unfinished
-from lookalike.cluster.parts import GONE, Parts, Rows
+from lookalike.cluster.parts import Parts, Share
 from lookalike.errors import GalleryError, GalleryLockedError, IndexFormatError
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.hits import glob_matcher
@@ -31,7 +31,7 @@ from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.store import Counts, ImageRow, Store
 from lookalike.lsh import LSHIndex, LSHSettings
 
-__all__ = ["Match", "Place", "Shard", "row_values", "shard_of", "values_row"]
+__all__ = ["Match", "Place", "Shard", "row_values", "values_row"]
 
 HOLDS = "holds.json"
 KEPT_ROWS = 20_000
@@ -48,12 +48,6 @@ Match = tuple[float, int, tuple[Any, ...]]
 def values_row(values: Sequence[Any]) -> ImageRow:
     """The reverse of `row_values`."""
     return ImageRow(*values)
-
-
-def shard_of(row: ImageRow, shards: int) -> int:
-    """Which shard keeps a row: by the content, so that equal files lie together."""
-    digest = row.hash or hashlib.blake2b(row.path, digest_size=8).digest()
-    return int.from_bytes(digest[:8], "big") % shards
 
 
 Show = Callable[[int, int], None]
@@ -125,6 +119,7 @@ class Shard:
         self.place = place
         self._build_apart = build
         self.parts = Parts.open(place.where)
+        self.share = Share(place.shard, place.shards)
         self.directory = place.directory(self.parts)
         self.version = -1
         self._files = GalleryFiles(self.directory)
@@ -204,8 +199,7 @@ class Shard:
         def batches() -> Iterator[Embedded]:
             # In another order than the source's, so that hash functions are learned from all of it.
             for done, at in enumerate(np.random.default_rng(0).permutation(len(names)).tolist()):
-                rows = self._own(self.parts.live(names[at]))
-                yield Embedded(rows.images, rows.vectors, rows.others)
+                yield self.parts.live(names[at], share=self.share)
                 if progress is not None:
                     progress(done + 1, len(names))
 
@@ -216,21 +210,11 @@ class Shard:
         self._note(newest)
         return newest
 
-    def _own(self, rows: Rows) -> Rows:
-        """Those that fall to this shard."""
-
-        def is_own(row: ImageRow) -> bool:
-            return row.skipped != GONE and shard_of(row, self.place.shards) == self.place.shard
-
-        kept = [at for at, row in enumerate(rows.images) if is_own(row)]
-        others = [row for row in rows.others if is_own(row)]
-        return Rows([rows.images[at] for at in kept], rows.vectors[kept], others)
-
     def _take_in(self, name: str) -> None:
         """Index first, table second, as in any gallery; both become visible at once."""
         rows = self.parts.read(name)
-        own = self._own(rows)
-        everything = [*rows.images, *rows.others]
+        own = self.share.of(rows)
+        everything = [*rows.images, *rows.skipped]
 
         def known(store: Store) -> dict[int, ImageRow]:
             found = {row.id: row for row in store.by_paths(row.path for row in everything)}
@@ -250,7 +234,7 @@ class Shard:
             def change(store: Store) -> None:
                 with store.transaction():
                     store.delete(old)
-                    store.put([*own.images, *own.others])
+                    store.put([*own.images, *own.skipped])
 
             self._table(change)
             self._index, self._facts = index, None

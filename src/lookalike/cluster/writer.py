@@ -18,10 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from lookalike.cluster.chunk import as_stored
 from lookalike.cluster.lease import Lease
-from lookalike.cluster.parts import GONE, OF_FILE, Parts, Rows
+from lookalike.cluster.parts import GONE, OF_FILE, Parts
 from lookalike.cluster.storage import is_uri
 from lookalike.errors import GalleryError
 from lookalike.gallery.files import GalleryFiles
+from lookalike.gallery.importing import Embedded
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.store import ImageRow, Store
 from lookalike.lsh import LSHIndex
@@ -62,8 +63,9 @@ def writing(
         meta = {"model": parts.job.model.as_dict(), "root": None, "pairs": measured.as_dict()}
         Store.create(files.table, meta, first_id=parts.next_id())
         with closing(Store.open(files.table, write=True)) as store, store.transaction():
-            for _, rows in parts.iterate():
-                store.put([*rows.images, *rows.others])
+            for name in parts.refresh():
+                rows = parts.live(name, vectors=False)
+                store.put([*rows.images, *rows.skipped])
         with closing(cast("Journal", Journal.open(files.table, write=True))) as journal:
             new = NewVectors(parts, journal)
             journal.begin(parts, lease, new, committed)
@@ -118,7 +120,7 @@ class Journal(Store):
         vectors = self._new.stored([row.id for row in images])
         self._lease.check()
         first = max(self._next_part, self._parts.job.last_id + 1)
-        name = self._parts.append(first, Rows(images, vectors, others))
+        name = self._parts.append(first, Embedded(images, vectors, others))
         self._next_part = max(first, *(row.id for row in rows)) + 1
         self._new.are_written(images)
         self._changed = {}

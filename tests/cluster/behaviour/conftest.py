@@ -16,7 +16,7 @@ from inprocess import InProcess
 
 from lookalike.cluster import gallery as sharded
 from lookalike.cluster import reader
-from lookalike.cluster.embed import embed_here, prepare
+from lookalike.cluster.embed import embed_all, prepare
 from lookalike.gallery import Gallery
 from lookalike.gallery.protocol import ImageGallery
 from lookalike.images import Picture, SkippedImageError
@@ -57,7 +57,7 @@ def make(place: Path | str, tmp_path: Path, model: Path) -> Make:
     def in_shards(folder: Path, **settings: Any) -> ImageGallery:
         file = os.fspath(model)
         parts = prepare(os.fspath(folder), str(tmp_path / "parts"), model=file, chunk_images=5)
-        embed_here(parts, model=file, **settings)
+        embed_all(parts, model=file, **settings)
         return Gallery.open(place, model=model, **settings)
 
     return in_shards if isinstance(place, str) else on_disk

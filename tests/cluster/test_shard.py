@@ -15,11 +15,11 @@ from inprocess import InProcess
 from jobs import DIM, INFO, digest
 from numpy.typing import NDArray
 
-from lookalike.cluster.answers import _connected
 from lookalike.cluster.gallery import ShardedGallery
 from lookalike.cluster.job import Job
 from lookalike.cluster.parts import GONE, Parts, Share, to_batch
 from lookalike.cluster.shard import Place, Shard
+from lookalike.cluster.view import connected
 from lookalike.encoder import EncoderSettings
 from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import propose_all
@@ -89,6 +89,12 @@ def embedded(parts: Parts) -> LSHIndex:
     return index
 
 
+def every(shard: Shard) -> list[tuple[int, bytes]]:
+    """Id and path of every image."""
+    found: list[tuple[int, bytes]] = shard.ask("paths")[1]
+    return found
+
+
 def shard_of(row: ImageRow) -> int:
     (shard,) = (n for n in range(SHARDS) if Share(n, SHARDS).has(row))
     return shard
@@ -103,7 +109,7 @@ def queries() -> NDArray[np.float32]:
 def test_every_image_is_in_one_shard_and_equal_files_in_the_same(
     parts: Parts, shards: InProcess
 ) -> None:
-    held = [dict(shard.every()) for shard in shards.shards]
+    held = [dict(every(shard)) for shard in shards.shards]
     assert sum(map(len, held)) == COUNT
     rows = [row for name in parts.names() for row in parts.read(name).images]
     for row in rows:
@@ -141,18 +147,18 @@ def test_the_cache_is_opened_again_and_built_again_if_it_is_of_other_parts(
     seen: list[tuple[int, int]] = []
     first.catch_up(lambda done, total: seen.append((done, total)))
     assert seen == [(n + 1, COUNT // CHUNK) for n in range(COUNT // CHUNK)]
-    held = first.every()
+    held = every(first)
     first.close()
     again = Shard(place)
     again.catch_up(lambda done, total: seen.append((done, total)))
     assert len(seen) == COUNT // CHUNK  # nothing was read
-    assert again.every() == held
+    assert every(again) == held
     again.close()
     (first.directory / "gallery.sqlite").write_bytes(b"damaged")
     repaired = Shard(place)
     repaired.catch_up(lambda done, total: seen.append((done, total)))
     assert len(seen) == 2 * COUNT // CHUNK
-    assert sorted(repaired.every()) == sorted(held)
+    assert sorted(every(repaired)) == sorted(held)
     repaired.close()
 
 
@@ -173,7 +179,7 @@ def test_a_commit_moves_an_image_of_new_content_to_its_shard_and_drops_what_is_g
     ]
     name = parts.append(parts.next_id(), Embedded([new, moved], old.vectors[5:7], gone))
     assert shards.announce(parts.version(name), 0.0) == []
-    held = [dict(shard.every()) for shard in shards.shards]
+    held = [dict(every(shard)) for shard in shards.shards]
     everything = {number: path for some in held for number, path in some.items()}
     assert len(everything) == sum(map(len, held)) == COUNT - 1
     assert held[shard_of(new)][new.id] == row.path
@@ -217,15 +223,14 @@ def test_a_shard_killed_anywhere_while_it_takes_in_holds_the_commit_afterwards(
             with pytest.raises(KilledError):
                 victim.catch_up()
         victim._open_files.pop_all()  # nothing is tidied up
-        store = victim._store
-        assert store is not None
-        store.close()
+        assert victim._store is not None
+        victim._store.close()
         _free_lock(victim)
         again = Shard(place)
         assert again.catch_up() == COUNT + 1
-        ids = sorted(number for number, _ in again.every())
+        ids = sorted(number for number, _ in every(again))
         assert ids == list(range(6, COUNT + 21))
-        assert again._index.ids.tolist() == ids
+        assert again.ask("vectors", range(COUNT + 30))[1][0].tolist() == ids
         again.close()
 
 
@@ -246,7 +251,7 @@ def test_duplicates_are_those_that_comparing_all_with_all_gives(
     rows = {row.id: row for name in parts.names() for row in parts.read(name).images}
     homes = {number: shard_of(row) for number, row in rows.items()}
     assert sum(homes[a] != homes[b] for a, b in pairs.tolist()) > 20  # between shards
-    near = _connected(pairs)
+    near = connected(pairs)
     table: Any = Rowed(rows)
     expected = propose_all(near, table, index, gallery.root, threshold, None, None, here=False)
     found = gallery.duplicates(threshold)
@@ -285,7 +290,7 @@ def test_searches_see_one_commit_or_the_next_never_one_between(
 
     def search() -> None:
         while not ended.is_set():
-            found = shard.search(vector, 1)
+            found = shard.ask("search", vector, 1)[1]
             if len(found) != 1 or found[0][2][0] < image.id or found[0][0] < 0.999:
                 wrong.append(found)
             else:

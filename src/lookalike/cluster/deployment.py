@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 from lookalike.cluster.actor import ShardActor
 from lookalike.cluster.connect import NAMESPACE, join
@@ -24,6 +24,8 @@ from lookalike.errors import ClusterError
 __all__ = ["Deployment", "deployments", "find", "replicas", "start", "status", "stop", "switch"]
 
 KEY = b"galleries"
+QUEUE = 64
+"""Calls that one client may have waiting at an actor: more are refused, see `ClusterBusyError`."""
 DRAIN_SECONDS = 2.0
 """From taking replicas out of the list to ending them: clients read the list once a second."""
 POLL_SECONDS = 0.2
@@ -65,10 +67,6 @@ class Deployment:
         """All shards with all replicas."""
         return ((s, r) for r in range(self.replicas) for s in range(self.shards))
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        return cls(**values)
-
 
 def deployments() -> dict[str, Deployment]:
     """All galleries of the cluster that this process is connected to, by name."""
@@ -76,7 +74,7 @@ def deployments() -> dict[str, Deployment]:
 
     found = internal_kv._internal_kv_get(KEY, namespace=NAMESPACE.encode())
     named = json.loads(found) if found else {}
-    return {name: Deployment.from_dict(values) for name, values in named.items()}
+    return {name: Deployment(**values) for name, values in named.items()}
 
 
 def _keep(named: Mapping[str, Deployment]) -> None:
@@ -179,7 +177,7 @@ def _launch(ray: Any, made: Deployment) -> None:
             lifetime="detached",
             get_if_exists=True,
             max_restarts=-1,
-            max_task_retries=0,
+            max_pending_calls=QUEUE,
             enable_task_events=False,
             num_cpus=made.cpus,
             memory=made.memory or None,

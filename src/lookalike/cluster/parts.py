@@ -312,7 +312,8 @@ class Parts:
         """What is wrong with the parts, each read whole, in sentences; [] if nothing is."""
         problems: list[str] = []
         checks: list[Callable[[], object]] = [self.check_complete]
-        for check in [*checks, *(partial(self.read, name) for name in self.names())]:
+        checks += [partial(self.read, name) for name in self.names()]
+        for check in checks:
             try:
                 check()
             except GalleryError as error:

@@ -15,7 +15,7 @@ from both import Make
 from inprocess import InProcess
 
 from lookalike.cluster import gallery as sharded
-from lookalike.cluster import reader
+from lookalike.cluster import view
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.gallery import Gallery
 from lookalike.gallery.protocol import ImageGallery
@@ -39,7 +39,7 @@ def place(
         return known[0]
 
     monkeypatch.setattr(sharded, "Shards", shards_of)
-    monkeypatch.setattr(reader, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(view, "FRESH_SECONDS", 0.0)
     yield "ray://photos"
     for shards in known:
         shards.close()

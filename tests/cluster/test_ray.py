@@ -208,13 +208,21 @@ def test_a_node_killed_at_work_costs_no_row_and_doubles_none(
     parts = prepare(str(pictures), str(tmp_path / "parts"), chunk_images=CHUNK)
     head, victim = rays.hosts
     seen: list[Progress] = []
+    ended = threading.Event()
 
-    def kill_one(progress: Progress) -> None:
-        seen.append(progress)
-        if progress.done >= 4 * CHUNK and victim in rays.hosts and rays.freeze(victim):
-            rays.kill(victim)
+    def kill_at_work() -> None:
+        while not ended.is_set():
+            if len(seen) >= 4 and rays.freeze(victim):
+                rays.kill(victim)
+                return
 
-    reports = embed_all(parts, rays.address, progress=kill_one)
+    killer = threading.Thread(target=kill_at_work)
+    killer.start()
+    try:
+        reports = embed_all(parts, rays.address, progress=seen.append)
+    finally:
+        ended.set()
+        killer.join()
     assert rays.hosts == [head]
     assert sorted(report.number for report in reports) == list(range(CHUNKS))
     assert [progress.done for progress in seen] == list(range(CHUNK, IMAGES + 1, CHUNK))

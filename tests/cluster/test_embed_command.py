@@ -153,14 +153,14 @@ def test_an_address_where_nothing_listens_is_an_error_at_once(
     assert time.monotonic() - began < 60  # Ray itself tries for a quarter of an hour
 
 
-def test_something_else_that_listens_is_an_error_within_seconds(
+def test_something_else_that_listens_is_an_error_within_two_minutes(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:
     parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
     with socket.create_server(("127.0.0.2", 0)) as silent:
         address = f"127.0.0.2:{silent.getsockname()[1]}"
         began = time.monotonic()
-        with pytest.raises(ClusterError, match=f"no Ray at {address}: something listens there"):
+        with pytest.raises(ClusterError, match=f"Ray at {address} does not answer this process"):
             embed_all(parts, address, model=str(model))
         assert time.monotonic() - began < 120
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from lookalike.cluster.actor import NotReadyError
 from lookalike.cluster.connect import NAMESPACE, join
-from lookalike.cluster.deployment import Deployment, find
+from lookalike.cluster.deployment import Deployment, call_all, find
 from lookalike.errors import ClusterBusyError, ClusterError, LookalikeError
 
 __all__ = ["LONG_SECONDS", "Shards"]
@@ -243,22 +243,6 @@ class Shards:
 
     def announce(self, version: int, seconds: float) -> list[str]:
         """Have every actor take in what was committed; returns those that have not in time."""
-        made, waiting = self.deployment, dict[Any, str]()
-        for name in (made.actor(*place) for place in made.places()):
-            try:
-                handle = self._ray.get_actor(name, namespace=NAMESPACE)
-                call = handle.take_in.options(concurrency_group="control")
-                waiting[call.remote(version, seconds)] = name
-            except Exception:  # it reads the parts when it is there again
-                continue
-        if not seconds:
-            return []
-        late = list[str]()
-        self._ray.wait(list(waiting), num_returns=len(waiting), timeout=seconds)
-        for reference, name in waiting.items():
-            try:
-                if not self._ray.get(reference, timeout=0):
-                    late.append(name)
-            except self._ray.exceptions.RayError:
-                late.append(name)
-        return late
+        made, places = self.deployment, list(self.deployment.places())
+        taken = call_all(made, places, "take_in", version, seconds, wait=seconds)
+        return [made.actor(*place) for place, done in zip(places, taken, strict=True) if not done]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,17 @@ from lookalike.cluster.shard import Place
 from lookalike.encoder import ModelInfo
 from lookalike.errors import ClusterError
 
-__all__ = ["Deployment", "deployments", "find", "replicas", "start", "status", "stop", "switch"]
+__all__ = [
+    "Deployment",
+    "call_all",
+    "deployments",
+    "find",
+    "replicas",
+    "start",
+    "status",
+    "stop",
+    "switch",
+]
 
 KEY = b"galleries"
 QUEUE = 64
@@ -29,6 +39,7 @@ QUEUE = 64
 DRAIN_SECONDS = 2.0
 """From taking replicas out of the list to ending them: clients read the list once a second."""
 POLL_SECONDS = 0.2
+STATUS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -190,7 +201,7 @@ def _wait(
 ) -> None:
     places, end, looked = list(made.places()), time.monotonic() + deadline, time.monotonic()
     while True:
-        found = _statuses(ray, made, places)
+        found = call_all(made, places, "status", wait=STATUS_SECONDS)
         ready = sum(one is not None and one["ready"] for one in found)
         progress(ready, len(places))
         if ready == len(places):
@@ -211,24 +222,27 @@ def _wait(
         time.sleep(POLL_SECONDS)
 
 
-def _statuses(
-    ray: Any, made: Deployment, places: list[tuple[int, int]]
-) -> list[dict[str, Any] | None]:
-    """Of each actor; None if it does not answer within seconds."""
+def call_all(
+    made: Deployment, places: Iterable[tuple[int, int]], method: str, *arguments: Any, wait: float
+) -> list[Any]:
+    """What a method of each actor returns; None if it does not answer within ``wait`` seconds."""
+    import ray
+
     waiting: list[Any] = []
     for shard, replica in places:
         try:
             handle = ray.get_actor(made.actor(shard, replica), namespace=NAMESPACE)
-            waiting.append(handle.status.options(concurrency_group="control").remote())
-        except ValueError:
+            call = getattr(handle, method).options(concurrency_group="control")
+            waiting.append(call.remote(*arguments))
+        except Exception:  # there is none, or no head
             waiting.append(None)
     there = [reference for reference in waiting if reference is not None]
-    if there:
-        ray.wait(there, num_returns=len(there), timeout=5.0)
-    found: list[dict[str, Any] | None] = []
+    if there and wait:
+        ray.wait(there, num_returns=len(there), timeout=wait)
+    found: list[Any] = []
     for reference in waiting:
         try:
-            found.append(None if reference is None else ray.get(reference, timeout=0))
+            found.append(ray.get(reference, timeout=0) if reference and wait else None)
         except ray.exceptions.RayError:
             found.append(None)
     return found
@@ -236,10 +250,10 @@ def _statuses(
 
 def status(name: str, address: str | None = None) -> tuple[Deployment, list[dict[str, Any]]]:
     """The deployment, and of each actor its shard, replica and what it says of itself."""
-    ray = join(address)
+    join(address)
     made = find(name)
     places = list(made.places())
-    found = _statuses(ray, made, places)
+    found = call_all(made, places, "status", wait=STATUS_SECONDS)
     return made, [
         {"shard": shard, "replica": replica, **(one or {"ready": False, "error": "no answer"})}
         for (shard, replica), one in zip(places, found, strict=True)

@@ -159,6 +159,8 @@ class Shards:
 
     def _order(self, made: Deployment, shard: int) -> list[int]:
         """Replicas as they are to be asked: any, but those that failed lately last."""
+        if made.replicas == 1:
+            return [0]
         order = random.sample(range(made.replicas), made.replicas)
         now = time.monotonic()
         return sorted(order, key=lambda r: self._avoided.get(made.actor(shard, r), 0.0) > now)

@@ -12,15 +12,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lookalike.cluster.actor import Call, NotReadyError
+from lookalike.cluster.actor import NotReadyError
 from lookalike.cluster.connect import NAMESPACE, join
-from lookalike.cluster.deployment import Deployment, find
+from lookalike.cluster.deployment import Deployment, call_all, find
 from lookalike.errors import ClusterBusyError, ClusterError, LookalikeError
 
-__all__ = ["DEADLINE", "Shards"]
+__all__ = ["LONG_SECONDS", "Shards"]
 
 DEADLINE = 10.0
 """Seconds in which every question is answered or raises."""
+LONG_SECONDS = 60.0
+"""For what looks at every image of a shard, and for batches."""
 HEDGE_SECONDS = 0.15
 """Silence after which another replica is asked as well, or HEDGE_FACTOR times the usual time."""
 HEDGE_FACTOR = 4.0
@@ -29,8 +31,6 @@ AVOIDED_SECONDS = 5.0
 KNOWN_SECONDS = 1.0
 """For which a name means what it meant: `switch`, `stop` and `replicas` are noticed then."""
 AGAIN_SECONDS = 0.1
-PATIENCE = 0.1
-"""Share of the deadline for which a call may wait in a shard's queue."""
 
 
 @dataclass
@@ -43,6 +43,10 @@ class _Asked:
     problem: Exception | None = None
 
 
+class _MovedError(Exception):
+    """The name means another gallery by now."""
+
+
 class Shards:
     """The actors of a gallery. Threads may share it."""
 
@@ -51,9 +55,8 @@ class Shards:
         self.name = name
         self._ray = join(address)
         self._deadline = deadline
-        self._handles: dict[str, Any] = {}
+        self._calls: dict[str, tuple[Any, Any]] = {}  # of an actor: for searches, for long ones
         self._avoided: dict[str, float] = {}
-        self._id = random.getrandbits(63)
         self._usual: dict[str, float] = {}  # seconds that a question takes
         self._knowing = threading.Lock()
         self._known: tuple[float, Deployment | ClusterError] = (time.monotonic(), find(name))
@@ -74,13 +77,15 @@ class Shards:
         return known
 
     def _look(self) -> None:
+        known = self._known[1]
         try:
-            self._known = (time.monotonic(), find(self.name))
+            known = find(self.name)
         except ClusterError as error:
-            self._known = (time.monotonic(), error)
+            known = error
         except Exception:  # the head does not answer
-            self._known = (time.monotonic(), self._known[1])
+            return
         finally:
+            self._known = (time.monotonic(), known)
             self._knowing.release()
 
     def ask(
@@ -94,132 +99,122 @@ class Shards:
         """The answers of all shards, or of those ``of``, in order; all of the same version.
 
         Raises:
-            ClusterBusyError: the replicas of a shard refuse, having too much to do.
+            ClusterBusyError: the replicas of a shard have too many calls waiting.
             ClusterError: a shard does not answer until the deadline; the message names it.
         """
         seconds = deadline or self._deadline
         end = time.monotonic() + seconds
-        made = self.deployment
-        wanted = list(range(made.shards)) if of is None else list(of)
         answers: dict[int, tuple[int, Any]] = {}
-        at_least = 0
+        newest = 0
         while True:
-            behind = [shard for shard in wanted if answers.get(shard, (-1,))[0] < at_least]
-            call = Call(question, arguments, options, at_least, self._id, 0.0, seconds * PATIENCE)
-            made, found = self._answers(made, behind, call, end, seconds)
-            if found is None:
-                answers, at_least = {}, 0  # the name means another gallery now
-                wanted = list(range(made.shards)) if of is None else wanted
+            made = self.deployment
+            wanted = list(range(made.shards) if of is None else of)
+            behind = [shard for shard in wanted if answers.get(shard, (-1,))[0] < newest]
+            asked = pickle.dumps((newest, question, arguments, options), 5)
+            try:
+                answers |= self._answers(made, behind or wanted, question, asked, end, seconds)
+            except _MovedError:
+                answers, newest = {}, 0
                 continue
-            answers |= found
             newest = max(version for version, _ in answers.values())
             if all(version == newest for version, _ in answers.values()):
                 return [answers[shard][1] for shard in wanted]
-            at_least = newest
 
     def _answers(
         self,
         made: Deployment,
         shards: Sequence[int],
-        call: Call,
+        question: str,
+        call: bytes,
         end: float,
         seconds: float,
-    ) -> tuple[Deployment, dict[int, tuple[int, Any]] | None]:
-        """Of these shards; None if the name means another gallery by now, which is returned."""
+    ) -> dict[int, tuple[int, Any]]:
+        """Version and answer of each. Raises _MovedError, and what `ask` does."""
         asked = {shard: _Asked(self._order(made, shard)) for shard in shards}
+        is_long = seconds > self._deadline
         for shard, one in asked.items():
-            self._submit(made, shard, one, call)
-        found: dict[int, tuple[int, Any]] = {}
-        began, usual = time.monotonic(), self._usual.get(call.question, 0.0)
+            self._submit(made, shard, one, call, is_long)
+        began, usual = time.monotonic(), self._usual.get(question, 0.0)
         hedge = max(HEDGE_SECONDS, HEDGE_FACTOR * usual)
-        self._get_all(asked, found, hedge)
+        found = self._soon(asked, hedge)
         while len(found) < len(asked):
             now = time.monotonic()
+            left = {shard: one for shard, one in asked.items() if shard not in found}
             if now > end:
-                raise self._silent(
-                    {s: a for s, a in asked.items() if s not in found}, made, seconds
-                )
-            self._collect(made, asked, found)
-            for shard, one in asked.items():
-                if shard in found:
-                    continue
+                raise self._silent(left, made, seconds)
+            for shard, one in left.items():
                 if one.replicas and (not one.waiting or now - one.last > hedge):
-                    self._submit(made, shard, one, call)
+                    self._submit(made, shard, one, call, is_long)
                 elif not one.replicas and not one.waiting:
                     if isinstance(one.problem, ClusterBusyError):
                         raise one.problem
                     if now - one.last > AGAIN_SECONDS:
                         current = self.deployment
                         if current.id != made.id:
-                            return current, None
-                        made = current
-                        one.replicas = self._order(made, shard)
-        self._usual[call.question] = usual + 0.2 * (time.monotonic() - began - usual)
-        return made, found
+                            raise _MovedError
+                        one.replicas = self._order(current, shard)
+            found |= self._collect(made, left)
+        self._usual[question] = usual + 0.2 * (time.monotonic() - began - usual)
+        return found
 
     def _order(self, made: Deployment, shard: int) -> list[int]:
         """Replicas as they are to be asked: any, but those that failed lately last."""
+        if made.replicas == 1:
+            return [0]
         order = random.sample(range(made.replicas), made.replicas)
         now = time.monotonic()
         return sorted(order, key=lambda r: self._avoided.get(made.actor(shard, r), 0.0) > now)
 
-    def _submit(self, made: Deployment, shard: int, one: _Asked, call: Call) -> None:
+    def _submit(
+        self, made: Deployment, shard: int, one: _Asked, call: bytes, is_long: bool
+    ) -> None:
         replica = one.replicas.pop(0)
         one.last = time.monotonic()
         name = made.actor(shard, replica)
         try:
-            known = self._handles.get(name)
-            if known is None:
-                handle = self._ray.get_actor(name, namespace=NAMESPACE)
-                ask = handle.ask.options
-                known = (
-                    handle,
-                    ask(concurrency_group="search"),
-                    ask(concurrency_group="long"),
-                )
-                self._handles[name] = known
-            is_long = call.patience > PATIENCE * self._deadline
-            reference = known[1 + is_long].remote(
-                pickle.dumps(tuple(call._replace(sent=time.monotonic())), 5)
+            if name not in self._calls:
+                ask = self._ray.get_actor(name, namespace=NAMESPACE).ask.options
+                groups = (ask(concurrency_group=group) for group in ("search", "long"))
+                self._calls[name] = (next(groups), next(groups))
+            reference = self._calls[name][is_long].remote(call)
+        except self._ray.exceptions.PendingCallsLimitExceeded:
+            one.problem = ClusterBusyError(
+                f"shard {shard} of {made.shards} of '{self.name}' has as many calls waiting as it "
+                f"takes; ask again later, or start more replicas: lookalike cluster replicas"
             )
         except Exception as error:  # no such actor, or no head
-            self._note(made, shard, replica, one, error)
-            return
-        one.waiting[reference] = replica
+            self._note(name, one, error)
+        else:
+            one.waiting[reference] = replica
 
-    def _get_all(
-        self, asked: dict[int, _Asked], found: dict[int, tuple[int, Any]], seconds: float
-    ) -> None:
-        """The usual case, in one call: all answer soon."""
+    def _soon(self, asked: dict[int, _Asked], seconds: float) -> dict[int, tuple[int, Any]]:
+        """The usual case, in one call: all answer soon. Else {}."""
         references = [reference for one in asked.values() for reference in one.waiting]
         if len(references) < len(asked):
-            return
+            return {}
         try:
             answers = self._ray.get(references, timeout=seconds)
         except Exception:  # `_collect` looks at each
-            return
-        found.update(zip(asked, map(pickle.loads, answers), strict=True))
+            return {}
+        return dict(zip(asked, map(pickle.loads, answers), strict=True))
 
-    def _collect(
-        self, made: Deployment, asked: dict[int, _Asked], found: dict[int, tuple[int, Any]]
-    ) -> None:
+    def _collect(self, made: Deployment, asked: dict[int, _Asked]) -> dict[int, tuple[int, Any]]:
         """What has been answered by now, waiting some milliseconds."""
-        owner = {
-            ref: shard for shard, one in asked.items() if shard not in found for ref in one.waiting
-        }
+        errors, found = self._ray.exceptions, dict[int, tuple[int, Any]]()
+        owner = {reference: shard for shard, one in asked.items() for reference in one.waiting}
         if not owner:
             time.sleep(0.01)
-            return
+            return found
         for reference in self._ray.wait(list(owner), timeout=0.02)[0]:
             shard = owner[reference]
             one = asked[shard]
-            replica = one.waiting.pop(reference)
+            name = made.actor(shard, one.waiting.pop(reference))
             try:
                 found[shard] = pickle.loads(self._ray.get(reference))
-            except self._ray.exceptions.RayTaskError as error:
+            except errors.RayTaskError as error:
                 cause = error.cause
-                if isinstance(cause, NotReadyError | ClusterBusyError):
-                    self._note(made, shard, replica, one, cause)
+                if isinstance(cause, NotReadyError):
+                    self._note(name, one, cause)
                 elif isinstance(cause, LookalikeError | ValueError | KeyError):
                     raise cause from error
                 else:
@@ -227,17 +222,15 @@ class Shards:
                         f"shard {shard} of '{self.name}' failed: {cause!r}; check that all "
                         f"machines of the cluster have the same lookalike"
                     ) from error
-            except self._ray.exceptions.RayError as error:
-                self._note(made, shard, replica, one, error)
+            except errors.RayError as error:
+                self._note(name, one, error)
+        return found
 
-    def _note(
-        self, made: Deployment, shard: int, replica: int, one: _Asked, error: Exception
-    ) -> None:
+    def _note(self, name: str, one: _Asked, error: Exception) -> None:
         one.problem = error
-        name = made.actor(shard, replica)
         self._avoided[name] = time.monotonic() + AVOIDED_SECONDS
         if not isinstance(error, LookalikeError):  # it may be another process by then
-            self._handles.pop(name, None)
+            self._calls.pop(name, None)
 
     def _silent(self, asked: dict[int, _Asked], made: Deployment, seconds: float) -> ClusterError:
         numbers = ", ".join(str(shard) for shard in sorted(asked))
@@ -252,23 +245,6 @@ class Shards:
 
     def announce(self, version: int, seconds: float) -> list[str]:
         """Have every actor take in what was committed; returns those that have not in time."""
-        made = self.deployment
-        waiting = {}
-        for shard, replica in made.places():
-            name = made.actor(shard, replica)
-            try:
-                handle = self._ray.get_actor(name, namespace=NAMESPACE)
-                call = handle.take_in.options(concurrency_group="control")
-                waiting[call.remote(version, seconds)] = name
-            except Exception:  # it reads the parts when it is there again
-                continue
-        if not seconds:
-            return []
-        ready, late = self._ray.wait(list(waiting), num_returns=len(waiting), timeout=seconds)
-        for reference in ready:
-            try:
-                if not self._ray.get(reference):
-                    late.append(reference)
-            except self._ray.exceptions.RayError:
-                late.append(reference)
-        return [waiting[reference] for reference in late]
+        made, places = self.deployment, list(self.deployment.places())
+        taken = call_all(made, places, "take_in", version, seconds, wait=seconds)
+        return [made.actor(*place) for place, done in zip(places, taken, strict=True) if not done]

@@ -27,9 +27,9 @@ from lookalike.evaluation.hashed import lsh_relevance
 from lookalike.evaluation.metrics import cosine_relevance, score
 from lookalike.evaluation.splits import query_split
 from lookalike.evaluation.spread import paired_difference, spread
-from lookalike.paper.collection import Collection
-from lookalike.paper.networks import Networks
-from lookalike.paper.recipes import OURS, Recipe
+from reproduction.collection import Collection
+from reproduction.networks import Networks
+from reproduction.recipes import OURS, Recipe
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]

@@ -25,9 +25,9 @@ from lookalike.models.checkpoint import load_embedder
 from lookalike.models.embedder import EmbedderSettings
 from lookalike.models.train import TrainSettings, train
 from lookalike.models.train_report import Progress
-from lookalike.paper.collection import Collection
-from lookalike.paper.networks import embed_pictures
-from lookalike.paper.recipes import OURS
+from reproduction.collection import Collection
+from reproduction.networks import embed_pictures
+from reproduction.recipes import OURS
 
 TEACHER = OURS.but(input_size=160)
 STUDENT = EmbedderSettings(trunk="resnet50", pool="flatten", input_size=128)

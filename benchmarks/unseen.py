@@ -36,10 +36,10 @@ from lookalike.evaluation.spread import half_width
 from lookalike.models.embedder import Embedder
 from lookalike.models.export import export_embedder
 from lookalike.models.whitening import whitening
-from lookalike.paper.collection import Collection, squeeze
-from lookalike.paper.maps import SharedMaps
-from lookalike.paper.networks import Networks, embed_maps
-from lookalike.paper.recipes import OURS, Recipe
+from reproduction.collection import Collection, squeeze
+from reproduction.maps import SharedMaps
+from reproduction.networks import Networks, embed_maps
+from reproduction.recipes import OURS, Recipe
 
 PLAIN = OURS.but(attention="none", dim=None, freeze=-1)
 PLAIN_UNIT = PLAIN.but(unit_pool=True)

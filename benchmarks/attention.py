@@ -28,8 +28,8 @@ from lookalike.evaluation.metrics import cosine_relevance, score
 from lookalike.evaluation.splits import query_split
 from lookalike.evaluation.spread import paired_difference, spread
 from reproduction.collection import Collection
-from reproduction.networks import Networks
-from reproduction.recipes import OURS, Recipe
+from reproduction.confs import OURS, Recipe
+from reproduction.train import Networks
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Labelled pictures in memory, and samples of them that methods learn from and search."""
+"""Labelled images in memory, and samples of them that methods learn from and search."""
 
 from __future__ import annotations
 
@@ -20,45 +20,47 @@ from lookalike.images.formats import SkippedImageError
 from lookalike.models.dataset import LabelledImages, Skipped, check_classes, class_folders
 from lookalike.models.pictures import default_threads, in_order
 
-__all__ = ["Collection", "Picture", "Positions", "Sample", "squeeze"]
+__all__ = ["Collection", "Floats", "Pixels", "Positions", "Sample", "read_pixels", "squeeze"]
 
-Picture: TypeAlias = NDArray[np.uint8]
-"""(h, w, 3), RGB."""
+Pixels: TypeAlias = NDArray[np.uint8]
+"""An image, RGB (h, w, 3)."""
 Positions: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float32]
 Described = TypeVar("Described")
 
 LONGEST_SIDE = 384
-"""Of a picture in memory, as in the Corel originals; a larger one is made smaller."""
+"""Of an image in memory, as in the Corel originals; larger ones are reduced to it."""
+
+
+def read_pixels(path: Path) -> Pixels:
+    """The file, decoded. SkippedImageError if that fails."""
+    return np.asarray(read_rgb(path, longest_side=LONGEST_SIDE))
 
 
 class Collection:
-    """The pictures of a folder of class folders. Row i is the i-th readable one.
+    """The images of a folder of class folders. Row i is the i-th readable one.
 
-    `remembered` keeps what a slow function made of each picture for the life of the collection.
+    `remembered` keeps what a slow function returned for each image.
     """
 
     def __init__(
-        self,
-        name: str,
-        images: LabelledImages,
-        pictures: list[Picture],
-        skipped: tuple[Skipped, ...],
+        self, name: str, images: LabelledImages, pixels: list[Pixels], skipped: tuple[Skipped, ...]
     ) -> None:
-        self.name, self.images, self.pictures, self.skipped = name, images, pictures, skipped
+        self.name, self.images, self.pixels, self.skipped = name, images, pixels, skipped
         self._remembered: dict[str, dict[int, Any]] = {}
 
     @classmethod
     def read(cls, folder: Path, name: str = "") -> Collection:
         """All readable images of FOLDER/CLASS/IMAGE, in the order of their names.
 
-        Without a name it has the folder's: of "." that of the current one, of a link the link's.
+        Without a name it has the folder's: for "." that of the current one, for a link the link's.
         TrainingError for fewer than two classes.
         """
         listed, skipped = class_folders(folder)
-        pictures, rows = [], []
+        pixels, rows = [], []
         for row, path in enumerate(listed.paths):
             try:
-                pictures.append(np.asarray(read_rgb(path, longest_side=LONGEST_SIDE)))
+                pixels.append(read_pixels(path))
                 rows.append(row)
             except SkippedImageError as error:
                 skipped += (Skipped(path, str(error)),)
@@ -67,10 +69,10 @@ class Collection:
             check_classes(images, skipped)
         except TrainingError as error:
             raise TrainingError(f"{folder}: {error}") from error
-        return cls(name or os.path.basename(os.path.abspath(folder)), images, pictures, skipped)
+        return cls(name or os.path.basename(os.path.abspath(folder)), images, pixels, skipped)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.pixels)
 
     @property
     def labels(self) -> Positions:
@@ -78,32 +80,32 @@ class Collection:
 
     @cached_property
     def digest(self) -> str:
-        """Of all pixels and labels, 12 hex digits; what was worked out of them goes by it."""
+        """Of all pixels and labels, 12 hex digits; files that were made from them carry it."""
         state = hashlib.blake2b(np.ascontiguousarray(self.labels).tobytes(), digest_size=6)
-        for picture in self.pictures:
-            state.update(repr(picture.shape).encode())
-            state.update(picture.tobytes())
+        for image in self.pixels:
+            state.update(repr(image.shape).encode())
+            state.update(image.tobytes())
         return state.hexdigest()
 
     def sample(self, rows: Positions) -> Sample:
         return Sample(self, np.asarray(rows, np.int64))
 
     def remembered(
-        self, key: str, function: Callable[[Picture], Described], rows: Positions
+        self, key: str, function: Callable[[Pixels], Described], rows: Positions
     ) -> list[Described]:
-        """function(picture) of each row, by several threads. `key` names the function with all its
+        """function(image) of each row, in several threads. `key` names the function and all its
         settings.
         """
         known = self._remembered.setdefault(key, {})
         missing = [row for row in rows.tolist() if row not in known]
-        pictures = (self.pictures[row] for row in missing)
-        known.update(zip(missing, in_order(function, pictures, default_threads()), strict=True))
+        images = (self.pixels[row] for row in missing)
+        known.update(zip(missing, in_order(function, images, default_threads()), strict=True))
         return [known[row] for row in rows.tolist()]
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Some pictures of a collection: those of int64 `rows` (n,), in that order."""
+    """Some images of a collection: those of int64 `rows` (n,), in that order."""
 
     collection: Collection
     rows: Positions
@@ -111,22 +113,27 @@ class Sample:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __iter__(self) -> Iterator[Picture]:
-        return (self.collection.pictures[row] for row in self.rows.tolist())
+    def __iter__(self) -> Iterator[Pixels]:
+        return (self.collection.pixels[row] for row in self.rows.tolist())
 
     @property
     def labels(self) -> Positions:
         """int64 (n,): positions in the collection's classes."""
         return self.collection.labels[self.rows]
 
-    def each(self, key: str, function: Callable[[Picture], Described]) -> list[Described]:
+    def each(self, key: str, function: Callable[[Pixels], Described]) -> list[Described]:
         """As `Collection.remembered`."""
         return self.collection.remembered(key, function, self.rows)
 
+    def class_name(self, position: int) -> str:
+        return self.collection.images.classes[int(self.labels[position])]
 
-def squeeze(picture: Picture, size: int) -> Picture:
-    """(h, w, 3) -> (size, size, 3), as `images.read_picture` does it for a query."""
-    if picture.shape[:2] == (size, size):
-        return picture
-    image = Image.fromarray(picture)
-    return np.array(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+def squeeze(image: Pixels, size: int) -> Pixels:
+    """(h, w, 3) -> (size, size, 3), as `lookalike.images.read_picture` does it for a query."""
+    if image.shape[:2] == (size, size):
+        return image
+    resized = Image.fromarray(image).resize(
+        (size, size), Image.Resampling.BILINEAR, reducing_gap=3.0
+    )
+    return np.array(resized)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
@@ -12,37 +11,33 @@ from numpy.typing import NDArray
 
 from lookalike.evaluation.hashed import LSH_HITS, hashed_ranking, index_of
 from lookalike.evaluation.metrics import average_precision, precision_at, rank
-from reproduction.collection import Positions, Sample
-from reproduction.mapped import open_rows, read_count, write_count
-from reproduction.maps import VIEWS, augmented
-from reproduction.methods.nearest import nearest
-from reproduction.networks import Network
-from reproduction.recipes import OURS
+from reproduction.collection import Floats, Positions, Sample
+from reproduction.maps import VIEWS, Rows, augmented
+from reproduction.methods import nearest
 from reproduction.study import Study
 from reproduction.timing import K, one_thread
+from reproduction.train import Network
 
 __all__ = ["SIZES", "grow", "grown_vectors"]
 
-Floats = NDArray[np.float32]
 SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 CHUNK = 256
 TIMED = 500
-"""Queries that are timed; they come round again if the split has fewer."""
+"""Queries that are timed; they are repeated if the split has fewer."""
 BLOCK = 50
 
 
 def grow(study: Study, seed: int = 0, sizes: tuple[int, ...] = SIZES) -> None:
     """Into the results as "growth", for each size: microseconds of a query (CPU time; first
     quartile, median, third quartile), exhaustive float against LSH, one query a call, one thread, K
-    hits; and how good both are.
+    hits; and the quality of both.
 
     mAP is over the whole ranking, which after the index's own LSH_HITS goes on by cosine; mAP@n
-    with n = LSH_HITS and P@K see what the index returned, and nothing else. Queries to which
-    nothing in a small gallery is relevant do not count.
+    with n = LSH_HITS and P@K only see what the index returned. Queries to which nothing in a small
+    gallery is relevant do not count.
     """
-    name = study.collection.name
     parts = study.split("paper", seed)
-    network = study.networks.network(study.workshop(seed).recipe(OURS), parts.training)
+    network = study.networks.network(study.recipe("ours", seed), parts.training)
     vectors, labels = grown_vectors(study, network, parts.gallery, max(sizes))
     queries = network.embed(parts.queries)
     order = np.random.default_rng(seed).permutation(len(vectors))  # all classes at each size
@@ -50,8 +45,8 @@ def grow(study: Study, seed: int = 0, sizes: tuple[int, ...] = SIZES) -> None:
         chosen = np.sort(order[:size])
         found = _measured(queries, parts.queries.labels, vectors[chosen], labels[chosen])
         study.note(found, "growth", str(seed), str(size))
-        study.tell(
-            f"{name}, {size:,} images: exhaustive {found['exhaustive'][1]:.0f} us, LSH "
+        study.report(
+            f"{study.name}, {size:,} images: exhaustive {found['exhaustive'][1]:.0f} us, LSH "
             f"{found['lsh'][1]:.0f} us a query; mAP {found['mAP exhaustive']:.4f}, "
             f"{found['mAP lsh']:.4f}"
         )
@@ -107,38 +102,30 @@ def grown_vectors(
 ) -> tuple[Floats, Positions]:
     """Unit rows (size, dim) and labels (size,): the gallery, then augmented views of it in turn.
 
-    The views that the maps do not have are encoded now and kept on disk; an interrupted call goes
-    on where it was.
+    The views that the maps do not have are encoded now and kept on disk; an interrupted call
+    resumes.
     """
     views = -(-size // len(gallery))
     parts = [network.embed(gallery, view) for view in range(min(views, VIEWS + 1))]
     if views > VIEWS + 1:
-        path = network.path.with_suffix(f".views{views}.f32")
-        parts.append(_encoded(study, network, gallery, range(VIEWS + 1, views), path))
+        parts.append(_encoded(study, network, gallery, range(VIEWS + 1, views)))
     vectors = np.concatenate(parts)[:size]
     return vectors, np.tile(gallery.labels, views)[:size]
 
 
-def _encoded(
-    study: Study, network: Network, gallery: Sample, views: range, path: Path
-) -> NDArray[Any]:
-    encoder = network.encoder(study.threads)
+def _encoded(study: Study, network: Network, gallery: Sample, views: range) -> NDArray[Any]:
+    encoder = network.encoder(study.settings.threads)
     side, total = encoder.info.input_size, len(views) * len(gallery)
-    done = path.with_suffix(".done")
-    rows, whole = open_rows(path, np.float32, (total, encoder.info.dim))
-    if not whole:
-        done.unlink(missing_ok=True)
-    begin = read_count(done)
-    pictures = list(gallery)
-    for start in range(begin, total, CHUNK):
+    path = network.path.with_suffix(f".views{views.stop}.f32")
+    rows = Rows(path, np.float32, (total, encoder.info.dim))
+    images = list(gallery)
+    for start in range(rows.count, total, CHUNK):
         some = []
         for number in range(start, min(start + CHUNK, total)):
             view, i = divmod(number, len(gallery))
-            row = int(gallery.rows[i])
-            some.append(augmented(pictures[i], side, views[view], row))
-        rows[start : start + len(some)] = encoder.embed(np.stack(some))
-        rows.flush()
-        write_count(done, start + len(some))
+            some.append(augmented(images[i], side, views[view], int(gallery.rows[i])))
+        rows.array[start : start + len(some)] = encoder.embed(np.stack(some))
+        rows.save(start + len(some))
         if start // CHUNK % 20 == 0:
-            study.tell(f"{gallery.collection.name}: {start:,} of {total:,} views encoded")
-    return np.asarray(rows)
+            study.report(f"{gallery.collection.name}: {start:,} of {total:,} views encoded")
+    return np.asarray(rows.array)

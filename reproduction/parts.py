@@ -1,188 +1,241 @@
-"""The paper's evaluation, part by part: what is known stays, what is missing is worked out."""
+"""The parts of the evaluation, as tasks: what is known is skipped, what is missing is computed."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice, product
+from pathlib import Path
 
+from lookalike.cli.output import duration
 from lookalike.errors import LookalikeError
+from reproduction.confs import RELATED, ROBUST, ROWS, TABLES
 from reproduction.growth import SIZES, grow
-from reproduction.plan import Plan, ReproduceSettings, plan_of
-from reproduction.robustness import kind_is_known, robustness
-from reproduction.study import UNSEEN_CLASSES, RowError, Study
-from reproduction.tasks import Task, seconds_of
+from reproduction.rank import rank, ranking_path
+from reproduction.score import LAST_NOTED, feedback, robustness, score
+from reproduction.study import Settings, Study
 from reproduction.timing import time_rows
-from reproduction.titles import RELATED, ROBUST, TABLES
 
-__all__ = ["PARTS", "Part", "check_asked", "tasks_of"]
+__all__ = ["PARTS", "Part", "Task", "check_rows", "run_tasks", "tasks_of"]
 
-SEEDS_OF_PARTS = 3
-"""Unseen categories and robustness are measured on the first so many seeds."""
+TRUSTED = 300.0
+"""Seconds of work after which the pace of this machine counts as much as the estimates."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One thing to work out.
+    """What a user can ask for.
 
     Attributes:
-        sets: that the paper does it on; empty: all. Where none of them is found it is done on all.
+        measure: "paper" or "unseen", a protocol of rankings; or what is measured in another way.
+        sets: that the paper measures it on; empty: all. Where none of them is found it is done on
+            all.
         rows: that can be chosen; empty: it has none.
     """
 
-    tasks: Callable[[Study, Plan, Sequence[str]], Iterable[Task]]
+    measure: str
     sets: tuple[str, ...] = ()
-    rows: tuple[str, ...] = TABLES
+    rows: tuple[str, ...] = tuple(TABLES)
 
-    def studies(self, found: Sequence[Study]) -> Sequence[Study]:
-        """Those that it is done on."""
-        named = [study for study in found if study.collection.name in self.sets]
-        return named or found
-
-
-def _quality(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
-    return _measured(study, "paper", rows, plan.seeds, 1.0)
+    def on(self, study: Study, studies: Sequence[Study]) -> bool:
+        """Whether it is measured on this one of the sets."""
+        named = {other.name for other in studies} & set(self.sets)
+        return study.name in named or not named
 
 
-def _unseen(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
-    tasks = _measured(study, "unseen", rows, plan.seeds[:SEEDS_OF_PARTS], 0.6)
-    if len(study.collection.images.classes) < UNSEEN_CLASSES:  # told once, and not for each row
-        return (replace(task, name=f"{study.collection.name}, unseen") for task in islice(tasks, 1))
-    return tasks
-
-
-def _measured(
-    study: Study, protocol: str, rows: Sequence[str], seeds: Iterable[int], share: float
-) -> Iterator[Task]:
-    for seed, row in product(seeds, rows):
-        yield Task(
-            f"{study.collection.name}, {protocol}, seed {seed}, {row}",
-            share * seconds_of(row, len(study.collection)),
-            partial(_known, study, protocol, row, str(seed)),
-            partial(study.measure, protocol, row, seed),
-        )
-
-
-def _times(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
-    """One task, for all rows are timed in one process."""
-    yield Task(
-        f"{study.collection.name}, times",
-        0.15 * len(study.collection),
-        lambda: all(_known(study, "timing", "rows", row) for row in rows),
-        partial(_time, study, rows, plan.seeds[0]),
-    )
-
-
-def _time(study: Study, rows: Sequence[str], seed: int) -> None:
-    """Those rows that can be measured; LookalikeError, at the end, that names the others."""
-    remaining, errors = list(rows), list[RowError]()
-    while remaining:
-        try:
-            time_rows(study, remaining, seed)
-            break
-        except RowError as error:
-            if error.row not in remaining:
-                raise
-            remaining.remove(error.row)
-            errors.append(error)
-    if errors:
-        raise LookalikeError("; ".join(map(str, errors)))
-
-
-def _feedback(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
-    for seed in plan.seeds:
-        yield Task(
-            f"{study.collection.name}, feedback, seed {seed}",
-            0.01 * len(study.collection),
-            partial(_known, study, "feedback", str(seed)),
-            partial(study.feedback, seed),
-        )
-
-
-def _robustness(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
-    for seed, row in product(plan.seeds[:SEEDS_OF_PARTS], rows):
-        yield Task(
-            f"{study.collection.name}, robustness, seed {seed}, {row}",
-            (0.9 if row == "sift" else 0.1) * len(study.collection),
-            partial(_altered, study, row, seed),
-            partial(robustness, study, row, seed),
-        )
-
-
-def _altered(study: Study, row: str, seed: int) -> bool:
-    return all(kind_is_known(study, row, seed, kind) for kind in study.effort.levels)
-
-
-def _growth(study: Study, plan: Plan, rows: Sequence[str]) -> Iterator[Task]:
-    yield Task(
-        f"{study.collection.name}, growth",
-        1500,
-        lambda: all(_known(study, "growth", str(plan.seeds[0]), str(size)) for size in SIZES),
-        partial(grow, study, plan.seeds[0]),
-    )
-
-
-def _known(study: Study, *keys: str) -> bool:
-    return study.known(*keys) is not None
-
-
-PARTS: dict[str, Part] = {
-    "table1": Part(_quality, ("corel1k",)),
-    "table2": Part(_quality, ("corel5k",)),
-    "table3": Part(_times),
-    "related": Part(_quality, ("corel1k",), RELATED),
-    "unseen": Part(_unseen, ("corel1k",), (*TABLES, *RELATED)),
-    "feedback": Part(_feedback, ("corel1k",), ()),
-    "robustness": Part(_robustness, ("corel1k",), ROBUST),
-    "growth": Part(_growth, ("corel5k",), ()),
+PARTS = {
+    "table1": Part("paper", ("corel1k",)),
+    "table2": Part("paper", ("corel5k",)),
+    "table3": Part("timing"),
+    "related": Part("paper", ("corel1k",), tuple(RELATED)),
+    "unseen": Part("unseen", ("corel1k",), tuple(ROWS)),
+    "feedback": Part("feedback", ("corel1k",), ()),
+    "robustness": Part("robustness", ("corel1k",), ROBUST),
+    "growth": Part("growth", ("corel5k",), ()),
 }
-"""By the name that a user asks for."""
 
 
-def check_asked(names: Sequence[str], settings: ReproduceSettings) -> None:
-    """LookalikeError if a row is in none of the parts of these names, or nothing is to be done."""
-    parts = {name: rows_of(name, settings) for name in names}
-    if list(parts) == ["growth"] and not settings.effort.growth:
-        raise LookalikeError("--quick leaves growth out: name another part, or do without it")
-    known = {row for rows in parts.values() for row in rows}
-    for row in settings.rows or ():
-        if row not in known:
-            told = (f"{name} has {', '.join(rows) or 'no rows'}" for name, rows in parts.items())
-            raise LookalikeError(
-                f"row {row} is in no part that was asked for, so name another part or row: "
-                f"{'; '.join(told)}"
-            )
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One step; what an interruption loses at most.
 
-
-def rows_of(name: str, settings: ReproduceSettings) -> tuple[str, ...]:
-    """The rows that the part of that name has."""
-    if name == "unseen" and not settings.effort.unseen_related:
-        return TABLES
-    return PARTS[name].rows
-
-
-def tasks_of(
-    studies: Sequence[Study], names: Sequence[str], settings: ReproduceSettings
-) -> list[Task]:
-    """Of the parts of these names, on the sets that the paper does each on, or else on all; set by
-    set. What two parts want is one task.
-
-    LookalikeError if the results hold numbers of one of the rows that were got in another way.
+    Attributes:
+        name: for a reader.
+        seconds: that it is likely to take.
+        is_done: whether its output exists.
+        run: computes and writes it. LookalikeError if that is not possible on these images; any
+            other error stops everything.
     """
-    effort = settings.effort
+
+    name: str
+    seconds: float
+    is_done: Callable[[], bool]
+    run: Callable[[], object]
+
+
+def tasks_of(studies: Sequence[Study], names: Sequence[str], verb: str = "score") -> list[Task]:
+    """Of the parts of these names, set by set, up to a verb: "train", "rank" or "score". What two
+    parts need is one task.
+
+    LookalikeError if the results hold numbers of one of the rows that were computed in another way.
+    """
     tasks = dict[str, Task]()
+    makers = {"train": _train, "rank": _rank, "score": _score}
     for study in studies:
-        plan = plan_of(study.collection.name, settings)
+        settings = study.settings
         for name in names:
-            part = PARTS[name]
-            if study not in part.studies(studies) or (name == "growth" and not effort.growth):
+            if not PARTS[name].on(study, studies):
                 continue
-            rows = rows_of(name, settings)
+            if name == "growth" and not settings.budget.growth:
+                continue
+            rows = _rows(name, settings)
             if settings.rows is not None:
                 rows = tuple(row for row in settings.rows if row in rows)
             for row in rows:
                 study.check(row)
-            for task in part.tasks(study, plan, rows):
-                tasks[task.name] = replace(task, seconds=effort.share * task.seconds)
+            made = list(makers[verb](study, PARTS[name].measure, rows))
+            if name == "unseen" and not study.has_unseen and made:  # reported once, not per row
+                made = [replace(made[0], name=f"{study.name}, unseen", is_done=lambda: False)]
+            tasks |= {task.name: task for task in made}
     return list(tasks.values())
+
+
+def check_rows(names: Sequence[str], settings: Settings) -> None:
+    """LookalikeError if a row is in none of the parts of these names, or there is nothing to do."""
+    rows = {name: _rows(name, settings) for name in names}
+    if list(rows) == ["growth"] and not settings.budget.growth:
+        raise LookalikeError("--quick leaves growth out: name another part, or omit --quick")
+    for row in settings.rows or ():
+        if row not in ROWS:
+            raise LookalikeError(f"no row is called {row}: choose from {', '.join(ROWS)}")
+        if not any(row in each for each in rows.values()):
+            have = (f"{name} has {', '.join(each) or 'no rows'}" for name, each in rows.items())
+            raise LookalikeError(
+                f"row {row} is in none of the parts {', '.join(rows)}; name another part or row: "
+                f"{'; '.join(have)}"
+            )
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    report: Callable[[str], None],
+    after: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[str]:
+    """Run those that are not done, in their order, and call `after` after each.
+
+    A task that is not possible is reported, and the others go on; returns the names of these.
+    """
+    waiting = [task for task in tasks if not task.is_done()]
+    began, behind = clock(), 0.0
+    whole = sum(task.seconds for task in waiting)
+    left_out = list[str]()
+    for number, task in enumerate(waiting, 1):
+        if not task.is_done():  # by one before it
+            pace = (clock() - began + TRUSTED) / (behind + TRUSTED)
+            left = duration(pace * (whole - behind))
+            report(f"{number} of {len(waiting)}: {task.name}; about {left} left")
+            try:
+                task.run()
+            except LookalikeError as error:
+                report(f"left out {task.name}: {error}")
+                left_out.append(task.name)
+                whole -= task.seconds
+                continue
+            after()
+        behind += task.seconds
+    return left_out
+
+
+# ---- tasks of a part -----------------------------------------------------------------------------
+
+
+def _rows(name: str, settings: Settings) -> tuple[str, ...]:
+    if name == "unseen" and not settings.budget.unseen_related:
+        return tuple(TABLES)
+    return PARTS[name].rows
+
+
+def _seeds(study: Study, measure: str) -> tuple[int, ...]:
+    seeds, few = study.plan.seeds, {"timing": 1, "growth": 1, "unseen": 3, "robustness": 3}
+    return seeds[: few.get(measure, len(seeds))]
+
+
+def _train(study: Study, measure: str, rows: Sequence[str]) -> Iterator[Task]:
+    """Of the networks that the rows need."""
+    rows = ("ours",) if measure == "growth" else rows
+    protocol = "unseen" if measure == "unseen" else "paper"
+    networks = {ROWS[row].network: row for row in reversed(rows) if ROWS[row].network}
+
+    def is_done(network: str, seed: int) -> bool:
+        training = study.split(protocol, seed).training
+        return study.networks.path(study.recipe(network, seed), training).exists()
+
+    for seed in _seeds(study, measure):
+        for network, row in networks.items():
+            yield Task(
+                f"{study.name}, {protocol}, seed {seed}, network {network}",
+                _seconds(study, row),
+                partial(is_done, network, seed),
+                partial(study.fitted, protocol, row, seed),
+            )
+
+
+def _rank(study: Study, measure: str, rows: Sequence[str]) -> Iterator[Task]:
+    if measure not in ("paper", "unseen"):
+        return
+    for task, keys in _of_rows(study, measure, rows, 1.0 if measure == "paper" else 0.6):
+        path = partial(ranking_path, study, measure, *keys)
+        yield Task(*task, partial(_exists, path), partial(rank, study, measure, *keys))
+
+
+def _score(study: Study, measure: str, rows: Sequence[str]) -> Iterator[Task]:
+    def knows(*keys: str) -> bool:
+        return study.known(*keys) is not None
+
+    def knows_all(sets: Iterable[tuple[str, ...]]) -> bool:
+        return all(knows(*keys) for keys in sets)
+
+    name, seeds = study.name, _seeds(study, measure)
+    first = str(seeds[0])
+    if measure in ("paper", "unseen"):
+        for task, (row, seed) in _of_rows(study, measure, rows, 1.0 if measure == "paper" else 0.6):
+            done = partial(knows, measure, row, str(seed))
+            yield Task(*task, done, partial(score, study, measure, row, seed))
+    elif measure == "robustness":
+        levels = study.settings.budget.levels
+        for task, (row, seed) in _of_rows(study, measure, rows, 10):
+            kinds = [("robustness", row, str(seed), LAST_NOTED, kind) for kind in levels]
+            yield Task(*task, partial(knows_all, kinds), partial(robustness, study, row, seed))
+    elif measure == "feedback":
+        for seed in seeds:
+            task = f"{name}, feedback, seed {seed}", _seconds(study, "svm", 2)
+            yield Task(*task, partial(knows, measure, str(seed)), partial(feedback, study, seed))
+    elif measure == "timing":  # one task, since all rows are timed in one process
+        times = [("timing", "rows", row) for row in rows]
+        task = f"{name}, times", _seconds(study, "svm", 30)
+        yield Task(*task, partial(knows_all, times), partial(time_rows, study, rows, seeds[0]))
+    else:
+        sizes = [("growth", first, str(size)) for size in SIZES]
+        yield Task(
+            f"{name}, growth", 1500, partial(knows_all, sizes), partial(grow, study, seeds[0])
+        )
+
+
+def _of_rows(
+    study: Study, measure: str, rows: Sequence[str], share: float
+) -> Iterator[tuple[tuple[str, float], tuple[str, int]]]:
+    """Name and seconds of each task of a measure, and its row and seed."""
+    for seed in _seeds(study, measure):
+        for row in rows:
+            task = f"{study.name}, {measure}, seed {seed}, {row}", _seconds(study, row, share)
+            yield task, (row, seed)
+
+
+def _exists(path: Callable[[], Path]) -> bool:
+    return path().exists()
+
+
+def _seconds(study: Study, row: str, share: float = 1.0) -> float:
+    return share * study.settings.budget.share * ROWS[row].seconds * len(study.collection) / 1000

@@ -1,47 +1,94 @@
-"""Every row on every split: the numbers of Tables 1 and 2, and of unseen categories."""
+"""A set with all that its numbers depend on: splits, methods, settings, results."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.errors import LookalikeError
-from lookalike.evaluation.protocol import METRICS
-from lookalike.evaluation.splits import Split, class_split, query_split
-from reproduction.collection import Collection, Picture, Positions, Sample
-from reproduction.effort import WHOLE, Effort
-from reproduction.method import Method, Oracle
-from reproduction.methods.svm_active import SvmActive
-from reproduction.networks import Networks
+from lookalike.evaluation.splits import Split, check_class_sizes, class_split, query_split
+from lookalike.feedback import FeedbackSettings
+from lookalike.lock import exclusive
+from reproduction.collection import Collection, Sample
+from reproduction.confs import (
+    NETWORKS,
+    OTHER,
+    PLANS,
+    QUICK,
+    ROWS,
+    SHARED_TRUNK,
+    WHOLE,
+    Budget,
+    Plan,
+    Recipe,
+)
+from reproduction.methods import Method, Oracle, network_method
 from reproduction.results import Results
-from reproduction.rows import ROWS, Workshop
+from reproduction.sift import Sift
+from reproduction.svm_active import SvmActive
+from reproduction.train import Networks
 
-__all__ = ["UNSEEN_CLASSES", "RowError", "Study", "oracle_of", "rankings"]
+__all__ = ["Parts", "RowError", "Settings", "Study", "folders_of", "oracle_of", "working_in"]
 
-FEEDBACK_ROUNDS = 6
 UNSEEN_CLASSES = 4
 """That the protocol of unseen categories needs: with a single class on a side nothing is learnt
 there, or every answer is right."""
 
 
 class RowError(LookalikeError):
-    """A row that cannot be measured on these images; the others may be."""
+    """A row that cannot be measured on these images; others may be."""
 
     def __init__(self, row: str, reason: str) -> None:
         super().__init__(f"{row} {reason}")
         self.row = row
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What a user may change.
+
+    Attributes:
+        seeds, epochs: of every set; None: those of its plan.
+        rows: None: those of the part.
+        vgg_weights: file of ImageNet weights for VGG16, or None: trained from scratch.
+        threads: of a query's network.
+        queries_per_class: held out of the gallery.
+        quick: spend little, see `confs.QUICK`.
+    """
+
+    seeds: tuple[int, ...] | None = None
+    epochs: int | None = None
+    rows: tuple[str, ...] | None = None
+    vgg_weights: Path | None = None
+    threads: int | None = None
+    queries_per_class: int = 10
+    quick: bool = False
+
+    @property
+    def budget(self) -> Budget:
+        return QUICK if self.quick else WHOLE
+
+    def plan(self, name: str) -> Plan:
+        """The plan of the set of that name, with what the user changed."""
+        plan = PLANS.get(name, OTHER)
+        seeds = self.seeds or plan.seeds[: self.budget.seeds]
+        return Plan(seeds, self.epochs or self.budget.epochs.get(SHARED_TRUNK, plan.epochs))
+
+    def changed(self) -> dict[str, Any]:
+        """What numbers in one file must agree in, as far as the user changed it."""
+        names = ("quick", "epochs", "queries_per_class")
+        values = {name: getattr(self, name) for name in names}
+        return {name: v for name, v in values.items() if v != getattr(Settings(), name)}
+
+
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Of one split: what a method learns from, searches in, and is asked about."""
+    """Of one split: what a method learns from, searches in, and is queried with."""
 
     training: Sample
     gallery: Sample
@@ -50,105 +97,114 @@ class Parts:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A collection, and all that its numbers depend on.
+    """A collection to be evaluated; networks and rankings go to files, numbers to the results.
 
-    Attributes:
-        epochs: of the networks on the shared trunk; None: the recipe's.
-        queries_per_class: held out.
-        threads: of a query's network.
-        effort: how much is spent on a number.
-        changed: what else numbers of this study must share, by name; see `Results.begin`.
+    LookalikeError if the results hold numbers of other images or settings.
     """
 
     collection: Collection
     networks: Networks
     results: Results
-    epochs: int | None = None
-    vgg_weights: Path | None = None
-    queries_per_class: int = 10
-    threads: int | None = None
-    effort: Effort = WHOLE
-    changed: Mapping[str, Any] = field(default_factory=dict)
-    tell: Callable[[str], None] = lambda _: None
+    settings: Settings = Settings()
+    report: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
-        about = {"images": len(self.collection), "digest": self.collection.digest, **self.changed}
-        self.results.begin(self.collection.name, about)
+        self.results.begin(self.name, self.about)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        work: Path,
+        results: Results,
+        settings: Settings = Settings(),
+        report: Callable[[str], None] = lambda _: None,
+    ) -> Study:
+        """Read a set. TrainingError if the folder does not hold class folders; LookalikeError if a
+        class has no more images than queries, or the results were computed in another way.
+        """
+        collection = Collection.read(folder)
+        skipped = [(file.path, file.reason) for file in collection.skipped]
+        for path, reason in skipped:
+            report(f"skipped {path}: {reason}")
+        classes, labels = collection.images.classes, collection.labels
+        try:
+            check_class_sizes(classes, labels, settings.queries_per_class, skipped)
+        except LookalikeError as error:
+            raise LookalikeError(f"{folder}: {error}") from error
+        return cls(collection, Networks(work, report), results, settings, report)
+
+    @property
+    def name(self) -> str:
+        return self.collection.name
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What all numbers of the set share."""
+        digest = self.collection.digest
+        return {"images": len(self.collection), "digest": digest, **self.settings.changed()}
+
+    @property
+    def plan(self) -> Plan:
+        return self.settings.plan(self.name)
 
     def known(self, *keys: str) -> Any:
-        """A number of this collection in the results, or a part of them; None if not measured."""
-        return self.results.get(self.collection.name, *keys)
+        """A number of this set in the results, or a part of them; None if not measured."""
+        return self.results.get(self.name, *keys)
 
     def note(self, value: Any, *keys: str) -> None:
-        """Write what `known` is to give."""
-        self.results.put(value, self.collection.name, *keys)
+        """Write what `known` is to return."""
+        self.results.put(value, self.name, *keys)
 
-    def measure(self, protocol: str, row: str, seed: int) -> None:
-        """METRICS of a row on a split, into the results at (protocol, row, seed)."""
-        began = time.perf_counter()
-        method, parts = self.fitted(protocol, row, seed)
-        found = rankings(method, parts.queries, parts.queries.labels, parts.gallery)
-        relevance = parts.gallery.labels[found] == parts.queries.labels[:, None]
-        values = {
-            name: float(np.nanmean(metric(relevance)))
-            for name, metric in METRICS.items()
-            if name[:2] != "P@" or int(name[2:]) <= len(parts.gallery)
-        }
-        self.note(values, protocol, row, str(seed))
-        told = ", ".join(f"{name} {values[name]:.4f}" for name in ("mAP", "P@10") if name in values)
-        seconds = time.perf_counter() - began
-        self.tell(
-            f"{self.collection.name}, {protocol}, seed {seed}, {method.title}: {told} "
-            f"({seconds:.0f} s)"
-        )
+    @property
+    def has_unseen(self) -> bool:
+        """Whether there are enough classes for the protocol "unseen"."""
+        return len(np.unique(self.collection.labels)) >= UNSEEN_CLASSES
 
-    def feedback(self, seed: int) -> None:
-        """mAP and P@20 after each round of the SVM row, with and without what was judged.
+    def recipe(self, network: str, seed: int) -> Recipe:
+        """The network's recipe with the seed and the epochs of this study."""
+        recipe, settings = NETWORKS[network], self.settings
+        trunk = recipe.embedder.trunk
+        epochs = settings.budget.epochs.get(trunk, recipe.training.epochs)
+        recipe = recipe.but(seed=seed, epochs=self.plan.epochs if trunk == SHARED_TRUNK else epochs)
+        if network == "vgg" and settings.vgg_weights is not None:
+            # fine-tuned at 224 pixels, the last stage alone, without the batch norm they lack
+            weights = str(settings.vgg_weights)
+            recipe = recipe.but(trunk="vgg16", weights=weights, input_size=224, freeze=-2)
+        return recipe
 
-        Each is a mean over the queries that have a value, None where no query has one: without what
-        was judged there is no mAP once nothing relevant is left, and no P@20 once nothing is.
-        """
-        parts = self.split("paper", seed)
-        method = ROWS["svm"](self.workshop(seed))
-        assert isinstance(method, SvmActive)
-        method.fit(parts.gallery)
-        found: dict[str, list[list[float]]] = {}
-        for picture, label in zip(parts.queries, parts.queries.labels, strict=True):
-            rounds = method.curve(
-                method.describe(picture), oracle_of(parts.gallery, label), FEEDBACK_ROUNDS
-            )
-            for kind in ("ranking", "residual"):
-                relevance = [parts.gallery.labels[getattr(each, kind)] == label for each in rounds]
-                for metric in ("mAP", "P@20"):
-                    values = [_value(metric, each) for each in relevance]
-                    found.setdefault(f"{metric} {kind}", []).append(values)
-        means = {key: list(map(_mean, *values)) for key, values in found.items()}
-        self.note(means, "feedback", str(seed))
-
-    def workshop(self, seed: int) -> Workshop:
-        return Workshop(
-            self.networks, seed, self.epochs, self.vgg_weights, self.threads, self.effort
-        )
+    def method(self, row: str, seed: int) -> Method:
+        """Of a row, before it has learnt."""
+        budget, conf = self.settings.budget, ROWS[row]
+        if row == "sift":
+            return Sift(seed, budget.words, budget.pyramids)
+        if row == "svm":
+            return SvmActive(settings=FeedbackSettings(seed=seed))
+        if row == "vgg" and self.settings.vgg_weights is not None:
+            conf = replace(conf, title="VGG-N [18], given weights")
+        recipe = self.recipe(conf.network, seed)
+        return network_method(conf, self.networks, recipe, self.settings.threads)
 
     def split(self, protocol: str, seed: int) -> Parts:
-        """By protocol "paper" the gallery is the training set; by "unseen" it has no class of it.
+        """In the protocol "paper" the gallery is the training set; in "unseen" they share no class.
 
         ValueError for a class without an image left for the gallery; LookalikeError for too few
         classes to learn from some and to tell others apart.
         """
         labels, sample = self.collection.labels, self.collection.sample
+        per_class = self.settings.queries_per_class
         if protocol == "paper":
-            split = query_split(labels, seed, self.queries_per_class)
+            split = query_split(labels, seed, per_class)
             return Parts(sample(split.gallery), sample(split.gallery), sample(split.queries))
         count = len(np.unique(labels))
-        if count < UNSEEN_CLASSES:
+        if not self.has_unseen:
             raise LookalikeError(
                 f"{count} classes are too few for unseen categories: add some, so that there are "
                 f"{UNSEEN_CLASSES}, two to learn from and two to tell apart"
             )
         seen, unseen = class_split(labels, seed, count // 2)
         there = np.flatnonzero(np.isin(labels, unseen))
-        inner = query_split(labels[there], seed, self.queries_per_class)
+        inner = query_split(labels[there], seed, per_class)
         split = Split(there[inner.queries], there[inner.gallery])
         training = np.flatnonzero(np.isin(labels, seen))
         return Parts(sample(training), sample(split.gallery), sample(split.queries))
@@ -156,10 +212,10 @@ class Study:
     def fitted(self, protocol: str, row: str, seed: int) -> tuple[Method, Parts]:
         """A method that has learnt and indexed its part of the split.
 
-        RowError if it cannot do so with so few images or classes.
+        RowError if it cannot with so few images or classes.
         """
         parts = self.split(protocol, seed)
-        method = ROWS[row](self.workshop(seed))
+        method = self.method(row, seed)
         try:
             method.learn(parts.training)
             method.index(parts.gallery)
@@ -168,45 +224,51 @@ class Study:
             raise RowError(
                 row, f"cannot learn from {len(parts.training)} images of {classes} classes: {error}"
             ) from error
-        self.note(method.title, "titles", row)
-        self.note(method.made_of(), "made", row)
+        self.describe(row, method)
         return method, parts
 
+    def describe(self, row: str, method: Method) -> None:
+        """Note what the row is called, and what its numbers depend on."""
+        for key, value in (("titles", method.title), ("made", method.made_of())):
+            if self.known(key, row) != value:
+                self.note(value, key, row)
+
     def check(self, row: str) -> None:
-        """LookalikeError if the results hold numbers of a row that were made in another way than
-        they would be now.
+        """LookalikeError if the results hold numbers of a row that were computed in another way
+        than they would be now.
         """
-        known, now = self.known("made", row), ROWS[row](self.workshop(0)).made_of()
+        known, now = self.known("made", row), self.method(row, 0).made_of()
         if known not in (None, now):
             raise LookalikeError(
-                f"{self.results.directory / self.collection.name}.json holds numbers of the row "
-                f"{row} that were got with other settings or weights ({known}, now {now}): give "
-                "another directory for results, or delete that file"
+                f"{self.results.directory / self.name}.json holds numbers of the row {row} that "
+                f"were computed with other settings or weights ({known}, now {now}): give another "
+                "directory for results, or delete that file"
             )
 
 
-def _value(metric: str, relevance: NDArray[np.bool_]) -> float:
-    """Of one ranking; NaN if it is empty."""
-    return float(METRICS[metric](relevance[None])[0]) if len(relevance) else math.nan
-
-
-def _mean(*values: float) -> float | None:
-    """Of those that are not NaN; None if there are none."""
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else None
+def folders_of(data: Path, settings: Settings) -> list[Path]:
+    """The folders of sets: those of PLANS that are in `data`, only the first for a quick run;
+    without any, `data` itself is a set.
+    """
+    found = [data / name for name in PLANS if (data / name).is_dir()]
+    return (found[:1] if settings.quick else found) or [data]
 
 
 def oracle_of(gallery: Sample, label: int) -> Oracle:
-    """Answers by class, as the experiment's person."""
+    """Answers by class, as the person of the experiment does."""
     return lambda positions: gallery.labels[positions] == label
 
 
-def rankings(
-    method: Method, queries: Iterable[Picture], labels: Positions, gallery: Sample
-) -> Positions:
-    """The whole gallery for each query of these classes, best first: int64 (q, g)."""
-    found = [
-        method.search(picture, len(gallery), oracle_of(gallery, label))
-        for picture, label in zip(queries, labels.tolist(), strict=True)
-    ]
-    return np.stack(found)
+def working_in(work: Path) -> AbstractContextManager[None]:
+    """Locks the directory, since networks and maps are written in place. LookalikeError if another
+    process holds it.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+
+    def refusal(holder: str) -> LookalikeError:
+        return LookalikeError(
+            f"{work} is in use by process {holder}: wait until it is done, or give another one, "
+            "--work DIRECTORY; --results may be the same"
+        )
+
+    return exclusive(work / ".lock", refusal)

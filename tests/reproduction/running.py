@@ -7,18 +7,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["Done", "reproduce"]
+__all__ = ["Done", "reproduce", "start"]
 
 ROOT = Path(__file__).resolve().parents[2]
 Done = subprocess.CompletedProcess[str]
 
 
+def start(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """The process, with its output in pipes."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return subprocess.Popen(
+        [sys.executable, "-m", "reproduction", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+
+
 def reproduce(*arguments: str | Path, status: int = 0, cwd: Path | None = None) -> Done:
     """Run it and check its exit status."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    words = [sys.executable, "-m", "reproduction", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(words, capture_output=True, text=True, cwd=cwd, env=environment)
-    assert done.returncode == status, (done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
+    process = start(*arguments, cwd=cwd)
+    stdout, stderr = process.communicate()
+    assert process.returncode == status, (stdout, stderr)
+    assert "Traceback" not in stderr, stderr
+    return Done(process.args, process.returncode, stdout, stderr)

@@ -12,15 +12,13 @@ from PIL import Image
 
 pytest.importorskip("cv2")
 
-from reproduction.collection import Picture
-from reproduction.distortions import AIMS, DISTORTIONS, NEUTRAL, UNITS, distort
-from reproduction.effort import QUICK
+from reproduction.collection import Pixels
+from reproduction.confs import DISTORTIONS, QUICK
+from reproduction.distortions import KINDS, NEUTRAL, distort
 from reproduction.tables import ALTERED
 
-KINDS = tuple(DISTORTIONS)
 
-
-def noise(height: int = 48, width: int = 64, seed: int = 0) -> Picture:
+def noise(height: int = 48, width: int = 64, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -31,7 +29,7 @@ def gradient(side: int = 101) -> NDArray[np.float64]:
     return plane
 
 
-def grey(values: NDArray[np.float64]) -> Picture:
+def grey(values: NDArray[np.float64]) -> Pixels:
     return np.repeat(np.rint(values).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
@@ -39,13 +37,15 @@ def grey(values: NDArray[np.float64]) -> Picture:
 
 
 def test_every_kind_has_a_unit_a_neutral_level_of_its_own_and_no_level_twice() -> None:
-    assert set(UNITS) == set(NEUTRAL) == set(KINDS)
-    for kind, levels in DISTORTIONS.items():
-        assert levels.count(NEUTRAL[kind]) == 1
+    assert set(DISTORTIONS) == set(NEUTRAL) == set(KINDS)
+    for name, levels in DISTORTIONS.items():
+        assert levels.count(NEUTRAL[name]) == 1
         assert len(set(levels)) == len(levels)
-    for kind, (first, last) in AIMS.items():
-        assert first in DISTORTIONS[kind] and last in DISTORTIONS[kind]
-        assert first <= NEUTRAL[kind] <= last
+    for name, kind in KINDS.items():
+        if kind.aim is not None:
+            first, last = kind.aim
+            assert first in DISTORTIONS[name] and last in DISTORTIONS[name]
+            assert first <= kind.neutral <= last
 
 
 @pytest.mark.parametrize("kind", KINDS)

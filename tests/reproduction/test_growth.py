@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reproduction import growth, robustness
-from reproduction import study as study_module
-from reproduction.collection import Collection, Picture
+from reproduction import confs, growth, score
+from reproduction.collection import Collection, Pixels
+from reproduction.confs import OURS, ROWS, Budget
 from reproduction.distortions import distort
-from reproduction.effort import Effort
 from reproduction.maps import VIEWS, augmented
-from reproduction.methods.cnn_exhaustive import CnnExhaustive
-from reproduction.networks import Networks
-from reproduction.recipes import OURS
+from reproduction.methods import Method, network_method
 from reproduction.results import Results
-from reproduction.study import Study
+from reproduction.study import Settings, Study
+from reproduction.train import Networks
 
 SMALL = OURS.but(input_size=64, dim=32, epochs=1, batch_size=8)
 
@@ -30,7 +27,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
 
 @pytest.fixture
 def study(collection: Collection, networks: Networks, tmp_path: Path) -> Study:
-    return Study(collection, networks, Results(tmp_path), queries_per_class=2)
+    return Study(collection, networks, Results(tmp_path), Settings(queries_per_class=2))
 
 
 def test_views_follow_each_other_and_an_interrupted_encoding_goes_on(
@@ -47,18 +44,18 @@ def test_views_follow_each_other_and_an_interrupted_encoding_goes_on(
         assert np.array_equal(
             vectors[view * count : (view + 1) * count], network.embed(gallery, view)
         )
-    pictures = list(gallery)
-    views = [augmented(pictures[i], 64, VIEWS + 2, int(gallery.rows[i])) for i in range(count)]
+    images = list(gallery)
+    views = [augmented(images[i], 64, VIEWS + 2, int(gallery.rows[i])) for i in range(count)]
     encoded = network.encoder().embed(np.stack(views))
     start = (VIEWS + 2) * count
     assert np.abs(vectors[start : start + count] - encoded).max() < 1e-5
     # Killed after two chunks: what was written stays, the rest is made again.
-    (done,) = networks.directory.glob("network-*.done")
+    (done,) = networks.directory.glob("*.views8.done")
     done.write_text("20")
     again, _ = growth.grown_vectors(study, network, gallery, size)
     assert np.array_equal(again, vectors)
     # Cut short, the file is not taken for a whole one.
-    (rows,) = networks.directory.glob("network-*.f32")
+    (rows,) = networks.directory.glob("*.views8.f32")
     with rows.open("r+b") as file:
         file.truncate(rows.stat().st_size // 2)
     again, _ = growth.grown_vectors(study, network, gallery, size)
@@ -68,7 +65,8 @@ def test_views_follow_each_other_and_an_interrupted_encoding_goes_on(
 def test_each_size_has_times_and_the_quality_of_both_searches(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growth, "OURS", SMALL)
+    monkeypatch.setitem(confs.NETWORKS, "ours", SMALL)
+    monkeypatch.setitem(confs.PLANS, "textures", confs.Plan((0,), 1))
     growth.grow(study, sizes=(40, 120))
     found = study.results.get(study.collection.name, "growth", "0")
     assert set(found) == {"40", "120"}
@@ -94,15 +92,24 @@ def test_quality_of_the_first_hits_does_not_see_what_comes_after_them(
     assert found["P@30"].tolist() == pytest.approx([4 / 30, 1 / 30])
 
 
+@pytest.fixture
+def some_row(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    def method(self: Study, row: str, seed: int) -> Method:
+        return network_method(ROWS["ours-exhaustive"], networks, SMALL)
+
+    monkeypatch.setattr(Study, "method", method)
+
+
+def with_levels(monkeypatch: pytest.MonkeyPatch, **levels: tuple[float, ...]) -> None:
+    monkeypatch.setattr(Settings, "budget", Budget(levels=levels))
+
+
 def test_an_unaltered_query_has_the_numbers_of_the_tables(
-    study: Study, networks: Networks, monkeypatch: pytest.MonkeyPatch
+    study: Study, some_row: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = {"some": lambda _: CnnExhaustive(networks, SMALL)}
-    monkeypatch.setattr(study_module, "ROWS", rows)
-    effort = Effort(levels={"rotation": (0, 90), "brightness": (1, 0.1)})
-    study = replace(study, effort=effort)
-    study.measure("paper", "some", 0)
-    robustness.robustness(study, "some", 0)
+    with_levels(monkeypatch, rotation=(0, 90), brightness=(1, 0.1))
+    score.score(study, "paper", "some", 0)
+    score.robustness(study, "some", 0)
     name = study.collection.name
     plain = study.results.get(name, "paper", "some", "0")
     found = study.results.get(name, "robustness", "some", "0")
@@ -113,30 +120,28 @@ def test_an_unaltered_query_has_the_numbers_of_the_tables(
 
 
 def test_an_interrupted_measurement_goes_on_with_the_kinds_that_are_missing(
-    study: Study, networks: Networks, monkeypatch: pytest.MonkeyPatch
+    study: Study, some_row: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = {"some": lambda _: CnnExhaustive(networks, SMALL)}
-    monkeypatch.setattr(study_module, "ROWS", rows)
-    study = replace(study, effort=Effort(levels={"rotation": (0, 90), "jpeg": (100, 5)}))
+    with_levels(monkeypatch, rotation=(0, 90), jpeg=(100, 5))
     asked: list[str] = []
 
     limit = 3
 
-    def noted(picture: Picture, kind: str, level: float, seed: int) -> Picture:
+    def noted(image: Pixels, kind: str, level: float, seed: int) -> Pixels:
         asked.append(kind)
         if asked.count("jpeg") == limit:
             raise KeyboardInterrupt
-        return distort(picture, kind, level, seed)
+        return distort(image, kind, level, seed)
 
-    monkeypatch.setattr(robustness, "distort", noted)
+    monkeypatch.setattr(score, "distort", noted)
     with pytest.raises(KeyboardInterrupt):
-        robustness.robustness(study, "some", 0)
+        score.robustness(study, "some", 0)
     name = study.collection.name
     first = study.results.get(name, "robustness", "some", "0", "P@10")
     assert set(first) == {"rotation"}
     asked.clear()
     limit = -1
-    robustness.robustness(study, "some", 0)
+    score.robustness(study, "some", 0)
     whole = study.results.get(name, "robustness", "some", "0", "P@10")
     assert whole["rotation"] == first["rotation"]
     assert set(whole["jpeg"]) == {"100", "5"}

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lookalike.lsh import LSHSettings
 from reproduction.collection import Collection, Sample
-from reproduction.hashing.codes import tie_order
-from reproduction.methods.cnn_exhaustive import CnnExhaustive
-from reproduction.methods.cnn_lsh import CnnLsh
-from reproduction.methods.cnnh import Cnnh
-from reproduction.methods.codes import CodeMethod
-from reproduction.methods.dnnh import Dnnh
-from reproduction.methods.fc_features import FcFeatures
-from reproduction.methods.itq_codes import ItqCodes
-from reproduction.methods.lenet import LeNetL
-from reproduction.methods.lsh_codes import LshCodes
-from reproduction.methods.nearest import nearest
-from reproduction.methods.network import NetworkMethod
-from reproduction.methods.ours import (
-    Ours,
-    OursExhaustive,
-    OursPaperHashing,
-    OursWithoutAugmentation,
+from reproduction.confs import NETWORKS, ROWS, Recipe
+from reproduction.hashing import tie_order
+from reproduction.methods import (
+    CodeNetwork,
+    HashedNetwork,
+    NetworkMethod,
+    PcaNetwork,
+    nearest,
+    network_method,
 )
-from reproduction.methods.pca_codes import PcaCodes
-from reproduction.methods.second_order import SecondOrder
-from reproduction.methods.spatial_attention import SpatialAttention
-from reproduction.methods.vgg import VggN
-from reproduction.networks import Networks
-from reproduction.recipes import LENET, OURS, VGG
+from reproduction.train import Networks
 
-SMALL = OURS.but(input_size=64, dim=32, epochs=2, batch_size=8)
+
+def small(network: str) -> Recipe:
+    return NETWORKS[network].but(input_size=64, dim=32, epochs=2, batch_size=8)
+
+
+def method_of(row: str, networks: Networks) -> NetworkMethod:
+    conf = ROWS[row]
+    if conf.search == "codes":
+        conf = replace(conf, bits=16)
+    recipe = small(conf.network)
+    return network_method(conf, networks, recipe.but(dim=16) if recipe.hashing else recipe)
 
 
 @pytest.fixture(scope="module")
@@ -59,76 +56,76 @@ def test_the_nearest_are_those_of_a_stable_sort() -> None:
         assert nearest(values, k).tolist() == whole[:k].tolist()
 
 
-@pytest.mark.parametrize("kind", [CnnExhaustive, OursExhaustive, SpatialAttention, SecondOrder])
+@pytest.mark.parametrize("row", ["cnn-exhaustive", "ours-exhaustive", "spatial", "second-order"])
 def test_exhaustive_rows_rank_by_cosine(
-    kind: Callable[..., NetworkMethod], networks: Networks, gallery: Sample, queries: Sample
+    row: str, networks: Networks, gallery: Sample, queries: Sample
 ) -> None:
-    method = kind(networks, SMALL)
+    method = method_of(row, networks)
     method.fit(gallery)
     right = 0
-    for picture, label in zip(queries, queries.labels, strict=True):
-        features = method.describe(picture)
+    for image, label in zip(queries, queries.labels, strict=True):
+        features = method.describe(image)
         exact = np.argsort(-(method.vectors @ features), kind="stable")
-        assert method.search(picture, len(gallery)).tolist() == exact.tolist()
+        assert method.search(image, len(gallery)).tolist() == exact.tolist()
         right += int(gallery.labels[exact[0]] == label)
     assert right / len(queries) > 0.9  # the classes differ in colour
 
 
-def test_attention_is_what_sets_the_rows_apart(networks: Networks) -> None:
-    kinds = {
-        kind(networks, SMALL).recipe.embedder.attention: kind
-        for kind in (CnnExhaustive, Ours, SpatialAttention, SecondOrder)
+def test_rows_differ_in_what_their_names_say() -> None:
+    attention = {
+        row: NETWORKS[ROWS[row].network].embedder.attention for row in ROWS if ROWS[row].network
     }
-    assert set(kinds) == {"none", "cbam", "spatial", "second-order"}
-    assert CnnLsh(networks, SMALL).recipe == CnnExhaustive(networks, SMALL).recipe
-    assert Ours(networks, SMALL).recipe == OursExhaustive(networks, SMALL).recipe
-    assert FcFeatures(networks, SMALL).recipe.embedder.dim == 4096
-    plain = OursWithoutAugmentation(networks, SMALL).recipe
-    assert not any(vars(plain.training.augmentation).values())
+    assert {row for row, kind in attention.items() if kind == "cbam"} == {
+        *("ours-exhaustive", "ours-paper-hashing", "ours", "ours-plain"),
+    }
+    assert (attention["spatial"], attention["second-order"]) == ("spatial", "second-order")
+    assert NETWORKS["fc"].embedder.dim == 4096
+    assert not any(vars(NETWORKS["ours-plain"].training.augmentation).values())
 
 
-@pytest.mark.parametrize("kind", [Ours, OursPaperHashing])
+@pytest.mark.parametrize("row", ["ours", "ours-paper-hashing"])
 def test_hashed_rows_rank_everything_once_and_hits_first(
-    kind: Callable[..., Ours], networks: Networks, gallery: Sample, queries: Sample
+    row: str, networks: Networks, gallery: Sample, queries: Sample
 ) -> None:
-    method = kind(networks, SMALL)
+    method = method_of(row, networks)
     method.fit(gallery)
-    assert method.tables.settings == method.settings()
-    if kind is OursPaperHashing:
-        assert method.tables.settings == LSHSettings.paper(32)
-    for picture in queries:
-        features = method.describe(picture)
+    assert isinstance(method, HashedNetwork)
+    expected = LSHSettings.paper(32) if row == "ours-paper-hashing" else LSHSettings(32)
+    assert method.tables.settings == expected
+    for image in queries:
+        features = method.describe(image)
         order = method.match(features, len(gallery))
         assert sorted(order.tolist()) == list(range(len(gallery)))
         hits = method.tables.search(features, k=5).ids
         assert order[:5].tolist() == hits.tolist() == method.match(features, 5).tolist()
 
 
-@pytest.mark.parametrize("kind", [LshCodes, ItqCodes, Cnnh, Dnnh])
+@pytest.mark.parametrize("row", ["lsh-48", "itq-48", "cnnh-48", "dnnh-48"])
 def test_rows_of_codes_rank_by_hamming_distance(
-    kind: Callable[..., CodeMethod], networks: Networks, gallery: Sample, queries: Sample
+    row: str, networks: Networks, gallery: Sample, queries: Sample
 ) -> None:
-    method = kind(networks, 16, SMALL)
+    method = method_of(row, networks)
+    assert isinstance(method, CodeNetwork)
     method.fit(gallery)
     bits = method.encode(method.network.embed(gallery)) > 0
     assert bits.shape == (len(gallery), 16)
     ties = tie_order(len(gallery))
     right = 0
-    for picture, label in zip(queries, queries.labels, strict=True):
-        own = method.encode(NetworkMethod.describe(method, picture)[None])[0] > 0
+    for image, label in zip(queries, queries.labels, strict=True):
+        own = method.encode(NetworkMethod.describe(method, image)[None])[0] > 0
         distances = (bits != own).sum(axis=1)
         expected = np.lexsort([ties, distances])
-        found = method.search(picture, len(gallery))
+        found = method.search(image, len(gallery))
         assert found.tolist() == expected.tolist()
         right += int(gallery.labels[found[0]] == label)
     assert right / len(queries) > 0.7
-    assert method.title.endswith("16 bits")
 
 
 def test_pca_keeps_as_many_directions_as_there_are(
     networks: Networks, gallery: Sample, queries: Sample
 ) -> None:
-    method = PcaCodes(networks, SMALL)
+    method = method_of("pca", networks)
+    assert isinstance(method, PcaNetwork)
     method.fit(gallery)
     rows = method.network.embed(gallery)
     assert method.vectors.shape == (len(gallery), min(32, len(gallery) - 1))
@@ -141,16 +138,8 @@ def test_pca_keeps_as_many_directions_as_there_are(
 def test_networks_from_nothing_are_trained_on_the_files(
     networks: Networks, gallery: Sample, queries: Sample
 ) -> None:
-    lenet = LeNetL(networks, LENET.but(epochs=4))
+    lenet = network_method(ROWS["lenet"], networks, NETWORKS["lenet"].but(epochs=4))
     lenet.fit(gallery)
     assert lenet.vectors.shape == (len(gallery), 84)
-    found = [lenet.search(picture, 1)[0] for picture in queries]
+    found = [lenet.search(image, 1)[0] for image in queries]
     assert (gallery.labels[found] == queries.labels).mean() > 0.5
-    scratch = VggN(networks, VGG)
-    assert scratch.recipe.training.weights == "none"
-    assert scratch.recipe.embedder.trunk == "vgg16-bn"
-    assert scratch.title == "VGG-N [18], from scratch"
-    given = VggN(networks, VGG, weights="vgg16.pth")
-    assert (given.recipe.training.weights, given.recipe.training.freeze) == ("vgg16.pth", -2)
-    assert given.recipe.embedder.trunk == "vgg16"
-    assert given.title == "VGG-N [18], given weights"

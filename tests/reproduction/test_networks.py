@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from lookalike.models.augment import NO_AUGMENTATION
 from lookalike.models.checkpoint import load_embedder
 from lookalike.models.train import train
 from lookalike.models.trunks import make_trunk
-from reproduction import networks as networks_module
+from reproduction import train as train_module
 from reproduction.collection import Collection, squeeze
-from reproduction.networks import Networks, embed_pictures, weights_of
-from reproduction.recipes import LENET, OURS
+from reproduction.confs import NETWORKS, OURS
+from reproduction.train import Networks, embed_images, weights_of
 
+LENET = NETWORKS["lenet"].but(epochs=1)
 SMALL = OURS.but(input_size=64, dim=16, epochs=2, batch_size=8)
 
 
@@ -30,8 +32,8 @@ def test_maps_pictures_and_the_exported_file_give_one_embedding(
     everything = collection.sample(np.arange(len(collection)))
     network = networks.network(SMALL, everything)
     by_maps = network.embed(everything)
-    by_pictures = embed_pictures(network.embedder, collection.pictures)
-    pixels = np.stack([squeeze(picture, 64) for picture in collection.pictures])
+    by_pictures = embed_images(network.embedder, collection.pixels)
+    pixels = np.stack([squeeze(picture, 64) for picture in collection.pixels])
     exported = network.encoder().embed(pixels)
     assert np.abs(by_pictures - exported).max() < 1e-4
     # Maps are kept as float16, 11 bits.
@@ -43,17 +45,17 @@ def test_shared_maps_train_what_the_library_trains(
     networks: Networks, collection: Collection, tmp_path: Path
 ) -> None:
     rows = np.arange(0, len(collection), 2)
-    recipe = SMALL.without_augmentation()
+    recipe = SMALL.but(augmentation=NO_AUGMENTATION)
     shared = networks.network(recipe, collection.sample(rows)).embedder
     images = collection.images.take(rows)
     # Views without augmentation are the working-size picture squeezed, so train at that size.
     train(images, recipe.embedder, recipe.training, tmp_path / "own.pt")
     own = load_embedder(tmp_path / "own.pt")
-    ours, theirs = (embed_pictures(each, collection.pictures) for each in (shared, own))
+    ours, theirs = (embed_images(each, collection.pixels) for each in (shared, own))
     # The same start, order and steps; pixels differ by one more resampling, maps by float16.
     assert (ours * theirs).sum(axis=1).min() > 0.95
     other = networks.network(recipe.but(seed=1), collection.sample(rows)).embedder
-    others = embed_pictures(other, collection.pictures)
+    others = embed_images(other, collection.pixels)
     assert (ours * others).sum(axis=1).max() < 0.9
 
 
@@ -67,7 +69,7 @@ def test_a_network_is_trained_once_and_found_again(
     def never(*_: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(networks_module, "_train_on_maps", never)
+    monkeypatch.setattr(train_module, "_train_on_maps", never)
     again = Networks(networks.directory).network(SMALL, sample)
     assert again.path == first.path
     with pytest.raises(AssertionError, match="trained again"):
@@ -79,12 +81,12 @@ def test_what_was_made_of_a_deleted_network_goes_with_it(
 ) -> None:
     sample = collection.sample(np.arange(len(collection)))
     there = Networks(tmp_path)
-    first = there.network(LENET.but(epochs=1), sample)
+    first = there.network(LENET, sample)
     first.encoder()
     views = first.path.with_name(f"{first.path.stem}.views9.f32")
     views.touch()
     first.path.unlink()
-    again = Networks(tmp_path).network(LENET.but(epochs=1), sample)
+    again = Networks(tmp_path).network(LENET, sample)
     assert again.path == first.path
     assert not again.path.with_suffix(".onnx").exists() and not views.exists()
 
@@ -103,7 +105,7 @@ def test_a_recipe_without_frozen_stages_learns_from_the_files(
     networks: Networks, collection: Collection
 ) -> None:
     sample = collection.sample(np.arange(len(collection)))
-    network = networks.network(LENET.but(epochs=1), sample)
+    network = networks.network(LENET, sample)
     assert network.embed(sample).shape == (len(collection), 84)
     with pytest.raises(ValueError, match="only shared maps keep augmented views"):
         network.embed(sample, view=1)
@@ -135,7 +137,7 @@ def test_codes_are_not_learnt_without_shared_maps(
     networks: Networks, collection: Collection
 ) -> None:
     sample = collection.sample(np.arange(len(collection)))
-    with pytest.raises(ValueError, match="dnnh is learnt from shared maps alone"):
+    with pytest.raises(ValueError, match="dnnh can only be learnt from shared maps"):
         networks.network(LENET.but(hashing="dnnh", dim=16), sample)
 
 
@@ -148,3 +150,16 @@ def test_classes_that_are_not_seen_do_not_count(networks: Networks, collection: 
 def test_recipes_refuse_unknown_settings() -> None:
     with pytest.raises(TypeError, match="unknown"):
         OURS.but(unknown=1)
+
+
+def test_a_network_is_named_by_set_configuration_and_seed(
+    networks: Networks, collection: Collection
+) -> None:
+    everything = collection.sample(np.arange(len(collection)))
+    names = [networks.path(SMALL.but(seed=seed), everything).name for seed in (0, 3)]
+    assert [name[: -len("-0123456789abcdef.pt")] for name in names] == [
+        "textures-ours-seed0",
+        "textures-ours-seed3",
+    ]
+    fewer = networks.path(SMALL, collection.sample(np.arange(8)))
+    assert fewer.name != names[0]

@@ -17,10 +17,9 @@ pytest.importorskip("cv2")
 
 from sklearn.metrics import average_precision_score
 
-from reproduction.opening import open_study
-from reproduction.plan import ReproduceSettings
+from reproduction.rank import rank
 from reproduction.results import Results
-from reproduction.study import rankings
+from reproduction.study import Settings, Study
 
 COREL = Path(__file__).resolve().parents[3] / "shared" / "data" / "corel1k"
 EACH, QUERIES = 14, 4
@@ -88,11 +87,11 @@ def test_methods_come_in_the_order_of_the_paper(done: Done) -> None:
 
 
 def test_numbers_are_those_of_scikit_learn_and_of_counting(done: Done) -> None:
-    settings = ReproduceSettings(quick=True, queries_per_class=QUERIES)
+    settings = Settings(quick=True, queries_per_class=QUERIES)
     results = Results(done.out / "results")
-    study = open_study(done.folder, done.out / "work", results, settings)
-    method, parts = study.fitted("paper", "ours", 0)
-    order = rankings(method, parts.queries, parts.queries.labels, parts.gallery)
+    study = Study.open(done.folder, done.out / "work", results, settings)
+    parts = study.split("paper", 0)
+    order = rank(study, "paper", "ours", 0)
     size, relevant = len(parts.gallery), EACH - QUERIES
     precise, first, recalled = [], [], []
     for label, ranking in zip(parts.queries.labels, order, strict=True):

@@ -21,7 +21,7 @@ def test_what_is_put_is_found_again_and_the_rest_stays(tmp_path: Path) -> None:
     assert Results(tmp_path / "new").get("set", "paper", "ours", "10", "mAP") == 0.5
     assert list(results.seeds("set", "paper", "ours")) == [(2, {"mAP": 0.25}), (10, {"mAP": 0.5})]
     assert results.get("set", "paper", "other") is None
-    assert results.get("other") is None or results.part("other") == {}
+    assert results.get("other") is None or results.load("other") == {}
     assert json.loads((tmp_path / "new" / "set.json").read_text())["format"] == FORMAT
 
 
@@ -52,4 +52,4 @@ def test_processes_that_write_at_a_time_lose_nothing(tmp_path: Path) -> None:
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "set.json").write_text(content)
     with pytest.raises(LookalikeError, match=r"set\.json.*delete it"):
-        Results(tmp_path).part("set")
+        Results(tmp_path).load("set")

@@ -18,10 +18,10 @@ from sklearn.cluster import MiniBatchKMeans
 from lookalike.evaluation.metrics import average_precision, cosine_relevance, rank, score
 from lookalike.evaluation.splits import query_split
 from lookalike.models.dataset import LabelledImages, validation_split
-from reproduction.collection import Collection, Picture
+from reproduction import sift
+from reproduction.collection import Collection, Pixels
 from reproduction.distortions import distort
-from reproduction.methods import sift
-from reproduction.methods.sift import (
+from reproduction.sift import (
     Choice,
     Keypoints,
     Sift,
@@ -36,7 +36,7 @@ COREL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "corel1
 SIZES = (20, 60)
 
 
-def texture(kind: int, seed: int, side: int = 96) -> Picture:
+def texture(kind: int, seed: int, side: int = 96) -> Pixels:
     """Blobs, strokes or boxes at random places; no two seeds are the same picture."""
     rng = np.random.default_rng([kind, seed])
     grey = np.full((side, side), 90, np.uint8)
@@ -54,7 +54,7 @@ def texture(kind: int, seed: int, side: int = 96) -> Picture:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def collection_of(pictures: list[Picture], labels: list[int]) -> Collection:
+def collection_of(pictures: list[Pixels], labels: list[int]) -> Collection:
     paths = tuple(Path(f"{number}.png") for number in range(len(pictures)))
     names = tuple(str(label) for label in sorted(set(labels)))
     return Collection("toy", LabelledImages(names, paths, np.array(labels)), pictures, ())
@@ -156,7 +156,7 @@ def test_tf_idf_is_the_formula(power: float) -> None:
 
 def test_idf_is_the_logarithm_of_how_rare_a_word_is_among_the_training_pictures() -> None:
     method, toy = fitted(), textures()
-    found = [keypoints(picture) for picture in toy.pictures]
+    found = [keypoints(picture) for picture in toy.pixels]
     counts = np.array(
         [word_counts(each, method.vocabulary, method.chosen.pyramid) for each in found]
     )
@@ -188,7 +188,7 @@ def test_a_trial_is_held_out_training_pictures_searching_the_rest() -> None:
     assert len(held) == 3 and not set(held.tolist()) & set(rest.tolist())
     choice = method.chosen
     counts = np.array(
-        [word_counts(keypoints(p), method.vocabulary, choice.pyramid) for p in toy.pictures]
+        [word_counts(keypoints(p), method.vocabulary, choice.pyramid) for p in toy.pixels]
     )
     having = (counts[rest] > 0).sum(axis=0)
     idf = np.where(having > 0, np.log(len(rest) / np.maximum(having, 1)), 0)
@@ -206,7 +206,7 @@ def test_a_single_size_is_sklearns_k_means_of_what_is_not_held_out() -> None:
     method.learn(toy.sample(np.arange(len(toy))))
     rest, _ = validation_split(toy.labels, 3, sift.HELD_OUT)
     rng = np.random.default_rng(3)
-    found = [rng.permutation(keypoints(toy.pictures[i]).descriptors) for i in rest.tolist()]
+    found = [rng.permutation(keypoints(toy.pixels[i]).descriptors) for i in rest.tolist()]
     means = MiniBatchKMeans(
         25, init="random", n_init=1, max_iter=10, batch_size=4096, random_state=3
     ).fit(np.concatenate(found).astype(np.float32))
@@ -238,7 +238,7 @@ def test_impossible_settings_and_classes_of_one_picture_are_refused() -> None:
         Sift(powers=())
     with pytest.raises(ValueError, match="pyramids are"):
         Sift(pyramids=())
-    with pytest.raises(ValueError, match="no class has two training pictures"):
+    with pytest.raises(ValueError, match="no class has two training images"):
         Sift().learn(textures().sample(np.array([0, 12, 24])))
 
 
@@ -250,13 +250,13 @@ def test_a_rotated_picture_is_found_first_among_many(degrees: float) -> None:
     toy = textures()
     method = without_pyramid()
     for wanted in range(0, len(toy), 5):
-        turned = distort(toy.pictures[wanted], "rotation", degrees, 0)
+        turned = distort(toy.pixels[wanted], "rotation", degrees, 0)
         assert method.search(turned, 1).tolist() == [wanted]
 
 
 def test_a_match_is_the_exhaustive_order_of_cosines() -> None:
     method, toy = fitted(), textures()
-    gallery = np.stack([method.describe(picture) for picture in toy.pictures])
+    gallery = np.stack([method.describe(picture) for picture in toy.pixels])
     np.testing.assert_allclose(np.linalg.norm(gallery, axis=1), 1, rtol=1e-5)
     query = method.describe(texture(1, 1000))
     expected = rank(gallery @ query)[0]
@@ -287,11 +287,11 @@ def test_a_picture_without_keypoints_is_zero_and_ranks_the_gallery_as_it_stands(
 def test_pictures_without_keypoints_may_be_learnt_from_and_searched_in() -> None:
     toy = textures()
     plain = [np.full((50, 50, 3), shade, np.uint8) for shade in range(40, 100, 10)]
-    mixed = collection_of([*plain, *toy.pictures], [3] * len(plain) + toy.labels.tolist())
+    mixed = collection_of([*plain, *toy.pixels], [3] * len(plain) + toy.labels.tolist())
     method = Sift(0, (20,))
     method.fit(mixed.sample(np.arange(len(mixed))))
     wanted = len(plain) + 7
-    order = method.search(mixed.pictures[wanted], len(mixed))
+    order = method.search(mixed.pixels[wanted], len(mixed))
     assert order[0] == wanted
     assert np.sort(order).tolist() == list(range(len(mixed)))
 
@@ -304,16 +304,16 @@ def test_a_gallery_of_other_pictures_keeps_what_was_learnt() -> None:
     before = method.vocabulary.copy(), method.idf.copy()
     method.index(toy.sample(rows[1::2]))
     assert np.array_equal(method.vocabulary, before[0]) and np.array_equal(method.idf, before[1])
-    assert method.search(toy.pictures[9], 1).tolist() == [4]  # row 9 is the gallery's fifth
+    assert method.search(toy.pixels[9], 1).tolist() == [4]  # row 9 is the gallery's fifth
 
 
 def test_each_picture_is_described_once_however_many_splits_ask(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = collection_of(list(textures().pictures), textures().labels.tolist())
+    made = collection_of(list(textures().pixels), textures().labels.tolist())
     calls = []
 
-    def counting(picture: Picture) -> Keypoints:
+    def counting(picture: Pixels) -> Keypoints:
         calls.append(id(picture))
         return keypoints(picture)
 
@@ -336,6 +336,6 @@ def test_on_corel_1k_buses_dinosaurs_and_flowers_are_told_apart(tmp_path: Path) 
     gallery = corel.sample(split.gallery)
     method = Sift(0, sizes=(50, 200))
     method.fit(gallery)
-    found = [method.search(corel.pictures[row], len(gallery)) for row in split.queries.tolist()]
+    found = [method.search(corel.pixels[row], len(gallery)) for row in split.queries.tolist()]
     relevance = gallery.labels[np.stack(found)] == corel.labels[split.queries, None]
     assert score(relevance, (5,)).precision[5] > 0.6  # by chance 0.33

@@ -16,9 +16,9 @@ from lookalike.evaluation import metrics
 from lookalike.evaluation.splits import query_split
 from lookalike.feedback import Feedback
 from lookalike.models.dataset import LabelledImages
-from reproduction.collection import Collection, Picture, Positions
-from reproduction.method import Oracle
-from reproduction.methods.svm_active import (
+from reproduction.collection import Collection, Pixels, Positions
+from reproduction.methods import Oracle
+from reproduction.svm_active import (
     GROUPS,
     ORIENTATIONS,
     TEXTURE_SIDES,
@@ -41,11 +41,11 @@ def one_thread_for_opencv() -> Iterator[None]:
     cv2.setNumThreads(before)
 
 
-def plain(rgb: tuple[int, int, int], size: tuple[int, int] = (30, 40)) -> Picture:
+def plain(rgb: tuple[int, int, int], size: tuple[int, int] = (30, 40)) -> Pixels:
     return np.full((*size, 3), rgb, np.uint8)
 
 
-def grating(wavelength: float, degrees: float, size: int = 192) -> Picture:
+def grating(wavelength: float, degrees: float, size: int = 192) -> Pixels:
     """A grey wave that runs in a direction, in degrees from the x axis to the y axis."""
     y, x = np.mgrid[:size, :size]
     angle = math.radians(degrees)
@@ -54,7 +54,7 @@ def grating(wavelength: float, degrees: float, size: int = 192) -> Picture:
     return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
 
 
-def collection_of(pictures: list[Picture], labels: list[int]) -> Collection:
+def collection_of(pictures: list[Pixels], labels: list[int]) -> Collection:
     paths = tuple(Path(f"{number}.png") for number in range(len(pictures)))
     names = tuple(str(label) for label in sorted(set(labels)))
     return Collection("toy", LabelledImages(names, paths, np.array(labels)), pictures, ())
@@ -139,7 +139,7 @@ def test_features_are_standardised_on_the_training_pictures_and_groups_weigh_the
     made = tinted()
     method = SvmActive()
     method.fit(made.sample(np.arange(len(made))))
-    described = np.stack([method.describe(picture) for picture in made.pictures])
+    described = np.stack([method.describe(picture) for picture in made.pixels])
     assert described.dtype == np.float32
     np.testing.assert_allclose(described.mean(axis=0), 0, atol=1e-6)
     for group in np.split(described, np.cumsum(GROUPS)[:-1], axis=1):
@@ -155,9 +155,9 @@ def test_a_gallery_of_other_pictures_keeps_the_statistics_of_the_training() -> N
     both.fit(made.sample(rows[::2]))
     apart.learn(made.sample(rows[::2]))
     apart.index(made.sample(rows[1::2]))
-    picture = made.pictures[0]
+    picture = made.pixels[0]
     assert np.array_equal(both.describe(picture), apart.describe(picture))
-    assert apart.search(made.pictures[3], 1).tolist() == [1]  # row 3 is the gallery's second
+    assert apart.search(made.pixels[3], 1).tolist() == [1]  # row 3 is the gallery's second
 
 
 def test_the_curve_is_the_dialogue_of_the_feedback_module() -> None:
@@ -166,7 +166,7 @@ def test_the_curve_is_the_dialogue_of_the_feedback_module() -> None:
     gallery = made.sample(rows[rows % 4 != 0])
     method = SvmActive(labels=5)
     method.fit(gallery)
-    query = method.describe(made.pictures[4])
+    query = method.describe(made.pixels[4])
     wanted = int(made.labels[4])
     asked: list[Positions] = []
     curve = method.curve(query, answers(gallery.labels, wanted, asked), 3)
@@ -190,7 +190,7 @@ def test_match_is_the_end_of_the_curve_and_no_round_is_the_order_of_distance() -
     everything = made.sample(np.arange(len(made)))
     method = SvmActive(rounds=2, labels=4)
     method.fit(everything)
-    query = method.describe(made.pictures[0])
+    query = method.describe(made.pixels[0])
     oracle = answers(made.labels, 0)
     curve = method.curve(query, oracle)
     assert len(curve) == 3
@@ -198,7 +198,7 @@ def test_match_is_the_end_of_the_curve_and_no_round_is_the_order_of_distance() -
 
     still = SvmActive(rounds=0)
     still.fit(everything)
-    vectors = np.stack([still.describe(picture) for picture in made.pictures])
+    vectors = np.stack([still.describe(picture) for picture in made.pixels])
     distances = np.linalg.norm(vectors - query, axis=1)
     assert still.match(query, 36).tolist() == np.argsort(distances, kind="stable").tolist()
 
@@ -207,7 +207,7 @@ def test_rounds_go_on_when_everything_is_labelled() -> None:
     made = tinted(per_class=4)
     method = SvmActive(rounds=3, labels=5)
     method.fit(made.sample(np.arange(12)))
-    curve = method.curve(method.describe(made.pictures[0]), answers(made.labels, 0))
+    curve = method.curve(method.describe(made.pixels[0]), answers(made.labels, 0))
     assert [len(found.labelled) for found in curve] == [0, 5, 10, 12]
     assert made.labels[curve[-1].ranking[:4]].tolist() == [0, 0, 0, 0]
     assert curve[-1].residual.tolist() == []
@@ -217,7 +217,7 @@ def test_rounds_without_an_oracle_and_impossible_numbers_are_refused() -> None:
     made = tinted(per_class=4)
     method = SvmActive()
     method.fit(made.sample(np.arange(12)))
-    query = method.describe(made.pictures[0])
+    query = method.describe(made.pixels[0])
     with pytest.raises(ValueError, match="4 rounds of feedback need an oracle"):
         method.match(query, 5)
     with pytest.raises(ValueError, match="rounds is -1"):
@@ -243,7 +243,7 @@ def test_on_corel_1k_precision_rises_with_the_rounds(tmp_path: Path) -> None:
     relevance = np.empty((3, 10, len(gallery)), np.bool_)
     for number, row in enumerate(split.queries.tolist()):
         wanted = int(corel.labels[row])
-        query = method.describe(corel.pictures[row])
+        query = method.describe(corel.pixels[row])
         for step, found in enumerate(method.curve(query, answers(gallery.labels, wanted))):
             relevance[step, number] = gallery.labels[found.ranking] == wanted
     precision = [float(metrics.precision_at(step, 20).mean()) for step in relevance]

@@ -34,7 +34,7 @@ def test_a_quality_table_tells_mean_spread_the_papers_number_and_the_difference(
     results: Results,
 ) -> None:
     lines = quality_table(results, "corel1k", metrics=("mAP", "P@10")).splitlines()
-    assert lines[0] == "| method | mAP | P@10 | mAP less that of [19] | seeds |"
+    assert lines[0] == "| method | mAP | P@10 | mAP difference to [19] | seeds |"
     assert lines[2] == (
         "| title of cnn-lsh | 0.8300 ± 0.0424 (0.9186 ▼) | 0.5000 ± 0.0000 (0.9932 ▼) | - | 0, 1 |"
     )
@@ -107,7 +107,7 @@ def test_robustness_tells_how_much_altered_queries_lose(results: Results) -> Non
             levels.setdefault(kind, {})[level] = plain - 0.01 * number - 0.02 * seed
         results.put({"P@10": levels}, "corel1k", "robustness", "ours", str(seed))
     lines = robustness_table(results, "corel1k").splitlines()
-    assert lines[0].startswith("| method | as they are | turned by 15° | cropped to 70 % |")
+    assert lines[0].startswith("| method | unaltered | turned by 15° | cropped to 70 % |")
     # The falls are 0.01 n and 0.01 n + 0.02.
     begin = "| title of ours | 0.8500 ± 0.0707 | -0.010 ± 0.014 | -0.020 ± 0.014 |"
     assert lines[2].startswith(begin)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,13 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from reproduction import study as study_module
-from reproduction.collection import Collection, Picture, Positions, Sample
-from reproduction.effort import Effort
-from reproduction.method import Method, Oracle
-from reproduction.networks import Networks
+from lookalike.errors import LookalikeError
+from reproduction.collection import Collection, Pixels, Positions, Sample
+from reproduction.methods import Method, Oracle
 from reproduction.results import Results
-from reproduction.study import Study
+from reproduction.study import Settings, Study
 from reproduction.timing import one_thread, time_rows
+from reproduction.train import Networks
 
 WORK = 20_000
 
@@ -29,6 +27,8 @@ class Busy(Method):
         self.title, self.name, self.work, self.calls = name, name, work, calls
 
     def learn(self, training: Sample) -> None:
+        if not self.work:
+            raise ValueError("too few images")
         self.calls.append(f"{self.name} learns")
 
     def index(self, gallery: Sample) -> None:
@@ -40,7 +40,7 @@ class Busy(Method):
     def close(self) -> None:
         self.calls.append(f"{self.name} is closed")
 
-    def describe(self, picture: Picture) -> Any:
+    def describe(self, image: Pixels) -> Any:
         return None
 
     def match(self, features: Any, k: int, oracle: Oracle | None = None) -> Positions:
@@ -57,30 +57,29 @@ def calls() -> list[str]:
 def study(
     collection: Collection, tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> Study:
-    rows = {
-        "light": lambda _: Busy("light", WORK, calls),
-        "heavy": lambda _: Busy("heavy", 30 * WORK, calls),
-    }
-    monkeypatch.setattr(study_module, "ROWS", rows)
-    results = Results(tmp_path / "results")
-    return Study(collection, Networks(tmp_path / "work"), results, queries_per_class=2)
+    def method(self: Study, row: str, seed: int) -> Method:
+        return Busy(row, WORK * {"light": 1, "heavy": 30, "idle": 0}[row], calls)
+
+    monkeypatch.setattr(Study, "method", method)
+    networks, results = Networks(tmp_path / "work"), Results(tmp_path / "results")
+    return Study(collection, networks, results, Settings(queries_per_class=2))
 
 
 def test_rows_take_turns_and_each_round_is_kept(study: Study, calls: list[str]) -> None:
-    time_rows(replace(study, effort=Effort(rounds=2)), ("light", "heavy"), seed=0)
+    time_rows(study, ("light", "heavy"), seed=0)
     assert calls == [
         "light learns",
         "heavy learns",
         "light is installed",
         "heavy is installed",
-        *2 * ["light is closed", "heavy is closed"],
+        *3 * ["light is closed", "heavy is closed"],
     ]
     found = study.known("timing", "rows")
     for row in ("light", "heavy"):
         assert {what: len(seconds) for what, seconds in found[row].items()} == {
-            "search": 2,
-            "end to end": 2,
-            "cold": 2,
+            "search": 3,
+            "end to end": 3,
+            "cold": 3,
         }
     # Thirty times the work, with room for a clock that is coarse beside the light one.
     assert min(found["heavy"]["search"]) > 5 * max(found["light"]["search"])
@@ -96,6 +95,12 @@ def test_rows_that_were_timed_before_are_timed_again_beside_a_new_one(
     time_rows(study, ("light",))
     assert calls[:2] == ["light learns", "heavy learns"]
     assert set(study.known("timing", "rows")) == {"light", "heavy"}
+
+
+def test_a_row_that_cannot_learn_is_named_after_the_others_are_timed(study: Study) -> None:
+    with pytest.raises(LookalikeError, match=r"^idle cannot learn from 24 images of 4 classes: "):
+        time_rows(study, ("idle", "light"))
+    assert set(study.known("timing", "rows")) == {"light"}
 
 
 def test_one_thread_limits_every_library_and_gives_back() -> None:

@@ -1,8 +1,8 @@
-"""SIFT + k-means: a picture as counts of visual words (Sivic and Zisserman 2003).
+"""SIFT + k-means: an image as counts of visual words (Sivic and Zisserman 2003).
 
 Lowe's (2004) keypoints are described by RootSIFT (Arandjelovic and Zisserman 2012): the root of the
 descriptor over its sum, so that Euclidean distance compares histograms by Hellinger's kernel. A
-vocabulary of k-means turns descriptors into words; a picture is the unit vector of their weights
+vocabulary of k-means turns descriptors into words; an image is the unit vector of their weights
 tf idf, and the search is exhaustive, by cosine.
 
 The paper says no more than the name. What it leaves open, the size of the vocabulary among it, is
@@ -15,16 +15,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.evaluation.metrics import average_precision, cosine_relevance
 from lookalike.models.dataset import validation_split
-from reproduction.collection import Picture, Positions, Sample
-from reproduction.method import Method, Oracle
-from reproduction.methods.nearest import nearest
+from reproduction.collection import Floats, Pixels, Positions, Sample
+from reproduction.confs import WHOLE
+from reproduction.methods import Method, Oracle, nearest
 
 __all__ = [
     "Choice",
@@ -37,23 +37,20 @@ __all__ = [
     "word_counts",
 ]
 
-Floats: TypeAlias = NDArray[np.float32]
-
 ENLARGED = 2
-"""Before detection, times; OpenCV doubles once more, as Lowe does. Corel's pictures are small."""
+"""Before detection, times; OpenCV doubles once more, as Lowe does. Corel's images are small."""
 KEYPOINTS = 2000
 """At most, the strongest; a few more if equally strong."""
 CONTRAST = 0.01
 """Of the weakest keypoint. OpenCV's own 0.04 leaves a calm sky without any."""
 # These three are constants, not tried by `learn`, for they cost a detection each. Of Corel-1k's
-# training pictures, held out as in `learn`, mAP at the best power and seeds 0 and 1:
+# training images, held out as in `learn`, mAP at the best power and seeds 0 and 1:
 #   1000 words: as OpenCV has it with 500 keypoints 0.344 0.356; at 0.01 0.358 0.370;
 #               enlarged with 1000 keypoints 0.398 0.427
 #   2000 words: enlarged with 1000 keypoints 0.414 0.440; with 2000 keypoints 0.433 0.466
-SIZES = (200, 500, 1000, 2000)
 POWERS = (0.5, 0.75, 1.0)
 HELD_OUT = 0.1
-"""Of each training class: the queries by which is chosen."""
+"""Of each training class: the queries that decide."""
 SAMPLE = 100_000
 """Descriptors for k-means, at most, but for rounding up to equal shares."""
 KEY = f"sift: x{ENLARGED}, {KEYPOINTS} strongest above {CONTRAST}, root, uint8"
@@ -61,11 +58,11 @@ KEY = f"sift: x{ENLARGED}, {KEYPOINTS} strongest above {CONTRAST}, root, uint8"
 
 @dataclass(frozen=True, eq=False)
 class Keypoints:
-    """Of one picture.
+    """Of one image.
 
     Attributes:
         descriptors: uint8 (n, 128), RootSIFT in units of 1/255.
-        places: float32 (n, 2), x and y as shares of the picture, 0 to below 1.
+        places: float32 (n, 2), x and y as shares of the image, 0 to below 1.
     """
 
     descriptors: NDArray[np.uint8]
@@ -81,7 +78,7 @@ class Choice:
 
     Attributes:
         words: size of the vocabulary.
-        pyramid: whether the quarters of the picture are counted apart too (Lazebnik et al. 2006).
+        pyramid: whether quarters of the image are counted as well (Lazebnik et al. 2006).
         power: to which the weights are raised, entry by entry; below 1 it tames a repeated word.
     """
 
@@ -97,8 +94,8 @@ class Sift(Method):
         chosen: the best of `trials`.
         trials: mean average precision of each choice, as measured within the training set.
         vocabulary: float32 (words, 128), in the unit of the descriptors; of k-means on the training
-            pictures that were not held out.
-        idf: float32 (words,) or, with the pyramid, (5 words,): of all training pictures.
+            images that were not held out.
+        idf: float32 (words,) or, with the pyramid, (5 words,): of all training images.
     """
 
     title = "SIFT + k-means"
@@ -106,11 +103,11 @@ class Sift(Method):
     def __init__(
         self,
         seed: int = 0,
-        sizes: Sequence[int] = SIZES,
-        pyramids: Sequence[bool] = (False, True),
+        sizes: Sequence[int] = WHOLE.words,
+        pyramids: Sequence[bool] = WHOLE.pyramids,
         powers: Sequence[float] = POWERS,
     ) -> None:
-        """What is tried. ValueError unless sizes are at least 2 and powers above 0."""
+        """What `learn` tries. ValueError unless sizes are at least 2 and powers above 0."""
         if not sizes or min(sizes) < 2:
             raise ValueError(f"sizes are {tuple(sizes)}; give some, each at least 2")
         if not powers or min(powers) <= 0:
@@ -124,15 +121,15 @@ class Sift(Method):
         return f"{KEY}; {self.sizes}, {self.pyramids}, {self.powers}"
 
     def learn(self, training: Sample) -> None:
-        """Choose, and count in how many pictures each word is.
+        """Choose, and count in how many images each word is.
 
         Sizes beyond the number of descriptors are left out. ValueError if none is left, or no
-        class has two pictures.
+        class has two images.
         """
         found = training.each(KEY, keypoints)
         rest, held = validation_split(training.labels, self.seed, HELD_OUT)
         if not len(held):
-            raise ValueError("no class has two training pictures; one is to search for another")
+            raise ValueError("no class has two training images; one is to search for another")
         vocabularies = self._vocabularies([found[i].descriptors for i in rest.tolist()])
         self.trials: dict[Choice, float] = {}
         for vocabulary in vocabularies:
@@ -149,13 +146,13 @@ class Sift(Method):
     def index(self, gallery: Sample) -> None:
         self._gallery = self._vectors(gallery.each(KEY, keypoints))
 
-    def describe(self, picture: Picture) -> Floats:
-        """float32 (words,) or (5 words,), of unit length; zero for a picture without keypoints."""
-        vector: Floats = self._vectors([keypoints(picture)])[0]
+    def describe(self, image: Pixels) -> Floats:
+        """float32 (words,) or (5 words,), of unit length; zero for an image without keypoints."""
+        vector: Floats = self._vectors([keypoints(image)])[0]
         return vector
 
     def match(self, features: Any, k: int, oracle: Oracle | None = None) -> Positions:
-        """By cosine; of equally similar pictures, the one that comes first in the gallery."""
+        """By cosine; of equally similar images, the one that comes first in the gallery."""
         return nearest(self._gallery @ features, k)
 
     def _vectors(self, found: Sequence[Keypoints]) -> Floats:
@@ -163,7 +160,7 @@ class Sift(Method):
         return tf_idf(counts, self.idf, self.chosen.power)
 
     def _vocabularies(self, descriptors: Sequence[NDArray[np.uint8]]) -> list[Floats]:
-        """Of each size in turn, from as many descriptors of each picture as of another."""
+        """Of each size in turn, from as many descriptors of each image as of another."""
         from sklearn.cluster import MiniBatchKMeans
 
         rng = np.random.default_rng(self.seed)
@@ -172,7 +169,7 @@ class Sift(Method):
         sizes = [size for size in self.sizes if size <= len(sample)]
         if not sizes:
             raise ValueError(
-                f"the training pictures have {len(sample)} descriptors in all; the smallest "
+                f"the training images have {len(sample)} descriptors in all; the smallest "
                 f"vocabulary has {min(self.sizes)} words"
             )
         values = sample.astype(np.float32)
@@ -188,11 +185,11 @@ class Sift(Method):
 # ---- features ------------------------------------------------------------------------------------
 
 
-def keypoints(picture: Picture) -> Keypoints:
-    """SIFT of the grey picture, enlarged; any number of them, also none."""
+def keypoints(image: Pixels) -> Keypoints:
+    """SIFT of the grey image, enlarged; possibly none."""
     import cv2
 
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     grey = cv2.resize(grey, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
     sift = cv2.SIFT.create(nfeatures=KEYPOINTS, contrastThreshold=CONTRAST)
     points, raw = sift.detectAndCompute(grey, None)
@@ -220,7 +217,7 @@ def nearest_words(descriptors: NDArray[np.uint8], vocabulary: Floats) -> Positio
 def word_counts(found: Keypoints, vocabulary: Floats, pyramid: bool) -> Floats:
     """float32 (words,): how often each word comes.
 
-    With the pyramid (5 words,): in all the picture, then in its quarters, row by row.
+    With the pyramid (5 words,): in all the image, then in its quarters, row by row.
     """
     size = len(vocabulary)
     words = nearest_words(found.descriptors, vocabulary)
@@ -244,7 +241,7 @@ def tf_idf(counts: Floats, idf: Floats, power: float) -> Floats:
 
 
 def _idf(counts: Floats) -> Floats:
-    """ln(pictures / those with the word); 0 for a word that none has."""
+    """ln(images / those with the word); 0 for a word that none has."""
     having = np.count_nonzero(counts, axis=0)
     weights = np.log(len(counts) / np.maximum(having, 1))
     return np.where(having > 0, weights, 0).astype(np.float32)

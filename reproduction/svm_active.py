@@ -1,34 +1,31 @@
-"""SVM active learning (Tong and Chang 2001): colour, texture, and a person who is asked.
+"""SVM active learning (Tong and Chang 2001): colour, texture, and relevance feedback by a person.
 
 The features are of that time: a colour histogram, colour moments (Stricker and Orengo 1995) and
-Gabor energies (Manjunath and Ma 1996). A search asks the oracle about some pictures, several times.
+Gabor energies (Manjunath and Ma 1996). A search asks the oracle about some images, several times.
 
-What to know before its numbers stand beside others': the pictures that the person judged are part
-of the ranking, those judged irrelevant at its end. Precision and mAP thus count answers that the
-person gave, which no other method has. `Round.residual` is the ranking without them.
+When comparing its numbers with others: the images that the person judged are part of the ranking,
+those judged irrelevant at its end. Precision and mAP thus count answers that the person gave, which
+no other method has. `Round.residual` is the ranking without them.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.feedback import Feedback, FeedbackSettings
-from reproduction.collection import Picture, Positions, Sample
-from reproduction.method import Method, Oracle
+from reproduction.collection import Floats, Pixels, Positions, Sample
+from reproduction.methods import Method, Oracle
 
 __all__ = ["Round", "SvmActive", "colour_histogram", "colour_moments", "gabor_energies"]
-
-Floats: TypeAlias = NDArray[np.float32]
 
 BINS = (18, 3, 3)
 """Of hue, saturation and value."""
 TEXTURE_SIDES = (192, 96, 48, 24)
-"""Longest sides, in pixels, to which a picture is resized for its texture: the scales."""
+"""Longest sides, in pixels, to which an image is resized for its texture: the scales."""
 ORIENTATIONS = 6
 WAVELENGTH = 3.0
 """Of the Gabor filters, in pixels: the same at each scale, so that the filters stay small."""
@@ -37,7 +34,7 @@ SIGMA = 0.56 * WAVELENGTH
 RADIUS = 5
 """Of a filter, three sigmas."""
 GROUPS = (math.prod(BINS), 9, 2 * len(TEXTURE_SIDES) * ORIENTATIONS)
-"""How many numbers histogram, moments and texture have."""
+"""Dimensions of histogram, moments and texture."""
 KEY = "svm-active: hsv 18x3x3, hsv moments, gabor 192-24 x 6"
 
 
@@ -55,12 +52,12 @@ class Round:
 
     @property
     def residual(self) -> Positions:
-        """int64 (g - m,): the ranking of what nobody judged."""
+        """int64 (g - m,): the ranking without the judged."""
         return self.ranking[~np.isin(self.ranking, self.labelled)]
 
 
 class SvmActive(Method):
-    """`rounds` of feedback with `labels` judged pictures each, from colour and texture.
+    """`rounds` of feedback with `labels` judged images each, from colour and texture.
 
     Tong and Chang report their gain after three to four rounds; the default is four of twenty.
     """
@@ -80,8 +77,8 @@ class SvmActive(Method):
         return f"{KEY}; {self.rounds} x {self.labels}, {settings}"
 
     def learn(self, training: Sample) -> None:
-        """Mean and deviation of each number, over the training pictures."""
-        described = np.stack(training.each(KEY, _numbers)).astype(np.float64)
+        """Mean and deviation of each dimension, over the training images."""
+        described = np.stack(training.each(KEY, _described)).astype(np.float64)
         self._mean = described.mean(axis=0)
         deviation = described.std(axis=0)
         deviation[deviation == 0] = 1
@@ -89,11 +86,11 @@ class SvmActive(Method):
         self._unit = deviation * np.sqrt(np.repeat(GROUPS, GROUPS))
 
     def index(self, gallery: Sample) -> None:
-        self._gallery = self._standardised(np.stack(gallery.each(KEY, _numbers)))
+        self._gallery = self._standardised(np.stack(gallery.each(KEY, _described)))
 
-    def describe(self, picture: Picture) -> Floats:
-        """float32 (219,): z-scores over the training pictures, each group over root of its size."""
-        return self._standardised(_numbers(picture))
+    def describe(self, image: Pixels) -> Floats:
+        """float32 (219,): z-scores over the training images, each group over root of its size."""
+        return self._standardised(_described(image))
 
     def match(self, features: Any, k: int, oracle: Oracle | None = None) -> Positions:
         """The ranking after `rounds` rounds; see the head of this file for what it contains.
@@ -124,34 +121,34 @@ class SvmActive(Method):
             found.append(Round(feedback.rank(), feedback.judged))
         return found
 
-    def _standardised(self, numbers: Floats) -> Floats:
-        standardised: Floats = ((numbers - self._mean) / self._unit).astype(np.float32)
+    def _standardised(self, values: Floats) -> Floats:
+        standardised: Floats = ((values - self._mean) / self._unit).astype(np.float32)
         return standardised
 
 
 # ---- features ------------------------------------------------------------------------------------
 
 
-def _numbers(picture: Picture) -> Floats:
+def _described(image: Pixels) -> Floats:
     """float32 (219,): the three groups, not standardised."""
-    groups = (colour_histogram(picture), colour_moments(picture), gabor_energies(picture))
+    groups = (colour_histogram(image), colour_moments(image), gabor_energies(image))
     return np.concatenate(groups)
 
 
-def colour_histogram(picture: Picture) -> Floats:
+def colour_histogram(image: Pixels) -> Floats:
     """float32 (162,): roots of the shares of pixels in 18 x 3 x 3 bins of HSV.
 
     The root keeps one large plain area from drowning all else.
     """
     import cv2
 
-    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV_FULL).reshape(-1, 3).astype(np.int64)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL).reshape(-1, 3).astype(np.int64)
     bins = hsv * np.array(BINS) // 256
     counts = np.bincount(np.ravel_multi_index(tuple(bins.T), BINS), minlength=math.prod(BINS))
     return np.sqrt(counts / len(hsv)).astype(np.float32)
 
 
-def colour_moments(picture: Picture) -> Floats:
+def colour_moments(image: Pixels) -> Floats:
     """float32 (9,): of H, S and V in 0..1 the mean, then the deviation, then the skew.
 
     Stricker and Orengo: the second and third are roots, (E(x - mean)^2)^(1/2) and
@@ -159,7 +156,7 @@ def colour_moments(picture: Picture) -> Floats:
     """
     import cv2
 
-    hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV_FULL).reshape(-1, 3)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL).reshape(-1, 3)
     values = np.asarray(hsv, np.float64) / 255
     mean = values.mean(axis=0)
     off = values - mean
@@ -167,14 +164,14 @@ def colour_moments(picture: Picture) -> Floats:
     return np.concatenate(moments).astype(np.float32)
 
 
-def gabor_energies(picture: Picture) -> Floats:
+def gabor_energies(image: Pixels) -> Floats:
     """float32 (48,): mean and deviation of the magnitude behind each Gabor filter.
 
     By scale, then orientation, then mean before deviation.
     """
     import cv2
 
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
     height, width = grey.shape
     filters = _gabor_filters()
     found = []
@@ -189,7 +186,7 @@ def gabor_energies(picture: Picture) -> Floats:
 
 
 def _gabor_filters() -> list[tuple[Floats, Floats]]:
-    """Even and odd filter, (11, 11) each, of each orientation; they do not see a plain area."""
+    """Even and odd filter, (11, 11) each, of each orientation; a plain area gives 0."""
     import cv2
 
     side = 2 * RADIUS + 1

@@ -1,4 +1,4 @@
-"""Networks of the rows: each is trained once for a recipe and a training set, and kept on disk."""
+"""Train: each network once for a recipe and a training set; what is on disk is not repeated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.models.augment import NO_AUGMENTATION
@@ -28,80 +27,85 @@ from lookalike.models.train import train
 from lookalike.models.train_data import TrainData
 from lookalike.models.trunks import make_trunk
 from lookalike.models.weights import file_sha256
-from reproduction.collection import Collection, Picture, Positions, Sample, squeeze
-from reproduction.hashing.objectives import HASHINGS
+from reproduction.collection import Collection, Floats, Pixels, Positions, Sample, squeeze
+from reproduction.confs import SHARED_TRUNK, Recipe
+from reproduction.hashing import HASHINGS
 from reproduction.maps import AUGMENTATION, VIEWS, SharedMaps
-from reproduction.recipes import Recipe
 
-__all__ = ["Network", "Networks", "embed_maps", "embed_pictures", "weights_of"]
+__all__ = ["Network", "Networks", "embed_images", "embed_maps", "weights_of"]
 
-Floats = NDArray[np.float32]
 STAGES = (3, 4)
-"""Of EfficientNet-Lite0, whose maps are shared: what its last stage reads, and what it gives."""
-SHARED_TRUNK = "efficientnet-lite0"
+"""Of SHARED_TRUNK, whose maps are shared: what its last stage reads, and what it returns."""
 
 
 class Networks:
-    """Trains on demand; everything that it makes is in `directory`.
+    """Trains on demand; everything that it writes is in `directory`.
 
-    A recipe that freezes stages of EfficientNet-Lite0 learns from maps which all trainings share;
-    any other one is trained from the files.
+    A recipe that freezes stages of SHARED_TRUNK learns from maps which all trainings share; any
+    other one is trained from the files.
     """
 
-    def __init__(self, directory: Path, tell: Callable[[str], None] = lambda _: None) -> None:
-        self.directory, self.tell = directory, tell
+    def __init__(self, directory: Path, report: Callable[[str], None] = lambda _: None) -> None:
+        self.directory, self.report = directory, report
         directory.mkdir(parents=True, exist_ok=True)
         self._maps: dict[tuple[str, int, str], SharedMaps] = {}
-        self._networks: dict[str, Network] = {}
+        self._networks: dict[Path, Network] = {}
 
     def network(self, recipe: Recipe, training: Sample) -> Network:
-        """The network that the recipe makes of the training set."""
-        key = _key(recipe, training)
-        if key not in self._networks:
-            path = self.directory / f"network-{key}.pt"
+        """The recipe's network, trained on the sample or read from its file."""
+        path = self.path(recipe, training)
+        if path not in self._networks:
             if not path.exists():
-                self.tell(f"{training.collection.name}: training {key} on {len(training)} images")
+                self.report(f"training {path.stem} on {len(training)} images")
                 for old in (path.with_suffix(".onnx"), *self.directory.glob(f"{path.stem}.views*")):
-                    old.unlink(missing_ok=True)  # of a file that was deleted
+                    old.unlink(missing_ok=True)  # left behind by a network that was deleted
                 self._train(recipe, training, path)
-            self._networks[key] = Network(self, recipe, load_embedder(path), path)
-        return self._networks[key]
+            self._networks[path] = Network(self, recipe, load_embedder(path), path)
+        return self._networks[path]
+
+    def path(self, recipe: Recipe, training: Sample) -> Path:
+        """SET-NETWORK-seedN-KEY.pt; the key stands for all that the training depends on."""
+        made = recipe.but(weights=weights_of(recipe)).as_dict()
+        about = json.dumps([made, training.collection.digest], sort_keys=True)
+        state = hashlib.blake2b(about.encode(), digest_size=8)
+        state.update(np.ascontiguousarray(training.rows).tobytes())
+        name = f"{training.collection.name}-{recipe.name}-seed{recipe.training.seed}"
+        return self.directory / f"{name}-{state.hexdigest()}.pt"
 
     def shared(self, recipe: Recipe, collection: Collection) -> SharedMaps | None:
-        """The maps that the recipe learns from; None if it learns from pictures."""
-        if recipe.training.freeze is None or recipe.embedder.trunk != SHARED_TRUNK:
+        """The maps that the recipe learns from; None if it learns from images."""
+        training = recipe.training
+        if training.freeze is None or recipe.embedder.trunk != SHARED_TRUNK:
             return None
-        if recipe.training.augmentation not in (AUGMENTATION, NO_AUGMENTATION):
+        if training.augmentation not in (AUGMENTATION, NO_AUGMENTATION):
             return None
-        size = recipe.embedder.input_size
-        weights = weights_of(recipe)
-        key = collection.digest, size, weights
+        key = collection.digest, recipe.embedder.input_size, weights_of(recipe)
         if key not in self._maps:
-            trunk = make_trunk(SHARED_TRUNK, recipe.training.weights)
+            trunk = make_trunk(SHARED_TRUNK, training.weights)
             self._maps[key] = SharedMaps(
-                collection, trunk, STAGES, size, weights, self.directory, self.tell
+                collection, trunk, STAGES, *key[1:], self.directory, self.report
             )
         return self._maps[key]
 
     def _train(self, recipe: Recipe, training: Sample, path: Path) -> None:
         maps = self.shared(recipe, training.collection)
-        if maps is None and recipe.hashing:
-            raise ValueError(f"{recipe.hashing} is learnt from shared maps alone")
-        if maps is None:
+        if maps is not None:
+            save_embedder(_train_on_maps(recipe, training, maps), path)
+        elif recipe.hashing:
+            raise ValueError(f"{recipe.hashing} can only be learnt from shared maps")
+        else:
             chosen = training.collection.images.take(training.rows).only(training.labels)
             train(chosen, recipe.embedder, recipe.training, path)
-        else:
-            save_embedder(_train_on_maps(recipe, training, maps), path)
 
 
 class Network:
-    """A trained embedder with its exported twin, which queries go through."""
+    """A trained embedder, and the same exported, which queries go through."""
 
     def __init__(self, networks: Networks, recipe: Recipe, embedder: Embedder, path: Path) -> None:
         self.networks, self.recipe, self.embedder, self.path = networks, recipe, embedder, path
 
     def export(self) -> Path:
-        """The exported file, which is made if it is not there."""
+        """The exported file, written if it does not exist."""
         exported = self.path.with_suffix(".onnx")
         if not exported.exists():
             export_embedder(self.embedder, exported, name=self.path.stem)
@@ -112,7 +116,7 @@ class Network:
         return Encoder.open(self.export(), EncoderSettings(threads=threads))
 
     def embed(self, sample: Sample, view: int = 0) -> Floats:
-        """Unit rows (n, dim) of the sample's pictures as they are, or of an augmented view.
+        """Unit rows (n, dim) of the sample's images as they are, or of an augmented view.
 
         ValueError for a view from 1 on of a network that does not learn from shared maps.
         """
@@ -122,13 +126,13 @@ class Network:
             return embed_maps(self.embedder, maps, freeze, sample.rows, view)
         if view:
             raise ValueError(f"view is {view}; only shared maps keep augmented views")
-        return embed_pictures(self.embedder, list(sample))
+        return embed_images(self.embedder, list(sample))
 
 
 def embed_maps(
     embedder: Embedder, maps: SharedMaps, freeze: int | None, rows: Positions, view: int = 0
 ) -> Floats:
-    """Unit rows (n, dim) of pictures as they are (view 0) or augmented, from their shared maps.
+    """Unit rows (n, dim) of images as they are (view 0) or augmented, from their shared maps.
 
     The embedder's stages up to `freeze` must be those that the maps came from.
     """
@@ -142,14 +146,14 @@ def embed_maps(
     return _rows(frozen.rest, chunks())
 
 
-def embed_pictures(embedder: Embedder, pictures: list[Picture]) -> Floats:
-    """Unit rows of pictures (h, w, 3) of any sizes, (n, dim)."""
+def embed_images(embedder: Embedder, images: list[Pixels]) -> Floats:
+    """Unit rows of images (h, w, 3) of any sizes, (n, dim)."""
     normalise = Normalise(embedder.mean, embedder.std)
     size = embedder.settings.input_size
 
     def chunks() -> Iterator[torch.Tensor]:
-        for start in range(0, len(pictures), CHUNK):
-            yield normalise.stack([squeeze(x, size) for x in pictures[start : start + CHUNK]])
+        for start in range(0, len(images), CHUNK):
+            yield normalise.stack([squeeze(x, size) for x in images[start : start + CHUNK]])
 
     return _rows(embedder.eval(), chunks())
 
@@ -160,7 +164,7 @@ def _rows(function: Callable[..., torch.Tensor], chunks: Iterator[Any]) -> Float
 
 
 class _MapInputs(Inputs):
-    """In the place of a run's own inputs: its training images' rows of shared maps."""
+    """In place of a run's own inputs: its training images' rows of shared maps."""
 
     def __init__(self, run: Run, maps: SharedMaps, views: int) -> None:
         super().__init__(run.data, run.embedder, run.inputs.frozen, run.settings, run.tell)
@@ -179,9 +183,9 @@ def _train_on_maps(recipe: Recipe, training: Sample, maps: SharedMaps) -> Embedd
     kept = np.unique(training.labels)
     classes = tuple(images.classes[label] for label in kept.tolist())
     numbered = LabelledImages(classes, images.paths, np.searchsorted(kept, images.labels))
-    nothing = Pictures(images.paths, np.empty((0, size, size, 3), np.uint8), size)
+    no_pixels = Pictures(images.paths, np.empty((0, size, size, 3), np.uint8), size)
     none = np.empty(0, np.int64)
-    data = TrainData(numbered, nothing, training.rows, None, none, 0, ())
+    data = TrainData(numbered, no_pixels, training.rows, None, none, 0, ())
     embedder, seed = recipe.embedder, recipe.training.seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -198,22 +202,13 @@ def _train_on_maps(recipe: Recipe, training: Sample, maps: SharedMaps) -> Embedd
         augmented = recipe.training.augmentation != NO_AUGMENTATION
         run.inputs = _MapInputs(run, maps, VIEWS if augmented else 0)
         run.go_on(lambda: None)
-    found = run.result()
+    trained = run.result()
     if hashing is not None:
-        hashing.finish(found)
-    return found
+        hashing.finish(trained)
+    return trained
 
 
 def weights_of(recipe: Recipe) -> str:
     """What the trunk begins with: "none", "imagenet", or the SHA-256 of a file."""
     weights = recipe.training.weights
     return weights if weights in ("none", "imagenet") else file_sha256(Path(weights))
-
-
-def _key(recipe: Recipe, training: Sample) -> str:
-    """Of all that a training depends on, 16 hex digits."""
-    made = recipe.but(weights=weights_of(recipe)).as_dict()
-    told = json.dumps([made, training.collection.digest], sort_keys=True)
-    state = hashlib.blake2b(told.encode(), digest_size=8)
-    state.update(np.ascontiguousarray(training.rows).tobytes())
-    return state.hexdigest()

@@ -8,15 +8,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reproduction.hashing.cnnh import (
+from reproduction.hashing import (
     CodeLoss,
+    DivideAndEncode,
+    TripletRankingLoss,
     _Descent,
     class_codes,
+    hamming_distances,
+    hamming_rank,
+    itq_codes,
+    pack,
+    pca,
+    tie_order,
 )
-from reproduction.hashing.codes import hamming_distances, hamming_rank, pack, tie_order
-from reproduction.hashing.dnnh import DivideAndEncode, TripletRankingLoss
-from reproduction.hashing.itq import ITQ
-from reproduction.hashing.pca import PCA
 
 # ---- CNNH ----------------------------------------------------------------------------------------
 
@@ -205,54 +209,49 @@ def clusters(n: int = 400, dim: int = 24) -> NDArray[np.float32]:
 
 def test_itq_turns_the_leading_axes_to_less_quantisation_loss() -> None:
     vectors = clusters()
-    coder = ITQ.fit(vectors, 8, seed=0)
-    centred = vectors - vectors.mean(0)
-    assert coder.planes.shape == (8, 24)
-    np.testing.assert_allclose(coder.planes @ coder.planes.T, np.eye(8), atol=1e-4)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    inside = np.square(coder.planes @ axes[:8].T).sum(1)  # of each plane, within the leading axes
+    encode = itq_codes(vectors, 8, seed=0)
+    mean = vectors.mean(0)
+    planes = encode(np.eye(24, dtype=np.float32) + mean).T
+    np.testing.assert_allclose(planes @ planes.T, np.eye(8), atol=1e-4)
+    _, _, axes = np.linalg.svd(vectors - mean, full_matrices=False)
+    inside = np.square(planes @ axes[:8].T).sum(1)  # of each plane, within the leading axes
     np.testing.assert_allclose(inside, 1, atol=1e-4)
 
     def quantisation_loss(projected: NDArray[np.float32]) -> float:
         return float(np.square(projected - np.sign(projected)).sum())
 
-    found = quantisation_loss(centred @ coder.planes.T)
-    assert found < quantisation_loss(centred @ axes[:8].T)
-    assert np.array_equal(coder.project(vectors) > 0, centred @ coder.planes.T > 0)
-    again = ITQ.fit(vectors, 8, seed=0)
-    assert np.array_equal(again.planes, coder.planes)
+    found = encode(vectors)
+    assert quantisation_loss(found) < quantisation_loss((vectors - mean) @ axes[:8].T)
+    assert np.array_equal(itq_codes(vectors, 8, seed=0)(vectors), found)
 
 
 def test_itq_of_more_bits_than_axes_is_refused_with_the_limit() -> None:
     with pytest.raises(ValueError, match="bits is 25; it must be from 1 to 24, the principal axes"):
-        ITQ.fit(clusters(), 25, seed=0)
+        itq_codes(clusters(), 25, seed=0)
     with pytest.raises(ValueError, match=r"bits is 20; it must be from 1 to 9, .* of 10 vectors"):
-        ITQ.fit(clusters(10), 20, seed=0)
+        itq_codes(clusters(10), 20, seed=0)
 
 
-@pytest.mark.parametrize("whiten", [False, True])
-def test_pca_equals_normalise_project_normalise(whiten: bool) -> None:
+def test_pca_equals_normalise_project_normalise() -> None:
     vectors = clusters()
-    reduced = PCA.fit(vectors, 6, whiten=whiten).reduce(vectors)
+    reduced = pca(vectors, 6)(vectors)
     assert reduced.shape == (400, 6) and reduced.dtype == np.float32
     rows = vectors.astype(np.float64)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     centred = rows - rows.mean(0)
-    variances, axes = np.linalg.eigh(np.cov(centred.T))
+    _, axes = np.linalg.eigh(np.cov(centred.T))
     projected = centred @ axes[:, ::-1][:, :6]
-    if whiten:
-        projected /= np.sqrt(variances[::-1][:6])
     projected /= np.linalg.norm(projected, axis=1, keepdims=True)
     # Signs of axes are arbitrary, cosines are not.
     np.testing.assert_allclose(reduced @ reduced.T, projected @ projected.T, atol=1e-5)
 
 
-def test_pca_ignores_the_length_of_vectors_and_knows_its_limit() -> None:
+def test_pca_ignores_the_length_of_vectors_and_refuses_too_many_components() -> None:
     vectors = clusters()
-    coder = PCA.fit(vectors, 6)
-    np.testing.assert_allclose(coder.reduce(7 * vectors), coder.reduce(vectors), atol=1e-6)
+    reduce = pca(vectors, 6)
+    np.testing.assert_allclose(reduce(7 * vectors), reduce(vectors), atol=1e-6)
     with pytest.raises(ValueError, match="at most 24 components, not 25"):
-        PCA.fit(vectors, 25)
+        pca(vectors, 25)
 
 
 # ---- ranking -------------------------------------------------------------------------------------

@@ -32,12 +32,12 @@ from attention import Floats, Positions, mean_and_spread
 
 from lookalike.evaluation.metrics import average_precision, precision_at, rank
 from lookalike.evaluation.splits import class_split
-from lookalike.evaluation.spread import half_width
 from lookalike.models.embedder import Embedder
 from lookalike.models.export import export_embedder
 from lookalike.models.whitening import whitening
 from reproduction.collection import Collection, squeeze
 from reproduction.confs import OURS, Recipe
+from reproduction.intervals import half_width
 from reproduction.maps import SharedMaps
 from reproduction.train import Networks, embed_maps
 

@@ -235,7 +235,7 @@ class _Descent:
 def _step(slope: float, bend: float, entry: float, share: float) -> tuple[float, float]:
     """Newton's step within [-1, 1], and how it changes the objective, never for the worse.
 
-    Where the objective bends down, the step goes to the bound; a step too long is halved. Both are
+    Where the objective bends down, the step goes to the bound; a longer step is halved. Both are
     judged by the objective along the entry, a polynomial of degree four: `share` is n_a / q.
     """
     wanted = -slope / bend if bend > 0 else -2 * np.sign(slope)

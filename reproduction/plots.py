@@ -82,7 +82,7 @@ def plot_table(
             axes.errorbar(score.mean, place, xerr=bar, fmt="o", color=colour, capsize=4)
             if name in paper:
                 axes.plot(paper[name], place, "D", color="k", fillstyle="none", markersize=10)
-            shown = score.told(3)
+            shown = score.rounded(3)
             axes.text(1.02, place, shown, transform=axes.get_yaxis_transform(), color=colour)
         axes.set_yticks(range(len(ranked)), ranked)
         axes.invert_yaxis()

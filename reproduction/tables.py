@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lookalike.evaluation.spread import paired_difference, spread
+from lookalike.evaluation.spread import spread
 from reproduction.confs import PAPER, RELATED, ROBUST, ROWS, TABLES
+from reproduction.intervals import paired_difference
 from reproduction.results import Results
 
 __all__ = [
@@ -91,8 +92,9 @@ def timing_table(results: Results, names: Sequence[str] = ("corel1k", "corel5k")
             cold = [1000 * seconds for seconds in times["cold"]]
             cells += [
                 f"{spread(times['search'])} s",
-                f"{spread(times['end to end']).told(2)} s" + (f" ({theirs:g})" if theirs else ""),
-                f"{spread(cold).told(0)} ms",
+                f"{spread(times['end to end']).rounded(2)} s"
+                + (f" ({theirs:g})" if theirs else ""),
+                f"{spread(cold).rounded(0)} ms",
             ]
         if any(cell != NOTHING for cell in cells):
             titles = (results.get(name, "titles", row) for name in names)
@@ -162,7 +164,7 @@ def robustness_table(results: Results, name: str, metric: str = "P@10") -> str:
             ]
             for kind, level, _ in ALTERED
         ]
-        cells = (spread(change).told(3, sign="+") for change in changes)
+        cells = (spread(change).rounded(3, sign="+") for change in changes)
         lines.append(
             [_title(results, name, row), str(spread(plain)), *cells, _seeds(splits)],
         )

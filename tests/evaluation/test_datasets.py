@@ -10,15 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 from typing import BinaryIO
 
 import pytest
 from fakes import listing
 
 from lookalike.errors import LookalikeError
-from lookalike.evaluation.datasets import check, class_digest, lay_out
-from lookalike.evaluation.known_datasets import DATASETS, Dataset
+from lookalike.evaluation.datasets import DATASETS, Dataset, check, class_digest, lay_out
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="extra: Corel-1k is not here")
@@ -45,7 +43,7 @@ def made_up(name: str) -> Dataset:
             if image.startswith(label + "/")
         ]
         digests[label] = hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
-    return dataclasses.replace(real, digests=MappingProxyType(digests))
+    return dataclasses.replace(real, digests=digests)
 
 
 COREL1K, COREL5K = made_up("corel1k"), made_up("corel5k")
@@ -112,7 +110,7 @@ def test_the_classes_of_corel5k_are_the_cds_and_one_image_is_absent() -> None:
 
 def test_the_datasets_load_no_pytorch_and_no_numpy() -> None:
     code = (
-        "import sys, lookalike.evaluation.datasets, lookalike.evaluation.known_datasets\n"
+        "import sys, lookalike.evaluation.datasets\n"
         "assert not {'torch', 'numpy', 'PIL', 'onnxruntime'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -193,7 +191,7 @@ def test_the_image_that_our_corel5k_lacks_is_too_much(tmp_path: Path) -> None:
     ("make", "message"),
     [
         (lambda folder: None, "copy does not exist: give the one that holds your copy"),
-        (lambda folder: folder.write_bytes(b""), "copy is no folder"),
+        (lambda folder: folder.write_bytes(b""), "copy is not a folder"),
         (lambda folder: folder.mkdir(), r"has no image of corel1k: .*0.jpg to 999.jpg.*Wang"),
         (lambda folder: write(folder / "in/0.jpg", 0), "the folder that directly holds"),
         (
@@ -262,7 +260,9 @@ def test_a_list_of_other_things_says_nothing(classes: Path) -> None:
 
 def test_a_damaged_list_is_an_error_that_names_the_line(classes: Path) -> None:
     (classes / "SHA256SUMS").write_text(list_of("./") + "70332c7e")
-    with pytest.raises(LookalikeError, match=r"SHA256SUMS: line 1001 is not .*get the list anew"):
+    with pytest.raises(
+        LookalikeError, match=r"SHA256SUMS: line 1001 is not .*download the list again"
+    ):
         check(COREL1K, classes)
 
 

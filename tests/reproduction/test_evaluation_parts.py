@@ -302,7 +302,7 @@ def test_a_class_with_too_few_images_is_named_before_anything_is_measured(tmp_pa
         f"{folder}: 3 queries of each class need at least 4 readable images in each, one to find; "
         f"too small: 'dots' (3) (1 skipped, such as {folder / 'dots' / '00.png'}: empty: "
     )
-    assert told.endswith("): use --queries-per-class 2, add images, or take the folder away")
+    assert told.endswith("): use --queries-per-class 2, add images, or remove the folder")
     assert not work.exists() and not results.directory.exists()
     study = Study.open(folder, work, results, Settings(queries_per_class=2))
     assert len(study.split("paper", 0).gallery) == 7

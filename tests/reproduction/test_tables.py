@@ -38,7 +38,7 @@ def test_a_quality_table_tells_mean_spread_the_papers_number_and_the_difference(
     assert lines[2] == (
         "| title of cnn-lsh | 0.8300 ± 0.0424 (0.9186 ▼) | 0.5000 ± 0.0000 (0.9932 ▼) | - | 0, 1 |"
     )
-    # Differences 0.10 and 0.08: mean 0.09, half width 12.706 * 0.014142 / sqrt(2) = 0.12706.
+    # Differences 0.10 and 0.08: mean 0.09, half width 12.7062 * 0.014142 / sqrt(2) = 0.12706.
     assert lines[3] == (
         "| title of ours | 0.9200 ± 0.0283 (0.9578 ▼) | 1.0000 ± 0.0000 (1.0000) "
         "| +0.0900 [-0.0371, +0.2171] | 0, 1 |"

@@ -1,7 +1,9 @@
-"""Check a local copy of a dataset, and lay it out as FOLDER/CLASS/IMAGE.
+"""Check a local copy of a dataset of the paper, and lay it out as FOLDER/CLASS/IMAGE.
 
-A copy is a folder of class folders, or a flat folder in the original numbering, which says the
-class. It is only read. An image `NUMBER.jpg` or `NUMBER.jpeg` is called "CLASS/NUMBER.jpg" here.
+A copy is a folder of class folders, or a flat folder in the original numbering, in which the number
+implies the class. It is only read. An image `NUMBER.jpg` or `NUMBER.jpeg` is called
+"CLASS/NUMBER.jpg" here. The images themselves are not ours to distribute: `datasets.sha256` has a
+digest of each class of the files that this project's numbers were made with.
 """
 
 from __future__ import annotations
@@ -17,16 +19,82 @@ from pathlib import Path, PurePosixPath
 
 from lookalike.atomic import atomic_writer
 from lookalike.errors import LookalikeError
-from lookalike.evaluation.known_datasets import Dataset
 
-__all__ = ["Check", "LaidOut", "Listed", "check", "lay_out"]
+__all__ = ["DATASETS", "Check", "Dataset", "LaidOut", "Listed", "check", "lay_out"]
 
 LIST = "SHA256SUMS"
+IN_A_CLASS = 100
 NAMED = 5
 """Names in a message that may have many."""
 _IMAGE = re.compile(r"(0|[1-9]\d{0,8})\.jpe?g", re.IGNORECASE)
 _TEMPORARY = re.compile(r"\.\d+\.jpg\.tmp")
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A set of images in classes, `NUMBER.jpg` each.
+
+    Attributes:
+        name: in commands.
+        source: where to get it.
+        classes: number // span -> name of the class, in the order of the numbers.
+        span: numbers that a class may use; it does use the first IN_A_CLASS of them.
+        digests: by class, the SHA-256 of its lines "HASH  CLASS/NUMBER.jpg\\n", sorted, where HASH
+            is the SHA-256 of the file in hexadecimal.
+        absent: numbers that the set does not have.
+    """
+
+    name: str
+    source: str
+    classes: Mapping[int, str]
+    span: int
+    digests: Mapping[str, str]
+    absent: frozenset[int] = frozenset()
+
+    def class_of(self, number: int) -> str | None:
+        """The class of an image by its number; None if it is not in the set."""
+        return self.classes.get(number // self.span)
+
+    def images(self) -> list[str]:
+        """CLASS/NUMBER.jpg of all images, class by class."""
+        return [
+            f"{label}/{number}.jpg"
+            for place, label in self.classes.items()
+            for number in range(place * self.span, place * self.span + IN_A_CLASS)
+            if number not in self.absent
+        ]
+
+
+def _digests(name: str) -> dict[str, str]:
+    """Class -> digest, in the order of the file."""
+    lines = Path(__file__).with_name("datasets.sha256").read_text(encoding="ascii").splitlines()
+    pairs = (line.split(f"  {name}/") for line in lines if f"  {name}/" in line)
+    return {label: digest for digest, label in pairs}
+
+
+def _datasets() -> Mapping[str, Dataset]:
+    wang, corel = _digests("corel1k"), _digests("corel5k")
+    return {
+        "corel1k": Dataset(
+            "corel1k",
+            "test1.tar of James Z. Wang, http://wang.ist.psu.edu/docs/related/",
+            dict(enumerate(wang)),
+            100,
+            wang,
+        ),
+        "corel5k": Dataset(
+            "corel5k",
+            "50 CDs of Corel Stock Photos, as chosen by Duygulu et al., ECCV 2002",
+            {int(label): label for label in corel},
+            1000,
+            corel,
+            absent=frozenset({121060}),
+        ),
+    }
+
+
+DATASETS = _datasets()
 
 
 @dataclass(frozen=True)
@@ -79,7 +147,7 @@ class Check:
         return [label for label in self.dataset.classes.values() if label not in found]
 
     def remarks(self) -> list[str]:
-        """A line for each thing that is not as in the set used here; none: all is well."""
+        """A line for each difference to the set used here."""
         lines = []
         if self.passed_over:
             more = _some([os.fspath(path) for path in self.passed_over])
@@ -101,7 +169,7 @@ class Check:
             lines.append(
                 "not the exact files this project's numbers were made with: "
                 f"{len(self.differing)} of {len(self.dataset.classes)} classes differ "
-                f"({_some(self.differing)}); results will differ, too"
+                f"({_some(self.differing)}); results will differ"
             )
         return lines
 
@@ -119,12 +187,12 @@ def check(dataset: Dataset, folder: Path) -> Check:
     """Find the images of a copy and compare them with the set used here, by SHA-256.
 
     A file SHA256SUMS in the folder or the one above it, with lines "HASH  ./CLASS/NUMBER.jpg" (of
-    the folder above: "HASH  ./FOLDER/..."), is compared, too, if it has images of this dataset.
+    the folder above: "HASH  ./FOLDER/..."), is compared as well if it has images of this dataset.
 
     LookalikeError for no folder, no image of the dataset, one image twice, or a damaged list.
     """
     if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "does not exist"
+        what = "is not a folder" if folder.exists() else "does not exist"
         raise LookalikeError(f"{folder} {what}: give the one that holds your copy of the dataset")
     files, passed_over = _find(dataset, folder)
     if not files:
@@ -155,7 +223,7 @@ def check(dataset: Dataset, folder: Path) -> Check:
 
 def lay_out(copy: Check, out: Path) -> LaidOut:
     """Make OUT/CLASS/NUMBER.jpg of all images: a hard link where the file system has them, else a
-    copy. An image is there whole or not at all; called again, it goes on where it was.
+    copy. No image is ever partly written; called again, it resumes.
 
     LookalikeError, before anything is written, if a class has no image, or `out` holds anything
     else, or lies in the copy.
@@ -272,7 +340,7 @@ def _read_list(dataset: Dataset, home: Path, file: Path) -> dict[str, str]:
             listed[name] = match[1]
     if listed and odd:
         raise LookalikeError(
-            f'{file}: line {odd[0]} is not "HASH  ./CLASS/NUMBER.jpg": get the list anew, or '
+            f'{file}: line {odd[0]} is not "HASH  ./CLASS/NUMBER.jpg": download the list again, or '
             "remove it"
         )
     return listed
@@ -315,7 +383,7 @@ def _entries(out: Path, labels: set[str]) -> Iterator[tuple[str, Path]]:
             yield path.name, path
 
 
-# ---- words ---------------------------------------------------------------------------------------
+# ---- names ---------------------------------------------------------------------------------------
 
 
 def _class(name: str) -> str:

@@ -62,9 +62,16 @@ def test_every_command_has_an_example_that_its_options_allow(
 
 def test_every_command_is_in_one_section() -> None:
     listed = [name for some in SECTIONS.values() for name in some]
-    assert sorted([*listed, "update"]) == sorted(commands.commands)
+    offered = [name for name, command in commands.commands.items() if not command.hidden]
+    assert sorted([*listed, "update"]) == sorted(offered)
     shown = lookalike("--help").stdout
     assert all(f"\n  {name} " in shown for name in listed)
+
+
+def test_the_papers_evaluation_is_an_error_that_names_where_it_is_now() -> None:
+    told = lookalike("reproduce", "all", "--data", "data", "--quick", status=2).stderr
+    assert "run python -m reproduction run --data DIR" in told
+    assert "reproduce" not in lookalike("--help").stdout
 
 
 @pytest.mark.slow

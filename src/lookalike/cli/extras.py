@@ -13,7 +13,7 @@ PACKAGES = {
     "train": ("torch", "onnx"),
     "onnx": ("onnx",),
     "web": ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "pydantic", "starlette"),
-    "paper": ("torch", "onnx", "cv2", "matplotlib", "sklearn"),
+    "paper": ("torch", "onnx", "cv2", "markdown_it", "matplotlib", "scipy", "sklearn"),
     "cluster": ("fsspec", "pyarrow", "ray"),
 }
 

@@ -19,6 +19,7 @@ from reproduction.__main__ import PARTS as NAMES
 from reproduction.parts import PARTS
 from reproduction.study import working_in
 
+pytestmark = pytest.mark.slow
 ROWS = ("svm", "cnn-lsh", "ours")
 EACH = 7
 ARGUMENTS = ("--seeds=0", "--epochs=1", "--queries-per-class=2", *(f"--row={row}" for row in ROWS))

@@ -23,6 +23,7 @@ from reproduction.study import Settings, Study
 
 COREL = Path(__file__).resolve().parents[3] / "shared" / "data" / "corel1k"
 EACH, QUERIES = 14, 4
+pytestmark = pytest.mark.slow
 ROWS = ("sift", "svm", "lenet", "cnn-exhaustive", "cnn-lsh", "ours-exhaustive", "ours")
 
 

@@ -17,6 +17,8 @@ from rays import free_port
 
 from lookalike.cluster.embed import embed_all, prepare
 
+pytestmark = pytest.mark.slow  # they start Ray
+
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
 RUN_SECONDS = 480
 

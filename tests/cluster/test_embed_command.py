@@ -21,6 +21,8 @@ from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.parts import Parts
 from lookalike.errors import ClusterError, MissingExtraError
 
+pytestmark = pytest.mark.slow  # they start Ray
+
 MAIN = "from lookalike.cli import main; main()"
 Done = subprocess.CompletedProcess[str]
 

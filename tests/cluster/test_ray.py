@@ -24,6 +24,8 @@ from lookalike.cluster.parts import Parts
 from lookalike.errors import ClusterError, GalleryError, ModelMismatchError
 from lookalike.gallery.report import Progress
 
+pytestmark = pytest.mark.slow  # they start Ray
+
 IMAGES, CHUNK = 100, 5
 CHUNKS = IMAGES // CHUNK
 COMMAND = [sys.executable, "-c", "from lookalike.cli import main; main()", "cluster", "embed"]

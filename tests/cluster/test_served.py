@@ -35,6 +35,8 @@ from lookalike.cluster.writer import writing
 from lookalike.errors import ClusterBusyError, ClusterError, ModelMismatchError
 from lookalike.gallery import Gallery, Hit
 
+pytestmark = pytest.mark.slow  # they start Ray
+
 sys.path.append(str(Path(__file__).parents[1] / "web"))
 CPUS = 0.05
 

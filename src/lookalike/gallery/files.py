@@ -194,6 +194,12 @@ class GalleryFiles:
             raise
 
     def check_table(self, *, large: bool = False) -> None:
+        """As `proven`, with nothing to read."""
+        with self.proven(large=large):
+            pass
+
+    @contextmanager
+    def proven(self, *, large: bool = False) -> Iterator[Store]:
         """Prove that the table's pages and indexes agree, so that no row is passed over.
 
         Args:
@@ -205,11 +211,12 @@ class GalleryFiles:
         """
         state = self._table_state()
         with self.reading() as store:
-            if self.table.lstat().st_size > CHECKED_ON_OPEN and (not large or self._sound == state):
-                return
-            if found := store.integrity(rows=False):
-                raise GalleryDamagedError(found[0])
-        self._sound = state
+            small = self.table.lstat().st_size <= CHECKED_ON_OPEN
+            if small or (large and self._sound != state):
+                if found := store.integrity(rows=False):
+                    raise GalleryDamagedError(found[0])
+                self._sound = state
+            yield store
 
     def give_id(self, store: Store, index: LSHIndex) -> None:
         """Give the index of a gallery of version 1 the id that its table has just been given."""

@@ -157,8 +157,8 @@ class Gallery:
             return found
         gallery = cls._at(folder, directory, model, encoder_settings, max_pixels, max_seconds)
         if gallery._files.exist():
-            gallery._files.check_table()
-            gallery._adopt(Path(folder))
+            with gallery._files.proven() as store:
+                gallery._adopt(store, Path(folder))
         elif create:
             gallery._check_root()
             info = gallery._model.open().info
@@ -201,10 +201,9 @@ class Gallery:
             max_seconds=self._max_seconds,
         )
 
-    def _adopt(self, given: Path) -> None:
+    def _adopt(self, store: Store, given: Path) -> None:
         """Take model and root from the table."""
-        with self._files.reading() as store:
-            stored, model = store.meta("root"), store.meta("model_path")
+        stored, model = store.meta("root"), store.meta("model_path")
         if self._model.path is None and model is not None:
             self._model.path = Path(model)
         self.root = root_from(stored, self.directory, given)

@@ -1,29 +1,33 @@
 """Write an encoder as one ONNX file that the runtime can open without torch.
 
-The module is traced by `torch.export` and written as ONNX nodes by `translation.py`, so that `onnx`
-is the only other package needed. The same weights give the same bytes, whatever the time and the
-place.
+torch's own exporter translates the module and folds batch norms. What it notes about each node (the
+lines of source that it came from, with their paths) is left out, so that the same weights and the
+same packages give the same bytes, whatever the time and the place.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import torch
+from onnx import helper
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from lookalike.atomic import atomic_writer
-from lookalike.encoder import OUTPUT, ModelInfo
+from lookalike.encoder import INPUT, OUTPUT, ModelInfo
 from lookalike.errors import ModelError
 from lookalike.models.compress import Storage, store
 from lookalike.models.embedder import Embedder
-from lookalike.models.translation import Translation
 
 __all__ = [
     "CHANNEL_OUTPUT",
@@ -36,6 +40,8 @@ __all__ = [
 CHANNEL_OUTPUT = "channel_attention"
 SPATIAL_OUTPUT = "spatial_attention"
 INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+OPSET = 18
+"""What torch translates to; a later one is only converted from it."""
 
 
 def export_embedder(
@@ -78,17 +84,18 @@ def export_onnx(
     is float32. `info` goes into the file as metadata, except `info.sha256`, which is not read. The
     module's training mode is left as it was.
 
-    Raises ModelError for an operation that has no translation or an output of another shape;
-    nothing is written then.
+    Raises ModelError for an operation that torch cannot translate, a module that takes only a fixed
+    number of images, and an output of another shape; nothing is written then.
     """
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
-        program = _trace(module, info)
+        model = _translate(module, info, outputs)
     finally:
         for part in training:
             part.training = True
-    model = Translation(program, outputs).model(info)
+    helper.set_model_props(model, info.to_metadata())
+    model.graph.name = info.name
     if storage != "float32":
         store(model, storage)
     content = model.SerializeToString(deterministic=True)
@@ -97,7 +104,7 @@ def export_onnx(
     return replace(info, sha256=hashlib.sha256(content).hexdigest())
 
 
-def _trace(module: nn.Module, info: ModelInfo) -> torch.export.ExportedProgram:
+def _translate(module: nn.Module, info: ModelInfo, outputs: Sequence[str]) -> onnx.ModelProto:
     images = torch.zeros(2, 3, info.input_size, info.input_size)
     with torch.no_grad():
         result = module(images)
@@ -107,10 +114,42 @@ def _trace(module: nn.Module, info: ModelInfo) -> torch.export.ExportedProgram:
                 f"the module gives shape {shape} for two images, not (2, {info.dim}): "
                 "set ModelInfo.dim to the length of its embeddings"
             )
-        with no_compiler_cache():
-            return torch.export.export(
-                module, (images,), dynamic_shapes=({0: torch.export.Dim("n")},)
-            )
+        try:
+            with no_compiler_cache(), _silence():
+                program = torch.onnx.export(
+                    module,
+                    (images,),
+                    dynamo=True,
+                    verbose=False,
+                    opset_version=OPSET,
+                    input_names=[INPUT],
+                    output_names=outputs,
+                    dynamic_shapes=({0: torch.export.Dim("n")},),
+                )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).partition("\n")[0]
+            raise ModelError(f"torch cannot export this module to ONNX: {reason}") from error
+    assert program is not None
+    ClearMetadataAndDocStringPass()(program.model)
+    model = program.model_proto
+    if any(value.type.tensor_type.shape.dim[0].dim_param != "n" for value in model.graph.output):
+        raise ModelError("the module takes only two images at once: use no fixed batch in reshapes")
+    return model
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without what torch's exporter says to developers: about packages it could use, about its own
+    use of torch."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 @contextmanager

@@ -1,17 +1,14 @@
 """Smaller model files, and what they cost.
 
     `store`      weights kept as float16 or int8, arithmetic in float32: smaller, not faster
-    `quantise`   weights and maps as int8: smaller, and faster where the CPU has int8 dot products
     `cost`       how far the embeddings move
 
 Of the default encoder, on 50 photographs of Corel-1k (mean cosine, worst cosine): float16 6.7 MB,
-0.99999, 0.99996; int8 3.5 MB, 0.9937, 0.9668; `quantise` 3.8 MB, 0.9735, 0.8908.
+0.99999, 0.99996; int8 3.5 MB, 0.9937, 0.9668.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,16 +18,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from lookalike.encoder import INPUT, Encoder, ModelInfo, import_onnxruntime
+from lookalike.encoder import Encoder
 
-__all__ = ["Cost", "Storage", "cost", "quantise", "store"]
+__all__ = ["Cost", "Storage", "cost", "store"]
 
 Storage = Literal["float32", "float16", "int8"]
 
 SMALLEST = 256
 """Weights of fewer numbers (biases mostly) stay float32: they are no share of the file."""
 HALF_MAX = 65504.0
-CALIBRATION_BATCH = 8
 
 
 def store(model: onnx.ModelProto, storage: Storage) -> None:
@@ -72,59 +68,6 @@ def store(model: onnx.ModelProto, storage: Storage) -> None:
     model.graph.initializer.extend(weights)
     model.graph.node.extend(nodes)
     onnx.checker.check_model(model, full_check=True)
-
-
-class _Calibration:
-    """Pictures as the network takes them, a batch at a time: a CalibrationDataReader."""
-
-    def __init__(self, encoder: Encoder, pixels: NDArray[np.uint8]) -> None:
-        self._batches = self._normalised(encoder, pixels)
-
-    @staticmethod
-    def _normalised(
-        encoder: Encoder, pixels: NDArray[np.uint8]
-    ) -> Iterator[dict[str, NDArray[np.float32]]]:
-        for start in range(0, len(pixels), CALIBRATION_BATCH):
-            pictures = pixels[start : start + CALIBRATION_BATCH]
-            batch = np.empty((len(pictures), 3, *pictures.shape[1:3]), np.float32)
-            for picture, planes in zip(pictures, batch, strict=True):
-                encoder.normalise(picture, planes)
-            yield {INPUT: batch}
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        return next(self._batches, None)
-
-
-def quantise(source: Path, out: Path, pixels: NDArray[np.uint8]) -> ModelInfo:
-    """Write the model at `source` with 8-bit weights (per channel) and maps; a quarter the size.
-
-    `pixels`, uint8 (n, s, s, 3), are typical pictures: their range in each layer becomes the scale
-    of its map, so 50 or more are wise. Metadata are kept, the SHA-256 changes: a gallery made with
-    the one refuses the other. Say what it costs with `cost`. ModelError if `source` is no model.
-    """
-    quantization = import_onnxruntime("onnxruntime.quantization")
-
-    if not len(pixels):
-        raise ValueError("pictures are needed to calibrate, 50 or more; there are none")
-    encoder = Encoder.open(source)
-    model = onnx.load(source)
-    metadata = {prop.key: prop.value for prop in model.metadata_props}
-    # Batch norms are folded already: without this mark, advice goes to the root logger.
-    helper.set_model_props(model, {**metadata, "onnx.quant.pre_process": "onnxruntime.quant"})
-    with tempfile.TemporaryDirectory(dir=out.parent) as directory:
-        part = Path(directory) / "quantised.onnx"
-        quantization.quantize_static(
-            model,
-            part,
-            _Calibration(encoder, pixels),
-            per_channel=True,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-            reduce_range=True,
-        )
-        info = Encoder.open(part).info
-        part.replace(out)
-    return info
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ def one_cycle(
     """Learning rate of step 0..steps - 1 over its highest (Smith and Topin 2018), half cosines.
 
     It rises from `start` to 1 at step warmup * steps - 1, then falls to `end` at the last step;
-    the defaults are those of torch's OneCycleLR.
+    the defaults are those of torch's OneCycleLR. That one has a state to save and restore, divides
+    by zero where warmup * steps is 1, and warns when mixed precision skips the first step.
     """
     peak = warmup * steps - 1
     last = steps - 1

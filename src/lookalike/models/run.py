@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from lookalike.errors import TrainingError
 from lookalike.models.curves import EpochScores, overfitting
@@ -67,9 +68,11 @@ class Run:
             self.teacher = Teacher(Path(settings.teacher), self.embedder, self.device)
         self.optimizer = make_optimizer(self.embedder, self.criterion, settings)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._mixed)
-        self.average: dict[str, Tensor] | None = None
+        self.average: AveragedModel | None = None
         if settings.ema is not None:
-            self.average = {k: v.clone() for k, v in self.embedder.state_dict().items()}
+            self.average = AveragedModel(
+                self.embedder, avg_fn=_moving_average(settings.ema), use_buffers=True
+            )
         self.epoch, self.batch, self.loss_sum, self.seen = 1, 0, 0.0, 0
         self.history: list[EpochScores] = []
         self.best: dict[str, Tensor] | None = None
@@ -115,7 +118,7 @@ class Run:
             "criterion": self.criterion.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "average": self.average,
+            "average": None if self.average is None else self.average.state_dict(),
             "best": self.best,
             "kept": self.kept,
             "history": [asdict(scores) for scores in self.history],
@@ -130,8 +133,8 @@ class Run:
         self.criterion.load_state_dict(saved["criterion"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
-        if saved["average"] is not None:
-            self.average = {k: v.to(self.device) for k, v in saved["average"].items()}
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
         self.best, self.kept = saved["best"], saved["kept"]
         self.history = [EpochScores(**row) for row in saved["history"]]
         torch.set_rng_state(saved["random"])
@@ -201,7 +204,8 @@ class Run:
             raise self._not_finite(f"gradient has the norm {float(norm)}", chosen)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self._update_average((self.epoch - 1) * len(self.data.labels) + self.seen)
+        if self.average is not None:
+            self.average.update_parameters(self.embedder)
         self.loss_sum += value * len(chosen)
         self.seen += len(chosen)
         self.worked += len(chosen)
@@ -214,19 +218,6 @@ class Run:
             f"({self.settings.learning_rate:g}, trunk {self.settings.trunk_learning_rate:g}), or "
             f"look at the images of the batch: {files}"
         )
-
-    def _update_average(self, images: int) -> None:
-        """Early on the average is short, so that it forgets the untrained weights."""
-        if self.average is None or self.settings.ema is None:
-            return
-        step = images / self.settings.batch_size
-        decay = min(self.settings.ema, (1 + step) / (10 + step))
-        for name, value in self.embedder.state_dict().items():
-            own = self.average[name]
-            if value.is_floating_point():
-                own.lerp_(value, 1 - decay)
-            else:
-                own.copy_(value)
 
     def _tell_batch(self, total: int, rate: float) -> None:
         seconds = time.perf_counter() - self.began
@@ -256,7 +247,7 @@ class Run:
         better = value is None or all(p is not None and value > p for p in past)
         if better or self.settings.keep == "last":
             self.kept = scores.epoch
-            state = self.average if self.average is not None else self.embedder.state_dict()
+            state = (self.average.module if self.average else self.embedder).state_dict()
             self.best = {k: v.detach().cpu().clone() for k, v in state.items()}
         self.history.append(scores)
         note = overfitting(tuple(self.history))
@@ -282,7 +273,7 @@ class Run:
             yield
             return
         learning = {k: v.clone() for k, v in self.embedder.state_dict().items()}
-        self.embedder.load_state_dict(self.average)
+        self.embedder.load_state_dict(self.average.module.state_dict())
         try:
             yield
         finally:
@@ -301,6 +292,18 @@ class Run:
         self.embedder.load_state_dict(self.best)
         _arrange(self.embedder.cpu(), torch.contiguous_format)
         return self.embedder.eval()
+
+
+def _moving_average(highest: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential, with a decay that begins low, so that it forgets the untrained weights."""
+
+    def average(own: Tensor, value: Tensor, updates: Tensor | int) -> Tensor:
+        if not value.is_floating_point():  # the counters of batch norms
+            return value
+        decay = min(highest, (1 + int(updates)) / (10 + int(updates)))
+        return own.lerp(value, 1 - decay)
+
+    return average
 
 
 def _arrange(module: nn.Module, order: torch.memory_format) -> None:

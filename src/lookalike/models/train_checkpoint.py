@@ -26,7 +26,7 @@ __all__ = ["Identity", "identify", "read_checkpoint", "write_checkpoint"]
 
 Identity: TypeAlias = dict[str, dict[str, Any]]
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 
 
 def identify(data: TrainData, embedder: EmbedderSettings, settings: TrainSettings) -> Identity:

@@ -35,7 +35,7 @@ from lookalike.evaluation.splits import class_split
 from lookalike.evaluation.spread import half_width
 from lookalike.models.embedder import Embedder
 from lookalike.models.export import export_embedder
-from lookalike.models.whitening import whitening
+from lookalike.models.layers import whitening
 from lookalike.paper.collection import Collection, squeeze
 from lookalike.paper.maps import SharedMaps
 from lookalike.paper.networks import Networks, embed_maps

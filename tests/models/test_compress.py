@@ -11,9 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from lookalike.encoder import Encoder
-from lookalike.models.compress import Storage, cost, store
 from lookalike.models.embedder import Embedder, EmbedderSettings
-from lookalike.models.export import export_embedder
+from lookalike.models.export import Storage, cost, export_embedder, store
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookalike.models.checkpoint import load_embedder, save_embedder
-from lookalike.models.embedder import Embedder, EmbedderSettings
-from lookalike.models.pooling import GAP, GeM, unit
-from lookalike.models.whitening import whitening
+from lookalike.models.embedder import Embedder, EmbedderSettings, load_embedder, save_embedder
+from lookalike.models.layers import GAP, GeM, unit, whitening
 
 LENET = EmbedderSettings(trunk="lenet5", input_size=40, dim=None)
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from lookalike.encoder import DEFAULT_MODEL, Encoder, ModelInfo
 from lookalike.errors import ModelError
-from lookalike.models.efficientnet_lite import MEAN, STD
 from lookalike.models.embedder import Embedder, EmbedderSettings
 from lookalike.models.export import export_embedder, export_onnx
+from lookalike.models.trunks import MEAN, STD
 
 LEARNT = tuple(f"embedder.{part}." for part in ("gates", "side_gates", "fc", "own"))
 

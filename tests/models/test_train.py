@@ -22,14 +22,12 @@ from torch import Tensor, nn
 from lookalike.encoder import Encoder
 from lookalike.errors import TrainingError
 from lookalike.mark import is_own_sheet
-from lookalike.models import dataset, run
 from lookalike.models.augment import NO_AUGMENTATION, AugmentSettings
-from lookalike.models.checkpoint import load_embedder
-from lookalike.models.curves import EpochScores, draw_png, overfitting, write_csv
-from lookalike.models.dataset import class_folders
-from lookalike.models.embedder import Embedder, EmbedderSettings
-from lookalike.models.frozen import Frozen
+from lookalike.models.data import class_folders, epoch_batches, validation_split
+from lookalike.models.embedder import Embedder, EmbedderSettings, load_embedder
+from lookalike.models.inputs import Frozen
 from lookalike.models.optimizer import one_cycle
+from lookalike.models.report import EpochScores, draw_png, overfitting, write_csv
 from lookalike.models.train import Progress, TrainReport, TrainSettings, train
 
 SMALL = EmbedderSettings(trunk="lenet5", input_size=40, dim=16)
@@ -395,19 +393,19 @@ def test_a_loss_that_is_not_a_number_names_the_files_of_its_batch(
             self.calls += self.training
             return embeddings.sum() * (math.nan if self.calls == 3 else 1.0)
 
-    monkeypatch.setattr(run, "make_loss", lambda *_, **__: Broken())
-    order = dataset.epoch_batches
+    monkeypatch.setattr("lookalike.models.train.make_loss", lambda *_, **__: Broken())
+    order = epoch_batches
     batches: list[Any] = []
 
     def noted(*arguments: Any) -> Any:
         batches.append(order(*arguments))
         return batches[-1]
 
-    monkeypatch.setattr(run, "epoch_batches", noted)
+    monkeypatch.setattr("lookalike.models.train.epoch_batches", noted)
     with pytest.raises(TrainingError, match="loss is nan in epoch 1, batch 3: lower") as caught:
         train(folder, SMALL, QUICK, tmp_path / "m.pt")
     images, _ = class_folders(folder)
-    training, _ = dataset.validation_split(images.labels, QUICK.seed, 0.1, 3)
+    training, _ = validation_split(images.labels, QUICK.seed, 0.1, 3)
     expected = [str(images.paths[i]) for i in training[batches[0][2]]]
     assert str(caught.value).partition(" of the batch: ")[2].split(", ") == expected
     assert not (tmp_path / "m.pt").exists()

@@ -11,11 +11,9 @@ from torch import nn
 
 from lookalike.errors import MissingExtraError, ModelError
 from lookalike.models import trunks
-from lookalike.models.efficientnet_lite import EfficientNetLite0
 from lookalike.models.lenet import LeNet5
-from lookalike.models.resnet import Bottleneck, ResNet50
 from lookalike.models.trunk import Trunk
-from lookalike.models.trunks import TRUNKS, make_trunk
+from lookalike.models.trunks import TRUNKS, Bottleneck, EfficientNetLite0, ResNet50, make_trunk
 from lookalike.models.vgg import VGG16, VGG16BN
 
 

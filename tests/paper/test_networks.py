@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lookalike.models.checkpoint import load_embedder
+from lookalike.models.embedder import load_embedder
 from lookalike.models.train import train
 from lookalike.models.trunks import make_trunk
 from lookalike.paper import networks as networks_module

@@ -17,7 +17,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from lookalike.evaluation.metrics import average_precision, cosine_relevance, rank, score
 from lookalike.evaluation.splits import query_split
-from lookalike.models.dataset import LabelledImages, validation_split
+from lookalike.models.data import LabelledImages, validation_split
 from lookalike.paper.collection import Collection, Picture
 from lookalike.paper.distortions import distort
 from lookalike.paper.methods import sift

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lookalike.evaluation import metrics
 from lookalike.evaluation.splits import query_split
 from lookalike.feedback import Feedback
-from lookalike.models.dataset import LabelledImages
+from lookalike.models.data import LabelledImages
 from lookalike.paper.collection import Collection, Picture, Positions
 from lookalike.paper.method import Oracle
 from lookalike.paper.methods.svm_active import (

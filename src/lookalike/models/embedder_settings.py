@@ -38,7 +38,7 @@ class EmbedderSettings:
     unit_pool: bool = False
     """Make the pooled vector a unit one before the FC, as stages that are fused always are."""
     neutral: bool = True
-    """Start with attention that changes no direction; False starts it at random (see cbam.py and
+    """Start with attention that changes no direction; False starts it at random (see layers.py and
     second_order.py)."""
     dropout: float = 0.0
     """Share of the pooled numbers that training leaves out before the FC."""

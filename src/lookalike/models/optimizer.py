@@ -1,17 +1,18 @@
-"""The optimiser of a training, and its learning rate over time."""
+"""The optimiser of a training, its learning rate over time, and the average of the weights."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lookalike.errors import TrainingError
 from lookalike.models.embedder import Embedder
 from lookalike.models.train_settings import TrainSettings
 
-__all__ = ["make_optimizer", "one_cycle"]
+__all__ = ["make_optimizer", "moving_average", "one_cycle"]
 
 
 def make_optimizer(
@@ -58,3 +59,15 @@ def one_cycle(
     else:
         first, then, part = 1.0, end, (step - peak) / (last - peak)
     return then + (first - then) / 2 * (1 + math.cos(math.pi * part))
+
+
+def moving_average(highest: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential, with a decay that begins low, so that it forgets the untrained weights."""
+
+    def average(own: Tensor, value: Tensor, updates: Tensor | int) -> Tensor:
+        if not value.is_floating_point():  # the counters of batch norms
+            return value
+        decay = min(highest, (1 + int(updates)) / (10 + int(updates)))
+        return own.lerp(value, 1 - decay)
+
+    return average

@@ -17,9 +17,8 @@ import numpy as np
 import torch
 
 from lookalike.models.augment import AugmentSettings, augment
-from lookalike.models.inputs import CHUNK, Normalise
-from lookalike.models.pictures import default_threads, in_order
-from lookalike.models.train_data import WORKING_SIZE
+from lookalike.models.data import default_threads, in_order
+from lookalike.models.inputs import CHUNK, WORKING_SIZE, Normalise
 from lookalike.models.trunk import Trunk
 from lookalike.paper.collection import Collection, Picture, Positions, squeeze
 from lookalike.paper.mapped import open_rows, read_count, write_count

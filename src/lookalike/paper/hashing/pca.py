@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.models.pooling import unit
-from lookalike.models.whitening import whitening
+from lookalike.models.layers import unit, whitening
 
 __all__ = ["PCA"]
 

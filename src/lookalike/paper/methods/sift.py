@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.evaluation.metrics import average_precision, cosine_relevance
-from lookalike.models.dataset import validation_split
+from lookalike.models.data import validation_split
 from lookalike.paper.collection import Picture, Positions, Sample
 from lookalike.paper.method import Method, Oracle
 from lookalike.paper.methods.nearest import nearest

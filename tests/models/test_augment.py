@@ -197,7 +197,7 @@ def test_the_source_is_not_written_to() -> None:
     ("method", "value"), [("scale", -0.1), ("crop", 0.95), ("flip", 2), ("noise", float("nan"))]
 )
 def test_a_strength_out_of_range_is_refused(method: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{method} is .*from 0"):
+    with pytest.raises(ValueError, match=f"{method} is .*a number at least 0 and at most"):
         AugmentSettings(**{method: value})
 
 

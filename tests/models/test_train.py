@@ -428,11 +428,11 @@ def test_where_the_model_goes_is_checked_first(folder: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
+        ({"epochs": 0}, "epochs is 0; it must be an integer at least 1"),
         ({"loss": "hinge"}, "loss is 'hinge'; it must be one of softmax"),
-        ({"validation": 0.7}, "from 0 to 0.5"),
-        ({"ema": 1.0}, "between 0 and 1"),
-        ({"device": "tpu"}, "cpu or cuda"),
+        ({"validation": 0.7}, "a number at least 0 and at most 0.5"),
+        ({"ema": 1.0}, "a number above 0 and below 1, or None"),
+        ({"device": "tpu"}, "one of cpu, cuda"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(change: dict[str, Any], text: str) -> None:

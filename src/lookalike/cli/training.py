@@ -1,4 +1,4 @@
-"""``lookalike train`` and ``lookalike augment``."""
+"""``lookalike train`` and ``lookalike augment``; each setting of a training is an option."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from lookalike.cli.extras import extra_needed
-from lookalike.cli.options import json_option
+from lookalike.cli.options import NumberRange, json_option
 from lookalike.cli.output import (
     FOUND_NOTHING,
     print_json,
@@ -21,14 +21,20 @@ from lookalike.cli.output import (
     shown,
     visible,
 )
-from lookalike.cli.training_options import training_options
 from lookalike.cli.training_progress import training_shown
 from lookalike.errors import LookalikeError
+from lookalike.models.settings import (
+    NO_AUGMENTATION,
+    AugmentSettings,
+    EmbedderSettings,
+    Rule,
+    TrainSettings,
+    kind_of,
+    rules,
+)
 
 if TYPE_CHECKING:
-    from lookalike.models.augment import AugmentSettings
-    from lookalike.models.embedder_settings import EmbedderSettings
-    from lookalike.models.train import TrainReport, TrainSettings
+    from lookalike.models.report import TrainReport
 
 __all__ = ["augment", "train"]
 
@@ -44,6 +50,57 @@ _augment_option = click.option(
 )
 
 
+def _stages(text: str) -> tuple[int, ...]:
+    """Integers with commas between; none for an empty text."""
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no list of integers, such as 2,-1") from error
+
+
+def _type(name: str, kind: type, rule: Rule) -> Any:
+    """What click makes of the text of an option."""
+    if rule.choices:
+        return click.Choice(rule.choices)
+    if kind is tuple:
+        return _stages
+    if kind is int:
+        least = 0 if name == "dim" else rule.least  # 0: no FC
+        return int if least is None else click.IntRange(int(least))
+    if kind is float:
+        low = rule.least if rule.above is None else rule.above
+        high = rule.most if rule.below is None else rule.below
+        return NumberRange(
+            low, high, min_open=rule.above is not None, max_open=rule.below is not None
+        )
+    return kind
+
+
+def _setting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """An argument for each field of the settings that has an option."""
+    for settings in (TrainSettings, EmbedderSettings):
+        defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(settings)}
+        for name, rule in reversed(rules(settings).items()):
+            if rule.flag is None:
+                continue
+            kind, _ = kind_of(settings, name)
+            default = defaults[name]
+            shown_default: bool | str = default is not None
+            if kind is tuple:
+                default = ",".join(map(str, default))
+                shown_default = default or "none"
+            command = click.option(
+                rule.flag or f"--{name.replace('_', '-')}",
+                name,
+                type=None if kind is bool else _type(name, kind, rule),
+                default=default,
+                metavar=rule.metavar,
+                show_default=shown_default,
+                help=rule.about,
+            )(command)
+    return command
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
@@ -55,7 +112,14 @@ _augment_option = click.option(
     "NAME.pt alone, without the model file.",
 )
 @click.option("--name", default="", help="What the model calls itself. Default: NAME of --out.")
-@training_options
+@click.option(
+    "--storage",
+    type=click.Choice(["float32", "float16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="What the model file keeps weights as: half, a quarter of the size; not faster.",
+)
+@_setting_options
 @_augment_option
 @click.option("--no-augmentation", is_flag=True, help="All methods off that --augment leaves out.")
 @click.option(
@@ -138,8 +202,6 @@ def augment(image: Path, out: Path, strengths: tuple[str, ...], seed: int) -> No
 
 def augment_settings(strengths: tuple[str, ...], all_off: bool = False) -> AugmentSettings:
     """Of METHOD=STRENGTH; UsageError for what is not one, or out of range."""
-    from lookalike.models.augment import NO_AUGMENTATION, AugmentSettings
-
     base = NO_AUGMENTATION if all_off else AugmentSettings()
     values = _defaults(base)
     return _built(AugmentSettings, **{**values, **_parsed("--augment", strengths, values)})
@@ -149,9 +211,6 @@ def settings_of(
     options: Mapping[str, Any], rest: tuple[str, ...], augmentation: AugmentSettings
 ) -> tuple[EmbedderSettings, TrainSettings]:
     """Of the options, named as the fields are, and of ``--set`` for fields that have none."""
-    from lookalike.models.embedder_settings import EmbedderSettings
-    from lookalike.models.train_settings import TrainSettings
-
     embedder, training = _defaults(EmbedderSettings()), _defaults(TrainSettings())
     others = {k: v for k, v in {**embedder, **training}.items() if k not in options}
     del others["augmentation"], others["trunk_dim"]  # the latter is not trained

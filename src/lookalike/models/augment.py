@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import NormalDist
@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from lookalike.atomic import atomic_writer
 from lookalike.mark import marked
+from lookalike.models.settings import NO_AUGMENTATION, AugmentSettings
 
 __all__ = [
     "NO_AUGMENTATION",
@@ -36,60 +37,9 @@ __all__ = [
 Pixels = NDArray[np.uint8]
 GREY = np.array([0.299, 0.587, 0.114])
 """Luma of ITU-R BT.601, as Pillow's mode L."""
+DEFAULT = AugmentSettings()
 BORDER = 0.25
 """Mirrored around a picture before it is turned or shrunk, as a share of its sides."""
-
-
-@dataclass(frozen=True)
-class AugmentSettings:
-    """Strength of each method; 0 switches it off. ValueError for a strength out of range.
-
-    Attributes:
-        scale: size of what is shown, from 1 / (1 + scale) to 1 + scale times, log-uniform.
-        rotation: degrees, to either side.
-        crop: largest share cut off the width and, drawn apart, off the height; at a random place.
-        noise: largest standard deviation of Gaussian noise, in grey levels of 255.
-        contrast: distance from the picture's mean grey, factor as of `scale`.
-        brightness: factor as of `scale`.
-        colour: distance of each pixel from its grey (saturation), factor as of `scale`.
-        flip: chance of a left-right mirror image.
-        flip_vertical: chance of an upside-down mirror image; for pictures without an up.
-    """
-
-    scale: float = 0.2
-    rotation: float = 10.0
-    crop: float = 0.2
-    noise: float = 8.0
-    contrast: float = 0.25
-    brightness: float = 0.2
-    colour: float = 0.25
-    flip: float = 0.5
-    flip_vertical: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, high in _HIGHEST.items():
-            value = getattr(self, name)
-            if not 0 <= value <= high:
-                raise ValueError(f"{name} is {value!r}; it must be from 0 (off) to {high:g}")
-
-    @property
-    def on(self) -> bool:
-        return any(getattr(self, field.name) > 0 for field in fields(self))
-
-
-_HIGHEST = {
-    "scale": 1.0,
-    "rotation": 180.0,
-    "crop": 0.9,
-    "noise": 64.0,
-    "contrast": 4.0,
-    "brightness": 4.0,
-    "colour": 4.0,
-    "flip": 1.0,
-    "flip_vertical": 1.0,
-}
-
-NO_AUGMENTATION = AugmentSettings(**dict.fromkeys(_HIGHEST, 0.0))
 
 
 @dataclass(frozen=True)
@@ -266,7 +216,7 @@ PAGE, CARD, EDGE, INK = (244, 246, 249), (255, 255, 255), (214, 219, 227), (24, 
 
 
 def draw_examples(
-    image: Image.Image, path: Path, settings: AugmentSettings = AugmentSettings(), seed: int = 0
+    image: Image.Image, path: Path, settings: AugmentSettings = DEFAULT, seed: int = 0
 ) -> None:
     """Write a PNG: the picture, then each method that is on at its full strength, then three
     random draws of all together. `image` is RGB; the file is replaced in one go.

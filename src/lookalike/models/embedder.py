@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from lookalike.atomic import atomic_writer
 from lookalike.encoder import ModelInfo
 from lookalike.errors import ModelError
-from lookalike.models.embedder_settings import EmbedderSettings
 from lookalike.models.layers import CBAM, GAP, GeM, unit
 from lookalike.models.second_order import SecondOrderAttention
+from lookalike.models.settings import EmbedderSettings
 from lookalike.models.trunk import Triple
 from lookalike.models.trunks import make_trunk
 from lookalike.models.weights import Progress, fill, read_torch_file

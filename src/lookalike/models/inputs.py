@@ -35,9 +35,8 @@ from lookalike.models.data import (
     validation_split,
 )
 from lookalike.models.embedder import Embedder
-from lookalike.models.embedder_settings import EmbedderSettings
 from lookalike.models.report import Listener, Progress
-from lookalike.models.train_settings import TrainSettings
+from lookalike.models.settings import EmbedderSettings, TrainSettings
 from lookalike.models.trunk import Triple, Trunk
 from lookalike.models.trunks import TRUNKS
 

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from lookalike.errors import MissingExtraError, TrainingError
 from lookalike.models.embedder import Embedder, load_embedder
+from lookalike.models.settings import LOSSES
 from lookalike.models.weights import file_sha256
 
 __all__ = [
@@ -38,7 +39,6 @@ _METRIC = {
     "multi-similarity": "MultiSimilarityLoss",
     "circle": "CircleLoss",
 }
-LOSSES = ("softmax", *_METRIC)
 
 
 class CosineSoftmax(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lookalike.errors import TrainingError
 from lookalike.models.embedder import Embedder
-from lookalike.models.train_settings import TrainSettings
+from lookalike.models.settings import TrainSettings
 
 __all__ = ["make_optimizer", "moving_average", "one_cycle"]
 

@@ -17,10 +17,9 @@ import torch
 
 from lookalike.atomic import atomic_writer
 from lookalike.errors import TrainingError
-from lookalike.models.embedder_settings import EmbedderSettings
 from lookalike.models.inputs import TrainData
 from lookalike.models.losses import teacher_digest
-from lookalike.models.train_settings import TrainSettings
+from lookalike.models.settings import EmbedderSettings, TrainSettings
 
 __all__ = ["Identity", "identify", "read_checkpoint", "write_checkpoint"]
 

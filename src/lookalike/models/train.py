@@ -59,7 +59,7 @@ from lookalike.models.report import (
     write_csv,
 )
 from lookalike.models.resume import identify, read_checkpoint, write_checkpoint
-from lookalike.models.train_settings import TrainSettings
+from lookalike.models.settings import TrainSettings
 
 __all__ = [
     "EmbedderSettings",

@@ -252,10 +252,10 @@ def test_the_result_counts_the_gallery(ran: Run) -> None:
     outcome = f"{result.found_first} of 241 altered pictures find their photograph first, in "
     first, second = result.in_words().splitlines()
     assert first.startswith(outcome)
-    assert second == f"see {ran.out / 'sheet.png'} or {ran.out / 'sheet.html'}"
+    assert second == f"see {ran.out / 'sheet.html'}"
 
 
-def test_the_sheets_show_eight_searches_and_any_failure_before(ran: Run) -> None:
+def test_the_sheet_shows_eight_searches_and_any_failure_before(ran: Run) -> None:
     page = ran.result.html.read_text("utf-8")
     assert ran.result.html == ran.out / "sheet.html"
     rows = page.split("<article>")[1:]
@@ -268,9 +268,6 @@ def test_the_sheets_show_eight_searches_and_any_failure_before(ran: Run) -> None
         assert row.partition("<ol>")[2].partition("</li>")[0].count("✓ right") == 1
     assert f"{ran.result.found_first} of 241 altered pictures find their photograph first" in page
     assert "CC BY 2.0" in page
-    with Image.open(ran.result.png) as image:
-        colours = set(map(tuple, np.asarray(image).reshape(-1, 3)[::7].tolist()))
-    assert (26, 127, 55) in colours
 
 
 def test_running_again_neither_builds_nor_indexes(
@@ -285,7 +282,7 @@ def test_running_again_neither_builds_nor_indexes(
     assert not [line for line in lines if line.startswith("indexed")]
     after = {name: path.stat().st_mtime_ns for name, path in files_below(ran.out).items()}
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"sheet.png", "sheet.html"}
+    assert changed == {"sheet.html"}
 
 
 def answer(source: str, variant: demo.Variant, place: int | None = 1) -> demo._Answer:
@@ -347,7 +344,6 @@ def test_own_pictures_are_found_and_never_touched(own: Path) -> None:
     page = result.html.read_text("utf-8")
     assert 'class="wrong"' not in page
     assert "china &amp; lake.png" in page
-    assert result.png.stat().st_size > 10_000
     (gallery,) = (own.parent / "out/gallery").iterdir()
     assert (gallery / "gallery.sqlite").is_file()
 

@@ -29,7 +29,7 @@ from lookalike.gallery import Gallery, Progress
 from lookalike.gallery.hits import Hit
 from lookalike.gallery.scan import scan
 from lookalike.images import read_rgb
-from lookalike.sheet import Row, draw_png, search_sheet, thumbnail, write_html
+from lookalike.sheet import Row, search_sheet, thumbnail, write_html
 
 __all__ = ["Built", "DemoResult", "build", "run"]
 
@@ -306,7 +306,7 @@ class DemoResult:
         index_seconds: for the update, near 0 if there was nothing to do.
         search_seconds: median of one search, decoding and encoding of the query included.
         failures: names of the queries whose source was not the first hit.
-        png, html: the contact sheets.
+        html: the contact sheet.
     """
 
     folder: Path
@@ -318,13 +318,12 @@ class DemoResult:
     index_seconds: float
     search_seconds: float
     failures: tuple[str, ...]
-    png: Path
     html: Path
 
     def in_words(self) -> str:
         """How many were found first and how fast, and where to see it: two lines."""
         speed = f"{1000 * self.search_seconds:.0f} ms each"
-        return f"{_title(self)}, in {speed}\nsee {self.png} or {self.html}"
+        return f"{_title(self)}, in {speed}\nsee {self.html}"
 
 
 @dataclass(frozen=True)
@@ -347,7 +346,7 @@ class _Answer:
 
 
 def run(out: Path, folder: Path | None, report: Callable[[str], None]) -> DemoResult:
-    """Index, search every query, count, and draw ``out/sheet.png`` and ``out/sheet.html``.
+    """Index, search every query, count, and write ``out/sheet.html``.
 
     Args:
         out: folder for everything that is written; a second run continues with what is there.
@@ -388,7 +387,6 @@ def run(out: Path, folder: Path | None, report: Callable[[str], None]) -> DemoRe
         index_seconds=updated.seconds,
         search_seconds=statistics.median(answer.seconds for answer in answers) if answers else 0.0,
         failures=tuple(answer.query.name for answer in failures),
-        png=out / "sheet.png",
         html=out / "sheet.html",
     )
     _draw(result, answers, is_right, show_wrong=folder is None)
@@ -492,7 +490,6 @@ def _draw(
     if show_wrong:
         lead += f"\n{CREDITS}"
     rows = [_row(answer, is_right, show_wrong) for answer in _choose(answers)]
-    draw_png(rows, result.png, title=title)
     write_html(rows, result.html, title=title, lead=lead)
 
 

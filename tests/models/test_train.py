@@ -21,13 +21,12 @@ from torch import Tensor, nn
 
 from lookalike.encoder import Encoder
 from lookalike.errors import TrainingError
-from lookalike.mark import is_own_sheet
 from lookalike.models.augment import NO_AUGMENTATION, AugmentSettings
 from lookalike.models.data import class_folders, epoch_batches, validation_split
 from lookalike.models.embedder import Embedder, EmbedderSettings, load_embedder
 from lookalike.models.inputs import Frozen
 from lookalike.models.optimizer import one_cycle
-from lookalike.models.report import EpochScores, draw_png, overfitting, write_csv
+from lookalike.models.report import EpochScores, draw_curves, overfitting, write_csv
 from lookalike.models.train import Progress, TrainReport, TrainSettings, train
 
 SMALL = EmbedderSettings(trunk="lenet5", input_size=40, dim=16)
@@ -155,8 +154,7 @@ def test_curves_hold_every_epoch(learnt: TrainReport) -> None:
     assert [int(row["epoch"]) for row in rows] == list(range(13))
     assert float(rows[3]["mean_average_precision"]) == learnt.history[3].mean_average_precision
     assert rows[0]["loss"] == ""
-    with Image.open(learnt.png) as image:
-        assert (image.format, image.size) == ("PNG", (1120, 360))
+    assert "mAP through LSH" in learnt.svg.read_text()
 
 
 def test_weights_kept_as_int8_come_with_their_cost(folder: Path, tmp_path: Path) -> None:
@@ -509,13 +507,9 @@ def test_overfitting_is_a_held_out_loss_that_rises_while_the_other_falls() -> No
 
 def test_curves_are_drawn_from_any_history(tmp_path: Path) -> None:
     for history in ([], [EpochScores(0)], curve([math.inf, 0.01], [3e4, math.nan])):
-        draw_png(history, tmp_path / "c.png", kept=0)
+        draw_curves(history, tmp_path / "c.svg", kept=0)
         write_csv(history, tmp_path / "c.csv")
-    assert is_own_sheet(tmp_path / "c.png")
-    with Image.open(tmp_path / "c.png") as image:
-        pixels = np.asarray(image.convert("RGB")).astype(int)
-    blue = (np.abs(pixels - (44, 92, 197)).sum(axis=2) < 30).any()
-    assert blue  # the one finite training loss is a point
+    assert (tmp_path / "c.svg").read_text().count("<circle") == 2  # the finite losses
 
 
 def test_without_validation_the_last_epoch_is_kept(folder: Path, tmp_path: Path) -> None:

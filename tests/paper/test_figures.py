@@ -21,7 +21,6 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.mark import is_own_sheet
 from lookalike.paper.collection import Picture
 from lookalike.paper.figures import (
     AttendedPictures,
@@ -232,7 +231,6 @@ def drawn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_the_file_is_a_marked_png_1500_pixels_wide_and_the_same_each_time(drawn: Drawn) -> None:
     assert drawn.file.read_bytes() == drawn.again.read_bytes()
-    assert is_own_sheet(drawn.file)
     with Image.open(drawn.file) as image:
         image.load()
         assert (image.format, image.width) == ("PNG", 1500)

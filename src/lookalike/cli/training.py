@@ -17,6 +17,7 @@ from lookalike.cli.output import (
     FOUND_NOTHING,
     print_json,
     require_current_folder,
+    require_html,
     say,
     shown,
     visible,
@@ -108,7 +109,7 @@ def _setting_options(command: Callable[..., None]) -> Callable[..., None]:
     required=True,
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The model: NAME.onnx for galleries, with NAME.pt, NAME.csv and NAME.png beside it; or "
+    help="The model: NAME.onnx for galleries, with NAME.pt, NAME.csv and NAME.svg beside it; or "
     "NAME.pt alone, without the model file.",
 )
 @click.option("--name", default="", help="What the model calls itself. Default: NAME of --out.")
@@ -175,26 +176,34 @@ def train(
 @click.option(
     "--out",
     required=True,
-    metavar="PNG",
+    metavar="HTML",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The picture to draw.",
+    help="The page to write.",
 )
 @_augment_option
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the random draws. [default: 0]")
 def augment(image: Path, out: Path, strengths: tuple[str, ...], seed: int) -> None:
-    """Draw what training does to IMAGE: each method at full strength, then three random draws."""
+    """Show what training does to IMAGE: each method at full strength, then three random draws."""
+    import numpy as np
+    from PIL import Image
+
     from lookalike.images import SkippedImageError
     from lookalike.images.decoder import Decoder
-    from lookalike.models.augment import draw_examples
+    from lookalike.models.augment import examples
+    from lookalike.sheet import LONGEST_SIDE, Cell, Row, write_html
 
+    require_html(out)
     settings = augment_settings(strengths)
     try:
         with Decoder() as decoder:
-            picture = decoder.read_rgb(image)
+            pixels = np.asarray(decoder.read_rgb(image, longest_side=LONGEST_SIDE))
     except SkippedImageError as error:
         raise LookalikeError(f"{visible(os.fspath(image))}: {error}") from error
-    draw_examples(picture, out, settings, seed)
-    say(f"drew {shown(out)}")
+    cells = [Cell(Image.fromarray(p), (name,)) for name, p in examples(pixels, settings, seed)]
+    row = Row(cells[0], tuple(cells[1:]), ("Image", "As training sees it"))
+    title = f"Augmentation of {visible(image.name)}"
+    write_html([row], out, title=title, lead="Each method at full strength, then random draws.")
+    say(f"wrote {shown(out)}")
 
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -295,7 +304,7 @@ def _in_words(report: TrainReport) -> dict[str, str]:
             f"at worst {report.storage_cost.worst:.5f}"
         )
     lines["weights"] = shown(report.weights)
-    lines["curves"] = f"{shown(report.csv)}, {shown(report.png)}"
+    lines["curves"] = f"{shown(report.csv)}, {shown(report.svg)}"
     went_on = "" if report.resumed is None else f", after going on in epoch {report.resumed}"
     lines["time"] = f"{report.seconds:.1f} s{went_on}"
     return lines

@@ -23,8 +23,8 @@ from lookalike.cluster.parts import Parts, Rows, to_batch
 from lookalike.cluster.source import rows_of
 from lookalike.cluster.storage import first_line, is_uri, resolve
 from lookalike.encoder import Encoded, Encoder, EncoderSettings, ModelInfo, one_by_one
-from lookalike.errors import GalleryError, LookalikeError, ModelMismatchError
-from lookalike.gallery.store import OWN_SHEET, ImageRow
+from lookalike.errors import GalleryError, ModelMismatchError
+from lookalike.gallery.store import ImageRow
 from lookalike.gallery.update import why_skipped
 from lookalike.images import (
     DEFAULT_MAX_PIXELS,
@@ -34,7 +34,6 @@ from lookalike.images import (
     read_picture,
 )
 from lookalike.lsh.vectors import unit_rows
-from lookalike.mark import is_own_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -142,10 +141,6 @@ def as_stored(embeddings: Sequence[NDArray[np.float32]], dim: int) -> NDArray[np
 # ---- the images of a chunk -------------------------------------------------------------------
 
 
-class _OwnSheetError(LookalikeError):
-    """The file is a contact sheet that lookalike has drawn, not an image of the user's."""
-
-
 @dataclass(frozen=True)
 class _Item:
     """An image to read. ``status()`` gives size in bytes and time of change in ns, (-1, -1) if
@@ -170,8 +165,6 @@ def _read(item: _Item, size: int, max_pixels: int) -> _Read:
     status = item.status()  # first, so that a change while reading is found by an update
     source = item.source()
     digest = content_hash(source)
-    if isinstance(source, bytes) and is_own_sheet(source):
-        raise _OwnSheetError
     read = read_picture(source, size, max_pixels=max_pixels)
     row = ImageRow(item.id, item.path, *status, digest, read.width, read.height, read.format)
     return _Read(read.pixels, replace(row, note=None if read.note is None else str(read.note)))
@@ -183,8 +176,6 @@ def _skipped(outcome: Failed[_Item]) -> ImageRow:
     if isinstance(error, GalleryError):
         raise error
     row = ImageRow(item.id, item.path, *item.status())
-    if isinstance(error, _OwnSheetError):
-        return replace(row, skipped=OWN_SHEET, detail="drawn by lookalike", remedy="")
     reason, detail, remedy = why_skipped(error)
     return replace(row, skipped=reason, detail=detail, remedy=remedy)
 

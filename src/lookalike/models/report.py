@@ -11,19 +11,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from PIL import Image, ImageDraw, ImageFont
-
 from lookalike.atomic import atomic_writer
-from lookalike.mark import marked
 from lookalike.models.data import Skipped
 from lookalike.models.export import Cost
+from lookalike.plot import BLUE, GREEN, ORANGE, VIOLET, Axis, Line, Panel, write_svg
 
 __all__ = [
     "EpochScores",
     "Listener",
     "Progress",
     "TrainReport",
-    "draw_png",
+    "draw_curves",
     "overfitting",
     "write_csv",
 ]
@@ -67,7 +65,7 @@ class TrainReport:
     Attributes:
         out: the model file.
         weights: the embedder's own file, which training can go on from.
-        csv, png: the curves.
+        csv, svg: the curves, as numbers and drawn.
         classes: names.
         images, held_out: how many trained and validated.
         skipped: files that were left out.
@@ -82,7 +80,7 @@ class TrainReport:
     out: Path
     weights: Path
     csv: Path
-    png: Path
+    svg: Path
     classes: tuple[str, ...]
     images: int
     held_out: int
@@ -159,107 +157,32 @@ def overfitting(history: Sequence[EpochScores]) -> str | None:
     return None
 
 
-# ---- PNG -----------------------------------------------------------------------------------------
-
-Colour = tuple[int, int, int]
-Line = tuple[str, Colour, list[tuple[float, float]]]
-
-SCALE = 2  # drawn larger and shrunk, for smooth lines
-PANEL = (560, 360)
-LEFT, TOP, RIGHT, BOTTOM = 64, 56, 20, 48
-PAGE, GRID, INK, SOFT = (255, 255, 255), (226, 230, 236), (24, 29, 38), (92, 101, 116)
-BLUE, ORANGE, GREEN, VIOLET = (44, 92, 197), (214, 110, 20), (26, 127, 55), (125, 60, 170)
-
-
-def draw_png(history: Sequence[EpochScores], path: Path, *, kept: int | None = None) -> None:
-    """Two panels over the epochs: the losses, and the retrieval metrics from 0 to 1.
+def draw_curves(history: Sequence[EpochScores], path: Path, *, kept: int | None = None) -> None:
+    """An SVG file of two panels over the epochs: the losses, and the retrieval metrics.
 
     `kept`: the epoch whose weights were kept, marked by a dashed line.
     """
-    losses = [
-        _line("training", BLUE, history, "loss"),
-        _line("validation", ORANGE, history, "validation_loss"),
-    ]
+
+    def line(label: str, colour: str, name: str) -> Line:
+        values = ((scores.epoch, getattr(scores, name)) for scores in history)
+        points = [(e, v) for e, v in values if v is not None and math.isfinite(v)]
+        return Line(label, colour, points)
+
+    losses = [line("training", BLUE, "loss"), line("validation", ORANGE, "validation_loss")]
     metrics = [
-        _line("mAP", BLUE, history, "mean_average_precision"),
-        _line("mAP through LSH", VIOLET, history, "lsh_mean_average_precision"),
-        _line("P@10", GREEN, history, "precision_10"),
+        line("mAP", BLUE, "mean_average_precision"),
+        line("mAP through LSH", VIOLET, "lsh_mean_average_precision"),
+        line("P@10", GREEN, "precision_10"),
     ]
     last = max((scores.epoch for scores in history), default=0) or 1
-    highest = max((y for _, _, points in losses for _, y in points), default=1.0)
-    width, height = PANEL
-    page = Image.new("RGB", (2 * width * SCALE, height * SCALE), PAGE)
-    _panel(ImageDraw.Draw(page), 0, "loss", losses, last, _ceiling(highest), kept)
-    _panel(ImageDraw.Draw(page), width, "retrieval", metrics, last, 1.0, kept)
-    with atomic_writer(path) as file:
-        page.resize((2 * width, height), Image.Resampling.LANCZOS).save(
-            file, "PNG", pnginfo=marked()
-        )
-
-
-def _line(label: str, colour: Colour, history: Sequence[EpochScores], name: str) -> Line:
-    values = ((scores.epoch, getattr(scores, name)) for scores in history)
-    return label, colour, [(e, v) for e, v in values if v is not None and math.isfinite(v)]
-
-
-def _ceiling(value: float) -> float:
-    """The next round number, of which a fifth is round enough for a tick."""
-    if value <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(
-        step * power
-        for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
-        if step * power >= value * (1 - 1e-9)
+    epochs = Axis("epoch", 0, last, range(0, last + 1, max(1, math.ceil(last / 10))))
+    top = max((y for part in losses for _, y in part.points), default=1.0) or 1.0
+    loss = Axis("", 0, top, [top * part / 5 for part in range(6)])
+    share = Axis("", 0, 1, [part / 5 for part in range(6)])
+    write_svg(
+        [
+            Panel("loss", epochs, loss, losses, kept),
+            Panel("retrieval", epochs, share, metrics, kept),
+        ],
+        path,
     )
-
-
-def _panel(
-    draw: ImageDraw.ImageDraw,
-    left: int,
-    title: str,
-    lines: Sequence[Line],
-    last: int,
-    top: float,
-    kept: int | None,
-) -> None:
-    width, height = PANEL
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = left + LEFT + x / last * (width - LEFT - RIGHT)
-        down = height - BOTTOM - y / top * (height - TOP - BOTTOM)
-        return across * SCALE, down * SCALE
-
-    font = ImageFont.load_default(13 * SCALE)
-    for part in range(6):
-        y = top * part / 5
-        draw.line([place(0, y), place(last, y)], GRID, SCALE)
-        x0, y0 = place(0, y)
-        draw.text((x0 - 8 * SCALE, y0), f"{y:.3g}", SOFT, font, anchor="rm")
-    step = max(1, math.ceil(last / 10))
-    for epoch in range(0, last + 1, step):
-        x0, y0 = place(epoch, 0)
-        draw.line([(x0, y0), (x0, y0 + 4 * SCALE)], SOFT, SCALE)
-        draw.text((x0, y0 + 8 * SCALE), str(epoch), SOFT, font, anchor="mt")
-    middle, foot = place(last / 2, 0)
-    draw.text((middle, foot + 26 * SCALE), "epoch", SOFT, font, anchor="mt")
-    if kept is not None:
-        x0, y0 = place(kept, 0)
-        _, y1 = place(kept, top)
-        for dash in range(int(y1), int(y0), 10 * SCALE):
-            draw.line([(x0, dash), (x0, min(dash + 5 * SCALE, y0))], SOFT, SCALE)
-    heading = ImageFont.load_default(17 * SCALE)
-    draw.text(((left + LEFT) * SCALE, 20 * SCALE), title, INK, heading, anchor="lm")
-    at = (left + LEFT) * SCALE + draw.textlength(title, heading) + 24 * SCALE
-    for label, colour, points in lines:
-        if not points:
-            continue
-        path = [place(x, y) for x, y in points]
-        draw.line(path, colour, 2 * SCALE, joint="curve")
-        for x0, y0 in path:
-            radius = 2.5 * SCALE
-            draw.ellipse((x0 - radius, y0 - radius, x0 + radius, y0 + radius), colour)
-        draw.line([(at, 20 * SCALE), (at + 18 * SCALE, 20 * SCALE)], colour, 3 * SCALE)
-        at += 24 * SCALE
-        draw.text((at, 20 * SCALE), label, INK, font, anchor="lm")
-        at += draw.textlength(label, font) + 18 * SCALE

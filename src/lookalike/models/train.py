@@ -54,7 +54,7 @@ from lookalike.models.report import (
     Listener,
     Progress,
     TrainReport,
-    draw_png,
+    draw_curves,
     overfitting,
     write_csv,
 )
@@ -88,7 +88,7 @@ def train(
     """Train on the class folders in `source`, or on given images, and write the model to `out`.
 
     `out` ending in .onnx is a model file for a gallery; the embedder goes beside it as .pt, the
-    curves as .csv and .png. With another ending `out` is the embedder alone. OUT.checkpoint is
+    curves as .csv and .svg. With another ending `out` is the embedder alone. OUT.checkpoint is
     there until the end: the same call goes on from it. `validation` replaces the split of the
     settings: queries with the same classes. `name` is the model's in the file; none: from `out`.
     `storage` is what the model file keeps its weights as; the report says what it costs.
@@ -160,7 +160,7 @@ def _write(
 ) -> TrainReport:
     """All files of a finished training; the checkpoint goes last, so nothing can be lost."""
     weights = out.with_suffix(".pt") if out.suffix == ".onnx" else out
-    csv, png = out.with_suffix(".csv"), out.with_suffix(".png")
+    csv, svg = out.with_suffix(".csv"), out.with_suffix(".svg")
     save_embedder(embedder, weights)
     loss = None
     if out.suffix == ".onnx":
@@ -171,14 +171,14 @@ def _write(
             )
     history = tuple(run.history)
     write_csv(history, csv)
-    draw_png(history, png, kept=run.kept)
+    draw_curves(history, svg, kept=run.kept)
     checkpoint.unlink(missing_ok=True)
     data = run.data
     return TrainReport(
         out=out,
         weights=weights,
         csv=csv,
-        png=png,
+        svg=svg,
         classes=data.images.classes,
         images=len(data.training),
         held_out=len(data.plain) - data.gallery if data.plain is not None else 0,

@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
 from lookalike.evaluation.hashed import index_of
 from lookalike.evaluation.metrics import average_precision, precision_at
 from lookalike.evaluation.spread import spread
 from lookalike.lsh import LSHIndex, LSHSettings
-from lookalike.models.augment import draw_examples
+from lookalike.models.augment import AugmentSettings, examples
 from lookalike.models.inputs import Normalise
 from lookalike.paper.collection import Picture, Positions, Sample, squeeze
 from lookalike.paper.distortions import AIMS, DISTORTIONS, NEUTRAL, UNITS, distort
@@ -27,6 +26,7 @@ from lookalike.paper.figures import (
     PairDistances,
     Search,
     draw_attention,
+    draw_augmentation,
     draw_buckets,
     draw_failures,
     draw_feedback,
@@ -78,7 +78,9 @@ def draw_collection(study: Study, seed: int, directory: Path) -> list[Figure]:
     makers: dict[str, tuple[str, Callable[[Path], None]]] = {
         "augmentation": (
             "Figure 3: what training does to a picture.",
-            lambda path: draw_examples(Image.fromarray(next(iter(parts.queries))), path),
+            lambda path: draw_augmentation(
+                examples(next(iter(parts.queries)), AugmentSettings()), path
+            ),
         ),
         "attention": (
             "Figures 4-6: what the gates do on queries of this split.",

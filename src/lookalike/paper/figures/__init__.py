@@ -1,10 +1,10 @@
 """The figures of the evaluation, one file each: arrays in, one PNG out.
 
-Each `draw_...` writes the figure that the `..._figure` beside it composes. Figure 3, augmentation,
-is `lookalike.models.augment.draw_examples`.
+Each `draw_...` writes the figure that the `..._figure` beside it composes.
 """
 
 from lookalike.paper.figures.attention import AttendedPictures, draw_attention
+from lookalike.paper.figures.augmentation import draw_augmentation
 from lookalike.paper.figures.buckets import draw_buckets
 from lookalike.paper.figures.feedback import draw_feedback
 from lookalike.paper.figures.hamming import CodeExamples, PairDistances, draw_hamming
@@ -23,6 +23,7 @@ __all__ = [
     "PairDistances",
     "Search",
     "draw_attention",
+    "draw_augmentation",
     "draw_buckets",
     "draw_failures",
     "draw_feedback",

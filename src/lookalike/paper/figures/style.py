@@ -19,7 +19,6 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike, NDArray
 
 from lookalike.atomic import atomic_writer
-from lookalike.mark import MARK
 
 __all__ = [
     "Line",
@@ -207,11 +206,8 @@ def range_text(low: float, high: float) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG in one go; equal figures give equal bytes. The folder must exist.
-
-    The file is marked as drawn by lookalike, so that it is not indexed as a picture.
-    """
+    """Write a PNG in one go; equal figures give equal bytes. The folder must exist."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None, MARK[0]: MARK[1]})
+    figure.savefig(buffer, format="png", metadata={"Software": None})
     with atomic_writer(path) as file:
         file.write(buffer.getvalue())

@@ -85,7 +85,8 @@ def _panel(panel: Panel) -> str:
     for tick in panel.y.ticks:
         _, y = place(panel.x.low, tick)
         parts.append(_stroke([(LEFT, y), (WIDTH - RIGHT, y)], GRID))
-        parts.append(_text(LEFT - 8, y + 4, f"{tick:.3g}", SOFT, "end"))
+        number = f"{tick:,.0f}" if tick >= 100 else f"{tick:.3g}"
+        parts.append(_text(LEFT - 8, y + 4, number, SOFT, "end"))
     for tick in panel.x.ticks:
         x, _ = place(tick, panel.y.low)
         parts.append(_stroke([(x, foot), (x, foot + 4)], SOFT))

@@ -185,8 +185,6 @@ def test_rooms_import_only_what_the_architecture_allows() -> None:
                 parts = node.module.split(".")
                 if parts[0] != "lookalike" or len(parts) == 1:
                     continue
-                if room == "cli" and parts[1:] == ["models", "settings"]:
-                    continue
                 if parts[1] != room and parts[1] not in allowed[room]:
                     wrong.append(f"{path.relative_to(source)} imports {node.module}")
     assert wrong == []

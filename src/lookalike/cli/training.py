@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,18 +25,10 @@ from lookalike.cli.output import (
 )
 from lookalike.cli.training_progress import training_shown
 from lookalike.errors import LookalikeError
-from lookalike.models.settings import (
-    NO_AUGMENTATION,
-    AugmentSettings,
-    EmbedderSettings,
-    Rule,
-    TrainSettings,
-    kind_of,
-    rules,
-)
 
 if TYPE_CHECKING:
     from lookalike.models.report import TrainReport
+    from lookalike.models.settings import AugmentSettings, EmbedderSettings, Rule, TrainSettings
 
 __all__ = ["augment", "train"]
 
@@ -77,32 +70,46 @@ def _type(name: str, kind: type, rule: Rule) -> Any:
     return kind
 
 
-def _setting_options(command: Callable[..., None]) -> Callable[..., None]:
-    """An argument for each field of the settings that has an option."""
-    for settings in (TrainSettings, EmbedderSettings):
-        defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(settings)}
-        for name, rule in reversed(rules(settings).items()):
-            if rule.flag is None:
-                continue
-            kind, _ = kind_of(settings, name)
-            default = defaults[name]
-            shown_default: bool | str = default is not None
-            if kind is tuple:
-                default = ",".join(map(str, default))
-                shown_default = default or "none"
-            command = click.option(
-                rule.flag or f"--{name.replace('_', '-')}",
-                name,
-                type=None if kind is bool else _type(name, kind, rule),
-                default=default,
-                metavar=rule.metavar,
-                show_default=shown_default,
-                help=rule.about,
-            )(command)
-    return command
+class _Training(click.Command):
+    """With an option for each field of the settings, made when the command is asked for, since
+    that takes longer than all of a short command's own work.
+    """
+
+    @cached_property
+    def _of_settings(self) -> list[click.Parameter]:
+        from lookalike.models.settings import EmbedderSettings, TrainSettings
+
+        return [*_setting_options(EmbedderSettings), *_setting_options(TrainSettings)]
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*self._of_settings, *super().get_params(ctx)]
 
 
-@click.command()
+def _setting_options(settings: type) -> Iterator[click.Option]:
+    from lookalike.models.settings import kinds, rules
+
+    known = kinds(settings)
+    defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(settings)}
+    for name, rule in rules(settings).items():
+        if rule.flag is None:
+            continue
+        kind, _ = known[name]
+        default = defaults[name]
+        shown_default: bool | str = default is not None
+        if kind is tuple:
+            default = ",".join(map(str, default))
+            shown_default = True if default else "none"
+        yield click.Option(
+            [rule.flag or f"--{name.replace('_', '-')}", name],
+            type=None if kind is bool else _type(name, kind, rule),
+            default=default,
+            metavar=rule.metavar,
+            show_default=shown_default,
+            help=rule.about,
+        )
+
+
+@click.command(cls=_Training)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--out",
@@ -120,7 +127,6 @@ def _setting_options(command: Callable[..., None]) -> Callable[..., None]:
     show_default=True,
     help="What the model file keeps weights as: half, a quarter of the size; not faster.",
 )
-@_setting_options
 @_augment_option
 @click.option("--no-augmentation", is_flag=True, help="All methods off that --augment leaves out.")
 @click.option(
@@ -211,6 +217,8 @@ def augment(image: Path, out: Path, strengths: tuple[str, ...], seed: int) -> No
 
 def augment_settings(strengths: tuple[str, ...], all_off: bool = False) -> AugmentSettings:
     """Of METHOD=STRENGTH; UsageError for what is not one, or out of range."""
+    from lookalike.models.settings import NO_AUGMENTATION, AugmentSettings
+
     base = NO_AUGMENTATION if all_off else AugmentSettings()
     values = _defaults(base)
     return _built(AugmentSettings, **{**values, **_parsed("--augment", strengths, values)})
@@ -220,6 +228,8 @@ def settings_of(
     options: Mapping[str, Any], rest: tuple[str, ...], augmentation: AugmentSettings
 ) -> tuple[EmbedderSettings, TrainSettings]:
     """Of the options, named as the fields are, and of ``--set`` for fields that have none."""
+    from lookalike.models.settings import EmbedderSettings, TrainSettings
+
     embedder, training = _defaults(EmbedderSettings()), _defaults(TrainSettings())
     others = {k: v for k, v in {**embedder, **training}.items() if k not in options}
     del others["augmentation"], others["trunk_dim"]  # the latter is not trained

@@ -22,7 +22,7 @@ __all__ = [
     "EmbedderSettings",
     "Rule",
     "TrainSettings",
-    "kind_of",
+    "kinds",
     "rules",
 ]
 
@@ -83,13 +83,16 @@ def rules(settings: type) -> dict[str, Rule]:
     return {f.name: f.metadata["rule"] for f in fields(settings) if "rule" in f.metadata}
 
 
-def kind_of(settings: type, name: str) -> tuple[type, bool]:
-    """The type of a field, str for a Literal, and whether it may be None."""
-    hint = get_type_hints(settings)[name]
+def kinds(settings: type) -> dict[str, tuple[type, bool]]:
+    """The type of each field, str for a Literal, and whether it may be None."""
+    return {name: _kind(hint) for name, hint in get_type_hints(settings).items()}
+
+
+def _kind(hint: Any) -> tuple[type, bool]:
     if get_origin(hint) is tuple:
         return tuple, False
-    kinds = get_args(hint) or (hint,)
-    return (kinds[0] if isinstance(kinds[0], type) else str), type(None) in kinds
+    parts = get_args(hint) or (hint,)
+    return (parts[0] if isinstance(parts[0], type) else str), type(None) in parts
 
 
 def _check(settings: Any) -> None:
@@ -97,9 +100,10 @@ def _check(settings: Any) -> None:
 
     Tuples of stages are left to `_counted`.
     """
+    known = kinds(type(settings))
     for name, rule in rules(type(settings)).items():
         value = getattr(settings, name)
-        kind, optional = kind_of(type(settings), name)
+        kind, optional = known[name]
         if kind is tuple or (value is None and optional):
             continue
         if kind is float:

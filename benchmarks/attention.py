@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from lookalike.evaluation.hashed import lsh_relevance
 from lookalike.evaluation.metrics import cosine_relevance, score
 from lookalike.evaluation.splits import query_split
-from lookalike.evaluation.spread import paired_difference, spread
-from lookalike.paper.collection import Collection
-from lookalike.paper.networks import Networks
-from lookalike.paper.recipes import OURS, Recipe
+from lookalike.evaluation.spread import spread
+from reproduction.collection import Collection
+from reproduction.confs import OURS, Recipe
+from reproduction.intervals import paired_difference
+from reproduction.train import Networks
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]

@@ -42,12 +42,13 @@ from rays import ENVIRONMENT, RayNodes
 
 from lookalike.cluster import deployment
 from lookalike.cluster.gallery import ShardedGallery, open_uri
-from lookalike.cluster.job import Chunk, Job
-from lookalike.cluster.parts import Parts, Rows, to_batch
+from lookalike.cluster.job import Job
+from lookalike.cluster.parts import Parts, to_batch
 from lookalike.cluster.shard import Place, Shard
 from lookalike.cluster.writer import writing
 from lookalike.encoder import ModelInfo
 from lookalike.errors import ClusterError, LookalikeError
+from lookalike.gallery.importing import Embedded
 from lookalike.gallery.store import ImageRow
 from lookalike.lsh import LSHIndex, LSHSettings
 
@@ -102,11 +103,7 @@ def make_parts(where: Path, pieces: Iterator[Floats], n: int) -> Parts:
     """A job whose images are these vectors, with ids from 1 on."""
     model = ModelInfo("vectors", "1", "0" * 64, 1, (0.0,) * 3, (1.0,) * 3, DIM)
     job = Job(model, "/pictures", CHUNK, source="/pictures")
-    chunks = (
-        Chunk(number, start + 1, "files", tuple(map(str, range(min(CHUNK, n - start)))))
-        for number, start in enumerate(range(0, n, CHUNK))
-    )
-    parts = Parts.create(str(where), job, chunks)
+    parts = Parts.create(str(where), job, ((b"%d" % number, -1) for number in range(n)))
     left, start = np.empty((0, DIM), np.float16), 0
     for piece in (*pieces, None):
         if piece is not None:
@@ -114,8 +111,8 @@ def make_parts(where: Path, pieces: Iterator[Floats], n: int) -> Parts:
         while len(left) >= CHUNK or (piece is None and len(left)):
             some, left = left[:CHUNK], left[CHUNK:]
             images = [image(start + 1 + i) for i in range(len(some))]
-            chunk = Chunk(start // CHUNK, start + 1, "files", ())
-            parts.write_chunk(chunk, to_batch(parts.job, Rows(images, some, [])))
+            rows = Embedded(images, some, [])
+            parts.write_chunk(start // CHUNK, to_batch(parts.job, rows))
             start += len(some)
     return parts
 
@@ -123,7 +120,7 @@ def make_parts(where: Path, pieces: Iterator[Floats], n: int) -> Parts:
 def embedded_index(parts: Parts) -> LSHIndex:
     """The same items in the embedded engine."""
     index = LSHIndex(settings=LSHSettings(DIM))
-    waiting: list[Rows] = []
+    waiting: list[Embedded] = []
 
     def add() -> None:
         ids = [row.id for rows in waiting for row in rows.images]
@@ -248,7 +245,7 @@ def shard_search_ms(parts: Parts, shards: int, cache: Path, queries: Floats) -> 
     """Of a shard in this process, without Ray: the median for one query with all it answers."""
     shard = Shard(Place(parts.where, 0, shards, 0, str(cache)))
     shard.catch_up()
-    best = timed(lambda query: shard.search(query, K), queries)["p50_ms"]
+    best = timed(lambda query: shard.ask("search", query, K), queries)["p50_ms"]
     shard.close()
     return best
 

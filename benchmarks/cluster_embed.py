@@ -47,7 +47,7 @@ def seconds_of(*words: str, meanwhile: Callable[[], None] = lambda: None) -> flo
 
 
 def embeddings(where: Path) -> list[tuple[list[ImageRow], bytes]]:
-    """Rows and embeddings of every part."""
+    """Embedded and embeddings of every part."""
     parts = Parts.open(str(where))
     parts.check_complete()
     rows = [parts.read(name) for name in parts.names()]

@@ -24,9 +24,9 @@ from lookalike.evaluation.splits import query_split
 from lookalike.models.embedder import EmbedderSettings, load_embedder
 from lookalike.models.report import Progress
 from lookalike.models.train import TrainSettings, train
-from lookalike.paper.collection import Collection
-from lookalike.paper.networks import embed_pictures
-from lookalike.paper.recipes import OURS
+from reproduction.collection import Collection
+from reproduction.confs import OURS
+from reproduction.train import embed_images
 
 TEACHER = OURS.but(input_size=160)
 STUDENT = EmbedderSettings(trunk="resnet50", pool="flatten", input_size=128)
@@ -80,7 +80,7 @@ def main() -> None:
     path = options.results / f"distill-{options.name}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     for who, file in (("teacher", teacher), (how, student)):
-        vectors = embed_pictures(load_embedder(file), collection.pictures)
+        vectors = embed_images(load_embedder(file), collection.pixels)
         row = scores(vectors, collection.labels, split.queries, split.gallery)
         found[f"{who} {options.seed}"] = row
         print(who, {key: round(value, 4) for key, value in row.items()})

@@ -32,14 +32,14 @@ from attention import Floats, Positions, mean_and_spread
 
 from lookalike.evaluation.metrics import average_precision, precision_at, rank
 from lookalike.evaluation.splits import class_split
-from lookalike.evaluation.spread import half_width
 from lookalike.models.embedder import Embedder
 from lookalike.models.export import export_embedder
 from lookalike.models.layers import whitening
-from lookalike.paper.collection import Collection, squeeze
-from lookalike.paper.maps import SharedMaps
-from lookalike.paper.networks import Networks, embed_maps
-from lookalike.paper.recipes import OURS, Recipe
+from reproduction.collection import Collection, squeeze
+from reproduction.confs import OURS, Recipe
+from reproduction.intervals import half_width
+from reproduction.maps import SharedMaps
+from reproduction.train import Networks, embed_maps
 
 PLAIN = OURS.but(attention="none", dim=None, freeze=-1)
 PLAIN_UNIT = PLAIN.but(unit_pool=True)
@@ -107,7 +107,7 @@ class Sets:
 def thumbnails(collection: Collection) -> Floats:
     """Grey pictures of THUMBNAIL x THUMBNAIL without their borders, less their mean, unit rows."""
     rows = np.empty((len(collection), THUMBNAIL**2), np.float32)
-    for row, picture in zip(rows, collection.pictures, strict=True):
+    for row, picture in zip(rows, collection.pixels, strict=True):
         large = squeeze(picture, 10 * THUMBNAIL).mean(axis=2)
         inner = large[THUMBNAIL // 2 : -THUMBNAIL // 2, THUMBNAIL // 2 : -THUMBNAIL // 2]
         row[:] = inner.reshape(THUMBNAIL, 9, THUMBNAIL, 9).mean(axis=(1, 3)).ravel()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lookalike.lsh.search import default_candidates, default_rerank
+from lookalike.cluster.shard import effort
 
 __all__ = ["MAKERS", "failures_table", "scale_table", "serving_table"]
 
@@ -134,14 +134,17 @@ def scale_table() -> str:
         by_memory: int = math.ceil(memory / FILLED / (NODE_GIB * 2**30))
         return max(2, by_memory, math.ceil(shards(size) * COPIES / SHARDS_PER_NODE))
 
-    points = [(default_candidates(_of(run), HITS), run["shard_search_ms"]) for run in runs]
+    def looks_at(size: int, shards: int) -> tuple[int, int]:
+        return effort(size // shards, shards, HITS)
+
+    points = [(looks_at(run["items"], run["shards"])[0], run["shard_search_ms"]) for run in runs]
     shard_of = _line(points)
 
     def shard_ms(size: int) -> float:
-        return shard_of(default_candidates(size // shards(size), HITS))
+        return shard_of(looks_at(size, shards(size))[0])
 
     def reads_ms(size: int) -> float:
-        return default_rerank(size // shards(size), HITS) * READ_MS / READS_AT_ONCE
+        return looks_at(size, shards(size))[1] * READ_MS / READS_AT_ONCE
 
     def asked_ms(size: int) -> float:
         return float(max(0.0, ray) + NETWORK_MS + client * shards(size) + shard_ms(size))
@@ -181,12 +184,7 @@ def scale_table() -> str:
     return "\n".join(lines)
 
 
-def _of(run: dict[str, Any]) -> int:
-    """Images of a shard."""
-    return int(run["items"]) // int(run["shards"])
-
-
-def _line(points: list[tuple[int, float]]) -> Callable[[int], float]:
+def _line(points: list[tuple[int, float]]) -> Callable[[float], float]:
     """Through the first and the last measurement; proportional through a single one."""
     (low, first), (high, last) = min(points), max(points)
     slope = (last - first) / (high - low) if high > low else first / low

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from scale import MAKERS as SCALE_MAKERS
 
-from lookalike.paper.results import Results
-from lookalike.paper.tables import TABLE_MAKERS
+from reproduction.results import Results
+from reproduction.tables import TABLE_MAKERS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("docs/reproduction.md", "docs/feedback.md", "docs/scale.md")

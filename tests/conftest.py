@@ -4,27 +4,23 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from fakes import write_model, write_photos
-from textures import write_textures
 
 from lookalike.gallery import Gallery
 from lookalike.images import Picture, SkippedImageError, Source
 from lookalike.images.decoder import Decoder
-
-if TYPE_CHECKING:
-    from lookalike.paper.collection import Collection
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the tests that import onnxruntime themselves
 OpenGallery = Callable[..., Gallery]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests in a browser are slow, all of them."""
+    """Tests in a browser are slow, and those of commands in processes of their own."""
     for item in items:
-        if "browser" in getattr(item, "fixturenames", ()):
+        ends = item.path.parent.name == "e2e" and item.path.name != "test_commands.py"
+        if ends or "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
 
 
@@ -82,17 +78,3 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(Decoder, "read_picture", note_one)
     monkeypatch.setattr(Decoder, "read_pictures", note_some)
     return names
-
-
-@pytest.fixture(scope="session")
-def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of class folders."""
-    return write_textures(tmp_path_factory.mktemp("collection") / "textures")
-
-
-@pytest.fixture(scope="session")
-def collection(textures: Path) -> Collection:
-    """The pictures of `textures`."""
-    from lookalike.paper.collection import Collection
-
-    return Collection.read(textures)

@@ -1,4 +1,4 @@
-"""`embed_here` as a process of its own that kills itself.
+"""`embed` as a process of its own that kills itself.
 
 python embed_process.py SOURCE DIR MODEL CHUNK_IMAGES KILL_AT
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 sys.modules["ray"] = None  # type: ignore[assignment]  # importing it fails
 
-from lookalike.cluster.embed import embed_here, prepare  # noqa: E402
+from lookalike.cluster.embed import embed_all, prepare  # noqa: E402
 
 
 def deadly(call: Callable[..., None], kill_at: int, count: list[int]) -> Callable[..., None]:
@@ -34,4 +34,4 @@ if __name__ == "__main__":
     for name in ("fsync", "replace"):
         setattr(os, name, deadly(getattr(os, name), int(kill_at), count))
     parts = prepare(source, where, model=model, chunk_images=int(size))
-    print(len(embed_here(parts, model=model, threads=1)))
+    print(len(embed_all(parts, model=model, threads=1)))

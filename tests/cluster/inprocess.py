@@ -1,4 +1,4 @@
-"""Shards in this process: what `lookalike.cluster.shards.Shards` asks of actors, without Ray."""
+"""Shards in this process: what `lookalike.cluster.client.Shards` asks of actors, without Ray."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lookalike.cluster.actor import QUESTIONS
 from lookalike.cluster.deployment import Deployment
 from lookalike.cluster.parts import Parts
 from lookalike.cluster.shard import Place, Shard
@@ -46,9 +45,8 @@ class InProcess:
         deadline: float | None = None,
         **options: Any,
     ) -> list[Any]:
-        assert question in QUESTIONS
         asked = range(len(self.shards)) if of is None else of
-        return [getattr(self.shards[n], question)(*arguments, **options) for n in asked]
+        return [self.shards[n].ask(question, *arguments, **options)[1] for n in asked]
 
     def announce(self, version: int, seconds: float) -> list[str]:
         """At once where actors would do it beside."""

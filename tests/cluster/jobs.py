@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lookalike.cluster.embed import embed_here, prepare
+from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.job import Job
-from lookalike.cluster.parts import Parts, Rows
+from lookalike.cluster.parts import Parts
 from lookalike.encoder import ModelInfo
 from lookalike.gallery import Gallery
+from lookalike.gallery.importing import Embedded
 from lookalike.gallery.store import ImageRow
 
 DIM = 24
@@ -31,7 +32,7 @@ def small_job() -> Job:
     return Job(INFO, "/photos", 8, source="/photos")
 
 
-def made_rows(job: Job, first_id: int, count: int, seed: int, skipped: int = 0) -> Rows:
+def made_rows(job: Job, first_id: int, count: int, seed: int, skipped: int = 0) -> Embedded:
     """Random images, then files that were skipped."""
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((count, job.model.dim))
@@ -61,16 +62,16 @@ def made_rows(job: Job, first_id: int, count: int, seed: int, skipped: int = 0) 
         )
         for n in range(count, count + skipped)
     ]
-    return Rows(images, vectors.astype(np.float16), left_out)
+    return Embedded(images, vectors.astype(np.float16), left_out)
 
 
 def digest(seed: int, n: int) -> bytes:
     return hashlib.blake2b(b"%d %d" % (seed, n), digest_size=16).digest()
 
 
-def assert_equal(found: Rows, expected: Rows) -> None:
+def assert_equal(found: Embedded, expected: Embedded) -> None:
     assert found.images == expected.images
-    assert found.others == expected.others
+    assert found.skipped == expected.skipped
     assert found.vectors.dtype == expected.vectors.dtype == np.float16
     np.testing.assert_array_equal(found.vectors, expected.vectors)
 
@@ -80,7 +81,7 @@ def embedded(
 ) -> Parts:
     """A job that is done."""
     parts = prepare(str(source), str(where), model=str(model), chunk_images=chunk_images)
-    embed_here(parts, model=str(model), threads=1)
+    embed_all(parts, model=str(model), threads=1)
     parts.check_complete()
     return parts
 
@@ -99,7 +100,7 @@ def stored(parts: Parts) -> dict[str, Stored]:
 
 def reasons(parts: Parts) -> dict[str, tuple[str | None, str | None, str | None]]:
     """Path -> why it was skipped."""
-    rows = [row for name in parts.refresh() for row in parts.live(name).others]
+    rows = [row for name in parts.refresh() for row in parts.live(name).skipped]
     return {os.fsdecode(row.path): (row.skipped, row.detail, row.remedy) for row in rows}
 
 

@@ -99,14 +99,14 @@ class RayNodes:
         """Pids of the processes that are embedding a chunk, on one node or on all."""
         hosts = self.hosts if host is None else [host]
         found = [pid for name in hosts for pid in _descendants(self._processes[name].pid)]
-        return [pid for pid in found if _command(pid).startswith(b"ray::_embed")]
+        return [pid for pid in found if _command(pid).startswith(b"ray::embed_chunk")]
 
     def freeze(self, host: str | None = None) -> list[int]:
         """Stop whoever is embedding in the middle of it, and return their pids."""
         pids = self.at_work(host)
         for pid in pids:
             _signal(pid, signal.SIGSTOP)
-        still = [pid for pid in pids if _command(pid).startswith(b"ray::_embed")]
+        still = [pid for pid in pids if _command(pid).startswith(b"ray::embed_chunk")]
         for pid in set(pids) - set(still):
             _signal(pid, signal.SIGCONT)
         return still

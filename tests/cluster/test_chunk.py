@@ -16,8 +16,7 @@ from hostile import make_good_files, make_hostile_files
 from jobs import embedded, of_gallery, reasons, stored
 
 from lookalike.cluster.chunk import embed_batch, embed_chunk
-from lookalike.cluster.embed import embed_here, prepare
-from lookalike.cluster.job import ChunkList
+from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.parts import Parts, part_name
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.errors import GalleryError, ModelMismatchError
@@ -83,10 +82,10 @@ def test_running_again_does_only_what_is_missing(tmp_path: Path, model: Path) ->
     before = stored(embedded(photos, where, model, chunk_images=6))
     seen: list[Progress] = []
     parts = prepare(str(photos), str(where), model=str(model))
-    assert embed_here(parts, model=str(model), threads=1, progress=seen.append) == []
+    assert embed_all(parts, model=str(model), threads=1, progress=seen.append) == []
     (where / part_name(7)).unlink()
     (where / part_name(19)).unlink()
-    reports = embed_here(parts, model=str(model), threads=1, progress=seen.append)
+    reports = embed_all(parts, model=str(model), threads=1, progress=seen.append)
     assert [(report.number, report.images) for report in reports] == [(1, 6), (3, 2)]
     assert seen == [Progress(6, 8, 0), Progress(8, 8, 0)]
     assert stored(parts) == before
@@ -113,7 +112,7 @@ def test_a_process_killed_at_any_moment_leaves_only_whole_parts_and_all_rows_com
             assert found == {name: expected[name] for name in found}
             assert len(found) == 4 * len(names)
         parts = prepare(str(photos), str(where), model=str(model), chunk_images=4)
-        assert len(embed_here(parts, model=str(model), threads=1)) == 5 - len(names)
+        assert len(embed_all(parts, model=str(model), threads=1)) == 5 - len(names)
         assert stored(parts) == expected
         left.add(len(names))
     assert left == {0, 1, 2, 3, 4}
@@ -132,12 +131,14 @@ def test_a_batch_without_files_is_the_part(tmp_path: Path, model: Path) -> None:
     (tmp_path / "photos/empty.jpg").write_bytes(b"")
     parts = embedded(tmp_path / "photos", tmp_path / "parts", model)
     encoder = Encoder.open(model, EncoderSettings(threads=1))
-    (chunk,) = ChunkList(parts.storage, [0])
+    (chunk,) = parts.chunks([0])
     batch = embed_batch(chunk, parts.job, encoder)
     written = pq.read_table(tmp_path / "parts" / part_name(1))
     assert batch.schema.equals(written.schema, check_metadata=True)
     assert pa.Table.from_batches([batch]).equals(written)
-    assert batch.column("id").to_pylist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert sorted(batch.column("id").to_pylist()) == [1, 2, 3, 4, 5, 6, 7, 8]
+    images = batch.column("hash").to_pylist()[:7]
+    assert images == sorted(images) and batch.column("path")[7].as_py() == b"empty.jpg"
 
 
 def test_another_model_is_refused_and_nothing_is_written(
@@ -147,7 +148,7 @@ def test_another_model_is_refused_and_nothing_is_written(
     source, where = str(tmp_path / "photos"), str(tmp_path / "parts")
     parts = prepare(source, where, model=str(model))
     with pytest.raises(ModelMismatchError, match=r"pooled 1 .*coarse 1 .*--model FILE"):
-        embed_chunk(where, next(iter(parts.missing())), model=str(other_model))
+        embed_chunk(where, next(parts.chunks([0])), model=str(other_model))
     with pytest.raises(ModelMismatchError, match=r"pooled 1 .*coarse 1"):
         prepare(source, where, model=str(other_model))
     assert parts.names() == []
@@ -173,7 +174,7 @@ def test_a_folder_that_is_gone_is_an_error_not_a_list_of_skipped_files(
     parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
     photos.rename(tmp_path / "elsewhere")
     with pytest.raises(GalleryError, match="disk is not mounted on this machine"):
-        embed_here(parts, model=str(model))
+        embed_all(parts, model=str(model))
     assert parts.names() == []
 
 
@@ -182,6 +183,6 @@ def test_a_file_that_vanishes_after_it_was_listed_is_skipped(tmp_path: Path, mod
     write_photos(photos, 3)
     parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
     (photos / "a/000.png").unlink()
-    (report,) = embed_here(parts, model=str(model), threads=1)
+    (report,) = embed_all(parts, model=str(model), threads=1)
     assert (report.images, report.skipped) == (2, 1)
     assert {name: why[0] for name, why in reasons(parts).items()} == {"a/000.png": "vanished"}

@@ -15,7 +15,7 @@ import pytest
 from fakes import write_photos
 from rays import free_port
 
-from lookalike.cluster.embed import embed_here, prepare
+from lookalike.cluster.embed import embed_all, prepare
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
 RUN_SECONDS = 480
@@ -64,7 +64,7 @@ def test_the_parts_are_taken_to_duckdb(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "photos/bad.jpg").write_bytes(b"no image")
     monkeypatch.chdir(tmp_path)
     parts = prepare("photos", "parts", chunk_images=8)
-    embed_here(parts, threads=1)
+    embed_all(parts, threads=1)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(program, {})

@@ -9,8 +9,7 @@ from jobs import of_gallery, reasons, stored
 
 from lookalike.cluster import convert
 from lookalike.cluster.convert import export_gallery, import_gallery
-from lookalike.cluster.embed import embed_here, prepare
-from lookalike.cluster.job import ChunkList
+from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.parts import Parts, part_name, to_batch
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
@@ -63,12 +62,11 @@ def test_ids_follow_those_of_the_gallery_without_holes(tmp_path: Path, model: Pa
     with gallery._files.reading() as store:
         expected = [row.path for row in store.rows("skipped IS NOT 'removed' ORDER BY id")]
     rows = [parts.read(name) for name in parts.names()[:-1]]
-    both = [row for part in rows for row in [*part.images, *part.others]]
+    both = [row for part in rows for row in [*part.images, *part.skipped]]
     found = {row.id: row.path for row in both}
     assert [found[n] for n in range(1, 41)] == expected
-    chunks = ChunkList(parts.storage, range(parts.job.chunks))
-    listed = [name for chunk in chunks for name in chunk.items]
-    assert listed == [os.fsdecode(path) for path in expected]
+    chunks = parts.chunks(range(parts.job.chunks))
+    assert [name for chunk in chunks for name, _ in chunk.items] == expected
 
 
 def test_a_gallery_made_of_the_parts_is_the_gallery_again(tmp_path: Path, model: Path) -> None:
@@ -92,7 +90,7 @@ def test_a_lost_part_of_an_export_is_embedded_again(tmp_path: Path, model: Path)
     before = stored(export_gallery(gallery_of(photos, model), where, chunk_images=16))
     (tmp_path / "parts" / part_name(17)).unlink()
     parts = prepare(str(photos), where, model=str(model))
-    (report,) = embed_here(parts, model=str(model), threads=1)
+    (report,) = embed_all(parts, model=str(model), threads=1)
     assert report.number == 1
     assert stored(parts) == before
 

@@ -16,9 +16,10 @@ from jobs import embedded, of_gallery, stored
 
 from lookalike.cli import commands
 from lookalike.cluster.convert import import_gallery
-from lookalike.cluster.parts import GONE, Parts, Rows, part_name
+from lookalike.cluster.parts import GONE, Parts, part_name
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery
+from lookalike.gallery.importing import Embedded
 from lookalike.gallery.report import Progress
 from lookalike.gallery.store import ImageRow
 
@@ -113,7 +114,7 @@ def test_what_was_removed_or_superseded_since_stays_out(
     first = parts.next_id()
     new = ImageRow(first, changed, 1, 2, b"h" * 16, 3, 4, "PNG")
     removed = ImageRow(gone.id, gone.path, 1, 2, skipped=GONE)
-    parts.append(first, Rows([new], rows.vectors[1:2], [removed]))
+    parts.append(first, Embedded([new], rows.vectors[1:2], [removed]))
     import_gallery(parts, folder, model=model)
     made = Gallery.open(folder, create=False)
     found = of_gallery(made)
@@ -154,7 +155,7 @@ def test_the_wrong_folder_or_model_is_refused(
     folder: Path, parts: Parts, tmp_path: Path, other_model: Path, model: Path
 ) -> None:
     (tmp_path / "other").mkdir()
-    with pytest.raises(GalleryError, match=r"has none of the first 7 images .*which was .*photos"):
+    with pytest.raises(GalleryError, match=r"has none of the first 30 images .*which was .*photos"):
         import_gallery(parts, tmp_path / "other", model=model)
     with pytest.raises(ModelMismatchError, match="pooled 1"):
         import_gallery(parts, folder, model=other_model)

@@ -14,9 +14,10 @@ import pytest
 from inprocess import InProcess
 from jobs import DIM, INFO, digest
 
-from lookalike.cluster.parts import Parts, Rows
+from lookalike.cluster.parts import Parts
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
+from lookalike.gallery.importing import Embedded
 from lookalike.gallery.store import ImageRow
 
 SETTINGS = {"dim": DIM, "tables": 2, "seed": 0, "search": {"candidates": None}}
@@ -96,17 +97,17 @@ def test_old_parts_are_served_as_they_are_and_changed_by_new_ones(
     parts = Parts.open(str(old))
     parts.check_complete()
     served = InProcess(str(old), 2, tmp_path / "cache")
-    held = {number: path for shard in served.shards for number, path in shard.every()}
+    held = {number: path for shard in served.shards for number, path in shard.ask("paths")[1]}
     assert held == {1: b"0.png", 3: b"2.png", 5: b"4.png", 6: b"5.png", 7: b"1.png"}
     expected = write_part(tmp_path / "x.parquet", [7], [b"1.png"])
-    (found,) = (v for s in served.shards for v in s.vectors([7])[1])
+    (found,) = (v for found in served.ask("vectors", [7]) for v in found[1])
     assert np.array_equal(found.astype(np.float16), expected[0])
     number = parts.next_id()
     assert number == 8
     new = ImageRow(number, b"0.png", 1, 1, digest(2, 1), 9, 9, "PNG")
-    name = parts.append(number, Rows([new], expected, []))
+    name = parts.append(number, Embedded([new], expected, []))
     served.announce(parts.version(name), 0.0)
-    held = {number: path for shard in served.shards for number, path in shard.every()}
+    held = {number: path for shard in served.shards for number, path in shard.ask("paths")[1]}
     assert held == {8: b"0.png", 3: b"2.png", 5: b"4.png", 6: b"5.png", 7: b"1.png"}
     served.close()
 

@@ -12,25 +12,26 @@ import numpy as np
 import pytest
 from jobs import DIM, INFO, assert_equal, made_rows, small_job
 
-from lookalike.cluster.job import Chunk, ChunkList, Job
-from lookalike.cluster.parts import GONE, Parts, Rows, part_name, to_batch
+from lookalike.cluster.job import Chunk, Job
+from lookalike.cluster.parts import GONE, Parts, part_name, to_batch
 from lookalike.errors import GalleryError, GalleryLockedError
+from lookalike.gallery.importing import Embedded
 from lookalike.gallery.store import ImageRow
 
 CHUNKS = [
-    Chunk(0, 1, "files", tuple(f"{n}.jpg" for n in range(8))),
-    Chunk(1, 9, "files", ("a\udcff.jpg", "ü ü.png")),
+    Chunk(0, [(b"%d.jpg" % n, -1) for n in range(8)]),
+    Chunk(1, [(b"a\xff.jpg", -1), ("ü ü.png".encode(), -1)]),
 ]
 
 
 def create(where: Path | str, job: Job | None = None) -> Parts:
-    return Parts.create(str(where), job or small_job(), CHUNKS)
+    return Parts.create(str(where), job or small_job(), CHUNKS[0].items + CHUNKS[1].items)
 
 
-def write(parts: Parts, number: int, rows: Rows) -> str:
+def write(parts: Parts, number: int, rows: Embedded) -> str:
     """The part of a chunk, by its number."""
-    parts.write_chunk(CHUNKS[number], to_batch(parts.job, rows))
-    return part_name(CHUNKS[number].first_id)
+    parts.write_chunk(number, to_batch(parts.job, rows))
+    return part_name(parts.job.first_id(number))
 
 
 @pytest.fixture(params=["path", "file", "memory"])
@@ -48,8 +49,8 @@ def test_a_job_is_read_back_as_it_was_created(where: str) -> None:
     assert opened.job == made.job
     assert (opened.job.chunks, opened.job.images) == (2, 10)
     assert replace(opened.job, chunks=0, images=0) == small_job()
-    assert list(ChunkList(opened.storage, range(2))) == CHUNKS
-    assert list(ChunkList(opened.storage, [1])) == CHUNKS[1:]
+    assert list(opened.chunks(range(2))) == CHUNKS
+    assert list(opened.chunks([1])) == CHUNKS[1:]
 
 
 def test_rows_are_read_back_to_the_bit_by_another_process_s_parts(where: str) -> None:
@@ -77,14 +78,13 @@ def test_a_part_of_skipped_files_alone_has_no_images(where: str) -> None:
 
 def test_missing_chunks_are_those_without_a_part(where: str) -> None:
     parts = create(where)
-    assert list(parts.missing()) == CHUNKS
+    assert parts.missing() == [0, 1]
     with pytest.raises(GalleryError, match=r"2 of 2 parts .*lookalike cluster embed"):
         parts.check_complete()
     write(parts, 0, made_rows(parts.job, 1, 8, seed=1))
-    missing = parts.missing()
-    assert len(missing) == 1 and list(missing) == [CHUNKS[1]]
+    assert parts.missing() == [1]
     write(parts, 1, made_rows(parts.job, 9, 2, seed=2))
-    assert list(parts.missing()) == []
+    assert parts.missing() == []
     parts.check_complete()
 
 
@@ -98,7 +98,7 @@ def test_commits_add_parts_beyond_the_chunks_in_order(where: str) -> None:
     assert parts.next_id() == 23
     assert parts.names() == [part_name(1), part_name(17), part_name(22)]
     assert [parts.version(name) for name in parts.names()] == [0, 17, 22]
-    assert list(parts.missing()) == [CHUNKS[1]]
+    assert parts.missing() == [1]
 
 
 def test_of_two_writers_that_saw_the_same_parts_one_commits(where: str) -> None:
@@ -121,14 +121,14 @@ def test_the_last_row_of_a_path_or_an_id_counts(where: str) -> None:
     gone = ImageRow(1, old.images[0].path, 1, 2, skipped=GONE)
     skipped = replace(old.images[1], hash=None, skipped="empty")
     nothing = np.empty((0, DIM), np.float16)
-    parts.append(19, Rows([], nothing, [gone, skipped]))
+    parts.append(19, Embedded([], nothing, [gone, skipped]))
     for reader in (parts, Parts.open(where)):
         reader.refresh()
         first = reader.live(part_name(1))
         assert first.images == [old.images[2], old.images[4]]
         np.testing.assert_array_equal(first.vectors, old.vectors[[2, 4]])
         assert reader.live(part_name(17)).images == new.images[::-1]  # by id
-        assert reader.live(part_name(19)).others == [skipped]
+        assert reader.live(part_name(19)).skipped == [skipped]
     found = parts.vectors([17, 5, 3, 6])
     expected = np.stack([new.vectors[0], old.vectors[4], old.vectors[2], new.vectors[1]])
     np.testing.assert_array_equal(found, expected)
@@ -140,7 +140,7 @@ def test_what_does_not_fit_is_not_written(tmp_path: Path) -> None:
     for bad in (
         rows._replace(vectors=rows.vectors[:3]),
         rows._replace(vectors=rows.vectors.astype(np.float32)),
-        rows._replace(others=rows.images[:1]),
+        rows._replace(skipped=rows.images[:1]),
     ):
         with pytest.raises(ValueError):
             write(parts, 0, bad)
@@ -184,7 +184,7 @@ def test_the_remedy_for_a_damaged_part_works(tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match=r"delete it .*run again: lookalike cluster embed"):
         parts.read(path.name)
     path.unlink()
-    assert list(parts.missing()) == CHUNKS
+    assert parts.missing() == [0, 1]
     with pytest.raises(GalleryError, match="missing"):
         parts.read(path.name)
 
@@ -254,14 +254,24 @@ def test_a_damaged_job_is_an_error_with_a_remedy(tmp_path: Path) -> None:
         Parts.open(str(tmp_path))
 
 
-def test_a_cut_list_of_chunks_is_noticed(tmp_path: Path) -> None:
-    parts = create(tmp_path)
-    path = tmp_path / "chunks.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    for content in (b"", lines[0], lines[0] + lines[1][:9], lines[1] + lines[0], b"[]\n{}\n"):
-        path.write_bytes(content)
-        with pytest.raises(GalleryError, match="missing or damaged"):
-            list(parts.missing())
+def test_a_damaged_list_of_images_is_noticed(tmp_path: Path) -> None:
+    parts, other = create(tmp_path / "one"), tmp_path / "other"
+    Parts.create(str(other), small_job(), CHUNKS[0].items)
+    path, rng = tmp_path / "one/images.parquet", random.Random(0)
+    whole = path.read_bytes()
+    for damaged in (b"", (other / path.name).read_bytes(), *(cut(whole, rng) for _ in range(50))):
+        path.write_bytes(damaged)
+        with pytest.raises(GalleryError, match=r"images\.parquet .* missing or damaged"):
+            list(parts.chunks(parts.missing()))
+    for _ in range(100):
+        path.write_bytes(flipped(whole, rng))
+        try:
+            assert list(parts.chunks(parts.missing())) == CHUNKS
+        except GalleryError as error:
+            assert "images.parquet" in str(error)
+    path.unlink()
+    with pytest.raises(GalleryError, match=r"images\.parquet .* missing or damaged"):
+        list(parts.chunks([1]))
 
 
 def test_temporary_files_are_no_parts_and_old_ones_are_deleted(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from jobs import assert_equal
 from rays import RayNodes, wait_until
 
 from lookalike.cluster import embed
-from lookalike.cluster.embed import embed_here, embed_on_ray, prepare
+from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.parts import Parts
 from lookalike.errors import ClusterError, GalleryError, ModelMismatchError
 from lookalike.gallery.report import Progress
@@ -50,7 +50,7 @@ def here(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
     """All of them, embedded in this process."""
     where = tmp_path_factory.mktemp("ray") / "here"
     parts = prepare(str(pictures), str(where), chunk_images=CHUNK)
-    embed_here(parts, threads=1)
+    embed_all(parts, threads=1)
     return parts
 
 
@@ -114,7 +114,7 @@ def test_errors_of_a_chunk_arrive_as_they_are(
 ) -> None:
     parts = prepare(str(pictures), str(tmp_path / "parts"))
     with pytest.raises(ModelMismatchError, match="the one in use is coarse 1"):
-        embed_on_ray(parts, rays.address, model=str(other_model))
+        embed_all(parts, rays.address, model=str(other_model))
     assert parts.names() == []
 
 
@@ -127,9 +127,9 @@ def test_a_deadline_stops_the_job_and_says_how_to_go_on(
         match=rf"stopped after 0\.1 s, the deadline: \d+ of {CHUNKS} chunks are done .* run the "
         "same command again",
     ):
-        embed_on_ray(parts, rays.address, model=str(model), deadline=0.1)
+        embed_all(parts, rays.address, model=str(model), deadline=0.1)
     left = len(parts.missing())
-    assert len(embed_on_ray(parts, rays.address, model=str(model))) <= left
+    assert len(embed_all(parts, rays.address, model=str(model))) <= left
     assert len(parts.missing()) == 0
 
 
@@ -138,9 +138,9 @@ def test_what_no_node_has_is_said_at_once(
 ) -> None:
     parts = prepare(str(pictures), str(tmp_path / "parts"), model=str(model))
     with pytest.raises(ClusterError, match=r"has the 1 CPU and 0\.5 GPU that a task reserves"):
-        embed_on_ray(parts, rays.address, model=str(model), gpus_per_task=0.5)
+        embed_all(parts, rays.address, model=str(model), gpus_per_task=0.5)
     with pytest.raises(ClusterError, match=r"has the 2 CPU that a task reserves"):
-        embed_on_ray(parts, rays.address, model=str(model), threads=2)
+        embed_all(parts, rays.address, model=str(model), threads=2)
 
 
 def test_another_token_is_refused_with_the_variables_to_set(
@@ -151,9 +151,8 @@ def test_another_token_is_refused_with_the_variables_to_set(
     environment = {**os.environ, "RAY_AUTH_TOKEN": "0" * 64}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
-    assert (
-        f"Ray at {rays.address} does not answer this process; it needs another token" in done.stderr
-    )
+    assert f"Ray at {rays.address} does not answer this process: " in done.stderr
+    assert "or it needs another token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in done.stderr
 
 
 def test_another_version_of_ray_is_an_error_with_both_versions(
@@ -172,7 +171,7 @@ def test_another_version_of_ray_is_an_error_with_both_versions(
         with pytest.raises(
             ClusterError, match=rf"is Ray 2\.0\.1 on Python .*, here is Ray {ray.__version__} on"
         ):
-            embed_on_ray(parts, rays.address, model=str(model))
+            embed_all(parts, rays.address, model=str(model))
     finally:
         client.internal_kv_put(place[0], stored, True, place[1])
 
@@ -196,7 +195,7 @@ def test_a_chunk_that_loses_every_worker_is_named_and_not_tried_for_ever(
         with pytest.raises(
             ClusterError, match=r"chunk 0, from '000\.png' to '099\.png', has lost its worker 2 tim"
         ):
-            embed_on_ray(parts, rays.address)
+            embed_all(parts, rays.address)
     finally:
         ended.set()
         killer.join()
@@ -208,18 +207,26 @@ def test_a_node_killed_at_work_costs_no_row_and_doubles_none(
     parts = prepare(str(pictures), str(tmp_path / "parts"), chunk_images=CHUNK)
     head, victim = rays.hosts
     seen: list[Progress] = []
+    ended = threading.Event()
 
-    def kill_one(progress: Progress) -> None:
-        seen.append(progress)
-        if progress.done >= 4 * CHUNK and victim in rays.hosts and rays.freeze(victim):
-            rays.kill(victim)
+    def kill_at_work() -> None:
+        while not ended.is_set():
+            if len(seen) >= 4 and rays.freeze(victim):
+                rays.kill(victim)
+                return
 
-    reports = embed_on_ray(parts, rays.address, progress=kill_one)
+    killer = threading.Thread(target=kill_at_work)
+    killer.start()
+    try:
+        reports = embed_all(parts, rays.address, progress=seen.append)
+    finally:
+        ended.set()
+        killer.join()
     assert rays.hosts == [head]
     assert sorted(report.number for report in reports) == list(range(CHUNKS))
     assert [progress.done for progress in seen] == list(range(CHUNK, IMAGES + 1, CHUNK))
     assert_complete(parts, here)
-    assert embed_on_ray(parts, rays.address) == []
+    assert embed_all(parts, rays.address) == []
 
 
 def test_the_loss_of_the_head_ends_the_command_with_what_to_do(

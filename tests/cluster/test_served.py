@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,11 +26,11 @@ from rays import RayNodes, wait_until
 from lookalike.cli import commands
 from lookalike.cluster import actor as actor_module
 from lookalike.cluster import deployment
-from lookalike.cluster.actor import Call, Clocks, NotReadyError, ShardActor
+from lookalike.cluster.actor import NotReadyError, ShardActor
+from lookalike.cluster.client import Shards
 from lookalike.cluster.gallery import ShardedGallery, open_uri
 from lookalike.cluster.parts import Parts
 from lookalike.cluster.shard import Place
-from lookalike.cluster.shards import Shards
 from lookalike.cluster.writer import writing
 from lookalike.errors import ClusterBusyError, ClusterError, ModelMismatchError
 from lookalike.gallery import Gallery, Hit
@@ -291,6 +293,32 @@ def test_without_a_replica_the_error_names_the_shard_and_answers_come_back_by_th
     assert len(gallery) == 30
 
 
+def test_more_calls_than_a_shard_takes_are_refused_and_the_others_answered(
+    serve: Callable[..., ShardedGallery], pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "QUEUE", 2)
+    gallery = serve(pictures, name="small")
+    vector = embedding(pictures / "a/000.png").astype(np.float32)
+    expected = [hit.id for hit in gallery.search(vector, 9)]
+    found, refused = list[list[int]](), list[ClusterBusyError]()
+
+    def search() -> None:
+        for _ in range(20):
+            try:
+                found.append([hit.id for hit in gallery.search(vector, 9)])
+            except ClusterBusyError as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) + len(refused) == 320 and found and refused
+    assert all(ids == expected for ids in found)
+    assert "has as many calls waiting as it takes; ask again later" in str(refused[0])
+
+
 def _answers(gallery: ShardedGallery) -> bool:
     try:
         return len(gallery) == 30
@@ -386,35 +414,28 @@ def test_the_page_is_served_from_shards(
 
 
 @pytest.fixture
-def actor(pictures: Path, tmp_path: Path, model: Path) -> ShardActor:
+def actor(
+    pictures: Path, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> ShardActor:
     parts = embedded(pictures, tmp_path / "parts", model)
+    monkeypatch.setattr(actor_module, "_build_apart", None)
     return ShardActor(Place(parts.where, 0, 1, 0, str(tmp_path / "cache")))
 
 
-def call(question: str, at_least: int = 0, sent: float = 0.0) -> Call:
-    return Call(question, (), {}, at_least, 1, sent, 1.0)
-
-
-def test_a_call_that_has_waited_too_long_is_refused_whatever_the_clocks(actor: ShardActor) -> None:
-    assert actor.take_in(0)
-    now = [1000.0]  # of this machine; the client's clock is at 5
-    actor._clocks = Clocks(lambda: now[0])
-    version, images = actor.answer(call("every", sent=5.0))
-    assert (version, len(images)) == (0, 30)
-    now[0] += 3.0
-    assert actor.answer(call("every", sent=7.5))[0] == 0  # half a second longer than the first
-    with pytest.raises(ClusterBusyError, match=r"more to do than it can: .* waited for 1\.2 s"):
-        actor.answer(call("every", sent=6.8))
-    assert actor.status()["refused"] == 1
-    assert actor.answer(call("every", sent=8.0))[0] == 0
+def asked(actor: ShardActor, question: str, at_least: int = 0) -> tuple[int, Any]:
+    call = pickle.dumps((at_least, question, (), {}))
+    answer: tuple[int, Any] = pickle.loads(actor.ask(call))
+    return answer
 
 
 def test_an_actor_answers_no_version_older_than_what_the_caller_has_seen(
     actor: ShardActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert actor.take_in(0)
+    version, images = asked(actor, "paths")
+    assert (version, len(images)) == (0, 30)
     monkeypatch.setattr(actor_module, "BEHIND_SECONDS", 0.2)
     with pytest.raises(NotReadyError, match="has not reached version 99"):
-        actor.answer(call("every", at_least=99))
+        asked(actor, "paths", at_least=99)
     with pytest.raises(ValueError, match="has no answer to 'close'"):
-        actor.answer(call("close"))
+        asked(actor, "close")

@@ -15,18 +15,20 @@ import pytest
 from fakes import images_of, write_photos
 from jobs import embedded, reasons, stored
 
-from lookalike.cluster.embed import embed_here, prepare
-from lookalike.cluster.job import Chunk, ChunkList
-from lookalike.cluster.source import chunks_of, open_source, rows_of
+from lookalike.cluster.embed import embed_all, prepare
+from lookalike.cluster.job import write_list
+from lookalike.cluster.source import open_source, rows_of
 from lookalike.cluster.storage import Storage
 from lookalike.errors import GalleryError
 from lookalike.gallery.scan import scan
 
 
-def listed(source: Path | str) -> tuple[str, list[Any]]:
-    """Root and items of a source."""
+def listed(source: Path | str) -> tuple[str, list[str]]:
+    """Root and names of a source of files."""
     found = open_source(str(source))
-    return found.root, list(found.items())
+    items = list(found.items())
+    assert {row for _, row in items} <= {-1}
+    return found.root, [os.fsdecode(name) for name, _ in items]
 
 
 def write_table(file: Path, **columns: Any) -> Path:
@@ -90,12 +92,12 @@ def test_a_file_that_vanishes_from_another_file_system_is_skipped(
     fsspec.filesystem("memory").put(f"{tmp_path}/", f"{memory}/", recursive=True)
     parts = prepare(memory, str(tmp_path / "parts"), model=str(model))
     fsspec.filesystem("memory").rm(f"{memory}/a/000.png")
-    embed_here(parts, model=str(model), threads=1)
+    embed_all(parts, model=str(model), threads=1)
     assert {name: why[0] for name, why in reasons(parts).items()} == {"a/000.png": "vanished"}
     assert set(stored(parts)) == {"b/001.png", "c/002.png"}
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error_unless_one_is_told(
+def test_a_folder_that_cannot_be_listed_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_photos(tmp_path, 3)
@@ -111,10 +113,6 @@ def test_a_folder_that_cannot_be_listed_is_an_error_unless_one_is_told(
         listed(tmp_path)
     with pytest.raises(GalleryError, match=r"cannot list .*/b: .*Permission denied"):
         listed(tmp_path / "b")
-    told: list[bytes] = []
-    found = open_source(str(tmp_path), lambda folder, _: told.append(folder))
-    assert list(found.items()) == ["a/000.png", "c/002.png"]
-    assert told == [b"b"]
 
 
 # ---- lists ---------------------------------------------------------------------------------------
@@ -200,14 +198,14 @@ def test_rows_without_a_path_are_named_after_their_place(tmp_path: Path, model: 
     assert why == {"x.parquet#7": "empty", "y.parquet#0": "not-an-image"}
 
 
-def test_chunks_of_a_table_are_slices_of_its_row_groups(tmp_path: Path) -> None:
-    table = write_table(tmp_path / "t.parquet", bytes=[b""] * 12)  # groups of 5, 5 and 2
-    name = str(table)
-    assert list(chunks_of(open_source(name), 4)) == [
-        Chunk(0, 1, "table", ((name, 0, 0, 4),)),
-        Chunk(1, 5, "table", ((name, 0, 4, 1), (name, 1, 0, 3))),
-        Chunk(2, 9, "table", ((name, 1, 3, 2), (name, 2, 0, 2))),
-    ]
+def test_rows_of_a_table_are_read_from_anywhere_in_its_row_groups(tmp_path: Path) -> None:
+    content = [bytes([n]) for n in range(12)]
+    table = write_table(tmp_path / "t.parquet", bytes=content)  # groups of 5, 5 and 2
+    assert list(open_source(str(table)).items()) == [(os.fsencode(table), n) for n in range(12)]
+    for start in range(12):
+        for end in range(start + 1, 13):
+            found = list(rows_of(str(table), start, end - start))
+            assert found == [(b"t.parquet#%d" % n, content[n]) for n in range(start, end)]
 
 
 def test_a_table_that_has_shrunk_or_gone_is_an_error(tmp_path: Path, model: Path) -> None:
@@ -215,10 +213,10 @@ def test_a_table_that_has_shrunk_or_gone_is_an_error(tmp_path: Path, model: Path
     parts = prepare(str(table), str(tmp_path / "parts"), model=str(model))
     write_table(table, bytes=[b""] * 11)
     with pytest.raises(GalleryError, match="has changed since the job was made"):
-        embed_here(parts, model=str(model), threads=1)
+        embed_all(parts, model=str(model), threads=1)
     table.unlink()
     with pytest.raises(GalleryError, match="cannot read the table"):
-        embed_here(parts, model=str(model), threads=1)
+        embed_all(parts, model=str(model), threads=1)
     assert parts.names() == []
 
 
@@ -273,14 +271,14 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
         path.write_text("".join(f"folder/{n:060}.jpg\n" for n in range(images)))
         tracemalloc.start()
         source = open_source(str(path))
-        counts = ChunkList.write(Storage(str(tmp_path / f"{images}")), chunks_of(source, 512))
+        count = write_list(Storage(str(tmp_path / f"{images}")), source.items())
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert counts == (-(-images // 512), images)
+        assert count == images
         return highest
 
     peak(1000)  # whatever is made once
-    assert peak(20_000) < peak(4_000) + 200_000  # 16,000 paths take 2 MB
+    assert peak(40_000) < peak(20_000) + 200_000  # 20,000 paths take 2 MB
 
 
 def test_only_a_few_rows_of_a_table_are_in_memory(tmp_path: Path) -> None:
@@ -296,7 +294,7 @@ def test_only_a_few_rows_of_a_table_are_in_memory(tmp_path: Path) -> None:
     del content, buffer
     before, in_arrow = pa.total_allocated_bytes(), 0
     tracemalloc.start()
-    for n, (_, found) in enumerate(rows_of((str(path), 0, 0, rows))):
+    for n, (_, found) in enumerate(rows_of(str(path), 0, rows)):
         assert found[:1] == bytes([n]) and len(found) == size
         in_arrow = max(in_arrow, pa.total_allocated_bytes() - before)
     in_python = tracemalloc.get_traced_memory()[1]

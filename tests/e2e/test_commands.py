@@ -61,11 +61,19 @@ def test_every_command_has_an_example_that_its_options_allow(
 
 def test_every_command_is_in_one_section() -> None:
     listed = [name for some in SECTIONS.values() for name in some]
-    assert sorted([*listed, "update"]) == sorted(commands.commands)
+    offered = [name for name, command in commands.commands.items() if not command.hidden]
+    assert sorted([*listed, "update"]) == sorted(offered)
     shown = lookalike("--help").stdout
     assert all(f"\n  {name} " in shown for name in listed)
 
 
+def test_the_papers_evaluation_is_an_error_that_names_where_it_is_now() -> None:
+    told = lookalike("reproduce", "all", "--data", "data", "--quick", status=2).stderr
+    assert "run python -m reproduction run --data DIR" in told
+    assert "reproduce" not in lookalike("--help").stdout
+
+
+@pytest.mark.slow
 def test_index_tells_counts_on_stdout_and_nothing_else(photos: Path, model: Path) -> None:
     done = lookalike("index", photos, "--model", model)
     assert done.stdout.startswith("12 images (12 added) in ")
@@ -93,6 +101,7 @@ def test_index_tells_counts_on_stdout_and_nothing_else(photos: Path, model: Path
     assert done.stderr == f"indexing {photos}\n"
 
 
+@pytest.mark.slow
 def test_search_prints_a_line_per_hit_with_a_path_that_can_be_opened(
     indexed: Path, tmp_path: Path
 ) -> None:
@@ -119,6 +128,7 @@ def test_search_prints_a_line_per_hit_with_a_path_that_can_be_opened(
     )
 
 
+@pytest.mark.slow
 def test_search_gives_json_for_programs(indexed: Path) -> None:
     hits = json.loads(lookalike("search", "a/000.png", "-k", "2", "--json", cwd=indexed).stdout)
     assert len(hits) == 2
@@ -138,12 +148,14 @@ def test_search_gives_json_for_programs(indexed: Path) -> None:
     assert Path(hits[0]["file"]) == indexed / "a/000.png"
 
 
+@pytest.mark.slow
 def test_search_reads_an_image_from_standard_input(indexed: Path) -> None:
     content = (indexed / "b/001.png").read_bytes()
     done = lookalike("search", "-", "--gallery", indexed, "-k", "1", "--json", stdin=content)
     assert json.loads(done.stdout)[0]["path"] == "b/001.png"
 
 
+@pytest.mark.slow
 def test_search_options_reach_the_search(indexed: Path) -> None:
     shutil.copy(indexed / "a/000.png", indexed / "c/copy.png")
     lookalike("update", cwd=indexed)
@@ -159,6 +171,7 @@ def test_search_options_reach_the_search(indexed: Path) -> None:
     assert found("--exact", "-k", "13") == found("-k", "13")
 
 
+@pytest.mark.slow
 def test_search_writes_a_sheet_that_the_next_update_does_not_take_in(
     indexed: Path, tmp_path: Path
 ) -> None:
@@ -190,6 +203,7 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_search(
     assert why.format(indexed) in done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_found_is_status_1_and_an_unreadable_query_2(indexed: Path, tmp_path: Path) -> None:
     outside = write_photo(tmp_path / "outside.png", 77)
     done = lookalike("search", outside, "--threshold", "1", cwd=indexed, status=1)
@@ -250,6 +264,7 @@ def test_control_characters_of_a_path_reach_no_terminal(tmp_path: Path) -> None:
         assert "\x1b" not in told and "\r" not in told and "\x07" not in told
 
 
+@pytest.mark.slow
 def test_without_a_gallery_every_command_names_the_one_that_makes_it(tmp_path: Path) -> None:
     for words in (["search", "x.png"], ["info"], ["duplicates"], ["verify"], ["remove", "x.png"]):
         done = lookalike(*words, cwd=tmp_path, status=2)
@@ -258,6 +273,7 @@ def test_without_a_gallery_every_command_names_the_one_that_makes_it(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_index_and_info_list_what_was_skipped_with_reason_and_remedy(
     tmp_path: Path, model: Path
 ) -> None:
@@ -284,6 +300,7 @@ def test_index_and_info_list_what_was_skipped_with_reason_and_remedy(
         assert json.loads(done.stdout)[0]["path"] == f"good/{path.name}"
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text_are_printed_as_the_bytes_that_they_are(
     indexed: Path, tmp_path: Path
 ) -> None:
@@ -297,6 +314,7 @@ def test_names_that_are_no_text_are_printed_as_the_bytes_that_they_are(
     assert done.stdout.endswith(b"  " + name + b"\n")
 
 
+@pytest.mark.slow
 def test_duplicates_prints_groups_and_deletes_nothing(indexed: Path) -> None:
     done = lookalike("duplicates", cwd=indexed, status=1)
     assert (done.stdout, done.stderr[:8]) == ("", "0 groups")
@@ -316,6 +334,7 @@ def test_duplicates_prints_groups_and_deletes_nothing(indexed: Path) -> None:
     assert listing(indexed) == before
 
 
+@pytest.mark.slow
 def test_duplicates_names_files_that_no_longer_hold_what_was_indexed(indexed: Path) -> None:
     for name in ("y.png", "z.png"):
         shutil.copy(indexed / "a/000.png", indexed / name)
@@ -353,6 +372,7 @@ def test_info_tells_what_made_the_gallery(indexed: Path) -> None:
     assert facts["disk_bytes"] == sum(sizes)
 
 
+@pytest.mark.slow
 def test_remove_and_its_undoing(indexed: Path) -> None:
     assert lookalike("remove", "a/000.png", cwd=indexed).stdout == "1 image removed\n"
     done = lookalike("update", cwd=indexed)
@@ -374,6 +394,7 @@ def test_remove_and_its_undoing(indexed: Path) -> None:
     assert lookalike("update", cwd=indexed).stdout.startswith("12 images (no change)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["gallery.sqlite", "index/manifest.json"])
 def test_damage_is_told_with_the_command_that_repairs_it(indexed: Path, file: str) -> None:
     before = lookalike("search", "a/000.png", cwd=indexed).stdout
@@ -394,6 +415,7 @@ def test_damage_is_told_with_the_command_that_repairs_it(indexed: Path, file: st
     assert json.loads(lookalike("verify", "--json", cwd=indexed).stdout) == {"problems": []}
 
 
+@pytest.mark.slow
 def test_tuning_a_small_gallery_is_refused_in_a_line(indexed: Path) -> None:
     assert "none, the defaults" in lookalike("info", cwd=indexed).stdout
     done = lookalike("tune", cwd=indexed, status=2)
@@ -407,6 +429,7 @@ def test_tuning_a_small_gallery_is_refused_in_a_line(indexed: Path) -> None:
     assert "none, the defaults" in lookalike("info", cwd=indexed).stdout
 
 
+@pytest.mark.slow
 def test_an_unfinished_update_is_told_by_search_and_info(indexed: Path) -> None:
     table = indexed / ".lookalike/gallery.sqlite"
     with closing(Store.open(table, write=True)) as store, store.transaction():
@@ -420,6 +443,7 @@ def test_an_unfinished_update_is_told_by_search_and_info(indexed: Path) -> None:
     assert lookalike("info", cwd=indexed).stderr == ""
 
 
+@pytest.mark.slow
 def test_the_column_of_shares_is_never_blank(tmp_path: Path, model: Path) -> None:
     write_photo(tmp_path / "photos/only.png", 1)
     done = lookalike("index", tmp_path / "photos", "--model", model)
@@ -428,6 +452,7 @@ def test_the_column_of_shares_is_never_blank(tmp_path: Path, model: Path) -> Non
     assert line == ["1.000", "0/256", "-", "only.png"]
 
 
+@pytest.mark.slow
 def test_the_demo_tells_its_progress_on_stderr_and_its_result_on_stdout(
     tmp_path: Path,
 ) -> None:
@@ -442,6 +467,7 @@ def test_the_demo_tells_its_progress_on_stderr_and_its_result_on_stdout(
     assert (told["images"], told["html"]) == (3, os.fspath(tmp_path / "out/sheet.html"))
 
 
+@pytest.mark.slow
 def test_another_model_is_refused_and_a_rebuild_takes_it(indexed: Path, other_model: Path) -> None:
     done = lookalike("update", "--model", other_model, cwd=indexed, status=2)
     assert "lookalike index --rebuild" in done.stderr
@@ -469,6 +495,7 @@ def test_a_second_writer_is_told_the_pid_of_the_first(indexed: Path) -> None:
     thread.join()
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_ends_the_command_quietly(indexed: Path) -> None:
     for words in (["search", "a/000.png", "-k", "12"], ["info", "--json"], ["--help"]):
         process = subprocess.Popen(
@@ -481,6 +508,7 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(indexed: Path) -
         process.stderr.close()
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_a_bar_while_stdout_has_only_the_result(
     tmp_path: Path, model: Path
 ) -> None:
@@ -506,6 +534,7 @@ def test_a_terminal_sees_a_bar_while_stdout_has_only_the_result(
     assert b"\x1b[" in seen
 
 
+@pytest.mark.slow
 def test_index_without_a_folder_uses_the_nearest_gallery_above(
     indexed: Path, tmp_path: Path
 ) -> None:
@@ -519,6 +548,7 @@ def test_index_without_a_folder_uses_the_nearest_gallery_above(
     assert done.stdout.startswith("4 images (no change)")
 
 
+@pytest.mark.slow
 def test_galleries_inside_one_another_are_named(indexed: Path, model: Path) -> None:
     done = lookalike("index", "b", "--model", model, cwd=indexed)
     assert f"b is inside {indexed}, which has a gallery, too" in done.stderr
@@ -531,6 +561,7 @@ def test_galleries_inside_one_another_are_named(indexed: Path, model: Path) -> N
     assert "cannot hold the images as well as the gallery's own files" in done.stderr
 
 
+@pytest.mark.slow
 def test_index_says_what_is_missing_and_which_option_accepts_it(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -551,6 +582,7 @@ def test_index_says_what_is_missing_and_which_option_accepts_it(
     assert done.stdout.startswith("0 images (12 dropped) in")
 
 
+@pytest.mark.slow
 def test_index_counts_files_in_formats_that_are_not_read(indexed: Path) -> None:
     for name in ("a.jp2", "b.jp2", "c.ppm", "d.jpg~", "README", "film.mp4"):
         (indexed / name).write_bytes(b"")

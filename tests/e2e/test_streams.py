@@ -36,7 +36,6 @@ SAMPLES = {
     "model adopt": f"model adopt PLACE/model.onnx --out PLACE/adopted.onnx {ADOPT}",
     "evaluate": "evaluate PLACE/photos --model PLACE/model.onnx --seeds 1 --queries-per-class 1",
     "data": "data corel1k --from PLACE/photos",
-    "reproduce": "reproduce table1 --data PLACE/photos/a --out PLACE/report",
     "serve": "serve PLACE/photos --host 192.0.2.1 --token 0123456789 --port 0",
     "cluster embed": "cluster embed PLACE/photos --out PLACE/parts --model PLACE/model.onnx",
     "cluster export": "cluster export PLACE/photos --out PLACE/exported",

@@ -13,7 +13,7 @@ import signal
 import sys
 import types
 import warnings
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -21,7 +21,7 @@ from lookalike import __version__
 from lookalike.cli.clustering import cluster
 from lookalike.cli.datasets import data
 from lookalike.cli.demo import demo
-from lookalike.cli.evaluating import evaluate
+from lookalike.cli.evaluating import evaluate, reproduce
 from lookalike.cli.indexing import index
 from lookalike.cli.model import model
 from lookalike.cli.output import (
@@ -36,7 +36,6 @@ from lookalike.cli.output import (
     say,
     visible,
 )
-from lookalike.cli.reproducing import reproduce
 from lookalike.cli.searching import duplicates, search
 from lookalike.cli.serving import serve
 from lookalike.cli.training import augment, train
@@ -44,7 +43,7 @@ from lookalike.cli.tuning import tune
 from lookalike.cli.upkeep import info, remove, verify
 from lookalike.errors import LookalikeError, LookalikeWarning
 
-__all__ = ["commands", "main"]
+__all__ = ["commands", "main", "run_command"]
 
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -70,7 +69,6 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "check and lay out the paper's datasets",
             "data corel1k --from corel/ --out out/",
         ),
-        "reproduce": ("the paper's tables and figures", "reproduce all --data data/ --quick"),
     },
     "Beyond one machine": {
         "cluster": ("embed and search on many machines", "cluster start parts/ --name photos"),
@@ -107,11 +105,16 @@ commands.add_command(index, "update")
 
 def main() -> None:
     """Entry point of the command."""
+    run_command(commands)
+
+
+def run_command(command: click.Command) -> NoReturn:
+    """Run a command with the arguments of the process, print any error, and exit."""
     prepare_streams()
     warnings.showwarning = _show_warning
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
         signal.signal(signal.SIGINT, _interrupt)
-    sys.exit(_run())
+    sys.exit(_run(command))
 
 
 def _interrupt(number: int, frame: types.FrameType | None) -> None:
@@ -133,10 +136,10 @@ def _show_warning(
         _usual_warning(message, category, *where, **more)
 
 
-def _run() -> int:
+def _run(command: click.Command) -> int:
     """The exit status of the command, after printing any error."""
     try:
-        status = commands.main(standalone_mode=False) or 0
+        status = command.main(standalone_mode=False) or 0
         sys.stdout.flush()
         return status
     except click.ClickException as error:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -105,27 +105,24 @@ def embed(
     if gpus_per_task and address is None:
         raise click.UsageError("--gpus-per-task needs --address: it is for tasks on Ray")
     with extra_needed("cluster"):
-        from lookalike.cluster.embed import embed_here, embed_on_ray, prepare
+        from lookalike.cluster.embed import embed_all, prepare
     began = time.monotonic()
     file = None if model is None else os.path.abspath(model)
     parts = prepare(source, out, model=file, chunk_images=chunk_images)
     chunks = parts.job.chunks
     say(f"{number(parts.job.images, 'image')} in {number(chunks, 'chunk')}, {_left(parts)}")
-    with _progress() as show:
-        options: dict[str, Any] = {
-            "model": file,
-            "max_pixels": max_pixels,
-            "deadline": deadline,
-            "progress": show,
-        }
-        if address is None:
-            reports = embed_here(parts, threads=threads, **options)
-        else:
-            # Ray prints pages from its logs to stdout when a node dies.
-            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-                reports = embed_on_ray(
-                    parts, address, threads=threads or 1, gpus_per_task=gpus_per_task, **options
-                )
+    # Ray prints pages from its logs to stdout when a node dies.
+    with _progress() as show, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        reports = embed_all(
+            parts,
+            address,
+            model=file,
+            threads=threads,
+            max_pixels=max_pixels,
+            gpus_per_task=gpus_per_task,
+            deadline=deadline,
+            progress=show,
+        )
     _tell_embedded(parts, reports, time.monotonic() - began, as_json)
 
 
@@ -160,8 +157,8 @@ def _tell_skipped(parts: Parts, reports: list[ChunkReport], skipped: int) -> Non
     left = SKIPPED_SHOWN
     for report in sorted(reports, key=lambda report: report.number):
         if report.skipped and left:
-            first_id = 1 + report.number * parts.job.chunk_images
-            for row in parts.read(part_name(first_id), vectors=False).others[:left]:
+            part = part_name(parts.job.first_id(report.number))
+            for row in parts.read(part, vectors=False).skipped[:left]:
                 left -= 1
                 name = visible(os.fsdecode(row.path))
                 say(f"skipped {name}: {row.skipped}: {row.detail}; {row.remedy}")

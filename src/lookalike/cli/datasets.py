@@ -35,8 +35,7 @@ def data(name: str, folder: Path, out: Path | None) -> None:
     is not exactly what this project's numbers were made with. docs/datasets.md says where to get
     the images.
     """
-    from lookalike.paper.datasets import check, lay_out
-    from lookalike.paper.known_datasets import DATASETS
+    from lookalike.evaluation.datasets import DATASETS, check, lay_out
 
     dataset = DATASETS[name]
     copy = check(dataset, folder)

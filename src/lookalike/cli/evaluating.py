@@ -18,13 +18,14 @@ from lookalike.cli.output import (
     shown,
     visible,
 )
+from lookalike.errors import LookalikeError
 
 if TYPE_CHECKING:
     from lookalike.encoder import ModelInfo
     from lookalike.evaluation.folder import FolderReport, WorstQuery
     from lookalike.evaluation.spread import Spread
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "reproduce"]
 
 WORST_CLASSES = 5
 
@@ -195,3 +196,13 @@ def _as_dict(
         ],
         "skipped": [{"path": os.fspath(path), "reason": reason} for path, reason in skipped],
     }
+
+
+@click.command(hidden=True, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def reproduce(arguments: tuple[str, ...]) -> None:
+    """Moved to the repository: python -m reproduction."""
+    raise LookalikeError(
+        "the paper's evaluation is no longer part of the package: clone the repository, "
+        "pip install -e '.[paper]' there, and run python -m reproduction run --data DIR"
+    )

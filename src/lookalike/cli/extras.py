@@ -13,7 +13,17 @@ PACKAGES = {
     "train": ("torch", "onnx", "onnx_ir", "onnxscript"),
     "onnx": ("onnx",),
     "web": ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "pydantic", "starlette"),
-    "paper": ("torch", "onnx", "onnx_ir", "onnxscript", "cv2", "matplotlib", "sklearn"),
+    "paper": (
+        "torch",
+        "onnx",
+        "onnx_ir",
+        "onnxscript",
+        "cv2",
+        "markdown_it",
+        "matplotlib",
+        "scipy",
+        "sklearn",
+    ),
     "cluster": ("fsspec", "pyarrow", "ray"),
 }
 

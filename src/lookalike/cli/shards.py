@@ -164,7 +164,7 @@ def _line(one: dict[str, Any]) -> str:
     return (
         f"{where}: {one['host']}, {number(one['images'], 'image')}, "
         f"{one['memory_bytes'] / 1e6:.0f} MB and {one['mapped_bytes'] / 1e6:.0f} MB mapped, "
-        f"{one['queries_per_second']:.1f} queries/s, {one['refused']} refused{lag}"
+        f"{one['queries_per_second']:.1f} queries/s{lag}"
     )
 
 

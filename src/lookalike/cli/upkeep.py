@@ -122,9 +122,15 @@ def _in_words(facts: GalleryInfo) -> dict[str, str]:
 def verify(gallery: Path | str | None, contents: bool, repair: bool, as_json: bool) -> None:
     """Look for damage in the gallery's files."""
     from lookalike.gallery import Gallery
+    from lookalike.gallery.remote import check_on_disk
 
-    folder = find_folder(gallery)
     result: dict[str, object] = {}
+    if isinstance(gallery, str):
+        if repair:
+            check_on_disk(gallery)
+        _tell_problems(find_gallery(gallery).verify(contents=contents), result, as_json)
+        return
+    folder = find_folder(gallery)
     if repair:
         report = Gallery.repair(folder)
         opened = Gallery.open(folder, create=False)
@@ -139,6 +145,14 @@ def verify(gallery: Path | str | None, contents: bool, repair: bool, as_json: bo
     problems = Gallery.find_damage(folder)
     if contents and not problems:
         problems = Gallery.open(folder, create=False).verify(contents=True)
+    remedy = f"repair it with: lookalike verify --repair --gallery {visible(os.fspath(folder))}"
+    _tell_problems(problems, result, as_json, None if repair or contents else remedy)
+
+
+def _tell_problems(
+    problems: list[str], result: dict[str, object], as_json: bool, remedy: str | None = None
+) -> None:
+    """Exit status 1 if there are any."""
     if as_json:
         print_json({**result, "problems": problems})
     else:
@@ -147,8 +161,8 @@ def verify(gallery: Path | str | None, contents: bool, repair: bool, as_json: bo
     if not problems:
         say("the gallery is whole")
         return
-    if not repair and not contents:
-        say(f"repair it with: lookalike verify --repair --gallery {visible(os.fspath(folder))}")
+    if remedy is not None:
+        say(remedy)
     raise click.exceptions.Exit(FOUND_NOTHING)
 
 

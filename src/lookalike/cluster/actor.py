@@ -2,68 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import threading
 import time
-from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
-from lookalike.cluster.build import build_apart
-from lookalike.cluster.memory import in_use, keep_little
-from lookalike.cluster.shard import Place, Shard
-from lookalike.errors import ClusterBusyError, ClusterError, GalleryError, LookalikeError
+from lookalike.cluster.shard import Place, Shard, Show
+from lookalike.errors import ClusterError, GalleryError, LookalikeError
 
-__all__ = ["QUESTIONS", "Call", "Clocks", "NotReadyError", "ShardActor", "default_cache"]
+__all__ = ["NotReadyError", "ShardActor", "default_cache"]
 
 LOOK_SECONDS = 30.0
 """Between two looks at DIR, for what a writer that was killed could not announce."""
 BEHIND_SECONDS = 2.0
 """For which a search waits for a commit that its caller has seen elsewhere."""
-KEPT_CLIENTS = 10_000
-QUESTIONS = (
-    *("search", "nearest", "hamming", "vectors", "rows", "page", "every"),
-    *("skipped", "unfinished", "facts", "groups", "items", "alike"),
-)
-"""Methods of `Shard` that may be asked."""
-
-
-class Call(NamedTuple):
-    """A question; one argument, as Ray takes its time over each.
-
-    Attributes:
-        question, arguments, options: the method of `Shard`, and what it takes.
-        at_least: the version that the state must have.
-        client, sent: who asks, and when by the client's own clock, in seconds.
-        patience: seconds in the queue after which it is refused.
-    """
-
-    question: str
-    arguments: tuple[Any, ...]
-    options: Mapping[str, Any]
-    at_least: int
-    client: int
-    sent: float
-    patience: float
-
-
-class Clocks:
-    """How long calls have waited, by the clocks of other machines: beyond the shortest time between
-    sending and arriving that was ever seen of a client.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._shortest: dict[int, float] = {}
-
-    def waited(self, client: int, sent: float) -> float:
-        """Seconds; 0 for the first call of a client."""
-        took = self._clock() - sent
-        if len(self._shortest) > KEPT_CLIENTS:
-            self._shortest = {}
-        shortest = self._shortest[client] = min(took, self._shortest.get(client, took))
-        return took - shortest
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of mallopt(3)
+LARGE = 256 << 10
 
 
 class NotReadyError(ClusterError):
@@ -80,13 +39,10 @@ class ShardActor:
     """What runs in a worker of Ray: one replica of one shard."""
 
     def __init__(self, place: Place) -> None:
-        keep_little()
-        if not place.cache:
-            place = replace(place, cache=default_cache())  # this node's
-        self._place = place
+        _keep_little()
+        self._place = place if place.cache else replace(place, cache=default_cache())  # this node's
         self._began = time.monotonic()
-        self._clocks = Clocks()
-        self._answered = self._refused = 0
+        self._answered = 0
         self._shard: Shard | None = None
         self._error: LookalikeError | None = None
         self._progress = (0, 0)
@@ -98,8 +54,8 @@ class ShardActor:
         while True:
             self._wake.clear()
             try:
-                shard = self._shard or Shard(self._place, build_apart)
-                shard.catch_up(self._show)
+                shard = self._shard or Shard(self._place, _build_apart)
+                shard.catch_up(self.show)
                 if self._shard is None:
                     shard.warm()
                 self._shard, self._error = shard, None
@@ -111,49 +67,30 @@ class ShardActor:
                 self._ready.notify_all()
             self._wake.wait(LOOK_SECONDS if self._error is None else 2.0)
 
-    def _show(self, done: int, total: int) -> None:
+    def show(self, done: int, total: int) -> None:
+        """Parts that are read, while the shard is built."""
         self._progress = (done, total)
 
     def ask(self, asked: bytes) -> bytes:
-        """`answer`, pickled here, which takes a third of the time that Ray takes for it.
+        """The version of the state that was asked, and its answer, see `Shard.ask`; pickled here,
+        which takes a third of the time that Ray takes for it.
 
         Args:
-            asked: the values of a `Call`, pickled likewise.
-        """
-        return pickle.dumps(self.answer(Call(*pickle.loads(asked))), 5)
-
-    def answer(self, call: Call) -> tuple[int, Any]:
-        """The version of the state that was asked, and the answer of a method of `Shard`.
+            asked: the version that the state must have at least, the question, its arguments and
+                its options, pickled likewise.
 
         Raises:
             NotReadyError: it is being built, or does not reach the version in time.
-            ClusterBusyError: the call has waited for longer than it is worth.
         """
-        if call.question not in QUESTIONS:
-            raise ValueError(f"a shard has no answer to {call.question!r}")
-        waited = self._clocks.waited(call.client, call.sent)
-        if waited > call.patience:
-            self._refused += 1
-            raise ClusterBusyError(
-                self._about(f"has more to do than it can: a call has waited for {waited:.1f} s")
-            )
-        shard = self._shard
-        if shard is None or shard.version < call.at_least:
-            shard = self._caught_up(call.at_least)
-        version = shard.version
-        answer = getattr(shard, call.question)(*call.arguments, **call.options)
-        self._answered += 1
-        if shard.version != version:  # a commit came in between
-            version = -1
-        return version, answer
-
-    def _caught_up(self, version: int) -> Shard:
+        at_least, question, arguments, options = pickle.loads(asked)
         if self._shard is None:
             why = f": {self._error}" if self._error else f", {self._progress[0]} parts are read"
             raise NotReadyError(self._about(f"is being built{why}"))
-        if not self.take_in(version, BEHIND_SECONDS):
-            raise NotReadyError(self._about(f"has not reached version {version}: {self._error}"))
-        return self._shard
+        if self._shard.version < at_least and not self.take_in(at_least, BEHIND_SECONDS):
+            raise NotReadyError(self._about(f"has not reached version {at_least}: {self._error}"))
+        answer = self._shard.ask(question, *arguments, **options)
+        self._answered += 1
+        return pickle.dumps(answer, 5)
 
     def take_in(self, version: int, seconds: float = 30.0) -> bool:
         """Whether the shard has reached that version, waiting a while for it."""
@@ -172,37 +109,67 @@ class ShardActor:
 
     def status(self) -> dict[str, Any]:
         """Facts for `cluster status`; also while the shard is being built."""
-        shard = self._shard
-        memory, mapped = in_use()
-        seconds = time.monotonic() - self._began
-        newest = None
-        unfinished = False
-        if shard is not None:
-            names = shard.parts.names()
-            newest = sum(shard.parts.version(name) > shard.version for name in names)
-            unfinished = shard.unfinished()
-        return {
+        import ray
+
+        shard, (memory, mapped) = self._shard, _memory()
+        found = {
             "pid": os.getpid(),
-            "host": _own_address(),
+            "host": ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
             "ready": shard is not None,
             "error": None if self._error is None else str(self._error),
             "parts_read": self._progress,
-            "version": -1 if shard is None else shard.version,
-            "behind": newest,
-            "unfinished": unfinished,
-            "images": None if shard is None else shard.facts()["images"],
             "memory_bytes": memory,
             "mapped_bytes": mapped,
             "answered": self._answered,
-            "refused": self._refused,
-            "queries_per_second": self._answered / max(seconds, 1e-9),
-            "seconds": seconds,
-            "directory": None if shard is None else os.fspath(shard.directory),
+            "queries_per_second": self._answered / max(time.monotonic() - self._began, 1e-9),
         }
+        if shard is not None:
+            versions = map(shard.parts.version, shard.parts.names())
+            found["behind"] = sum(version > shard.version for version in versions)
+            found["version"], facts = shard.ask("facts")
+            found |= {"images": facts["images"], "directory": os.fspath(shard.directory)}
+        return found
 
 
-def _own_address() -> str:
+def _build_apart(place: Place, progress: Show) -> None:
+    """Build a shard in a worker of its own, whose memory then goes back to the system."""
     import ray
 
-    address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    return address
+    context = ray.get_runtime_context()
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        context.get_node_id(), soft=False
+    )
+    task = ray.remote(max_calls=1, num_cpus=0)(_build).options(scheduling_strategy=here)
+    try:
+        ray.get(task.remote(place, context.current_actor))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+
+
+def _build(place: Place, actor: Any) -> None:
+    import ray
+
+    show = actor.show.options(concurrency_group="control")
+    Shard(place).build(lambda done, total: ray.get(show.remote(done, total)))
+
+
+# ---- memory of a process that maps its data ------------------------------------------------------
+
+
+def _keep_little() -> None:
+    """Freed arrays are not kept for later, by each of many threads. Call it once, early."""
+    with suppress(OSError, AttributeError):  # not glibc
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE)
+        libc.mallopt(M_ARENA_MAX, 2)
+
+
+def _memory() -> tuple[int, int]:
+    """Bytes of this process in memory that are its own, and that are pages of mapped files."""
+    found = {"RssAnon": 0, "RssFile": 0}
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in found:
+                found[name] = int(value.split()[0]) * 1024
+    return found["RssAnon"], found["RssFile"]

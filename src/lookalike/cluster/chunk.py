@@ -8,9 +8,12 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,21 +21,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lookalike.cluster.job import Chunk, Job, TableSlice
-from lookalike.cluster.parts import Parts, Rows, to_batch
+from lookalike.cluster.job import Chunk, Job
+from lookalike.cluster.parts import Parts, to_batch
 from lookalike.cluster.source import rows_of
 from lookalike.cluster.storage import first_line, is_uri, resolve
 from lookalike.encoder import Encoded, Encoder, EncoderSettings, ModelInfo, one_by_one
 from lookalike.errors import GalleryError, ModelMismatchError
+from lookalike.gallery.importing import Embedded
 from lookalike.gallery.store import ImageRow
 from lookalike.gallery.update import why_skipped
-from lookalike.images import (
-    DEFAULT_MAX_PIXELS,
-    SkippedImageError,
-    SkipReason,
-    content_hash,
-    read_picture,
-)
+from lookalike.images import DEFAULT_MAX_PIXELS, SkippedImageError, SkipReason, content_hash
+from lookalike.images.decoder import Decoder, Limits
 from lookalike.lsh.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def embed_chunk(
     parts, encoder = Parts.open(where), _encoder(model, threads)
     check_model(encoder.info, parts.job)
     batch = embed_batch(chunk, parts.job, encoder, max_pixels)
-    parts.write_chunk(chunk, batch)
+    parts.write_chunk(chunk.number, batch)
     skipped = len(batch) - batch.column("skipped").null_count
     return ChunkReport(chunk.number, len(batch) - skipped, skipped, time.monotonic() - began)
 
@@ -92,14 +91,19 @@ def _encoder(model: str | None, threads: int | None) -> Encoder:
 def check_model(model: ModelInfo, job: Job) -> None:
     """Raises ModelMismatchError unless ``model`` is the job's, to the byte."""
     if model.sha256 != job.model.sha256:
+        theirs, ours = (
+            f"{m.name} {m.version} (SHA-256 {m.sha256[:12]})" for m in (job.model, model)
+        )
         raise ModelMismatchError(
-            f"the job was made with model {_name(job.model)}, the one in use is {_name(model)}; "
-            f"name the first with --model FILE, or make a new job in an empty folder"
+            f"the job was made with model {theirs}, the one in use is {ours}; name the first with "
+            f"--model FILE, or make a new job in an empty folder"
         )
 
 
-def _name(model: ModelInfo) -> str:
-    return f"{model.name} {model.version} (SHA-256 {model.sha256[:12]})"
+@dataclass(frozen=True, eq=False)
+class _Read:
+    pixels: NDArray[np.uint8]
+    row: ImageRow
 
 
 def embed_batch(
@@ -107,67 +111,43 @@ def embed_batch(
 ) -> pa.RecordBatch:
     """The same without writing: a chunk's rows in the schema of a part, for Spark or Dask.
 
-    Row i has the id ``chunk.first_id + i``; what gave no image has the reason instead.
+    The image ``chunk.items[i]`` has the id ``job.first_id(chunk.number) + i``; what gave no image
+    has the reason instead. Images are decoded in processes that may be ended, as in
+    `Gallery.update`.
 
     Raises:
         GalleryError: the source cannot be read.
     """
-    images: list[ImageRow] = []
-    others: list[ImageRow] = []
+    images, others = list[ImageRow](), list[ImageRow]()
     vectors: list[NDArray[np.float32]] = []
+    with ExitStack() as stack:
+        decoder = stack.enter_context(Decoder(Limits(max_pixels)))
+        decoder.prepare(len(chunk.items))
 
-    def read(item: _Item) -> _Read:
-        return _read(item, encoder.info.input_size, max_pixels)
+        def read(item: _Item) -> _Read:
+            status = item.status()  # first, so that a change while reading is found by an update
+            source = item.source()
+            digest = content_hash(source)
+            made = decoder.read_picture(source, encoder.info.input_size)
+            row = ImageRow(item.id, item.path, *status, digest, made.width, made.height)
+            note = None if made.note is None else str(made.note)
+            return _Read(made.pixels, replace(row, format=made.format, note=note))
 
-    outcomes = encoder.encode(_items_of(chunk, job.root), one_by_one(read))
-    try:
+        outcomes = encoder.encode(_items_of(chunk, job), one_by_one(read), decoder.close)
+        stack.callback(cast("Generator[object]", outcomes).close)  # ends its threads
         for outcome in outcomes:
             if isinstance(outcome, Encoded):
-                images.append(replace(outcome.picture.row, id=outcome.item.id))
+                images.append(outcome.picture.row)
                 vectors.append(outcome.embedding)
             else:
                 others.append(_skipped(outcome))
-    finally:
-        cast("Generator[object]", outcomes).close()  # ends its threads
-    return to_batch(job, Rows(images, as_stored(vectors, job.model.dim), others))
+    return to_batch(job, Embedded(images, as_stored(vectors, job.model.dim), others))
 
 
 def as_stored(embeddings: Sequence[NDArray[np.float32]], dim: int) -> NDArray[np.float16]:
     """Embeddings, each (dim,), as an index keeps them: unit rows (n, dim), rounded."""
     rows = np.array(embeddings, np.float32).reshape(len(embeddings), dim)
     return unit_rows(rows, dim).astype(np.float16)
-
-
-# ---- the images of a chunk -------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Item:
-    """An image to read. ``status()`` gives size in bytes and time of change in ns, (-1, -1) if
-    there is no such file; ``source()`` the local path or the content.
-    """
-
-    id: int
-    path: bytes
-    status: Callable[[], tuple[int, int]]
-    source: Callable[[], bytes | io.BytesIO]
-
-
-@dataclass(frozen=True, eq=False)
-class _Read:
-    """Pixels RGB (size, size, 3), and the row of the image but for its id."""
-
-    pixels: NDArray[np.uint8]
-    row: ImageRow
-
-
-def _read(item: _Item, size: int, max_pixels: int) -> _Read:
-    status = item.status()  # first, so that a change while reading is found by an update
-    source = item.source()
-    digest = content_hash(source)
-    read = read_picture(source, size, max_pixels=max_pixels)
-    row = ImageRow(item.id, item.path, *status, digest, read.width, read.height, read.format)
-    return _Read(read.pixels, replace(row, note=None if read.note is None else str(read.note)))
 
 
 def _skipped(outcome: Failed[_Item]) -> ImageRow:
@@ -180,56 +160,62 @@ def _skipped(outcome: Failed[_Item]) -> ImageRow:
     return replace(row, skipped=reason, detail=detail, remedy=remedy)
 
 
-def _items_of(chunk: Chunk, root: str) -> Iterator[_Item]:
-    """The images of a chunk in order, as they are needed. GalleryError: the root, or a table, is
-    not there."""
-    if chunk.kind == "table":
-        slices = cast("tuple[TableSlice, ...]", chunk.items)
-        named = (row for one in slices for row in rows_of(one))
-        for number, (path, content) in enumerate(named, chunk.first_id):
-            yield _in_memory(number, path, content)
-        return
-    system, base = resolve(root)
-    if not system.isdir(base):
-        raise GalleryError(
-            f"{root} is not a folder, or its disk is not mounted on this machine; every machine "
-            f"that embeds needs it at this place"
-        )
-    file = _far if is_uri(root) else _here
-    for number, name in enumerate(cast("tuple[str, ...]", chunk.items), chunk.first_id):
-        yield file(number, system, f"{base.rstrip('/')}/{name}", os.fsencode(name))
+@dataclass(frozen=True)
+class _Item:
+    """An image to read: a file ``where`` on a file system, None for this machine's, or content."""
 
+    id: int
+    path: bytes
+    where: str = ""
+    system: Any = None
+    content: bytes | None = None
 
-def _here(number: int, _: Any, where: str, path: bytes) -> _Item:
-    def status() -> tuple[int, int]:
+    def status(self) -> tuple[int, int]:
+        """Size in bytes and time of change in ns; -1, -1 if there is no such file."""
         try:
-            found = os.stat(where)
-        except (OSError, ValueError):
+            if self.content is not None:
+                return len(self.content), 0
+            if self.system is None:
+                found = os.stat(self.where)
+                return found.st_size, found.st_mtime_ns
+            changed = self.system.modified(self.where).timestamp()
+            return int(self.system.size(self.where) or 0), int(changed * 1e9)
+        except (OSError, ValueError, NotImplementedError):
             return -1, -1
-        return found.st_size, found.st_mtime_ns
 
-    return _Item(number, path, status, lambda: os.fsencode(where))
-
-
-def _far(number: int, system: Any, where: str, path: bytes) -> _Item:
-    def content() -> io.BytesIO:
+    def source(self) -> bytes | io.BytesIO:
+        """Local path, or content."""
+        if self.content is not None:
+            return io.BytesIO(self.content)
+        if self.system is None:
+            return os.fsencode(self.where)
         try:
-            return io.BytesIO(system.cat_file(where))
+            return io.BytesIO(self.system.cat_file(self.where))
         except FileNotFoundError as error:
             raise SkippedImageError(SkipReason.VANISHED, "the file is gone") from error
         except OSError as error:  # the network's fault, not the image's
             raise GalleryError(
-                f"cannot read {where}: {first_line(error)}; run the command again"
+                f"cannot read {self.where}: {first_line(error)}; run the command again"
             ) from error
 
-    def status() -> tuple[int, int]:
-        try:
-            return int(system.size(where) or 0), int(system.modified(where).timestamp() * 1e9)
-        except (OSError, NotImplementedError):
-            return -1, -1
 
-    return _Item(number, path, status, content)
-
-
-def _in_memory(number: int, path: bytes, content: bytes) -> _Item:
-    return _Item(number, path, lambda: (len(content), 0), lambda: io.BytesIO(content))
+def _items_of(chunk: Chunk, job: Job) -> Iterator[_Item]:
+    """The images of a chunk in order, as they are needed. GalleryError: the root, or a table, is
+    not there."""
+    first = job.first_id(chunk.number)
+    if not job.root:
+        groups = groupby(chunk.items, key=itemgetter(0))
+        tables = [(os.fsdecode(name), [row for _, row in items]) for name, items in groups]
+        found = (image for name, rows in tables for image in rows_of(name, rows[0], len(rows)))
+        for number, (path, content) in enumerate(found, first):
+            yield _Item(number, path, content=content)
+        return
+    system, base = resolve(job.root)
+    if not system.isdir(base):
+        raise GalleryError(
+            f"{job.root} is not a folder, or its disk is not mounted on this machine; every "
+            f"machine that embeds needs it at this place"
+        )
+    far = system if is_uri(job.root) else None
+    for number, (path, _) in enumerate(chunk.items, first):
+        yield _Item(number, path, f"{base.rstrip('/')}/{os.fsdecode(path)}", far)

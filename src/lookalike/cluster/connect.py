@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,6 @@ NAMESPACE = "lookalike"
 CONNECT_SECONDS = 3.0
 # Else Ray tries for a quarter of an hour to reach a head that is not there.
 IMPATIENT = {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_gcs_server_request_timeout_seconds": "10"}
-HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-HTTP2_SETTINGS = 4
 VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
 _joining = threading.Lock()
 
@@ -50,8 +49,11 @@ def join(address: str | None = None) -> Any:
             raise MissingExtraError("this needs ray: pip install 'lookalike[cluster]'") from error
         if ray.is_initialized():
             return ray
-        if address is not None:
-            _check(address)
+        if address is not None and not is_listening(address):
+            raise ClusterError(
+                f"no Ray at {address}: nothing listens there; start one with: ray start --head "
+                f"--port=PORT"
+            )
         try:
             ray.init(
                 address=address or os.environ.get("RAY_ADDRESS") or "auto",
@@ -67,9 +69,7 @@ def join(address: str | None = None) -> Any:
 @contextmanager
 def connected(address: str | None) -> Iterator[Any]:
     """As `join`, and disconnected at the end unless it was connected before."""
-    import importlib.util
-
-    before = importlib.util.find_spec("ray") is not None and __import__("ray").is_initialized()
+    before = "ray" in sys.modules and sys.modules["ray"].is_initialized()
     ray = join(address)
     try:
         yield ray
@@ -97,30 +97,6 @@ def is_listening(address: str) -> bool:
     return True
 
 
-def _check(address: str) -> None:
-    """That a gRPC server listens there, which says so at once; Ray would wait for a minute."""
-    if not is_listening(address):
-        raise ClusterError(
-            f"no Ray at {address}: nothing listens there; start one with: ray start --head "
-            f"--port=PORT"
-        )
-    if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS) as found:
-            found.settimeout(CONNECT_SECONDS)
-            found.sendall(HTTP2_PREFACE)
-            frame = found.recv(9)
-    except OSError:
-        frame = b""
-    if len(frame) < 4 or frame[3] != HTTP2_SETTINGS:
-        raise ClusterError(
-            f"no Ray at {address}: something listens there, but does not answer as Ray's head "
-            f"does; give the address that 'ray start --head' printed"
-        )
-
-
 def _why(address: str, said: str) -> str:
     """Our message for Ray's."""
     versions = VERSIONS.findall(said)
@@ -142,9 +118,9 @@ def _why(address: str, said: str) -> str:
         )
     if "imed out" in said or "Failed to connect" in said or "uthenticat" in said:
         return (
-            f"Ray at {address} does not answer this process; it needs another token if its nodes "
-            f"have one: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH as they "
-            f"have them"
+            f"Ray at {address} does not answer this process: what listens there is not Ray's head, "
+            f"or it needs another token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or "
+            f"RAY_AUTH_TOKEN_PATH as its nodes have them"
         )
     last = next((line for line in reversed(said.splitlines()) if line.strip()), "no message")
     return f"cannot join the Ray cluster at {address}: {last.strip()}"

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
 from lookalike.cluster.embed import CHUNK_IMAGES
-from lookalike.cluster.job import Chunk, ChunkList, Job, check_vacant
-from lookalike.cluster.parts import Parts, Rows, to_batch
+from lookalike.cluster.job import Job, check_vacant, write_list
+from lookalike.cluster.parts import Parts, to_batch
 from lookalike.cluster.storage import Storage, is_uri
-from lookalike.encoder import DEFAULT_MODEL
-from lookalike.errors import GalleryError, ModelError, ModelMismatchError
+from lookalike.encoder import EncoderSettings
+from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.importing import Embedded, write_gallery
+from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import places, stored_root
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.store import REMOVED, ImageRow, Store
@@ -53,19 +53,17 @@ def export_gallery(gallery: Gallery, where: str, *, chunk_images: int = CHUNK_IM
         if not len(index):
             raise GalleryError(f"the gallery in {gallery.directory} has no images to export")
         root = os.path.abspath(gallery.root)
-        count, images = ChunkList.write(
-            storage, (_chunk(number, rows) for number, rows in _groups(store, index, chunk_images))
-        )
-        job = Job(made_with(store), root, chunk_images, count, images, root)
-        parts = Parts(storage, job)
+        images = write_list(storage, ((row.path, -1) for row in _whole_rows(store, index)))
+        chunks = -(-images // chunk_images)
+        job = Job(made_with(store), root, chunk_images, chunks, images, root)
+        parts, rows = Parts(storage, job), _whole_rows(store, index)
         try:
-            for number, rows in _groups(store, index, chunk_images):
-                batch = to_batch(job, _with_vectors(index, rows))
-                parts.write_chunk(_chunk(number, rows), batch)
-            first = job.last_id + 1
-            removed = [replace(row, id=first + n) for n, row in enumerate(store.removed())]
-            if removed:
-                parts.append(first, Rows([], np.empty((0, job.model.dim), np.float16), removed))
+            for number in range(chunks):
+                some = list(islice(rows, chunk_images))
+                parts.write_chunk(number, to_batch(job, _numbered(some, index, job, number)))
+            removed = _numbered(store.removed(), index, job, chunks)
+            if removed.skipped:
+                parts.append(job.last_id + 1, removed)
             job.write(storage)
         except BaseException:
             with suppress(OSError):
@@ -75,39 +73,23 @@ def export_gallery(gallery: Gallery, where: str, *, chunk_images: int = CHUNK_IM
     return parts
 
 
-def _chunk(number: int, rows: list[tuple[int, ImageRow]]) -> Chunk:
-    names = tuple(os.fsdecode(row.path) for _, row in rows)
-    return Chunk(number, rows[0][1].id, "files", names)
-
-
-def _with_vectors(index: LSHIndex, rows: list[tuple[int, ImageRow]]) -> Rows:
-    images = [(old, row) for old, row in rows if row.skipped is None]
-    vectors = index.vectors([old for old, _ in images]).astype(np.float16)
-    return Rows([row for _, row in images], vectors, [row for _, row in rows if row.skipped])
-
-
-def _groups(
-    store: Store, index: LSHIndex, size: int
-) -> Iterator[tuple[int, list[tuple[int, ImageRow]]]]:
-    """Images and skipped files by id, ``size`` at a time: the old id, and the row with its new one.
-
-    A row whose vector is lost is left out: the next update of the gallery reads it again.
-    """
-    numbered = enumerate(_whole_rows(store, index), 1)
-    pairs = ((row.id, replace(row, id=new)) for new, row in numbered)
-    number = 0
-    while group := list(islice(pairs, size)):
-        yield number, group
-        number += 1
-
-
 def _whole_rows(store: Store, index: LSHIndex) -> Iterator[ImageRow]:
+    """What the gallery knows of files, by id, but what was taken out, or lost its vector."""
     rows = store.rows("skipped IS NOT ? ORDER BY id", (REMOVED,))
     while page := list(islice(rows, PAGE)):
         there = index.contains([row.id for row in page])
         for row, has_vector in zip(page, there, strict=True):
             if has_vector or row.skipped is not None:
                 yield row
+
+
+def _numbered(rows: list[ImageRow], index: LSHIndex, job: Job, chunk: int) -> Embedded:
+    """With their vectors, under the ids of a chunk."""
+    old = [row.id for row in rows if row.skipped is None]
+    vectors = index.vectors(old).astype(np.float16)
+    new = [replace(row, id=job.first_id(chunk) + n) for n, row in enumerate(rows)]
+    skipped = [row for row in new if row.skipped is not None]
+    return Embedded([row for row in new if row.skipped is None], vectors, skipped)
 
 
 def import_gallery(
@@ -136,14 +118,16 @@ def import_gallery(
             gallery already.
         ModelMismatchError: ``model`` is not the job's.
     """
-    began = time.monotonic()
+    began, job = time.monotonic(), parts.job
     parts.check_complete()
-    _check_model(parts, model)
+    GalleryModel(model, EncoderSettings()).check_now(
+        job.model, lambda: "lookalike cluster embed, into a new DIR"
+    )
     root, home = places(folder, directory)
     names = parts.refresh()
     _check_root(parts, names, root)
     meta = {
-        "model": parts.job.model.as_dict(),
+        "model": job.model.as_dict(),
         "model_path": None if model is None else os.fspath(model.absolute()),
         "root": stored_root(root, home),
     }
@@ -152,35 +136,16 @@ def import_gallery(
         done = skipped = 0
         for name in names:
             rows = parts.live(name)
-            yield Embedded(rows.images, rows.vectors, rows.others)
-            skipped += len(rows.others)
-            done += len(rows.images) + len(rows.others)
+            yield rows
+            skipped += len(rows.skipped)
+            done += len(rows.images) + len(rows.skipped)
             if progress is not None:
-                progress(Progress(done, max(done, parts.job.images), skipped))
+                progress(Progress(done, max(done, job.images), skipped))
 
-    settings = LSHSettings(parts.job.model.dim)
+    settings = LSHSettings(job.model.dim)
     counts = write_gallery(GalleryFiles(home), meta, settings, batches(), parts.next_id(), wait)
-    return UpdateReport(
-        added=counts.images,
-        images=counts.images,
-        skipped=counts.skipped,
-        removed=counts.removed,
-        seconds=time.monotonic() - began,
-    )
-
-
-def _check_model(parts: Parts, model: Path | None) -> None:
-    path, known = model or DEFAULT_MODEL, parts.job.model
-    try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"cannot read model {path} ({error.strerror})") from error
-    if sha256 != known.sha256:
-        raise ModelMismatchError(
-            f"the parts in {parts.where} were made with model {known.name} {known.version} "
-            f"(SHA-256 {known.sha256[:12]}), {path} has {sha256[:12]}; searches need the first: "
-            f"name it with --model FILE"
-        )
+    seconds = time.monotonic() - began
+    return UpdateReport(added=counts.images, **counts._asdict(), seconds=seconds)
 
 
 def _check_root(parts: Parts, names: list[str], root: Path) -> None:
@@ -188,10 +153,10 @@ def _check_root(parts: Parts, names: list[str], root: Path) -> None:
     if not root.is_dir():
         raise GalleryError(f"{root} is not a folder, or its disk is not mounted")
     made_of = parts.job.root
-    if not made_of or is_uri(made_of) or root.resolve() == Path(made_of).resolve() or not names:
+    if not made_of or is_uri(made_of) or root.resolve() == Path(made_of).resolve():
         return
-    rows = parts.live(names[0], vectors=False)
-    paths = [os.fsdecode(row.path) for row in rows.images[:LOOKED_FOR]]
+    rows = chain.from_iterable(parts.live(name, vectors=False).images for name in names)
+    paths = [os.fsdecode(row.path) for row in islice(rows, LOOKED_FOR)]
     if paths and not any((root / path).exists() for path in paths):
         raise GalleryError(
             f"{root} has none of the first {len(paths)} images of {parts.where} ({paths[0]}, for "

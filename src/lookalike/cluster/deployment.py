@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 from lookalike.cluster.actor import ShardActor
 from lookalike.cluster.connect import NAMESPACE, join
@@ -21,12 +21,25 @@ from lookalike.cluster.shard import Place
 from lookalike.encoder import ModelInfo
 from lookalike.errors import ClusterError
 
-__all__ = ["Deployment", "deployments", "find", "replicas", "start", "status", "stop", "switch"]
+__all__ = [
+    "Deployment",
+    "call_all",
+    "deployments",
+    "find",
+    "replicas",
+    "start",
+    "status",
+    "stop",
+    "switch",
+]
 
 KEY = b"galleries"
+QUEUE = 64
+"""Calls that one client may have waiting at an actor: more are refused, see `ClusterBusyError`."""
 DRAIN_SECONDS = 2.0
 """From taking replicas out of the list to ending them: clients read the list once a second."""
 POLL_SECONDS = 0.2
+STATUS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -65,10 +78,6 @@ class Deployment:
         """All shards with all replicas."""
         return ((s, r) for r in range(self.replicas) for s in range(self.shards))
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        return cls(**values)
-
 
 def deployments() -> dict[str, Deployment]:
     """All galleries of the cluster that this process is connected to, by name."""
@@ -76,7 +85,7 @@ def deployments() -> dict[str, Deployment]:
 
     found = internal_kv._internal_kv_get(KEY, namespace=NAMESPACE.encode())
     named = json.loads(found) if found else {}
-    return {name: Deployment.from_dict(values) for name, values in named.items()}
+    return {name: Deployment(**values) for name, values in named.items()}
 
 
 def _keep(named: Mapping[str, Deployment]) -> None:
@@ -179,7 +188,7 @@ def _launch(ray: Any, made: Deployment) -> None:
             lifetime="detached",
             get_if_exists=True,
             max_restarts=-1,
-            max_task_retries=0,
+            max_pending_calls=QUEUE,
             enable_task_events=False,
             num_cpus=made.cpus,
             memory=made.memory or None,
@@ -192,7 +201,7 @@ def _wait(
 ) -> None:
     places, end, looked = list(made.places()), time.monotonic() + deadline, time.monotonic()
     while True:
-        found = _statuses(ray, made, places)
+        found = call_all(made, places, "status", wait=STATUS_SECONDS)
         ready = sum(one is not None and one["ready"] for one in found)
         progress(ready, len(places))
         if ready == len(places):
@@ -213,24 +222,27 @@ def _wait(
         time.sleep(POLL_SECONDS)
 
 
-def _statuses(
-    ray: Any, made: Deployment, places: list[tuple[int, int]]
-) -> list[dict[str, Any] | None]:
-    """Of each actor; None if it does not answer within seconds."""
+def call_all(
+    made: Deployment, places: Iterable[tuple[int, int]], method: str, *arguments: Any, wait: float
+) -> list[Any]:
+    """What a method of each actor returns; None if it does not answer within ``wait`` seconds."""
+    import ray
+
     waiting: list[Any] = []
     for shard, replica in places:
         try:
             handle = ray.get_actor(made.actor(shard, replica), namespace=NAMESPACE)
-            waiting.append(handle.status.options(concurrency_group="control").remote())
-        except ValueError:
+            call = getattr(handle, method).options(concurrency_group="control")
+            waiting.append(call.remote(*arguments))
+        except Exception:  # there is none, or no head
             waiting.append(None)
     there = [reference for reference in waiting if reference is not None]
-    if there:
-        ray.wait(there, num_returns=len(there), timeout=5.0)
-    found: list[dict[str, Any] | None] = []
+    if there and wait:
+        ray.wait(there, num_returns=len(there), timeout=wait)
+    found: list[Any] = []
     for reference in waiting:
         try:
-            found.append(None if reference is None else ray.get(reference, timeout=0))
+            found.append(ray.get(reference, timeout=0) if reference and wait else None)
         except ray.exceptions.RayError:
             found.append(None)
     return found
@@ -238,10 +250,10 @@ def _statuses(
 
 def status(name: str, address: str | None = None) -> tuple[Deployment, list[dict[str, Any]]]:
     """The deployment, and of each actor its shard, replica and what it says of itself."""
-    ray = join(address)
+    join(address)
     made = find(name)
     places = list(made.places())
-    found = _statuses(ray, made, places)
+    found = call_all(made, places, "status", wait=STATUS_SECONDS)
     return made, [
         {"shard": shard, "replica": replica, **(one or {"ready": False, "error": "no answer"})}
         for (shard, replica), one in zip(places, found, strict=True)

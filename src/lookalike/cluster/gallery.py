@@ -14,11 +14,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lookalike.cluster.actor import default_cache
-from lookalike.cluster.answers import LONG_SECONDS, Facts, ShardedTable, find, near_groups
+from lookalike.cluster.client import Shards
 from lookalike.cluster.deployment import Deployment
 from lookalike.cluster.parts import Parts
-from lookalike.cluster.reader import ShardedReader
-from lookalike.cluster.shards import Shards
+from lookalike.cluster.view import (
+    JOB_SECONDS,
+    Facts,
+    ShardedReader,
+    ShardedSnapshot,
+    near_groups,
+)
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ClusterError, GalleryError
 from lookalike.gallery.duplicates import Duplicates, propose_all
@@ -30,9 +35,9 @@ from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.searching import Query, embed_query, hits
 from lookalike.gallery.store import ImageRow
 from lookalike.gallery.threshold import smallest_cosine
+from lookalike.gallery.verify import changed_contents
 from lookalike.images.decoder import Limits
 from lookalike.lsh.index import Neighbors
-from lookalike.lsh.search import best_of
 
 __all__ = ["ShardedGallery", "open_uri"]
 
@@ -87,6 +92,7 @@ class ShardedGallery:
         self._uri = uri
         self._limits = limits
         self._model = GalleryModel(model, encoder_settings)
+        self._reader = ShardedReader(shards)
 
     @property
     def deployment(self) -> Deployment:
@@ -123,12 +129,9 @@ class ShardedGallery:
     def _known_model(self) -> ModelInfo:
         return self.deployment.known_model
 
-    def _matching_encoder(self) -> Encoder:
-        return self._model.matching(self._known_model, self._rebuild_command)
-
     def encoder(self) -> Encoder:
         """As `Gallery.encoder`."""
-        return self._matching_encoder()
+        return self._model.matching(self._known_model, self._rebuild_command)
 
     def _rebuild_command(self) -> str:
         made = self.deployment
@@ -154,14 +157,11 @@ class ShardedGallery:
 
         with writing(Parts.open(self.deployment.where), wait, committed) as opened:
             yield opened
-        if newest[0]:
-            late = self._shards.announce(newest[0], ANNOUNCE_SECONDS)
-            if late:
-                raise ClusterError(
-                    f"the change is written and safe, but {', '.join(late)} did not take it in "
-                    f"within {ANNOUNCE_SECONDS:.0f} s; see: lookalike cluster status "
-                    f"{self._shards.name}"
-                )
+        if newest[0] and (late := self._shards.announce(newest[0], ANNOUNCE_SECONDS)):
+            raise ClusterError(
+                f"the change is written and safe, but {', '.join(late)} did not take it in within "
+                f"{ANNOUNCE_SECONDS:.0f} s; see: lookalike cluster status {self._shards.name}"
+            )
 
     def update(
         self,
@@ -170,13 +170,14 @@ class ShardedGallery:
         wait: float = 0.0,
         accept_missing: bool = False,
     ) -> UpdateReport:
-        """As `Gallery.update`: what is new is embedded here, and written to the parts first."""
-        from lookalike.cluster.writer import check_updatable
+        """As `Gallery.update`: what is new is embedded here, and written to the parts first.
+
+        A gallery that was embedded from a list is compared with the files that the list names now.
+        """
+        from lookalike.cluster.writer import listed_files
         from lookalike.gallery.update import Update
 
-        check_updatable(Parts.open(self.deployment.where))
-        if not self.root.is_dir():
-            raise GalleryError(f"{self.root} is not a folder, or its disk is not mounted")
+        listed = listed_files(Parts.open(self.deployment.where).job)
         self._model.check(self._known_model, self._rebuild_command)
         with self._writing(wait) as (files, store, index):
             run = Update(
@@ -184,9 +185,10 @@ class ShardedGallery:
                 files,
                 store,
                 index,
-                self._matching_encoder,
+                self.encoder,
                 self._limits,
                 accept_missing=accept_missing,
+                listed=listed,
             )
             return run.run(progress)
 
@@ -221,32 +223,16 @@ class ShardedGallery:
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
         self._model.check(self._known_model, self._rebuild_command)
-        table = ShardedTable(self._shards)
-        root, encoder = self.root, self._matching_encoder
-        embedding, own = embed_query(table, table, root, query, encoder, self._limits)
-        without = (sorted(own), None) if exclude_self else ((), None)
-        found = find(self._shards, embedding, k, without, filter, exact)
-        facts = self._facts
-        return hits(found, root, facts.code_bits, facts.pairs, threshold)
+        shards, root = self._reader.now(), self.root
+        embedding, own = embed_query(shards, shards, root, query, self.encoder, self._limits)
+        without = own if exclude_self else None
+        found = shards.search(embedding, k, without=without, filter=filter, exact=exact)
+        return hits(found, root, shards.code_bits, shards.pairs, threshold)
 
     def nearest(self, queries: ArrayLike, k: int = 10, *, exact: bool = False) -> Neighbors:
         """Ids and cosines of the nearest images of a batch of embeddings (q, dim), by one call to
         each shard; as `LSHIndex.search`."""
-        rows = np.atleast_2d(np.asarray(queries, np.float32))
-        answers = self._shards.ask("nearest", rows, k, exact, deadline=LONG_SECONDS)
-        ids = np.concatenate([ids for ids, _ in answers], axis=1)
-        cosines = np.concatenate([cosines for _, cosines in answers], axis=1)
-        return Neighbors(*best_of(ids, cosines, k))
-
-    @property
-    def _facts(self) -> Facts:
-        """Of the deployment, as it was first seen: what a search says beside its hits."""
-        made = self.deployment
-        known: tuple[str, Facts] | None = self.__dict__.get("_known_facts")
-        if known is None or known[0] != made.id:
-            known = made.id, Facts(self._shards.ask("facts"))
-            self.__dict__["_known_facts"] = known
-        return known[1]
+        return self._reader.now().near(np.atleast_2d(np.asarray(queries, np.float32)), k, exact)
 
     def duplicates(
         self,
@@ -264,17 +250,17 @@ class ShardedGallery:
         if not -1 < threshold <= 1:
             raise ValueError(f"threshold is {threshold}; it must be above -1 and at most 1")
         near = near_groups(self._shards, smallest_cosine(threshold), progress)
-        table, root = ShardedTable(self._shards), self.root
+        shards, root, here = self._reader.now(), self.root, self.root.is_dir()
         return propose_all(
-            near, table, table, root, threshold, reference, filter, progress, here=root.is_dir()
+            near, shards, shards, root, threshold, reference, filter, progress, here=here
         )
 
     # ---- facts -----------------------------------------------------------------------------------
 
     def info(self) -> GalleryInfo:
         """Counts, model, index, and where it lies. ``disk_bytes`` are those of one copy."""
-        made = self.deployment
-        facts = Facts(self._shards.ask("facts"))
+        made, facts = self.deployment, Facts(self._shards)
+        served = {"parts": made.where, "shards": made.shards, "replicas": made.replicas}
         return GalleryInfo(
             root=self.root,
             directory=Path(made.where),
@@ -288,12 +274,7 @@ class ShardedGallery:
             pairs=facts.pairs,
             tuning=None,
             unfinished=self.unfinished(),
-            served={
-                "gallery": self._uri,
-                "parts": made.where,
-                "shards": made.shards,
-                "replicas": made.replicas,
-            },
+            served={"gallery": self._uri, **served},
         )
 
     def unfinished(self) -> bool:
@@ -302,32 +283,35 @@ class ShardedGallery:
 
     def skipped(self) -> list[ImageRow]:
         """As `Gallery.skipped`."""
-        rows = [ImageRow(*values) for some in self._shards.ask("skipped") for values in some]
-        return sorted(rows, key=lambda row: row.path)
+        return ShardedSnapshot(self._shards, Facts(self._shards)).skipped()
 
     def __len__(self) -> int:
-        return Facts(self._shards.ask("facts")).images
+        return Facts(self._shards).images
 
     def reader(self) -> ShardedReader:
         """For the web page."""
         return ShardedReader(self._shards)
 
-    # ---- what takes a gallery on disk ------------------------------------------------------------
+    def verify(self, *, contents: bool = False) -> list[str]:
+        """As `Gallery.verify`: the parts, each read whole, and one replica of every shard."""
+        parts = Parts.open(self.deployment.where)
+        problems = parts.verify()
+        for shard, found in enumerate(self._shards.ask("verify", deadline=JOB_SECONDS)):
+            problems += [f"shard {shard}: {problem}" for problem in found]
+        if contents and not problems:
+            for name in parts.refresh():
+                problems += changed_contents(parts.live(name, vectors=False).images, self.root)
+        return problems
 
     def tune(self, target_recall: float = 0.95, k: int = 10, *, force: bool = False) -> NoReturn:
-        """Raises GalleryError."""
-        self._refuse("tuning")
+        """Raises GalleryError: hash functions and settings are each shard's own."""
+        raise GalleryError(
+            "shards are not tuned: each has hash functions of its own, is built again wherever "
+            "Ray starts it, and searches by the defaults. Tune a gallery on disk that is made of "
+            f"the parts: lookalike index FOLDER --from {shlex.quote(self.deployment.where)}, then "
+            "lookalike tune"
+        )
 
     def reset_tuning(self) -> NoReturn:
         """Raises GalleryError."""
-        self._refuse("tuning")
-
-    def verify(self, *, contents: bool = False) -> NoReturn:
-        """Raises GalleryError."""
-        self._refuse("verifying")
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise GalleryError(
-            f"{what} takes a gallery on disk, and this one is in shards; make a local one of its "
-            f"parts with: lookalike index FOLDER --from {shlex.quote(self.deployment.where)}"
-        )
+        self.tune()

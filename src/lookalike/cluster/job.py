@@ -1,7 +1,7 @@
-"""What a DIR holds: job.json, and the list of chunks that are to be embedded.
+"""What a DIR is made of: job.json, and images.parquet, the list of what is to be embedded.
 
-DIR/job.json     written last: without it the folder is not a job
-DIR/chunks.jsonl one task a line: names of images, never their bytes
+DIR/job.json        written last: without it the folder is not a job
+DIR/images.parquet  a row per image, in order: its name, never its bytes
 """
 
 from __future__ import annotations
@@ -9,21 +9,29 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from itertools import islice
+from tempfile import TemporaryFile
+from typing import Any, NamedTuple
 
-from lookalike.cluster.storage import Storage
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lookalike.cluster.storage import Storage, first_line
 from lookalike.encoder import ModelInfo
 from lookalike.errors import GalleryError
 
-__all__ = ["CHUNKS", "JOB", "Chunk", "ChunkList", "Job", "TableSlice", "check_vacant", "read_job"]
+__all__ = ["IMAGES", "JOB", "Chunk", "Item", "Job", "check_vacant", "chunks_of", "write_list"]
 
 FORMAT = 2
-JOB, CHUNKS = "job.json", "chunks.jsonl"
+JOB, IMAGES = "job.json", "images.parquet"
+LIST = pa.schema([pa.field("name", pa.binary(), False), pa.field("row", pa.int64(), False)])
+GROUP_ROWS = 1 << 13
 
-TableSlice = tuple[str, int, int, int]
-"""Rows of a Parquet file: its path or URI, the row group, the first row in that group, how many."""
+Item = tuple[bytes, int]
+"""An image: its path relative to the job's root, with forward slashes, as the file system has it,
+and -1; or, in a job without a root, the address of a Parquet file and a row of it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,14 @@ class Job:
         """The largest id that its chunks may give; updates go on from the next one."""
         return self.chunks * self.chunk_images
 
+    def first_id(self, chunk: int) -> int:
+        """Of the images of a chunk, which have the ids from it on, in order."""
+        return 1 + chunk * self.chunk_images
+
+    def images_of(self, chunk: int) -> int:
+        """How many images a chunk has."""
+        return min(self.chunk_images, self.images - chunk * self.chunk_images)
+
     @property
     def fingerprint(self) -> str:
         """Of what its rows are made of and with; each part carries it."""
@@ -70,38 +86,36 @@ class Job:
         text = json.dumps({"format": FORMAT, "crc32": _crc({"job": body}), "job": body}, indent=2)
         storage.write(JOB, text.encode() + b"\n")
 
-
-def read_job(storage: Storage) -> Job:
-    """Raises GalleryError: there is none, it is of another format, or damaged."""
-    try:
-        content = storage.read(JOB)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        what = "a job that is not complete" if CHUNKS in storage.names() else "no job"
-        raise GalleryError(
-            f"{storage.where} holds {what} ({JOB} is missing); make one with: lookalike cluster "
-            f"embed SOURCE --out DIR"
-        ) from error
-    try:
-        document = json.loads(content)
-        version, crc = document.pop("format"), document.pop("crc32")
-        if version not in (1, FORMAT):
+    @classmethod
+    def read(cls, storage: Storage) -> Job:
+        """Raises GalleryError: there is none, it is of another format, or damaged."""
+        try:
+            content = storage.read(JOB)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            what = "a job that is not complete" if IMAGES in storage.names() else "no job"
             raise GalleryError(
-                f"{JOB} in {storage.where} has format {version}, this lookalike reads formats 1 "
-                f"and {FORMAT}; use the lookalike that made it"
-            )
-        if crc != _crc(document):
-            raise ValueError("it does not match its checksum")
-        values = document["job"]
-        if version == 1:
-            values = _from_format_1(values)
-        if values.keys() != {field.name for field in fields(Job)}:
-            raise ValueError(f"it has the entries {sorted(values)}")
-        return Job(**{**values, "model": ModelInfo.from_dict(values["model"])})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise GalleryError(
-            f"{JOB} in {storage.where} is damaged: {error}; restore it from a copy, or embed into "
-            f"an empty folder"
-        ) from error
+                f"{storage.where} holds {what} ({JOB} is missing); make one with: lookalike "
+                f"cluster embed SOURCE --out DIR"
+            ) from error
+        try:
+            document = json.loads(content)
+            version, crc = document.pop("format"), document.pop("crc32")
+            if version not in (1, FORMAT):
+                raise GalleryError(
+                    f"{JOB} in {storage.where} has format {version}, this lookalike reads formats "
+                    f"1 and {FORMAT}; use the lookalike that made it"
+                )
+            if crc != _crc(document):
+                raise ValueError("it does not match its checksum")
+            values = document["job"] if version > 1 else _from_format_1(document["job"])
+            if values.keys() != {field.name for field in fields(cls)}:
+                raise ValueError(f"it has the entries {sorted(values)}")
+            return cls(**{**values, "model": ModelInfo.from_dict(values["model"])})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise GalleryError(
+                f"{JOB} in {storage.where} is damaged: {error}; restore it from a copy, or embed "
+                f"into an empty folder"
+            ) from error
 
 
 def _from_format_1(values: dict[str, Any]) -> dict[str, Any]:
@@ -125,99 +139,56 @@ def check_vacant(storage: Storage) -> None:
     names = storage.names()
     if JOB in names:
         raise GalleryError(f"{storage.where} holds a job already; choose an empty folder")
-    strange = [name for name in names if name != CHUNKS]
-    if strange:
+    if strange := [name for name in names if name != IMAGES]:
         raise GalleryError(
             f"{storage.where} holds other files ({strange[0]}); choose an empty folder for the "
             f"parts, or, if these are parts whose {JOB} was lost, restore it from a copy"
         )
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """A task of a job. Its n images get the ids first_id to first_id + n - 1, in this order.
+# ---- the list of images --------------------------------------------------------------------------
 
-    Attributes:
-        number: of the chunk, from 0.
-        kind: ``"files"``: items are paths relative to the job's root, with forward slashes, as
-            Python gives names that need not be UTF-8 (surrogate escapes). ``"table"``: items are
-            slices of Parquet files that hold the images' bytes.
-    """
+
+class Chunk(NamedTuple):
+    """What one task embeds: some images, by the chunk's number, from 0."""
 
     number: int
-    first_id: int
-    kind: Literal["files", "table"]
-    items: tuple[str, ...] | tuple[TableSlice, ...]
-
-    @property
-    def images(self) -> int:
-        """How many images it names."""
-        return sum(1 if isinstance(item, str) else item[3] for item in self.items)
-
-    def to_json(self) -> str:
-        """One line, ASCII."""
-        return json.dumps([self.number, self.first_id, self.kind, self.items])
-
-    @classmethod
-    def from_json(cls, line: str | bytes) -> Chunk:
-        """The reverse of `to_json`. Raises ValueError."""
-        try:
-            number, first_id, kind, items = json.loads(line)
-            if kind == "files" and all(isinstance(item, str) for item in items):
-                return cls(int(number), int(first_id), "files", tuple(items))
-            if kind == "table":
-                slices = ((str(file), int(group), int(at), int(n)) for file, group, at, n in items)
-                return cls(int(number), int(first_id), "table", tuple(slices))
-        except TypeError as error:
-            raise ValueError(f"not a chunk: {error}") from error
-        raise ValueError(f"not a chunk: kind {kind!r}")
+    items: list[Item]
 
 
-class ChunkList:
-    """Chunks of a job in order, read from its list as they are asked for: memory does not grow."""
+def write_list(storage: Storage, items: Iterable[Item]) -> int:
+    """Write the list, of which little is in memory; returns how many images it has."""
+    count, left = 0, iter(items)
+    with TemporaryFile() as file:
+        with pq.ParquetWriter(file, LIST, compression="zstd", write_page_checksum=True) as writer:
+            while some := list(islice(left, GROUP_ROWS)):
+                names, rows = zip(*some, strict=True)
+                writer.write_table(pa.table([names, rows], schema=LIST))
+                count += len(some)
+        file.seek(0)
+        storage.write(IMAGES, file)
+    return count
 
-    def __init__(self, storage: Storage, numbers: Sequence[int]) -> None:
-        """``numbers``: of those chunks that this list has, ascending."""
-        self._storage = storage
-        self._numbers = numbers
 
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __iter__(self) -> Iterator[Chunk]:
-        """Raises GalleryError if the list is damaged."""
-        wanted = iter(self._numbers)
-        number = next(wanted, None)
-        if number is None:
-            return
-        try:
-            with self._storage.open(CHUNKS) as file:
-                for at, line in enumerate(file):
-                    if at != number:
-                        continue
-                    chunk = Chunk.from_json(line)
-                    if chunk.number != at:
-                        raise ValueError(f"line {at + 1} is of chunk {chunk.number}")
-                    yield chunk
-                    number = next(wanted, None)
-                    if number is None:
-                        return
+def chunks_of(storage: Storage, job: Job, wanted: Container[int]) -> Iterator[Chunk]:
+    """Those chunks of a job, in order. Raises GalleryError if the list is damaged."""
+    number, items = 0, list[Item]()
+    try:
+        with storage.open(IMAGES) as source:
+            file = pq.ParquetFile(source, page_checksum_verification=True)
+            if file.schema_arrow != LIST or file.metadata.num_rows != job.images:
+                raise ValueError(f"it is not a list of {job.images:,} images")
+            for batch in file.iter_batches(GROUP_ROWS):
+                items += zip(*(column.to_pylist() for column in batch.columns), strict=True)
+                while number < job.chunks and len(items) >= job.images_of(number):
+                    some, items = items[: job.images_of(number)], items[job.images_of(number) :]
+                    if number in wanted:
+                        yield Chunk(number, some)
+                    number += 1
+        if number < job.chunks:
             raise ValueError(f"it ends before chunk {number}")
-        except (FileNotFoundError, ValueError) as error:
-            raise GalleryError(
-                f"{CHUNKS} in {self._storage.where} is missing or damaged ({error}); restore it "
-                f"from a copy, or embed into an empty folder"
-            ) from error
-
-    @classmethod
-    def write(cls, storage: Storage, chunks: Iterable[Chunk]) -> tuple[int, int]:
-        """Write the list; returns the number of chunks and of images."""
-        counts = [0, 0]
-
-        def lines() -> Iterator[bytes]:
-            for chunk in chunks:
-                counts[0], counts[1] = counts[0] + 1, counts[1] + chunk.images
-                yield chunk.to_json().encode() + b"\n"
-
-        storage.write_lines(CHUNKS, lines())
-        return counts[0], counts[1]
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise GalleryError(
+            f"{IMAGES} in {storage.where} is missing or damaged ({first_line(error)}); restore it "
+            f"from a copy, or embed into an empty folder"
+        ) from error

@@ -4,19 +4,22 @@
     DIR/lease-NUMBER.json      who may commit, see `lease`
 
 Columns: id, path, size, mtime_ns, hash (of the content), width, height, format, embedding, which is
-float16, and note; or, in place of the last six, skipped, detail and remedy. Of rows with the same
-path, or the same id, the one in the last part counts. A commit notes a path that is gone as a row
-skipped as GONE.
+float16, and note; or, in place of the last six, skipped, detail and remedy. Rows are sorted by
+hash, in row groups of which a shard reads those that may have its own. Of rows with the same path,
+or the same id, the one in the last part counts. A commit notes a path that is gone as a row skipped
+as GONE.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -25,17 +28,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lookalike.cluster.job import Chunk, ChunkList, Job, check_vacant, read_job
+from lookalike.cluster.job import Chunk, Item, Job, check_vacant, chunks_of, write_list
 from lookalike.cluster.storage import Storage, first_line
 from lookalike.errors import GalleryError, GalleryLockedError
+from lookalike.gallery.importing import Embedded
 from lookalike.gallery.store import ImageRow
 
-__all__ = ["GONE", "Parts", "Rows", "part_name", "to_batch"]
+__all__ = ["GONE", "Parts", "Share", "part_name", "to_batch"]
 
 GONE = "gone"
 """Reason of a row that only says that its path is not there any more."""
 PART = re.compile(r"part-(\d{12,})\.parquet")
 REMOVED_IN_FORMAT_1 = re.compile(r"removed-[0-9a-f]{32}\.parquet")
+GROUPS = 16
+"""Row groups of a part, for as many shards at least each to read its own share."""
 OF_FILE = {
     "id": pa.int64(),
     "path": pa.binary(),
@@ -53,14 +59,33 @@ OF_FILE = {
 """Columns that are fields of an ImageRow; parts of format 1 lack the last."""
 
 
-class Rows(NamedTuple):
-    """Rows of one part: ``images`` with their ``vectors``, float16 (n, dim), unit rows (empty if
-    they were not read); ``others``: files that gave no image, and paths that are gone.
-    """
+class Share(NamedTuple):
+    """The files that one shard, of so many, keeps: by content, so that equal files lie together."""
 
-    images: list[ImageRow]
-    vectors: NDArray[np.float16]
-    others: list[ImageRow]
+    shard: int
+    shards: int
+
+    def has(self, row: ImageRow) -> bool:
+        """Whether a row is this shard's."""
+        digest = row.hash or hashlib.blake2b(row.path, digest_size=8).digest()
+        return self._shard_of(digest) == self.shard
+
+    def of(self, rows: Embedded) -> Embedded:
+        """This shard's, without what is gone."""
+        kept = [at for at, row in enumerate(rows.images) if self.has(row)]
+        skipped = [row for row in rows.skipped if row.skipped != GONE and self.has(row)]
+        return Embedded([rows.images[at] for at in kept], rows.vectors[kept], skipped)
+
+    def _shard_of(self, digest: bytes) -> int:
+        return int.from_bytes(digest[:8], "big") * self.shards >> 64
+
+    def may_be_in(self, group: pq.RowGroupMetaData) -> bool:
+        """Whether a row group can have such rows, by its statistics."""
+        at = next(i for i in range(group.num_columns) if group.column(i).path_in_schema == "hash")
+        found = group.column(at).statistics
+        if found is None or not found.has_min_max or found.null_count:
+            return True
+        return self._shard_of(found.min) <= self.shard <= self._shard_of(found.max)
 
 
 def part_name(first_id: int) -> str:
@@ -73,29 +98,30 @@ def _first_id(name: str) -> int:
     return int(found[1]) if found else -1
 
 
-def to_batch(job: Job, rows: Rows) -> pa.RecordBatch:
-    """Rows in the schema of a part, by id. Raises ValueError if images and vectors do not fit."""
+def to_batch(job: Job, rows: Embedded) -> pa.RecordBatch:
+    """Rows in the schema of a part. ValueError if images and vectors do not fit."""
     if rows.vectors.shape != (len(rows.images), job.model.dim) or rows.vectors.dtype != np.float16:
         raise ValueError(
             f"vectors are {rows.vectors.dtype} {rows.vectors.shape}; they must be float16 "
             f"({len(rows.images)}, {job.model.dim})"
         )
-    if any(row.skipped for row in rows.images) or not all(row.skipped for row in rows.others):
+    if any(row.skipped for row in rows.images) or not all(row.skipped for row in rows.skipped):
         raise ValueError("images have no reason for being skipped, other rows have one")
-    files = [*rows.images, *rows.others]
-    order = sorted(range(len(files)), key=lambda at: files[at].id)
+    files = [*rows.images, *rows.skipped]
+    order = sorted(
+        range(len(files)), key=lambda at: (not files[at].hash, files[at].hash, files[at].id)
+    )
     columns = [
-        _column([getattr(files[at], name) for at in order], OF_FILE[name]) for name in OF_FILE
+        _column([getattr(files[at], name) for at in order], kind) for name, kind in OF_FILE.items()
     ]
     flat = np.zeros((len(files), job.model.dim), np.float16)
     flat[: len(rows.images)] = rows.vectors
-    missing = np.array(order, np.int64) >= len(rows.images)
+    missing = pa.array(np.array(order, np.int64) >= len(rows.images))
     values = pa.array(flat[order].ravel())
-    lists = pa.FixedSizeListArray.from_arrays(values, job.model.dim, mask=pa.array(missing))
+    lists = pa.FixedSizeListArray.from_arrays(values, job.model.dim, mask=missing)
     schema = _schema(job)
-    return pa.RecordBatch.from_arrays(
-        [*columns, lists.cast(schema.field("embedding").type)], schema=schema
-    )
+    lists = lists.cast(schema.field("embedding").type)
+    return pa.RecordBatch.from_arrays([*columns, lists], schema=schema)
 
 
 def _schema(job: Job) -> pa.Schema:
@@ -113,8 +139,9 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     return pa.array(values, kind)
 
 
-def _to_rows(table: pa.Table, dim: int) -> Rows:
-    """The reverse of `to_batch`. Raises ValueError for a row that is neither image nor skipped."""
+def _to_rows(table: pa.Table, dim: int) -> Embedded:
+    """The reverse of `to_batch`, by id. ValueError for a row that is neither image nor skipped."""
+    table = table.take(pc.sort_indices(table["id"]))
     skipped = table["skipped"].is_valid()
     images, others = table.filter(pc.invert(skipped)), table.filter(skipped)
     vectors = np.empty((0, dim), np.float16)
@@ -126,11 +153,11 @@ def _to_rows(table: pa.Table, dim: int) -> Rows:
         ]
         vectors = np.concatenate([vectors.ravel(), *flat]).astype(np.float16, copy=False)
         vectors = vectors.reshape(len(images), dim)
-    return Rows(_image_rows(images), vectors, _image_rows(others))
+    return Embedded(_image_rows(images), vectors, _image_rows(others))
 
 
 def _image_rows(table: pa.Table) -> list[ImageRow]:
-    names = tuple(name for name in OF_FILE if name in table.column_names)
+    names = [name for name in OF_FILE if name in table.column_names]
     columns = [table[name].to_pylist() for name in names]
     return [
         ImageRow(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)
@@ -145,15 +172,15 @@ class Parts:
         self.storage = storage
         self.where = storage.where
         self.job = job
-        # For each path, and each id, of a commit: the last part that has it. Filled by `_note`.
+        # For each path, and each id, of a commit: the last part that has it. Filled by `refresh`.
         self._by_path: dict[bytes, str] = {}
         self._by_id: dict[int, str] = {}
         self._noted: set[str] = set()
-        self._removed: frozenset[int] = frozenset()
+        self._removed: frozenset[int] = frozenset()  # in parts of format 1
 
     @classmethod
-    def create(cls, where: str, job: Job, chunks: Iterable[Chunk]) -> Self:
-        """Make a job in an empty or new folder; there is none until the call has returned.
+    def create(cls, where: str, job: Job, items: Iterable[Item]) -> Self:
+        """Make a job of listed images; there is none until the call has returned.
 
         Args:
             where: a folder, or the URI of one (``s3://...``).
@@ -164,13 +191,13 @@ class Parts:
         """
         storage = Storage(where)
         check_vacant(storage)
-        count, images = ChunkList.write(storage, chunks)
+        images = write_list(storage, items)
         if not images:
             raise GalleryError(
                 f"there are no images in {job.source}; hidden files, and names without the "
                 f"extension of an image, do not count"
             )
-        job = replace(job, chunks=count, images=images)
+        job = replace(job, chunks=-(-images // job.chunk_images), images=images)
         job.write(storage)
         return cls(storage, job)
 
@@ -178,7 +205,7 @@ class Parts:
     def open(cls, where: str) -> Self:
         """Raises GalleryError: there is no job, or it is damaged."""
         storage = Storage(where)
-        return cls(storage, read_job(storage))
+        return cls(storage, Job.read(storage))
 
     # ---- which parts there are -------------------------------------------------------------------
 
@@ -186,12 +213,15 @@ class Parts:
         """Of all parts, in the order of their commits, as of now."""
         return sorted((n for n in self.storage.names() if PART.fullmatch(n)), key=_first_id)
 
-    def missing(self) -> ChunkList:
+    def missing(self) -> list[int]:
         """The chunks that have no part yet."""
-        there = set(self.storage.names())
-        size = self.job.chunk_images
-        wanted = range(self.job.chunks)
-        return ChunkList(self.storage, [n for n in wanted if part_name(1 + n * size) not in there])
+        there, job = set(self.storage.names()), self.job
+        return [n for n in range(job.chunks) if part_name(job.first_id(n)) not in there]
+
+    def chunks(self, numbers: Iterable[int]) -> Iterator[Chunk]:
+        """These chunks, in order. Raises GalleryError if the list of images is damaged."""
+        wanted = set(numbers)
+        return chunks_of(self.storage, self.job, wanted) if wanted else iter(())
 
     def check_complete(self) -> None:
         """Raises GalleryError if chunks have no part yet."""
@@ -211,23 +241,29 @@ class Parts:
         last, names = self.job.last_id, self.names()
         if names and _first_id(names[-1]) > last:
             rows = self.read(names[-1], vectors=False)
-            ids = [row.id for row in (*rows.images, *rows.others)]
+            ids = [row.id for row in (*rows.images, *rows.skipped)]
             last = max(_first_id(names[-1]), *ids)
         return last + 1
 
     # ---- reading ---------------------------------------------------------------------------------
 
-    def read(self, name: str, *, vectors: bool = True) -> Rows:
-        """All rows of a part. Raises GalleryError: it is missing, damaged, or of another job."""
+    def read(self, name: str, *, vectors: bool = True, share: Share | None = None) -> Embedded:
+        """All rows of a part by id, or those row groups of it that may have a shard's own; without
+        ``vectors`` they are (0, dim).
+
+        Raises:
+            GalleryError: the part is missing, damaged, or of another job.
+        """
+        columns = [*OF_FILE, "embedding"] if vectors else list(OF_FILE)
         try:
-            table = self._table(name, [*OF_FILE, *(["embedding"] if vectors else [])])
-            return _to_rows(table, self.job.model.dim)
+            return _to_rows(self._table(name, columns, share), self.job.model.dim)
         except ValueError as error:
             raise self._unreadable(name, error) from error
 
-    def live(self, name: str, *, vectors: bool = True) -> Rows:
-        """The rows of a part that no later part has again, as of the last `refresh`."""
-        rows = self.read(name, vectors=vectors)
+    def live(self, name: str, *, vectors: bool = True, share: Share | None = None) -> Embedded:
+        """The rows of a part that no later part has again, as of the last `refresh`: all, or those
+        of a shard."""
+        rows = self.read(name, vectors=vectors, share=share)
 
         def is_live(row: ImageRow) -> bool:
             return (
@@ -235,26 +271,25 @@ class Parts:
                 and self._by_id.get(row.id, name) == name
                 and row.id not in self._removed
                 and row.skipped != GONE
+                and (share is None or share.has(row))
             )
 
         kept = [at for at, row in enumerate(rows.images) if is_live(row)]
         chosen = rows.vectors[kept] if vectors else rows.vectors
-        return Rows(
-            [rows.images[at] for at in kept], chosen, [row for row in rows.others if is_live(row)]
-        )
+        skipped = [row for row in rows.skipped if is_live(row)]
+        return Embedded([rows.images[at] for at in kept], chosen, skipped)
 
     def refresh(self) -> list[str]:
         """Learn which rows later parts replace; returns the names of all parts."""
-        listed = self.storage.names()
-        names = sorted((name for name in listed if PART.fullmatch(name)), key=_first_id)
+        names = self.names()
         for name in names:
-            if _first_id(name) > self.job.last_id and name not in self._noted:
+            if self.version(name) and name not in self._noted:
                 table = self._table(name, ["id", "path"])
                 self._by_path.update(dict.fromkeys(table["path"].to_pylist(), name))
                 self._by_id.update(dict.fromkeys(table["id"].to_pylist(), name))
                 self._noted.add(name)
         if self.job.earlier and not self._removed:
-            old = [name for name in listed if REMOVED_IN_FORMAT_1.fullmatch(name)]
+            old = filter(REMOVED_IN_FORMAT_1.fullmatch, self.storage.names())
             ids = (self._table(name, ["id"])["id"].to_pylist() for name in old)
             self._removed = frozenset(number for some in ids for number in some)
         return names
@@ -273,12 +308,19 @@ class Parts:
             out[places] = rows.vectors[[at_of[ids[place]] for place in places]]
         return out
 
-    def iterate(self) -> Iterator[tuple[str, Rows]]:
-        """Every part's live rows, without vectors."""
-        for name in self.refresh():
-            yield name, self.live(name, vectors=False)
+    def verify(self) -> list[str]:
+        """What is wrong with the parts, each read whole, in sentences; [] if nothing is."""
+        problems: list[str] = []
+        checks: list[Callable[[], object]] = [self.check_complete]
+        checks += [partial(self.read, name) for name in self.names()]
+        for check in checks:
+            try:
+                check()
+            except GalleryError as error:
+                problems.append(str(error))
+        return problems
 
-    def _table(self, name: str, columns: list[str]) -> pa.Table:
+    def _table(self, name: str, columns: list[str], share: Share | None = None) -> pa.Table:
         try:
             with self.storage.open(name) as source:
                 file = pq.ParquetFile(source, page_checksum_verification=True)
@@ -288,7 +330,12 @@ class Parts:
                 for column in columns:
                     if file.schema_arrow.field(column).type != expected.field(column).type:
                         raise ValueError(f"its column '{column}' is of another type")
-                return file.read(columns)
+                groups = [
+                    group
+                    for group in range(file.num_row_groups)
+                    if share is None or share.may_be_in(file.metadata.row_group(group))
+                ]
+                return file.read_row_groups(groups, columns)
         except FileNotFoundError as error:
             raise GalleryError(
                 f"{name} in {self.where} is missing; {self._remedy(name)}"
@@ -312,11 +359,11 @@ class Parts:
 
     # ---- writing ---------------------------------------------------------------------------------
 
-    def write_chunk(self, chunk: Chunk, batch: pa.RecordBatch) -> None:
+    def write_chunk(self, number: int, batch: pa.RecordBatch) -> None:
         """Write the part of a chunk, whole or not at all; one that is there is replaced."""
-        self.storage.write(part_name(chunk.first_id), _parquet(batch))
+        self.storage.write(part_name(self.job.first_id(number)), _parquet(batch))
 
-    def append(self, first_id: int, rows: Rows) -> str:
+    def append(self, first_id: int, rows: Embedded) -> str:
         """Commit rows after all that was committed; returns the name of their part.
 
         Args:
@@ -354,6 +401,6 @@ class Parts:
 
 def _parquet(batch: pa.RecordBatch) -> bytes:
     buffer = io.BytesIO()  # so that what is sent to an object store is whole at once
-    table = pa.Table.from_batches([batch])
-    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    table, size = pa.Table.from_batches([batch]), max(16, -(-len(batch) // GROUPS))
+    pq.write_table(table, buffer, row_group_size=size, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()

@@ -7,10 +7,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO, Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
@@ -67,28 +65,22 @@ class Storage:
         """``where``: a path or URI; need not exist. Raises GalleryError, see `resolve`."""
         self.where = where if is_uri(where) else local_path(where)
         self._system, self._base = resolve(self.where)
-        self._is_local = not is_uri(self.where)
 
     def _path(self, name: str) -> str:
         return f"{self._base}/{name}"
 
     def names(self) -> list[str]:
         """Of all but hidden and temporary files, sorted; [] if there is no such folder."""
+        self._system.invalidate_cache()
         try:
-            if self._is_local:
-                found = os.listdir(self._base)
-            else:
-                self._system.invalidate_cache()
-                listed = self._system.ls(self._base, detail=False)
-                found = [path.rstrip("/").rpartition("/")[2] for path in listed]
-        except (FileNotFoundError, NotADirectoryError):
+            listed = self._system.ls(self._base, detail=False)
+        except FileNotFoundError:
             return []
+        found = (path.rstrip("/").rpartition("/")[2] for path in listed)
         return sorted(name for name in found if name and not name.startswith("."))
 
     def open(self, name: str) -> BinaryIO:
         """A file to read from anywhere. Raises FileNotFoundError."""
-        if self._is_local:
-            return open(self._path(name), "rb")
         return cast("BinaryIO", self._system.open(self._path(name), "rb"))
 
     def read(self, name: str) -> bytes:
@@ -96,16 +88,12 @@ class Storage:
         with self.open(name) as file:
             return file.read()
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | IO[bytes]) -> None:
         """Replaces a file of that name. Raises StorageFullError, GalleryError."""
-        self._write(name, io.BytesIO(content), os.replace, "overwrite")
-
-    def write_lines(self, name: str, lines: Iterable[bytes]) -> None:
-        """The same of lines, of which few are in memory."""
-        with TemporaryFile() as file:
-            file.writelines(lines)
-            file.seek(0)
-            self._write(name, file, os.replace, "overwrite")
+        try:
+            self._write(name, content, "overwrite")
+        except FileExistsError as error:
+            raise GalleryError(f"cannot write {name} in {self.where}: it is a folder") from error
 
     def create(self, name: str, content: bytes) -> None:
         """Writes a new file: of several writers of one name, one succeeds (see docs/scale.md).
@@ -114,19 +102,18 @@ class Storage:
             FileExistsError: there is a file of that name.
             StorageFullError, GalleryError: it cannot be written.
         """
-        self._write(name, io.BytesIO(content), _link, "create")
+        self._write(name, content, "create")
 
-    def _write(self, name: str, content: IO[bytes], publish: Any, mode: str) -> None:
+    def _write(self, name: str, content: bytes | IO[bytes], mode: str) -> None:
+        source = io.BytesIO(content) if isinstance(content, bytes) else content
         try:
-            if self._is_local:
-                _write_here(Path(self._base), name, content, publish)
-            else:
+            if is_uri(self.where):
                 self._system.makedirs(self._base, exist_ok=True)
-                self._system.pipe_file(self._path(name), content.read(), mode=mode)
+                self._system.pipe_file(self._path(name), source.read(), mode=mode)
+            else:
+                _write_here(Path(self._base), name, source, mode)
         except FileExistsError:
-            if mode == "create":
-                raise
-            raise GalleryError(f"cannot write {name} in {self.where}: it is a folder") from None
+            raise
         except OSError as error:
             if error.errno in NO_SPACE:
                 raise StorageFullError(
@@ -145,13 +132,35 @@ class Storage:
 
     def tidy(self) -> None:
         """Delete what writers that were killed have left, an hour ago or more."""
-        if not self._is_local:  # an object is whole or not there
+        if is_uri(self.where):  # an object is whole or not there
             return
         limit = time.time() - STALE_SECONDS
         for path in Path(self._base).glob(f".*{TEMPORARY}"):
             with suppress(OSError):  # another process may be tidying
                 if path.stat().st_mtime < limit:
                     path.unlink()
+
+
+def _write_here(folder: Path, name: str, source: IO[bytes], mode: str) -> None:
+    """Under a name of its own first: several processes may write the same part at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary, final = folder / f".{name}.{uuid.uuid4().hex}{TEMPORARY}", folder / name
+    try:
+        with temporary.open("wb") as file:
+            shutil.copyfileobj(source, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if mode == "create":
+            _link(temporary, final)
+        else:
+            os.replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _link(temporary: Path, final: Path) -> None:
@@ -164,21 +173,3 @@ def _link(temporary: Path, final: Path) -> None:
         if final.exists():
             raise FileExistsError(os.fspath(final)) from None
         os.replace(temporary, final)
-
-
-def _write_here(folder: Path, name: str, content: IO[bytes], publish: Any) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{name}.{uuid.uuid4().hex}{TEMPORARY}"
-    try:
-        with temporary.open("wb") as file:
-            shutil.copyfileobj(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, folder / name)
-    finally:
-        temporary.unlink(missing_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -17,29 +17,56 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lookalike.cluster.chunk import as_stored
+from lookalike.cluster.job import Job
 from lookalike.cluster.lease import Lease
-from lookalike.cluster.parts import GONE, OF_FILE, Parts, Rows
+from lookalike.cluster.parts import GONE, OF_FILE, Parts
+from lookalike.cluster.source import open_source
 from lookalike.cluster.storage import is_uri
 from lookalike.errors import GalleryError
 from lookalike.gallery.files import GalleryFiles
+from lookalike.gallery.importing import Embedded
 from lookalike.gallery.rarity import PairStatistics
-from lookalike.gallery.store import ImageRow, Store
+from lookalike.gallery.scan import FoundFile
+from lookalike.gallery.store import ImageRow, Store, file_state
 from lookalike.lsh import LSHIndex
 
-__all__ = ["Journal", "NewVectors", "check_updatable", "writing"]
+__all__ = ["Journal", "NewVectors", "listed_files", "writing"]
 
 Committed = Callable[[int], None]
 
 
-def check_updatable(parts: Parts) -> None:
-    """Raises GalleryError unless the parts are of a folder on this machine."""
-    job = parts.job
-    if not job.root or is_uri(job.root) or job.source != job.root:
+def listed_files(job: Job) -> Callable[[], Iterator[FoundFile]] | None:
+    """What `Update` compares a gallery with: None: its folder; else the files of a list.
+
+    Raises:
+        GalleryError: the parts are not of files on this machine, or these are not there.
+    """
+    if not job.root or is_uri(job.root) or is_uri(job.source):
         raise GalleryError(
-            f"only a gallery of a folder on this machine is brought up to date, and this one is of "
-            f"{job.source or job.root or 'a table'}; embed that into a new DIR, start it under "
+            f"only a gallery of files on this machine is brought up to date, and this one is of "
+            f"{job.source or 'a table'}; embed that into a new DIR, start it under another name, "
+            f"then: lookalike cluster switch"
+        )
+    if not os.path.isdir(job.root):
+        raise GalleryError(f"{job.root} is not a folder, or its disk is not mounted")
+    if job.source == job.root:
+        return None
+    source = open_source(job.source)
+    if source.root != job.root:
+        raise GalleryError(
+            f"the paths of this gallery are relative to {job.root}, but the files that "
+            f"{job.source} lists now are in {source.root}; embed it into a new DIR, start it under "
             f"another name, then: lookalike cluster switch"
         )
+
+    def files() -> Iterator[FoundFile]:
+        items = source.items()
+        for name, _row in items:
+            path = os.path.join(os.fsencode(job.root), name)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                yield FoundFile(name, *file_state(os.stat(path)))
+
+    return files
 
 
 @contextmanager
@@ -62,8 +89,9 @@ def writing(
         meta = {"model": parts.job.model.as_dict(), "root": None, "pairs": measured.as_dict()}
         Store.create(files.table, meta, first_id=parts.next_id())
         with closing(Store.open(files.table, write=True)) as store, store.transaction():
-            for _, rows in parts.iterate():
-                store.put([*rows.images, *rows.others])
+            for name in parts.refresh():
+                rows = parts.live(name, vectors=False)
+                store.put([*rows.images, *rows.skipped])
         with closing(cast("Journal", Journal.open(files.table, write=True))) as journal:
             new = NewVectors(parts, journal)
             journal.begin(parts, lease, new, committed)
@@ -118,7 +146,7 @@ class Journal(Store):
         vectors = self._new.stored([row.id for row in images])
         self._lease.check()
         first = max(self._next_part, self._parts.job.last_id + 1)
-        name = self._parts.append(first, Rows(images, vectors, others))
+        name = self._parts.append(first, Embedded(images, vectors, others))
         self._next_part = max(first, *(row.id for row in rows)) + 1
         self._new.are_written(images)
         self._changed = {}

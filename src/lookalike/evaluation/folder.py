@@ -1,4 +1,4 @@
-"""How well a model finds the others of a class among somebody's own labelled pictures."""
+"""How well a model finds the others of a class among your own labelled images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["ClassScore", "FolderReport", "WorstQuery", "evaluate_pictures"]
 
 Positions = NDArray[np.int64]
 Told = Callable[[int, int, int], None]
-"""Called with how many pictures are done, how many there are, and how many were skipped."""
+"""Called with how many images are done, how many there are, and how many were skipped."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class FolderReport:
         return ways
 
     def worst_queries(self, count: int) -> list[WorstQuery]:
-        """Those of lowest P@10 over all splits, worst first; of a picture only its worst search."""
+        """Those of lowest P@10 over all splits, worst first; of an image only its worst search."""
         searches = [
             (float(precision), split.seed, row, first)
             for split in self.splits
@@ -104,7 +104,7 @@ def evaluate_pictures(
     limits: Limits | None = None,
     tell: Told | None = None,
 ) -> FolderReport:
-    """Encode each picture once, then measure `settings.seeds` splits.
+    """Encode each image once, then measure `settings.seeds` splits.
 
     Args:
         labels: int64 (n,), position in `classes` of each of the `paths`.

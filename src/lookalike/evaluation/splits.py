@@ -27,7 +27,7 @@ class Split(NamedTuple):
 def query_split(labels: ArrayLike, seed: int, per_class: int = 10) -> Split:
     """The paper's split: `per_class` random queries of each class, all else is the gallery.
 
-    The gallery is the training set too. A class's draw depends on the seed, its label and its
+    The gallery is also the training set. A class's draw depends on the seed, its label and its
     number of images alone, so that it stays as it is when other classes come or go.
 
     ValueError if a class has no image left for the gallery.
@@ -87,7 +87,7 @@ def check_class_sizes(
     fewer = f"use --queries-per-class {fewest - 1}, " if fewest > 1 else ""
     raise LookalikeError(
         f"{per_class} queries of each class need at least {per_class + 1} readable images in each, "
-        f"one to find; too small: {names}{more}{lost}: {fewer}add images, or take the folder away"
+        f"one to find; too small: {names}{more}{lost}: {fewer}add images, or remove the folder"
     )
 
 

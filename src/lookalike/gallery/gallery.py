@@ -585,7 +585,10 @@ class Gallery:
         from lookalike.gallery.verify import changed_contents, verify
 
         problems = verify(self._files)
-        return problems + changed_contents(self._files, self.root) if contents else problems
+        if contents:
+            with self._files.reading() as store:
+                problems += changed_contents(store.indexed(), self.root)
+        return problems
 
     @classmethod
     def find_damage(cls, folder: Path_, *, directory: Path_ | None = None) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,7 @@ from lookalike.gallery.searching import Found
 from lookalike.gallery.store import ImageRow
 from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHIndex
+from lookalike.lsh.index import Neighbors
 from lookalike.lsh.manifest import MANIFEST
 
 __all__ = ["Reader", "Snapshot"]
@@ -152,8 +153,19 @@ class Snapshot:
 
     def nearest(self, query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Ids of the ``k`` images nearest to an embedding (dim,), best first: (m,)."""
-        found = self.index.search(query, k).ids
+        found = self.near(query, k).ids
         return found[found >= 0]
+
+    def near(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        allowed: NDArray[np.int64] | None = None,
+        exact: bool = False,
+    ) -> Neighbors:
+        """The ``k`` nearest of one query (dim,) or several (q, dim), as `LSHIndex.search`."""
+        return self.index.search(queries, k, allowed=allowed, exact=exact)
 
     def bits(self, query: NDArray[np.float32], ids: Sequence[int]) -> list[int]:
         """Bits in which the codes of ``ids`` differ from that of an embedding."""
@@ -258,22 +270,24 @@ class Snapshot:
         query: NDArray[np.float32],
         k: int,
         *,
-        without: bytes | None = None,
+        without: bytes | Set[int] | None = None,
         filter: str | None = None,
         threshold: float | None = None,
         own: int | None = None,
+        exact: bool = False,
     ) -> list[Found]:
         """The ``k`` images most like a query, best first; as `Gallery.search`.
 
         Args:
             query: an embedding, float32 (dim,).
-            without: content hash of images to leave out.
+            without: content hash, or ids, of images to leave out.
             filter: pattern that the path has to fit.
             threshold: smallest cosine of a hit.
             own: id of the image whose stored vector ``query`` is, whose code is then known.
+            exact: compare with every image.
         """
         allowed = None if filter is None else self.matching(filter)
-        found = self._search(query, k, without, allowed, threshold, own, reading=True)
+        found = self._search(query, k, without, allowed, threshold, own, exact, reading=True)
         assert found is not None
         return found
 
@@ -287,22 +301,25 @@ class Snapshot:
         own: int | None = None,
     ) -> list[Found] | None:
         """As `search`, without reading the table: None if it would have to."""
-        return self._search(query, k, without, None, threshold, own, reading=False)
+        return self._search(query, k, without, None, threshold, own, False, reading=False)
 
     def _search(
         self,
         query: NDArray[np.float32],
         k: int,
-        without: bytes | None,
+        without: bytes | Set[int] | None,
         allowed: NDArray[np.int64] | None,
         threshold: float | None,
         own: int | None,
+        exact: bool,
         *,
         reading: bool,
     ) -> list[Found] | None:
-        wanted = k + 1 if without is not None else k
+        left_out = without if isinstance(without, Set) else frozenset[int]()
+        digest = without if isinstance(without, bytes) else None
+        wanted = k + len(left_out) + (digest is not None)
         while True:
-            ids, cosines = self.index.search(query, wanted, allowed=allowed)
+            ids, cosines = self.near(query, wanted, allowed=allowed, exact=exact)
             numbers = ids[ids >= 0].tolist()
             if not (reading or self.has_rows(numbers)):
                 return None
@@ -310,7 +327,9 @@ class Snapshot:
             kept = [
                 (number, cosine)
                 for number, cosine in zip(numbers, cosines.tolist(), strict=False)
-                if number in rows and (without is None or rows[number].hash != without)
+                if number in rows
+                and number not in left_out
+                and (digest is None or rows[number].hash != digest)
             ]
             if len(kept) >= k or len(numbers) < wanted:
                 break

@@ -104,9 +104,10 @@ class Update:
         limits: Limits,
         skip: Sequence[Path] = (),
         accept_missing: bool = False,
+        listed: Callable[[], Iterator[FoundFile]] | None = None,
     ) -> None:
         """``skip``: folders that are passed over, besides the gallery's own; ``accept_missing``: as
-        in `Gallery.update`."""
+        in `Gallery.update`; ``listed``: the files that there are, None: the folder is walked."""
         self._root = os.fsencode(root)
         self._files = files
         self._store = store
@@ -116,6 +117,7 @@ class Update:
         self._passed_over = [os.fsencode(folder) for folder in (files.directory, *skip)]
         self._next_id = max(store.next_id(), int(index.ids.max(initial=0)) + 1)
         self._accept_missing = accept_missing
+        self._listed = listed
         self._report = UpdateReport()
         self.notes = ScanNotes()
         self._known = 0
@@ -170,7 +172,11 @@ class Update:
         def note_unlisted(path: bytes, error: OSError) -> None:
             report.unlisted.append((path, error.strerror or str(error)))
 
-        note_files(self._store, scan(self._root, note_unlisted, *self._passed_over, notes=notes))
+        if self._listed is None:
+            found = scan(self._root, note_unlisted, *self._passed_over, notes=notes)
+        else:
+            found = self._listed()
+        note_files(self._store, found)
         for link in notes.dangling:
             if known_below(self._store, link):
                 report.unlisted.append((link, "the link leads to nothing"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from lookalike.errors import GalleryError, IndexFormatError
@@ -66,10 +67,9 @@ def _look_at_index(files: GalleryFiles) -> list[str]:
         return [f"index: {error}"]
 
 
-def changed_contents(files: GalleryFiles, root: Path) -> list[str]:
+def changed_contents(rows: Iterable[ImageRow], root: Path) -> list[str]:
     """Images whose content is not what was indexed although their size and time say so."""
-    with files.reading() as store:
-        return [problem for row in store.indexed() for problem in _compare(root, row)]
+    return [problem for row in rows for problem in _compare(root, row)]
 
 
 def _compare(root: Path, row: ImageRow) -> list[str]:

@@ -16,6 +16,7 @@ from lookalike.lsh.simd import BLOCK, as_float, as_half, popcount
 __all__ = [
     "argmax_rows",
     "encode",
+    "find_rows",
     "flatten",
     "gather_codes",
     "hamming_rows",
@@ -138,6 +139,38 @@ def pack_blocks(
             out_corrections[block * BLOCK + i] = corrections[row]
             for r in range(width):
                 out_codes[(block * width + r) * BLOCK + lane] = codes[row, r]
+
+
+@compiled()
+def find_rows(
+    ids: NDArray[np.int64],
+    by_id: NDArray[np.uint32],
+    wanted: NDArray[np.int64],
+    rows: NDArray[np.int64],
+) -> bool:
+    """Rows of ``wanted`` (m,) among ``ids`` (n,), whose ascending order is ``by_id``, by bisection
+    that reads only what it compares; those of unknown ids stay as they are. False: ``by_id`` names
+    a row that is not there.
+    """
+    count = ids.shape[0]
+    for i in range(wanted.shape[0]):
+        low, high = 0, count
+        while low < high:
+            middle = (low + high) // 2
+            row = np.int64(by_id[middle])
+            if row >= count:
+                return False
+            if ids[row] < wanted[i]:
+                low = middle + 1
+            else:
+                high = middle
+        if low < count:
+            row = np.int64(by_id[low])
+            if row >= count:
+                return False
+            if ids[row] == wanted[i]:
+                rows[i] = row
+    return True
 
 
 @compiled()

@@ -274,23 +274,12 @@ class Segment:
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of ``ids``, -1 where an id is not here."""
-        if not len(self):
-            return np.full(len(ids), -1, np.int64)
-        low, high = np.zeros(len(ids), np.int64), np.full(len(ids), len(self), np.int64)
-        while (low < high).any():  # bisection that reads only what it compares
-            middle = (low + high) // 2
-            below = (low < high) & (self._ids_at(np.minimum(middle, len(self) - 1)) < ids)
-            low = np.where(below, middle + 1, low)
-            high = np.where(below | (low >= high), high, middle)
-        rows = self.by_id[np.minimum(low, len(self) - 1)].astype(np.int64)
-        return np.where(self._ids_at(np.minimum(low, len(self) - 1)) == ids, rows, -1)
+        from lookalike.lsh.coding import find_rows
 
-    def _ids_at(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The ids at places of their ascending order."""
-        try:
-            return self.ids[self.by_id[ranks]]
-        except IndexError:
-            raise self.damaged("by_id") from None
+        rows = np.full(len(ids), -1, np.int64)
+        if not find_rows(self.ids, self.by_id, ids, rows):
+            raise self.damaged("by_id")
+        return rows
 
     def codes_of(self, rows: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
         """The packed codes of ``rows``: (r, width / 8) words."""

@@ -15,8 +15,8 @@ from both import Make
 from inprocess import InProcess
 
 from lookalike.cluster import gallery as sharded
-from lookalike.cluster import reader
-from lookalike.cluster.embed import embed_here, prepare
+from lookalike.cluster import view
+from lookalike.cluster.embed import embed_all, prepare
 from lookalike.gallery import Gallery
 from lookalike.gallery.protocol import ImageGallery
 from lookalike.images import Picture, SkippedImageError
@@ -39,7 +39,7 @@ def place(
         return known[0]
 
     monkeypatch.setattr(sharded, "Shards", shards_of)
-    monkeypatch.setattr(reader, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(view, "FRESH_SECONDS", 0.0)
     yield "ray://photos"
     for shards in known:
         shards.close()
@@ -57,7 +57,7 @@ def make(place: Path | str, tmp_path: Path, model: Path) -> Make:
     def in_shards(folder: Path, **settings: Any) -> ImageGallery:
         file = os.fspath(model)
         parts = prepare(os.fspath(folder), str(tmp_path / "parts"), model=file, chunk_images=5)
-        embed_here(parts, model=file, **settings)
+        embed_all(parts, model=file, **settings)
         return Gallery.open(place, model=model, **settings)
 
     return in_shards if isinstance(place, str) else on_disk

@@ -1,0 +1,412 @@
+"""Check a local copy of a dataset of the paper, and lay it out as FOLDER/CLASS/IMAGE.
+
+A copy is a folder of class folders, or a flat folder in the original numbering, in which the number
+implies the class. It is only read. An image `NUMBER.jpg` or `NUMBER.jpeg` is called
+"CLASS/NUMBER.jpg" here. The images themselves are not ours to distribute: `datasets.sha256` has a
+digest of each class of the files that this project's numbers were made with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from lookalike.atomic import atomic_writer
+from lookalike.errors import LookalikeError
+
+__all__ = ["DATASETS", "Check", "Dataset", "LaidOut", "Listed", "check", "lay_out"]
+
+LIST = "SHA256SUMS"
+IN_A_CLASS = 100
+NAMED = 5
+"""Names in a message that may have many."""
+_IMAGE = re.compile(r"(0|[1-9]\d{0,8})\.jpe?g", re.IGNORECASE)
+_TEMPORARY = re.compile(r"\.\d+\.jpg\.tmp")
+_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A set of images in classes, `NUMBER.jpg` each.
+
+    Attributes:
+        name: in commands.
+        source: where to get it.
+        classes: number // span -> name of the class, in the order of the numbers.
+        span: numbers that a class may use; it does use the first IN_A_CLASS of them.
+        digests: by class, the SHA-256 of its lines "HASH  CLASS/NUMBER.jpg\\n", sorted, where HASH
+            is the SHA-256 of the file in hexadecimal.
+        absent: numbers that the set does not have.
+    """
+
+    name: str
+    source: str
+    classes: Mapping[int, str]
+    span: int
+    digests: Mapping[str, str]
+    absent: frozenset[int] = frozenset()
+
+    def class_of(self, number: int) -> str | None:
+        """The class of an image by its number; None if it is not in the set."""
+        return self.classes.get(number // self.span)
+
+    def images(self) -> list[str]:
+        """CLASS/NUMBER.jpg of all images, class by class."""
+        return [
+            f"{label}/{number}.jpg"
+            for place, label in self.classes.items()
+            for number in range(place * self.span, place * self.span + IN_A_CLASS)
+            if number not in self.absent
+        ]
+
+
+def _digests(name: str) -> dict[str, str]:
+    """Class -> digest, in the order of the file."""
+    lines = Path(__file__).with_name("datasets.sha256").read_text(encoding="ascii").splitlines()
+    pairs = (line.split(f"  {name}/") for line in lines if f"  {name}/" in line)
+    return {label: digest for digest, label in pairs}
+
+
+def _datasets() -> Mapping[str, Dataset]:
+    wang, corel = _digests("corel1k"), _digests("corel5k")
+    return {
+        "corel1k": Dataset(
+            "corel1k",
+            "test1.tar of James Z. Wang, http://wang.ist.psu.edu/docs/related/",
+            dict(enumerate(wang)),
+            100,
+            wang,
+        ),
+        "corel5k": Dataset(
+            "corel5k",
+            "50 CDs of Corel Stock Photos, as chosen by Duygulu et al., ECCV 2002",
+            {int(label): label for label in corel},
+            1000,
+            corel,
+            absent=frozenset({121060}),
+        ),
+    }
+
+
+DATASETS = _datasets()
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a list of checksums beside the images says: names of images, in the list's order."""
+
+    file: Path
+    images: int
+    differing: tuple[str, ...]
+    missing: tuple[str, ...]
+    unlisted: tuple[str, ...]
+
+    @property
+    def agrees(self) -> bool:
+        return not (self.differing or self.missing or self.unlisted)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a copy holds.
+
+    Attributes:
+        folder: the copy.
+        files: image -> its file, class by class, by number.
+        hashes: image -> SHA-256 of its content in hexadecimal.
+        missing, extra: images that the copy lacks, and that the set used here does not have.
+        differing: classes with other files, or files of other content, than those used here.
+        passed_over: JPEG files and folders whose name belongs to no class.
+        listed: None if no list of checksums lies beside the images.
+    """
+
+    dataset: Dataset
+    folder: Path
+    files: Mapping[str, Path]
+    hashes: Mapping[str, str]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    differing: tuple[str, ...]
+    passed_over: tuple[Path, ...]
+    listed: Listed | None
+
+    @property
+    def verified(self) -> bool:
+        """Whether these are exactly the files that this project's numbers were made with."""
+        return not self.differing
+
+    def lost_classes(self) -> list[str]:
+        """Classes without any image."""
+        found = {_class(name) for name in self.files}
+        return [label for label in self.dataset.classes.values() if label not in found]
+
+    def remarks(self) -> list[str]:
+        """A line for each difference to the set used here."""
+        lines = []
+        if self.passed_over:
+            more = _some([os.fspath(path) for path in self.passed_over])
+            lines.append(f"passed over, since no class of {self.dataset.name} has them: {more}")
+        found, wanted = _counts(self.files), _counts(self.dataset.images())
+        for label in self.dataset.classes.values():
+            parts = [f"class {label} has {found[label]} images of {wanted[label]}"]
+            if missing := _of(label, self.missing):
+                parts.append(f"missing: {_some(missing)}")
+            if extra := _of(label, self.extra):
+                parts.append(f"not in the set used here: {_some(extra)}")
+            if len(parts) > 1:
+                lines.append("; ".join(parts))
+        if (listed := self.listed) is not None:
+            lines += [f"{name} differs from {listed.file}" for name in listed.differing]
+            lines += [f"{name} of {listed.file} is missing" for name in listed.missing]
+            lines += [f"{name} is not in {listed.file}" for name in listed.unlisted]
+        if self.differing:
+            lines.append(
+                "not the exact files this project's numbers were made with: "
+                f"{len(self.differing)} of {len(self.dataset.classes)} classes differ "
+                f"({_some(self.differing)}); results will differ"
+            )
+        return lines
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """How many images were linked, copied, and there already."""
+
+    linked: int
+    copied: int
+    kept: int
+
+
+def check(dataset: Dataset, folder: Path) -> Check:
+    """Find the images of a copy and compare them with the set used here, by SHA-256.
+
+    A file SHA256SUMS in the folder or the one above it, with lines "HASH  ./CLASS/NUMBER.jpg" (of
+    the folder above: "HASH  ./FOLDER/..."), is compared as well if it has images of this dataset.
+
+    LookalikeError for no folder, no image of the dataset, one image twice, or a damaged list.
+    """
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise LookalikeError(f"{folder} {what}: give the one that holds your copy of the dataset")
+    files, passed_over = _find(dataset, folder)
+    if not files:
+        labels = list(dataset.classes.values())
+        raise LookalikeError(
+            f"{folder} has no image of {dataset.name}: give the folder that directly holds the "
+            f"class folders ({_some(labels)}) or the numbered files ({_numbers(dataset)}); "
+            f"the source is {dataset.source}"
+        )
+    hashes = {name: _hash(path) for name, path in files.items()}
+    expected = dataset.images()
+    return Check(
+        dataset,
+        folder,
+        files,
+        hashes,
+        missing=tuple(name for name in expected if name not in files),
+        extra=tuple(sorted(files.keys() - set(expected), key=_number)),
+        differing=tuple(
+            label
+            for label, digest in dataset.digests.items()
+            if class_digest(hashes, label) != digest
+        ),
+        passed_over=tuple(passed_over),
+        listed=_compare(dataset, folder, hashes),
+    )
+
+
+def lay_out(copy: Check, out: Path) -> LaidOut:
+    """Make OUT/CLASS/NUMBER.jpg of all images: a hard link where the file system has them, else a
+    copy. No image is ever partly written; called again, it resumes.
+
+    LookalikeError, before anything is written, if a class has no image, or `out` holds anything
+    else, or lies in the copy.
+    """
+    if lost := copy.lost_classes():
+        raise LookalikeError(
+            f"nothing was laid out: {copy.folder} has no image of {len(lost)} of the "
+            f"{len(copy.dataset.classes)} classes of {copy.dataset.name} ({_some(lost)}): get them "
+            f"from {copy.dataset.source}"
+        )
+    present = _present(copy, out)
+    linked = copied = 0
+    for name, source in copy.files.items():
+        if name in present:
+            continue
+        target = out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(os.path.realpath(source), target)
+            linked += 1
+        except OSError:  # another disk, a file system without links, a limit, a foreign file
+            with source.open("rb") as content, atomic_writer(target) as file:
+                shutil.copyfileobj(content, file)
+            copied += 1
+    return LaidOut(linked, copied, len(present))
+
+
+def class_digest(hashes: Mapping[str, str], label: str) -> str:
+    """As in `Dataset.digests`, of the images of a class."""
+    own = sorted(f"{h}  {name}\n" for name, h in hashes.items() if _class(name) == label)
+    return hashlib.sha256("".join(own).encode()).hexdigest()
+
+
+# ---- what is there -------------------------------------------------------------------------------
+
+
+def _find(dataset: Dataset, folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Image -> file, class by class; and what was passed over."""
+    found: dict[str, Path] = {}
+    passed_over = []
+    for path in _jpegs_and_folders(folder, set(dataset.classes.values())):
+        name = _name(dataset, path.relative_to(folder).parts)
+        if name is None:
+            passed_over.append(path)
+        elif name in found:
+            raise LookalikeError(f"{found[name]} and {path} are both image {name}: remove one")
+        else:
+            found[name] = path
+    places = {label: place for place, label in enumerate(dataset.classes.values())}
+    order = sorted(found, key=lambda name: (places[_class(name)], _number(name)))
+    return {name: found[name] for name in order}, passed_over
+
+
+def _jpegs_and_folders(folder: Path, labels: set[str]) -> Iterator[Path]:
+    """Folders of the names `labels` are looked into; others are given as they are."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and path.name in labels:
+            yield from _jpegs_and_folders(path, set())
+        elif path.is_dir() or path.suffix.lower() in (".jpg", ".jpeg"):
+            yield path
+
+
+def _name(dataset: Dataset, parts: Sequence[str]) -> str | None:
+    """CLASS/NUMBER.jpg of (CLASS, NUMBER.jpg) or (NUMBER.jpeg,); None if it is of no class."""
+    match = _IMAGE.fullmatch(parts[-1]) if parts else None
+    if match is None:
+        return None
+    label = dataset.class_of(number := int(match[1]))
+    if label is None or tuple(parts[:-1]) not in ((), (label,)):
+        return None
+    return f"{label}/{number}.jpg"
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _compare(dataset: Dataset, folder: Path, hashes: Mapping[str, str]) -> Listed | None:
+    home = Path(os.path.abspath(folder))
+    for file in (home / LIST, home.parent / LIST):
+        if listed := _read_list(dataset, home, file):
+            return Listed(
+                file,
+                len(listed),
+                tuple(name for name, h in listed.items() if hashes.get(name, h) != h),
+                tuple(name for name in listed if name not in hashes),
+                tuple(name for name in hashes if name not in listed),
+            )
+    return None
+
+
+def _read_list(dataset: Dataset, home: Path, file: Path) -> dict[str, str]:
+    """Image -> hash; empty if there is no such list, or one of other things."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except FileNotFoundError:
+        return {}
+    listed, odd = {}, []
+    for number, line in enumerate(lines, 1):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            odd.append(number)
+            continue
+        parts = PurePosixPath(match[2]).parts
+        if parts[:1] in ((home.name,), (dataset.name,)):
+            parts = parts[1:]
+        elif file.parent != home:  # beside the copy
+            continue
+        name = _name(dataset, parts)
+        if name is not None:
+            listed[name] = match[1]
+    if listed and odd:
+        raise LookalikeError(
+            f'{file}: line {odd[0]} is not "HASH  ./CLASS/NUMBER.jpg": download the list again, or '
+            "remove it"
+        )
+    return listed
+
+
+# ---- what is there already -----------------------------------------------------------------------
+
+
+def _present(copy: Check, out: Path) -> set[str]:
+    """Images that `out` holds; LookalikeError if it holds anything else."""
+    if out.exists() and not out.is_dir():
+        raise LookalikeError(f"{out} is a file: give a new folder, or an empty one")
+    home, target = copy.folder.resolve(), out.resolve()
+    if target == home or home in target.parents:
+        raise LookalikeError(f"{out} lies in {copy.folder}, which is only read: give another")
+    if not out.exists():
+        return set()
+    present = set()
+    for name, path in _entries(out, {_class(name) for name in copy.files}):
+        if name not in copy.files:
+            raise LookalikeError(
+                f"{out} holds something else, {name}: give a new folder, or an empty one"
+            )
+        if not path.samefile(copy.files[name]) and _hash(path) != copy.hashes[name]:
+            raise LookalikeError(
+                f"{path} has other content than {copy.files[name]}: remove it, or give a new folder"
+            )
+        present.add(name)
+    return present
+
+
+def _entries(out: Path, labels: set[str]) -> Iterator[tuple[str, Path]]:
+    """All but class folders, a gallery, and what a killed copy leaves behind."""
+    for path in sorted(out.iterdir()):
+        if path.name in labels and path.is_dir():
+            for inside in sorted(path.iterdir()):
+                if not _TEMPORARY.fullmatch(inside.name):
+                    yield f"{path.name}/{inside.name}", inside
+        elif path.name != ".lookalike":
+            yield path.name, path
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+
+def _class(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _number(name: str) -> int:
+    return int(name.partition("/")[2].removesuffix(".jpg"))
+
+
+def _counts(names: Iterable[str]) -> Counter[str]:
+    return Counter(_class(name) for name in names)
+
+
+def _of(label: str, names: Sequence[str]) -> list[str]:
+    return [name.partition("/")[2] for name in names if _class(name) == label]
+
+
+def _numbers(dataset: Dataset) -> str:
+    names = [name.partition("/")[2] for name in dataset.images()]
+    return f"{names[0]} to {names[-1]}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

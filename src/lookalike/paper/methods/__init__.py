@@ -1,1 +1,0 @@
-"""One file for each row of the tables; all are a `Method`."""

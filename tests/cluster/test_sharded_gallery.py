@@ -1,0 +1,108 @@
+"""What a gallery in shards does otherwise than one on disk, without Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from both import assert_whole, counts, stored_vectors
+from click.testing import CliRunner
+from fakes import write_photo, write_photos
+from inprocess import InProcess
+from jobs import embedded
+
+from lookalike.cli import commands
+from lookalike.cluster import gallery as sharded
+from lookalike.cluster import view
+from lookalike.cluster.parts import part_name
+from lookalike.errors import GalleryError
+from lookalike.gallery import Gallery
+
+Serve = Callable[[Path], Gallery]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Embeds a source and opens it in two shards, as ray://photos."""
+    known: list[InProcess] = []
+
+    def served(source: Path) -> Gallery:
+        parts = embedded(source, tmp_path / "parts", model, chunk_images=5)
+        known.append(InProcess(parts.where, 2, tmp_path / "cache"))
+        return Gallery.open("ray://photos", model=model)
+
+    monkeypatch.setattr(sharded, "Shards", lambda name, address: known[0])
+    monkeypatch.setattr(view, "FRESH_SECONDS", 0.0)
+    yield served
+    for shards in known:
+        shards.close()
+
+
+def write_list(file: Path, names: list[str]) -> Path:
+    file.write_text("".join(f"{name}\n" for name in names))
+    return file
+
+
+def test_a_gallery_of_a_list_is_brought_up_to_date_with_the_files_that_it_names(
+    serve: Serve, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    names = [path.relative_to(photos).as_posix() for path in write_photos(photos, 12)]
+    gallery = serve(write_list(photos / "list.txt", names[:8]))
+    assert set(stored_vectors(gallery)) == set(names[:8])
+    assert counts(gallery.update()) == {}
+    (photos / names[0]).unlink()
+    write_photo(photos / names[1], 99)
+    write_list(photos / "list.txt", [*names[:7], *names[8:10]])
+    assert counts(gallery.update()) == {"added": 2, "changed": 1, "dropped": 2}
+    assert set(stored_vectors(gallery)) == {*names[1:7], *names[8:10]}
+    write_list(photos / "list.txt", ["../elsewhere.png"])
+    with pytest.raises(GalleryError, match=r"are relative to .*photos, but the files .* switch"):
+        gallery.update()
+
+
+def test_damage_to_parts_and_to_shards_is_found(serve: Serve, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, 12)
+    gallery = serve(photos)
+    assert gallery.verify(contents=True) == []
+
+    def verify(*words: str) -> tuple[int, list[str]]:
+        done = CliRunner().invoke(
+            commands, ["verify", "--gallery", "ray://photos", "--json", *words]
+        )
+        return done.exit_code, json.loads(done.stdout)["problems"]
+
+    assert verify() == (0, [])
+    image = photos / "a/000.png"
+    before, content = image.stat(), bytearray(image.read_bytes())
+    content[-20] ^= 1
+    image.write_bytes(content)
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert verify() == (0, [])
+    status, problems = verify("--contents")
+    assert status == 1 and len(problems) == 1 and problems[0].startswith(f"{image}: the content")
+    segment = next((tmp_path / "cache").glob("*/1of2-0/index/segment-*"))
+    segment.write_bytes(segment.read_bytes()[:-64] + bytes(64))
+    part = tmp_path / "parts" / part_name(6)
+    part.write_bytes(part.read_bytes()[:500])
+    status, problems = verify()
+    assert status == 1
+    assert [problem.partition(" ")[0] for problem in problems] == [part.name, "shard"]
+    assert problems[1].startswith("shard 1: ") and segment.name in problems[1]
+    done = CliRunner().invoke(commands, ["verify", "--gallery", "ray://photos", "--repair"])
+    assert isinstance(done.exception, GalleryError)
+    assert "only a gallery on disk is rebuilt or repaired" in str(done.exception)
+
+
+def test_shards_are_not_tuned_and_the_error_says_what_is(serve: Serve, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, 12)
+    gallery = serve(photos)
+    assert_whole(gallery, photos)
+    for tune in (gallery.tune, gallery.reset_tuning):
+        with pytest.raises(GalleryError, match=r"index FOLDER --from .*parts, then lookalike tune"):
+            tune()

@@ -1,0 +1,390 @@
+"""Copies of the datasets, made up and real: what is missing, other, damaged, half laid out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from fakes import listing
+
+from lookalike.errors import LookalikeError
+from lookalike.evaluation.datasets import DATASETS, Dataset, check, class_digest, lay_out
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="extra: Corel-1k is not here")
+ORDER = ["africans", "beaches", "buildings", "buses", "dinosaurs", "elephants", "flowers"]
+ORDER += ["horses", "mountains", "food"]
+
+
+def content(number: int) -> bytes:
+    return b"image %d" % number
+
+
+def hash_of(number: int) -> str:
+    return hashlib.sha256(content(number)).hexdigest()
+
+
+def made_up(name: str) -> Dataset:
+    """The dataset, had it the files that `content` gives."""
+    real = DATASETS[name]
+    digests = {}
+    for label in real.digests:
+        lines = [
+            f"{hash_of(int(image.split('/')[1][:-4]))}  {image}\n"
+            for image in real.images()
+            if image.startswith(label + "/")
+        ]
+        digests[label] = hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    return dataclasses.replace(real, digests=digests)
+
+
+COREL1K, COREL5K = made_up("corel1k"), made_up("corel5k")
+
+
+def number_of(image: str) -> int:
+    return int(image.partition("/")[2].removesuffix(".jpg"))
+
+
+def write(path: Path, number: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content(number))
+    return path
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    """Corel-1k in class folders."""
+    for image in COREL1K.images():
+        write(tmp_path / "copy" / image, number_of(image))
+    return tmp_path / "copy"
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """Corel-1k as it is handed out."""
+    for number in range(1000):
+        write(tmp_path / "image.orig" / f"{number}.jpg", number)
+    return tmp_path / "image.orig"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+WHOLE = {image: content(number_of(image)) for image in COREL1K.images()}
+
+
+def test_the_classes_of_corel1k_are_a_hundred_numbers_each_in_the_known_order() -> None:
+    real = DATASETS["corel1k"]
+    assert [real.class_of(number) for number in range(1000)] == [
+        label for label in ORDER for _ in range(100)
+    ]
+    assert real.class_of(1000) is None
+    assert set(real.digests) == set(ORDER)
+
+
+def test_the_classes_of_corel5k_are_the_cds_and_one_image_is_absent() -> None:
+    real = DATASETS["corel5k"]
+    assert (len(real.classes), len(real.images())) == (50, 4999)
+    assert [real.class_of(number) for number in (1000, 1099, 108012, 384099)] == [
+        "1",
+        "1",
+        "108",
+        "384",
+    ]
+    assert real.class_of(2000) is None
+    assert "121/121060.jpg" not in real.images()
+
+
+def test_the_datasets_load_no_pytorch_and_no_numpy() -> None:
+    code = (
+        "import sys, lookalike.evaluation.datasets\n"
+        "assert not {'torch', 'numpy', 'PIL', 'onnxruntime'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- check ---------------------------------------------------------------------------------------
+
+
+def test_a_copy_is_verified_in_class_folders_and_in_the_original_numbering(
+    classes: Path, flat: Path
+) -> None:
+    for folder in (classes, flat):
+        copy = check(COREL1K, folder)
+        assert copy.verified and copy.remarks() == []
+        assert list(copy.files) == COREL1K.images()
+        assert copy.hashes["buses/300.jpg"] == hash_of(300)
+
+
+def test_flat_corel5k_is_read_by_the_number_of_the_cd(tmp_path: Path) -> None:
+    for image in COREL5K.images():
+        write(tmp_path / "all" / f"{number_of(image)}.jpeg", number_of(image))
+    write(tmp_path / "all" / "2000.jpeg", 2000)  # of a CD that is not in the set
+    copy = check(COREL5K, tmp_path / "all")
+    assert copy.verified
+    assert list(copy.files) == COREL5K.images()
+    assert copy.passed_over == (tmp_path / "all" / "2000.jpeg",)
+    lay_out(copy, tmp_path / "out")
+    assert contents(tmp_path / "out") == {
+        image: content(number_of(image)) for image in COREL5K.images()
+    }
+
+
+def test_the_real_files_of_another_make_are_told_apart(classes: Path) -> None:
+    copy = check(DATASETS["corel1k"], classes)
+    assert not copy.verified
+    assert copy.differing == tuple(ORDER)
+    (remark,) = copy.remarks()
+    assert remark.startswith("not the exact files this project's numbers were made with: 10 of 10")
+
+
+def test_one_other_byte_makes_its_class_differ_and_no_other(classes: Path) -> None:
+    (classes / "horses/777.jpg").write_bytes(b"another")
+    copy = check(COREL1K, classes)
+    assert copy.differing == ("horses",)
+    assert "1 of 10 classes differ (horses)" in copy.remarks()[0]
+
+
+def test_counts_say_what_is_missing_and_what_is_too_much(classes: Path) -> None:
+    for number in (300, 355):
+        (classes / f"buses/{number}.jpg").unlink()
+    shutil.rmtree(classes / "food")
+    for name in ("buses/17.jpg", "buses/x.jpg", "beaches/0100.jpg", "cars/1.jpg"):
+        write(classes / name, 0)
+    copy = check(COREL1K, classes)
+    assert copy.missing[:3] == ("buses/300.jpg", "buses/355.jpg", "food/900.jpg")
+    assert copy.lost_classes() == ["food"]
+    passed_over = ["beaches/0100.jpg", "buses/17.jpg", "buses/x.jpg", "cars"]
+    assert [path.relative_to(classes).as_posix() for path in copy.passed_over] == passed_over
+    remarks = copy.remarks()
+    assert "class buses has 98 images of 100; missing: 300.jpg, 355.jpg" in remarks
+    assert (
+        "class food has 0 images of 100; missing: 900.jpg, 901.jpg, 902.jpg, 903.jpg, 904.jpg and "
+        "95 more" in remarks
+    )
+    assert not any("class beaches" in remark for remark in remarks)
+
+
+def test_the_image_that_our_corel5k_lacks_is_too_much(tmp_path: Path) -> None:
+    for number in (121060, 121061):
+        write(tmp_path / "121" / f"{number}.jpg", number)
+    copy = check(COREL5K, tmp_path)
+    assert copy.extra == ("121/121060.jpg",)
+    (line,) = [remark for remark in copy.remarks() if remark.startswith("class 121 has 2")]
+    assert line.endswith("; not in the set used here: 121060.jpg")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: None, "copy does not exist: give the one that holds your copy"),
+        (lambda folder: folder.write_bytes(b""), "copy is not a folder"),
+        (lambda folder: folder.mkdir(), r"has no image of corel1k: .*0.jpg to 999.jpg.*Wang"),
+        (lambda folder: write(folder / "in/0.jpg", 0), "the folder that directly holds"),
+        (
+            lambda folder: (write(folder / "0.jpg", 0), write(folder / "africans/0.jpg", 0)),
+            "0.jpg and .*africans/0.jpg are both image africans/0.jpg: remove one",
+        ),
+    ],
+)
+def test_what_is_no_copy_is_an_error_with_a_remedy(
+    tmp_path: Path, make: Callable[[Path], object], message: str
+) -> None:
+    make(tmp_path / "copy")
+    with pytest.raises(LookalikeError, match=message):
+        check(COREL1K, tmp_path / "copy")
+
+
+# ---- a list of checksums -------------------------------------------------------------------------
+
+
+def list_of(prefix: str) -> str:
+    return "".join(f"{hash_of(number_of(i))}  {prefix}{i}\n" for i in COREL1K.images())
+
+
+@pytest.mark.parametrize(
+    ("place", "prefix"),
+    [
+        ("copy/SHA256SUMS", "./"),
+        ("copy/SHA256SUMS", "./corel1k/"),
+        ("SHA256SUMS", "./copy/"),
+        ("SHA256SUMS", "./corel1k/"),
+    ],
+)
+def test_every_file_is_compared_with_a_list_beside_it(
+    classes: Path, place: str, prefix: str
+) -> None:
+    file = classes.parent / place
+    other = f"{hash_of(1)}  ./corel5k/1/1000.jpg\n"
+    file.write_text(list_of(prefix) + other)
+    copy = check(COREL1K, classes)
+    assert copy.listed is not None and copy.listed.agrees
+    assert (copy.listed.images, copy.remarks()) == (1000, [])
+    (classes / "buses/300.jpg").write_bytes(b"damaged")
+    (classes / "food/999.jpg").unlink()
+    file.write_text(list_of(prefix).replace(f"{hash_of(0)}  {prefix}africans/0.jpg\n", ""))
+    copy = check(COREL1K, classes)
+    assert copy.listed is not None
+    assert copy.listed.differing == ("buses/300.jpg",)
+    assert copy.listed.missing == ("food/999.jpg",)
+    assert copy.listed.unlisted == ("africans/0.jpg",)
+    assert f"buses/300.jpg differs from {file}" in copy.remarks()
+    assert f"food/999.jpg of {file} is missing" in copy.remarks()
+
+
+def test_a_list_of_the_original_numbering_is_read(flat: Path) -> None:
+    lines = [f"{hash_of(number)} *{number}.jpg\n" for number in range(1000)]
+    (flat / "SHA256SUMS").write_text("".join(lines))
+    copy = check(COREL1K, flat)
+    assert copy.listed is not None and copy.listed.agrees and copy.listed.images == 1000
+
+
+def test_a_list_of_other_things_says_nothing(classes: Path) -> None:
+    lines = f"{hash_of(1)}  system.iso\nSHA1 (x) = 12\n{hash_of(2)}  ./\n{hash_of(3)}  0.jpg\n"
+    (classes.parent / "SHA256SUMS").write_text(lines)
+    assert check(COREL1K, classes).listed is None
+
+
+def test_a_damaged_list_is_an_error_that_names_the_line(classes: Path) -> None:
+    (classes / "SHA256SUMS").write_text(list_of("./") + "70332c7e")
+    with pytest.raises(
+        LookalikeError, match=r"SHA256SUMS: line 1001 is not .*download the list again"
+    ):
+        check(COREL1K, classes)
+
+
+# ---- lay out -------------------------------------------------------------------------------------
+
+
+def test_images_are_linked_into_class_folders_and_the_copy_stays_as_it_was(
+    flat: Path, tmp_path: Path
+) -> None:
+    before = listing(flat)
+    out = tmp_path / "new" / "out"
+    made = lay_out(check(COREL1K, flat), out)
+    assert (made.linked, made.copied, made.kept) == (1000, 0, 0)
+    assert contents(out) == WHOLE
+    assert (out / "beaches/100.jpg").samefile(flat / "100.jpg")
+    assert listing(flat) == before
+    again = lay_out(check(COREL1K, flat), out)
+    assert (again.linked, again.copied, again.kept) == (0, 0, 1000)
+    assert check(COREL1K, out).verified
+
+
+def no_links(*_: object) -> None:
+    raise OSError(18, "Invalid cross-device link")
+
+
+def test_an_interrupted_copy_leaves_no_half_file_and_goes_on(
+    flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # for speed
+    left = 500
+    copy_all = shutil.copyfileobj
+
+    def killed(source: BinaryIO, target: BinaryIO) -> None:
+        nonlocal left
+        if not left:
+            target.write(b"ha")
+            raise KeyboardInterrupt
+        left -= 1
+        copy_all(source, target)
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(shutil, "copyfileobj", killed)
+    with pytest.raises(KeyboardInterrupt):
+        lay_out(check(COREL1K, flat), out)
+    assert contents(out) == dict(list(WHOLE.items())[:500])
+    (out / "elephants").mkdir(exist_ok=True)
+    (out / "elephants/.500.jpg.tmp").write_bytes(b"ha")  # what kill -9 leaves
+    monkeypatch.setattr(shutil, "copyfileobj", copy_all)
+    made = lay_out(check(COREL1K, flat), out)
+    assert (made.linked, made.copied, made.kept) == (0, 500, 500)
+    assert contents(out) == WHOLE
+    assert not (out / "beaches/100.jpg").samefile(flat / "100.jpg")
+
+
+def test_a_gallery_in_the_folder_is_no_obstacle(flat: Path, tmp_path: Path) -> None:
+    write(tmp_path / "out/.lookalike/lock", 0)
+    assert lay_out(check(COREL1K, flat), tmp_path / "out").linked == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("letter.txt", r"out holds something else, letter.txt: give a new folder"),
+        ("buses/notes.txt", r"something else, buses/notes.txt"),
+        ("buses/300.jpg", r"buses/300.jpg has other content than .*image.orig/300.jpg: remove it"),
+        ("buses", r"something else, buses"),
+    ],
+)
+def test_nothing_is_written_into_a_folder_that_holds_anything_else(
+    flat: Path, tmp_path: Path, name: str, message: str
+) -> None:
+    write(tmp_path / "out" / name, -1)
+    before = contents(tmp_path / "out")
+    with pytest.raises(LookalikeError, match=message):
+        lay_out(check(COREL1K, flat), tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_nothing_is_written_into_the_copy_itself_or_over_a_file(
+    classes: Path, tmp_path: Path
+) -> None:
+    copy = check(COREL1K, classes)
+    (tmp_path / "link").symlink_to(classes)
+    for out in (classes, classes / "sub", tmp_path / "link" / "sub"):
+        with pytest.raises(LookalikeError, match="which is only read"):
+            lay_out(copy, out)
+    write(tmp_path / "file", 0)
+    with pytest.raises(LookalikeError, match="is a file: give a new folder"):
+        lay_out(copy, tmp_path / "file")
+    assert contents(classes) == WHOLE
+
+
+def test_a_copy_without_some_class_is_not_laid_out(classes: Path, tmp_path: Path) -> None:
+    shutil.rmtree(classes / "food")
+    (classes / "buses/300.jpg").unlink()
+    with pytest.raises(LookalikeError, match=r"copy has no image of 1 of the 10 .*\(food\): get"):
+        lay_out(check(COREL1K, classes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    write(classes / "food/900.jpg", 900)  # a class that is not whole is: there is a warning
+    assert lay_out(check(COREL1K, classes), tmp_path / "out").linked == 900
+
+
+# ---- the real ones -------------------------------------------------------------------------------
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["corel1k", "corel5k"])
+def test_the_images_that_the_numbers_were_made_with_are_verified(name: str) -> None:
+    copy = check(DATASETS[name], SHARED / name)
+    assert copy.verified and copy.remarks() == []
+    assert copy.listed is not None and copy.listed.agrees
+    assert copy.listed.images == len(DATASETS[name].images())
+
+
+@needs_data
+def test_the_digest_of_a_class_is_that_of_its_lines_in_the_list() -> None:
+    hashes = {}
+    for line in (SHARED / "SHA256SUMS").read_text().splitlines():
+        digest, _, path = line.partition("  ./corel5k/")
+        if path:
+            hashes[path] = digest
+    real = DATASETS["corel5k"]
+    assert sorted(hashes) == sorted(real.images())
+    assert {label: class_digest(hashes, label) for label in real.digests} == real.digests

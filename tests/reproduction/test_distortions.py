@@ -1,0 +1,207 @@
+"""The distortions of robustness, against formulas, slices and the libraries' own results."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+pytest.importorskip("cv2")
+
+from reproduction.collection import Pixels
+from reproduction.confs import DISTORTIONS, QUICK
+from reproduction.distortions import KINDS, NEUTRAL, distort
+from reproduction.tables import ALTERED
+
+
+def noise(height: int = 48, width: int = 64, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def gradient(side: int = 101) -> NDArray[np.float64]:
+    """A plane over the square, which bilinear interpolation gives back exactly, (side, side)."""
+    y, x = np.mgrid[:side, :side]
+    plane: NDArray[np.float64] = 20 + 1.2 * x + 0.8 * y
+    return plane
+
+
+def grey(values: NDArray[np.float64]) -> Pixels:
+    return np.repeat(np.rint(values).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+# ---- the table -----------------------------------------------------------------------------------
+
+
+def test_every_kind_has_a_unit_a_neutral_level_of_its_own_and_no_level_twice() -> None:
+    assert set(DISTORTIONS) == set(NEUTRAL) == set(KINDS)
+    for name, levels in DISTORTIONS.items():
+        assert levels.count(NEUTRAL[name]) == 1
+        assert len(set(levels)) == len(levels)
+    for name, kind in KINDS.items():
+        if kind.aim is not None:
+            first, last = kind.aim
+            assert first in DISTORTIONS[name] and last in DISTORTIONS[name]
+            assert first <= kind.neutral <= last
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_neutral_level_is_the_picture_itself_in_an_array_of_its_own(kind: str) -> None:
+    picture = noise()
+    found = distort(picture, kind, NEUTRAL[kind], seed=3)
+    assert np.array_equal(found, picture)
+    assert not np.shares_memory(found, picture)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_level_is_deterministic_and_leaves_its_picture_alone(kind: str) -> None:
+    picture = noise(96, 128)  # so large that the least blur is more than rounding
+    before = picture.copy()
+    seen = set()
+    for level in DISTORTIONS[kind]:
+        found = distort(picture, kind, level, seed=7)
+        assert found.dtype == np.uint8 and found.shape[2] == 3
+        assert kind == "crop" or found.shape == picture.shape
+        assert np.array_equal(found, distort(picture, kind, level, seed=7))
+        assert not np.shares_memory(found, picture)
+        seen.add(found.tobytes())
+    assert len(seen) == len(DISTORTIONS[kind])
+    assert np.array_equal(picture, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_seed_matters_to_noise_alone(kind: str) -> None:
+    level = DISTORTIONS[kind][-1]
+    picture = noise()
+    same = np.array_equal(distort(picture, kind, level, 0), distort(picture, kind, level, 1))
+    assert same == (kind != "noise")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 2)])
+def test_small_pictures_keep_a_pixel_at_least(kind: str, size: tuple[int, int]) -> None:
+    for level in DISTORTIONS[kind]:
+        height, width = distort(noise(*size), kind, level, 0).shape[:2]
+        assert 1 <= height <= size[0] and 1 <= width <= size[1]
+
+
+def test_unknown_kinds_and_impossible_levels_are_refused() -> None:
+    with pytest.raises(ValueError, match="kind is 'swirl'; it must be one of rotation, crop"):
+        distort(noise(), "swirl", 1, 0)
+    for kind, level in (("crop", 0), ("jpeg", 101), ("brightness", -1), ("scale", 120)):
+        with pytest.raises(ValueError, match=f"level is {level}; that of {kind} must be from"):
+            distort(noise(), kind, level, 0)
+    with pytest.raises(ValueError, match="level is nan"):
+        distort(noise(), "blur", math.nan, 0)
+
+
+# ---- each kind -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 64), (33, 33)])
+def test_half_a_turn_is_two_quarter_turns_of_numpy(size: tuple[int, int]) -> None:
+    picture = noise(*size)
+    assert np.array_equal(distort(picture, "rotation", 180, 0), np.rot90(picture, 2))
+
+
+def test_a_quarter_turn_of_a_square_is_counterclockwise() -> None:
+    picture = noise(40, 40)
+    assert np.array_equal(distort(picture, "rotation", 90, 0), np.rot90(picture))
+
+
+def test_a_rotated_plane_is_the_plane_over_rotated_places() -> None:
+    side, degrees = 101, 30.0
+    found = distort(grey(gradient(side)), "rotation", degrees, 0)[:, :, 0]
+    angle, middle = math.radians(degrees), (side - 1) / 2
+    y, x = np.mgrid[:side, :side] - middle
+    from_x = math.cos(angle) * x - math.sin(angle) * y
+    from_y = math.sin(angle) * x + math.cos(angle) * y
+    expected = 20 + 1.2 * (from_x + middle) + 0.8 * (from_y + middle)
+    inside = (np.abs(from_x) < middle) & (np.abs(from_y) < middle)
+    # rounded before and after, half a grey level each, and OpenCV's places are in 1/32 pixels
+    assert np.abs(found[inside] - expected[inside]).max() < 1.1
+    assert np.count_nonzero(inside) > 0.8 * side**2
+
+
+def test_the_border_of_a_rotation_is_mirrored_so_a_plain_picture_stays_plain() -> None:
+    plain = np.full((30, 50, 3), (200, 90, 30), np.uint8)
+    assert np.array_equal(distort(plain, "rotation", 45, 0), plain)
+
+
+def test_a_crop_is_a_slice_of_the_middle_by_share_of_the_side() -> None:
+    picture = noise(60, 100)
+    assert np.array_equal(distort(picture, "crop", 50, 0), picture[15:45, 25:75])
+    assert np.array_equal(distort(picture, "crop", 70, 0), picture[9:51, 15:85])
+    # 0.9 * 11 = 9.9 is 10 of 11 rows; the odd one goes below
+    assert np.array_equal(distort(noise(11, 20), "crop", 90, 0), noise(11, 20)[0:10, 1:19])
+
+
+@pytest.mark.parametrize("factor", [0.4, 0.85, 1.3, 1.8])
+def test_brightness_is_a_factor_rounded_and_cut_off(factor: float) -> None:
+    values = np.arange(256, dtype=np.uint8)
+    picture = np.stack([values, values[::-1], values], axis=1)[None]
+    expected = [min(255, round(factor * value)) for value in range(256)]
+    found = distort(picture, "brightness", factor, 0)
+    assert found[0, :, 0].tolist() == expected
+    assert found[0, :, 1].tolist() == expected[::-1]
+
+
+def test_contrast_stretches_about_the_mean_grey() -> None:
+    picture = np.array([[[100, 100, 100], [140, 140, 140]]], np.uint8)
+    assert distort(picture, "contrast", 0.5, 0)[0, :, 0].tolist() == [110, 130]
+    assert distort(picture, "contrast", 1.8, 0)[0, :, 0].tolist() == [84, 156]
+    # of pure red the grey is 0.299 * 200 = 59.8: red 59.8 + 140.2 / 2, green 59.8 / 2
+    red = np.full((2, 2, 3), (200, 0, 0), np.uint8)
+    assert distort(red, "contrast", 0.5, 0)[0, 0].tolist() == [130, 30, 30]
+
+
+def test_noise_has_its_deviation_and_no_direction() -> None:
+    plain = np.full((200, 200, 3), 128, np.uint8)
+    added = distort(plain, "noise", 20, 5).astype(np.float64) - 128
+    # 120,000 draws: standard errors are 0.058 of the mean and 0.041 of the deviation
+    assert abs(added.mean()) < 0.3
+    assert added.std() == pytest.approx(20, abs=0.3)
+    assert abs(np.corrcoef(added[:, :, 0].ravel(), added[:, :, 1].ravel())[0, 1]) < 0.03
+
+
+def test_a_blurred_dot_is_the_gaussian_and_its_width_goes_by_the_longer_side() -> None:
+    picture = np.zeros((41, 100, 3), np.uint8)
+    picture[20, 50] = 255
+    sigma = 2.0  # 2 % of 100
+    x = np.arange(-7, 8)
+    bell = np.exp(-(x**2) / (2 * sigma**2))
+    expected = 255 * np.outer(bell, bell) / bell.sum() ** 2
+    found = distort(picture, "blur", 2, 0)[13:28, 43:58, 0]
+    assert np.abs(found - expected).max() <= 1  # of OpenCV's fixed-point weights
+
+
+@pytest.mark.parametrize("quality", [95, 50, 5])
+def test_jpeg_is_pillows_own(quality: int) -> None:
+    picture = noise(40, 56)
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=quality)
+    with Image.open(stream) as image:
+        assert np.array_equal(distort(picture, "jpeg", quality, 0), np.asarray(image))
+
+
+def test_scaling_keeps_means_of_blocks_and_loses_what_is_finer() -> None:
+    fine = np.indices((40, 40)).sum(axis=0) % 2 * 255.0
+    found = distort(grey(fine), "scale", 50, 0)
+    assert np.abs(found.astype(int) - 127.5).max() < 1
+    # a plane is its own shrunk and enlarged picture, but for the border of a pixel
+    plane = gradient(100)
+    kept = distort(grey(plane), "scale", 50, 0)[2:-2, 2:-2, 0]
+    assert np.abs(kept - plane[2:-2, 2:-2]).max() < 1.6  # rounded three times
+
+
+def test_the_levels_of_a_quick_run_are_those_of_the_table_and_no_change() -> None:
+    for kind, levels in QUICK.levels.items():
+        assert set(levels) <= set(DISTORTIONS[kind])
+        assert NEUTRAL[kind] in levels
+    assert set(QUICK.levels) == set(DISTORTIONS)
+    assert {(kind, float(level)) for kind, level, _ in ALTERED} <= {
+        (kind, level) for kind, levels in QUICK.levels.items() for level in levels
+    }

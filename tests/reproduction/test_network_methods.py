@@ -1,0 +1,145 @@
+"""Rows with a network, against brute force over what the network says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lookalike.lsh import LSHSettings
+from reproduction.collection import Collection, Sample
+from reproduction.confs import NETWORKS, ROWS, Recipe
+from reproduction.hashing import tie_order
+from reproduction.methods import (
+    CodeNetwork,
+    HashedNetwork,
+    NetworkMethod,
+    PcaNetwork,
+    nearest,
+    network_method,
+)
+from reproduction.train import Networks
+
+
+def small(network: str) -> Recipe:
+    return NETWORKS[network].but(input_size=64, dim=32, epochs=2, batch_size=8)
+
+
+def method_of(row: str, networks: Networks) -> NetworkMethod:
+    conf = ROWS[row]
+    if conf.search == "codes":
+        conf = replace(conf, bits=16)
+    recipe = small(conf.network)
+    return network_method(conf, networks, recipe.but(dim=16) if recipe.hashing else recipe)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
+    return Networks(tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture(scope="module")
+def gallery(collection: Collection) -> Sample:
+    return collection.sample(np.flatnonzero(np.arange(len(collection)) % 4 != 1))
+
+
+@pytest.fixture(scope="module")
+def queries(collection: Collection) -> Sample:
+    return collection.sample(np.arange(1, len(collection), 4))
+
+
+def test_the_nearest_are_those_of_a_stable_sort() -> None:
+    values = np.array([0.5, 0.9, 0.5, 0.1, 0.5, 0.9], np.float32)
+    whole = np.argsort(-values, kind="stable")
+    for k in range(1, 7):
+        assert nearest(values, k).tolist() == whole[:k].tolist()
+
+
+@pytest.mark.parametrize("row", ["cnn-exhaustive", "ours-exhaustive", "spatial", "second-order"])
+def test_exhaustive_rows_rank_by_cosine(
+    row: str, networks: Networks, gallery: Sample, queries: Sample
+) -> None:
+    method = method_of(row, networks)
+    method.fit(gallery)
+    right = 0
+    for image, label in zip(queries, queries.labels, strict=True):
+        features = method.describe(image)
+        exact = np.argsort(-(method.vectors @ features), kind="stable")
+        assert method.search(image, len(gallery)).tolist() == exact.tolist()
+        right += int(gallery.labels[exact[0]] == label)
+    assert right / len(queries) > 0.9  # the classes differ in colour
+
+
+def test_rows_differ_in_what_their_names_say() -> None:
+    attention = {
+        row: NETWORKS[ROWS[row].network].embedder.attention for row in ROWS if ROWS[row].network
+    }
+    assert {row for row, kind in attention.items() if kind == "cbam"} == {
+        *("ours-exhaustive", "ours-paper-hashing", "ours", "ours-plain"),
+    }
+    assert (attention["spatial"], attention["second-order"]) == ("spatial", "second-order")
+    assert NETWORKS["fc"].embedder.dim == 4096
+    assert not any(vars(NETWORKS["ours-plain"].training.augmentation).values())
+
+
+@pytest.mark.parametrize("row", ["ours", "ours-paper-hashing"])
+def test_hashed_rows_rank_everything_once_and_hits_first(
+    row: str, networks: Networks, gallery: Sample, queries: Sample
+) -> None:
+    method = method_of(row, networks)
+    method.fit(gallery)
+    assert isinstance(method, HashedNetwork)
+    expected = LSHSettings.paper(32) if row == "ours-paper-hashing" else LSHSettings(32)
+    assert method.tables.settings == expected
+    for image in queries:
+        features = method.describe(image)
+        order = method.match(features, len(gallery))
+        assert sorted(order.tolist()) == list(range(len(gallery)))
+        hits = method.tables.search(features, k=5).ids
+        assert order[:5].tolist() == hits.tolist() == method.match(features, 5).tolist()
+
+
+@pytest.mark.parametrize("row", ["lsh-48", "itq-48", "cnnh-48", "dnnh-48"])
+def test_rows_of_codes_rank_by_hamming_distance(
+    row: str, networks: Networks, gallery: Sample, queries: Sample
+) -> None:
+    method = method_of(row, networks)
+    assert isinstance(method, CodeNetwork)
+    method.fit(gallery)
+    bits = method.encode(method.network.embed(gallery)) > 0
+    assert bits.shape == (len(gallery), 16)
+    ties = tie_order(len(gallery))
+    right = 0
+    for image, label in zip(queries, queries.labels, strict=True):
+        own = method.encode(NetworkMethod.describe(method, image)[None])[0] > 0
+        distances = (bits != own).sum(axis=1)
+        expected = np.lexsort([ties, distances])
+        found = method.search(image, len(gallery))
+        assert found.tolist() == expected.tolist()
+        right += int(gallery.labels[found[0]] == label)
+    assert right / len(queries) > 0.7
+
+
+def test_pca_keeps_as_many_directions_as_there_are(
+    networks: Networks, gallery: Sample, queries: Sample
+) -> None:
+    method = method_of("pca", networks)
+    assert isinstance(method, PcaNetwork)
+    method.fit(gallery)
+    rows = method.network.embed(gallery)
+    assert method.vectors.shape == (len(gallery), min(32, len(gallery) - 1))
+    # Cosines of the centred rows, for no direction in which they vary is left out.
+    centred = rows - rows.mean(axis=0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    assert np.abs(method.vectors @ method.vectors.T - centred @ centred.T).max() < 5e-3
+
+
+def test_networks_from_nothing_are_trained_on_the_files(
+    networks: Networks, gallery: Sample, queries: Sample
+) -> None:
+    lenet = network_method(ROWS["lenet"], networks, NETWORKS["lenet"].but(epochs=4))
+    lenet.fit(gallery)
+    assert lenet.vectors.shape == (len(gallery), 84)
+    found = [lenet.search(image, 1)[0] for image in queries]
+    assert (gallery.labels[found] == queries.labels).mean() > 0.5

@@ -1,0 +1,165 @@
+"""Networks on shared maps, against the library's own training and embedding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lookalike.models.augment import NO_AUGMENTATION
+from lookalike.models.embedder import load_embedder
+from lookalike.models.train import train
+from lookalike.models.trunks import make_trunk
+from reproduction import train as train_module
+from reproduction.collection import Collection, squeeze
+from reproduction.confs import NETWORKS, OURS
+from reproduction.train import Networks, embed_images, weights_of
+
+LENET = NETWORKS["lenet"].but(epochs=1)
+SMALL = OURS.but(input_size=64, dim=16, epochs=2, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
+    return Networks(tmp_path_factory.mktemp("networks"))
+
+
+def test_maps_pictures_and_the_exported_file_give_one_embedding(
+    networks: Networks, collection: Collection
+) -> None:
+    everything = collection.sample(np.arange(len(collection)))
+    network = networks.network(SMALL, everything)
+    by_maps = network.embed(everything)
+    by_pictures = embed_images(network.embedder, collection.pixels)
+    pixels = np.stack([squeeze(picture, 64) for picture in collection.pixels])
+    exported = network.encoder().embed(pixels)
+    assert np.abs(by_pictures - exported).max() < 1e-4
+    # Maps are kept as float16, 11 bits.
+    assert np.abs(by_maps - by_pictures).max() < 5e-3
+    assert np.abs(np.linalg.norm(by_maps, axis=1) - 1).max() < 1e-5
+
+
+def test_shared_maps_train_what_the_library_trains(
+    networks: Networks, collection: Collection, tmp_path: Path
+) -> None:
+    rows = np.arange(0, len(collection), 2)
+    recipe = SMALL.but(augmentation=NO_AUGMENTATION)
+    shared = networks.network(recipe, collection.sample(rows)).embedder
+    images = collection.images.take(rows)
+    # Views without augmentation are the working-size picture squeezed, so train at that size.
+    train(images, recipe.embedder, recipe.training, tmp_path / "own.pt")
+    own = load_embedder(tmp_path / "own.pt")
+    ours, theirs = (embed_images(each, collection.pixels) for each in (shared, own))
+    # The same start, order and steps; pixels differ by one more resampling, maps by float16.
+    assert (ours * theirs).sum(axis=1).min() > 0.95
+    other = networks.network(recipe.but(seed=1), collection.sample(rows)).embedder
+    others = embed_images(other, collection.pixels)
+    assert (ours * others).sum(axis=1).max() < 0.9
+
+
+def test_a_network_is_trained_once_and_found_again(
+    networks: Networks, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = collection.sample(np.arange(len(collection)))
+    first = networks.network(SMALL, sample)
+    assert networks.network(SMALL, sample) is first
+
+    def never(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(train_module, "_train_on_maps", never)
+    again = Networks(networks.directory).network(SMALL, sample)
+    assert again.path == first.path
+    with pytest.raises(AssertionError, match="trained again"):
+        Networks(networks.directory).network(SMALL.but(seed=1), sample)
+
+
+def test_what_was_made_of_a_deleted_network_goes_with_it(
+    networks: Networks, collection: Collection, tmp_path: Path
+) -> None:
+    sample = collection.sample(np.arange(len(collection)))
+    there = Networks(tmp_path)
+    first = there.network(LENET, sample)
+    first.encoder()
+    views = first.path.with_name(f"{first.path.stem}.views9.f32")
+    views.touch()
+    first.path.unlink()
+    again = Networks(tmp_path).network(LENET, sample)
+    assert again.path == first.path
+    assert not again.path.with_suffix(".onnx").exists() and not views.exists()
+
+
+def test_weights_go_by_what_is_in_their_file(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.pth", tmp_path / "other.pth"
+    one.write_bytes(b"1")
+    other.write_bytes(b"1")
+    assert weights_of(OURS.but(weights=str(one))) == weights_of(OURS.but(weights=str(other)))
+    other.write_bytes(b"2")
+    assert weights_of(OURS.but(weights=str(one))) != weights_of(OURS.but(weights=str(other)))
+    assert weights_of(OURS) == "imagenet"
+
+
+def test_a_recipe_without_frozen_stages_learns_from_the_files(
+    networks: Networks, collection: Collection
+) -> None:
+    sample = collection.sample(np.arange(len(collection)))
+    network = networks.network(LENET, sample)
+    assert network.embed(sample).shape == (len(collection), 84)
+    with pytest.raises(ValueError, match="only shared maps keep augmented views"):
+        network.embed(sample, view=1)
+
+
+@pytest.mark.parametrize("hashing", ["cnnh", "dnnh"])
+def test_codes_are_learnt_through_the_last_stage_and_come_out_of_the_fc(
+    hashing: str, networks: Networks, collection: Collection
+) -> None:
+    rows = np.arange(len(collection))
+    sample = collection.sample(rows)
+    recipe = SMALL.but(attention="none", epochs=4, dim=24)
+    learnt = networks.network(recipe.but(hashing=hashing), sample)
+    classes = networks.network(recipe, sample)
+    assert learnt.path != classes.path
+    assert learnt.embedder.dim == learnt.encoder().info.dim == 24
+    published = make_trunk("efficientnet-lite0", "imagenet").state_dict()
+    own = learnt.embedder.trunk.state_dict()
+    changed = {name.split(".")[0] for name in own if not torch.equal(own[name], published[name])}
+    assert "_conv_head" in changed and "_conv_stem" not in changed
+    bits = learnt.embed(sample) > 0
+    differing = (bits[:, None] != bits).sum(axis=2)
+    same = collection.labels[:, None] == collection.labels
+    apart = ~np.eye(len(rows), dtype=bool)
+    assert differing[same & apart].mean() < 0.6 * differing[~same].mean()
+
+
+def test_codes_are_not_learnt_without_shared_maps(
+    networks: Networks, collection: Collection
+) -> None:
+    sample = collection.sample(np.arange(len(collection)))
+    with pytest.raises(ValueError, match="dnnh can only be learnt from shared maps"):
+        networks.network(LENET.but(hashing="dnnh", dim=16), sample)
+
+
+def test_classes_that_are_not_seen_do_not_count(networks: Networks, collection: Collection) -> None:
+    rows = np.flatnonzero(np.isin(collection.labels, [1, 3]))
+    network = networks.network(SMALL, collection.sample(rows))
+    assert network.embed(collection.sample(np.arange(4))).shape == (4, 16)
+
+
+def test_recipes_refuse_unknown_settings() -> None:
+    with pytest.raises(TypeError, match="unknown"):
+        OURS.but(unknown=1)
+
+
+def test_a_network_is_named_by_set_configuration_and_seed(
+    networks: Networks, collection: Collection
+) -> None:
+    everything = collection.sample(np.arange(len(collection)))
+    names = [networks.path(SMALL.but(seed=seed), everything).name for seed in (0, 3)]
+    assert [name[: -len("-0123456789abcdef.pt")] for name in names] == [
+        "textures-ours-seed0",
+        "textures-ours-seed3",
+    ]
+    fewer = networks.path(SMALL, collection.sample(np.arange(8)))
+    assert fewer.name != names[0]

@@ -1,0 +1,106 @@
+"""The report of known results: what stands where, and what is said beside the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("cv2")
+
+from reproduction.report import write_report
+from reproduction.results import Results
+from reproduction.study import Settings
+from reproduction.tables import misses
+
+MISSES = "What misses the paper's numbers, and why"
+SVM = "contains the images that the person judged"
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., str]:
+    """The report of sets, of which the given row is measured on split 0, and timed on split 3."""
+
+    def made(*names: str, row: str = "ours", settings: Settings | None = None) -> str:
+        results, out = Results(tmp_path / "results"), tmp_path / "out"
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+        for name in names:
+            for key in ("attention", "failures", "feedback"):
+                (out / "figures" / f"{name}-{key}.png").touch()
+            results.put({"mAP": 0.5}, name, "paper", row, "0")
+            results.put(row, name, "titles", row)
+            times = {"search": [1.0], "end to end": [2.0], "cold": [0.5]}
+            results.put({"about": {"seed": 3}, "rows": {row: times}}, name, "timing")
+            curves = {"ranking": [0.5, 1.0], "residual": [0.5, None]}
+            found = {f"{m} {kind}": curves[kind] for m in ("mAP", "P@20") for kind in curves}
+            results.put(found, name, "feedback", "0")
+        write_report(results, names, out, settings or Settings())
+        return (out / "report.md").read_text(encoding="utf-8")
+
+    return made
+
+
+def test_the_failures_of_all_sets_come_before_all_tables(written: Callable[..., str]) -> None:
+    text = written("corel1k", "corel5k")
+    heads = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    assert heads == [
+        "corel1k: failures first",
+        "corel5k: failures first",
+        "corel1k: the paper's tables",
+        "corel1k: relevance feedback",
+        "corel1k: figures",
+        "corel5k: the paper's tables",
+        "corel5k: relevance feedback",
+        "corel5k: figures",
+        "Table 3: retrieval time",
+        MISSES,
+    ]
+    assert text.count("(figures/corel5k-failures.png)") == 1
+    assert text.count("(figures/corel5k-attention.png)") == 1
+
+
+def test_explanations_of_our_own_misses_stand_in_reports_of_the_papers_sets_alone(
+    written: Callable[..., str],
+) -> None:
+    assert f"## {MISSES}\n\n{misses()}\n" in written("corel5k")
+    assert MISSES not in written("corel1k", "mine")
+
+
+def test_the_split_of_the_times_is_given(written: Callable[..., str]) -> None:
+    assert "with the network to open. Split seed: corel1k 3, mine 3.\n" in written(
+        "corel1k", "mine"
+    )
+
+
+def test_the_tables_say_that_the_svm_row_was_given_answers(written: Callable[..., str]) -> None:
+    assert SVM not in written("corel1k")
+    section = written("mine", row="svm").partition("## mine: the paper's tables")[2]
+    assert SVM in section.partition("##")[0]
+
+
+def test_a_round_after_which_nothing_is_left_is_reported(written: Callable[..., str]) -> None:
+    text = written("mine")
+    assert "| mAP, all | 0.5000 | 1.0000 |" in text
+    assert "| mAP, not judged | 0.5000 | - |" in text
+    assert "(figures/mine-feedback.png)" in text
+
+
+def test_a_quick_report_says_that_it_is_one_and_claims_no_deviation(
+    written: Callable[..., str],
+) -> None:
+    text = written("corel1k", settings=Settings(quick=True))
+    head = text.partition("##")[0]
+    assert "A quick run" in head and "not for reporting" in head
+    assert "corel1k: 2 epochs instead of 6, 1 split instead of 5" in head
+    assert "One split, so there is no deviation." in head
+    assert "±" not in text and MISSES not in text
+    whole = written("corel1k").partition("##")[0]
+    assert "quick" not in whole and "Mean ± standard deviation" in whole
+
+
+def test_a_report_of_nothing_is_a_page(tmp_path: Path) -> None:
+    page = write_report(Results(tmp_path / "results"), ["set"], tmp_path, Settings())
+    assert page.read_text().endswith("</html>")
+    assert "## " not in (tmp_path / "report.md").read_text()

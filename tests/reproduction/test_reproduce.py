@@ -1,0 +1,191 @@
+"""`python -m reproduction run` on a small folder, as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from running import reproduce, start
+from textures import CLASSES, write_textures
+
+pytest.importorskip("torch")
+pytest.importorskip("cv2")
+
+from reproduction.__main__ import PARTS as NAMES
+from reproduction.parts import PARTS
+from reproduction.study import working_in
+
+ROWS = ("svm", "cnn-lsh", "ours")
+EACH = 7
+ARGUMENTS = ("--seeds=0", "--epochs=1", "--queries-per-class=2", *(f"--row={row}" for row in ROWS))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_textures(tmp_path_factory.mktemp("reproduce") / "set", EACH)
+
+
+def test_tables_times_and_figures_are_made_and_then_known(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ("run", "table1", "table3", "feedback", "--data", folder, "--out", out)
+    done = reproduce(*command, *ARGUMENTS)
+    assert done.stdout == ""
+    assert f"wrote {out}/report.html" in done.stderr.splitlines()[-1]
+    found = json.loads((out / "results" / "set.json").read_text())
+    assert set(found["paper"]) == set(ROWS)
+    for row in ROWS:
+        values = found["paper"][row]["0"]
+        assert values["P@20"] == 5 / 20  # all of the gallery
+        assert values["mAP"] > 0.8  # the classes differ in colour
+        timing = found["timing"]["rows"][row]
+        assert [len(timing[what]) for what in ("search", "end to end", "cold")] == [3, 3, 3]
+        assert 0 < max(timing["search"]) < min(timing["end to end"])
+    about = found["timing"]["about"]
+    assert (about["seed"], about["queries"], about["k"]) == (0, 2 * len(CLASSES), 20)
+    assert found["feedback"]["0"]["mAP ranking"][-1] == 1.0  # all of the gallery was judged
+    report = (out / "report.html").read_text()
+    pictures = re.findall(r'src="([^"]+)"', report)
+    assert len(pictures) >= 8
+    assert all((out / picture).stat().st_size > 10_000 for picture in pictures)
+    assert "http" not in report
+    cell = f"{found['paper']['ours']['0']['mAP']:.4f}"
+    assert f"<td>{cell}</td>" in report
+    networks = {path: path.stat().st_mtime_ns for path in (out / "work").glob("set-*.pt")}
+    assert len(networks) == 2
+    again = reproduce("run", "table1", "--data", folder, "--out", out, *ARGUMENTS)
+    assert "training" not in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in networks} == networks
+    assert json.loads((out / "results" / "set.json").read_text()) == found
+
+
+def test_a_row_that_cannot_be_measured_is_told_and_the_others_are_reported(
+    folder: Path, tmp_path: Path
+) -> None:
+    rows = ("--row=svm", "--row=ours", "--row=itq-48")
+    few = ("--seeds=0", "--epochs=1", f"--queries-per-class={EACH - 1}")
+    command = ("run", "table1", "related", "--data", folder, *rows, *few)
+    done = reproduce(*command, cwd=tmp_path, status=1)
+    left_out = "set, paper, seed 0, itq-48"
+    told = done.stderr.splitlines()
+    assert told[-3:] == [
+        "wrote reproduced/report.html",
+        "1 measurement left out, for the reasons above:",
+        f"  {left_out}",
+    ]
+    reason = "itq-48 cannot learn from 4 images of 4 classes: bits is 48; it must be from 1 to 3,"
+    assert any(line.startswith(f"left out {left_out}: {reason}") for line in told)
+    out = tmp_path / "reproduced"
+    found = json.loads((out / "results" / "set.json").read_text())
+    assert set(found["paper"]) == {"svm", "ours"}
+    report = (out / "report.md").read_text()
+    assert "| CNN + CBAM + LSH (ours) |" in report
+    assert "set-failures.png" in report
+    assert "set-hamming.png" not in report  # no two of a class to compare
+
+
+def test_two_that_would_make_the_same_networks_do_not_run_at_a_time(
+    folder: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "out" / "work"
+    command = ("run", "table1", "--data", folder, "--out", work.parent)
+    few = ("--seeds=0", "--queries-per-class=2", "--row=svm")
+    with working_in(work):
+        refused = reproduce(*command, *few, status=2)
+        assert f"{work} is in use by process {os.getpid()}: wait until" in refused.stderr
+        reproduce(*command, *few, "--work", tmp_path / "other")
+    reproduce(*command, *few)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("table9", "--data", "."), "table9"),
+        (("table1",), "--data"),
+        (("table1", "--data", "nowhere"), "nowhere"),
+        (("table1", "--data", ".", "--seeds", "1,1"), "different integers"),
+        (("table1", "--data", ".", "--row", "magic"), "no row is called magic: choose from sift"),
+    ],
+)
+def test_bad_usage_is_told(arguments: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    done = reproduce("run", *arguments, cwd=tmp_path, status=2)
+    assert told in done.stderr
+
+
+def test_a_row_of_no_asked_part_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    arguments = ("run", "robustness", "--data", ".", "--row=svm")
+    done = reproduce(*arguments, cwd=tmp_path, status=2)
+    assert "row svm is in none of the parts robustness" in done.stderr
+    assert "robustness has ours, ours-plain, sift" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_quick_takes_corel5k_where_it_is_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "corel5k").symlink_to(folder)
+    command = (
+        "run",
+        "table1",
+        "--quick",
+        "--data",
+        ".",
+        "--row=svm",
+        "--queries-per-class=2",
+    )
+    reproduce(*command, cwd=tmp_path)
+    found = json.loads((tmp_path / "reproduced-quick" / "results" / "corel5k.json").read_text())
+    assert found["paper"]["svm"].keys() == {"0"}
+
+
+def test_a_folder_without_classes_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = reproduce("run", "table1", "--data", "empty", cwd=tmp_path, status=2)
+    assert "empty: no class folder was found" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_the_parts_are_those_that_the_command_offers() -> None:
+    assert tuple(PARTS) == NAMES
+
+
+def test_each_verb_does_what_the_ones_before_it_left_undone(folder: Path, tmp_path: Path) -> None:
+    few = ("--seeds=0", "--epochs=1", "--queries-per-class=2", "--row=lenet")
+    command = ("table1", "--data", folder, "--out", tmp_path, *few)
+
+    def files(pattern: str) -> list[str]:
+        return [path.name for path in tmp_path.rglob(pattern)]
+
+    reproduce("train", *command)
+    assert len(files("set-lenet-seed0-*.pt")) == 1 and not files("*.npy")
+    ranked = reproduce("rank", *command)
+    assert "training" not in ranked.stderr
+    assert len(files("set-paper-lenet-seed0-*.npy")) == 1
+    reproduce("score", *command)
+    found = json.loads((tmp_path / "results" / "set.json").read_text())
+    assert 0 < found["paper"]["lenet"]["0"]["mAP"] <= 1
+    assert not files("*.png") or files("*.png") == files("set-lenet-*.png")  # of the training
+    reproduce("figures", *command)
+    assert files("set-table.png")
+    assert not files("report.html")
+    reproduce("report", *command)
+    assert "figures/set-table.png" in (tmp_path / "report.html").read_text()
+
+
+def test_an_interrupted_run_leaves_a_report_of_what_is_measured(
+    folder: Path, tmp_path: Path
+) -> None:
+    few = ("--seeds=0,1,2", "--queries-per-class=2", "--row=svm", "--row=sift")
+    words = ("run", "table1", "--data", folder, "--out", tmp_path, *few)
+    with start(*words) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("3 of 6"):  # two are measured and reported
+                process.send_signal(signal.SIGINT)
+                break
+        process.stderr.read()
+    assert process.returncode == 130
+    text = (tmp_path / "report.md").read_text()
+    assert "| SVM active learning [17], 4 x 20 answers |" in text
+    assert (tmp_path / "report.html").read_text().endswith("</html>")

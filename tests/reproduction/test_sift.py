@@ -1,0 +1,341 @@
+"""Visual words of SIFT, against formulas written out, sklearn, and pictures known to be alike."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cv2")
+pytest.importorskip("sklearn")
+
+import cv2
+from sklearn.cluster import MiniBatchKMeans
+
+from lookalike.evaluation.metrics import average_precision, cosine_relevance, rank, score
+from lookalike.evaluation.splits import query_split
+from lookalike.models.data import LabelledImages, validation_split
+from reproduction import sift
+from reproduction.collection import Collection, Pixels
+from reproduction.distortions import distort
+from reproduction.sift import (
+    Choice,
+    Keypoints,
+    Sift,
+    keypoints,
+    nearest_words,
+    root_sift,
+    tf_idf,
+    word_counts,
+)
+
+COREL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "corel1k"
+SIZES = (20, 60)
+
+
+def texture(kind: int, seed: int, side: int = 96) -> Pixels:
+    """Blobs, strokes or boxes at random places; no two seeds are the same picture."""
+    rng = np.random.default_rng([kind, seed])
+    grey = np.full((side, side), 90, np.uint8)
+    if kind == 0:
+        fine = rng.normal(0, 1, (side, side))
+        blobs = np.asarray(cv2.GaussianBlur(fine, (0, 0), 2.0, borderType=cv2.BORDER_REFLECT))
+        grey = np.clip(128 + 50 * blobs / blobs.std(), 0, 255).astype(np.uint8)
+    for _ in range(40 if kind else 0):
+        x, y, right, below = rng.integers(0, side, 4).tolist()
+        shade = int(rng.integers(120, 256))
+        if kind == 1:
+            cv2.line(grey, (x, y), (right, below), shade, 1, cv2.LINE_AA)
+        else:
+            cv2.rectangle(grey, (x, y), (x + 5 + right // 5, y + 5 + below // 5), shade, -1)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def collection_of(pictures: list[Pixels], labels: list[int]) -> Collection:
+    paths = tuple(Path(f"{number}.png") for number in range(len(pictures)))
+    names = tuple(str(label) for label in sorted(set(labels)))
+    return Collection("toy", LabelledImages(names, paths, np.array(labels)), pictures, ())
+
+
+@cache
+def textures(kinds: int = 3, each: int = 12) -> Collection:
+    labels = [kind for kind in range(kinds) for _ in range(each)]
+    pictures = [texture(kind, number) for number, kind in enumerate(labels)]
+    return collection_of(pictures, labels)
+
+
+@cache
+def fitted() -> Sift:
+    method = Sift(0, SIZES)
+    method.fit(textures().sample(np.arange(len(textures()))))
+    return method
+
+
+@cache
+def without_pyramid() -> Sift:
+    method = Sift(0, (300,), pyramids=(False,))
+    method.fit(textures().sample(np.arange(len(textures()))))
+    return method
+
+
+# ---- features ------------------------------------------------------------------------------------
+
+
+def test_root_sift_is_the_root_of_the_share_in_steps_of_a_255th() -> None:
+    raw = np.zeros((2, 128), np.float32)
+    raw[0, :4] = (10, 20, 30, 40)
+    raw[1] = 7
+    found = root_sift(raw)
+    expected = [round(255 * math.sqrt(share)) for share in (0.1, 0.2, 0.3, 0.4)]
+    assert found[0, :5].tolist() == [*expected, 0]
+    assert found[1].tolist() == [round(255 * math.sqrt(1 / 128))] * 128
+
+
+def test_a_plain_area_cannot_divide_by_zero() -> None:
+    assert root_sift(np.zeros((1, 128), np.float32)).tolist() == [[0] * 128]
+
+
+def test_keypoints_are_opencvs_own_with_places_as_shares() -> None:
+    picture = texture(1, 0)[:, :80]
+    found = keypoints(picture)
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    grey = cv2.resize(grey, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    finder = cv2.SIFT.create(nfeatures=sift.KEYPOINTS, contrastThreshold=sift.CONTRAST)
+    points, raw = finder.detectAndCompute(grey, None)
+    assert len(found) == len(points) > 30
+    assert np.array_equal(found.descriptors, root_sift(np.asarray(raw, np.float32)))
+    across = [point.pt[0] / 160 for point in points]
+    down = [point.pt[1] / 192 for point in points]
+    np.testing.assert_allclose(found.places, np.array([across, down]).T, rtol=1e-6)
+
+
+def test_no_more_keypoints_than_the_cap_but_for_equals() -> None:
+    fine = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    assert sift.KEYPOINTS <= len(keypoints(fine)) <= sift.KEYPOINTS + 20
+
+
+# ---- words ---------------------------------------------------------------------------------------
+
+
+def test_the_nearest_word_is_the_nearest_by_distance() -> None:
+    rng = np.random.default_rng(0)
+    descriptors = rng.integers(0, 256, (40, 128), dtype=np.uint8)
+    vocabulary = rng.uniform(0, 255, (15, 128)).astype(np.float32)
+    distances = np.linalg.norm(descriptors[:, None].astype(float) - vocabulary[None], axis=2)
+    assert nearest_words(descriptors, vocabulary).tolist() == distances.argmin(axis=1).tolist()
+
+
+def test_words_are_counted_in_the_whole_and_then_in_each_quarter() -> None:
+    vocabulary = np.zeros((3, 128), np.float32)
+    vocabulary[1, 0], vocabulary[2, 1] = 200, 200
+    descriptors = np.rint(vocabulary[[0, 1, 1, 2, 2, 2]]).astype(np.uint8)
+    places = np.array(
+        [(0.1, 0.1), (0.49, 0.2), (0.5, 0.2), (0.2, 0.5), (0.9, 0.99), (0.5, 0.5)], np.float32
+    )
+    found = Keypoints(descriptors, places)
+    assert word_counts(found, vocabulary, False).tolist() == [1, 2, 3]
+    expected = [1, 2, 3, *(1, 1, 0), *(0, 1, 0), *(0, 0, 1), *(0, 0, 2)]
+    assert word_counts(found, vocabulary, True).tolist() == expected
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_tf_idf_is_the_formula(power: float) -> None:
+    counts = np.array([[3, 0, 1, 2], [0, 0, 0, 0], [1, 5, 0, 0]], np.float32)
+    idf = np.array([0.7, 0.1, 2.0, 0.0], np.float32)
+    found = tf_idf(counts, idf, power)
+    for row, vector in zip(counts.tolist(), found.tolist(), strict=True):
+        total = sum(row) or 1
+        # with the term frequency as the share of the picture's words
+        weights = [(n / total * w) ** power for n, w in zip(row, idf.tolist(), strict=True)]
+        length = math.sqrt(sum(weight**2 for weight in weights)) or 1
+        np.testing.assert_allclose(vector, [weight / length for weight in weights], rtol=1e-6)
+
+
+def test_idf_is_the_logarithm_of_how_rare_a_word_is_among_the_training_pictures() -> None:
+    method, toy = fitted(), textures()
+    found = [keypoints(picture) for picture in toy.pixels]
+    counts = np.array(
+        [word_counts(each, method.vocabulary, method.chosen.pyramid) for each in found]
+    )
+    for word in range(counts.shape[1]):
+        having = sum(1 for row in counts if row[word] > 0)
+        expected = math.log(len(toy) / having) if having else 0.0
+        assert method.idf[word] == pytest.approx(expected, rel=1e-6)
+
+
+# ---- choosing ------------------------------------------------------------------------------------
+
+
+def test_every_size_pyramid_and_power_is_tried_and_the_best_is_chosen() -> None:
+    method = fitted()
+    expected = {
+        Choice(size, pyramid, power)
+        for size in SIZES
+        for pyramid in (False, True)
+        for power in sift.POWERS
+    }
+    assert set(method.trials) == expected
+    assert method.trials[method.chosen] == max(method.trials.values())
+    assert method.vocabulary.shape == (method.chosen.words, 128)
+
+
+def test_a_trial_is_held_out_training_pictures_searching_the_rest() -> None:
+    method, toy = fitted(), textures()
+    rest, held = validation_split(toy.labels, 0, sift.HELD_OUT)
+    assert len(held) == 3 and not set(held.tolist()) & set(rest.tolist())
+    choice = method.chosen
+    counts = np.array(
+        [word_counts(keypoints(p), method.vocabulary, choice.pyramid) for p in toy.pixels]
+    )
+    having = (counts[rest] > 0).sum(axis=0)
+    idf = np.where(having > 0, np.log(len(rest) / np.maximum(having, 1)), 0)
+    weights = (counts * idf) ** choice.power
+    vectors = weights / np.linalg.norm(weights, axis=1, keepdims=True)
+    relevance = cosine_relevance(vectors[held], toy.labels[held], vectors[rest], toy.labels[rest])
+    # in float64 here, so near-equal similarities may change places
+    expected = average_precision(relevance).mean()
+    assert method.trials[choice] == pytest.approx(expected, abs=0.01)
+
+
+def test_a_single_size_is_sklearns_k_means_of_what_is_not_held_out() -> None:
+    toy = textures()
+    method = Sift(seed=3, sizes=(25,), pyramids=(False,), powers=(1.0,))
+    method.learn(toy.sample(np.arange(len(toy))))
+    rest, _ = validation_split(toy.labels, 3, sift.HELD_OUT)
+    rng = np.random.default_rng(3)
+    found = [rng.permutation(keypoints(toy.pixels[i]).descriptors) for i in rest.tolist()]
+    means = MiniBatchKMeans(
+        25, init="random", n_init=1, max_iter=10, batch_size=4096, random_state=3
+    ).fit(np.concatenate(found).astype(np.float32))
+    np.testing.assert_allclose(method.vocabulary, means.cluster_centers_, rtol=1e-5)
+
+
+def test_the_seed_decides_the_vocabulary() -> None:
+    toy = textures().sample(np.arange(0, 36, 2))
+    made = [Sift(seed, (20,)) for seed in (0, 0, 1)]
+    for method in made:
+        method.learn(toy)
+    assert np.array_equal(made[0].vocabulary, made[1].vocabulary)
+    assert not np.array_equal(made[0].vocabulary, made[2].vocabulary)
+
+
+def test_sizes_beyond_the_number_of_descriptors_are_left_out_and_none_left_is_refused() -> None:
+    toy = textures().sample(np.arange(0, 36, 2))
+    method = Sift(0, (20, 10**6))
+    method.learn(toy)
+    assert {choice.words for choice in method.trials} == {20}
+    with pytest.raises(ValueError, match="descriptors in all; the smallest vocabulary has 1000000"):
+        Sift(0, (10**6,)).learn(toy)
+
+
+def test_impossible_settings_and_classes_of_one_picture_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"sizes are \(1,\)"):
+        Sift(sizes=(1,))
+    with pytest.raises(ValueError, match=r"powers are \(\)"):
+        Sift(powers=())
+    with pytest.raises(ValueError, match="pyramids are"):
+        Sift(pyramids=())
+    with pytest.raises(ValueError, match="no class has two training images"):
+        Sift().learn(textures().sample(np.array([0, 12, 24])))
+
+
+# ---- searching -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("degrees", [30, 90, 180])
+def test_a_rotated_picture_is_found_first_among_many(degrees: float) -> None:
+    toy = textures()
+    method = without_pyramid()
+    for wanted in range(0, len(toy), 5):
+        turned = distort(toy.pixels[wanted], "rotation", degrees, 0)
+        assert method.search(turned, 1).tolist() == [wanted]
+
+
+def test_a_match_is_the_exhaustive_order_of_cosines() -> None:
+    method, toy = fitted(), textures()
+    gallery = np.stack([method.describe(picture) for picture in toy.pixels])
+    np.testing.assert_allclose(np.linalg.norm(gallery, axis=1), 1, rtol=1e-5)
+    query = method.describe(texture(1, 1000))
+    expected = rank(gallery @ query)[0]
+    assert method.match(query, len(toy)).tolist() == expected.tolist()
+    assert method.match(query, 4).dtype == np.int64
+    assert method.match(query, 4).tolist() == expected[:4].tolist()
+
+
+def test_textures_are_found_by_kind() -> None:
+    method, toy = fitted(), textures()
+    queries = [(kind, texture(kind, 500 + number)) for kind in range(3) for number in range(3)]
+    hits = [toy.labels[method.search(picture, 10)] == kind for kind, picture in queries]
+    assert np.mean(hits) > 0.8  # by chance 0.33
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (40, 40)])
+def test_a_picture_without_keypoints_is_zero_and_ranks_the_gallery_as_it_stands(
+    size: tuple[int, int],
+) -> None:
+    method = fitted()
+    plain = np.full((*size, 3), 90, np.uint8)
+    assert len(keypoints(plain)) == 0
+    described = method.describe(plain)
+    assert described.shape == method.idf.shape and not described.any()
+    assert method.match(described, 5).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_pictures_without_keypoints_may_be_learnt_from_and_searched_in() -> None:
+    toy = textures()
+    plain = [np.full((50, 50, 3), shade, np.uint8) for shade in range(40, 100, 10)]
+    mixed = collection_of([*plain, *toy.pixels], [3] * len(plain) + toy.labels.tolist())
+    method = Sift(0, (20,))
+    method.fit(mixed.sample(np.arange(len(mixed))))
+    wanted = len(plain) + 7
+    order = method.search(mixed.pixels[wanted], len(mixed))
+    assert order[0] == wanted
+    assert np.sort(order).tolist() == list(range(len(mixed)))
+
+
+def test_a_gallery_of_other_pictures_keeps_what_was_learnt() -> None:
+    toy = textures()
+    rows = np.arange(len(toy))
+    method = Sift(0, (20,))
+    method.learn(toy.sample(rows[::2]))
+    before = method.vocabulary.copy(), method.idf.copy()
+    method.index(toy.sample(rows[1::2]))
+    assert np.array_equal(method.vocabulary, before[0]) and np.array_equal(method.idf, before[1])
+    assert method.search(toy.pixels[9], 1).tolist() == [4]  # row 9 is the gallery's fifth
+
+
+def test_each_picture_is_described_once_however_many_splits_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = collection_of(list(textures().pixels), textures().labels.tolist())
+    calls = []
+
+    def counting(picture: Pixels) -> Keypoints:
+        calls.append(id(picture))
+        return keypoints(picture)
+
+    monkeypatch.setattr(sift, "keypoints", counting)
+    for seed in (0, 1):
+        split = query_split(made.labels, seed, 2)
+        Sift(seed, (20,)).fit(made.sample(split.gallery))
+    assert len(calls) == len(set(calls))
+
+
+@pytest.mark.skipif(not COREL.is_dir(), reason="extra: Corel-1k is not here")
+def test_on_corel_1k_buses_dinosaurs_and_flowers_are_told_apart(tmp_path: Path) -> None:
+    for name in ("buses", "dinosaurs", "flowers"):
+        (tmp_path / name).mkdir()
+        for path in sorted((COREL / name).iterdir())[:7]:
+            (tmp_path / name / path.name).symlink_to(path)
+    corel = Collection.read(tmp_path)
+    assert len(corel) == 21
+    split = query_split(corel.labels, 0, 2)
+    gallery = corel.sample(split.gallery)
+    method = Sift(0, sizes=(50, 200))
+    method.fit(gallery)
+    found = [method.search(corel.pixels[row], len(gallery)) for row in split.queries.tolist()]
+    relevance = gallery.labels[np.stack(found)] == corel.labels[split.queries, None]
+    assert score(relevance, (5,)).precision[5] > 0.6  # by chance 0.33

@@ -1,0 +1,252 @@
+"""SVM active learning as a row of the tables: its features, its rounds, and Corel-1k."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lookalike.evaluation import metrics
+from lookalike.evaluation.splits import query_split
+from lookalike.feedback import Feedback
+from lookalike.models.data import LabelledImages
+from reproduction.collection import Collection, Pixels, Positions
+from reproduction.methods import Oracle
+from reproduction.svm_active import (
+    GROUPS,
+    ORIENTATIONS,
+    TEXTURE_SIDES,
+    WAVELENGTH,
+    SvmActive,
+    colour_histogram,
+    colour_moments,
+    gabor_energies,
+)
+
+COREL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "corel1k"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_for_opencv() -> Iterator[None]:
+    """Small filters gain nothing from more, and on a busy machine threads wait for each other."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    yield
+    cv2.setNumThreads(before)
+
+
+def plain(rgb: tuple[int, int, int], size: tuple[int, int] = (30, 40)) -> Pixels:
+    return np.full((*size, 3), rgb, np.uint8)
+
+
+def grating(wavelength: float, degrees: float, size: int = 192) -> Pixels:
+    """A grey wave that runs in a direction, in degrees from the x axis to the y axis."""
+    y, x = np.mgrid[:size, :size]
+    angle = math.radians(degrees)
+    wave = np.cos(2 * math.pi * (x * math.cos(angle) + y * math.sin(angle)) / wavelength)
+    grey = np.rint(127.5 + 100 * wave).astype(np.uint8)
+    return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+
+
+def collection_of(pictures: list[Pixels], labels: list[int]) -> Collection:
+    paths = tuple(Path(f"{number}.png") for number in range(len(pictures)))
+    names = tuple(str(label) for label in sorted(set(labels)))
+    return Collection("toy", LabelledImages(names, paths, np.array(labels)), pictures, ())
+
+
+@cache
+def tinted(per_class: int = 12) -> Collection:
+    """Noise in three tints, so that colour tells the classes apart but not without overlap."""
+    generator = np.random.default_rng(0)
+    tints = np.array([(150, 110, 100), (110, 150, 100), (110, 100, 150)])
+    labels = np.repeat(np.arange(3), per_class)
+    pictures = [
+        np.clip(tints[label] + generator.normal(0, 60, (24, 24, 3)), 0, 255).astype(np.uint8)
+        for label in labels.tolist()
+    ]
+    return collection_of(pictures, labels.tolist())
+
+
+def answers(labels: Positions, wanted: int, asked: list[Positions] | None = None) -> Oracle:
+    def oracle(positions: Positions) -> NDArray[np.bool_]:
+        if asked is not None:
+            asked.append(positions)
+        relevant: NDArray[np.bool_] = labels[positions] == wanted
+        return relevant
+
+    return oracle
+
+
+# ---- features ------------------------------------------------------------------------------------
+
+
+def test_colour_moments_are_the_formula() -> None:
+    # grey has hue and saturation 0, and V is its value: 51, 51, 51 and 255 are 0.2, 0.2, 0.2, 1
+    picture = np.array([[51, 51], [51, 255]], np.uint8)[:, :, np.newaxis].repeat(3, axis=2)
+    mean = 0.4
+    deviation = math.sqrt((3 * 0.2**2 + 0.6**2) / 4)
+    skew = ((3 * (-0.2) ** 3 + 0.6**3) / 4) ** (1 / 3)
+    expected = [0, 0, mean, 0, 0, deviation, 0, 0, skew]
+    np.testing.assert_allclose(colour_moments(picture), expected, atol=1e-6)
+
+
+def test_the_skew_keeps_its_sign() -> None:
+    picture = np.array([[255, 255], [255, 51]], np.uint8)[:, :, np.newaxis].repeat(3, axis=2)
+    assert colour_moments(picture)[8] == pytest.approx(-(((3 * 0.2**3 - 0.6**3) / -4) ** (1 / 3)))
+
+
+def test_a_histogram_is_the_root_of_the_share_in_the_bin_of_the_colour() -> None:
+    # pure red: hue 0, saturation and value 255, so bin 0, 2, 2; black: bin 0, 0, 0
+    picture = np.concatenate([plain((255, 0, 0), (10, 30)), plain((0, 0, 0), (10, 10))], axis=1)
+    histogram = colour_histogram(picture)
+    assert np.flatnonzero(histogram).tolist() == [0, 8]
+    np.testing.assert_allclose(histogram[[0, 8]], [0.5, math.sqrt(0.75)], atol=1e-7)
+    # blue has hue 240 degrees, 12 of 18 bins
+    assert np.flatnonzero(colour_histogram(plain((0, 0, 255)))).tolist() == [12 * 9 + 8]
+
+
+@pytest.mark.parametrize("scale", range(len(TEXTURE_SIDES)))
+@pytest.mark.parametrize("turn", range(ORIENTATIONS))
+def test_a_grating_excites_its_own_gabor_filter_most(scale: int, turn: int) -> None:
+    wavelength = WAVELENGTH * TEXTURE_SIDES[0] / TEXTURE_SIDES[scale]
+    energies = gabor_energies(grating(wavelength, turn * 180 / ORIENTATIONS))
+    means = energies.reshape(len(TEXTURE_SIDES), ORIENTATIONS, 2)[:, :, 0]
+    assert divmod(int(means.argmax()), ORIENTATIONS) == (scale, turn)
+
+
+def test_a_plain_area_has_no_texture() -> None:
+    # the odd filter sums to rounding errors of float32
+    np.testing.assert_allclose(gabor_energies(plain((200, 90, 30))), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (3, 2)])
+def test_pictures_of_any_size_have_finite_features(size: tuple[int, int]) -> None:
+    found = [f(plain((9, 80, 7), size)) for f in (colour_histogram, colour_moments, gabor_energies)]
+    assert tuple(len(group) for group in found) == GROUPS
+    assert all(np.isfinite(group).all() for group in found)
+
+
+# ---- the method ----------------------------------------------------------------------------------
+
+
+def test_features_are_standardised_on_the_training_pictures_and_groups_weigh_the_same() -> None:
+    made = tinted()
+    method = SvmActive()
+    method.fit(made.sample(np.arange(len(made))))
+    described = np.stack([method.describe(picture) for picture in made.pixels])
+    assert described.dtype == np.float32
+    np.testing.assert_allclose(described.mean(axis=0), 0, atol=1e-6)
+    for group in np.split(described, np.cumsum(GROUPS)[:-1], axis=1):
+        varies = group.std(axis=0) > 0
+        # float32 roots of sums of some ten squares
+        np.testing.assert_allclose(group.std(axis=0)[varies], len(varies.T) ** -0.5, rtol=1e-4)
+
+
+def test_a_gallery_of_other_pictures_keeps_the_statistics_of_the_training() -> None:
+    made = tinted()
+    rows = np.arange(len(made))
+    both, apart = SvmActive(0), SvmActive(0)
+    both.fit(made.sample(rows[::2]))
+    apart.learn(made.sample(rows[::2]))
+    apart.index(made.sample(rows[1::2]))
+    picture = made.pixels[0]
+    assert np.array_equal(both.describe(picture), apart.describe(picture))
+    assert apart.search(made.pixels[3], 1).tolist() == [1]  # row 3 is the gallery's second
+
+
+def test_the_curve_is_the_dialogue_of_the_feedback_module() -> None:
+    made = tinted()
+    rows = np.arange(len(made))
+    gallery = made.sample(rows[rows % 4 != 0])
+    method = SvmActive(labels=5)
+    method.fit(gallery)
+    query = method.describe(made.pixels[4])
+    wanted = int(made.labels[4])
+    asked: list[Positions] = []
+    curve = method.curve(query, answers(gallery.labels, wanted, asked), 3)
+
+    vectors = np.stack([method.describe(picture) for picture in gallery])
+    feedback = Feedback(vectors, query)
+    for number, found in enumerate(curve):
+        if number:
+            questions = feedback.ask(5)
+            assert asked[number - 1].tolist() == questions.tolist()
+            feedback.tell(questions, gallery.labels[questions] == wanted)
+        assert found.ranking.tolist() == feedback.rank().tolist()
+        assert found.labelled.tolist() == np.sort([*asked[:number]], axis=None).tolist()
+        assert found.residual.tolist() == feedback.rank(judged=False).tolist()
+        assert len(found.residual) == len(gallery) - 5 * number
+    assert len(asked) == 3
+
+
+def test_match_is_the_end_of_the_curve_and_no_round_is_the_order_of_distance() -> None:
+    made = tinted()
+    everything = made.sample(np.arange(len(made)))
+    method = SvmActive(rounds=2, labels=4)
+    method.fit(everything)
+    query = method.describe(made.pixels[0])
+    oracle = answers(made.labels, 0)
+    curve = method.curve(query, oracle)
+    assert len(curve) == 3
+    assert method.match(query, 9, oracle).tolist() == curve[2].ranking[:9].tolist()
+
+    still = SvmActive(rounds=0)
+    still.fit(everything)
+    vectors = np.stack([still.describe(picture) for picture in made.pixels])
+    distances = np.linalg.norm(vectors - query, axis=1)
+    assert still.match(query, 36).tolist() == np.argsort(distances, kind="stable").tolist()
+
+
+def test_rounds_go_on_when_everything_is_labelled() -> None:
+    made = tinted(per_class=4)
+    method = SvmActive(rounds=3, labels=5)
+    method.fit(made.sample(np.arange(12)))
+    curve = method.curve(method.describe(made.pixels[0]), answers(made.labels, 0))
+    assert [len(found.labelled) for found in curve] == [0, 5, 10, 12]
+    assert made.labels[curve[-1].ranking[:4]].tolist() == [0, 0, 0, 0]
+    assert curve[-1].residual.tolist() == []
+
+
+def test_rounds_without_an_oracle_and_impossible_numbers_are_refused() -> None:
+    made = tinted(per_class=4)
+    method = SvmActive()
+    method.fit(made.sample(np.arange(12)))
+    query = method.describe(made.pixels[0])
+    with pytest.raises(ValueError, match="4 rounds of feedback need an oracle"):
+        method.match(query, 5)
+    with pytest.raises(ValueError, match="rounds is -1"):
+        method.curve(query, None, -1)
+    with pytest.raises(ValueError, match="rounds is -1"):
+        SvmActive(rounds=-1)
+    with pytest.raises(ValueError, match="labels is 0"):
+        SvmActive(labels=0)
+
+
+@pytest.mark.skipif(not COREL.is_dir(), reason="extra: Corel-1k is not here")
+def test_on_corel_1k_precision_rises_with_the_rounds(tmp_path: Path) -> None:
+    for folder in sorted(COREL.iterdir())[:5]:  # 20 pictures each of 5 of the 10 classes
+        (tmp_path / folder.name).mkdir()
+        for path in sorted(folder.iterdir())[:20]:
+            (tmp_path / folder.name / path.name).symlink_to(path)
+    corel = Collection.read(tmp_path)
+    assert len(corel) == 100
+    split = query_split(corel.labels, 0, 2)
+    gallery = corel.sample(split.gallery)
+    method = SvmActive(rounds=2, labels=12)
+    method.fit(gallery)
+    relevance = np.empty((3, 10, len(gallery)), np.bool_)
+    for number, row in enumerate(split.queries.tolist()):
+        wanted = int(corel.labels[row])
+        query = method.describe(corel.pixels[row])
+        for step, found in enumerate(method.curve(query, answers(gallery.labels, wanted))):
+            relevance[step, number] = gallery.labels[found.ranking] == wanted
+    precision = [float(metrics.precision_at(step, 20).mean()) for step in relevance]
+    quality = [float(metrics.average_precision(step).mean()) for step in relevance]
+    assert precision[0] < precision[1] < precision[2]
+    assert quality[0] + 0.2 < quality[2]

@@ -21,10 +21,9 @@ from pathlib import Path
 from attention import scores
 
 from lookalike.evaluation.splits import query_split
-from lookalike.models.checkpoint import load_embedder
-from lookalike.models.embedder import EmbedderSettings
+from lookalike.models.embedder import EmbedderSettings, load_embedder
+from lookalike.models.report import Progress
 from lookalike.models.train import TrainSettings, train
-from lookalike.models.train_report import Progress
 from reproduction.collection import Collection
 from reproduction.confs import OURS
 from reproduction.train import embed_images

@@ -34,7 +34,7 @@ from lookalike.evaluation.metrics import average_precision, precision_at, rank
 from lookalike.evaluation.splits import class_split
 from lookalike.models.embedder import Embedder
 from lookalike.models.export import export_embedder
-from lookalike.models.whitening import whitening
+from lookalike.models.layers import whitening
 from reproduction.collection import Collection, squeeze
 from reproduction.confs import OURS, Recipe
 from reproduction.intervals import half_width

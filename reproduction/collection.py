@@ -17,8 +17,14 @@ from PIL import Image
 from lookalike.errors import TrainingError
 from lookalike.images import read_rgb
 from lookalike.images.formats import SkippedImageError
-from lookalike.models.dataset import LabelledImages, Skipped, check_classes, class_folders
-from lookalike.models.pictures import default_threads, in_order
+from lookalike.models.data import (
+    LabelledImages,
+    Skipped,
+    check_classes,
+    class_folders,
+    default_threads,
+    in_order,
+)
 
 __all__ = ["Collection", "Floats", "Pixels", "Positions", "Sample", "read_pixels", "squeeze"]
 

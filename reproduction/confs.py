@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lookalike.models.augment import NO_AUGMENTATION
-from lookalike.models.embedder_settings import EmbedderSettings
-from lookalike.models.train_settings import TrainSettings
+from lookalike.models.settings import EmbedderSettings, TrainSettings
 
 __all__ = [
     "BITS",

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
-from PIL import Image
 
 from lookalike.evaluation.hashed import index_of
 from lookalike.evaluation.metrics import average_precision, precision_at
 from lookalike.evaluation.spread import spread
 from lookalike.lsh import LSHIndex, LSHSettings
-from lookalike.models.augment import draw_examples
+from lookalike.models.augment import examples
 from lookalike.models.inputs import Normalise
+from lookalike.models.settings import AugmentSettings
 from reproduction.collection import Pixels, Positions, Sample, squeeze
 from reproduction.confs import DISTORTIONS, PAPER, ROBUST, TABLES
 from reproduction.distortions import distort
@@ -40,6 +40,8 @@ __all__ = ["CAPTIONS", "draw_attention", "draw_figures", "draw_hamming", "draw_s
 SHOWN = 8
 """Results of a query, as in Figure 10."""
 ATTENDED = 4
+EXAMPLES = 5
+"""Altered images in a row."""
 WORST = 20
 PAIRS = 40_000
 FIRES = 0.5
@@ -166,7 +168,7 @@ def _of_method(study: Study, seed: int) -> dict[str, Callable[[Path], None]]:
     paper = index_of(method.vectors, LSHSettings.paper(method.vectors.shape[1]))
     makers: dict[str, Callable[[Path], None]] = {
         "failures": lambda path: _draw_failures(path, study, parts, seed),
-        "augmentation": lambda path: draw_examples(Image.fromarray(next(iter(queries))), path),
+        "augmentation": lambda path: _draw_augmentation(path, next(iter(queries))),
         "attention": lambda path: _draw_attended(path, method, queries),
         "hamming": lambda path: _draw_pairs(path, method, gallery),
         "buckets": lambda path: _draw_index(path, paper),
@@ -176,6 +178,14 @@ def _of_method(study: Study, seed: int) -> dict[str, Callable[[Path], None]]:
     if np.bincount(gallery.labels).max() < 2:  # no two of a class to compare
         del makers["hamming"]
     return makers
+
+
+def _draw_augmentation(path: Path, image: Pixels) -> None:
+    """Each method of training at full strength, and three draws of all."""
+    shown = examples(image, AugmentSettings())
+    with canvas(path, height=0.15 * -(-len(shown) // EXAMPLES)) as figure:
+        for number, (name, changed) in enumerate(shown, 1):
+            _show(figure.add_subplot(-(-len(shown) // EXAMPLES), EXAMPLES, number), changed, name)
 
 
 def _show(axes: Axes, image: Pixels, text: str = "", colour: str = "") -> None:

@@ -37,8 +37,7 @@ from torch.nn import functional as F
 
 from lookalike.lsh.families import Principal, hyperplanes, itq
 from lookalike.models.embedder import Embedder
-from lookalike.models.pooling import unit
-from lookalike.models.whitening import whitening
+from lookalike.models.layers import unit, whitening
 from reproduction.collection import Floats, Positions
 
 __all__ = [

@@ -20,9 +20,8 @@ from numpy.typing import DTypeLike
 
 from lookalike.atomic import atomic_writer
 from lookalike.models.augment import AugmentSettings, augment
-from lookalike.models.inputs import CHUNK, Normalise
-from lookalike.models.pictures import default_threads, in_order
-from lookalike.models.train_data import WORKING_SIZE
+from lookalike.models.data import default_threads, in_order
+from lookalike.models.inputs import CHUNK, WORKING_SIZE, Normalise
 from lookalike.models.trunk import Trunk
 from reproduction.collection import Collection, Pixels, Positions, squeeze
 

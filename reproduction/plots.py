@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from lookalike.atomic import atomic_writer
 from lookalike.evaluation.spread import Spread
-from lookalike.mark import MARK
 from reproduction.distortions import KINDS
 
 __all__ = [
@@ -38,8 +37,8 @@ TITLE_LETTERS = 82
 
 @contextmanager
 def canvas(path: Path, title: str = "", height: float = 0.45) -> Iterator[Figure]:
-    """A figure in the style sheet, its height as a share of its width; written when left, as a PNG
-    that lookalike does not index. The folder must exist.
+    """A figure in the style sheet, its height as a share of its width; written when left, as a
+    PNG. The folder must exist.
     """
     with matplotlib.style.context(STYLE):
         width = matplotlib.rcParams["figure.figsize"][0]
@@ -49,7 +48,7 @@ def canvas(path: Path, title: str = "", height: float = 0.45) -> Iterator[Figure
             figure.suptitle(text, x=0.01, ha="left")
         yield figure
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None, MARK[0]: MARK[1]})
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     with atomic_writer(path) as file:
         file.write(buffer.getvalue())
 

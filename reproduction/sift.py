@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.evaluation.metrics import average_precision, cosine_relevance
-from lookalike.models.dataset import validation_split
+from lookalike.models.data import validation_split
 from reproduction.collection import Floats, Pixels, Positions, Sample
 from reproduction.confs import WHOLE
 from reproduction.methods import Method, Oracle, nearest

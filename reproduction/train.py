@@ -14,17 +14,20 @@ import torch
 
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.models.augment import NO_AUGMENTATION
-from lookalike.models.checkpoint import load_embedder, save_embedder
-from lookalike.models.dataset import LabelledImages
-from lookalike.models.embedder import Embedder
+from lookalike.models.data import LabelledImages, Pictures
+from lookalike.models.embedder import Embedder, load_embedder, save_embedder
 from lookalike.models.export import export_embedder
-from lookalike.models.frozen import Frozen, frozen_stages
-from lookalike.models.inputs import CHUNK, Batch, Inputs, Normalise
+from lookalike.models.inputs import (
+    CHUNK,
+    Batch,
+    Frozen,
+    Inputs,
+    Normalise,
+    TrainData,
+    frozen_stages,
+)
 from lookalike.models.optimizer import make_optimizer
-from lookalike.models.pictures import Pictures
-from lookalike.models.run import Run
-from lookalike.models.train import train
-from lookalike.models.train_data import TrainData
+from lookalike.models.train import Run, train
 from lookalike.models.trunks import make_trunk
 from lookalike.models.weights import file_sha256
 from reproduction.collection import Collection, Floats, Pixels, Positions, Sample, squeeze

@@ -177,7 +177,7 @@ def ramp(width: int, height: int) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "left", "top"), [(0, 0, 0, 0), (1, 1, 50, 25), (0.5, 0.5, 25, 12), (1, 0, 50, 0)]
+    ("x", "y", "left", "top"), [(0, 0, 0, 0), (1, 1, 50, 25), (0.5, 0.4, 25, 10), (1, 0, 50, 0)]
 )
 def test_a_crop_keeps_its_share_at_its_place(x: float, y: float, left: int, top: int) -> None:
     cut = np.asarray(demo.crop(0.75, x, y)(ramp(200, 100)))
@@ -209,18 +209,18 @@ def test_other_alterations_do_what_they_say() -> None:
         image = alter(grey)
         return tuple(np.asarray(image)[image.height // 2, image.width // 2].tolist())
 
-    assert centre(demo.bright(1.5)) == (150, 180, 210)
+    assert centre(demo.altered(brightness=1.5)) == (150, 180, 210)
     assert centre(demo.tint(1.1, 1.0, 0.5)) == (110, 120, 70)
-    assert len(set(centre(demo.colour(0)))) == 1
-    assert centre(demo.both(demo.bright(0.5), demo.bright(0.5))) == (25, 30, 35)
+    assert len(set(centre(demo.altered(colour=0)))) == 1
     assert demo.scale(0.15)(grey).size == (6, 3)
     framed = np.asarray(demo.frame(0.1)(grey))
     assert framed.shape == (28, 48, 3)
     assert (framed[:4] == 255).all()
     assert tuple(framed[4, 4]) == (100, 120, 140)
-    noisy = np.asarray(demo.noise(10)(Image.new("RGB", (100, 100), (128, 128, 128)))).astype(float)
+    noise = demo.altered(noise=10)
+    noisy = np.asarray(noise(Image.new("RGB", (100, 100), (128, 128, 128)))).astype(float)
     assert noisy.std() == pytest.approx(10, rel=0.02)  # 30 000 samples
-    assert (noisy == np.asarray(demo.noise(10)(Image.new("RGB", (100, 100), (128,) * 3)))).all()
+    assert (noisy == np.asarray(noise(Image.new("RGB", (100, 100), (128,) * 3)))).all()
 
 
 # ---- end to end ----------------------------------------------------------------------------------
@@ -252,10 +252,10 @@ def test_the_result_counts_the_gallery(ran: Run) -> None:
     outcome = f"{result.found_first} of 241 altered pictures find their photograph first, in "
     first, second = result.in_words().splitlines()
     assert first.startswith(outcome)
-    assert second == f"see {ran.out / 'sheet.png'} or {ran.out / 'sheet.html'}"
+    assert second == f"see {ran.out / 'sheet.html'}"
 
 
-def test_the_sheets_show_eight_searches_and_any_failure_before(ran: Run) -> None:
+def test_the_sheet_shows_eight_searches_and_any_failure_before(ran: Run) -> None:
     page = ran.result.html.read_text("utf-8")
     assert ran.result.html == ran.out / "sheet.html"
     rows = page.split("<article>")[1:]
@@ -268,9 +268,6 @@ def test_the_sheets_show_eight_searches_and_any_failure_before(ran: Run) -> None
         assert row.partition("<ol>")[2].partition("</li>")[0].count("✓ right") == 1
     assert f"{ran.result.found_first} of 241 altered pictures find their photograph first" in page
     assert "CC BY 2.0" in page
-    with Image.open(ran.result.png) as image:
-        colours = set(map(tuple, np.asarray(image).reshape(-1, 3)[::7].tolist()))
-    assert (26, 127, 55) in colours
 
 
 def test_running_again_neither_builds_nor_indexes(
@@ -285,7 +282,7 @@ def test_running_again_neither_builds_nor_indexes(
     assert not [line for line in lines if line.startswith("indexed")]
     after = {name: path.stat().st_mtime_ns for name, path in files_below(ran.out).items()}
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"sheet.png", "sheet.html"}
+    assert changed == {"sheet.html"}
 
 
 def answer(source: str, variant: demo.Variant, place: int | None = 1) -> demo._Answer:
@@ -347,7 +344,6 @@ def test_own_pictures_are_found_and_never_touched(own: Path) -> None:
     page = result.html.read_text("utf-8")
     assert 'class="wrong"' not in page
     assert "china &amp; lake.png" in page
-    assert result.png.stat().st_size > 10_000
     (gallery,) = (own.parent / "out/gallery").iterdir()
     assert (gallery / "gallery.sqlite").is_file()
 

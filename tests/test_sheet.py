@@ -1,4 +1,4 @@
-"""Contact sheets: colours at their places, pages that need nothing else, names of every kind."""
+"""Contact sheets: pages that need nothing else, names of every kind."""
 
 from __future__ import annotations
 
@@ -11,17 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike import sheet
 from lookalike.gallery.hits import Hit
-from lookalike.lsh.tuning import Trial
-from lookalike.mark import is_own_sheet
-from lookalike.plot import draw_recall_curve
-from lookalike.sheet import Cell, Row, draw_png, search_sheet, shorten, thumbnail, write_html
-
-Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two outside
+from lookalike.sheet import Cell, Row, search_sheet, shorten, thumbnail, write_html
 
 BLUE = (10, 20, 230)
 PINK = (255, 0, 200)
@@ -29,192 +23,6 @@ PINK = (255, 0, 200)
 
 def plain(colour: tuple[int, int, int], width: int = 300, height: int = 100) -> Image.Image:
     return Image.new("RGB", (width, height), colour)
-
-
-def drawn(path: Path, *rows: Row, title: str = "title") -> NDArray[np.uint8]:
-    draw_png(rows, path, title=title)
-    with Image.open(path) as image:
-        assert (image.format, image.mode) == ("PNG", "RGB")
-        return np.asarray(image)
-
-
-def box_of(pixels: NDArray[np.uint8], colour: tuple[int, int, int]) -> Box | None:
-    """The smallest rectangle around all pixels of exactly this colour."""
-    y, x = np.nonzero((pixels == colour).all(axis=2))
-    if not len(x):
-        return None
-    return int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1
-
-
-def card(column: int, lines: int, top: int = 0) -> Box:
-    """Where the layout puts the query (column 0) or the hit of a column."""
-    left = sheet.MARGIN
-    if column:
-        step = sheet.CARD_WIDTH + sheet.GAP
-        left += sheet.CARD_WIDTH + sheet.ASIDE + (column - 1) * step
-    top = top or sheet.MARGIN + 4 * sheet.LINE
-    height = sheet.PICTURE[1] + 3 * sheet.PAD + lines * sheet.LINE
-    return left, top, left + sheet.CARD_WIDTH, top + height
-
-
-def picture_in(box: Box, width: int, height: int) -> Box:
-    left = box[0] + (sheet.CARD_WIDTH - width) // 2
-    top = box[1] + sheet.PAD + (sheet.PICTURE[1] - height) // 2
-    return left, top, left + width, top + height
-
-
-# ---- PNG -----------------------------------------------------------------------------------------
-
-
-def test_a_right_hit_has_a_green_frame_and_a_wrong_one_a_red_one(tmp_path: Path) -> None:
-    hits = (Cell(plain(BLUE), ("a",), True), Cell(plain(BLUE), ("b",), False))
-    pixels = drawn(tmp_path / "s.png", Row(Cell(plain(PINK), ("q",)), hits))
-    assert box_of(pixels, sheet.RIGHT) == card(1, lines=1)
-    assert box_of(pixels, sheet.WRONG) == card(2, lines=1)
-    left, top, right, bottom = card(1, lines=1)
-    middle = (top + bottom) // 2
-    frame = pixels[middle, left : left + sheet.FRAME]
-    assert (frame == sheet.RIGHT).all()
-    assert tuple(pixels[middle, left + sheet.FRAME]) == sheet.CARD
-    assert (pixels[middle, right - sheet.FRAME : right] == sheet.RIGHT).all()
-
-
-def test_a_badge_tells_right_from_wrong_without_colour(tmp_path: Path) -> None:
-    hits = (Cell(plain(BLUE), ("a",), True), Cell(plain(BLUE), ("a",), False))
-    pixels = drawn(tmp_path / "s.png", Row(Cell(plain(PINK), ("q",)), hits))
-
-    def white(column: int) -> NDArray[np.bool_]:
-        _, top, right, _ = card(column, lines=1)
-        badge = pixels[top + 6 : top + 26, right - 26 : right - 6]
-        return np.asarray((badge > 240).all(axis=2))
-
-    tick, cross = white(1), white(2)
-    assert cross[5:15, 5:15].trace() >= 8  # a diagonal stroke
-    assert tick[5:15, 5:15].trace() <= 4
-
-
-def test_without_a_mark_there_is_no_frame(tmp_path: Path) -> None:
-    pixels = drawn(tmp_path / "s.png", Row(Cell(plain(PINK), ("q",)), (Cell(plain(BLUE), ("a",)),)))
-    assert box_of(pixels, sheet.RIGHT) is None
-    assert box_of(pixels, sheet.WRONG) is None
-
-
-@pytest.mark.parametrize(
-    ("size", "fitted"),
-    [
-        ((480, 160), (240, 80)),
-        ((100, 200), (84, 168)),
-        ((24, 16), (240, 160)),
-        ((1, 1), (168, 168)),
-    ],
-)
-def test_pictures_fill_their_box_in_shape_and_centred(
-    tmp_path: Path, size: tuple[int, int], fitted: tuple[int, int]
-) -> None:
-    row = Row(Cell(plain(PINK), ("q", "line")), (Cell(plain(BLUE, *size), ("a",)),))
-    pixels = drawn(tmp_path / "s.png", row)
-    assert sheet.PICTURE == (240, 168)
-    assert box_of(pixels, BLUE) == picture_in(card(1, lines=2), *fitted)
-
-
-def test_the_query_is_left_of_its_hits_on_a_colour_of_its_own(tmp_path: Path) -> None:
-    row = Row(Cell(plain(PINK), ("q",)), tuple(Cell(plain(BLUE), ("a",)) for _ in range(3)))
-    pixels = drawn(tmp_path / "s.png", row)
-    left, top, right, bottom = card(0, lines=1)
-    assert box_of(pixels, PINK) == picture_in(card(0, lines=1), 240, 80)
-    assert box_of(pixels, sheet.QUERY) == (left + 1, top + 1, right - 1, bottom - 1)
-    height, width, _ = pixels.shape
-    assert (width, height) == (card(3, 1)[2] + sheet.MARGIN, card(3, 1)[3] + sheet.MARGIN)
-
-
-def test_rows_stand_below_each_other_each_as_tall_as_its_captions(tmp_path: Path) -> None:
-    first = Row(Cell(None, ("q", "b", "c")), (Cell(plain(BLUE), ("a",), True),))
-    second = Row(Cell(plain(PINK), ("q",)), (Cell(plain(BLUE), ("a",), False),))
-    pixels = drawn(tmp_path / "s.png", first, second)
-    above = card(1, lines=3)
-    assert box_of(pixels, sheet.RIGHT) == above
-    assert box_of(pixels, sheet.WRONG) == card(1, lines=1, top=above[3] + sheet.GAP)
-
-
-def test_an_unreadable_picture_is_drawn_as_a_placeholder(tmp_path: Path) -> None:
-    pixels = drawn(tmp_path / "s.png", Row(Cell(plain(PINK), ("q",)), (Cell(None, ("gone.jpg",)),)))
-    hole = box_of(pixels, sheet.HOLE)
-    assert hole == picture_in(card(1, lines=1), *sheet.PICTURE)
-    inside = pixels[hole[1] : hole[3], hole[0] : hole[2]]
-    assert box_of(inside, sheet.SOFT) is not None  # it says so
-
-
-def test_a_row_without_hits_says_that_nothing_was_found(tmp_path: Path) -> None:
-    pixels = drawn(tmp_path / "s.png", Row(Cell(plain(PINK), ("q",)), ()))
-    left, top, right, bottom = card(1, lines=1)
-    assert box_of(pixels[top:bottom, left:right], sheet.SOFT) is not None
-
-
-def test_hits_beyond_six_go_on_below(tmp_path: Path) -> None:
-    colours = [(250, 10 * n, 7) for n in range(8)]
-    hits = tuple(Cell(plain(colour), (str(n),)) for n, colour in enumerate(colours))
-    pixels = drawn(tmp_path / "s.png", Row(Cell(plain(PINK), ("q",)), hits))
-    for n, colour in enumerate(colours):
-        top = card(n % 6 + 1, lines=1)[1] + n // 6 * (card(1, 1)[3] - card(1, 1)[1] + sheet.GAP)
-        box = card(n % 6 + 1, lines=1, top=top)
-        assert box_of(pixels, colour) == picture_in(box, 240, 80)
-    assert pixels.shape[0] == box[3] + sheet.MARGIN
-    assert pixels.shape[1] == card(6, lines=1)[2] + sheet.MARGIN
-
-
-def test_a_sheet_is_told_from_other_pictures(tmp_path: Path) -> None:
-    path = tmp_path / "s.png"
-    draw_png([], path, title="title")
-    assert is_own_sheet(path)
-    with Image.open(path) as image:
-        assert image.info == {"lookalike": "contact sheet"}
-        image.save(tmp_path / "again.jpg")
-    plain(PINK).save(tmp_path / "other.png")
-    (tmp_path / "text.png").write_text("tEXtlookalike\0contact sheet")
-    for name in ("again.jpg", "other.png", "text.png", "nowhere.png"):
-        assert not is_own_sheet(tmp_path / name)
-
-
-def test_a_recall_curve_is_known_as_drawn_by_lookalike(tmp_path: Path) -> None:
-    trial = Trial(1, 8, 100, 10, recall=0.9, uncertainty=0.01, seconds=1e-4)
-    draw_recall_curve([trial], 0.9, tmp_path / "c.png", title="title")
-    assert is_own_sheet(tmp_path / "c.png")
-
-
-def test_a_sheet_without_rows_still_has_its_title(tmp_path: Path) -> None:
-    assert box_of(drawn(tmp_path / "s.png"), sheet.INK) is not None
-    assert box_of(drawn(tmp_path / "s.png", title=""), sheet.INK) is None
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["x" * 4000, "W" * 90 + ".jpg", "\u65e5" * 90, "a\nb" * 40, ""],
-    ids=["long", "wide", "not ASCII", "lines", "empty"],
-)
-def test_captions_stay_within_their_card(tmp_path: Path, name: str) -> None:
-    row = Row(Cell(plain(PINK), ("q",)), (Cell(plain(BLUE), (name, name)),))
-    pixels = drawn(tmp_path / "s.png", row, title="")
-    left, top, right, bottom = card(1, lines=2)
-    inside = pixels[top + sheet.RADIUS : bottom - sheet.RADIUS, left + 1 : right - 1]
-    assert (inside[:, : sheet.PAD - 3] == sheet.CARD).all()
-    assert (inside[:, 3 - sheet.PAD :] == sheet.CARD).all()
-    assert (pixels[:, right:] == sheet.PAGE).all()
-    assert (pixels[bottom:] == sheet.PAGE).all()
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    path = tmp_path / "s.png"
-    path.write_bytes(b"old")
-    monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OSError, match="No space"):
-        draw_png([], path, title="new")
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["s.png"]
 
 
 # ---- text ----------------------------------------------------------------------------------------
@@ -339,11 +147,6 @@ def test_names_that_are_not_utf8_are_shown_with_replacement_characters(tmp_path:
     name = os.fsdecode(b"caf\xe9\x01.jpg") if sys.platform != "win32" else "caf\udce9\x01.jpg"
     row = Row(Cell(plain(PINK), (name,)), (Cell(plain(BLUE), (name,)),))
     assert page(tmp_path / "s.html", row).texts.count("caf\ufffd\ufffd.jpg") == 2
-    broken, mended = (
-        drawn(tmp_path / "s.png", Row(Cell(plain(PINK), (text,)), ()), title=text)
-        for text in (name, "caf\ufffd\ufffd.jpg")
-    )
-    assert (broken == mended).all()
 
 
 def test_a_long_name_is_shortened_but_whole_as_a_tooltip(tmp_path: Path) -> None:
@@ -352,6 +155,26 @@ def test_a_long_name_is_shortened_but_whole_as_a_tooltip(tmp_path: Path) -> None
     (span,) = got.all("span")
     assert span["title"] == name
     assert got.texts[4] == "a" * 40 + "…" + "a" * 35 + ".jpg"
+
+
+def test_the_two_halves_of_a_row_may_have_other_titles(tmp_path: Path) -> None:
+    row = Row(Cell(None, ()), (), ("Image", "As <b>training</b> sees it"))
+    assert {"Image", "As <b>training</b> sees it"} < set(page(tmp_path / "s.html", row).texts)
+
+
+def test_a_failed_write_leaves_the_old_page_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "s.html"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_html([ROW], path, title="new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["s.html"]
 
 
 # ---- from hits -----------------------------------------------------------------------------------

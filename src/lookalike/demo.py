@@ -19,9 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image, ImageFilter, ImageOps
 
 from lookalike.atomic import atomic_writer
 from lookalike.errors import GalleryError, MissingExtraError
@@ -29,7 +30,8 @@ from lookalike.gallery import Gallery, Progress
 from lookalike.gallery.hits import Hit
 from lookalike.gallery.scan import scan
 from lookalike.images import read_rgb
-from lookalike.sheet import Row, draw_png, search_sheet, thumbnail, write_html
+from lookalike.models.augment import Transform, apply
+from lookalike.sheet import Row, search_sheet, thumbnail, write_html
 
 __all__ = ["Built", "DemoResult", "build", "run"]
 
@@ -88,15 +90,23 @@ class Variant:
     quality: int = 90
 
 
-def crop(share: float, x: float = 0.5, y: float = 0.5) -> Alter:
-    """Keep ``share`` of width and height; (0, 0) keeps the upper left, (1, 1) the lower right."""
+def altered(**changes: Any) -> Alter:
+    """As training alters images; the part in the window keeps its number of pixels."""
+    transform = Transform(**changes)
 
     def alter(image: Image.Image) -> Image.Image:
-        width, height = (max(1, round(share * side)) for side in image.size)
-        left, top = round(x * (image.width - width)), round(y * (image.height - height))
-        return image.crop((left, top, left + width, top + height))
+        shares = transform.window[2:]
+        width, height = (
+            max(1, round(s * side)) for s, side in zip(shares, image.size, strict=True)
+        )
+        return Image.fromarray(apply(np.asarray(image), transform, (width, height)))
 
     return alter
+
+
+def crop(share: float, x: float = 0.5, y: float = 0.5, **changes: Any) -> Alter:
+    """Keep ``share`` of width and height; (0, 0) keeps the upper left, (1, 1) the lower right."""
+    return altered(window=((1 - share) * x, (1 - share) * y, share, share), **changes)
 
 
 def rotate(degrees: float) -> Alter:
@@ -106,8 +116,7 @@ def rotate(degrees: float) -> Alter:
         width, height = image.size
         sine, cosine = (abs(f(math.radians(degrees))) for f in (math.sin, math.cos))
         share = 1 / (cosine + sine * max(width / height, height / width))
-        edge = 4 / min(width, height)  # where bicubic interpolation meets the outside
-        return crop(share - edge)(image.rotate(degrees, Image.Resampling.BICUBIC))
+        return crop(share, degrees=degrees)(image)
 
     return alter
 
@@ -118,18 +127,6 @@ def scale(share: float) -> Alter:
         return image.resize((width, height), Image.Resampling.LANCZOS)
 
     return alter
-
-
-def bright(factor: float) -> Alter:
-    return lambda image: ImageEnhance.Brightness(image).enhance(factor)
-
-
-def contrast(factor: float) -> Alter:
-    return lambda image: ImageEnhance.Contrast(image).enhance(factor)
-
-
-def colour(factor: float) -> Alter:
-    return lambda image: ImageEnhance.Color(image).enhance(factor)
 
 
 def blur(radius: float) -> Alter:
@@ -147,19 +144,6 @@ def frame(share: float) -> Alter:
     return lambda image: ImageOps.expand(image, max(1, round(share * max(image.size))), "white")
 
 
-def noise(sigma: float) -> Alter:
-    def alter(image: Image.Image) -> Image.Image:
-        pixels = np.asarray(image, np.float32)
-        noisy = pixels + np.random.default_rng(SEED).normal(0, sigma, pixels.shape)
-        return Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
-
-    return alter
-
-
-def both(first: Alter, second: Alter) -> Alter:
-    return lambda image: second(first(image))
-
-
 def same(image: Image.Image) -> Image.Image:
     return image
 
@@ -173,11 +157,11 @@ IN_GALLERY = (
     Variant("rotate-10.webp", "rotated by 10 degrees", rotate(10)),
     Variant("rotate-345.jpg", "rotated by 345 degrees", rotate(-15)),
     Variant("rotate-90.jpg", "a quarter turn", lambda i: i.transpose(Image.Transpose.ROTATE_90)),
-    Variant("mirror.png", "mirrored", ImageOps.mirror),
-    Variant("bright-135.jpg", "brightness 135 %", bright(1.35)),
-    Variant("bright-65.webp", "brightness 65 %", bright(0.65)),
-    Variant("contrast-60.png", "contrast 60 %", contrast(0.6)),
-    Variant("contrast-150.jpg", "contrast 150 %", contrast(1.5)),
+    Variant("mirror.png", "mirrored", altered(mirrored=True)),
+    Variant("bright-135.jpg", "brightness 135 %", altered(brightness=1.35)),
+    Variant("bright-65.webp", "brightness 65 %", altered(brightness=0.65)),
+    Variant("contrast-60.png", "contrast 60 %", altered(contrast=0.6)),
+    Variant("contrast-150.jpg", "contrast 150 %", altered(contrast=1.5)),
     Variant("blur-2.webp", "blurred by 2 pixels", blur(2)),
     Variant("scale-40.bmp", "scaled to 40 %", scale(0.4)),
     Variant("quality-15.jpg", "JPEG of quality 15", same, quality=15),
@@ -187,15 +171,15 @@ IN_GALLERY = (
 QUERIES = (
     Variant("rotate-20.jpg", "rotated by 20 degrees", rotate(20)),
     Variant("corner-65.webp", "65 % of each side", crop(0.65, x=0, y=0)),
-    Variant("mirror-80.png", "mirrored, 80 % of it", both(ImageOps.mirror, crop(0.8))),
-    Variant("grey.jpg", "without colour", colour(0)),
+    Variant("mirror-80.png", "mirrored, 80 % of it", crop(0.8, mirrored=True)),
+    Variant("grey.jpg", "without colour", altered(colour=0)),
     Variant("blur-4.jpg", "blurred by 4 pixels", blur(4)),
-    Variant("bright-45.jpg", "brightness 45 %", bright(0.45)),
-    Variant("noise-30.jpg", "noise of 30 grey levels", noise(30)),
+    Variant("bright-45.jpg", "brightness 45 %", altered(brightness=0.45)),
+    Variant("noise-30.jpg", "noise of 30 grey levels", altered(noise=30, noise_seed=SEED)),
     Variant("tint.webp", "tinted", tint(1.15, 0.95, 0.7)),
     Variant("scale-15.png", "scaled to 15 %", scale(0.15)),
     Variant("quality-5.jpg", "JPEG of quality 5", same, quality=5),
-    Variant("bright-150.jpg", "brightness 150 %", bright(1.5)),
+    Variant("bright-150.jpg", "brightness 150 %", altered(brightness=1.5)),
     Variant("frame.tif", "with a white border", frame(0.08)),
 )
 
@@ -204,7 +188,7 @@ OTHER_VIEW = Variant("other-view.jpg", "taken from another point", same)
 OF_USER = (
     Variant("crop-80.jpg", "80 % of each side", crop(0.8)),
     Variant("rotate-8.jpg", "rotated by 8 degrees", rotate(8)),
-    Variant("bright-130.jpg", "brightness 130 %", bright(1.3)),
+    Variant("bright-130.jpg", "brightness 130 %", altered(brightness=1.3)),
     Variant("quality-15.jpg", "JPEG of quality 15", same, quality=15),
 )
 
@@ -306,7 +290,7 @@ class DemoResult:
         index_seconds: for the update, near 0 if there was nothing to do.
         search_seconds: median of one search, decoding and encoding of the query included.
         failures: names of the queries whose source was not the first hit.
-        png, html: the contact sheets.
+        html: the contact sheet.
     """
 
     folder: Path
@@ -318,13 +302,12 @@ class DemoResult:
     index_seconds: float
     search_seconds: float
     failures: tuple[str, ...]
-    png: Path
     html: Path
 
     def in_words(self) -> str:
         """How many were found first and how fast, and where to see it: two lines."""
         speed = f"{1000 * self.search_seconds:.0f} ms each"
-        return f"{_title(self)}, in {speed}\nsee {self.png} or {self.html}"
+        return f"{_title(self)}, in {speed}\nsee {self.html}"
 
 
 @dataclass(frozen=True)
@@ -347,7 +330,7 @@ class _Answer:
 
 
 def run(out: Path, folder: Path | None, report: Callable[[str], None]) -> DemoResult:
-    """Index, search every query, count, and draw ``out/sheet.png`` and ``out/sheet.html``.
+    """Index, search every query, count, and write ``out/sheet.html``.
 
     Args:
         out: folder for everything that is written; a second run continues with what is there.
@@ -388,7 +371,6 @@ def run(out: Path, folder: Path | None, report: Callable[[str], None]) -> DemoRe
         index_seconds=updated.seconds,
         search_seconds=statistics.median(answer.seconds for answer in answers) if answers else 0.0,
         failures=tuple(answer.query.name for answer in failures),
-        png=out / "sheet.png",
         html=out / "sheet.html",
     )
     _draw(result, answers, is_right, show_wrong=folder is None)
@@ -492,7 +474,6 @@ def _draw(
     if show_wrong:
         lead += f"\n{CREDITS}"
     rows = [_row(answer, is_right, show_wrong) for answer in _choose(answers)]
-    draw_png(rows, result.png, title=title)
     write_html(rows, result.html, title=title, lead=lead)
 
 

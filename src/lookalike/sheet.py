@@ -1,12 +1,12 @@
-"""Contact sheets: each query beside what was found, for people to look at, as PNG or HTML.
+"""Contact sheets: each query beside what was found, as an HTML page for people to look at.
 
-The pictures are scaled to fit, enlarged ones included, so that they compare at a glance.
+The page needs no other file, no network and no script. It is not an image, so that one saved in the
+folder of a gallery is not taken in by the next update.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
 import html
 import io
 import unicodedata
@@ -15,55 +15,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image
 
 from lookalike.atomic import atomic_writer
 from lookalike.gallery.hits import Hit
 from lookalike.images import SkippedImageError
 from lookalike.images.decoder import Decoder
 from lookalike.images.formats import Source
-from lookalike.mark import marked
 
 __all__ = [
     "Cell",
     "Row",
-    "draw_png",
     "search_sheet",
     "shorten",
     "thumbnail",
     "write_html",
 ]
 
-Colour = tuple[int, int, int]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
 LONGEST_SIDE = 480
-HITS_PER_LINE = 6
-# The PNG text that marks a sheet, so that it is not indexed as a picture of the user's.
-
-PAGE: Colour = (244, 246, 249)
-CARD: Colour = (255, 255, 255)
-QUERY: Colour = (223, 233, 250)
-QUERY_EDGE: Colour = (44, 92, 197)
-EDGE: Colour = (214, 219, 227)
-HOLE: Colour = (228, 231, 236)
-INK: Colour = (24, 29, 38)
-SOFT: Colour = (92, 101, 116)
-RIGHT: Colour = (26, 127, 55)
-WRONG: Colour = (207, 34, 46)
-
-MARGIN = 40
-GAP = 16
-ASIDE = 56  # between a query and its hits
-PAD = 12
-PICTURE = (240, 168)
-CARD_WIDTH = PICTURE[0] + 2 * PAD
-FRAME = 5
-RADIUS = 10
-TITLE_SIZE, HEADING_SIZE, NAME_SIZE, DETAIL_SIZE = 38, 22, 20, 18
-LINE = 26
-# Pillow's own font knows ASCII alone; a name beyond that takes the first of these that is there.
-WIDE_FONTS = ("NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +52,11 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A query and its hits, best first; they may be none."""
+    """A query and its hits, best first; they may be none. `titles` stand above the two."""
 
     query: Cell
     hits: tuple[Cell, ...]
+    titles: tuple[str, str] = ("Query", "Most alike, best first")
 
 
 # ---- from hits to rows ---------------------------------------------------------------------------
@@ -157,126 +127,6 @@ def _shown(text: str) -> str:
     return "".join("\ufffd" if unicodedata.category(c) == "Cc" else c for c in valid)
 
 
-@functools.cache
-def _font(size: int, wide: bool = False) -> Font:
-    for name in WIDE_FONTS if wide else ():
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return ImageFont.load_default(size)
-
-
-def _font_of(text: str, size: int) -> Font:
-    return _font(size, wide=not text.replace("…", "").isascii())
-
-
-# ---- PNG -----------------------------------------------------------------------------------------
-
-
-def draw_png(rows: Sequence[Row], path: Path, *, title: str) -> None:
-    """One picture of all rows: the query at the left, set apart, its hits to the right of it.
-
-    More than HITS_PER_LINE hits go on below. The file is replaced in one go; its folder must
-    exist.
-    """
-    columns = min(max((len(row.hits) for row in rows), default=0) or 1, HITS_PER_LINE)
-    left = MARGIN + CARD_WIDTH + ASIDE
-    width = left + columns * (CARD_WIDTH + GAP) - GAP + MARGIN
-    heights = [_card_height(row) for row in rows]
-    head = MARGIN + 2 * LINE + (2 * LINE if rows else 0)
-    lines = [max(1, -(-len(row.hits) // HITS_PER_LINE)) for row in rows]
-    height = head + MARGIN - GAP * bool(rows)
-    height += sum(count * (tall + GAP) for count, tall in zip(lines, heights, strict=True))
-    sheet = Image.new("RGB", (width, height), PAGE)
-    draw = ImageDraw.Draw(sheet)
-    _line(draw, (MARGIN, MARGIN + TITLE_SIZE // 2), title, TITLE_SIZE, INK, width - 2 * MARGIN)
-    if rows:
-        under = head - LINE
-        _line(draw, (MARGIN, under), "Query", HEADING_SIZE, QUERY_EDGE, CARD_WIDTH)
-        _line(draw, (left, under), "Most alike, best first", HEADING_SIZE, SOFT, width - left)
-    top = head
-    for row, tall, count in zip(rows, heights, lines, strict=True):
-        _draw_card(sheet, row.query, (MARGIN, top), tall, QUERY, QUERY_EDGE)
-        _draw_arrow(draw, (left - ASIDE // 2, top + PAD + PICTURE[1] // 2))
-        for number, cell in enumerate(row.hits):
-            line, column = divmod(number, HITS_PER_LINE)
-            at = (left + column * (CARD_WIDTH + GAP), top + line * (tall + GAP))
-            _draw_card(sheet, cell, at, tall, CARD, EDGE)
-        if not row.hits:
-            at = (left, top + PAD + PICTURE[1] // 2)
-            _line(draw, at, "nothing found", NAME_SIZE, SOFT, CARD_WIDTH)
-        top += count * (tall + GAP)
-    with atomic_writer(path) as file:
-        sheet.save(file, "PNG", pnginfo=marked())
-
-
-def _card_height(row: Row) -> int:
-    lines = max(len(cell.caption) for cell in (row.query, *row.hits))
-    return PAD + PICTURE[1] + PAD + lines * LINE + PAD
-
-
-def _draw_card(
-    sheet: Image.Image, cell: Cell, at: tuple[int, int], height: int, fill: Colour, edge: Colour
-) -> None:
-    draw = ImageDraw.Draw(sheet)
-    left, top = at
-    outline, thick = edge, 1
-    if cell.marked is not None:
-        outline, thick = (RIGHT if cell.marked else WRONG), FRAME
-    area = (left, top, left + CARD_WIDTH - 1, top + height - 1)
-    draw.rounded_rectangle(area, RADIUS, fill, outline, thick)
-    if cell.picture is None:
-        hole = (left + PAD, top + PAD, left + PAD + PICTURE[0] - 1, top + PAD + PICTURE[1] - 1)
-        draw.rectangle(hole, HOLE)
-        centre = (left + CARD_WIDTH // 2, top + PAD + PICTURE[1] // 2)
-        draw.text(centre, "could not be read", fill=SOFT, font=_font(DETAIL_SIZE), anchor="mm")
-    else:
-        fitted = ImageOps.contain(cell.picture.convert("RGB"), PICTURE, Image.Resampling.LANCZOS)
-        x = left + (CARD_WIDTH - fitted.width) // 2
-        sheet.paste(fitted, (x, top + PAD + (PICTURE[1] - fitted.height) // 2))
-    if cell.marked is not None:
-        badge = _badge(cell.marked)
-        sheet.paste(badge, (left + CARD_WIDTH - badge.width - 1, top + 1), badge)
-    below = top + PAD + PICTURE[1] + PAD + LINE // 2
-    for number, text in enumerate(cell.caption):
-        size, ink = (DETAIL_SIZE, SOFT) if number else (NAME_SIZE, INK)
-        _line(draw, (left + PAD, below + number * LINE), text, size, ink, PICTURE[0])
-
-
-def _line(
-    draw: ImageDraw.ImageDraw,
-    at: tuple[int, int],
-    text: str,
-    size: int,
-    ink: Colour,
-    width: int,
-) -> None:
-    """One line, its left end and middle at a point, its middle left out if it is too wide."""
-    shown = _shown(text)
-    font = _font_of(shown, size)
-    shown = shorten(shown, lambda part: font.getlength(part) <= width)
-    draw.text(at, shown, fill=ink, font=font, anchor="lm")
-
-
-def _draw_arrow(draw: ImageDraw.ImageDraw, centre: tuple[int, int]) -> None:
-    x, y = centre
-    draw.line([(x - 5, y - 12), (x + 6, y), (x - 5, y + 12)], QUERY_EDGE, 4, joint="curve")
-
-
-def _badge(right: bool) -> Image.Image:
-    """A disc with a tick or a cross, so that the frames need not be told apart by colour."""
-    size, scale = 30, 4
-    badge = Image.new("RGBA", (size * scale, size * scale))
-    draw = ImageDraw.Draw(badge)
-    draw.ellipse((0, 0, size * scale - 1, size * scale - 1), (*(RIGHT if right else WRONG), 255))
-    strokes = [[(8, 16), (13, 21), (22, 10)]] if right else [[(9, 9), (21, 21)], [(9, 21), (21, 9)]]
-    for stroke in strokes:
-        points = [(x * scale, y * scale) for x, y in stroke]
-        draw.line(points, (255, 255, 255, 255), 3 * scale, joint="curve")
-    return badge.resize((size, size), Image.Resampling.LANCZOS)
-
-
 # ---- HTML ----------------------------------------------------------------------------------------
 
 STYLE = """
@@ -324,8 +174,8 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 NAME_LENGTH = 80
 
 
-def write_html(rows: Sequence[Row], path: Path, *, title: str, lead: str) -> None:
-    """The same as one page that needs no other file, no network and no script.
+def write_html(rows: Sequence[Row], path: Path, *, title: str, lead: str = "") -> None:
+    """Write a page of all rows; its images are part of it.
 
     ``lead`` is a paragraph below the title; its line breaks are kept. The file is replaced in one
     go; its folder must exist.
@@ -344,13 +194,15 @@ def write_html(rows: Sequence[Row], path: Path, *, title: str, lead: str) -> Non
 
 
 def _article(row: Row) -> str:
+    first, second = map(_escaped, row.titles)
     hits = "".join(
         f"<li>{_figure(cell, f'hit {number}')}</li>\n" for number, cell in enumerate(row.hits, 1)
     )
     found = f"<ol>\n{hits}</ol>" if hits else '<p class="nothing">nothing found</p>'
     return (
-        f'<article>\n<section class="query"><h2>Query</h2>{_figure(row.query, "query")}</section>\n'
-        f"<section><h2>Most alike, best first</h2>\n{found}\n</section>\n</article>\n"
+        f'<article>\n<section class="query"><h2>{first}</h2>'
+        f"{_figure(row.query, 'query')}</section>\n"
+        f"<section><h2>{second}</h2>\n{found}\n</section>\n</article>\n"
     )
 
 

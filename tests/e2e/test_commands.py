@@ -14,7 +14,6 @@ import pytest
 from command import COMMAND, lookalike
 from fakes import embedding, images_of, listing, write_photo, write_photos
 from hostile import make_good_files, make_hostile_files
-from PIL import Image
 
 from lookalike.cli import SECTIONS, commands
 from lookalike.gallery.lock import writer_lock
@@ -173,32 +172,33 @@ def test_search_options_reach_the_search(indexed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_search_draws_a_picture(indexed: Path, tmp_path: Path) -> None:
-    out = tmp_path / "sheet.png"
-    done = lookalike("search", "a/000.png", "--picture", out, cwd=indexed)
-    assert "drew" in done.stderr
-    with Image.open(out) as image:
-        assert image.format == "PNG"
-        assert min(image.size) > 200
+def test_search_writes_a_sheet_that_the_next_update_does_not_take_in(
+    indexed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "sheet.html"
+    done = lookalike("search", "a/000.png", "-k", "4", "--sheet", out, cwd=indexed)
+    assert "wrote" in done.stderr
+    assert out.read_text().count("data:image/webp") == 5  # the query and its hits
     content = (indexed / "a/000.png").read_bytes()
-    lookalike("search", "-", "--gallery", indexed, "--picture", out, stdin=content)
-    inside = lookalike("search", "a/000.png", "--picture", "found.png", cwd=indexed)
-    assert "drew found.png" in inside.stderr
+    lookalike("search", "-", "--gallery", indexed, "--sheet", out, stdin=content)
+    assert "What looks like standard input" in out.read_text()
+    inside = lookalike("search", "a/000.png", "--sheet", "found.html", cwd=indexed)
+    assert "wrote found.html" in inside.stderr
     assert lookalike("update", cwd=indexed).stdout.startswith("12 images (no change)")
 
 
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("sheet.jpg", "sheet.jpg: a contact sheet is a .png file"),
-        ("sheet", "a contact sheet is a .png file"),
-        ("nowhere/sheet.png", "there is no folder {}/nowhere to draw in"),
+        ("sheet.jpg", "sheet.jpg: a page is a .html file"),
+        ("sheet", "a page is a .html file"),
+        ("nowhere/sheet.html", "there is no folder {}/nowhere to write to"),
     ],
 )
-def test_a_picture_that_cannot_be_drawn_is_refused_before_the_search(
+def test_a_sheet_that_cannot_be_written_is_refused_before_the_search(
     indexed: Path, name: str, why: str
 ) -> None:
-    done = lookalike("search", "a/000.png", "--picture", name, cwd=indexed, status=2)
+    done = lookalike("search", "a/000.png", "--sheet", name, cwd=indexed, status=2)
     assert done.stdout == ""
     assert why.format(indexed) in done.stderr
 
@@ -462,9 +462,9 @@ def test_the_demo_tells_its_progress_on_stderr_and_its_result_on_stdout(
     assert "3 images in the gallery, 0 skipped" in done.stderr
     first, second = done.stdout.splitlines()
     assert "altered pictures find their photograph first" in first
-    assert second == f"see {tmp_path / 'out/sheet.png'} or {tmp_path / 'out/sheet.html'}"
+    assert second == f"see {tmp_path / 'out/sheet.html'}"
     told = json.loads(lookalike(*words, "--json").stdout)
-    assert (told["images"], told["png"]) == (3, os.fspath(tmp_path / "out/sheet.png"))
+    assert (told["images"], told["html"]) == (3, os.fspath(tmp_path / "out/sheet.html"))
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from test_start_up import loaded
 
 from lookalike.evaluation.metrics import cosine_relevance, score
 from lookalike.evaluation.splits import query_split
-from lookalike.models.dataset import class_folders
+from lookalike.models.data import class_folders
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="extra: Corel-1k is not here")

@@ -31,7 +31,7 @@ SAMPLES = {
     "tune": "tune --reset --gallery PLACE/photos",
     "demo": "demo --folder PLACE/photos --out PLACE/demo",
     "train": f"train PLACE/photos --out PLACE/made.onnx {TRAIN}",
-    "augment": "augment PLACE/photos/a/000.png --out PLACE/augmented.png",
+    "augment": "augment PLACE/photos/a/000.png --out PLACE/augmented.html",
     "model info": "model info PLACE/model.onnx",
     "model adopt": f"model adopt PLACE/model.onnx --out PLACE/adopted.onnx {ADOPT}",
     "evaluate": "evaluate PLACE/photos --model PLACE/model.onnx --seeds 1 --queries-per-class 1",

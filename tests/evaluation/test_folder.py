@@ -24,7 +24,7 @@ from lookalike.evaluation.protocol import METRICS, ProtocolSettings
 from lookalike.evaluation.splits import query_split
 from lookalike.images import Picture, read_picture
 from lookalike.images.decoder import Decoder
-from lookalike.models.dataset import LabelledImages, class_folders
+from lookalike.models.data import LabelledImages, class_folders
 
 COUNTS = {"mixed": 30, "reds": 26, "waves": 40}
 SETTINGS = ProtocolSettings(queries_per_class=6, seeds=3)
@@ -292,7 +292,7 @@ def test_no_pytorch_is_loaded(labelled: Path, model: Path) -> None:
         "from lookalike.encoder import Encoder\n"
         "from lookalike.evaluation.folder import evaluate_pictures\n"
         "from lookalike.evaluation.protocol import ProtocolSettings\n"
-        "from lookalike.models.dataset import class_folders\n"
+        "from lookalike.models.data import class_folders\n"
         "images, _ = class_folders(Path(sys.argv[1]))\n"
         "encoder = Encoder.open(Path(sys.argv[2]))\n"
         "given = images.classes, images.paths, images.labels\n"

@@ -16,17 +16,13 @@ from lookalike.models.adopt import adopt
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
 GENERATOR = np.random.default_rng(0)
 KERNEL = GENERATOR.normal(size=(8, 3, 4, 4)).astype(np.float32)
-CLS = GENERATOR.normal(size=(1, 1, 8)).astype(np.float32)
 HEAD = GENERATOR.normal(size=(8, 5)).astype(np.float32)
 WEIGHTS: dict[str, NDArray[Any]] = {
     "kernel": KERNEL,
-    "cls": CLS,
     "head": HEAD,
-    "tokens_shape": np.array([1, 8, 16], np.int64),
-    "any_tokens_shape": np.array([-1, 8, 16], np.int64),
+    "tokens_shape": np.array([-1, 8, 16], np.int64),
     "zero": np.array(0, np.int64),
-    "folded_shape": np.array([16, 8], np.int64),
-    "unfolded_shape": np.array([1, 16, 8], np.int64),
+    "folded_shape": np.array([1, 16, 8], np.int64),
 }
 PATCHES = helper.make_node("Conv", ["x", "kernel"], ["map"], strides=[4, 4])
 """(n, 3, 16, 16) -> (n, 8, 4, 4), as the patches of a vision transformer."""
@@ -62,15 +58,12 @@ def write(
     return path
 
 
-def transformer(path: Path, batch: str | int, shape: str, opset: int = 17) -> Path:
-    """Tokens (n, 17, 8): a class token that looks at all, then patches; and a head (n, 5)."""
+def transformer(path: Path, opset: int = 17) -> Path:
+    """Tokens (n, 16, 8), patches that look at each other; and a head (n, 5) on the first."""
     nodes = [
         PATCHES,
-        helper.make_node("Reshape", ["map", shape], ["columns"]),
-        helper.make_node("Transpose", ["columns"], ["patches"], perm=[0, 2, 1]),
-        helper.make_node("Concat", ["cls", "patches"], ["all"], axis=1)
-        if batch == 1
-        else helper.make_node("Identity", ["patches"], ["all"]),
+        helper.make_node("Reshape", ["map", "tokens_shape"], ["columns"]),
+        helper.make_node("Transpose", ["columns"], ["all"], perm=[0, 2, 1]),
         helper.make_node("Transpose", ["all"], ["turned"], perm=[0, 2, 1]),
         helper.make_node("MatMul", ["all", "turned"], ["scores"]),
         helper.make_node("Softmax", ["scores"], ["shares"], axis=-1),
@@ -78,17 +71,18 @@ def transformer(path: Path, batch: str | int, shape: str, opset: int = 17) -> Pa
         helper.make_node("Gather", ["last_hidden_state", "zero"], ["first"], axis=1),
         helper.make_node("MatMul", ["first", "head"], ["embeddings"]),
     ]
-    outputs = {"last_hidden_state": [batch, "t", 8], "embeddings": [batch, 5]}
-    return write(path, nodes, outputs, inputs={"x": [batch, 3, 16, 16]}, opset=opset)
+    outputs: dict[str, list[Any]] = {
+        "last_hidden_state": ["batch", "t", 8],
+        "embeddings": ["batch", 5],
+    }
+    return write(path, nodes, outputs, opset=opset)
 
 
-def tokens_of(pixels: NDArray[np.uint8], with_cls: bool) -> NDArray[np.float64]:
-    """What `transformer` computes, in NumPy: (n, t, 8)."""
+def tokens_of(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """What `transformer` computes, in NumPy: (n, 16, 8)."""
     x = ((pixels - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
     blocks = x.reshape(len(x), 3, 4, 4, 4, 4)
     tokens = np.einsum("ncyixj,kcij->nyxk", blocks, KERNEL.astype(float)).reshape(len(x), 16, 8)
-    if with_cls:
-        tokens = np.concatenate([np.repeat(CLS, len(x), 0), tokens], 1)
     scores = tokens @ tokens.transpose(0, 2, 1)
     shares = np.exp(scores - scores.max(-1, keepdims=True))
     return np.asarray(shares / shares.sum(-1, keepdims=True) @ tokens)
@@ -118,14 +112,12 @@ def check(path: Path, expected: NDArray[np.float64], **options: Any) -> None:
 
 
 @pytest.mark.parametrize("opset", [13, 17, 18])
-@pytest.mark.parametrize(("batch", "shape"), [("batch", "any_tokens_shape"), (1, "tokens_shape")])
 @pytest.mark.parametrize("form", ["cls", "mean", "head"])
 def test_a_transformer_gives_the_embeddings_that_it_gave(
-    tmp_path: Path, opset: int, batch: str | int, shape: str, form: str
+    tmp_path: Path, opset: int, form: str
 ) -> None:
-    """With a batch of any size, and exported for one picture with its class token."""
-    path = transformer(tmp_path / "vit.onnx", batch, shape, opset)
-    tokens = tokens_of(pictures(), with_cls=batch == 1)
+    path = transformer(tmp_path / "vit.onnx", opset)
+    tokens = tokens_of(pictures())
     if form == "head":
         check(path, tokens[:, 0] @ HEAD, output="embeddings")
     else:
@@ -188,6 +180,31 @@ def test_the_text_half_of_a_model_is_left_out(tmp_path: Path) -> None:
         adopted(path, output="text_embeds")
 
 
+def test_what_a_branch_reads_is_kept(tmp_path: Path) -> None:
+    def branch(operation: str) -> onnx.GraphProto:
+        result = helper.make_tensor_value_info("branched", TensorProto.FLOAT, None)
+        return helper.make_graph(
+            [helper.make_node(operation, ["pooled", "pooled"], ["branched"])],
+            operation,
+            [],
+            [result],
+        )
+
+    nodes = [
+        PATCHES,
+        helper.make_node("GlobalAveragePool", ["map"], ["pooled"]),
+        helper.make_node("Cast", ["one"], ["true"], to=TensorProto.BOOL),
+        helper.make_node(
+            "If", ["true"], ["y"], then_branch=branch("Add"), else_branch=branch("Sub")
+        ),
+    ]
+    weights = {**WEIGHTS, "one": np.array(1, np.int64)}
+    path = write(tmp_path / "if.onnx", nodes, {"y": ["b", 8, 1, 1]}, weights=weights)
+    x = ((pictures() - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
+    blocks = x.reshape(3, 3, 4, 4, 4, 4)
+    check(path, np.einsum("ncyixj,kcij->nk", blocks, KERNEL.astype(float)) / 8)
+
+
 def test_weights_in_a_file_beside_come_along(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole.onnx", [PATCHES], {"map": ["b", 8, 4, 4]})
     adopted(whole)
@@ -209,7 +226,7 @@ def test_weights_in_a_file_beside_come_along(tmp_path: Path) -> None:
 def test_a_model_with_weights_in_other_files_is_refused_and_adopting_it_packs_them(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = transformer(tmp_path / "foreign.onnx", "batch", "any_tokens_shape")
+    path = transformer(tmp_path / "foreign.onnx")
     own = adopted(path, output="embeddings")
     model = onnx.load(tmp_path / "adopted.onnx")
     if where == "attribute":  # a constant in a node instead of a weight of the graph
@@ -240,7 +257,7 @@ def test_a_model_with_weights_in_other_files_is_refused_and_adopting_it_packs_th
 
 
 def test_adopting_twice_gives_the_same_file(tmp_path: Path) -> None:
-    path = transformer(tmp_path / "vit.onnx", 1, "tokens_shape")
+    path = transformer(tmp_path / "vit.onnx")
     first = adopted(path, output="embeddings")
     assert adopted(path, output="embeddings") == first
 
@@ -262,7 +279,7 @@ def test_adopting_twice_gives_the_same_file(tmp_path: Path) -> None:
 def test_what_was_asked_for_must_fit_the_model(
     tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
-    path = transformer(tmp_path / "vit.onnx", "batch", "any_tokens_shape")
+    path = transformer(tmp_path / "vit.onnx")
     with pytest.raises(ModelError, match=message):
         adopted(path, **options)
     assert [p.name for p in tmp_path.iterdir()] == ["vit.onnx"]
@@ -276,11 +293,7 @@ POOL = node("GlobalAveragePool", ["map"], "y")
 NAN = [PATCHES, POOL, node("Sub", ["y", "y"], "o"), node("Div", ["o", "o"], "n")]
 SAME = [PATCHES, POOL, node("Sub", ["y", "y"], "o"), node("Exp", ["o"], "n")]
 ACROSS = [PATCHES, POOL, node("ReduceMean", ["y"], "m", axes=[0]), node("Add", ["y", "m"], "n")]
-FOLDED = [
-    PATCHES,
-    node("Reshape", ["map", "folded_shape"], "rows"),
-    node("Reshape", ["rows", "unfolded_shape"], "n"),
-]
+FOLDED = [PATCHES, node("Reshape", ["map", "folded_shape"], "n")]
 HIDDEN = [
     PATCHES,
     node("Shape", ["x"], "sides"),
@@ -299,9 +312,10 @@ FOUR = [3, 16, 16]
         (NAN, ["b", 8, 1, 1], ["b", *FOUR], "zero or not finite"),
         (SAME, ["b", 8, 1, 1], ["b", *FOUR], "two different pictures the same embedding"),
         (ACROSS, ["b", 8, 1, 1], ["b", *FOUR], "another embedding in company than alone"),
-        (FOLDED, [1, 16, 8], [1, *FOUR], "made for one picture at a time: export it again"),
+        (FOLDED, [1, 16, 8], ["b", *FOUR], "made for one picture at a time: export it again"),
+        (FOLDED, [1, 16, 8], [1, *FOUR], "takes a batch of 1 and no other: export it again"),
         (HIDDEN, ["b", 16, 4, 4], ["b", *FOUR], "cannot take two pictures .*: export it again"),
-        ([PATCHES], ["b", 8, 4, 4], [4, *FOUR], "takes exactly 4 pictures at once: export it"),
+        ([PATCHES], ["b", 8, 4, 4], [4, *FOUR], "takes a batch of 4 and no other: export it"),
         ([PATCHES], ["b", 8, 4, 4], ["b", 16, 16, 3], "channels first"),
         ([PATCHES], ["b", 8, 4, 4], ["b", 3, 16, 8], r"takes \(b, 3, 16, 8\), not size 16"),
         ([node("Surprise", ["x"], "n")], ["b", 8], ["b", *FOUR], "does not run"),

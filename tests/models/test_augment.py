@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.mark import is_own_sheet
 from lookalike.models.augment import (
+    EXAMPLES,
     GREY,
     NO_AUGMENTATION,
     AugmentSettings,
     Transform,
     apply,
     augment,
-    draw_examples,
     draw_transform,
+    examples,
 )
 
 ALL = AugmentSettings()
@@ -197,23 +196,20 @@ def test_the_source_is_not_written_to() -> None:
     ("method", "value"), [("scale", -0.1), ("crop", 0.95), ("flip", 2), ("noise", float("nan"))]
 )
 def test_a_strength_out_of_range_is_refused(method: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{method} is .*from 0"):
+    with pytest.raises(ValueError, match=f"{method} is .*a number at least 0 and at most"):
         AugmentSettings(**{method: value})
 
 
-# ---- the figure ----------------------------------------------------------------------------------
+# ---- examples ------------------------------------------------------------------------------------
 
 
-def test_examples_show_the_original_and_one_panel_per_method(tmp_path: Path) -> None:
-    image = Image.new("RGB", (300, 200), (200, 30, 30))
-    few = replace(NO_AUGMENTATION, brightness=0.25)
-    draw_examples(image, tmp_path / "few.png", few)
-    with Image.open(tmp_path / "few.png") as drawn:
-        pixels = np.asarray(drawn)
-    panel = 260 * 173
-    assert (pixels == (200, 30, 30)).all(axis=2).sum() == panel
-    assert (np.abs(pixels.astype(int) - (250, 38, 38)) <= 1).all(axis=2).sum() >= panel
-    draw_examples(image, tmp_path / "all.png")
-    assert is_own_sheet(tmp_path / "all.png")
-    with Image.open(tmp_path / "all.png") as drawn:
-        assert drawn.height > len(pixels)
+def test_examples_are_the_original_each_method_that_is_on_and_three_draws() -> None:
+    pixels = np.full((20, 30, 3), (200, 30, 30), np.uint8)
+    found = examples(pixels, replace(NO_AUGMENTATION, brightness=0.25))
+    draws = [f"all, draw {number}" for number in (1, 2, 3)]
+    assert [name for name, _ in found] == ["original", "brightness", *draws]
+    assert found[0][1] is pixels
+    assert (np.abs(found[1][1].astype(int) - (250, 38, 38)) <= 1).all()
+    everything = examples(pixels, AugmentSettings(flip_vertical=0.5))
+    assert [name for name, _ in everything[1:-3]] == [name for name, _ in EXAMPLES]
+    assert all(image.shape == (20, 30, 3) for _, image in everything)

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lookalike.models.cbam import CBAM, ChannelAttention, SpatialAttention
+from lookalike.models.layers import CBAM, ChannelAttention, SpatialAttention
 
 Doubles = NDArray[np.float64]
 

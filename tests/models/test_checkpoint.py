@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from lookalike.errors import ModelError
-from lookalike.models.checkpoint import load_embedder, save_embedder
-from lookalike.models.embedder import Embedder, EmbedderSettings
+from lookalike.models.embedder import Embedder, EmbedderSettings, load_embedder, save_embedder
 from lookalike.models.lenet import LeNet5
 
 SETTINGS = EmbedderSettings(

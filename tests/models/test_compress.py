@@ -11,10 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from lookalike.encoder import Encoder
-from lookalike.errors import ModelError
-from lookalike.models.compress import Storage, cost, quantise, store
 from lookalike.models.embedder import Embedder, EmbedderSettings
-from lookalike.models.export import export_embedder
+from lookalike.models.export import Storage, cost, export_embedder, store
 
 
 @pytest.fixture(scope="module")
@@ -92,26 +90,6 @@ def test_a_weight_beyond_float16_and_a_row_of_zeros_survive() -> None:
 def test_an_unknown_storage_is_refused(plain: Path) -> None:
     with pytest.raises(ValueError, match="not 'bfloat16'"):
         store(onnx.load(plain), "bfloat16")  # type: ignore[arg-type]
-
-
-def test_a_quantised_model_is_another_one_near_the_first(plain: Path, tmp_path: Path) -> None:
-    info = quantise(plain, tmp_path / "int8.onnx", pictures(40)[:30])
-    first = Encoder.open(plain).info
-    assert (info.name, info.dim, info.mean) == (first.name, first.dim, first.mean)
-    assert info.sha256 != first.sha256
-    assert info == Encoder.open(tmp_path / "int8.onnx").info
-    assert "QuantizeLinear" in {n.op_type for n in onnx.load(tmp_path / "int8.onnx").graph.node}
-    found = cost(plain, tmp_path / "int8.onnx", pictures(40)[30:])
-    assert 0.95 < found.worst <= found.mean < 1 - 1e-6
-    assert [path.name for path in tmp_path.iterdir()] == ["int8.onnx"]
-
-
-def test_quantising_wants_a_model_and_pictures(plain: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="needed to calibrate, 50 or more; there are none"):
-        quantise(plain, tmp_path / "int8.onnx", pictures(1)[:0])
-    with pytest.raises(ModelError, match="cannot read model"):
-        quantise(tmp_path / "none.onnx", tmp_path / "int8.onnx", pictures(1))
-    assert not list(tmp_path.iterdir())
 
 
 def test_the_cost_of_the_same_file_is_none(plain: Path) -> None:

@@ -12,16 +12,19 @@ from PIL import Image
 
 from lookalike.errors import TrainingError
 from lookalike.images import read_picture
-from lookalike.models.dataset import (
+from lookalike.models.data import (
     LabelledImages,
     Skipped,
+    Statistics,
     balanced_sample,
     check_classes,
     class_folders,
     epoch_batches,
+    in_order,
+    pixel_statistics,
+    read_labelled,
     validation_split,
 )
-from lookalike.models.pictures import Statistics, in_order, pixel_statistics, read_labelled
 
 
 def write(path: Path, seed: int = 0, size: tuple[int, int] = (24, 16)) -> Path:

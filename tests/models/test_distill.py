@@ -12,11 +12,9 @@ from test_train import QUICK, SMALL, write_classes
 
 from lookalike.errors import ModelError, TrainingError
 from lookalike.models.augment import NO_AUGMENTATION
-from lookalike.models.checkpoint import load_embedder, save_embedder
-from lookalike.models.dataset import class_folders
-from lookalike.models.distill import Teacher
-from lookalike.models.embedder import Embedder, EmbedderSettings
-from lookalike.models.pictures import read_labelled
+from lookalike.models.data import class_folders, read_labelled
+from lookalike.models.embedder import Embedder, EmbedderSettings, load_embedder, save_embedder
+from lookalike.models.losses import Teacher
 from lookalike.models.train import TrainSettings, train
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from PIL import Image
 from skimage import data
 
 from lookalike.errors import ModelError
-from lookalike.models.efficientnet_lite import (
+from lookalike.models.trunks import (
     MEAN,
     STD,
     EfficientNetLite0,

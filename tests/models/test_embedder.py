@@ -9,10 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookalike.models.checkpoint import load_embedder, save_embedder
-from lookalike.models.embedder import Embedder, EmbedderSettings
-from lookalike.models.pooling import GAP, GeM, unit
-from lookalike.models.whitening import whitening
+from lookalike.models.embedder import Embedder, EmbedderSettings, load_embedder, save_embedder
+from lookalike.models.layers import GAP, GeM, unit, whitening
 
 LENET = EmbedderSettings(trunk="lenet5", input_size=40, dim=None)
 
@@ -29,16 +27,16 @@ def embedder(settings: EmbedderSettings, weights: str = "none") -> Embedder:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trunk": "resnet"}, "trunk must be one of efficientnet-lite0, resnet50"),
-        ({"attention": "both"}, "attention must be one of none, cbam"),
-        ({"pool": "max"}, "pool must be one of gap, gem, flatten, not 'max'"),
-        ({"dim": -1}, "dim must be a positive integer, not -1"),
-        ({"dim": True}, "dim must be a positive integer, not True"),
-        ({"input_size": 0}, "input_size must be a positive integer, not 0"),
-        ({"reduction": 1.5}, "reduction must be a positive integer, not 1.5"),
-        ({"unit_pool": 1}, "unit_pool must be true or false, not 1"),
-        ({"dropout": 1.0}, "dropout must be within 0..1, not 1.0"),
-        ({"trunk_dim": -1}, "trunk_dim must be an integer from 0, not -1"),
+        ({"trunk": "resnet"}, "trunk is 'resnet'; it must be one of efficientnet-lite0, resnet50"),
+        ({"attention": "both"}, "attention is 'both'; it must be one of none, cbam"),
+        ({"pool": "max"}, "pool is 'max'; it must be one of gap, gem, flatten"),
+        ({"dim": -1}, "dim is -1; it must be an integer at least 1, or None"),
+        ({"dim": True}, "dim is True; it must be an integer at least 1, or None"),
+        ({"input_size": 0}, "input_size is 0; it must be an integer at least 1"),
+        ({"reduction": 1.5}, "reduction is 1.5; it must be an integer at least 1"),
+        ({"unit_pool": 1}, "unit_pool is 1; it must be true or false"),
+        ({"dropout": 1.0}, "dropout is 1.0; it must be a number at least 0 and below 1"),
+        ({"trunk_dim": -1}, "trunk_dim is -1; it must be an integer at least 0"),
         ({"attention_stages": (5,)}, r"attention_stages must be within -5..4, not \[5\]"),
         ({"attention_stages": (4, -1)}, r"attention_stages names a stage twice: \[4, -1\]"),
         ({"attention_stages": ()}, "attention without a stage"),

@@ -11,11 +11,10 @@ from torch import nn
 
 from lookalike.errors import MissingExtraError, ModelError
 from lookalike.models import trunks
-from lookalike.models.efficientnet_lite import EfficientNetLite0
 from lookalike.models.lenet import LeNet5
-from lookalike.models.resnet import Bottleneck, ResNet50
+from lookalike.models.settings import STAGES
 from lookalike.models.trunk import Trunk
-from lookalike.models.trunks import TRUNKS, make_trunk
+from lookalike.models.trunks import TRUNKS, Bottleneck, EfficientNetLite0, ResNet50, make_trunk
 from lookalike.models.vgg import VGG16, VGG16BN
 
 
@@ -235,3 +234,7 @@ def test_an_unknown_trunk_and_unpublished_weights_are_refused() -> None:
         make_trunk("resnet")
     with pytest.raises(ModelError, match="nobody publishes ImageNet weights of lenet5"):
         make_trunk("lenet5", "imagenet")
+
+
+def test_the_settings_know_the_trunks_and_their_stages() -> None:
+    assert {name: len(trunk.channels) for name, trunk in TRUNKS.items()} == STAGES

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lookalike.models.augment import NO_AUGMENTATION
-from lookalike.models.checkpoint import load_embedder
+from lookalike.models.embedder import load_embedder
 from lookalike.models.train import train
 from lookalike.models.trunks import make_trunk
 from reproduction import train as train_module

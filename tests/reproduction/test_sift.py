@@ -17,7 +17,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from lookalike.evaluation.metrics import average_precision, cosine_relevance, rank, score
 from lookalike.evaluation.splits import query_split
-from lookalike.models.dataset import LabelledImages, validation_split
+from lookalike.models.data import LabelledImages, validation_split
 from reproduction import sift
 from reproduction.collection import Collection, Pixels
 from reproduction.distortions import distort

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lookalike.evaluation import metrics
 from lookalike.evaluation.splits import query_split
 from lookalike.feedback import Feedback
-from lookalike.models.dataset import LabelledImages
+from lookalike.models.data import LabelledImages
 from reproduction.collection import Collection, Pixels, Positions
 from reproduction.methods import Oracle
 from reproduction.svm_active import (

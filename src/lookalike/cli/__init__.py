@@ -62,7 +62,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Models": {
         "train": ("train a model on folders of your classes", "train classes/ --out mine.onnx"),
-        "augment": ("draw how training alters an image", "augment photo.jpg --out augmented.png"),
+        "augment": ("show how training alters an image", "augment photo.jpg --out augmented.html"),
         "model": ("describe a model file, or make one of ONNX", "model info mine.onnx"),
         "evaluate": ("measure a model on your classes", "evaluate classes/ --model mine.onnx"),
         "data": (

@@ -84,7 +84,7 @@ def evaluate(
     from lookalike.evaluation.protocol import ProtocolSettings
     from lookalike.gallery.report import Progress
     from lookalike.images.decoder import Limits
-    from lookalike.models.dataset import class_folders
+    from lookalike.models.data import class_folders
 
     images, passed_over = class_folders(folder)
     settings = encoding_settings(batch_size, threads, max_pixels, max_seconds, model)

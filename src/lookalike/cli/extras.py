@@ -10,10 +10,20 @@ from lookalike.errors import MissingExtraError
 __all__ = ["extra_needed"]
 
 PACKAGES = {
-    "train": ("torch", "onnx"),
+    "train": ("torch", "onnx", "onnx_ir", "onnxscript"),
     "onnx": ("onnx",),
     "web": ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "pydantic", "starlette"),
-    "paper": ("torch", "onnx", "cv2", "markdown_it", "matplotlib", "scipy", "sklearn"),
+    "paper": (
+        "torch",
+        "onnx",
+        "onnx_ir",
+        "onnxscript",
+        "cv2",
+        "markdown_it",
+        "matplotlib",
+        "scipy",
+        "sklearn",
+    ),
     "cluster": ("fsspec", "pyarrow", "ray"),
 }
 

@@ -90,8 +90,8 @@ def index(
     any moment and run it again: it goes on where it stopped.
 
     Not indexed: hidden files and folders (those whose name begins with a dot), files without the
-    extension of an image, what lookalike has drawn (contact sheets, diagrams), and the files of
-    galleries. Links to folders, also outside FOLDER, are followed.
+    extension of an image, and the files of galleries. Links to folders, also outside FOLDER, are
+    followed.
 
     If FOLDER is empty, a disk below it is not mounted, or more than half of the files (10 or more)
     are gone at once, what is known of them is kept, and the exit status is 1.

@@ -33,6 +33,7 @@ __all__ = [
     "print_json",
     "progress_shown",
     "require_current_folder",
+    "require_html",
     "say",
     "shown",
     "visible",
@@ -183,3 +184,12 @@ def progress_shown() -> Iterator[Callable[[Progress], None]]:
             say(f"{progress.done} of {progress.total} read, {progress.skipped} skipped")
 
     yield tell
+
+
+def require_html(page: Path) -> None:
+    """LookalikeError unless a page of that name can be written, before there is any work."""
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise LookalikeError(f"{visible(os.fspath(page))}: a page is a .html file")
+    if not page.absolute().parent.is_dir():
+        folder = visible(os.fspath(page.absolute().parent))
+        raise LookalikeError(f"there is no folder {folder} to write to")

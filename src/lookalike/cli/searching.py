@@ -24,6 +24,7 @@ from lookalike.cli.output import (
     number,
     print_json,
     progress_shown,
+    require_html,
     say,
     shown,
     visible,
@@ -54,10 +55,10 @@ SHOWN = 5
 @click.option("--exclude-self", is_flag=True, help="Leave out the query and its exact copies.")
 @click.option("--exact", is_flag=True, help="Compare with every image instead of hashing.")
 @click.option(
-    "--picture",
-    metavar="FILE",
+    "--sheet",
+    metavar="FILE.html",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw the query and its hits as a contact sheet (a file named .png).",
+    help="Write the query and its hits as a contact sheet, one page that any browser shows.",
 )
 @encoding_options
 @json_option
@@ -69,7 +70,7 @@ def search(
     pattern: str | None,
     exclude_self: bool,
     exact: bool,
-    picture: Path | None,
+    sheet: Path | None,
     batch_size: int | None,
     threads: int | None,
     max_pixels: int,
@@ -88,8 +89,8 @@ def search(
     """
     from lookalike.images import SkippedImageError
 
-    if picture is not None:
-        _check_drawable(picture)
+    if sheet is not None:
+        require_html(sheet)
     from_stdin = query == "-"
     if os.path.isdir(query):
         raise LookalikeError(f"{visible(query)} is a folder; QUERY is one picture")
@@ -121,26 +122,17 @@ def search(
             rarity = "-" if hit.rarity is None else f"{100 * hit.rarity:.3f} %"
             bits = f"{hit.bits}/{hit.code_bits}"
             click.echo(f"{hit.cosine:.3f}  {bits:>7}  {rarity:>8}  {shown(hit.file)}")
-    if picture is not None:
-        _draw(opened, source, hits, picture)
+    if sheet is not None:
+        _write_sheet(opened, source, hits, sheet)
     if not hits:
         say("nothing found")
         raise click.exceptions.Exit(FOUND_NOTHING)
 
 
-def _check_drawable(picture: Path) -> None:
-    """Before the search, so that none is in vain."""
-    if picture.suffix.lower() != ".png":
-        raise LookalikeError(f"{visible(os.fspath(picture))}: a contact sheet is a .png file")
-    if not picture.absolute().parent.is_dir():
-        folder = visible(os.fspath(picture.absolute().parent))
-        raise LookalikeError(f"there is no folder {folder} to draw in")
-
-
-def _draw(opened: ImageGallery, source: str | bytes, hits: list[Hit], picture: Path) -> None:
+def _write_sheet(opened: ImageGallery, source: str | bytes, hits: list[Hit], sheet: Path) -> None:
     import io
 
-    from lookalike.sheet import draw_png, search_sheet, thumbnail
+    from lookalike.sheet import search_sheet, thumbnail, write_html
 
     if isinstance(source, bytes):
         image, name = thumbnail(io.BytesIO(source)), "standard input"
@@ -148,8 +140,8 @@ def _draw(opened: ImageGallery, source: str | bytes, hits: list[Hit], picture: P
         path = Path(source) if os.path.exists(source) else opened.root / source
         image, name = thumbnail(path), path.name
     row = search_sheet(image, hits, query_caption=("query", name))
-    draw_png([row], picture, title=f"What looks like {visible(name)}")
-    say(f"drew {shown(picture.absolute())}")
+    write_html([row], sheet, title=f"What looks like {name}")
+    say(f"wrote {shown(sheet.absolute())}")
 
 
 @click.command()

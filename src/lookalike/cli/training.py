@@ -1,34 +1,34 @@
-"""``lookalike train`` and ``lookalike augment``."""
+"""``lookalike train`` and ``lookalike augment``; each setting of a training is an option."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from lookalike.cli.extras import extra_needed
-from lookalike.cli.options import json_option
+from lookalike.cli.options import NumberRange, json_option
 from lookalike.cli.output import (
     FOUND_NOTHING,
     print_json,
     require_current_folder,
+    require_html,
     say,
     shown,
     visible,
 )
-from lookalike.cli.training_options import training_options
 from lookalike.cli.training_progress import training_shown
 from lookalike.errors import LookalikeError
 
 if TYPE_CHECKING:
-    from lookalike.models.augment import AugmentSettings
-    from lookalike.models.embedder_settings import EmbedderSettings
-    from lookalike.models.train import TrainReport, TrainSettings
+    from lookalike.models.report import TrainReport
+    from lookalike.models.settings import AugmentSettings, EmbedderSettings, Rule, TrainSettings
 
 __all__ = ["augment", "train"]
 
@@ -44,18 +44,89 @@ _augment_option = click.option(
 )
 
 
-@click.command()
+def _stages(text: str) -> tuple[int, ...]:
+    """Integers with commas between; none for an empty text."""
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no list of integers, such as 2,-1") from error
+
+
+def _type(name: str, kind: type, rule: Rule) -> Any:
+    """What click makes of the text of an option."""
+    if rule.choices:
+        return click.Choice(rule.choices)
+    if kind is tuple:
+        return _stages
+    if kind is int:
+        least = 0 if name == "dim" else rule.least  # 0: no FC
+        return int if least is None else click.IntRange(int(least))
+    if kind is float:
+        low = rule.least if rule.above is None else rule.above
+        high = rule.most if rule.below is None else rule.below
+        return NumberRange(
+            low, high, min_open=rule.above is not None, max_open=rule.below is not None
+        )
+    return kind
+
+
+class _Training(click.Command):
+    """With an option for each field of the settings, made when the command is asked for, since
+    that takes longer than all of a short command's own work.
+    """
+
+    @cached_property
+    def _of_settings(self) -> list[click.Parameter]:
+        from lookalike.models.settings import EmbedderSettings, TrainSettings
+
+        return [*_setting_options(EmbedderSettings), *_setting_options(TrainSettings)]
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*self._of_settings, *super().get_params(ctx)]
+
+
+def _setting_options(settings: type) -> Iterator[click.Option]:
+    from lookalike.models.settings import kinds, rules
+
+    known = kinds(settings)
+    defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(settings)}
+    for name, rule in rules(settings).items():
+        if rule.flag is None:
+            continue
+        kind, _ = known[name]
+        default = defaults[name]
+        shown_default: bool | str = default is not None
+        if kind is tuple:
+            default = ",".join(map(str, default))
+            shown_default = True if default else "none"
+        yield click.Option(
+            [rule.flag or f"--{name.replace('_', '-')}", name],
+            type=None if kind is bool else _type(name, kind, rule),
+            default=default,
+            metavar=rule.metavar,
+            show_default=shown_default,
+            help=rule.about,
+        )
+
+
+@click.command(cls=_Training)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--out",
     required=True,
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The model: NAME.onnx for galleries, with NAME.pt, NAME.csv and NAME.png beside it; or "
+    help="The model: NAME.onnx for galleries, with NAME.pt, NAME.csv and NAME.svg beside it; or "
     "NAME.pt alone, without the model file.",
 )
 @click.option("--name", default="", help="What the model calls itself. Default: NAME of --out.")
-@training_options
+@click.option(
+    "--storage",
+    type=click.Choice(["float32", "float16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="What the model file keeps weights as: half, a quarter of the size; not faster.",
+)
 @_augment_option
 @click.option("--no-augmentation", is_flag=True, help="All methods off that --augment leaves out.")
 @click.option(
@@ -111,26 +182,34 @@ def train(
 @click.option(
     "--out",
     required=True,
-    metavar="PNG",
+    metavar="HTML",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The picture to draw.",
+    help="The page to write.",
 )
 @_augment_option
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the random draws. [default: 0]")
 def augment(image: Path, out: Path, strengths: tuple[str, ...], seed: int) -> None:
-    """Draw what training does to IMAGE: each method at full strength, then three random draws."""
+    """Show what training does to IMAGE: each method at full strength, then three random draws."""
+    import numpy as np
+    from PIL import Image
+
     from lookalike.images import SkippedImageError
     from lookalike.images.decoder import Decoder
-    from lookalike.models.augment import draw_examples
+    from lookalike.models.augment import examples
+    from lookalike.sheet import LONGEST_SIDE, Cell, Row, write_html
 
+    require_html(out)
     settings = augment_settings(strengths)
     try:
         with Decoder() as decoder:
-            picture = decoder.read_rgb(image)
+            pixels = np.asarray(decoder.read_rgb(image, longest_side=LONGEST_SIDE))
     except SkippedImageError as error:
         raise LookalikeError(f"{visible(os.fspath(image))}: {error}") from error
-    draw_examples(picture, out, settings, seed)
-    say(f"drew {shown(out)}")
+    cells = [Cell(Image.fromarray(p), (name,)) for name, p in examples(pixels, settings, seed)]
+    row = Row(cells[0], tuple(cells[1:]), ("Image", "As training sees it"))
+    title = f"Augmentation of {visible(image.name)}"
+    write_html([row], out, title=title, lead="Each method at full strength, then random draws.")
+    say(f"wrote {shown(out)}")
 
 
 # ---- settings ------------------------------------------------------------------------------------
@@ -138,7 +217,7 @@ def augment(image: Path, out: Path, strengths: tuple[str, ...], seed: int) -> No
 
 def augment_settings(strengths: tuple[str, ...], all_off: bool = False) -> AugmentSettings:
     """Of METHOD=STRENGTH; UsageError for what is not one, or out of range."""
-    from lookalike.models.augment import NO_AUGMENTATION, AugmentSettings
+    from lookalike.models.settings import NO_AUGMENTATION, AugmentSettings
 
     base = NO_AUGMENTATION if all_off else AugmentSettings()
     values = _defaults(base)
@@ -149,8 +228,7 @@ def settings_of(
     options: Mapping[str, Any], rest: tuple[str, ...], augmentation: AugmentSettings
 ) -> tuple[EmbedderSettings, TrainSettings]:
     """Of the options, named as the fields are, and of ``--set`` for fields that have none."""
-    from lookalike.models.embedder_settings import EmbedderSettings
-    from lookalike.models.train_settings import TrainSettings
+    from lookalike.models.settings import EmbedderSettings, TrainSettings
 
     embedder, training = _defaults(EmbedderSettings()), _defaults(TrainSettings())
     others = {k: v for k, v in {**embedder, **training}.items() if k not in options}
@@ -236,7 +314,7 @@ def _in_words(report: TrainReport) -> dict[str, str]:
             f"at worst {report.storage_cost.worst:.5f}"
         )
     lines["weights"] = shown(report.weights)
-    lines["curves"] = f"{shown(report.csv)}, {shown(report.png)}"
+    lines["curves"] = f"{shown(report.csv)}, {shown(report.svg)}"
     went_on = "" if report.resumed is None else f", after going on in epoch {report.resumed}"
     lines["time"] = f"{report.seconds:.1f} s{went_on}"
     return lines

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lookalike.cli.output import SECONDS_BETWEEN_LINES, duration, say
 
 if TYPE_CHECKING:
-    from lookalike.models.train_report import Progress
+    from lookalike.models.report import Progress
 
 __all__ = ["training_shown"]
 

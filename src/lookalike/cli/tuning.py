@@ -29,7 +29,7 @@ __all__ = ["tune"]
 @click.option(
     "--curve",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw recall against time per query for all that was tried (PNG).",
+    help="Draw recall against time per query for all that was tried (SVG).",
 )
 @click.option("--force", is_flag=True, help="Also with fewer than 10,000 images.")
 @click.option("--reset", is_flag=True, help="Return to the settings from before tuning.")

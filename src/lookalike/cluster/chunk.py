@@ -26,14 +26,13 @@ from lookalike.cluster.parts import Parts, to_batch
 from lookalike.cluster.source import rows_of
 from lookalike.cluster.storage import first_line, is_uri, resolve
 from lookalike.encoder import Encoded, Encoder, EncoderSettings, ModelInfo, one_by_one
-from lookalike.errors import GalleryError, LookalikeError, ModelMismatchError
+from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery.importing import Embedded
-from lookalike.gallery.store import OWN_SHEET, ImageRow
+from lookalike.gallery.store import ImageRow
 from lookalike.gallery.update import why_skipped
 from lookalike.images import DEFAULT_MAX_PIXELS, SkippedImageError, SkipReason, content_hash
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.lsh.vectors import unit_rows
-from lookalike.mark import is_own_sheet
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -101,10 +100,6 @@ def check_model(model: ModelInfo, job: Job) -> None:
         )
 
 
-class _OwnSheetError(LookalikeError):
-    """The file is a contact sheet that lookalike has drawn, not an image of the user's."""
-
-
 @dataclass(frozen=True, eq=False)
 class _Read:
     pixels: NDArray[np.uint8]
@@ -133,8 +128,6 @@ def embed_batch(
             status = item.status()  # first, so that a change while reading is found by an update
             source = item.source()
             digest = content_hash(source)
-            if isinstance(source, bytes) and is_own_sheet(source):
-                raise _OwnSheetError
             made = decoder.read_picture(source, encoder.info.input_size)
             row = ImageRow(item.id, item.path, *status, digest, made.width, made.height)
             note = None if made.note is None else str(made.note)
@@ -163,8 +156,6 @@ def _skipped(outcome: Failed[_Item]) -> ImageRow:
     if isinstance(error, GalleryError):
         raise error
     row = ImageRow(item.id, item.path, *item.status())
-    if isinstance(error, _OwnSheetError):
-        return replace(row, skipped=OWN_SHEET, detail="drawn by lookalike", remedy="")
     reason, detail, remedy = why_skipped(error)
     return replace(row, skipped=reason, detail=detail, remedy=remedy)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lookalike.gallery.report import Absence
 from lookalike.gallery.scan import FoundFile, ScanNotes
-from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
+from lookalike.gallery.store import REMOVED, ImageRow, Store
 
 __all__ = [
     "ToRead",
@@ -198,4 +198,4 @@ def most_are_gone(gone: Iterable[ImageRow], known: int) -> Absence | None:
 
 def _is_file_of_user(row: ImageRow) -> bool:
     """Whether it is a file that an update may drop and a user would miss."""
-    return row.skipped not in (REMOVED, OWN_SHEET)
+    return row.skipped != REMOVED

@@ -9,7 +9,7 @@ from pathlib import Path
 from lookalike.errors import GalleryError
 from lookalike.gallery.identity import removed_row
 from lookalike.gallery.searching import row_of
-from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
+from lookalike.gallery.store import REMOVED, ImageRow, Store
 
 __all__ = ["restore_rows", "take_out_rows"]
 
@@ -25,7 +25,7 @@ def take_out_rows(store: Store, root: Path, paths: Paths) -> list[ImageRow]:
     rows: dict[int, ImageRow] = {}
     for path in paths:
         row = row_of(store, root, path)
-        if row is None or row.skipped in (REMOVED, OWN_SHEET):
+        if row is None or row.skipped == REMOVED:
             raise GalleryError(f"{os.fspath(path)} is not an indexed image")
         rows[row.id] = row
     with store.transaction():

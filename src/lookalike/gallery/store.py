@@ -30,7 +30,6 @@ from lookalike.lsh.owner import new_owner
 
 __all__ = [
     "COMPANIONS",
-    "OWN_SHEET",
     "REMOVED",
     "SCHEMA_VERSION",
     "STEPS",
@@ -70,8 +69,6 @@ what any takes; a forged table could keep it going for ever."""
 REMOVED = "removed"
 """Reason for which files are skipped that a user took out."""
 HASH_BYTES = 16
-OWN_SHEET = "own sheet"
-"""Reason for which contact sheets of lookalike itself are skipped, which no count includes."""
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL)
     WITHOUT ROWID;
@@ -487,16 +484,13 @@ class Store:
             raise self.damaged(str(error)) from error
 
     def counts(self) -> Counts:
-        query = (
-            "SELECT count(*), count(skipped), coalesce(sum(skipped = ?), 0), "
-            "coalesce(sum(skipped = ?), 0) FROM images"
-        )
-        ((total, skipped, removed, sheets),) = self.read(query, (REMOVED, OWN_SHEET))
-        return Counts(total - skipped, skipped - removed - sheets, removed)
+        query = "SELECT count(*), count(skipped), coalesce(sum(skipped = ?), 0) FROM images"
+        ((total, skipped, removed),) = self.read(query, (REMOVED,))
+        return Counts(total - skipped, skipped - removed, removed)
 
     def skipped(self) -> list[ImageRow]:
-        """By path; also those that a user took out, but no sheets of lookalike's own."""
-        return list(self.rows("skipped IS NOT NULL AND skipped != ? ORDER BY path", (OWN_SHEET,)))
+        """By path; also those that a user took out."""
+        return list(self.rows("skipped IS NOT NULL ORDER BY path"))
 
     def removed(self) -> list[ImageRow]:
         """What a user took out, by path."""

@@ -34,11 +34,10 @@ from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.scan import FoundFile, ScanNotes, scan
-from lookalike.gallery.store import OWN_SHEET, REMOVED, ImageRow, Store
+from lookalike.gallery.store import REMOVED, ImageRow, Store
 from lookalike.images import Picture, SkippedImageError, SkipReason, content_hash
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.lsh import LSHIndex
-from lookalike.mark import is_own_sheet
 
 __all__ = ["RETRIED", "Update", "why_skipped"]
 
@@ -62,10 +61,6 @@ class _SameContentError(LookalikeError):
     def __init__(self, digest: bytes) -> None:
         super().__init__(digest.hex())
         self.digest = digest
-
-
-class _OwnSheetError(LookalikeError):
-    """The file is a contact sheet that lookalike has drawn, which is no picture of the user's."""
 
 
 def why_skipped(error: LookalikeError) -> tuple[str, str, str]:
@@ -219,8 +214,6 @@ class Update:
                     digest = content_hash(path)
                 except SkippedImageError as error:
                     return error
-                if is_own_sheet(path):
-                    return _OwnSheetError()
                 with one_at_a_time:
                     seen = digest in self._missing or bool(known.by_hash(digest))
                 same = seen or digest == wanted.indexed_hash
@@ -247,8 +240,6 @@ class Update:
                     self._take(wanted, outcome.picture, outcome.embedding)
                 elif isinstance(outcome.error, _SameContentError):
                     self._reuse(wanted, outcome.error.digest)
-                elif isinstance(outcome.error, _OwnSheetError):
-                    self._leave_out(wanted.file)
                 else:
                     self._skip(wanted, outcome.error)
                 late = time.monotonic() - self._committed > COMMIT_SECONDS
@@ -317,11 +308,6 @@ class Update:
         row = replace(row, skipped=reason, detail=detail, remedy=remedy)
         self._put(file, row)
         self._report.newly_skipped.append(row)
-
-    def _leave_out(self, file: FoundFile) -> None:
-        """Noted, so that it is not looked into again, but neither counted nor listed."""
-        row = ImageRow(self._new_id(), file.path, file.size, file.mtime_ns)
-        self._put(file, replace(row, skipped=OWN_SHEET, detail="drawn by lookalike", remedy=""))
 
     # ---- writing ------------------------------------------------------------------------------
 

@@ -9,17 +9,17 @@ picture alone as in company. Needs onnx, not torch.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, compose, helper, numpy_helper
 
 from lookalike.encoder import INPUT, OUTPUT, Encoder, ModelInfo, import_onnxruntime
 from lookalike.errors import ModelError
-from lookalike.models.graph import free_batch, free_names, inputs_of, prune
 
 __all__ = ["Tokens", "adopt"]
 
@@ -55,16 +55,13 @@ def adopt(
     are several. Of what it gives, (n, d) is the embedding; of (n, t, d), `tokens` takes the first
     token ("cls") or the mean of all; of (n, C, h, w), the mean over places.
 
-    A graph for a batch of exactly one is made to take any, where that is possible. Raises
-    ModelError, which says what to change, and writes nothing then.
+    Raises ModelError, which says what to change, and writes nothing then.
     """
     info = _describe(name, version, size, mean, std)
-    model = free_names(_read(path), (INPUT, OUTPUT))
+    model = _free_names(_read(path), (INPUT, OUTPUT))
     chosen = _choose_output(path, model, output)
-    prune(model.graph, chosen)
+    _prune(model.graph, chosen)
     source = _check_input(path, model, size)
-    if source.type.tensor_type.shape.dim[0].dim_value == 1:
-        free_batch(model, source.name)
     _wrap_input(model, source, size)
     shape, kind = _shape_of(path, model, chosen, size)
     pooled = _wrap_output(path, model, chosen, shape, kind, tokens)
@@ -100,6 +97,52 @@ def _read(path: Path) -> onnx.ModelProto:
     return model
 
 
+def _free_names(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """The model with `names` in use nowhere: if one is, every value gets a prefix."""
+    used = set(_read_by(model.graph.node))
+    used.update(name for node in model.graph.node for name in node.output)
+    used.update(value.name for value in model.graph.input)
+    return compose.add_prefix(model, "adopted/") if used & set(names) else model
+
+
+def _prune(graph: onnx.GraphProto, output: str) -> None:
+    """Leave only what `output` needs of outputs, nodes, weights and inputs, and no shapes between.
+
+    Of a model of images and text, say, the text half goes. `onnx.utils.Extractor` does not follow
+    values that the branches of an If or the body of a Loop read, and wants to be given the inputs.
+    """
+    needed = {output}
+    kept = []
+    for node in reversed(graph.node):  # a node comes after those that it reads
+        if needed & set(node.output):
+            kept.append(node)
+            needed.update(_read_by([node]))
+    inputs = [value for value in _inputs_of(graph) if value.name in needed]
+    weights = [weight for weight in graph.initializer if weight.name in needed]
+    outputs = [value for value in graph.output if value.name == output]
+    del graph.node[:], graph.initializer[:], graph.input[:], graph.output[:], graph.value_info[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(weights)
+    graph.input.extend(inputs)
+    graph.output.extend(outputs)
+
+
+def _inputs_of(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """What the caller must give: inputs that are not weights (old files list those too)."""
+    weights = {weight.name for weight in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
+def _read_by(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
+    """Names that the nodes read, in their branches and loop bodies too."""
+    for node in nodes:
+        yield from node.input
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _read_by(inner.node)
+                yield from (value.name for value in inner.output)
+
+
 def _choose_output(path: Path, model: onnx.ModelProto, output: str | None) -> str:
     names: list[str] = [str(value.name) for value in model.graph.output]
     plain = [name.removeprefix("adopted/") for name in names]
@@ -114,7 +157,7 @@ def _choose_output(path: Path, model: onnx.ModelProto, output: str | None) -> st
 
 
 def _check_input(path: Path, model: onnx.ModelProto, size: int) -> onnx.ValueInfoProto:
-    inputs = inputs_of(model.graph)
+    inputs = _inputs_of(model.graph)
     if len(inputs) != 1:
         described = ", ".join(value.name.removeprefix("adopted/") for value in inputs) or "none"
         raise ModelError(
@@ -132,8 +175,8 @@ def _check_input(path: Path, model: onnx.ModelProto, size: int) -> onnx.ValueInf
         )
     if any(side not in (size, None) for side in dims[2:]):
         raise ModelError(f"{path}: takes {_dims(inputs[0])}, not size {size}: give its own")
-    if dims[0] not in (1, None):
-        raise ModelError(f"{path}: takes exactly {dims[0]} pictures at once: {_EXPORT_AGAIN}")
+    if dims[0] is not None:
+        raise ModelError(f"{path}: takes a batch of {dims[0]} and no other: {_EXPORT_AGAIN}")
     return inputs[0]
 
 

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image
 
-from lookalike.atomic import atomic_writer
-from lookalike.mark import marked
+from lookalike.models.settings import NO_AUGMENTATION, AugmentSettings
 
 __all__ = [
     "NO_AUGMENTATION",
@@ -29,8 +27,8 @@ __all__ = [
     "Transform",
     "apply",
     "augment",
-    "draw_examples",
     "draw_transform",
+    "examples",
 ]
 
 Pixels = NDArray[np.uint8]
@@ -38,58 +36,6 @@ GREY = np.array([0.299, 0.587, 0.114])
 """Luma of ITU-R BT.601, as Pillow's mode L."""
 BORDER = 0.25
 """Mirrored around a picture before it is turned or shrunk, as a share of its sides."""
-
-
-@dataclass(frozen=True)
-class AugmentSettings:
-    """Strength of each method; 0 switches it off. ValueError for a strength out of range.
-
-    Attributes:
-        scale: size of what is shown, from 1 / (1 + scale) to 1 + scale times, log-uniform.
-        rotation: degrees, to either side.
-        crop: largest share cut off the width and, drawn apart, off the height; at a random place.
-        noise: largest standard deviation of Gaussian noise, in grey levels of 255.
-        contrast: distance from the picture's mean grey, factor as of `scale`.
-        brightness: factor as of `scale`.
-        colour: distance of each pixel from its grey (saturation), factor as of `scale`.
-        flip: chance of a left-right mirror image.
-        flip_vertical: chance of an upside-down mirror image; for pictures without an up.
-    """
-
-    scale: float = 0.2
-    rotation: float = 10.0
-    crop: float = 0.2
-    noise: float = 8.0
-    contrast: float = 0.25
-    brightness: float = 0.2
-    colour: float = 0.25
-    flip: float = 0.5
-    flip_vertical: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, high in _HIGHEST.items():
-            value = getattr(self, name)
-            if not 0 <= value <= high:
-                raise ValueError(f"{name} is {value!r}; it must be from 0 (off) to {high:g}")
-
-    @property
-    def on(self) -> bool:
-        return any(getattr(self, field.name) > 0 for field in fields(self))
-
-
-_HIGHEST = {
-    "scale": 1.0,
-    "rotation": 180.0,
-    "crop": 0.9,
-    "noise": 64.0,
-    "contrast": 4.0,
-    "brightness": 4.0,
-    "colour": 4.0,
-    "flip": 1.0,
-    "flip_vertical": 1.0,
-}
-
-NO_AUGMENTATION = AugmentSettings(**dict.fromkeys(_HIGHEST, 0.0))
 
 
 @dataclass(frozen=True)
@@ -258,44 +204,15 @@ EXAMPLES: tuple[tuple[str, Callable[[AugmentSettings], dict[str, Any]]], ...] = 
     ("flip", lambda s: {"mirrored": s.flip > 0}),
     ("vertical flip", lambda s: {"upside_down": s.flip_vertical > 0}),
 )
-COLUMNS = 4
-PANEL = 260  # longest side of a picture, pixels
-LABEL = 44
-MARGIN, GAP, PAD = 32, 12, 6
-PAGE, CARD, EDGE, INK = (244, 246, 249), (255, 255, 255), (214, 219, 227), (24, 29, 38)
 
 
-def draw_examples(
-    image: Image.Image, path: Path, settings: AugmentSettings = AugmentSettings(), seed: int = 0
-) -> None:
-    """Write a PNG: the picture, then each method that is on at its full strength, then three
-    random draws of all together. `image` is RGB; the file is replaced in one go.
+def examples(pixels: Pixels, settings: AugmentSettings, seed: int = 0) -> list[tuple[str, Pixels]]:
+    """Name and image, RGB uint8 (h, w, 3) as `pixels`: the original, then each method that is on at
+    its full strength, then three random draws of all together.
     """
-    original = ImageOps.contain(image.convert("RGB"), (PANEL, PANEL), Image.Resampling.LANCZOS)
-    pixels = np.asarray(original)
-    panels = [("original", pixels)]
-    for name, change in EXAMPLES:
-        transform = Transform(**change(settings))
-        if transform != Transform():
-            panels.append((name, apply(pixels, transform, original.size)))
+    size = pixels.shape[1], pixels.shape[0]
+    drawn = {name: Transform(**change(settings)) for name, change in EXAMPLES}
+    drawn = {name: transform for name, transform in drawn.items() if transform != Transform()}
     for number in range(3):
-        transform = draw_transform(settings, seed, 0, number)
-        panels.append((f"all, draw {number + 1}", apply(pixels, transform, original.size)))
-    wide, high = PANEL + 2 * PAD, original.height + 2 * PAD + LABEL
-    rows = -(-len(panels) // COLUMNS)
-    page = Image.new(
-        "RGB",
-        (2 * MARGIN + COLUMNS * (wide + GAP) - GAP, 2 * MARGIN + rows * (high + GAP) - GAP),
-        PAGE,
-    )
-    draw = ImageDraw.Draw(page)
-    font = ImageFont.load_default(22)
-    for number, (name, panel) in enumerate(panels):
-        left = MARGIN + number % COLUMNS * (wide + GAP)
-        top = MARGIN + number // COLUMNS * (high + GAP)
-        draw.rounded_rectangle((left, top, left + wide - 1, top + high - 1), 10, CARD, EDGE)
-        page.paste(Image.fromarray(panel), (left + (wide - original.width) // 2, top + PAD))
-        middle = (left + wide // 2, top + high - PAD - LABEL // 2)
-        draw.text(middle, name, INK, font, anchor="mm")
-    with atomic_writer(path) as file:
-        page.save(file, "PNG", pnginfo=marked())
+        drawn[f"all, draw {number + 1}"] = draw_transform(settings, seed, 0, number)
+    return [("original", pixels), *((name, apply(pixels, t, size)) for name, t in drawn.items())]

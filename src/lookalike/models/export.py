@@ -1,41 +1,59 @@
 """Write an encoder as one ONNX file that the runtime can open without torch.
 
-The module is traced by `torch.export` and written as ONNX nodes by `translation.py`, so that `onnx`
-is the only other package needed. The same weights give the same bytes, whatever the time and the
-place.
+torch's own exporter translates the module and folds batch norms. What it notes about each node (the
+lines of source that it came from, with their paths) is left out, so that the same weights and the
+same packages give the same bytes, whatever the time and the place.
+
+`store` keeps weights as float16 or int8, with arithmetic in float32: smaller, not faster. Of the
+default encoder, on 50 photographs of Corel-1k (mean cosine to the float32 embedding, worst cosine):
+float16 6.7 MB, 0.99999, 0.99996; int8 3.5 MB, 0.9937, 0.9668.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+import onnx
 import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from lookalike.atomic import atomic_writer
-from lookalike.encoder import OUTPUT, ModelInfo
+from lookalike.encoder import INPUT, OUTPUT, Encoder, ModelInfo
 from lookalike.errors import ModelError
-from lookalike.models.compress import Storage, store
 from lookalike.models.embedder import Embedder
-from lookalike.models.translation import Translation
 
 __all__ = [
     "CHANNEL_OUTPUT",
     "SPATIAL_OUTPUT",
+    "Cost",
+    "Storage",
+    "cost",
     "export_embedder",
     "export_onnx",
     "no_compiler_cache",
+    "storage_cost",
+    "store",
 ]
+
 
 CHANNEL_OUTPUT = "channel_attention"
 SPATIAL_OUTPUT = "spatial_attention"
 INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+OPSET = 18
+"""What torch translates to; a later one is only converted from it."""
 
 
 def export_embedder(
@@ -78,17 +96,18 @@ def export_onnx(
     is float32. `info` goes into the file as metadata, except `info.sha256`, which is not read. The
     module's training mode is left as it was.
 
-    Raises ModelError for an operation that has no translation or an output of another shape;
-    nothing is written then.
+    Raises ModelError for an operation that torch cannot translate, a module that takes only a fixed
+    number of images, and an output of another shape; nothing is written then.
     """
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
-        program = _trace(module, info)
+        model = _translate(module, info, outputs)
     finally:
         for part in training:
             part.training = True
-    model = Translation(program, outputs).model(info)
+    helper.set_model_props(model, info.to_metadata())
+    model.graph.name = info.name
     if storage != "float32":
         store(model, storage)
     content = model.SerializeToString(deterministic=True)
@@ -97,7 +116,7 @@ def export_onnx(
     return replace(info, sha256=hashlib.sha256(content).hexdigest())
 
 
-def _trace(module: nn.Module, info: ModelInfo) -> torch.export.ExportedProgram:
+def _translate(module: nn.Module, info: ModelInfo, outputs: Sequence[str]) -> onnx.ModelProto:
     images = torch.zeros(2, 3, info.input_size, info.input_size)
     with torch.no_grad():
         result = module(images)
@@ -107,10 +126,42 @@ def _trace(module: nn.Module, info: ModelInfo) -> torch.export.ExportedProgram:
                 f"the module gives shape {shape} for two images, not (2, {info.dim}): "
                 "set ModelInfo.dim to the length of its embeddings"
             )
-        with no_compiler_cache():
-            return torch.export.export(
-                module, (images,), dynamic_shapes=({0: torch.export.Dim("n")},)
-            )
+        try:
+            with no_compiler_cache(), _silence():
+                program = torch.onnx.export(
+                    module,
+                    (images,),
+                    dynamo=True,
+                    verbose=False,
+                    opset_version=OPSET,
+                    input_names=[INPUT],
+                    output_names=outputs,
+                    dynamic_shapes=({0: torch.export.Dim("n")},),
+                )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).partition("\n")[0]
+            raise ModelError(f"torch cannot export this module to ONNX: {reason}") from error
+    assert program is not None
+    ClearMetadataAndDocStringPass()(program.model)
+    model = program.model_proto
+    if any(value.type.tensor_type.shape.dim[0].dim_param != "n" for value in model.graph.output):
+        raise ModelError("the module takes only two images at once: use no fixed batch in reshapes")
+    return model
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without what torch's exporter says to developers: about packages it could use, about its own
+    use of torch."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 @contextmanager
@@ -142,3 +193,74 @@ class _Explained(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         embeddings, gates = self.embedder.explained(images)
         return embeddings, *gates.values()
+
+
+Storage = Literal["float32", "float16", "int8"]
+
+SMALLEST = 256
+"""Weights of fewer numbers (biases mostly) stay float32: they are no share of the file."""
+HALF_MAX = 65504.0
+
+
+def store(model: onnx.ModelProto, storage: Storage) -> None:
+    """Keep the large float32 weights of `model` as another type, in place.
+
+    "float16" halves the file; a weight that float16 cannot hold (over 65504) is left alone. "int8"
+    quarters it: each row of a matrix, or filter of a convolution, has a scale of its own, its
+    largest number / 127. The runtime turns them into float32 once, on opening, so that speed and
+    memory stay what they were. ValueError for another name.
+    """
+    if storage not in ("float32", "float16", "int8"):
+        raise ValueError(f"storage must be float32, float16 or int8, not {storage!r}")
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        name = weight.name
+        if storage == "float32" or values.dtype != np.float32 or values.size < SMALLEST:
+            weights.append(weight)
+        elif storage == "float16":
+            if not np.abs(values).max() <= HALF_MAX:
+                weights.append(weight)
+                continue
+            weights.append(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            nodes.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+        elif values.ndim < 2:
+            weights.append(weight)
+        else:
+            largest = np.abs(values).max(tuple(range(1, values.ndim)), keepdims=True)
+            scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+            rounded = np.rint(values / scale).astype(np.int8)
+            weights.append(numpy_helper.from_array(rounded, f"{name}_int8"))
+            weights.append(numpy_helper.from_array(scale, f"{name}_scale"))
+            cast = [f"{name}_cast"]
+            nodes.append(helper.make_node("Cast", [f"{name}_int8"], cast, to=TensorProto.FLOAT))
+            nodes.append(helper.make_node("Mul", [*cast, f"{name}_scale"], [name]))
+    nodes.extend(model.graph.node)
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(weights)
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model, full_check=True)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """How far the embeddings of one model file are from those of another, as cosines."""
+
+    mean: float
+    worst: float
+
+
+def cost(reference: Path, other: Path, pixels: NDArray[np.uint8]) -> Cost:
+    """Of `other` against `reference`, on pictures uint8 (n, s, s, 3); 1 is no cost at all."""
+    first, second = (Encoder.open(path).embed(pixels) for path in (reference, other))
+    cosines = np.einsum("nd,nd->n", first, second, dtype=np.float64)
+    return Cost(float(cosines.mean()), float(cosines.min()))
+
+
+def storage_cost(embedder: Embedder, out: Path, pixels: NDArray[np.uint8]) -> Cost:
+    """Of the model file `out`, made of `embedder` with smaller weights, against float32."""
+    with tempfile.TemporaryDirectory() as directory:
+        whole = Path(directory) / "float32.onnx"
+        export_embedder(embedder, whole, name="float32")
+        return cost(whole, out, pixels)

@@ -1,32 +1,240 @@
-"""What the network reads in a training: augmented pictures, or the maps of its frozen stages.
+"""What the network reads in a training: augmented images, or the maps of its frozen stages.
 
-The frozen stages are run once for `views` augmented views of each picture, as far as memory goes;
-epochs take the views in turn.
+The stages of a trunk that do not learn are run once for `views` augmented views of each image, as
+far as memory goes; epochs take the views in turn.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from lookalike.models.augment import augment
+from lookalike.errors import TrainingError
+from lookalike.models.augment import Transform, apply, augment
+from lookalike.models.data import (
+    LabelledImages,
+    Pictures,
+    Positions,
+    Skipped,
+    balanced_sample,
+    check_classes,
+    class_folders,
+    default_threads,
+    in_order,
+    read_labelled,
+    validation_split,
+)
 from lookalike.models.embedder import Embedder
-from lookalike.models.frozen import Frozen, Maps
-from lookalike.models.pictures import default_threads, in_order
-from lookalike.models.train_data import TrainData
-from lookalike.models.train_report import Listener, Progress
-from lookalike.models.train_settings import TrainSettings
-from lookalike.models.trunk import Triple
+from lookalike.models.report import Listener, Progress
+from lookalike.models.settings import EmbedderSettings, TrainSettings
+from lookalike.models.trunk import Triple, Trunk
+from lookalike.models.trunks import TRUNKS
 
-__all__ = ["CHUNK", "Inputs", "Normalise"]
+__all__ = [
+    "CHUNK",
+    "Frozen",
+    "Inputs",
+    "Maps",
+    "Normalise",
+    "TrainData",
+    "frozen_stages",
+    "stage_modules",
+]
 
-Positions = NDArray[np.int64]
+
+WORKING_SIZE = 7 / 6
+"""Side of the pictures that are augmented, over the network's input: 224 for 192."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainData:
+    """Pictures in memory. `plain` are those of gallery, then queries, as a search reads them."""
+
+    images: LabelledImages
+    pictures: Pictures
+    training: Positions
+    plain: Pictures | None
+    plain_labels: Positions
+    gallery: int
+    skipped: tuple[Skipped, ...]
+
+    @classmethod
+    def read(
+        cls,
+        source: Path | LabelledImages,
+        validation: LabelledImages | None,
+        embedder: EmbedderSettings,
+        settings: TrainSettings,
+        tell: Listener,
+    ) -> TrainData:
+        skipped: tuple[Skipped, ...] = ()
+        if isinstance(source, LabelledImages):
+            listed = source
+        else:
+            listed, skipped = class_folders(source)
+        if len(listed.classes) < 2:
+            check_classes(listed, skipped)
+        threads, size = default_threads(), embedder.input_size
+        began = time.perf_counter()
+
+        def reading(done: int, total: int) -> None:
+            rate = done / max(time.perf_counter() - began, 1e-9)
+            tell(Progress("reading", done, total, epochs=settings.epochs, images_per_second=rate))
+
+        images, pictures, unreadable = read_labelled(
+            listed,
+            math.ceil(size * WORKING_SIZE),
+            memory=settings.picture_memory,
+            threads=threads,
+            progress=reading,
+        )
+        skipped += unreadable
+        held = settings.validation_per_class if validation is None else None
+        check_classes(images, skipped, needed=max(2, (held or 0) + 1))
+        if validation is None:
+            training, queries = validation_split(
+                images.labels, settings.seed, settings.validation, settings.validation_per_class
+            )
+            asked = images.take(queries)
+        else:
+            training, asked = np.arange(len(images)), validation
+            if validation.classes != images.classes:
+                raise TrainingError("the images of validation have other classes than training's")
+        plain, gallery, labels = None, training[:0], training[:0]
+        if len(asked):
+            chosen = balanced_sample(
+                images.labels[training], settings.seed, settings.validation_gallery
+            )
+            gallery = training[chosen]
+            shown = images.take(gallery)
+            both = LabelledImages(
+                images.classes, shown.paths + asked.paths, np.append(shown.labels, asked.labels)
+            )
+            found, plain, gone = read_labelled(
+                both, size, memory=settings.picture_memory, threads=threads
+            )
+            if gone:
+                raise TrainingError(
+                    f"{gone[0].path} cannot be read for validation: {gone[0].reason}"
+                )
+            labels = found.labels
+        return cls(images, pictures, training, plain, labels, len(gallery), skipped)
+
+    @property
+    def labels(self) -> Positions:
+        """Of the training images."""
+        return self.images.labels[self.training]
+
+    def examples(self, count: int, size: int) -> NDArray[np.uint8]:
+        """Up to `count` images from all over the data, (n, size, size, 3)."""
+        some = np.linspace(0, len(self.pictures) - 1, min(count, len(self.pictures)))
+        positions = some.astype(int).tolist()
+        return np.stack([apply(self.pictures[i], Transform(), (size, size)) for i in positions])
+
+
+Maps: TypeAlias = tuple[Tensor, ...]
+
+
+def frozen_stages(trunk: str, freeze: int | None) -> int:
+    """How many stages of the trunk of that name are frozen if `freeze` is the last of them.
+
+    TrainingError for a stage that it does not have.
+    """
+    if freeze is None:
+        return 0
+    stages = len(TRUNKS[trunk].channels)
+    if not -stages <= freeze < stages:
+        raise TrainingError(
+            f"freeze is {freeze}; {trunk} has stages from -{stages} to {stages - 1}"
+        )
+    return freeze % stages + 1
+
+
+def stage_modules(trunk: Trunk, size: int) -> list[list[nn.Module]]:
+    """The leaf modules of each stage, found by running it."""
+    found: list[list[nn.Module]] = []
+    hooks = [
+        module.register_forward_hook(lambda module, _, __: found[-1].append(module))
+        for module in trunk.modules()
+        if not any(True for _ in module.children())
+    ]
+    modes = [(module, module.training) for module in trunk.modules()]
+    trunk.eval()
+    try:
+        with torch.no_grad():
+            x = torch.zeros(1, 3, size, size, device=next(trunk.parameters()).device)
+            for index in range(len(trunk.channels)):
+                found.append([])
+                x = trunk.stage(index, x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes:
+            module.training = mode
+    return found
+
+
+class _Rest(nn.Module):
+    """Stands in for a trunk whose first `depth` stages have been run already.
+
+    In place of images it takes maps, those of the stages `given`, the last one being depth - 1.
+    """
+
+    def __init__(self, trunk: Trunk, depth: int, given: tuple[int, ...]) -> None:
+        super().__init__()
+        self.trunk, self.depth, self.given = trunk, depth, given
+
+    def stages(
+        self, given: Maps, after: Mapping[int, Callable[[Tensor], Tensor]]
+    ) -> tuple[Tensor, ...]:
+        nothing = given[0].new_empty(0)
+        maps = [nothing] * self.depth
+        for index, x in zip(self.given, given, strict=True):
+            maps[index] = after[index](x) if index in after else x
+        x = maps[-1]
+        for index in range(self.depth, len(self.trunk.channels)):
+            x = self.trunk.stage(index, x)
+            if index in after:
+                x = after[index](x)
+            maps.append(x)
+        return tuple(maps)
+
+
+class Frozen:
+    """The stages that are run once: `maps(images)`, then `rest(maps)` gives the embeddings."""
+
+    def __init__(self, embedder: Embedder, frozen: int) -> None:
+        inside = [int(index) for index in embedder.gates]
+        depth = min([frozen, *(index + 1 for index in inside)])
+        wanted = {int(index) for index in embedder.pools if int(index) < depth} | {depth - 1}
+        self.trunk, self.depth, self.given = embedder.trunk, depth, tuple(sorted(wanted))
+        self.rest = copy.copy(embedder)  # the same modules and weights, with another trunk
+        self.rest._modules = {
+            **embedder._modules,
+            "trunk": _Rest(embedder.trunk, depth, self.given),
+        }
+
+    def maps(self, images: Tensor) -> Maps:
+        with torch.no_grad():
+            found = []
+            x = images
+            for index in range(self.depth):
+                x = self.trunk.stage(index, x)
+                if index in self.given:
+                    found.append(x)
+        return tuple(found)
+
+
 Batch: TypeAlias = Tensor | Maps
 """Images (n, 3, s, s), or their maps."""
 

@@ -1,17 +1,18 @@
-"""The optimiser of a training, and its learning rate over time."""
+"""The optimiser of a training, its learning rate over time, and the average of the weights."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lookalike.errors import TrainingError
 from lookalike.models.embedder import Embedder
-from lookalike.models.train_settings import TrainSettings
+from lookalike.models.settings import TrainSettings
 
-__all__ = ["make_optimizer", "one_cycle"]
+__all__ = ["make_optimizer", "moving_average", "one_cycle"]
 
 
 def make_optimizer(
@@ -48,7 +49,8 @@ def one_cycle(
     """Learning rate of step 0..steps - 1 over its highest (Smith and Topin 2018), half cosines.
 
     It rises from `start` to 1 at step warmup * steps - 1, then falls to `end` at the last step;
-    the defaults are those of torch's OneCycleLR.
+    the defaults are those of torch's OneCycleLR. That one has a state to save and restore, divides
+    by zero where warmup * steps is 1, and warns when mixed precision skips the first step.
     """
     peak = warmup * steps - 1
     last = steps - 1
@@ -57,3 +59,15 @@ def one_cycle(
     else:
         first, then, part = 1.0, end, (step - peak) / (last - peak)
     return then + (first - then) / 2 * (1 + math.cos(math.pi * part))
+
+
+def moving_average(highest: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential, with a decay that begins low, so that it forgets the untrained weights."""
+
+    def average(own: Tensor, value: Tensor, updates: Tensor | int) -> Tensor:
+        if not value.is_floating_point():  # the counters of batch norms
+            return value
+        decay = min(highest, (1 + int(updates)) / (10 + int(updates)))
+        return own.lerp(value, 1 - decay)
+
+    return average

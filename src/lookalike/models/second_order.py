@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lookalike.models.cbam import Attended
+from lookalike.models.layers import Attended
 
 __all__ = ["SecondOrderAttention"]
 

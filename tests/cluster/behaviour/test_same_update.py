@@ -14,7 +14,6 @@ from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery, Progress
 from lookalike.gallery import update as update_module
 from lookalike.gallery.protocol import ImageGallery
-from lookalike.sheet import draw_png, search_sheet, thumbnail
 
 
 def test_an_update_without_changes_decodes_nothing(
@@ -218,21 +217,6 @@ def test_a_skipped_file_can_be_dismissed_and_brought_back(
     assert (report.images, report.skipped, report.removed) == (12, 0, 1)
     gallery.restore(["bad.png"])
     assert [row.path for row in gallery.update().newly_skipped] == [b"bad.png"]
-
-
-def test_contact_sheets_of_lookalike_are_left_out_without_a_word(
-    gallery: ImageGallery, photos: Path, decoded: list[str]
-) -> None:
-    sheet = photos / "found.png"
-    row = search_sheet(thumbnail(photos / "a/000.png"), gallery.search("a/000.png", 2))
-    draw_png([row], sheet, title="found")
-    for _ in range(2):
-        report = gallery.update()
-        assert counts(report) == {}
-        assert (report.images, report.newly_skipped, gallery.skipped()) == (12, [], [])
-    assert decoded == []
-    write_photo(sheet, 99)  # now it is a picture
-    assert gallery.update().images == 13
 
 
 def test_an_update_that_did_not_finish_leaves_a_mark_until_one_does(

@@ -1,4 +1,6 @@
-"""CBAM, the convolutional block attention module (Woo et al. 2018): Eq. 3-6 of the paper.
+"""What stands between a trunk and an embedding: attention, pooling, unit length, whitening.
+
+CBAM, the convolutional block attention module (Woo et al. 2018), is Eq. 3-6 of the paper:
 
     channel gate   Fc(x) = sigmoid(MLP(mean over h, w of x) + MLP(max over h, w of x))      Eq. 5
     channel step   x'    = Fc(x) * x                                                        Eq. 3
@@ -24,7 +26,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CBAM", "Attended", "ChannelAttention", "SpatialAttention"]
+__all__ = [
+    "CBAM",
+    "GAP",
+    "Attended",
+    "ChannelAttention",
+    "GeM",
+    "SpatialAttention",
+    "unit",
+    "whitening",
+]
 
 
 class ChannelAttention(nn.Module):
@@ -116,3 +127,61 @@ class CBAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.attend(x).features
+
+
+class GeM(nn.Module):
+    """Generalised mean over places (Radenovic et al. 2018): (n, C, h, w) -> (n, C).
+
+    p = 1 is the mean, p -> infinity the maximum. What is below `smallest` counts as that, since a
+    power needs positive numbers; maps of linear layers (EfficientNet's but the last) lose their
+    negative half.
+    """
+
+    def __init__(self, p: float = 3.0, smallest: float = 1e-6) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(p))
+        self.smallest = smallest
+
+    def forward(self, x: Tensor) -> Tensor:
+        powers: Tensor = x.clamp(min=self.smallest) ** self.p
+        return powers.mean((2, 3)).pow(self.p.reciprocal())
+
+
+class GAP(nn.Module):
+    """Mean over places: (n, C, h, w) -> (n, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows (n, d) of length 1; a row of zeros stays."""
+    rows: Tensor = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1e-12)
+    return rows
+
+
+def whitening(features: Tensor, dim: int, *, power: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Features (n, d) of any kind of picture -> mean (d,) and matrix (dim, d), float64.
+
+    matrix (y - mean) are the first `dim` principal components, component i divided by its standard
+    deviation to the power 2 `power`: 0.5 whitens (unit variance each), 0 only centres and turns.
+    What lies between keeps part of the spread, which is kinder to directions that a small training
+    set has hardly seen (Jegou and Chum 2012). Use: `embedder.fold(*whitening(features, dim))`.
+
+    ValueError for more components than the features have, whose variance would be nothing.
+    """
+    n, width = features.shape
+    if not 1 <= dim <= min(n - 1, width):
+        raise ValueError(
+            f"{n} features of {width} numbers have at most {max(0, min(n - 1, width))} "
+            f"components, not {dim}"
+        )
+    mean = features.double().mean(0)
+    _, deviations, components = torch.linalg.svd(features.double() - mean, full_matrices=False)
+    variances = deviations[:dim].square() / (n - 1)
+    if variances[-1] <= variances[0] * 1e-12:
+        raise ValueError(f"the features have fewer than {dim} directions: choose a smaller dim")
+    # The sign of a component is arbitrary: make its largest entry positive, so that runs agree.
+    rows = components[:dim]
+    signs = torch.sign(rows.gather(1, rows.abs().argmax(1, keepdim=True)))
+    return mean, rows * signs * variances.pow(-power)[:, None]

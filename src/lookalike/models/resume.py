@@ -17,16 +17,15 @@ import torch
 
 from lookalike.atomic import atomic_writer
 from lookalike.errors import TrainingError
-from lookalike.models.distill import teacher_digest
-from lookalike.models.embedder_settings import EmbedderSettings
-from lookalike.models.train_data import TrainData
-from lookalike.models.train_settings import TrainSettings
+from lookalike.models.inputs import TrainData
+from lookalike.models.losses import teacher_digest
+from lookalike.models.settings import EmbedderSettings, TrainSettings
 
 __all__ = ["Identity", "identify", "read_checkpoint", "write_checkpoint"]
 
 Identity: TypeAlias = dict[str, dict[str, Any]]
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 
 
 def identify(data: TrainData, embedder: EmbedderSettings, settings: TrainSettings) -> Identity:

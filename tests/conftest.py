@@ -17,10 +17,10 @@ OpenGallery = Callable[..., Gallery]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests in a browser are slow, and those of commands in processes of their own."""
+    """Slow are tests in a browser, of all drawings, and of commands in processes of their own."""
     for item in items:
         ends = item.path.parent.name == "e2e" and item.path.name != "test_commands.py"
-        if ends or "browser" in getattr(item, "fixturenames", ()):
+        if ends or {"browser", "drawn"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

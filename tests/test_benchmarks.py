@@ -64,6 +64,7 @@ def test_held_out_queries_and_items_are_all_vectors_once_and_survive_storing(
         deep216k.load(tmp_path, "other")
 
 
+@pytest.mark.slow
 def test_a_mixed_load_has_no_faults_and_ends_with_the_right_number_of_items() -> None:
     result = module("mixed").run(seconds=1.0, add=2000, remove=200)
     assert result["faults"] == 0, result
@@ -96,6 +97,7 @@ def test_the_oracle_of_the_mixed_load_notices_every_kind_of_fault() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_small_set_grows_with_the_target_recall_and_an_index_that_opens(tmp_path: Path) -> None:
     deep216k, growth = module("deep216k"), module("growth")
     deep216k.store(tmp_path, "deep216k", unit_rows(2000, 32, 4), unit_rows(50, 32, 5))
@@ -124,6 +126,7 @@ def test_growing_in_batches_gives_one_segment_and_the_exact_neighbours(
     assert np.sort(exact, axis=1).tolist() == np.sort(by_sorting, axis=1).tolist()
 
 
+@pytest.mark.slow
 def test_leaving_one_out_ranks_every_image_by_all_others() -> None:
     pytest.importorskip("torch")
     unseen = module("unseen")

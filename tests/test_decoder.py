@@ -67,6 +67,7 @@ def test_every_good_file_gives_what_it_gives_in_this_process(
         assert decoder.read_rgb(path, longest_side=20) == read_rgb(path, longest_side=20)
 
 
+@pytest.mark.slow
 def test_every_hostile_file_is_skipped_for_the_same_reason(
     tmp_path: Path, decoder: Decoder
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_file_that_takes_too_much_memory_is_skipped_and_the_next_one_read(
         reads(decoder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values", [np.uint16(40_000), np.float32(0.5), np.array([255, 0, 0, 128], np.uint8)]
 )
@@ -200,6 +202,7 @@ def test_a_process_that_an_earlier_file_has_broken_costs_the_next_file_nothing(
     reads(decoder)
 
 
+@pytest.mark.slow
 def test_files_read_together_are_what_they_are_alone(tmp_path: Path, decoder: Decoder) -> None:
     files = [*hostile.make_good_files(tmp_path), *hostile.make_hostile_files(tmp_path)]
     files = files[::2] + files[1::2]
@@ -383,6 +386,7 @@ def test_what_libraries_print_stays_out_of_the_terminal(
 # Galleries ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_update_and_a_search_skip_what_takes_too_long(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:

@@ -25,6 +25,8 @@ from lookalike.gallery.gallery import Gallery
 from lookalike.gallery.hits import Hit
 from lookalike.images import content_hash, read_rgb
 
+pytestmark = pytest.mark.slow
+
 # Of the relative names, sorted, one a line. It changes only if the demo's pictures do.
 NAMES = {"pictures": (340, "bf7f9e0c4d84742e"), "queries": (241, "e69aeda2ccbeb599")}
 
@@ -330,6 +332,7 @@ def own(ran: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_own_pictures_are_found_and_never_touched(own: Path) -> None:
     before = state(own)
     with Spy() as spy:
@@ -348,6 +351,7 @@ def test_own_pictures_are_found_and_never_touched(own: Path) -> None:
     assert (gallery / "gallery.sqlite").is_file()
 
 
+@pytest.mark.slow
 def test_what_is_not_found_first_is_a_failure(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search = Gallery.search
     monkeypatch.setattr(

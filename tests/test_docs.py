@@ -122,6 +122,7 @@ def blocks(language: str) -> Iterator[tuple[str, str]]:
             yield f"{page.name}-{i + 1}", code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [pytest.param(code, id=name) for name, code in blocks("python")])
 def test_a_python_block_runs(code: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

@@ -67,6 +67,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
             load_embedder(tmp_path / "model.pt")
 
 
+@pytest.mark.slow
 def test_a_changed_byte_is_refused_or_changes_nothing(tmp_path: Path) -> None:
     """PyTorch does not check its files; padding and unread fields may change without harm."""
     expected = saved(tmp_path / "model.pt").state_dict()

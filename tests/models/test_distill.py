@@ -60,6 +60,7 @@ def test_a_teacher_of_another_size_reads_the_pictures_at_its_own(tmp_path: Path)
         assert float(Teacher(tmp_path / "large.pt", student, CPU).loss(images, same)) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_student_comes_to_agree_with_its_teacher(tmp_path: Path) -> None:
     data = write_classes(tmp_path / "data", 24)
     settings = replace(QUICK, epochs=10, augmentation=NO_AUGMENTATION, validation_per_class=6)

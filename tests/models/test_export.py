@@ -220,6 +220,7 @@ def tried(settings: EmbedderSettings, path: Path, attention: bool) -> None:
             assert np.abs(actual - expected.numpy()).max() < 1e-4  # issue 4; unit rows and gates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["cbam", "channel", "spatial", "second-order", "none"])
 @pytest.mark.parametrize(("pool", "fuse"), [("gap", (0, 1)), ("gem", ()), ("flatten", (0,))])
 def test_every_head_on_the_smallest_trunk_equals_torch(
@@ -238,6 +239,7 @@ def test_every_head_on_the_smallest_trunk_equals_torch(
     tried(settings, tmp_path / "model.onnx", attention != "none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trunk", "attention", "pool", "fuse", "dim"),
     [
@@ -263,6 +265,7 @@ def test_heads_on_the_other_trunks_equal_torch(
     tried(settings, tmp_path / "model.onnx", True)
 
 
+@pytest.mark.slow
 def test_photographs_get_the_embeddings_that_torch_gives(tmp_path: Path) -> None:
     torch.manual_seed(0)
     embedder = Embedder(EmbedderSettings(pool="gem", fuse=(3,), neutral=False), "imagenet").eval()
@@ -279,6 +282,7 @@ def test_photographs_get_the_embeddings_that_torch_gives(tmp_path: Path) -> None
     assert np.abs(encoder.embed(pixels) - expected).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_a_model_file_tells_its_attention_as_far_as_there_is_any(tmp_path: Path) -> None:
     for attention, extra in (
         ("none", []),

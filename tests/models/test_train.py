@@ -157,6 +157,7 @@ def test_curves_hold_every_epoch(learnt: TrainReport) -> None:
     assert "mAP through LSH" in learnt.svg.read_text()
 
 
+@pytest.mark.slow
 def test_weights_kept_as_int8_come_with_their_cost(folder: Path, tmp_path: Path) -> None:
     settings = replace(QUICK, epochs=1)
     whole = train(folder, SMALL, settings, tmp_path / "whole.onnx")
@@ -171,6 +172,7 @@ def test_weights_kept_as_int8_come_with_their_cost(folder: Path, tmp_path: Path)
 # ---- determinism and resumption ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_weights_and_another_seed_others(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -201,6 +203,7 @@ HARD = replace(QUICK, epochs=4, checkpoint_seconds=0.0, ema=0.9, keep="last")
 """Dropout draws from torch's state; the average and Adam's moments must come back too."""
 
 
+@pytest.mark.slow
 def test_a_training_killed_again_and_again_ends_in_the_same_bits(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -270,6 +273,7 @@ def test_a_damaged_checkpoint_is_refused(folder: Path, interrupted: Path) -> Non
         train(folder, SMALL, QUICK, interrupted.with_name("m.pt"))
 
 
+@pytest.mark.slow
 def test_torch_is_left_as_it_was(folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(3)
     expected = torch.rand(3)

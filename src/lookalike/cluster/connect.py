@@ -69,7 +69,8 @@ def join(address: str | None = None) -> Any:
 @contextmanager
 def connected(address: str | None) -> Iterator[Any]:
     """As `join`, and disconnected at the end unless it was connected before."""
-    before = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    loaded = sys.modules.get("ray")
+    before = loaded is not None and loaded.is_initialized()
     ray = join(address)
     try:
         yield ray

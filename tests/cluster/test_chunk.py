@@ -26,6 +26,7 @@ from lookalike.gallery.report import Progress
 SCRIPT = Path(__file__).with_name("embed_process.py")
 
 
+@pytest.mark.slow
 def test_parts_hold_what_a_local_index_holds_to_the_byte(tmp_path: Path, model: Path) -> None:
     photos = tmp_path / "photos"
     write_photos(photos, 300)
@@ -47,6 +48,7 @@ def test_embeddings_are_the_model_s(tmp_path: Path, model: Path) -> None:
         np.testing.assert_allclose(vector, expected, atol=1e-3)  # of float16
 
 
+@pytest.mark.slow
 def test_each_good_file_has_an_embedding_and_each_bad_one_its_reason(
     tmp_path: Path, model: Path
 ) -> None:
@@ -91,6 +93,7 @@ def test_running_again_does_only_what_is_missing(tmp_path: Path, model: Path) ->
     assert stored(parts) == before
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_any_moment_leaves_only_whole_parts_and_all_rows_come_once(
     tmp_path: Path, model: Path
 ) -> None:

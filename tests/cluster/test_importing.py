@@ -191,6 +191,7 @@ def test_the_command_makes_the_gallery_and_says_so(
     assert both.exit_code == 2 and "give one only" in both.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_command_leaves_no_gallery_and_can_be_run_again(
     folder: Path, parts: Parts, model: Path
 ) -> None:

@@ -61,6 +61,7 @@ def test_a_lease_that_is_not_renewed_is_free_and_its_holder_may_not_write(
             Lease.acquire(storage)
 
 
+@pytest.mark.slow
 def test_a_lease_is_renewed_while_it_is_held(storage: Storage) -> None:
     with Lease.acquire(storage, ttl=3.0):
         seen = set[bytes]()

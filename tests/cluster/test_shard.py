@@ -117,6 +117,7 @@ def test_every_image_is_in_one_shard_and_equal_files_in_the_same(
     assert min(map(len, held)) > COUNT / SHARDS * 0.8
 
 
+@pytest.mark.slow
 def test_an_exact_search_is_that_of_one_index_to_the_bit(
     parts: Parts, gallery: ShardedGallery
 ) -> None:
@@ -128,6 +129,7 @@ def test_an_exact_search_is_that_of_one_index_to_the_bit(
         assert [np.float32(hit.cosine) for hit in hits] == expected.cosines.tolist()
 
 
+@pytest.mark.slow
 def test_recall_is_not_below_that_of_one_index(parts: Parts, gallery: ShardedGallery) -> None:
     index, asked = embedded(parts), queries()
     exact = index.search(asked, 10, exact=True).ids
@@ -240,6 +242,7 @@ def _free_lock(shard: Shard) -> None:
     lock.unlink()
 
 
+@pytest.mark.slow
 def test_duplicates_are_those_that_comparing_all_with_all_gives(
     parts: Parts, gallery: ShardedGallery
 ) -> None:
@@ -277,6 +280,7 @@ class Rowed:
         return nullcontext()
 
 
+@pytest.mark.slow
 def test_searches_see_one_commit_or_the_next_never_one_between(
     parts: Parts, tmp_path: Path
 ) -> None:

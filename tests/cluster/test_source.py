@@ -265,6 +265,7 @@ def test_what_is_no_source_is_an_error_that_says_why(tmp_path: Path, model: Path
 # ---- memory --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     def peak(images: int) -> int:
         path = tmp_path / f"{images}.txt"

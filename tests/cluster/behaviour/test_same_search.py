@@ -138,6 +138,7 @@ def test_a_filter_is_applied_before_the_cut_to_k(
         assert [hit.path for hit in hits] == expected[:k]
 
 
+@pytest.mark.slow
 def test_a_filter_finds_k_in_a_large_gallery_where_few_match(tmp_path: Path, make: Make) -> None:
     folder = tmp_path / "photos"
     write_photos(folder, 600)

@@ -160,6 +160,7 @@ def test_a_skipped_file_is_dropped_when_it_is_deleted(gallery: ImageGallery, pho
     assert gallery.skipped() == []
 
 
+@pytest.mark.slow
 def test_a_larger_limit_lets_in_what_was_too_large(
     make: Make, place: Path | str, photos: Path, model: Path
 ) -> None:
@@ -180,6 +181,7 @@ def test_removed_files_stay_out_even_when_they_move(gallery: ImageGallery, photo
     assert not {"a/000.png", "b/001.png", "c/renamed.png"} & set(stored_vectors(gallery))
 
 
+@pytest.mark.slow
 def test_removed_files_come_back_when_that_is_undone(gallery: ImageGallery, photos: Path) -> None:
     gallery.remove(["a/000.png"])
     assert gallery.restore(["a/000.png"]) == 1
@@ -207,6 +209,7 @@ def test_what_was_removed_is_counted_apart_from_what_was_skipped(
     assert (facts.images, facts.skipped, facts.removed) == (11, 1, 1)
 
 
+@pytest.mark.slow
 def test_a_skipped_file_can_be_dismissed_and_brought_back(
     gallery: ImageGallery, photos: Path
 ) -> None:

@@ -75,6 +75,7 @@ def test_a_sweep_gains_what_it_says_and_keeps_its_sums() -> None:
     np.testing.assert_allclose(descent.total, codes[labels].sum(0), atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("classes", "bits"), [(10, 48), (10, 256), (50, 48)])
 def test_target_codes_are_near_the_least_that_any_codes_can_cost(classes: int, bits: int) -> None:
     """For c equal classes at best each pair of classes has the cosine -1 / (c - 1), a simplex.
@@ -127,6 +128,7 @@ def test_the_code_loss_is_the_cross_entropy_of_each_bit() -> None:
     assert "targets" in loss.state_dict() and not list(loss.parameters())
 
 
+@pytest.mark.slow
 def test_a_linear_network_learns_the_codes_of_its_classes() -> None:
     torch.manual_seed(0)
     labels = torch.arange(60) % 6

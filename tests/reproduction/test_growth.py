@@ -30,6 +30,7 @@ def study(collection: Collection, networks: Networks, tmp_path: Path) -> Study:
     return Study(collection, networks, Results(tmp_path), Settings(queries_per_class=2))
 
 
+@pytest.mark.slow
 def test_views_follow_each_other_and_an_interrupted_encoding_goes_on(
     study: Study, networks: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,6 +63,7 @@ def test_views_follow_each_other_and_an_interrupted_encoding_goes_on(
     assert np.array_equal(again, vectors)
 
 
+@pytest.mark.slow
 def test_each_size_has_times_and_the_quality_of_both_searches(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +121,7 @@ def test_an_unaltered_query_has_the_numbers_of_the_tables(
     assert found["mAP"]["brightness"]["0.1"] < plain["mAP"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_measurement_goes_on_with_the_kinds_that_are_missing(
     study: Study, some_row: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def test_the_nearest_are_those_of_a_stable_sort() -> None:
         assert nearest(values, k).tolist() == whole[:k].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["cnn-exhaustive", "ours-exhaustive", "spatial", "second-order"])
 def test_exhaustive_rows_rank_by_cosine(
     row: str, networks: Networks, gallery: Sample, queries: Sample
@@ -100,6 +101,7 @@ def test_hashed_rows_rank_everything_once_and_hits_first(
         assert order[:5].tolist() == hits.tolist() == method.match(features, 5).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["lsh-48", "itq-48", "cnnh-48", "dnnh-48"])
 def test_rows_of_codes_rank_by_hamming_distance(
     row: str, networks: Networks, gallery: Sample, queries: Sample
@@ -135,6 +137,7 @@ def test_pca_keeps_as_many_directions_as_there_are(
     assert np.abs(method.vectors @ method.vectors.T - centred @ centred.T).max() < 5e-3
 
 
+@pytest.mark.slow
 def test_networks_from_nothing_are_trained_on_the_files(
     networks: Networks, gallery: Sample, queries: Sample
 ) -> None:

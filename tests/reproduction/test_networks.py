@@ -26,6 +26,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
     return Networks(tmp_path_factory.mktemp("networks"))
 
 
+@pytest.mark.slow
 def test_maps_pictures_and_the_exported_file_give_one_embedding(
     networks: Networks, collection: Collection
 ) -> None:
@@ -41,6 +42,7 @@ def test_maps_pictures_and_the_exported_file_give_one_embedding(
     assert np.abs(np.linalg.norm(by_maps, axis=1) - 1).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_shared_maps_train_what_the_library_trains(
     networks: Networks, collection: Collection, tmp_path: Path
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_recipe_without_frozen_stages_learns_from_the_files(
         network.embed(sample, view=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hashing", ["cnnh", "dnnh"])
 def test_codes_are_learnt_through_the_last_stage_and_come_out_of_the_fc(
     hashing: str, networks: Networks, collection: Collection

@@ -154,6 +154,7 @@ def test_tf_idf_is_the_formula(power: float) -> None:
         np.testing.assert_allclose(vector, [weight / length for weight in weights], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_idf_is_the_logarithm_of_how_rare_a_word_is_among_the_training_pictures() -> None:
     method, toy = fitted(), textures()
     found = [keypoints(picture) for picture in toy.pixels]
@@ -200,6 +201,7 @@ def test_a_trial_is_held_out_training_pictures_searching_the_rest() -> None:
     assert method.trials[choice] == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_single_size_is_sklearns_k_means_of_what_is_not_held_out() -> None:
     toy = textures()
     method = Sift(seed=3, sizes=(25,), pyramids=(False,), powers=(1.0,))
@@ -254,6 +256,7 @@ def test_a_rotated_picture_is_found_first_among_many(degrees: float) -> None:
         assert method.search(turned, 1).tolist() == [wanted]
 
 
+@pytest.mark.slow
 def test_a_match_is_the_exhaustive_order_of_cosines() -> None:
     method, toy = fitted(), textures()
     gallery = np.stack([method.describe(picture) for picture in toy.pixels])
@@ -307,6 +310,7 @@ def test_a_gallery_of_other_pictures_keeps_what_was_learnt() -> None:
     assert method.search(toy.pixels[9], 1).tolist() == [4]  # row 9 is the gallery's fifth
 
 
+@pytest.mark.slow
 def test_each_picture_is_described_once_however_many_splits_ask(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -324,6 +328,7 @@ def test_each_picture_is_described_once_however_many_splits_ask(
     assert len(calls) == len(set(calls))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not COREL.is_dir(), reason="extra: Corel-1k is not here")
 def test_on_corel_1k_buses_dinosaurs_and_flowers_are_told_apart(tmp_path: Path) -> None:
     for name in ("buses", "dinosaurs", "flowers"):

@@ -228,6 +228,7 @@ def test_rounds_without_an_oracle_and_impossible_numbers_are_refused() -> None:
         SvmActive(labels=0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not COREL.is_dir(), reason="extra: Corel-1k is not here")
 def test_on_corel_1k_precision_rises_with_the_rounds(tmp_path: Path) -> None:
     for folder in sorted(COREL.iterdir())[:5]:  # 20 pictures each of 5 of the 10 classes

@@ -87,6 +87,7 @@ def test_rows_take_turns_and_each_round_is_kept(study: Study, calls: list[str]) 
     assert (about["seed"], about["queries"]) == (0, 2 * len(np.unique(study.collection.labels)))
 
 
+@pytest.mark.slow
 def test_rows_that_were_timed_before_are_timed_again_beside_a_new_one(
     study: Study, calls: list[str]
 ) -> None:

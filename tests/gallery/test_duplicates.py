@@ -180,8 +180,8 @@ def test_the_json_tells_sizes_and_which_files_are_identical(three_sizes: Path, m
     gallery = Gallery.open(three_sizes, model=model)
     gallery.update()
     (group,) = gallery.duplicates(0.9)
-    told = group.as_dict()
-    (kept,) = told["keep"]
+    document = group.as_dict()
+    (kept,) = document["keep"]
     assert kept == {
         "path": "older.png",
         "file": str(three_sizes / "older.png"),
@@ -192,7 +192,7 @@ def test_the_json_tells_sizes_and_which_files_are_identical(three_sizes: Path, m
         "mtime_ns": 1_000 * 10**9,
     } | {"cosine": kept["cosine"]}
     assert kept["cosine"] == pytest.approx(1, abs=1e-3)
-    assert {item["path"]: item["identical"] for item in told["duplicates"]} == {
+    assert {item["path"]: item["identical"] for item in document["duplicates"]} == {
         "younger.png": True,
         "more bytes.png": True,
         "large.png": False,
@@ -331,11 +331,11 @@ def test_files_that_exchanged_their_names_are_proposed_by_no_size_and_time(
     (folder / "food.bmp").rename(tmp_path / "aside")
     (folder / "copy of bus.bmp").rename(folder / "food.bmp")
     (tmp_path / "aside").rename(folder / "copy of bus.bmp")
-    told = list[Progress]()
-    groups = gallery.duplicates(progress=told.append)
+    reported = list[Progress]()
+    groups = gallery.duplicates(progress=reported.append)
     assert paths(groups) == {frozenset({"bus.bmp", "third bus.bmp"})}
     assert groups.changed == ("copy of bus.bmp",)
-    assert [(each.done, each.total) for each in told] == [(1, 3), (2, 3), (3, 3)]
+    assert [(each.done, each.total) for each in reported] == [(1, 3), (2, 3), (3, 3)]
 
 
 def make(folder: Path) -> Path:

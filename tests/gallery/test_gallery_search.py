@@ -87,7 +87,7 @@ def test_tuning_a_small_gallery_takes_force_and_can_be_undone(tmp_path: Path, mo
         gallery.tune()
     with pytest.raises(GalleryError, match=r"cannot tune: target_recall is 2"):
         gallery.tune(2, force=True)
-    for target in (0.9, 1.0):  # the second time, too, notes the settings from before the first
+    for target in (0.9, 1.0):  # both times the settings from before the first are noted
         report = gallery.tune(target, 5, force=True)
         facts = gallery.info()
         assert facts.lsh == report.settings != before.lsh

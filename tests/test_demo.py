@@ -173,7 +173,7 @@ def test_the_packages_are_located_without_importing_them() -> None:
 
 
 def ramp(width: int, height: int) -> Image.Image:
-    """Red tells the column, green the row."""
+    """Red encodes the column, green the row."""
     y, x = np.mgrid[:height, :width]
     return Image.fromarray(np.stack([x, y, 0 * x], axis=2).astype(np.uint8))
 

@@ -419,7 +419,7 @@ def test_rgb_of_fewer_bits_stored_in_16_fills_the_scale(bits: int) -> None:
 def test_a_dark_image_of_8_bits_stays_dark() -> None:
     np.testing.assert_array_equal(rgb_of(encode(RGB // 16, "PNG")), RGB // 16)
     for compression in ("raw", "tiff_lzw"):
-        for extra in range(16, 20):  # the pixels begin at offsets with a 16 in them, too
+        for extra in range(16, 20):  # the pixels begin at offsets with a 16 in them as well
             data = encode(RGB // 16, "TIFF", compression=compression, description="x" * extra * 80)
             np.testing.assert_array_equal(rgb_of(data), RGB // 16)
 

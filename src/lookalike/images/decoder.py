@@ -1,6 +1,6 @@
 """Decoding in processes that may be ended, so that one file cannot take everything.
 
-The processes serve whoever decodes in this one: galleries, the server, contact sheets. They are
+The processes serve all who decode in this one: galleries, the server, contact sheets. They are
 started when first needed, replaced after one was lost, and wait for the next file meanwhile.
 """
 

@@ -167,7 +167,7 @@ def test_a_repair_says_when_removals_are_lost(
     # Damage that spares the table's entries and no row.
     monkeypatch.setattr(repair, "_salvage_table", lambda path: (meta, []))
     report = Gallery.repair(photos)
-    assert "images that you took out and whose rows were not saved come back" in report.done[1]
+    assert "images that you removed and whose rows were not saved come back" in report.done[1]
 
 
 def test_rows_on_whole_pages_survive_a_page_of_noise(

@@ -81,7 +81,7 @@ def server(pictures: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Of one module: as long as it runs, nobody else can use asyncio in this thread."""
+    """Of one module: as long as it runs, no other test can use asyncio in this thread."""
     from pagetools import chromium
 
     with chromium() as started:

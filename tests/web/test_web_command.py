@@ -48,7 +48,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "web.md"
 def started(
     *arguments: str | Path, first: str = "", **environment: str
 ) -> Iterator[tuple[Any, str]]:
-    """The process and the address that it tells; the test ends it. ``first``: run before it."""
+    """The process and the address that it prints; the test ends it. ``first``: run before it."""
     words = [sys.executable, "-c", first + COMMAND, "serve"]
     words += [*(os.fspath(word) for word in arguments), "--port", "0"]
     env = {**os.environ, **environment}

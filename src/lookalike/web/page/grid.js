@@ -78,7 +78,7 @@ export class Grid {
     }
     this.signal.throwIfAborted();
     this.add(page);
-    // An observer tells of changes only: if the end is still in view, it would be silent.
+    // An observer reports changes only: if the end is still in view, it would be silent.
     this.watcher.unobserve(this.end);
     this.watcher.observe(this.end);
   }

@@ -23,8 +23,8 @@ def test_nothing_similar_is_said_plainly(visit: Visit) -> None:
 
     def doubtful(route: Route) -> None:
         answer = route.fetch()
-        told = {"nothing_similar": True, "note": "these are as alike as random pairs"}
-        route.fulfill(response=answer, json={**answer.json(), **told})
+        changed = {"nothing_similar": True, "note": "these are as alike as random pairs"}
+        route.fulfill(response=answer, json={**answer.json(), **changed})
 
     visit.page.route("**/api/search", doubtful)
     visit.open(f"/search?id={visit.ids[1]}")

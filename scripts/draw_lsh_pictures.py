@@ -31,7 +31,7 @@ Points = Sequence[tuple[float, float]]
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 INK, FAINT, GRID, PAPER = "#1f2328", "#59636e", "#d8dee4", "#fbfbf8"
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
 BLUE, ORANGE, GREEN, RED, PINK, SKY = (
     *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"),
 )

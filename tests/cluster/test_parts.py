@@ -172,7 +172,7 @@ def test_a_damaged_part_is_an_error_that_names_it_or_its_rows_are_whole(
             errors += 1
             assert path.name in str(error)
             assert "delete it" in str(error) or "another job" in str(error)
-        else:  # a flipped bit in a statistic, say, which nobody reads
+        else:  # a flipped bit in a statistic, say, which no code reads
             assert_equal(found, rows)
     assert errors == 150 if damage is cut else errors > 75
 

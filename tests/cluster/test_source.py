@@ -220,7 +220,7 @@ def test_a_table_that_has_shrunk_or_gone_is_an_error(tmp_path: Path, model: Path
     assert parts.names() == []
 
 
-# ---- what is no source ---------------------------------------------------------------------------
+# ---- what is not a source ------------------------------------------------------------------------
 
 
 def bad_sources(folder: Path) -> dict[str, str]:

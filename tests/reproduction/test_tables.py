@@ -70,8 +70,8 @@ def test_growth_is_by_size_and_gives_the_ratio(results: Results) -> None:
         row = {"exhaustive": [exhaustive - 1, exhaustive, exhaustive + 2], "lsh": [99, 100, 103]}
         results.put({**row, **quality, "recall@30": 0.99}, "set", "growth", "2", str(size))
     lines = growth_table(results, "set").splitlines()
-    told = " 0.5000 / 0.4990 | 0.5000 / 0.4990 | 0.5000 / 0.4990 | 0.9900 |"
-    assert lines[2] == f"| 2,000 | 50 µs (49 to 52) | 100 µs (99 to 103) | 0.5 |{told}"
+    cells = " 0.5000 / 0.4990 | 0.5000 / 0.4990 | 0.5000 / 0.4990 | 0.9900 |"
+    assert lines[2] == f"| 2,000 | 50 µs (49 to 52) | 100 µs (99 to 103) | 0.5 |{cells}"
     assert lines[3].startswith("| 10,000 | 5,000 µs (4,999 to 5,002) | 100 µs (99 to 103) | 50.0 |")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty pictures, a copy of one, and two files that are none."""
+    """Thirty pictures, a copy of one, and two files that are not images."""
     home = tmp_path_factory.mktemp("served") / "photos"
     write_photos(home, 30)
     (home / "copy of 000.png").write_bytes((home / "a/000.png").read_bytes())

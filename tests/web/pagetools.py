@@ -54,7 +54,7 @@ PATIENCE = 60_000.0
 
 
 def write_pictures(folder: Path) -> None:
-    """85 pictures and a file that is none, indexed."""
+    """85 pictures and a file that is not an image, indexed."""
     for source in SOURCES:
         photograph = demo._locate(*demo.PHOTOGRAPHS[source])
         assert photograph is not None

@@ -176,7 +176,7 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
     first: tuple[float, int] | None = None
     last = 0.0
 
-    def tell(progress: Progress) -> None:
+    def show_line(progress: Progress) -> None:
         nonlocal first, last
         now = time.monotonic()
         # From the first chunk on: starting workers and opening the model takes its own time.
@@ -190,4 +190,4 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
                 f"{rate:.1f}/s, about {duration(left)} left"
             )
 
-    yield tell
+    yield show_line

@@ -98,7 +98,7 @@ def evaluate(
             encoder,
             ProtocolSettings(queries_per_class, seeds),
             limits=Limits(max_pixels, max_seconds),
-            tell=lambda done, total, skipped: show(Progress(done, total, skipped)),
+            progress=lambda done, total, skipped: show(Progress(done, total, skipped)),
         )
     skipped = [(file.path, file.reason) for file in passed_over]
     skipped += [(failed.item, str(failed.error)) for failed in report.skipped]

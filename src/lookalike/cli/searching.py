@@ -182,8 +182,8 @@ def duplicates(
             threshold, reference=reference, filter=pattern, progress=progress
         )
     if as_json:
-        told = {"groups": [group.as_dict() for group in groups], "changed": groups.changed}
-        print_json({"threshold": threshold, **told})
+        answer = {"groups": [group.as_dict() for group in groups], "changed": groups.changed}
+        print_json({"threshold": threshold, **answer})
     else:
         for group in groups:
             for item in group.keep:

@@ -106,7 +106,7 @@ def _in_words(facts: GalleryInfo) -> dict[str, str]:
             f"{number(tuned['images'], 'image')}; undo it with: lookalike tune --reset"
         )
     elif lsh.search.candidates is not None or lsh.search.rerank is not None:
-        lines["tuning"] = "settings that are no defaults; undo them with: lookalike tune --reset"
+        lines["tuning"] = "settings other than the defaults; undo them with: lookalike tune --reset"
     if facts.pairs is not None:
         median = dict(zip(facts.pairs.levels, facts.pairs.cosines, strict=True)).get(0.5)
         if median is not None:
@@ -173,8 +173,8 @@ def _tell_problems(
 def remove(paths: tuple[Path, ...], gallery: Path | str | None, undo: bool) -> None:
     """Take images out of the gallery and keep them out. Files are never touched.
 
-    PATHS are looked for in the current folder first, then in the gallery's. They may be skipped
-    files, too, which are then dismissed: they count as skipped no more.
+    PATHS are looked for in the current folder first, then in the gallery's. They may also be
+    skipped files, which are then dismissed: they no longer count as skipped.
     """
     opened = find_gallery(gallery, paths[0])
     count = opened.restore(paths) if undo else opened.remove(paths)

@@ -80,7 +80,7 @@ class Lease:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Release it; after an error the lease ends, too, and counts as unfinished."""
+        """Release it; after an error the lease also ends, but counts as unfinished."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()

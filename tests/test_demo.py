@@ -112,7 +112,7 @@ def test_no_query_is_in_the_gallery_and_no_two_pictures_are_the_same(ran: Run) -
     assert set(pictures).isdisjoint(queries)
 
 
-def test_the_formats_are_mixed_and_each_name_tells_its_own(ran: Run) -> None:
+def test_the_formats_are_mixed_and_each_name_shows_its_own(ran: Run) -> None:
     formats = set()
     for name, path in files_below(ran.out).items():
         if name.count("/") == 2:

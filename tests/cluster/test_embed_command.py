@@ -70,7 +70,7 @@ def test_every_picture_is_embedded_once_and_a_second_run_has_nothing_to_do(
     assert summary == {"chunks": 0, "images": 0, "skipped": 0, "out": str(out)}
 
 
-def test_what_is_no_picture_is_told_at_the_end_and_only_missing_parts_are_done(
+def test_what_is_not_an_image_is_reported_at_the_end_and_only_missing_parts_are_done(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:
     (photos / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff")

@@ -274,7 +274,7 @@ def test_a_damaged_list_of_images_is_noticed(tmp_path: Path) -> None:
         list(parts.chunks([1]))
 
 
-def test_temporary_files_are_no_parts_and_old_ones_are_deleted(tmp_path: Path) -> None:
+def test_temporary_files_are_not_parts_and_old_ones_are_deleted(tmp_path: Path) -> None:
     import os
 
     parts = create(tmp_path)

@@ -74,7 +74,7 @@ def test_the_papers_evaluation_is_an_error_that_names_where_it_is_now() -> None:
 
 
 @pytest.mark.slow
-def test_index_tells_counts_on_stdout_and_nothing_else(photos: Path, model: Path) -> None:
+def test_index_prints_counts_on_stdout_and_nothing_else(photos: Path, model: Path) -> None:
     done = lookalike("index", photos, "--model", model)
     assert done.stdout.startswith("12 images (12 added) in ")
     assert done.stdout.count("\n") == 1
@@ -301,7 +301,7 @@ def test_index_and_info_list_what_was_skipped_with_reason_and_remedy(
 
 
 @pytest.mark.slow
-def test_names_that_are_no_text_are_printed_as_the_bytes_that_they_are(
+def test_names_that_are_not_text_are_printed_as_the_bytes_that_they_are(
     indexed: Path, tmp_path: Path
 ) -> None:
     name = b"not utf-8 \xff.png"
@@ -357,7 +357,7 @@ def test_a_threshold_that_is_not_a_number_is_bad_usage(indexed: Path) -> None:
         assert "nan is not a number" in done.stderr
 
 
-def test_info_tells_what_made_the_gallery(indexed: Path) -> None:
+def test_info_shows_what_made_the_gallery(indexed: Path) -> None:
     words = lookalike("info", cwd=indexed).stdout
     assert "12 indexed, 0 skipped" in words
     assert "pooled 1, 16 x 16 pixels -> 48 numbers" in words
@@ -453,7 +453,7 @@ def test_the_column_of_shares_is_never_blank(tmp_path: Path, model: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_demo_tells_its_progress_on_stderr_and_its_result_on_stdout(
+def test_the_demo_prints_its_progress_on_stderr_and_its_result_on_stdout(
     tmp_path: Path,
 ) -> None:
     write_photos(tmp_path / "photos", 3)
@@ -463,8 +463,8 @@ def test_the_demo_tells_its_progress_on_stderr_and_its_result_on_stdout(
     first, second = done.stdout.splitlines()
     assert "altered pictures find their photograph first" in first
     assert second == f"see {tmp_path / 'out/sheet.html'}"
-    told = json.loads(lookalike(*words, "--json").stdout)
-    assert (told["images"], told["html"]) == (3, os.fspath(tmp_path / "out/sheet.html"))
+    summary = json.loads(lookalike(*words, "--json").stdout)
+    assert (summary["images"], summary["html"]) == (3, os.fspath(tmp_path / "out/sheet.html"))
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def test_an_empty_gallery_finds_nothing(tmp_path: Path, model: Path, outside: Pa
     assert gallery.verify() == []
 
 
-def test_a_hit_tells_itself_in_words_and_as_json() -> None:
+def test_a_hit_shows_itself_in_words_and_as_json() -> None:
     hit = Hit("a.png", Path("/p/a.png"), 0.9126, 31, 256, 0.99812, 7, 4, 3, "PNG")
     assert hit.describe() == "0.913, 31 of 256 bits differ, closer than 99.812 % of pairs"
     assert hit.as_dict() == {

@@ -29,7 +29,7 @@ def table(visit: Visit, card: str) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_the_gallery_view_tells_what_the_api_tells(visit: Visit) -> None:
+def test_the_gallery_view_shows_what_the_api_returns(visit: Visit) -> None:
     visit.open("/gallery")
     visit.role("region", "Model").wait_for()
     stats = visit.api("/api/stats")

@@ -219,7 +219,7 @@ def events_of(port: int, count: int) -> Iterator[dict[str, Any]]:
         yield from itertools.islice(events, count)
 
 
-def test_events_tell_of_an_update_as_it_goes(gallery: Gallery, photos: Path) -> None:
+def test_events_report_an_update_as_it_goes(gallery: Gallery, photos: Path) -> None:
     for n in range(3):
         write_photo(photos / f"new/{n}.png", 300 + n)
     with running(gallery, max_streams=2) as (port, service):
@@ -269,7 +269,7 @@ def test_metrics_count_requests_by_route_and_status(served: Gallery) -> None:
         assert "BREW" not in text and "nowhere" not in text
 
 
-def test_a_gallery_made_anew_with_another_model_asks_for_another_start(
+def test_a_gallery_rebuilt_with_another_model_asks_for_another_start(
     gallery: Gallery, photos: Path, other_model: Path
 ) -> None:
     content = (photos / "a/000.png").read_bytes()

@@ -127,7 +127,7 @@ def test_a_client_that_does_not_take_its_answer_is_dropped(
         assert content.endswith((photos / "big.bmp").read_bytes())
 
 
-def test_a_full_house_drops_whoever_kept_it_waiting_longest(served: Gallery) -> None:
+def test_a_full_house_drops_the_client_that_kept_it_waiting_longest(served: Gallery) -> None:
     with running(served, max_connections=4) as (port, _):
         slow = [connect(port, HEALTH[:20]) for _ in range(4)]
         assert is_alive(port)  # a fifth
@@ -225,7 +225,7 @@ def test_an_answer_to_head_has_no_body_and_the_connection_goes_on(served: Galler
         b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000,
     ],
 )
-def test_what_is_no_http_is_told_so(served: Gallery, sent: bytes) -> None:
+def test_what_is_not_http_gets_an_error(served: Gallery, sent: bytes) -> None:
     with running(served) as (port, _):
         try:
             with connect(port, sent) as opened:

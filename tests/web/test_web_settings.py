@@ -45,7 +45,7 @@ def test_settings_that_cannot_be_are_refused(values: dict[str, Any], what: str) 
         ServeSettings(**values)
 
 
-def test_loopback_is_what_nobody_else_can_reach() -> None:
+def test_loopback_is_what_no_other_machine_can_reach() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "localhost.example.org", "x")))
     for host in ("127.0.0.1", "::1", "localhost"):

@@ -108,7 +108,7 @@ def test_what_is_sent_decides_not_what_it_is_called(small: TestClient) -> None:
     error_of(small.post("/api/search", content=b"", headers=PNG), 422, "bad_image")
 
 
-def test_too_many_at_once_are_told_to_come_again(
+def test_too_many_at_once_are_asked_to_come_again(
     served: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()

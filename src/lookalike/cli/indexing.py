@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lookalike.gallery import Gallery, Progress, UpdateReport
 
-__all__ = ["index", "tell_trouble"]
+__all__ = ["index", "report_problems"]
 
 KINDS_NAMED = 6
 
@@ -137,7 +137,7 @@ def index(
         else:
             opened = Gallery.open(folder, directory=gallery, **settings)
             report = opened.update(show, wait=wait, accept_missing=accept_missing)
-    tell_trouble(report, named, given)
+    report_problems(report, named, given)
     counts = {
         "images": report.images,
         "added": report.added,
@@ -210,7 +210,7 @@ def _from_parts(
     )
 
 
-def tell_trouble(
+def report_problems(
     report: UpdateReport, gallery: Path | str | None = None, folder: Path | None = None
 ) -> None:
     """Folders and files that gave no image, to stderr. ``gallery``, ``folder``: as the user named

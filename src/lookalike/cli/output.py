@@ -118,7 +118,7 @@ def duration(seconds: float) -> str:
 
 
 def print_json(value: Any) -> None:
-    """To stdout. Bytes of a file name that are no UTF-8 become lone surrogates, as in Python."""
+    """To stdout. Bytes of a file name that are not UTF-8 become lone surrogates, as in Python."""
     click.echo(json.dumps(value, indent=2))
 
 

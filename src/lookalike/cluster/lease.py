@@ -1,8 +1,8 @@
 """One writer of a DIR at a time: numbered lease files, of which the highest counts.
 
-Whoever creates the next number holds the lease; creating a file that does not exist is the only
-thing that the storage has to do atomically. A lease ends when it is released, or TTL seconds after
-its holder renewed it last.
+The process that creates the next number holds the lease; creating a file that does not exist is the
+only thing that the storage has to do atomically. A lease ends when it is released, or TTL seconds
+after its holder renewed it last.
 """
 
 from __future__ import annotations

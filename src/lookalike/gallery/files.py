@@ -1,4 +1,4 @@
-"""A gallery's files as one thing: the table, the index, and the lock of whoever writes them."""
+"""A gallery's files as one thing: the table, the index, and the lock of their writer."""
 
 from __future__ import annotations
 

@@ -446,7 +446,7 @@ class Gallery:
 
         Every file of a group is read and holds what was indexed. Files that have changed or gone
         since the last update are left out and listed apart, and of links to the same file all but
-        one are left out, so that whoever deletes what is proposed loses no picture.
+        one are left out, so that deleting what is proposed loses no image.
 
         Args:
             threshold: smallest cosine between a duplicate and a kept file of its group, above -1

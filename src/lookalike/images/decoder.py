@@ -373,7 +373,7 @@ class Decoder:
         return [answer for source in sources for answer in self._ask_all(head, [source])]
 
     def close(self) -> None:
-        """End what is being read; whoever waits for it gets a DecoderError."""
+        """End what is being read; the caller that waits for it gets a DecoderError."""
         with self._changing:
             self._closed = True
             for process in self._at_work:

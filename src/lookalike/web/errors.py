@@ -61,7 +61,7 @@ class ApiError(Exception):
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """ASCII, so that names of files that are no UTF-8 pass, as lone surrogates in escapes."""
+    """ASCII, so that names of files that are not UTF-8 pass, as lone surrogates in escapes."""
     body = json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
     return Response(body, status, headers, "application/json")
 

@@ -107,7 +107,7 @@ export function updater(signal, ondone) {
     button.disabled = true;
     try {
       await post("/api/update", {}, signal).catch((error) => {
-        // Somebody else has started one: it is as good to watch.
+        // Another client has started one: follow that.
         if (error.status !== 409) throw error;
       });
       await follow();

@@ -39,7 +39,8 @@ fuzz: $(VENV)/dev.stamp  ## damage galleries and images at random (SECONDS=120, 
 reproduce: $(VENV)/dev.stamp  ## the paper's tables and figures (DATA=DIR, see docs/datasets.md; QUICK=1 for a look)
 	$(BIN)/python -m reproduction run --data "$(DATA)" $(if $(QUICK),--quick)
 
-lint: $(VENV)/dev.stamp  ## ruff and mypy
+lint: $(VENV)/dev.stamp  ## ruff, mypy and the word list
+	$(BIN)/python scripts/words.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -9,7 +9,7 @@ is chosen. All kept settings are then measured on the other half, method after m
 round, so that other load on the machine slows all alike; the median counts. Times are CPU time of
 the process, which is wall time on a quiet machine; wall time is recorded beside it.
 
-Graphs take minutes to build and are kept in the cache; ``--build`` builds and times them anew, or
+Graphs take minutes to build and are kept in the cache; ``--build`` rebuilds and times them, or
 only those that it names.
 """
 
@@ -109,8 +109,8 @@ class Benchmark:
         for method in self.methods:
             path = self.cache / f"ann-{self.name}-{method.name.replace(' ', '-').lower()}.index"
             noted = path.with_suffix(".json")
-            anew = build is not None and (not build or method.name in build)
-            if method.cached and path.exists() and not anew:
+            rebuild = build is not None and (not build or method.name in build)
+            if method.cached and path.exists() and not rebuild:
                 method.load(path, self.items)
                 note = json.loads(noted.read_text()) if noted.exists() else {}
                 self.builds[method.name] = {**note, "in_this_run": False}
@@ -271,7 +271,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--build", nargs="*", default=None, metavar="METHOD", help="build anew: these, or all"
+        "--build", nargs="*", default=None, metavar="METHOD", help="rebuild: these, or all"
     )
     parser.add_argument("--without", nargs="*", default=[], help="leave out methods by name")
     options = parser.parse_args()

@@ -52,7 +52,7 @@ PAIRS = (
     ("cbam, gem", "cbam"),
     ("cbam, fused", "cbam"),
 )
-"""Differences that the result tells, the second from the first."""
+"""Differences that the result reports, the second from the first."""
 
 
 def scores(
@@ -127,8 +127,8 @@ def main() -> None:
             network = networks.network(recipe, collection.sample(split.gallery))
             vectors = network.embed(collection.sample(np.arange(len(collection))))
             result = scores(vectors, collection.labels, split.queries, split.gallery)
-            told = {"epochs": options.epochs, "seconds": round(time.perf_counter() - began)}
-            row = {**result, **told}
+            effort = {"epochs": options.epochs, "seconds": round(time.perf_counter() - began)}
+            row = {**result, **effort}
             print(key, {k: round(v, 4) for k, v in row.items()}, flush=True)
             found = json.loads(path.read_text()) if path.exists() else {}  # two may run at once
             found[key] = row

@@ -136,7 +136,7 @@ def store(cache: Path, name: str, items: Floats, queries: Floats) -> None:
 
 
 def load(cache: Path, name: str) -> VectorSet:
-    """A set that was stored; SystemExit tells how to make it if it was not."""
+    """A set that was stored; SystemExit names the command that makes it if it was not."""
     paths = [cache / f"{name}-{part}.npy" for part in VectorSet._fields]
     for path in paths:
         if not path.exists():

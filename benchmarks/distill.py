@@ -41,7 +41,7 @@ LEARNING = TrainSettings(
 )
 
 
-def tell(progress: Progress) -> None:
+def show(progress: Progress) -> None:
     if progress.stage == "epoch":
         print(f"epoch {progress.epoch} of {progress.epochs}, {progress.scores}", flush=True)
 
@@ -65,7 +65,7 @@ def main() -> None:
     teacher = options.cache / f"distill-{options.name}-{options.seed}-teacher.pt"
     if not teacher.exists():
         recipe = TEACHER.but(seed=options.seed)
-        train(gallery, recipe.embedder, recipe.training, teacher, tell)
+        train(gallery, recipe.embedder, recipe.training, teacher, show)
     how = "alone" if options.alone else "distilled"
     learning = LEARNING
     if options.weights != "none":
@@ -76,7 +76,7 @@ def main() -> None:
     if not student.exists():
         given = None if options.alone else str(teacher)
         settings = replace(learning, seed=options.seed, epochs=options.epochs, teacher=given)
-        train(gallery, STUDENT, settings, student, tell)
+        train(gallery, STUDENT, settings, student, show)
     path = options.results / f"distill-{options.name}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     for who, file in (("teacher", teacher), (how, student)):

@@ -3,7 +3,7 @@
     python benchmarks/first_paint.py GALLERY [--rounds 5] [--chromium FILE] [--json OUT]
 
 Opens the page of all pictures in Chromium (`pip install playwright`), whose cache is empty each
-time, and tells milliseconds from the beginning of the navigation until the first content (`first
+time, and reports milliseconds from the beginning of the navigation until the first content (`first
 paint`), the first thumbnail, and all thumbnails in view were drawn; medians and the slowest of
 ROUNDS. `cold`: the server has just been started and there is no thumbnail: the folder `thumbnails`
 of the gallery is removed. `warm`: the second visit, some seconds later. Server and browser share
@@ -60,8 +60,8 @@ def visit(browser: Browser, address: str, viewport: tuple[int, int]) -> list[flo
         page = context.new_page()
         page.add_init_script(NOTE)
         page.goto(address)
-        told: list[float] = page.wait_for_function(SEEN).json_value()
-        return told
+        milliseconds: list[float] = page.wait_for_function(SEEN).json_value()
+        return milliseconds
     finally:
         context.close()
 
@@ -90,8 +90,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     times: dict[str, list[list[float]]] = {}
-    for name, told in rounds(options.gallery, options.rounds, options.chromium):
-        times.setdefault(name, []).append(told)
+    for name, milliseconds in rounds(options.gallery, options.rounds, options.chromium):
+        times.setdefault(name, []).append(milliseconds)
     result: dict[str, Any] = {"images": len(Gallery.open(options.gallery))}
     for name, found in times.items():
         middle, slowest = np.median(found, axis=0), np.max(found, axis=0)

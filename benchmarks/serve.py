@@ -5,7 +5,7 @@
 Starts `lookalike serve` on a gallery that is up to date, and in this process CLIENTS connections
 that each ask again as soon as they are answered: by id of random images of the gallery, and with
 random files of the folder QUERIES as the body. Server and clients share the machine. In each round
-the gallery's model runs alone on decoded pictures, too, which uploads cannot outdo: in batches by
+the gallery's model also runs alone on decoded pictures, which uploads cannot outdo: in batches by
 all cores, and picture by picture by each core for itself. Rates are a second, latencies
 milliseconds; medians of the rounds.
 """
@@ -94,9 +94,9 @@ def serving(gallery: Path) -> Iterator[tuple[str, int]]:
     server = subprocess.Popen([*COMMAND, str(gallery)], stderr=subprocess.PIPE, text=True)
     try:
         assert server.stderr is not None
-        told = server.stderr.readline()
-        match = re.search(r"http://([^/:]+):(\d+)/", told)
-        assert match is not None, told
+        line = server.stderr.readline()
+        match = re.search(r"http://([^/:]+):(\d+)/", line)
+        assert match is not None, line
         yield match[1], int(match[2])
     finally:
         server.terminate()
@@ -166,18 +166,18 @@ def main() -> None:
         for request in (by_id, by_upload):
             asyncio.run(load(address, options.clients, 2, request))  # warm
         for _ in range(options.rounds):
-            told = {
+            rates = {
                 "model, batches": batches(options.gallery, files, options.seconds / 2),
                 "model, singles": singles(options.gallery, files, options.seconds / 2),
             }
             for name, request in (("by id", by_id), ("by upload", by_upload)):
                 measured = asyncio.run(load(address, options.clients, options.seconds, request))
-                told |= {f"{name}, {key}": value for key, value in measured.items()}
-            alone = max(told["model, batches"], told["model, singles"])
-            told["upload / model"] = told["by upload, rate"] / alone
-            rounds.append(told)
+                rates |= {f"{name}, {key}": value for key, value in measured.items()}
+            alone = max(rates["model, batches"], rates["model, singles"])
+            rates["upload / model"] = rates["by upload, rate"] / alone
+            rounds.append(rates)
     result: dict[str, Any] = {"images": len(gallery), "clients": options.clients}
-    result |= {key: float(np.median([told[key] for told in rounds])) for key in rounds[0]}
+    result |= {key: float(np.median([rates[key] for rates in rounds])) for key in rounds[0]}
     for key, value in result.items():
         print(f"{key:16} {value:.4g}")
     if options.json:

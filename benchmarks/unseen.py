@@ -4,7 +4,7 @@
 
 Per seed, ten of the fifty classes of Corel-5k are left out; candidates that learn do so on the
 other forty. Tested on the ten classes and on Corel-1k, every image a query for all others (P@10 and
-mAP, exact cosines). Images of Corel-1k that Corel-5k holds, too, in another crop or scan, are left
+mAP, exact cosines). Images of Corel-1k that Corel-5k also holds, in another crop or scan, are left
 out first: those whose nearest image by the plain trunk's features is also the nearest by pixels
 (without a threshold; looked at, such pairs are the same photograph down to a cosine of 0.6). Frozen
 stages are worked out once, as in attention.py, by whose cache they are shared.
@@ -171,7 +171,7 @@ def measure(name: str, seed: int, sets: Sets) -> dict[str, float]:
 def report(found: dict[str, Any]) -> str:
     columns = ("unseen P@10", "unseen mAP", "Corel-1k P@10", "Corel-1k mAP")
     lines = [
-        f"{found['left out']} images of Corel-1k are in Corel-5k, too, and left out",
+        f"{found['left out']} images of Corel-1k are also in Corel-5k and left out",
         f"{'':<32}" + " ".join(f"{column:>16}" for column in columns),
     ]
     plain = found["plain trunk"]
@@ -180,8 +180,8 @@ def report(found: dict[str, Any]) -> str:
             continue
         cells = [mean_and_spread([row[column] for row in rows.values()]) for column in columns]
         deltas = [row["unseen mAP"] - plain[seed]["unseen mAP"] for seed, row in rows.items()]
-        told = f"unseen mAP {mean(deltas):+.4f} +- {half_width(deltas):.4f}"
-        lines.append(f"{name:<32}{' '.join(cells)}   {told}")
+        change = f"unseen mAP {mean(deltas):+.4f} +- {half_width(deltas):.4f}"
+        lines.append(f"{name:<32}{' '.join(cells)}   {change}")
     return "\n".join(lines)
 
 

@@ -299,8 +299,8 @@ class DivideAndEncode(nn.Module):
 
     The features are cut into `bits` slices of equal length; bit j is sigmoid(w_j . slice_j). A hard
     bit is [w_j . slice_j > 0]; the paper's piece-wise threshold, which makes most soft bits hard
-    after training, does not change it and is left out. ValueError for a width that is no multiple
-    of `bits`.
+    after training, does not change it and is left out. ValueError for a width that is not a
+    multiple of `bits`.
     """
 
     def __init__(self, width: int, bits: int) -> None:

@@ -189,7 +189,7 @@ class Study:
         """In the protocol "paper" the gallery is the training set; in "unseen" they share no class.
 
         ValueError for a class without an image left for the gallery; LookalikeError for too few
-        classes to learn from some and to tell others apart.
+        classes to learn from some and to test on others.
         """
         labels, sample = self.collection.labels, self.collection.sample
         per_class = self.settings.queries_per_class
@@ -200,7 +200,7 @@ class Study:
         if not self.has_unseen:
             raise LookalikeError(
                 f"{count} classes are too few for unseen categories: add some, so that there are "
-                f"{UNSEEN_CLASSES}, two to learn from and two to tell apart"
+                f"{UNSEEN_CLASSES}, two to learn from and two to test on"
             )
         seen, unseen = class_split(labels, seed, count // 2)
         there = np.flatnonzero(np.isin(labels, unseen))

@@ -170,7 +170,7 @@ class _MapInputs(Inputs):
     """In place of a run's own inputs: its training images' rows of shared maps."""
 
     def __init__(self, run: Run, maps: SharedMaps, views: int) -> None:
-        super().__init__(run.data, run.embedder, run.inputs.frozen, run.settings, run.tell)
+        super().__init__(run.data, run.embedder, run.inputs.frozen, run.settings, run.listener)
         self.shared, self.shared_views = maps, views
 
     def training(self, epoch: int, batches: list[Positions]) -> Iterator[tuple[Positions, Batch]]:

@@ -31,7 +31,7 @@ Points = Sequence[tuple[float, float]]
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 INK, FAINT, GRID, PAPER = "#1f2328", "#59636e", "#d8dee4", "#fbfbf8"
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
 BLUE, ORANGE, GREEN, RED, PINK, SKY = (
     *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"),
 )
@@ -583,14 +583,14 @@ def draw_recall(trials: dict[str, Trial]) -> tuple[str, list[str]]:
             cost = visited_items(key_hasher(name, trial), trial)
             ys = [float((cost <= budget).mean()) for budget in budgets]
             chart.curve(budgets, ys, colour, stroke_dasharray=dashes or "none")
-            numbers.append("    " + told_recall(name, cost))
+            numbers.append("    " + recall_line(name, cost))
     rows = [(colour, dashes, words) for _, words, colour, dashes in KEYS]
     legend(canvas, 52, 338, rows[:3])
     legend(canvas, 398, 338, rows[3:])
     return canvas.svg(), numbers
 
 
-def told_recall(name: str, cost: Ints) -> str:
+def recall_line(name: str, cost: Ints) -> str:
     at = "  ".join(f"{m:,}: {(cost <= m).mean():.2f}" for m in (500, 1000, 2000))
     return f"{name:15s} {at}   0.9: {int(np.quantile(cost, 0.9)):,}"
 
@@ -629,7 +629,7 @@ def ranking_scores(hasher: Hasher, trial: Trial) -> dict[str, Floats]:
     return {"asymmetric": raw * corrections, "uncorrected": raw, "hamming": equal}
 
 
-def told_ranking(bits: int, name: str, places: Ints) -> str:
+def ranking_line(bits: int, name: str, places: Ints) -> str:
     at = "  ".join(f"{d}: {(places < d).mean():.3f}" for d in (10, 20, 50, 100))
     return f"  {bits} bits  {name:11s} {at}"
 
@@ -651,7 +651,7 @@ def draw_ranking(trial: Trial) -> tuple[str, list[str]]:
             places = place_of(scores[name], trial.nearest)
             ys = [float((places < depth).mean()) for depth in depths]
             chart.curve(depths, ys, colour, stroke_dasharray=dashes or "none")
-            numbers.append(told_ranking(bits, name, places))
+            numbers.append(ranking_line(bits, name, places))
     for column, (_, words, colour, dashes) in enumerate(RANKINGS):
         legend(canvas, 52 + (0, 268, 424)[column], 338, [(colour, dashes, words)])
     return canvas.svg(), numbers
@@ -705,12 +705,12 @@ def compare(path: Path) -> None:
     trial = Trial.of(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
     print(f"{len(trial.items):,} items, {trial.items.shape[1]} dimensions, {1 << KEY_BITS} buckets")
     for name, *_ in KEYS:
-        print("  " + told_recall(name, visited_items(key_hasher(name, trial), trial)))
+        print("  " + recall_line(name, visited_items(key_hasher(name, trial), trial)))
     for bits in (128, 256):
         settings = LSHSettings(trial.items.shape[1], code_bits=bits)
         scores = ranking_scores(Hasher.fit(settings, trial.items), trial)
         for name, *_ in RANKINGS:
-            print(told_ranking(bits, name, place_of(scores[name], trial.nearest)))
+            print(ranking_line(bits, name, place_of(scores[name], trial.nearest)))
 
 
 def time_exact() -> None:

@@ -24,7 +24,7 @@ MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end of table -->)", re.D
 
 
 def with_tables(text: str, results: Results) -> str:
-    """The document with every marked table made anew. KeyError for an unknown name."""
+    """The document with every marked table rebuilt. KeyError for an unknown name."""
 
     def table(match: re.Match[str]) -> str:
         name = match[2]

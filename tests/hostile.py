@@ -107,7 +107,7 @@ def many_scans(side: int, scans: int) -> bytes:
 def make_hostile_files(folder: Path) -> dict[Path, SkipReason]:
     """Files whose names promise an image and which give none, each with the reason expected.
 
-    Among them a directory, a pipe and links to nothing: `path.is_file()` tells those apart.
+    Among them a directory, a pipe and links to nothing: `path.is_file()` distinguishes those.
     """
     expected: dict[Path, SkipReason] = {}
 
@@ -186,7 +186,7 @@ def make_hostile_files(folder: Path) -> dict[Path, SkipReason]:
     put("overwritten.png", bytes(broken), SkipReason.DAMAGED)
     if HAS_HEIF:  # this byte made pi_heif 1.4 end the process
         crash = HEIC_TURNED.replace(b"Exif", b"\x8bxif", 1)
-        put("item type that is no text.heic", crash, SkipReason.DAMAGED)
+        put("item type that is not text.heic", crash, SkipReason.DAMAGED)
     lzw = whole["lzw.tiff"]
     at = lzw.index(struct.pack("<HHI", 259, 3, 1)) + 8  # its compression
     for name, number in {"webp in.tif": 50001, "jpeg xl in.tif": 50002, "7777.tif": 7777}.items():

@@ -112,7 +112,7 @@ def test_no_query_is_in_the_gallery_and_no_two_pictures_are_the_same(ran: Run) -
     assert set(pictures).isdisjoint(queries)
 
 
-def test_the_formats_are_mixed_and_each_name_tells_its_own(ran: Run) -> None:
+def test_the_formats_are_mixed_and_each_name_shows_its_own(ran: Run) -> None:
     formats = set()
     for name, path in files_below(ran.out).items():
         if name.count("/") == 2:
@@ -173,7 +173,7 @@ def test_the_packages_are_located_without_importing_them() -> None:
 
 
 def ramp(width: int, height: int) -> Image.Image:
-    """Red tells the column, green the row."""
+    """Red encodes the column, green the row."""
     y, x = np.mgrid[:height, :width]
     return Image.fromarray(np.stack([x, y, 0 * x], axis=2).astype(np.uint8))
 

@@ -180,7 +180,7 @@ def test_rooms_import_only_what_the_architecture_allows() -> None:
         if room == "__init__":
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        # What a function imports when it is called counts, too, but for the command's.
+        # What a function imports when it is called counts as well, but for the command's.
         nodes = tree.body if room == "cli" else list(ast.walk(tree))
         for node in nodes:
             if isinstance(node, ast.ImportFrom) and node.module:

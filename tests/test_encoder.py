@@ -197,7 +197,7 @@ def test_wrong_metadata_is_refused(tmp_path: Path, metadata: dict[str, str], mes
     assert "use one that lookalike has written" in str(caught.value)
 
 
-def test_metadata_of_other_tools_is_no_harm(tmp_path: Path) -> None:
+def test_metadata_of_other_tools_is_harmless(tmp_path: Path) -> None:
     path = write_model(tmp_path / "model.onnx", metadata={**GOOD, "tool.note": "quantised"})
     assert replace(Encoder.open(path).info, sha256="") == MEANS
 

@@ -52,23 +52,25 @@ def test_scores_and_questions_are_those_of_scikit_learn(
     vectors, labels = clusters()
     vectors = vectors.astype(dtype)
     query = vectors[0] + dtype(0.01)
-    told = np.array([3, 50, 7, 120, 33, 90, 15, 141])
-    relevant = labels[told] == labels[0]
-    assert 0 < relevant.sum() < len(told)
-    expected = oracle_machine(vectors, query, np.sort(told), relevant[np.argsort(told)], settings)
+    judged = np.array([3, 50, 7, 120, 33, 90, 15, 141])
+    relevant = labels[judged] == labels[0]
+    assert 0 < relevant.sum() < len(judged)
+    expected = oracle_machine(
+        vectors, query, np.sort(judged), relevant[np.argsort(judged)], settings
+    )
 
     feedback = Feedback(vectors, query, settings)
-    feedback.tell(told, relevant)
+    feedback.tell(judged, relevant)
     np.testing.assert_allclose(feedback.scores(), expected, rtol=0, atol=tolerance)
 
-    unasked = np.setdiff1d(np.arange(len(vectors)), told)
+    unasked = np.setdiff1d(np.arange(len(vectors)), judged)
     nearest = unasked[np.argsort(np.abs(feedback.scores()[unasked]), kind="stable")]
     by_oracle = unasked[np.argsort(np.abs(expected[unasked]), kind="stable")]
     asked = feedback.ask(20)
     assert asked.tolist() == nearest[:20].tolist()
     if dtype is np.float64:
         assert asked.tolist() == by_oracle[:20].tolist()
-        no = told[~relevant]
+        no = judged[~relevant]
         rest = np.setdiff1d(np.arange(len(vectors)), no)
         ranking = [*rest[np.argsort(-expected[rest])], *no[np.argsort(-expected[no])]]
         assert feedback.rank().tolist() == [int(position) for position in ranking]
@@ -77,12 +79,12 @@ def test_scores_and_questions_are_those_of_scikit_learn(
 def test_many_vectors_are_scored_in_blocks_without_a_seam() -> None:
     generator = np.random.default_rng(3)
     vectors = generator.standard_normal((9000, 4))
-    told, relevant = np.array([1, 5000, 8999]), np.array([False, True, False])
+    judged, relevant = np.array([1, 5000, 8999]), np.array([False, True, False])
     feedback = Feedback(vectors, vectors[0])
     by_distance = np.argsort(np.linalg.norm(vectors - vectors[0], axis=1))
     assert feedback.rank().tolist() == by_distance.tolist()
-    feedback.tell(told, relevant)
-    expected = oracle_machine(vectors, vectors[0], told, relevant, FeedbackSettings())
+    feedback.tell(judged, relevant)
+    expected = oracle_machine(vectors, vectors[0], judged, relevant, FeedbackSettings())
     np.testing.assert_allclose(feedback.scores(), expected, rtol=0, atol=1e-9)
 
 
@@ -143,7 +145,7 @@ def test_the_share_of_similar_ones_in_a_first_round_can_be_set(share: float, nea
     assert np.count_nonzero(asked < 12) == near  # a random 12 of 1000 miss the first 12 here
 
 
-def test_nothing_is_asked_twice_and_nothing_that_was_told() -> None:
+def test_nothing_is_asked_twice_and_nothing_that_was_judged() -> None:
     vectors, labels = clusters()
     feedback = Feedback(vectors, vectors[0])
     feedback.tell([8, 9], labels[[8, 9]] == labels[0])
@@ -176,15 +178,15 @@ def test_the_ranking_of_clusters_becomes_perfect() -> None:
 
 def test_a_changed_mind_counts_and_equal_answers_give_equal_scores() -> None:
     vectors, labels = clusters()
-    told = np.array([3, 50, 7, 120])
-    right = labels[told] == labels[0]
+    judged = np.array([3, 50, 7, 120])
+    right = labels[judged] == labels[0]
     plain = Feedback(vectors, vectors[0])
-    plain.tell(told, right)
+    plain.tell(judged, right)
     changed = Feedback(vectors, vectors[0])
-    changed.tell(told[::-1], ~right[::-1])
+    changed.tell(judged[::-1], ~right[::-1])
     changed.scores()
-    changed.tell(told[:2], right[:2])
-    changed.tell([7, 120, 7], [not right[2], right[3], right[2]])  # the last of one call, too
+    changed.tell(judged[:2], right[:2])
+    changed.tell([7, 120, 7], [not right[2], right[3], right[2]])  # within a call, the last counts
     assert changed.scores().tolist() == plain.scores().tolist()
     assert changed.judged.tolist() == [3, 7, 50, 120]
 

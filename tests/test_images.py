@@ -387,7 +387,7 @@ def test_floats_in_0_to_1_are_scaled_and_others_stretched() -> None:
     np.testing.assert_array_equal(rgb_of(encode(wide, "TIFF")), as_rgb(expected))
 
 
-def test_floats_that_are_no_numbers_become_black() -> None:
+def test_floats_that_are_not_finite_become_black() -> None:
     values = np.full((4, 4), 0.5, np.float32)
     values[0, 0], values[1, 1], values[2, 2] = np.nan, np.inf, -np.inf
     expected = np.where(np.isfinite(values), 128, 0)  # rint(127.5) is even
@@ -419,7 +419,7 @@ def test_rgb_of_fewer_bits_stored_in_16_fills_the_scale(bits: int) -> None:
 def test_a_dark_image_of_8_bits_stays_dark() -> None:
     np.testing.assert_array_equal(rgb_of(encode(RGB // 16, "PNG")), RGB // 16)
     for compression in ("raw", "tiff_lzw"):
-        for extra in range(16, 20):  # the pixels begin at offsets with a 16 in them, too
+        for extra in range(16, 20):  # the pixels begin at offsets with a 16 in them as well
             data = encode(RGB // 16, "TIFF", compression=compression, description="x" * extra * 80)
             np.testing.assert_array_equal(rgb_of(data), RGB // 16)
 
@@ -517,7 +517,7 @@ def test_every_exif_orientation_is_turned_upright(kind: str, tag: int) -> None:
     assert np.abs(picture.pixels - squeezed(expected, 24)).mean() <= tolerance + 1
 
 
-def test_damaged_exif_is_no_reason_to_lose_the_picture() -> None:
+def test_damaged_exif_does_not_lose_the_picture() -> None:
     for damage in (b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40, b"Exif\0\0nonsense"):
         data = encode(RGB, "JPEG", exif=damage, quality=95)
         assert np.abs(rgb_of(data) - RGB).mean() < 3  # and no warning, which pytest makes an error
@@ -792,7 +792,7 @@ def test_whatever_a_plugin_raises_becomes_a_skip(
     skipped = reason_of(io.BytesIO(FILES["PNG"]))
     assert skipped.reason is reason
     assert "\n" not in str(skipped)
-    if isinstance(error, TypeError | IndexError):  # of Python, and of no use to anybody else
+    if isinstance(error, TypeError | IndexError):  # of Python, and of no use outside it
         assert skipped.detail == "its data cannot be decoded"
     assert skipped.__cause__ is error
 

@@ -378,7 +378,7 @@ def run(out: Path, folder: Path | None, report: Callable[[str], None]) -> DemoRe
 
 
 def _tag(folder: Path) -> str:
-    """Tells the galleries of different folders apart."""
+    """Distinguishes the galleries of different folders."""
     return hashlib.blake2b(os.fsencode(folder.resolve()), digest_size=4).hexdigest()
 
 

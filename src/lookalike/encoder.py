@@ -58,11 +58,11 @@ GROUP_SECONDS = 0.04
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model is and what it wants. ValueError for values that no model can have.
+    """What a model is and what input it takes. ValueError for values that no model can have.
 
     Pixels x in 0..255 enter the network as (x - mean) / std per channel, in squares of
-    `input_size`; `dim` numbers come out. `sha256` is that of the whole file, in hexadecimal, and
-    empty only for a model that has not been written yet.
+    `input_size`; the embedding has dimension `dim`. `sha256` is that of the whole file, in
+    hexadecimal, and empty only for a model that has not been written yet.
     """
 
     name: str

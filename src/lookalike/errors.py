@@ -21,7 +21,7 @@ __all__ = [
 
 
 class LookalikeError(Exception):
-    """Base of every error that a user can cause or mend."""
+    """Base of every error that a user can cause or fix."""
 
 
 class LookalikeWarning(UserWarning):
@@ -73,4 +73,4 @@ class ClusterError(GalleryError):
 
 
 class ClusterBusyError(ClusterError):
-    """A shard of a gallery has as many questions waiting as it accepts; ask again later."""
+    """A shard of a gallery has as many requests waiting as it accepts; try again later."""

@@ -102,14 +102,14 @@ class Feedback:
 
     @property
     def judged(self) -> Positions:
-        """int64 (m,), ascending: the positions that were told."""
+        """int64 (m,), ascending: the positions that were judged."""
         return np.array(sorted(self._answers), np.int64)
 
     def ask(self, count: int) -> Positions:
-        """Up to `count` positions, int64, whose judgement would tell most; none of them twice.
+        """Up to `count` positions, int64, whose judgement would teach most; none of them twice.
 
         These are the nearest to the boundary, nearest first: the items that the machine is least
-        sure of. Fewer when fewer are left that were neither asked about nor told.
+        sure of. Fewer when fewer are left that were neither asked about nor judged.
 
         There is no boundary until something is judged irrelevant. Until then `settings.similar` of
         them are the most similar ones, among which a person finds more of what is wanted, and the
@@ -138,7 +138,7 @@ class Feedback:
 
         Who judges a position again has changed their mind: the last answer counts.
 
-        ValueError, and nothing is told, for positions out of range or answers that are not bool.
+        ValueError, and no answer is kept, for positions out of range or answers that are not bool.
         """
         places, answers = np.asarray(positions), np.asarray(relevant)
         if places.ndim != 1 or answers.shape != places.shape:

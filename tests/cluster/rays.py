@@ -1,6 +1,6 @@
 """A real Ray cluster on this machine: nodes at 127.0.0.2, 127.0.0.3 and so on.
 
-Ray listens on all interfaces, whatever address a node has, so the cluster wants a token that is
+Ray listens on all interfaces, whatever address a node has, so the cluster requires a token that is
 drawn for each run.
 """
 
@@ -67,8 +67,8 @@ class RayNodes:
         else:
             port = self.address.partition(":")[2]
             words += ["--head", f"--port={port}", "--include-dashboard=false"]
-        told = self.folder / f"{host}.log"
-        with told.open("wb") as log:
+        log_file = self.folder / f"{host}.log"
+        with log_file.open("wb") as log:
             process = subprocess.Popen(
                 [*START, *words],
                 env={**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": "1"},
@@ -80,8 +80,8 @@ class RayNodes:
         self.hosts.append(host)
 
         def started() -> bool:
-            assert process.poll() is None, told.read_text()
-            return "Ray runtime started" in told.read_text()
+            assert process.poll() is None, log_file.read_text()
+            return "Ray runtime started" in log_file.read_text()
 
         wait_until(started, START_SECONDS, f"Ray starts at {host}")
         return host
@@ -102,7 +102,7 @@ class RayNodes:
         return [pid for pid in found if _command(pid).startswith(b"ray::embed_chunk")]
 
     def freeze(self, host: str | None = None) -> list[int]:
-        """Stop whoever is embedding in the middle of it, and return their pids."""
+        """Stop the embedding processes in the middle of it, and return their pids."""
         pids = self.at_work(host)
         for pid in pids:
             _signal(pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""What docs/scale.md tells a new user to type, run as it stands there."""
+"""What docs/scale.md gives a new user to type, run as it stands there."""
 
 from __future__ import annotations
 

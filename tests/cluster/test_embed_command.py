@@ -65,12 +65,12 @@ def test_every_picture_is_embedded_once_and_a_second_run_has_nothing_to_do(
         "12 images in 3 chunks, all of them done\n"
         "what earlier runs skipped is in the column skipped of their parts\n"
     )
-    told = json.loads(again.stdout)
-    assert told.pop("seconds") >= 0
-    assert told == {"chunks": 0, "images": 0, "skipped": 0, "out": str(out)}
+    summary = json.loads(again.stdout)
+    assert summary.pop("seconds") >= 0
+    assert summary == {"chunks": 0, "images": 0, "skipped": 0, "out": str(out)}
 
 
-def test_what_is_no_picture_is_told_at_the_end_and_only_missing_parts_are_done(
+def test_what_is_not_an_image_is_reported_at_the_end_and_only_missing_parts_are_done(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:
     (photos / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
@@ -78,8 +78,8 @@ def test_what_is_no_picture_is_told_at_the_end_and_only_missing_parts_are_done(
     words = (photos, "--out", out, "--model", model, "--chunk-images", 5, "--json")
     first = embed(*words, status=1)
     assert "\nskipped a/broken.jpg: " in first.stderr
-    told = json.loads(first.stdout)
-    assert (told["chunks"], told["images"], told["skipped"]) == (3, 12, 1)
+    summary = json.loads(first.stdout)
+    assert (summary["chunks"], summary["images"], summary["skipped"]) == (3, 12, 1)
     before = embedded(out)
     (out / "part-000000000006.parquet").unlink()
     second = embed(*words)

@@ -17,7 +17,7 @@ from lookalike.lsh import LSHSettings
 
 
 def gallery_of(folder: Path, model: Path, settings: LSHSettings | None = None) -> Gallery:
-    """Forty pictures in two commits, a file that is none, holes in the ids, and one taken out."""
+    """Forty images in two commits, a file that is not one, holes in the ids, and one taken out."""
     write_photos(folder, 20)
     gallery = Gallery.open(folder, model=model, lsh=settings)
     gallery.update()

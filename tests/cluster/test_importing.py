@@ -41,7 +41,7 @@ main()
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Thirty pictures and one file that is none."""
+    """Thirty pictures and one file that is not an image."""
     photos = tmp_path / "photos"
     write_photos(photos, 30)
     (photos / "bad.jpg").write_bytes(b"nothing")
@@ -176,8 +176,8 @@ def test_the_command_makes_the_gallery_and_says_so(
     elsewhere = ["--gallery", str(tmp_path / "made")]
     done = CliRunner().invoke(commands, [*words, *elsewhere, "--json"])
     assert done.exit_code == 1  # something was skipped
-    told = json.loads(done.stdout)
-    assert (told["images"], told["added"], told["skipped"]) == (30, 30, 1)
+    summary = json.loads(done.stdout)
+    assert (summary["images"], summary["added"], summary["skipped"]) == (30, 30, 1)
     assert "1 file is skipped" in done.stderr
     found = CliRunner().invoke(
         commands, ["search", str(folder / "a/003.png"), *elsewhere, "--json"]

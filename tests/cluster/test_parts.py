@@ -172,7 +172,7 @@ def test_a_damaged_part_is_an_error_that_names_it_or_its_rows_are_whole(
             errors += 1
             assert path.name in str(error)
             assert "delete it" in str(error) or "another job" in str(error)
-        else:  # a flipped bit in a statistic, say, which nobody reads
+        else:  # a flipped bit in a statistic, say, which no code reads
             assert_equal(found, rows)
     assert errors == 150 if damage is cut else errors > 75
 
@@ -274,7 +274,7 @@ def test_a_damaged_list_of_images_is_noticed(tmp_path: Path) -> None:
         list(parts.chunks([1]))
 
 
-def test_temporary_files_are_no_parts_and_old_ones_are_deleted(tmp_path: Path) -> None:
+def test_temporary_files_are_not_parts_and_old_ones_are_deleted(tmp_path: Path) -> None:
     import os
 
     parts = create(tmp_path)

@@ -102,9 +102,9 @@ def test_a_driver_that_is_stopped_leaves_whole_parts_and_only_the_others_are_don
     assert 5 <= len(before) < CHUNKS
     again = subprocess.run(words, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
-    told = json.loads(again.stdout)
+    summary = json.loads(again.stdout)
     left = CHUNKS - len(before)
-    assert (told["chunks"], told["images"], told["skipped"]) == (left, left * CHUNK, 0)
+    assert (summary["chunks"], summary["images"], summary["skipped"]) == (left, left * CHUNK, 0)
     assert f"{CHUNKS} chunks, {left} of them to do" in again.stderr
     for name, written in before.items():
         assert (out / name).stat().st_mtime_ns == written

@@ -207,7 +207,7 @@ def test_a_restarted_actor_reads_what_it_missed_before_it_answers(
     gallery = serve(folder, shards=1)
     os.kill(pid_of("photos", 0), signal.SIGKILL)
     parts = Parts.open(gallery.deployment.where)
-    with writing(parts) as (_, store, _new):  # and nobody announces it
+    with writing(parts) as (_, store, _new):  # without an announcement
         row = store.by_path(b"a/000.png")
         assert row is not None
         with store.transaction():
@@ -400,8 +400,8 @@ def test_the_page_is_served_from_shards(
         stored = client.post("/api/queries", content=query, headers={"Content-Type": "image/png"})
         hits = client.post("/api/search", json={"query": stored.json()["query"], "k": 3}).json()
         assert len(hits["hits"]) == 3
-        told = {"id": number, "relevant": [hits["hits"][0]["id"]], "irrelevant": [], "k": 4}
-        taught = client.post("/api/feedback", json=told).json()
+        judged = {"id": number, "relevant": [hits["hits"][0]["id"]], "irrelevant": [], "k": 4}
+        taught = client.post("/api/feedback", json=judged).json()
         assert len(taught["hits"]) == 4
         stats = client.get("/api/stats").json()
         assert (stats["gallery"]["images"], stats["index"]["segments"]) == (30, 2)

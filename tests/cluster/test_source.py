@@ -220,7 +220,7 @@ def test_a_table_that_has_shrunk_or_gone_is_an_error(tmp_path: Path, model: Path
     assert parts.names() == []
 
 
-# ---- what is no source ---------------------------------------------------------------------------
+# ---- what is not a source ------------------------------------------------------------------------
 
 
 def bad_sources(folder: Path) -> dict[str, str]:
@@ -255,7 +255,7 @@ def bad_sources(folder: Path) -> dict[str, str]:
     }
 
 
-def test_what_is_no_source_is_an_error_that_says_why(tmp_path: Path, model: Path) -> None:
+def test_what_is_not_a_source_is_an_error_that_says_why(tmp_path: Path, model: Path) -> None:
     for name, message in bad_sources(tmp_path).items():
         with pytest.raises(GalleryError, match=message):
             prepare(str(tmp_path / name), str(tmp_path / "parts"), model=str(model))

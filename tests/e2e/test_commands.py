@@ -68,13 +68,13 @@ def test_every_command_is_in_one_section() -> None:
 
 
 def test_the_papers_evaluation_is_an_error_that_names_where_it_is_now() -> None:
-    told = lookalike("reproduce", "all", "--data", "data", "--quick", status=2).stderr
-    assert "run python -m reproduction run --data DIR" in told
+    stderr = lookalike("reproduce", "all", "--data", "data", "--quick", status=2).stderr
+    assert "run python -m reproduction run --data DIR" in stderr
     assert "reproduce" not in lookalike("--help").stdout
 
 
 @pytest.mark.slow
-def test_index_tells_counts_on_stdout_and_nothing_else(photos: Path, model: Path) -> None:
+def test_index_prints_counts_on_stdout_and_nothing_else(photos: Path, model: Path) -> None:
     done = lookalike("index", photos, "--model", model)
     assert done.stdout.startswith("12 images (12 added) in ")
     assert done.stdout.count("\n") == 1
@@ -259,9 +259,9 @@ def test_control_characters_of_a_path_reach_no_terminal(tmp_path: Path) -> None:
         ["verify", "--gallery", tmp_path / name],
     ]
     for words in commands:
-        told = lookalike(*words, status=2).stderr
-        assert "\\x1b[31m\\r\\nlookalike: done" in told, told
-        assert "\x1b" not in told and "\r" not in told and "\x07" not in told
+        stderr = lookalike(*words, status=2).stderr
+        assert "\\x1b[31m\\r\\nlookalike: done" in stderr, stderr
+        assert "\x1b" not in stderr and "\r" not in stderr and "\x07" not in stderr
 
 
 @pytest.mark.slow
@@ -283,8 +283,8 @@ def test_index_and_info_list_what_was_skipped_with_reason_and_remedy(
     good.mkdir()
     made = make_good_files(good)
     done = lookalike("index", tmp_path, "--model", model, status=1)
-    told = [line for line in done.stderr.splitlines() if line.startswith("skipped ")]
-    assert len(told) == len(expected) - len(folders)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("skipped ")]
+    assert len(lines) == len(expected) - len(folders)
     assert f"{len(made)} images" in done.stdout
     listed = json.loads(lookalike("info", "--skipped", "--json", cwd=tmp_path).stdout)
     assert {entry["path"]: entry["reason"] for entry in listed} == {
@@ -301,7 +301,7 @@ def test_index_and_info_list_what_was_skipped_with_reason_and_remedy(
 
 
 @pytest.mark.slow
-def test_names_that_are_no_text_are_printed_as_the_bytes_that_they_are(
+def test_names_that_are_not_text_are_printed_as_the_bytes_that_they_are(
     indexed: Path, tmp_path: Path
 ) -> None:
     name = b"not utf-8 \xff.png"
@@ -326,9 +326,9 @@ def test_duplicates_prints_groups_and_deletes_nothing(indexed: Path) -> None:
     assert keep.split()[0] == "keep" and keep.endswith("  a/000.png")
     assert other.split()[0] == "1.000" and other.endswith("  z.png")
     assert "1 group, 1 file that could go; nothing was deleted" in done.stderr
-    told = json.loads(lookalike("duplicates", "--json", cwd=indexed).stdout)
-    assert told["threshold"] == 0.95
-    ((group),) = told["groups"]
+    summary = json.loads(lookalike("duplicates", "--json", cwd=indexed).stdout)
+    assert summary["threshold"] == 0.95
+    ((group),) = summary["groups"]
     assert [item["path"] for item in group["keep"]] == ["a/000.png"]
     assert [(item["path"], item["identical"]) for item in group["duplicates"]] == [("z.png", True)]
     assert listing(indexed) == before
@@ -346,9 +346,9 @@ def test_duplicates_names_files_that_no_longer_hold_what_was_indexed(indexed: Pa
     done = lookalike("duplicates", cwd=indexed)
     assert "z.png" not in done.stdout
     assert "1 file left out: changed or gone since the last update (z.png)" in done.stderr
-    told = json.loads(lookalike("duplicates", "--json", cwd=indexed).stdout)
-    assert told["changed"] == ["z.png"]
-    assert len(told["groups"]) == 1
+    summary = json.loads(lookalike("duplicates", "--json", cwd=indexed).stdout)
+    assert summary["changed"] == ["z.png"]
+    assert len(summary["groups"]) == 1
 
 
 def test_a_threshold_that_is_not_a_number_is_bad_usage(indexed: Path) -> None:
@@ -357,7 +357,7 @@ def test_a_threshold_that_is_not_a_number_is_bad_usage(indexed: Path) -> None:
         assert "nan is not a number" in done.stderr
 
 
-def test_info_tells_what_made_the_gallery(indexed: Path) -> None:
+def test_info_shows_what_made_the_gallery(indexed: Path) -> None:
     words = lookalike("info", cwd=indexed).stdout
     assert "12 indexed, 0 skipped" in words
     assert "pooled 1, 16 x 16 pixels -> 48 numbers" in words
@@ -396,7 +396,7 @@ def test_remove_and_its_undoing(indexed: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ["gallery.sqlite", "index/manifest.json"])
-def test_damage_is_told_with_the_command_that_repairs_it(indexed: Path, file: str) -> None:
+def test_damage_is_reported_with_the_command_that_repairs_it(indexed: Path, file: str) -> None:
     before = lookalike("search", "a/000.png", cwd=indexed).stdout
     assert lookalike("verify", cwd=indexed).stderr == "the gallery is whole\n"
     (indexed / ".lookalike" / file).write_bytes(b"rubbish")
@@ -430,7 +430,7 @@ def test_tuning_a_small_gallery_is_refused_in_a_line(indexed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_unfinished_update_is_told_by_search_and_info(indexed: Path) -> None:
+def test_an_unfinished_update_is_reported_by_search_and_info(indexed: Path) -> None:
     table = indexed / ".lookalike/gallery.sqlite"
     with closing(Store.open(table, write=True)) as store, store.transaction():
         store.set_meta({"unfinished": True})
@@ -453,7 +453,7 @@ def test_the_column_of_shares_is_never_blank(tmp_path: Path, model: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_demo_tells_its_progress_on_stderr_and_its_result_on_stdout(
+def test_the_demo_prints_its_progress_on_stderr_and_its_result_on_stdout(
     tmp_path: Path,
 ) -> None:
     write_photos(tmp_path / "photos", 3)
@@ -463,8 +463,8 @@ def test_the_demo_tells_its_progress_on_stderr_and_its_result_on_stdout(
     first, second = done.stdout.splitlines()
     assert "altered pictures find their photograph first" in first
     assert second == f"see {tmp_path / 'out/sheet.html'}"
-    told = json.loads(lookalike(*words, "--json").stdout)
-    assert (told["images"], told["html"]) == (3, os.fspath(tmp_path / "out/sheet.html"))
+    summary = json.loads(lookalike(*words, "--json").stdout)
+    assert (summary["images"], summary["html"]) == (3, os.fspath(tmp_path / "out/sheet.html"))
 
 
 @pytest.mark.slow
@@ -478,7 +478,7 @@ def test_another_model_is_refused_and_a_rebuild_takes_it(indexed: Path, other_mo
     assert "coarse 1" in lookalike("info", cwd=indexed).stdout
 
 
-def test_a_second_writer_is_told_the_pid_of_the_first(indexed: Path) -> None:
+def test_a_second_writer_gets_the_pid_of_the_first(indexed: Path) -> None:
     lock = indexed / ".lookalike/lock"
     with writer_lock(lock):
         done = lookalike("update", cwd=indexed, status=2)
@@ -551,7 +551,7 @@ def test_index_without_a_folder_uses_the_nearest_gallery_above(
 @pytest.mark.slow
 def test_galleries_inside_one_another_are_named(indexed: Path, model: Path) -> None:
     done = lookalike("index", "b", "--model", model, cwd=indexed)
-    assert f"b is inside {indexed}, which has a gallery, too" in done.stderr
+    assert f"b is inside {indexed}, which has a gallery as well" in done.stderr
     done = lookalike("index", cwd=indexed)
     assert "b has a gallery of its own" in done.stderr
     lookalike("index", "c", "--gallery", "c/gal", "--model", model, cwd=indexed)

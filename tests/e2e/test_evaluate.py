@@ -77,7 +77,7 @@ def test_evaluate_prints_json_with_the_metrics_of_each_split(labelled: Path, mod
     assert first["P@10"] == pytest.approx(np.mean(right))
 
 
-def test_evaluate_prints_a_line_for_each_metric_and_tells_the_rest_on_stderr(
+def test_evaluate_prints_a_line_for_each_metric_and_the_rest_on_stderr(
     labelled: Path, model: Path
 ) -> None:
     words = ("evaluate", labelled, "--model", model, *FEW)

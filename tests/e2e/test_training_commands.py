@@ -66,7 +66,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_train_tells_each_epoch_on_stderr_and_the_result_on_stdout(home: Path) -> None:
+def test_train_prints_each_epoch_on_stderr_and_the_result_on_stdout(home: Path) -> None:
     report = json.loads((home / "model.json").read_text())
     assert (report["images"], report["held_out"]) == (66, 6)
     assert report["classes"] == sorted(CLASSES)
@@ -74,8 +74,8 @@ def test_train_tells_each_epoch_on_stderr_and_the_result_on_stdout(home: Path) -
     before, kept = (report["history"][i]["mean_average_precision"] for i in (0, report["kept"]))
     assert kept > 0.95 > before
     lines = (home / "stderr").read_text().splitlines()
-    told = [line.partition(":")[0] for line in lines if "mAP" in line]
-    assert told == ["before training", *(f"epoch {n} of 8" for n in range(1, 9))]
+    labels = [line.partition(":")[0] for line in lines if "mAP" in line]
+    assert labels == ["before training", *(f"epoch {n} of 8" for n in range(1, 9))]
     assert lines[-1] == "use it: lookalike index PHOTOS --model model.onnx"
     for name in ("model.onnx", "model.pt", "model.csv", "model.svg"):
         assert (home / name).stat().st_size > 0
@@ -129,7 +129,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_model_file(
     assert not checkpoint.exists()
 
 
-def test_an_unreadable_picture_is_told_and_int8_weights_with_their_cost(tmp_path: Path) -> None:
+def test_an_unreadable_picture_is_reported_and_int8_weights_with_their_cost(tmp_path: Path) -> None:
     data = write_classes(tmp_path / "data", 4, seed=0)
     (data / "rows" / "bad.png").write_bytes(b"no picture")
     words = ["train", "data", "--out", "m.onnx", "--epochs", "1", "--storage", "int8", *LENET]
@@ -165,7 +165,7 @@ def empty_class(data: Path) -> None:
     [
         (one_class, LENET, "lookalike: only one class, 'rows', was found: training compares"),
         (empty_class, LENET, "lookalike: class 'empty' has no images: put some into"),
-        (None, ["--trunk", "lenet5"], "lookalike: nobody publishes ImageNet weights of lenet5"),
+        (None, ["--trunk", "lenet5"], "lookalike: there are no ImageNet weights of lenet5"),
         (None, [*LENET, "--freeze", "7"], "lookalike: freeze is 7; lenet5 has stages from -3 to 2"),
         (None, [*LENET, "--fuse", "9"], "Error: fuse must be within -3..2, not [9]"),
     ],
@@ -188,8 +188,8 @@ def test_what_cannot_be_trained_is_status_2_with_the_reason(
         ("train data", "Missing option '--out'"),
         ("train data --out m", "--out must end in .onnx or .pt, not 'm'"),
         ("train data --out m.pt --epochs 0", "Invalid value for '--epochs'"),
-        ("train data --out m.pt --fuse x", "'x' is no list of integers, such as 2,-1"),
-        ("augment x.png --out y.html --augment spin=1", "'spin' is none of scale, rotation"),
+        ("train data --out m.pt --fuse x", "'x' is not a list of integers, such as 2,-1"),
+        ("augment x.png --out y.html --augment spin=1", "'spin' is not one of scale, rotation"),
         (
             "augment x.png --out y.html --augment noise=65",
             "noise is 65.0; it must be a number at least 0 and",
@@ -217,7 +217,7 @@ def test_a_bad_option_is_status_2_with_the_reason(tmp_path: Path, words: str, me
         ("onnx", "model adopt x --out y --name z --size 9 --mean 1,1,1 --std 1,1,1", "onnx"),
     ],
 )
-def test_a_missing_package_is_told_with_the_extra_that_brings_it(
+def test_a_missing_package_is_reported_with_the_extra_that_brings_it(
     tmp_path: Path, package: str, words: str, extra: str
 ) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; from lookalike.cli import main; main()"
@@ -308,7 +308,7 @@ def test_settings_without_an_option_of_their_own_can_be_set() -> None:
     assert embedder == EmbedderSettings(unit_pool=True)
     assert training == TrainSettings(clip=None, warmup=0.2, weight_decay=0.0, views=2)
     for pair, message in (
-        ("epochs=3", "'epochs' is none of "),  # it has an option
+        ("epochs=3", "'epochs' is not one of "),  # it has an option
         ("views=1.5", "views=1.5 must be an integer"),
         ("neutral=1", "neutral=1 must be true or false"),
         ("warmup=2", "warmup is 2.0; it must be a number above 0 and below 1"),
@@ -325,5 +325,5 @@ def test_the_page_on_training_lists_every_setting_that_set_takes() -> None:
     with pytest.raises(click.UsageError) as caught:
         given = train.make_context("train", ["data", "--out", "m.onnx"]).params
         settings_of(given, ("nothing=1",), AugmentSettings())
-    taken = caught.value.message.partition(" is none of ")[2].split(", ")
+    taken = caught.value.message.partition(" is not one of ")[2].split(", ")
     assert sorted(listed) == sorted(taken)

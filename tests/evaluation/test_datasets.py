@@ -143,7 +143,7 @@ def test_flat_corel5k_is_read_by_the_number_of_the_cd(tmp_path: Path) -> None:
     }
 
 
-def test_the_real_files_of_another_make_are_told_apart(classes: Path) -> None:
+def test_the_real_files_of_another_make_are_recognised(classes: Path) -> None:
     copy = check(DATASETS["corel1k"], classes)
     assert not copy.verified
     assert copy.differing == tuple(ORDER)
@@ -200,7 +200,7 @@ def test_the_image_that_our_corel5k_lacks_is_too_much(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_copy_is_an_error_with_a_remedy(
+def test_what_is_not_a_copy_is_an_error_with_a_remedy(
     tmp_path: Path, make: Callable[[Path], object], message: str
 ) -> None:
     make(tmp_path / "copy")
@@ -318,7 +318,7 @@ def test_an_interrupted_copy_leaves_no_half_file_and_goes_on(
     assert not (out / "beaches/100.jpg").samefile(flat / "100.jpg")
 
 
-def test_a_gallery_in_the_folder_is_no_obstacle(flat: Path, tmp_path: Path) -> None:
+def test_a_gallery_in_the_folder_is_ignored(flat: Path, tmp_path: Path) -> None:
     write(tmp_path / "out/.lookalike/lock", 0)
     assert lay_out(check(COREL1K, flat), tmp_path / "out").linked == 1000
 

@@ -164,17 +164,17 @@ def test_each_picture_is_read_once_for_all_splits(
         return [read_picture(path, size) for path in paths]
 
     monkeypatch.setattr(Decoder, "read_pictures", noting)
-    told: list[tuple[int, int, int]] = []
+    reported: list[tuple[int, int, int]] = []
     evaluate_pictures(
         images.classes,
         images.paths,
         images.labels,
         encoder,
         SETTINGS,
-        tell=lambda *now: told.append(now),
+        progress=lambda *now: reported.append(now),
     )
     assert sorted(read) == sorted(images.paths)
-    assert told == [(done, 96, 0) for done in range(1, 97)]
+    assert reported == [(done, 96, 0) for done in range(1, 97)]
 
 
 def test_classes_come_worst_first_with_the_mean_over_all_their_queries(

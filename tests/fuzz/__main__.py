@@ -155,8 +155,8 @@ class Run:
         parts = []
         for kind, counts in self.outcomes.items():
             if counts:
-                told = ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
-                parts.append(f"{counts.total():,} {kind}: {told}")
+                counted = ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()))
+                parts.append(f"{counts.total():,} {kind}: {counted}")
         return f"fuzz, seed {self.seed}, {seconds:.0f} s; {'; '.join(parts)}; {self.bad} bad"
 
 

@@ -187,7 +187,7 @@ class Terminal:
         self.log: list[str] = []
 
     def note(self, text: str) -> None:
-        """What was done to the files, for whoever reads of a failure."""
+        """What was done to the files, for the report of a failure."""
         with (self.folder / "notes").open("a", errors="backslashreplace") as file:
             file.write(text + "\n")
 

@@ -146,7 +146,7 @@ def test_a_disk_below_the_folder_that_is_not_mounted_keeps_its_rows_alone(
     if remains:
         (photos / "disk").rmdir()
     photos.with_name("held").rename(photos / "disk")
-    with monkeypatch.context() as patched:  # numbered anew after a restart
+    with monkeypatch.context() as patched:  # renumbered after a restart
         on_disks(patched, lambda path: 78 if "/disk" in path else None)
         report = gallery.update()
         assert (report.images, report.removed, report.absent) == (12, 1, [])

@@ -39,7 +39,7 @@ def gallery(photos: Path, model: Path) -> Gallery:
 
 
 def answers(folder: Path) -> Answers:
-    """What a fresh process would be told, sharply enough to notice any damage."""
+    """What a fresh process would get, precise enough to notice any damage."""
     opened = Gallery.open(folder, create=False)
     result: Answers = [
         [
@@ -68,8 +68,8 @@ def assert_refused_and_healed(folder: Path, before: Answers) -> list[str]:
 
 
 def assert_same_but_for_bits(before: Answers, after: Answers) -> None:
-    """An index made anew has hyperplanes around another mean, so that other bits differ; and other
-    images may have been drawn to tell how rare a cosine is.
+    """A rebuilt index has hyperplanes around another mean, so that other bits differ; and other
+    images may have been drawn to estimate how rare a cosine is.
     """
     for n in range(len(QUERIES)):
         assert [hit[:3] for hit in after[n]] == [hit[:3] for hit in before[n]]
@@ -167,7 +167,7 @@ def test_a_repair_says_when_removals_are_lost(
     # Damage that spares the table's entries and no row.
     monkeypatch.setattr(repair, "_salvage_table", lambda path: (meta, []))
     report = Gallery.repair(photos)
-    assert "images that you took out and whose rows were not saved come back" in report.done[1]
+    assert "images that you removed and whose rows were not saved come back" in report.done[1]
 
 
 def test_rows_on_whole_pages_survive_a_page_of_noise(
@@ -264,18 +264,18 @@ def test_a_damaged_copy_of_the_identity_is_named_and_healed(
 ) -> None:
     before = answers(photos)
     damage(gallery.directory / "gallery.json")
-    assert answers(photos) == before  # it serves nobody but a repair
+    assert answers(photos) == before  # only a repair uses it
     assert "gallery.json is damaged" in " ".join(Gallery.find_damage(photos))
     Gallery.repair(photos)
     assert Gallery.find_damage(photos) == []
 
 
-def test_a_missing_identity_is_named_and_written_anew(gallery: Gallery, photos: Path) -> None:
+def test_a_missing_identity_is_named_and_rewritten(gallery: Gallery, photos: Path) -> None:
     path = gallery.directory / "gallery.json"
     before = path.read_bytes()
     path.unlink()
     assert gallery.verify() == [f"{path} is missing"]
-    assert Gallery.repair(photos).done == ["gallery.json was written anew"]
+    assert Gallery.repair(photos).done == ["gallery.json was rewritten"]
     assert gallery.verify() == []
     assert path.read_bytes() == before
 

@@ -193,7 +193,7 @@ FILES = (
 
 @pytest.mark.parametrize("make", [link, pipe, folder, device, link_to_nothing])
 @pytest.mark.parametrize("name", FILES)
-def test_what_is_no_file_of_the_gallery_is_neither_followed_nor_waited_for(
+def test_what_is_not_a_file_of_the_gallery_is_neither_followed_nor_waited_for(
     gallery: Gallery,
     photos: Path,
     tmp_path: Path,

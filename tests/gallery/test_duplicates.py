@@ -176,12 +176,12 @@ def test_kept_is_the_largest_then_the_one_of_most_bytes_then_the_oldest(
     assert len(group.duplicates) == 4 - len(gone)
 
 
-def test_the_json_tells_sizes_and_which_files_are_identical(three_sizes: Path, model: Path) -> None:
+def test_the_json_gives_sizes_and_which_files_are_identical(three_sizes: Path, model: Path) -> None:
     gallery = Gallery.open(three_sizes, model=model)
     gallery.update()
     (group,) = gallery.duplicates(0.9)
-    told = group.as_dict()
-    (kept,) = told["keep"]
+    document = group.as_dict()
+    (kept,) = document["keep"]
     assert kept == {
         "path": "older.png",
         "file": str(three_sizes / "older.png"),
@@ -192,7 +192,7 @@ def test_the_json_tells_sizes_and_which_files_are_identical(three_sizes: Path, m
         "mtime_ns": 1_000 * 10**9,
     } | {"cosine": kept["cosine"]}
     assert kept["cosine"] == pytest.approx(1, abs=1e-3)
-    assert {item["path"]: item["identical"] for item in told["duplicates"]} == {
+    assert {item["path"]: item["identical"] for item in document["duplicates"]} == {
         "younger.png": True,
         "more bytes.png": True,
         "large.png": False,
@@ -248,7 +248,7 @@ def test_nothing_is_deleted_or_touched(variants: Path, model: Path) -> None:
 
 
 def test_of_links_to_one_file_only_the_file_itself_is_listed(tmp_path: Path, model: Path) -> None:
-    """Whoever deletes what is proposed must not delete the picture behind a link that is kept."""
+    """Deleting what is proposed must not delete the image behind a link that is kept."""
     folder = tmp_path / "photos"
     original = write_photo(folder / "original.png", 1)
     (folder / "a link.png").symlink_to(original)
@@ -331,11 +331,11 @@ def test_files_that_exchanged_their_names_are_proposed_by_no_size_and_time(
     (folder / "food.bmp").rename(tmp_path / "aside")
     (folder / "copy of bus.bmp").rename(folder / "food.bmp")
     (tmp_path / "aside").rename(folder / "copy of bus.bmp")
-    told = list[Progress]()
-    groups = gallery.duplicates(progress=told.append)
+    reported = list[Progress]()
+    groups = gallery.duplicates(progress=reported.append)
     assert paths(groups) == {frozenset({"bus.bmp", "third bus.bmp"})}
     assert groups.changed == ("copy of bus.bmp",)
-    assert [(each.done, each.total) for each in told] == [(1, 3), (2, 3), (3, 3)]
+    assert [(each.done, each.total) for each in reported] == [(1, 3), (2, 3), (3, 3)]
 
 
 def make(folder: Path) -> Path:
@@ -415,7 +415,7 @@ def test_file_numbers_that_are_alike_for_all_files_are_not_taken_for_links(
 
 
 @pytest.mark.parametrize("threshold", [np.nan, np.inf, -np.inf, 1.5, -1.5])
-def test_a_threshold_that_is_no_cosine_is_refused(
+def test_a_threshold_that_is_not_a_cosine_is_refused(
     variants: Path, model: Path, threshold: float
 ) -> None:
     gallery = Gallery.open(variants, model=model)

@@ -118,7 +118,7 @@ def test_any_write_may_fail_and_the_last_commit_stays(
     assert_holds(gallery, photos)
 
 
-def test_the_command_tells_it_on_stderr_with_status_2(tmp_path: Path, model: Path) -> None:
+def test_the_command_reports_it_on_stderr_with_status_2(tmp_path: Path, model: Path) -> None:
     folder = tmp_path / "photos"
     write_photos(folder, 3)
     code = (

@@ -47,7 +47,7 @@ def test_an_empty_gallery_finds_nothing(tmp_path: Path, model: Path, outside: Pa
     assert gallery.verify() == []
 
 
-def test_a_hit_tells_itself_in_words_and_as_json() -> None:
+def test_a_hit_shows_itself_in_words_and_as_json() -> None:
     hit = Hit("a.png", Path("/p/a.png"), 0.9126, 31, 256, 0.99812, 7, 4, 3, "PNG")
     assert hit.describe() == "0.913, 31 of 256 bits differ, closer than 99.812 % of pairs"
     assert hit.as_dict() == {
@@ -87,7 +87,7 @@ def test_tuning_a_small_gallery_takes_force_and_can_be_undone(tmp_path: Path, mo
         gallery.tune()
     with pytest.raises(GalleryError, match=r"cannot tune: target_recall is 2"):
         gallery.tune(2, force=True)
-    for target in (0.9, 1.0):  # the second time, too, notes the settings from before the first
+    for target in (0.9, 1.0):  # both times the settings from before the first are noted
         report = gallery.tune(target, 5, force=True)
         facts = gallery.info()
         assert facts.lsh == report.settings != before.lsh

@@ -34,7 +34,7 @@ def test_the_rarity_of_a_hit_is_the_share_of_pairs_less_alike(tmp_path: Path, mo
     assert hits[0].rarity > 0.9  # type: ignore[operator]
 
 
-def test_the_rarest_score_claims_no_more_than_the_pairs_can_tell() -> None:
+def test_the_rarest_score_claims_no_more_than_the_pairs_can_show() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((20, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

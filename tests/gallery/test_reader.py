@@ -142,7 +142,7 @@ def test_the_encoder_is_that_of_the_gallery(gallery: Gallery) -> None:
     assert gallery.max_pixels == 200_000_000
 
 
-def test_files_that_a_writer_deletes_while_they_are_opened_are_no_failure(
+def test_files_that_a_writer_deletes_while_they_are_opened_are_not_a_failure(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = gallery.search("a/000.png", 5)

@@ -216,7 +216,7 @@ def test_inode_numbers_that_are_all_equal_hide_nothing(
 def test_values_of_the_file_system_beyond_64_bits_stop_nothing(
     photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, field: str, value: int
 ) -> None:
-    """Searches take the file for the one that was indexed; only its content can tell more."""
+    """Searches assume that the file is unchanged; only its content could prove it."""
 
     def change(path: str, status: Any) -> Any:
         return Status(status, **{field: value}) if path.endswith("a/000.png") else status

@@ -246,13 +246,13 @@ def test_without_a_place_for_compiled_code_searches_work_and_one_warning_says_so
 ) -> None:
     (tmp_path / "file").touch()
     usual, _ = ids_found()
-    found, told = ids_found(
+    found, stderr = ids_found(
         NUMBA_CACHE_DIR=str(tmp_path / "file"),
         NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator",  # others can be written here
     )
     assert found == usual
-    assert told.count("LookalikeWarning") == 1
-    assert "set NUMBA_CACHE_DIR" in told
+    assert stderr.count("LookalikeWarning") == 1
+    assert "set NUMBA_CACHE_DIR" in stderr
 
 
 def doubled(x: int) -> int:
@@ -274,9 +274,9 @@ def test_a_damaged_or_full_cache_costs_a_compilation_and_no_more(
             path.mkdir()
         else:
             path.write_bytes(b"other content")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         for _ in range(2):
             assert compiled.compiled()(doubled)(3) == 6
-    assert [item.category for item in told] == [LookalikeWarning] * full
+    assert [item.category for item in warned] == [LookalikeWarning] * full
     assert full or all(path.read_bytes() != b"other content" for path in kept)

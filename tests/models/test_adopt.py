@@ -323,7 +323,7 @@ FOUR = [3, 16, 16]
          r"gives shape \(1,\) for one picture"),
     ],
 )  # fmt: skip
-def test_a_model_that_is_no_image_encoder_is_refused(
+def test_a_model_that_is_not_an_image_encoder_is_refused(
     tmp_path: Path, nodes: list[NodeProto], output: list[Any], inputs: list[Any], message: str
 ) -> None:
     name = nodes[-1].output[0]
@@ -334,10 +334,10 @@ def test_a_model_that_is_no_image_encoder_is_refused(
     assert [p.name for p in tmp_path.iterdir()] == ["bad.onnx"]
 
 
-def test_integers_are_no_embeddings(tmp_path: Path) -> None:
+def test_integers_are_not_embeddings(tmp_path: Path) -> None:
     nodes = [PATCHES, node("Shape", ["map"], "n")]
     path = write(tmp_path / "int.onnx", nodes, {"n": [4]}, output_kind=TensorProto.INT64)
-    with pytest.raises(ModelError, match="its output n is no tensor of floats"):
+    with pytest.raises(ModelError, match="its output n is not a tensor of floats"):
         adopted(path)
 
 
@@ -349,7 +349,7 @@ def test_integer_pixels_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07"])
-def test_what_is_no_onnx_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_what_is_not_an_onnx_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.onnx").write_bytes(content)
     with pytest.raises(ModelError, match=r"not a readable ONNX file|not an ONNX file"):
         adopted(tmp_path / "bad.onnx")

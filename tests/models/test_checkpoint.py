@@ -151,7 +151,7 @@ def test_a_forged_file_is_refused(
         load_embedder(tmp_path / "model.pt")
 
 
-def test_a_file_of_trunk_weights_is_told_apart(tmp_path: Path) -> None:
+def test_a_file_of_trunk_weights_is_recognised(tmp_path: Path) -> None:
     torch.save(LeNet5().state_dict(), tmp_path / "trunk.pth")
     with pytest.raises(ModelError, match=r"not a checkpoint of an embedder; .* goes to --weights"):
         load_embedder(tmp_path / "trunk.pth")

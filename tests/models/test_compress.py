@@ -92,6 +92,6 @@ def test_an_unknown_storage_is_refused(plain: Path) -> None:
         store(onnx.load(plain), "bfloat16")  # type: ignore[arg-type]
 
 
-def test_the_cost_of_the_same_file_is_none(plain: Path) -> None:
+def test_the_cost_of_the_same_file_is_nothing(plain: Path) -> None:
     found = cost(plain, plain, pictures(5))
     assert found.mean == pytest.approx(1, abs=1e-6) and found.worst == pytest.approx(1, abs=1e-6)

@@ -114,7 +114,7 @@ def test_skipped_files_explain_a_class_without_images() -> None:
         check_classes(labelled(9, 0), skipped)
 
 
-def test_only_some_classes_are_numbered_anew() -> None:
+def test_only_some_classes_are_renumbered() -> None:
     images = labelled(2, 3, 1).only(np.array([2, 0]))
     assert images.classes == ("a", "c")
     assert images.labels.tolist() == [0, 0, 1]
@@ -137,9 +137,9 @@ def test_unreadable_files_are_left_out_with_their_reason(folder: Path) -> None:
     (folder / "apples" / "1.png").write_bytes(b"")
     (folder / "zebra" / "0.png").write_bytes(b"no picture at all")
     images, _ = class_folders(folder)
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     readable, pictures, skipped = read_labelled(
-        images, 8, memory=1 << 20, threads=2, progress=lambda *both: told.append(both)
+        images, 8, memory=1 << 20, threads=2, progress=lambda *both: reported.append(both)
     )
     assert [(s.path.parent.name, s.reason.split(":")[0]) for s in skipped] == [
         ("apples", "empty"),
@@ -147,7 +147,7 @@ def test_unreadable_files_are_left_out_with_their_reason(folder: Path) -> None:
     ]
     assert readable.labels.tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert np.array_equal(pictures[3], read_picture(folder / "zebra" / "1.png", 8).pixels)
-    assert told == [(i, 9) for i in range(1, 10)]
+    assert reported == [(i, 9) for i in range(1, 10)]
 
 
 def test_a_file_that_goes_away_during_training_is_named(folder: Path) -> None:

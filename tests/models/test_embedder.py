@@ -49,7 +49,7 @@ def test_settings_that_cannot_be_built_are_refused(changes: dict[str, Any], mess
         EmbedderSettings(**changes)
 
 
-def test_settings_count_stages_from_zero_in_order_and_zero_dimensions_are_none() -> None:
+def test_settings_count_stages_from_zero_in_order_and_zero_dimensions_mean_none() -> None:
     settings = EmbedderSettings(trunk="resnet50", attention_stages=(-1, 0), fuse=(-2, 1), dim=0)
     assert settings.attention_stages == (0, 3)
     assert settings.fuse == (1, 2)

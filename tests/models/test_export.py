@@ -283,7 +283,7 @@ def test_photographs_get_the_embeddings_that_torch_gives(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_model_file_tells_its_attention_as_far_as_there_is_any(tmp_path: Path) -> None:
+def test_a_model_file_gives_its_attention_as_far_as_there_is_any(tmp_path: Path) -> None:
     for attention, extra in (
         ("none", []),
         ("channel", ["channel_attention"]),

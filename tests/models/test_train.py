@@ -104,7 +104,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> TrainReport:
     return report
 
 
-def test_a_small_network_learns_to_tell_textures_apart(learnt: TrainReport) -> None:
+def test_a_small_network_learns_to_separate_textures(learnt: TrainReport) -> None:
     before, after = learnt.history[0], learnt.history[learnt.kept]
     assert before.mean_average_precision is not None and after.mean_average_precision is not None
     assert after.mean_average_precision > 0.95
@@ -363,7 +363,7 @@ def test_kept_maps_are_used_again_for_each_round_of_views(
     assert sum(runs) == 52 + 2 * 40  # gallery and queries once, 40 training images per view
 
 
-def test_maps_that_memory_does_not_hold_are_worked_out_anew(folder: Path, tmp_path: Path) -> None:
+def test_maps_that_memory_does_not_hold_are_computed_again(folder: Path, tmp_path: Path) -> None:
     settings = replace(QUICK, freeze=-1, map_memory=0, keep="last")
     train(folder, SMALL, settings, tmp_path / "m.pt")
     train(folder, SMALL, replace(settings, views=0), tmp_path / "n.pt")
@@ -423,7 +423,7 @@ def test_an_unreadable_image_is_skipped_and_reported(folder: Path, tmp_path: Pat
 
 
 def test_where_the_model_goes_is_checked_first(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="is no folder to write"):
+    with pytest.raises(TrainingError, match="is not a folder to write"):
         train(folder, SMALL, QUICK, tmp_path / "none" / "m.pt")
 
 

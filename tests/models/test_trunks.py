@@ -232,7 +232,7 @@ def test_imagenet_weights_are_downloaded_to_the_cache(
 def test_an_unknown_trunk_and_unpublished_weights_are_refused() -> None:
     with pytest.raises(ModelError, match="no trunk is called 'resnet': choose one of efficient"):
         make_trunk("resnet")
-    with pytest.raises(ModelError, match="nobody publishes ImageNet weights of lenet5"):
+    with pytest.raises(ModelError, match="there are no ImageNet weights of lenet5"):
         make_trunk("lenet5", "imagenet")
 
 

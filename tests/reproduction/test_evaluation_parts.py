@@ -138,7 +138,7 @@ def test_training_and_ranking_are_tasks_for_each_network_and_each_row(study: Stu
     assert len(ranked) == len(TABLES)
 
 
-def test_too_few_classes_for_unseen_categories_are_told_once(
+def test_too_few_classes_for_unseen_categories_are_reported_once(
     textures: Path, tmp_path: Path
 ) -> None:
     folder, settings = tmp_path / "three", Settings(queries_per_class=2)
@@ -297,12 +297,12 @@ def test_a_class_with_too_few_images_is_named_before_anything_is_measured(tmp_pa
     results, work = Results(tmp_path / "results"), tmp_path / "work"
     with pytest.raises(LookalikeError) as caught:
         Study.open(folder, work, results, Settings(queries_per_class=3))
-    told = str(caught.value)
-    assert told.startswith(
+    message = str(caught.value)
+    assert message.startswith(
         f"{folder}: 3 queries of each class need at least 4 readable images in each, one to find; "
         f"too small: 'dots' (3) (1 skipped, such as {folder / 'dots' / '00.png'}: empty: "
     )
-    assert told.endswith("): use --queries-per-class 2, add images, or remove the folder")
+    assert message.endswith("): use --queries-per-class 2, add images, or remove the folder")
     assert not work.exists() and not results.directory.exists()
     study = Study.open(folder, work, results, Settings(queries_per_class=2))
     assert len(study.split("paper", 0).gallery) == 7

@@ -63,7 +63,7 @@ def test_tables_times_and_figures_are_made_and_then_known(folder: Path, tmp_path
     assert json.loads((out / "results" / "set.json").read_text()) == found
 
 
-def test_a_row_that_cannot_be_measured_is_told_and_the_others_are_reported(
+def test_a_row_that_cannot_be_measured_is_named_and_the_others_are_reported(
     folder: Path, tmp_path: Path
 ) -> None:
     rows = ("--row=svm", "--row=ours", "--row=itq-48")
@@ -71,14 +71,14 @@ def test_a_row_that_cannot_be_measured_is_told_and_the_others_are_reported(
     command = ("run", "table1", "related", "--data", folder, *rows, *few)
     done = reproduce(*command, cwd=tmp_path, status=1)
     left_out = "set, paper, seed 0, itq-48"
-    told = done.stderr.splitlines()
-    assert told[-3:] == [
+    lines = done.stderr.splitlines()
+    assert lines[-3:] == [
         "wrote reproduced/report.html",
         "1 measurement left out, for the reasons above:",
         f"  {left_out}",
     ]
     reason = "itq-48 cannot learn from 4 images of 4 classes: bits is 48; it must be from 1 to 3,"
-    assert any(line.startswith(f"left out {left_out}: {reason}") for line in told)
+    assert any(line.startswith(f"left out {left_out}: {reason}") for line in lines)
     out = tmp_path / "reproduced"
     found = json.loads((out / "results" / "set.json").read_text())
     assert set(found["paper"]) == {"svm", "ours"}
@@ -102,7 +102,7 @@ def test_two_that_would_make_the_same_networks_do_not_run_at_a_time(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (("table9", "--data", "."), "table9"),
         (("table1",), "--data"),
@@ -111,12 +111,12 @@ def test_two_that_would_make_the_same_networks_do_not_run_at_a_time(
         (("table1", "--data", ".", "--row", "magic"), "no row is called magic: choose from sift"),
     ],
 )
-def test_bad_usage_is_told(arguments: tuple[str, ...], told: str, tmp_path: Path) -> None:
+def test_bad_usage_is_an_error(arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:
     done = reproduce("run", *arguments, cwd=tmp_path, status=2)
-    assert told in done.stderr
+    assert expected in done.stderr
 
 
-def test_a_row_of_no_asked_part_is_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_row_of_no_asked_part_is_reported_before_anything_is_read(tmp_path: Path) -> None:
     arguments = ("run", "robustness", "--data", ".", "--row=svm")
     done = reproduce(*arguments, cwd=tmp_path, status=2)
     assert "row svm is in none of the parts robustness" in done.stderr
@@ -140,7 +140,7 @@ def test_quick_takes_corel5k_where_it_is_alone(folder: Path, tmp_path: Path) -> 
     assert found["paper"]["svm"].keys() == {"0"}
 
 
-def test_a_folder_without_classes_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_classes_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = reproduce("run", "table1", "--data", "empty", cwd=tmp_path, status=2)
     assert "empty: no class folder was found" in done.stderr

@@ -31,7 +31,7 @@ ROWS = ("sift", "svm", "lenet", "cnn-exhaustive", "cnn-lsh", "ours-exhaustive", 
 class Done:
     folder: Path
     out: Path
-    told: list[str]
+    lines: list[str]
     found: dict[str, Any]
     photographs: bool
 
@@ -69,19 +69,19 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Done(folder, out, ran.stderr.splitlines(), found, photographs)
 
 
-def test_each_step_is_told_with_the_time_that_is_left(done: Done) -> None:
-    steps = [line for line in done.told if " left" in line]
+def test_each_step_is_reported_with_the_time_that_is_left(done: Done) -> None:
+    steps = [line for line in done.lines if " left" in line]
     total = len(ROWS)
     expected = [f"{number} of {total}" for number in range(1, total + 1)]
     assert [line.partition(":")[0] for line in steps] == expected
     assert steps[0].startswith(f"1 of {total}: corel1k, paper, seed 0, sift; about ")
-    assert done.told[-1].endswith("reproduced-quick/report.html")
+    assert done.lines[-1].endswith("reproduced-quick/report.html")
 
 
 def test_methods_come_in_the_order_of_the_paper(done: Done) -> None:
     best, older = ("cnn-exhaustive", "cnn-lsh", "ours-exhaustive", "ours"), ("sift", "lenet")
     ahead = min(map(done.value, best)) - max(map(done.value, older))
-    assert ahead > 0.1 if done.photographs else ahead >= 0  # colours alone tell textures apart
+    assert ahead > 0.1 if done.photographs else ahead >= 0  # colours alone separate textures
     assert done.value("ours", "P@5") > 0.9
     for hashed, exact in (("cnn-lsh", "cnn-exhaustive"), ("ours", "ours-exhaustive")):
         assert done.value(hashed) == pytest.approx(done.value(exact), abs=0.005)

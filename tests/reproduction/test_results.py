@@ -25,7 +25,7 @@ def test_what_is_put_is_found_again_and_the_rest_stays(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "new" / "set.json").read_text())["format"] == FORMAT
 
 
-def test_what_is_no_number_is_not_written(tmp_path: Path) -> None:
+def test_what_is_not_a_number_is_not_written(tmp_path: Path) -> None:
     results = Results(tmp_path)
     results.put([0.5, None], "set", "feedback", "0")
     whole = (tmp_path / "set.json").read_bytes()

@@ -330,7 +330,7 @@ def test_each_picture_is_described_once_however_many_splits_ask(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not COREL.is_dir(), reason="extra: Corel-1k is not here")
-def test_on_corel_1k_buses_dinosaurs_and_flowers_are_told_apart(tmp_path: Path) -> None:
+def test_on_corel_1k_buses_dinosaurs_and_flowers_are_distinguished(tmp_path: Path) -> None:
     for name in ("buses", "dinosaurs", "flowers"):
         (tmp_path / name).mkdir()
         for path in sorted((COREL / name).iterdir())[:7]:

@@ -62,7 +62,7 @@ def collection_of(pictures: list[Pixels], labels: list[int]) -> Collection:
 
 @cache
 def tinted(per_class: int = 12) -> Collection:
-    """Noise in three tints, so that colour tells the classes apart but not without overlap."""
+    """Noise in three tints, so that colour separates the classes but not without overlap."""
     generator = np.random.default_rng(0)
     tints = np.array([(150, 110, 100), (110, 150, 100), (110, 100, 150)])
     labels = np.repeat(np.arange(3), per_class)

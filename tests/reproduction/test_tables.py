@@ -30,7 +30,7 @@ def results(tmp_path: Path) -> Results:
     return found
 
 
-def test_a_quality_table_tells_mean_spread_the_papers_number_and_the_difference(
+def test_a_quality_table_gives_mean_spread_the_papers_number_and_the_difference(
     results: Results,
 ) -> None:
     lines = quality_table(results, "corel1k", metrics=("mAP", "P@10")).splitlines()
@@ -70,8 +70,8 @@ def test_growth_is_by_size_and_gives_the_ratio(results: Results) -> None:
         row = {"exhaustive": [exhaustive - 1, exhaustive, exhaustive + 2], "lsh": [99, 100, 103]}
         results.put({**row, **quality, "recall@30": 0.99}, "set", "growth", "2", str(size))
     lines = growth_table(results, "set").splitlines()
-    told = " 0.5000 / 0.4990 | 0.5000 / 0.4990 | 0.5000 / 0.4990 | 0.9900 |"
-    assert lines[2] == f"| 2,000 | 50 µs (49 to 52) | 100 µs (99 to 103) | 0.5 |{told}"
+    cells = " 0.5000 / 0.4990 | 0.5000 / 0.4990 | 0.5000 / 0.4990 | 0.9900 |"
+    assert lines[2] == f"| 2,000 | 50 µs (49 to 52) | 100 µs (99 to 103) | 0.5 |{cells}"
     assert lines[3].startswith("| 10,000 | 5,000 µs (4,999 to 5,002) | 100 µs (99 to 103) | 50.0 |")
 
 
@@ -100,7 +100,7 @@ def test_a_round_after_which_nothing_is_left_has_no_number(tmp_path: Path) -> No
     assert lines[5] == "| P@20, not judged | 0.6000 ± 0.1414 | 0.2500 | - |"
 
 
-def test_robustness_tells_how_much_altered_queries_lose(results: Results) -> None:
+def test_robustness_shows_how_much_altered_queries_lose(results: Results) -> None:
     for seed, plain in ((0, 0.9), (1, 0.8)):
         levels: dict[str, dict[str, float]] = {"rotation": {"0": plain}}
         for number, (kind, level, _) in enumerate(ALTERED):
@@ -115,7 +115,7 @@ def test_robustness_tells_how_much_altered_queries_lose(results: Results) -> Non
     assert len(lines) == 3
 
 
-def test_nothing_known_is_no_table(tmp_path: Path) -> None:
+def test_nothing_known_gives_no_table(tmp_path: Path) -> None:
     empty = Results(tmp_path)
     for table in (quality_table, growth_table, feedback_table, robustness_table):
         assert table(empty, "corel1k") == ""

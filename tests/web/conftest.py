@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty pictures, a copy of one, and two files that are none."""
+    """Thirty pictures, a copy of one, and two files that are not images."""
     home = tmp_path_factory.mktemp("served") / "photos"
     write_photos(home, 30)
     (home / "copy of 000.png").write_bytes((home / "a/000.png").read_bytes())
@@ -81,7 +81,7 @@ def server(pictures: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Of one module: as long as it runs, nobody else can use asyncio in this thread."""
+    """Of one module: as long as it runs, no other test can use asyncio in this thread."""
     from pagetools import chromium
 
     with chromium() as started:

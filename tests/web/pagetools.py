@@ -54,7 +54,7 @@ PATIENCE = 60_000.0
 
 
 def write_pictures(folder: Path) -> None:
-    """85 pictures and a file that is none, indexed."""
+    """85 pictures and a file that is not an image, indexed."""
     for source in SOURCES:
         photograph = demo._locate(*demo.PHOTOGRAPHS[source])
         assert photograph is not None
@@ -84,7 +84,7 @@ def serving(folder: Path, *more: str) -> Iterator[str]:
                 break
         else:
             raise AssertionError("".join(lines))
-        # The rest must be read, too, or the server would wait for somebody to do so.
+        # The rest must be read as well, or the server would block when the pipe is full.
         reader = threading.Thread(target=process.stderr.read, daemon=True)
         reader.start()
         try:
@@ -172,17 +172,17 @@ def visit_of(browser: Browser, base: str, width: str) -> Iterator[Visit]:
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
     visit = Visit(page, base, width)
-    tell = visit.complaints.append
-    page.on("console", lambda m: tell(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: tell(str(error)))
+    note = visit.complaints.append
+    page.on("console", lambda m: note(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: note(str(error)))
     page.on(
         "requestfailed",
-        # Those that the page itself gave up, when one went elsewhere, are no failures.
-        lambda r: tell(f"{r.url}: {r.failure}") if "ERR_ABORTED" not in str(r.failure) else None,
+        # Those that the page itself aborted, when its view changed, are not failures.
+        lambda r: note(f"{r.url}: {r.failure}") if "ERR_ABORTED" not in str(r.failure) else None,
     )
     page.on(
         "request",
-        lambda r: None if r.url.startswith((base, "blob:")) else tell(f"external: {r.url}"),
+        lambda r: None if r.url.startswith((base, "blob:")) else note(f"external: {r.url}"),
     )
     yield visit
     context.close()

@@ -102,5 +102,5 @@ def test_what_bars_people_is_found(visit: Visit, axe: str) -> None:
     }"""
     visit.page.emulate_media(color_scheme="light")
     visit.page.evaluate(spoil)
-    told = {(rule, impact) for rule, impact, _ in found(visit, axe)}
-    assert told == {("button-name", "critical"), ("color-contrast", "serious")}
+    reported = {(rule, impact) for rule, impact, _ in found(visit, axe)}
+    assert reported == {("button-name", "critical"), ("color-contrast", "serious")}

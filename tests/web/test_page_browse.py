@@ -104,7 +104,7 @@ def test_a_phone_offers_its_camera(visit: Visit, query: Path) -> None:
     visit.hits.first.wait_for()
 
 
-def test_what_is_no_picture_is_refused_in_sentences(visit: Visit, tmp_path: Path) -> None:
+def test_what_is_not_an_image_is_refused_in_sentences(visit: Visit, tmp_path: Path) -> None:
     visit.allowed.append("status of 4")
     file = tmp_path / "notes.png"
     file.write_bytes(b"no picture at all")

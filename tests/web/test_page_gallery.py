@@ -29,7 +29,7 @@ def table(visit: Visit, card: str) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_the_gallery_view_tells_what_the_api_tells(visit: Visit) -> None:
+def test_the_gallery_view_shows_what_the_api_returns(visit: Visit) -> None:
     visit.open("/gallery")
     visit.role("region", "Model").wait_for()
     stats = visit.api("/api/stats")
@@ -46,9 +46,9 @@ def test_the_gallery_view_tells_what_the_api_tells(visit: Visit) -> None:
     assert drawing.locator("rect").count() == len(stats["buckets"])
     (skipped,) = visit.api("/api/skipped")["skipped"]
     visit.role("region", "Skipped files").get_by_text("1 file could not be taken in.").wait_for()
-    told = visit.role("list", "Skipped files").get_by_role("listitem").inner_text()
-    assert all(skipped[name] in told for name in ("path", "reason", "detail"))
-    assert skipped["remedy"][1:] in told  # it begins with a capital there
+    shown = visit.role("list", "Skipped files").get_by_role("listitem").inner_text()
+    assert all(skipped[name] in shown for name in ("path", "reason", "detail"))
+    assert skipped["remedy"][1:] in shown  # it begins with a capital there
 
 
 @pytest.mark.slow

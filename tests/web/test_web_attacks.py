@@ -82,7 +82,7 @@ def test_no_value_leads_out_of_the_gallery(client: TestClient, secret: Path) -> 
         assert client.post("/api/queries", files=files).status_code == 422
 
 
-def test_forged_ids_are_no_images(client: TestClient) -> None:
+def test_forged_ids_are_not_images(client: TestClient) -> None:
     forged = ["0", "-1", "33", "999999", str(2**63 - 1), str(2**63), str(10**400), "1.5", "1e3",
               "0x1", "1_0", " 1", "1 ", "+1", "01", "1.0", "\uff11", "null", "true", "NaN",
               "1;drop table images", "1'--", "1%00", "q_" + "0" * 32, "*"]  # fmt: skip

@@ -73,7 +73,7 @@ def test_what_is_there_already_counts_and_links_do_not(tmp_path: Path) -> None:
     assert (elsewhere / "precious").stat().st_size == 5000
 
 
-def test_half_written_files_go_once_nobody_can_be_writing_them(tmp_path: Path) -> None:
+def test_half_written_files_go_once_no_process_can_be_writing_them(tmp_path: Path) -> None:
     for name, days in ((".new_0000.tmp", 0.9), (".old_0000.tmp", 1.1)):
         (tmp_path / "aa").mkdir(exist_ok=True)
         (tmp_path / "aa" / name).write_bytes(bytes(1000))

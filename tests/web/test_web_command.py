@@ -48,7 +48,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "web.md"
 def started(
     *arguments: str | Path, first: str = "", **environment: str
 ) -> Iterator[tuple[Any, str]]:
-    """The process and the address that it tells; the test ends it. ``first``: run before it."""
+    """The process and the address that it prints; the test ends it. ``first``: run before it."""
     words = [sys.executable, "-c", first + COMMAND, "serve"]
     words += [*(os.fspath(word) for word in arguments), "--port", "0"]
     env = {**os.environ, **environment}
@@ -72,7 +72,7 @@ def get(address: str) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_tells_its_address_serves_and_stops_well(
+def test_it_prints_its_address_serves_and_stops_well(
     served: Gallery, number: signal.Signals
 ) -> None:
     with started(served.root) as (process, address):
@@ -154,7 +154,7 @@ def test_an_update_that_runs_is_ended_and_keeps_what_it_did(tmp_path: Path, mode
         (["--port", "99999"], "99999"),
     ],
 )
-def test_what_cannot_be_served_is_said_and_is_no_success(
+def test_what_cannot_be_served_is_reported_and_fails(
     served: Gallery, arguments: list[str], what: str
 ) -> None:
     done = subprocess.run(

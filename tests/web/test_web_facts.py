@@ -59,8 +59,8 @@ def test_stats_are_those_of_the_gallery(client: TestClient, served: Gallery) -> 
 
 def test_the_histogram_counts_buckets_by_size() -> None:
     sizes = np.array([0, 0, 1, 1, 1, 2, 3, 4, 7, 8])
-    told = histogram(sizes)
-    assert told == {
+    counted = histogram(sizes)
+    assert counted == {
         "buckets": [
             {"size_from": 1, "size_to": 1, "count": 3},
             {"size_from": 2, "size_to": 3, "count": 2},
@@ -76,30 +76,30 @@ def test_the_histogram_counts_buckets_by_size() -> None:
     assert sizes.sum() == 3000 and len(sizes) == sum(1 << s.key_bits for s in index.segments())
 
 
-def test_measuring_tells_recall_against_exact_search() -> None:
+def test_measuring_gives_recall_against_exact_search() -> None:
     index = LSHIndex(dim=16)
     vectors = np.random.default_rng(1).standard_normal((4000, 16)).astype(np.float32)
     index.add(np.arange(4000), vectors)
-    told = measure(index)
-    recalls = [point["recall"] for point in told["curve"]]
+    measured = measure(index)
+    recalls = [point["recall"] for point in measured["curve"]]
     assert recalls[-1] >= 0.99 and recalls[0] < 0.8  # all candidates, and ten
     assert all(b >= a - 0.02 for a, b in itertools.pairwise(recalls))
-    assert 0.9 < told["recall"]["recall"] <= 1 and told["recall"]["k"] == 10
-    assert all(0 < point["microseconds"] < 1e6 for point in told["curve"])
+    assert 0.9 < measured["recall"]["recall"] <= 1 and measured["recall"]["k"] == 10
+    assert all(0 < point["microseconds"] < 1e6 for point in measured["curve"])
 
 
 def test_what_was_measured_stays_until_the_gallery_changes(gallery: Gallery, photos: Path) -> None:
     write_photos(photos, 40)
     gallery.update()
     with client_of(gallery) as client:
-        told = answer_of(client.post("/api/stats/measure"))
-        assert told["recall"]["recall"] == 1  # so few images are all looked at
+        measured = answer_of(client.post("/api/stats/measure"))
+        assert measured["recall"]["recall"] == 1  # so few images are all looked at
         before = answer_of(client.get("/api/stats"))
-        assert before["recall"] == told["recall"]
+        assert before["recall"] == measured["recall"]
         report = gallery.update()  # finds nothing new, and writes that
         assert (report.added, report.dropped) == (0, 0)
         after = answer_of(client.get("/api/stats"))
-        assert (after["recall"], after["curve"]) == (told["recall"], told["curve"])
+        assert (after["recall"], after["curve"]) == (measured["recall"], measured["curve"])
         (photos / "a/000.png").unlink()
         gallery.update()
         assert answer_of(client.get("/api/stats"))["recall"] is None
@@ -125,10 +125,10 @@ def test_duplicates_are_the_gallerys(client: TestClient, served: Gallery) -> Non
     answer = answer_of(client.post("/api/duplicates", json={"threshold": 0.95}))
     answers.DuplicatesAnswer.model_validate(answer, strict=True)
     (group,) = served.duplicates(0.95)
-    (told,) = answer["groups"]
+    (listed,) = answer["groups"]
     assert answer["threshold"] == 0.95
     items = [*group.keep, *group.duplicates]
-    for item, shown in zip(items, [told["keep"], *told["others"]], strict=True):
+    for item, shown in zip(items, [listed["keep"], *listed["others"]], strict=True):
         assert (shown["id"], shown["path"]) == (item.row.id, item.path)
         assert shown["bytes"] == item.row.size
         assert shown["cosine"] == pytest.approx(item.cosine, abs=1e-6)
@@ -168,10 +168,10 @@ def test_an_update_runs_while_searches_go_on(
         assert "lookalike_updating 1.0" in client.get("/metrics").text
         gate.set()
         wait_until(lambda: not answer_of(client.get("/api/update"))["updating"])
-        told = answer_of(client.get("/api/update"))
-        answers.UpdateAnswer.model_validate(told)
-        assert (told["done"], told["total"], told["error"]) == (4, 4, None)
-        report = told["report"]
+        update = answer_of(client.get("/api/update"))
+        answers.UpdateAnswer.model_validate(update)
+        assert (update["done"], update["total"], update["error"]) == (4, 4, None)
+        report = update["report"]
         assert (report["added"], report["images"], report["skipped"]) == (3, 15, 1)
         assert len(answer_of(client.post("/api/search", json={"id": 1}))["hits"]) == 14
         assert answer_of(client.get("/api/images"))["total"] == 15
@@ -183,9 +183,9 @@ def test_another_process_that_writes_is_a_conflict(gallery: Gallery) -> None:
     with held_by_another_process(gallery.directory / "lock"), client_of(gallery) as client:
         answer_of(client.post("/api/update"), 202)
         wait_until(lambda: not answer_of(client.get("/api/update"))["updating"])
-        told = answer_of(client.get("/api/update"))
-        assert told["error"]["code"] == "conflict" and told["report"] is None
-        assert "/" not in told["error"]["message"]
+        update = answer_of(client.get("/api/update"))
+        assert update["error"]["code"] == "conflict" and update["report"] is None
+        assert "/" not in update["error"]["message"]
 
 
 @pytest.mark.slow
@@ -219,7 +219,7 @@ def events_of(port: int, count: int) -> Iterator[dict[str, Any]]:
         yield from itertools.islice(events, count)
 
 
-def test_events_tell_of_an_update_as_it_goes(gallery: Gallery, photos: Path) -> None:
+def test_events_report_an_update_as_it_goes(gallery: Gallery, photos: Path) -> None:
     for n in range(3):
         write_photo(photos / f"new/{n}.png", 300 + n)
     with running(gallery, max_streams=2) as (port, service):
@@ -269,7 +269,7 @@ def test_metrics_count_requests_by_route_and_status(served: Gallery) -> None:
         assert "BREW" not in text and "nowhere" not in text
 
 
-def test_a_gallery_made_anew_with_another_model_asks_for_another_start(
+def test_a_gallery_rebuilt_with_another_model_asks_for_another_start(
     gallery: Gallery, photos: Path, other_model: Path
 ) -> None:
     content = (photos / "a/000.png").read_bytes()

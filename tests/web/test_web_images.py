@@ -51,8 +51,8 @@ def test_an_original_is_the_file(client: TestClient, folder: Path, ids: dict[str
         assert "sandbox" in response.headers["content-security-policy"]
         name = path.rpartition("/")[2].replace(" ", "%20")
         assert response.headers["content-disposition"] == f"inline; filename*=UTF-8''{name}"
-        told = {"if-none-match": response.headers["etag"]}
-        again = client.get(f"/api/images/{ids[path]}", headers=told)
+        headers = {"if-none-match": response.headers["etag"]}
+        again = client.get(f"/api/images/{ids[path]}", headers=headers)
         assert (again.status_code, again.content) == (304, b"")
 
 
@@ -136,7 +136,7 @@ def test_a_file_that_changed_or_went_after_it_was_indexed_is_not_served(
     secret.write_bytes(b"S" * 100)
     os.unlink(linked)
     linked.symlink_to(secret)
-    status = forged.stat()  # the same size and time, elsewhere: only the content tells
+    status = forged.stat()  # the same size and time, elsewhere: only the content differs
     secret_of_size = tmp_path / "other.png"
     secret_of_size.write_bytes(b"S" * status.st_size)
     os.utime(secret_of_size, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -98,7 +98,7 @@ def test_closing_cancels_what_has_not_begun() -> None:
     assert began == [0]
 
 
-def test_the_model_is_loaded_when_nobody_waits_for_thumbnails(
+def test_the_model_is_loaded_when_no_request_waits_for_thumbnails(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lookalike.web.service.QUIET", 0.05)

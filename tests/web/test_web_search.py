@@ -255,7 +255,7 @@ def test_wrong_values_are_named(client: TestClient, asked: dict[str, Any], what:
     assert what in error_of(response, 400, "bad_request")["message"]
 
 
-def test_what_is_no_json_or_of_another_type_is_refused(client: TestClient) -> None:
+def test_what_is_not_json_or_of_another_type_is_refused(client: TestClient) -> None:
     as_json = {"content-type": "application/json"}
     for body in (b"{", b"\xff", b"[1]", b'{"id": NaN}', b'{"id": 1, "threshold": NaN}'):
         response = client.post("/api/search", content=body, headers=as_json)

@@ -127,7 +127,7 @@ def test_a_client_that_does_not_take_its_answer_is_dropped(
         assert content.endswith((photos / "big.bmp").read_bytes())
 
 
-def test_a_full_house_drops_whoever_kept_it_waiting_longest(served: Gallery) -> None:
+def test_a_full_house_drops_the_client_that_kept_it_waiting_longest(served: Gallery) -> None:
     with running(served, max_connections=4) as (port, _):
         slow = [connect(port, HEALTH[:20]) for _ in range(4)]
         assert is_alive(port)  # a fifth
@@ -187,7 +187,7 @@ def test_a_head_has_a_limit_however_it_comes(served: Gallery, at_once: bool) -> 
 )
 def test_a_body_whose_end_is_ambiguous_ends_the_connection(served: Gallery, head: bytes) -> None:
     start = b"POST /api/session HTTP/1.1\r\nHost: localhost\r\n"
-    hidden = b"\r\n0\r\n\r\n" + HEALTH  # would be answered, too, if it were another request
+    hidden = b"\r\n0\r\n\r\n" + HEALTH  # would also be answered if it were another request
     with running(served) as (port, _), connect(port, start + head + hidden) as opened:
         answer = received(opened)
     assert answer.startswith(b"HTTP/1.1 400 ") and b"Connection: close" in answer
@@ -225,7 +225,7 @@ def test_an_answer_to_head_has_no_body_and_the_connection_goes_on(served: Galler
         b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000,
     ],
 )
-def test_what_is_no_http_is_told_so(served: Gallery, sent: bytes) -> None:
+def test_what_is_not_http_gets_an_error(served: Gallery, sent: bytes) -> None:
     with running(served) as (port, _):
         try:
             with connect(port, sent) as opened:
@@ -243,7 +243,7 @@ def test_upgrades_and_old_versions_are_answered(served: Gallery) -> None:
         with connect(port, upgrade) as opened:
             assert opened.recv(1 << 16).startswith(b"HTTP/1.1 200")
         with connect(port, b"GET /api/health HTTP/1.0\r\n\r\n") as opened:
-            assert received(opened).startswith(b"HTTP/1.1 403")  # it does not say whom it wants
+            assert received(opened).startswith(b"HTTP/1.1 403")  # it names no accepted host
 
 
 def test_who_comes_while_the_server_stops_does_not_hold_it_up(served: Gallery) -> None:

@@ -45,7 +45,7 @@ def test_settings_that_cannot_be_are_refused(values: dict[str, Any], what: str) 
         ServeSettings(**values)
 
 
-def test_loopback_is_what_nobody_else_can_reach() -> None:
+def test_loopback_is_what_no_other_machine_can_reach() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "localhost.example.org", "x")))
     for host in ("127.0.0.1", "::1", "localhost"):
@@ -201,7 +201,7 @@ def test_wrong_tokens_are_slowed_for_each_client() -> None:
     guard = Guard(ServeSettings(token=TOKEN), clock)
     tries = [outcome(guard, f"wrong-{n:04}") for n in range(GUESSES + 5)]
     assert tries == ["unauthorized"] * GUESSES + ["too_many_guesses"] * 5
-    assert outcome(guard, TOKEN) == "too_many_guesses"  # the right one would tell
+    assert outcome(guard, TOKEN) == "too_many_guesses"  # the right one as well
     assert outcome(guard, "wrong-0010") == "unauthorized"  # an old cookie is not another guess
     assert outcome(guard, TOKEN, "192.0.2.2") == "ok"
     for _ in range(3):  # one more guess every five seconds
@@ -308,7 +308,7 @@ def test_the_page_is_served_from_memory_under_its_own_addresses(client: TestClie
         response = client.get(f"/page/{name}")
         assert (response.status_code, response.content) == (200, file.content)
         assert response.headers["content-type"] == file.media_type
-        told = {"if-none-match": response.headers["etag"]}
-        assert client.get(f"/page/{name}", headers=told).status_code == 304
+        headers = {"if-none-match": response.headers["etag"]}
+        assert client.get(f"/page/{name}", headers=headers).status_code == 304
     for path in ("/search/", "/page/", "/page", "/index.html", "/page/../app.py", "/docs"):
         error_of(client.get(path), 404, "not_found")

@@ -1,4 +1,4 @@
-"""Uploads that are too large, too slow, no pictures, or made to do harm."""
+"""Uploads that are too large, too slow, not images, or made to do harm."""
 
 from __future__ import annotations
 
@@ -100,15 +100,15 @@ def test_more_pixels_than_allowed_are_not_decoded(small: TestClient) -> None:
 def test_what_is_sent_decides_not_what_it_is_called(small: TestClient) -> None:
     jpeg = encode(photo(3), "JPEG")
     for kind in ("image/png", "image/svg+xml", "application/octet-stream", "IMAGE/X; a=b"):
-        told = {"content-type": kind}
-        answer_of(small.post("/api/search?k=1", content=jpeg, headers=told))
+        headers = {"content-type": kind}
+        answer_of(small.post("/api/search?k=1", content=jpeg, headers=headers))
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>1</script></svg>'
-    told = {"content-type": "image/svg+xml"}
-    error_of(small.post("/api/search", content=svg, headers=told), 422, "bad_image")
+    headers = {"content-type": "image/svg+xml"}
+    error_of(small.post("/api/search", content=svg, headers=headers), 422, "bad_image")
     error_of(small.post("/api/search", content=b"", headers=PNG), 422, "bad_image")
 
 
-def test_too_many_at_once_are_told_to_come_again(
+def test_too_many_at_once_are_asked_to_come_again(
     served: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
@@ -129,7 +129,7 @@ def test_too_many_at_once_are_told_to_come_again(
         threads = [threading.Thread(target=send) for _ in range(5)]
         for thread in threads:
             thread.start()
-        wait_until(lambda: len(answers) == 3)  # those for which there is no place
+        wait_until(lambda: len(answers) == 3)  # those beyond the limit
         answer_of(client.post("/api/search", json={"id": 1}))  # needs no decoder
         release.set()
         for thread in threads:
@@ -201,7 +201,7 @@ def test_a_length_that_lies_is_of_no_use(served: Gallery) -> None:
         both = head(5, "Transfer-Encoding: chunked")  # smuggling needs two who disagree
         assert status_of(connect(port, both + chunk + b"0\r\n\r\n")) == 400
         assert status_of(connect(port, head(-1, "Content-Length: -5"))) == 400
-        with connect(port, head(20) + content) as short:  # the rest is no request
+        with connect(port, head(20) + content) as short:  # the rest is not a request
             assert received(short).count(b"HTTP/1.1 4") == 2
 
 

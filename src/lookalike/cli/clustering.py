@@ -123,7 +123,7 @@ def embed(
             deadline=deadline,
             progress=show,
         )
-    _tell_embedded(parts, reports, time.monotonic() - began, as_json)
+    _report_embedded(parts, reports, time.monotonic() - began, as_json)
 
 
 def _left(parts: Parts) -> str:
@@ -131,10 +131,12 @@ def _left(parts: Parts) -> str:
     return f"{missing} of them to do" if missing else "all of them done"
 
 
-def _tell_embedded(parts: Parts, reports: list[ChunkReport], seconds: float, as_json: bool) -> None:
+def _report_embedded(
+    parts: Parts, reports: list[ChunkReport], seconds: float, as_json: bool
+) -> None:
     images = sum(report.images for report in reports)
     skipped = sum(report.skipped for report in reports)
-    _tell_skipped(parts, reports, skipped)
+    _report_skipped(parts, reports, skipped)
     if as_json:
         counts = {"chunks": len(reports), "images": images, "skipped": skipped}
         print_json({**counts, "seconds": round(seconds, 3), "out": parts.where})
@@ -150,7 +152,7 @@ def _tell_embedded(parts: Parts, reports: list[ChunkReport], seconds: float, as_
         raise click.exceptions.Exit(FOUND_NOTHING)
 
 
-def _tell_skipped(parts: Parts, reports: list[ChunkReport], skipped: int) -> None:
+def _report_skipped(parts: Parts, reports: list[ChunkReport], skipped: int) -> None:
     """The first files that were skipped and why, to stderr."""
     from lookalike.cluster.parts import part_name
 
@@ -176,7 +178,7 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
     first: tuple[float, int] | None = None
     last = 0.0
 
-    def tell(progress: Progress) -> None:
+    def show_line(progress: Progress) -> None:
         nonlocal first, last
         now = time.monotonic()
         # From the first chunk on: starting workers and opening the model takes its own time.
@@ -190,4 +192,4 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
                 f"{rate:.1f}/s, about {duration(left)} left"
             )
 
-    yield tell
+    yield show_line

@@ -98,7 +98,7 @@ def evaluate(
             encoder,
             ProtocolSettings(queries_per_class, seeds),
             limits=Limits(max_pixels, max_seconds),
-            tell=lambda done, total, skipped: show(Progress(done, total, skipped)),
+            progress=lambda done, total, skipped: show(Progress(done, total, skipped)),
         )
     skipped = [(file.path, file.reason) for file in passed_over]
     skipped += [(failed.item, str(failed.error)) for failed in report.skipped]
@@ -115,12 +115,14 @@ def evaluate(
         values = _as_dict(report, encoder.info, skipped, searches)
         print_json({"queries_per_class": queries_per_class, **values})
     else:
-        _tell(report, encoder.info, len(skipped), searches)
+        _print(report, encoder.info, len(skipped), searches)
     if skipped:
         raise click.exceptions.Exit(FOUND_NOTHING)
 
 
-def _tell(report: FolderReport, model: ModelInfo, skipped: int, searches: list[WorstQuery]) -> None:
+def _print(
+    report: FolderReport, model: ModelInfo, skipped: int, searches: list[WorstQuery]
+) -> None:
     split = report.splits[0]
     click.echo(
         f"images  {len(report.paths):,} in {len(report.classes)} classes, {skipped:,} skipped"

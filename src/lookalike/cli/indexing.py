@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lookalike.gallery import Gallery, Progress, UpdateReport
 
-__all__ = ["index", "tell_trouble"]
+__all__ = ["index", "report_problems"]
 
 KINDS_NAMED = 6
 
@@ -45,7 +45,7 @@ KINDS_NAMED = 6
 @click.option(
     "--rebuild",
     is_flag=True,
-    help="Encode everything anew, for another model; until it is done, the old gallery serves.",
+    help="Encode all images again, for another model; until it is done, the old gallery serves.",
 )
 @click.option(
     "--from",
@@ -108,7 +108,7 @@ def index(
     elif gallery is None and (above := nearest_above(folder.absolute().parent)) is not None:
         say(
             f"{visible(os.fspath(folder))} is inside {visible(os.fspath(above))}, which has a "
-            f"gallery, too; in {visible(os.fspath(folder))}, commands use the gallery made here"
+            f"gallery as well; in {visible(os.fspath(folder))}, commands use the gallery made here"
         )
     if isinstance(gallery, str):
         if parts is not None or rebuild:
@@ -137,7 +137,7 @@ def index(
         else:
             opened = Gallery.open(folder, directory=gallery, **settings)
             report = opened.update(show, wait=wait, accept_missing=accept_missing)
-    tell_trouble(report, named, given)
+    report_problems(report, named, given)
     counts = {
         "images": report.images,
         "added": report.added,
@@ -210,7 +210,7 @@ def _from_parts(
     )
 
 
-def tell_trouble(
+def report_problems(
     report: UpdateReport, gallery: Path | str | None = None, folder: Path | None = None
 ) -> None:
     """Folders and files that gave no image, to stderr. ``gallery``, ``folder``: as the user named
@@ -224,8 +224,8 @@ def tell_trouble(
         say(f"{_shown(path)} holds the files of a gallery; it was not entered")
     for path in report.nested:
         say(
-            f"{_shown(path)} has a gallery of its own, which commands in it use; its images are in "
-            f"this one, too"
+            f"{_shown(path)} has a gallery of its own, which commands in it use; its images are "
+            f"also in this one"
         )
     if passed_over := _passed_over(report):
         say(passed_over)

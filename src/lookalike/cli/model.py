@@ -35,14 +35,14 @@ def model() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 def info(file: Path, as_json: bool) -> None:
-    """Tell what the model FILE takes and gives."""
+    """Show what the model FILE takes and gives."""
     from lookalike.encoder import Encoder
 
     facts = Encoder.open(file).info
     if as_json:
         print_json({**facts.as_dict(), "bytes": file.stat().st_size})
     else:
-        _tell(facts, file)
+        _print(facts, file)
 
 
 @model.command()
@@ -112,11 +112,11 @@ def adopt(
     if as_json:
         print_json({**facts.as_dict(), "bytes": out.stat().st_size})
     else:
-        _tell(facts, out)
+        _print(facts, out)
     say(f"use it: lookalike index PHOTOS --model {shown(out)}")
 
 
-def _tell(facts: ModelInfo, file: Path) -> None:
+def _print(facts: ModelInfo, file: Path) -> None:
     lines = {
         "model": f"{facts.name} {facts.version}",
         "file": f"{shown(file)} ({file.stat().st_size / 1e6:.1f} MB)",

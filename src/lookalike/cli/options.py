@@ -28,7 +28,7 @@ __all__ = [
     "max_pixels_option",
     "max_seconds_option",
     "model_option",
-    "tell_if_unfinished",
+    "warn_if_unfinished",
 ]
 
 
@@ -156,7 +156,7 @@ def find_gallery(
     return Gallery.open(named, create=False, **settings)
 
 
-def tell_if_unfinished(gallery: ImageGallery) -> None:
+def warn_if_unfinished(gallery: ImageGallery) -> None:
     """That the gallery does not hold everything yet, to stderr."""
     if gallery.unfinished():
         say(

@@ -118,7 +118,7 @@ def duration(seconds: float) -> str:
 
 
 def print_json(value: Any) -> None:
-    """To stdout. Bytes of a file name that are no UTF-8 become lone surrogates, as in Python."""
+    """To stdout. Bytes of a file name that are not UTF-8 become lone surrogates, as in Python."""
     click.echo(json.dumps(value, indent=2))
 
 
@@ -177,13 +177,13 @@ def progress_shown() -> Iterator[Callable[[Progress], None]]:
         return
     last = time.monotonic()
 
-    def tell(progress: Progress) -> None:
+    def show_line(progress: Progress) -> None:
         nonlocal last
         if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             say(f"{progress.done} of {progress.total} read, {progress.skipped} skipped")
 
-    yield tell
+    yield show_line
 
 
 def require_html(page: Path) -> None:

@@ -17,7 +17,7 @@ from lookalike.cli.options import (
     find_gallery,
     gallery_option,
     json_option,
-    tell_if_unfinished,
+    warn_if_unfinished,
 )
 from lookalike.cli.output import (
     FOUND_NOTHING,
@@ -102,7 +102,7 @@ def search(
         )
     settings = encoding_settings(batch_size, threads, max_pixels, max_seconds, model)
     opened = find_gallery(gallery, None if from_stdin else Path(query), **settings)
-    tell_if_unfinished(opened)
+    warn_if_unfinished(opened)
     try:
         hits = opened.search(
             source,
@@ -182,8 +182,8 @@ def duplicates(
             threshold, reference=reference, filter=pattern, progress=progress
         )
     if as_json:
-        told = {"groups": [group.as_dict() for group in groups], "changed": groups.changed}
-        print_json({"threshold": threshold, **told})
+        answer = {"groups": [group.as_dict() for group in groups], "changed": groups.changed}
+        print_json({"threshold": threshold, **answer})
     else:
         for group in groups:
             for item in group.keep:

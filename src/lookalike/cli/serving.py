@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lookalike.cli.extras import extra_needed
-from lookalike.cli.options import find_gallery, gallery_name, tell_if_unfinished
+from lookalike.cli.options import find_gallery, gallery_name, warn_if_unfinished
 from lookalike.cli.output import number, say
 
 __all__ = ["serve"]
@@ -50,7 +50,7 @@ def serve(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     opened = find_gallery(gallery)
-    tell_if_unfinished(opened)
+    warn_if_unfinished(opened)
     app = create_app(opened, settings)
     with listen(settings) as listener:
         address = address_of(listener)

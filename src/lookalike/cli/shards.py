@@ -115,10 +115,10 @@ def start(
             deadline=deadline,
             progress=show,
         )
-    _tell(name, made, as_json)
+    _print(name, made, as_json)
 
 
-def _tell(name: str, made: Any, as_json: bool) -> None:
+def _print(name: str, made: Any, as_json: bool) -> None:
     if as_json:
         facts = {"shards": made.shards, "replicas": made.replicas, "parts": made.where}
         print_json({"gallery": f"ray://{name}", **facts})
@@ -147,7 +147,7 @@ def status(name: str, address: str | None, as_json: bool) -> None:
         facts = {"shards": made.shards, "replicas": made.replicas, "parts": made.where}
         print_json({"gallery": f"ray://{name}", **facts, "actors": found})
     else:
-        _tell(name, made, False)
+        _print(name, made, False)
         for one in found:
             click.echo(_line(one))
     if not well:
@@ -191,7 +191,7 @@ def replicas(name: str, count: int, address: str | None, deadline: float, as_jso
         from lookalike.cluster import deployment
     with _shown() as show:
         made = deployment.replicas(name, count, address, deadline, show)
-    _tell(name, made, as_json)
+    _print(name, made, as_json)
 
 
 @click.command()
@@ -207,7 +207,7 @@ def switch(name: str, other: str, address: str | None, as_json: bool) -> None:
     with extra_needed("cluster"):
         from lookalike.cluster import deployment
     made = deployment.switch(name, other, address)
-    _tell(name, made, as_json)
+    _print(name, made, as_json)
 
 
 @click.command()

@@ -49,7 +49,7 @@ def _stages(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no list of integers, such as 2,-1") from error
+        raise click.BadParameter(f"{text!r} is not a list of integers, such as 2,-1") from error
 
 
 def _type(name: str, kind: type, rule: Rule) -> Any:
@@ -254,7 +254,7 @@ def _parsed(option: str, pairs: tuple[str, ...], known: Mapping[str, Any]) -> di
     for pair in pairs:
         name, _, text = pair.partition("=")
         if name not in known:
-            raise click.UsageError(f"{option}: {name!r} is none of {', '.join(known)}")
+            raise click.UsageError(f"{option}: {name!r} is not one of {', '.join(known)}")
         kind = type(known[name])
         try:
             value = json.loads(text)

@@ -48,7 +48,7 @@ def training_shown() -> Iterator[Callable[[Progress], None]]:
         return
     last = time.monotonic()
 
-    def tell(progress: Progress) -> None:
+    def show_line(progress: Progress) -> None:
         nonlocal last
         if progress.stage == "epoch":
             say(epoch_line(progress))
@@ -56,7 +56,7 @@ def training_shown() -> Iterator[Callable[[Progress], None]]:
             last = time.monotonic()
             say(f"{what(progress)}: {progress.done} of {progress.total}, {speed(progress)}")
 
-    yield tell
+    yield show_line
 
 
 def what(progress: Progress) -> str:

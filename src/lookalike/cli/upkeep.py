@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lookalike.cli.indexing import tell_trouble
+from lookalike.cli.indexing import report_problems
 from lookalike.cli.options import (
     find_folder,
     find_gallery,
     gallery_option,
     json_option,
-    tell_if_unfinished,
+    warn_if_unfinished,
 )
 from lookalike.cli.output import FOUND_NOTHING, number, print_json, progress_shown, say, visible
 
@@ -34,13 +34,13 @@ __all__ = ["info", "remove", "verify"]
 )
 @json_option
 def info(gallery: Path | str | None, skipped: bool, as_json: bool) -> None:
-    """Tell what a gallery holds and what made it."""
+    """Show what a gallery holds and what made it."""
     opened = find_gallery(gallery)
     if skipped:
         _list_skipped(opened, as_json)
         return
     facts = opened.info()
-    tell_if_unfinished(opened)
+    warn_if_unfinished(opened)
     if as_json:
         entries = {
             "folder": os.fspath(facts.root),
@@ -106,7 +106,7 @@ def _in_words(facts: GalleryInfo) -> dict[str, str]:
             f"{number(tuned['images'], 'image')}; undo it with: lookalike tune --reset"
         )
     elif lsh.search.candidates is not None or lsh.search.rerank is not None:
-        lines["tuning"] = "settings that are no defaults; undo them with: lookalike tune --reset"
+        lines["tuning"] = "settings other than the defaults; undo them with: lookalike tune --reset"
     if facts.pairs is not None:
         median = dict(zip(facts.pairs.levels, facts.pairs.cosines, strict=True)).get(0.5)
         if median is not None:
@@ -128,7 +128,7 @@ def verify(gallery: Path | str | None, contents: bool, repair: bool, as_json: bo
     if isinstance(gallery, str):
         if repair:
             check_on_disk(gallery)
-        _tell_problems(find_gallery(gallery).verify(contents=contents), result, as_json)
+        _print_damage(find_gallery(gallery).verify(contents=contents), result, as_json)
         return
     folder = find_folder(gallery)
     if repair:
@@ -136,7 +136,7 @@ def verify(gallery: Path | str | None, contents: bool, repair: bool, as_json: bo
         opened = Gallery.open(folder, create=False)
         with progress_shown() as show:
             updated = opened.update(show)
-        tell_trouble(updated, gallery)
+        report_problems(updated, gallery)
         encoded = updated.added + updated.changed - updated.reused
         done = [*report.done, f"{number(encoded, 'image')} encoded"]
         result = {"done": done, "images": updated.images}
@@ -146,10 +146,10 @@ def verify(gallery: Path | str | None, contents: bool, repair: bool, as_json: bo
     if contents and not problems:
         problems = Gallery.open(folder, create=False).verify(contents=True)
     remedy = f"repair it with: lookalike verify --repair --gallery {visible(os.fspath(folder))}"
-    _tell_problems(problems, result, as_json, None if repair or contents else remedy)
+    _print_damage(problems, result, as_json, None if repair or contents else remedy)
 
 
-def _tell_problems(
+def _print_damage(
     problems: list[str], result: dict[str, object], as_json: bool, remedy: str | None = None
 ) -> None:
     """Exit status 1 if there are any."""
@@ -173,8 +173,8 @@ def _tell_problems(
 def remove(paths: tuple[Path, ...], gallery: Path | str | None, undo: bool) -> None:
     """Take images out of the gallery and keep them out. Files are never touched.
 
-    PATHS are looked for in the current folder first, then in the gallery's. They may be skipped
-    files, too, which are then dismissed: they count as skipped no more.
+    PATHS are looked for in the current folder first, then in the gallery's. They may also be
+    skipped files, which are then dismissed: they no longer count as skipped.
     """
     opened = find_gallery(gallery, paths[0])
     count = opened.restore(paths) if undo else opened.remove(paths)

@@ -1,8 +1,8 @@
 """One writer of a DIR at a time: numbered lease files, of which the highest counts.
 
-Whoever creates the next number holds the lease; creating a file that does not exist is the only
-thing that the storage has to do atomically. A lease ends when it is released, or TTL seconds after
-its holder renewed it last.
+The process that creates the next number holds the lease; creating a file that does not exist is the
+only thing that the storage has to do atomically. A lease ends when it is released, or TTL seconds
+after its holder renewed it last.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Lease:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Release it; after an error the lease ends, too, and counts as unfinished."""
+        """Release it; after an error the lease also ends, but counts as unfinished."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()

@@ -57,7 +57,7 @@ def open_source(source: str) -> ImageSource:
     ``path``, if there is one, their names; without ``bytes``, ``path`` is a list of files.
 
     Raises:
-        GalleryError: it is none of these, or a folder in it cannot be listed.
+        GalleryError: it is not one of these, or a folder in it cannot be listed.
     """
     where = full_name(source)
     system, path = resolve(where)

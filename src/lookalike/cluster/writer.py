@@ -103,7 +103,7 @@ class Journal(Store):
 
     def begin(self, parts: Parts, lease: Lease, new: NewVectors, committed: Committed) -> None:
         """From now on; until then it is an ordinary table."""
-        self._parts, self._lease, self._new, self._tell = parts, lease, new, committed
+        self._parts, self._lease, self._new, self._committed = parts, lease, new, committed
         self._next_part = parts.next_id()
         self._changed: dict[bytes, ImageRow] = {}
 
@@ -115,7 +115,7 @@ class Journal(Store):
             yield
             version = self._write()
         if version is not None:
-            self._tell(version)
+            self._committed(version)
 
     def put(self, rows: Iterable[ImageRow]) -> None:
         """As of any table; noted if anything differs that parts hold."""

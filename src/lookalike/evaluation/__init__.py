@@ -1,1 +1,1 @@
-"""Measure retrieval: splits, the paper's metrics, its protocol on anybody's labelled images."""
+"""Measure retrieval: splits, the paper's metrics, its protocol on your own labelled images."""

@@ -25,7 +25,7 @@ from lookalike.images.decoder import Decoder, Limits
 __all__ = ["ClassScore", "FolderReport", "WorstQuery", "evaluate_pictures"]
 
 Positions = NDArray[np.int64]
-Told = Callable[[int, int, int], None]
+Listener = Callable[[int, int, int], None]
 """Called with how many images are done, how many there are, and how many were skipped."""
 
 
@@ -102,7 +102,7 @@ def evaluate_pictures(
     settings: ProtocolSettings,
     *,
     limits: Limits | None = None,
-    tell: Told | None = None,
+    progress: Listener | None = None,
 ) -> FolderReport:
     """Encode each image once, then measure `settings.seeds` splits.
 
@@ -134,8 +134,8 @@ def evaluate_pictures(
         else:
             rows.append(outcome.item)
             vectors.append(outcome.embedding)
-        if tell is not None:
-            tell(done, len(paths), len(skipped))
+        if progress is not None:
+            progress(done, len(paths), len(skipped))
     kept = labels[rows]
     reasons = [(failed.item, str(failed.error)) for failed in skipped]
     check_class_sizes(classes, kept, per_class, reasons)

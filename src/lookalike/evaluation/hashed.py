@@ -27,7 +27,7 @@ def hashed_ranking(index: LSHIndex, queries: Floats, exact: Positions) -> Positi
     """Gallery positions, best first, int64 (q, g): the LSH_HITS that a search for the unit rows
     (q, d) returns, then all that it left out, in the order of `exact` (q, g).
 
-    A search for everything would compare everything, which tells nothing.
+    A search for everything would compare everything, which says nothing of the hashing.
     """
     hits = index.search(queries, k=min(LSH_HITS, exact.shape[1])).ids
     found = np.zeros(exact.shape, np.bool_)

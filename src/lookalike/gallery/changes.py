@@ -42,7 +42,7 @@ class ToRead:
 
 
 def note_files(store: Store, files: Iterable[FoundFile]) -> None:
-    """Keep what the folder holds now in a temporary table, for the questions below."""
+    """Keep what the folder holds now in a temporary table, for the queries below."""
     with store.guarded():
         store.connection.execute("DROP TABLE IF EXISTS temp.found")
         store.connection.execute(

@@ -74,7 +74,7 @@ class DuplicateGroup:
     duplicates: tuple[Duplicate, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; ``identical`` tells files whose content equals that of a kept one."""
+        """For JSON; ``identical`` marks files whose content equals that of a kept one."""
         kept = {item.row.hash for item in self.keep}
         rest = [{**d.as_dict(), "identical": d.row.hash in kept} for d in self.duplicates]
         return {"keep": [d.as_dict() for d in self.keep], "duplicates": rest}
@@ -118,7 +118,7 @@ def propose_all(
     """What to keep of ids that pairs connect, each (m,) and of another group.
 
     Args:
-        here: whether the files are on this machine; if not, they are taken for what was indexed.
+        here: whether the files are on this machine; if not, they are assumed to be unchanged.
     """
     protected = None if reference is None else _inside(root, Path(reference), here)
     matches = glob_matcher("*" if filter is None else filter)

@@ -1,4 +1,4 @@
-"""A gallery's files as one thing: the table, the index, and the lock of whoever writes them."""
+"""A gallery's files as one thing: the table, the index, and the lock of their writer."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ DAMAGE = (
 """What a file may cause that no check has foreseen. What opening raises is the file's doing."""
 LARGEST_MANIFEST = 1 << 28
 ATTEMPTS = 5
-"""How often reading begins anew because the gallery was replaced meanwhile."""
+"""How often reading is retried because a writer replaced the gallery meanwhile."""
 CHECKED_ON_OPEN = 8 << 20
 """Bytes of a table that is checked whole when a gallery is opened, in under a tenth of a second."""
 
@@ -93,7 +93,7 @@ class GalleryFiles:
         return self.home.with_name(self.home.name + suffix)
 
     def create(self, meta: dict[str, Any], settings: LSHSettings, first_id: int = 1) -> None:
-        """Write an empty gallery, unless somebody else does meanwhile."""
+        """Write an empty gallery, unless another process does so first."""
         with self.explained():
             self.directory.mkdir(parents=True, exist_ok=True)
             with writer_lock(self.directory / LOCK):

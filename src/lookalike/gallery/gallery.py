@@ -37,7 +37,7 @@ __all__ = ["Gallery", "GalleryInfo", "Query"]
 
 Path_ = str | os.PathLike[str]
 ATTEMPTS = 5
-"""How often a search begins anew because a writer committed meanwhile."""
+"""How often a search is tried while writers commit."""
 TUNE_FROM = 10_000
 """Images below which tuning is refused: a search looks at nearly all of them anyway."""
 
@@ -303,7 +303,7 @@ class Gallery:
         wait: float = 0.0,
         accept_missing: bool = False,
     ) -> tuple[Self, UpdateReport]:
-        """Encode everything anew, for another model or settings, or because of damage.
+        """Encode all images again, for another model or settings, or because of damage.
 
         Until it is done the old gallery serves searches; an interrupted rebuild resumes.
 
@@ -446,7 +446,7 @@ class Gallery:
 
         Every file of a group is read and holds what was indexed. Files that have changed or gone
         since the last update are left out and listed apart, and of links to the same file all but
-        one are left out, so that whoever deletes what is proposed loses no picture.
+        one are left out, so that deleting what is proposed loses no image.
 
         Args:
             threshold: smallest cosine between a duplicate and a kept file of its group, above -1
@@ -523,7 +523,7 @@ class Gallery:
             return settings
 
     def reader(self) -> Reader:
-        """For many small questions: by id, and without opening the files for each."""
+        """For many small queries: by id, and without opening the files for each."""
         return Reader(self._files)
 
     def encoder(self) -> Encoder:
@@ -601,7 +601,7 @@ class Gallery:
         """Rebuild what can be rebuilt of a damaged gallery; the next update reads the rest again.
 
         Raises:
-            GalleryDamagedError: nothing tells any more which model made the gallery.
+            GalleryDamagedError: no file names the model that made the gallery any more.
         """
         return repair(cls._existing(folder, directory))
 

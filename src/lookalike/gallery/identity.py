@@ -1,4 +1,4 @@
-"""The copy, beside the table, of what no scan of the folder can tell, should the table be lost."""
+"""A copy of what a scan of the folder cannot restore, kept beside the table in case it is lost."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def identity_of(store: Store) -> dict[str, Any]:
 
 
 def entries_of(identity: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Those that a table holds, too."""
+    """Those entries that a table also holds."""
     return {name: identity[name] for name in ENTRIES if name in identity} if identity else {}
 
 

@@ -145,7 +145,7 @@ def _head(path: bytes) -> bytes:
 
 
 def places(folder: Path, directory: Path | None) -> tuple[Path, Path]:
-    """The images' folder and the gallery's directory, as far as the names tell.
+    """The images' folder and the gallery's directory, from the names alone.
 
     Args:
         folder: the images' folder, or a gallery's own directory.

@@ -71,7 +71,7 @@ class PairStatistics:
     def shares_below(self, cosines: Sequence[float]) -> list[float]:
         """Share of random pairs less alike than each cosine, 0 to 1, by interpolation.
 
-        Never more than the sample can tell: above its largest quantile, that quantile's level.
+        Limited by the sample: above its largest quantile, that quantile's level.
         """
         found: list[float] = np.interp(cosines, self.cosines, self.levels).tolist()
         return found

@@ -1,4 +1,4 @@
-"""Many small questions to one gallery: what was read once is kept until somebody commits."""
+"""Many small queries of one gallery: what was read once is kept until the next commit."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ class Snapshot:
         return {number: kept[number] for number in wanted if number in kept}
 
     def has_rows(self, ids: Iterable[int]) -> bool:
-        """Whether `rows` can tell these without reading the table."""
+        """Whether `rows` can return these without reading the table."""
         return all(number in self._rows for number in ids)
 
     def page(self, pattern: str | None, offset: int, limit: int) -> tuple[list[ImageRow], int]:

@@ -103,7 +103,7 @@ def _inheritance(files: GalleryFiles) -> tuple[list[ImageRow], int]:
     try:
         with files.reading() as store:
             return store.removed(), store.next_id()
-    except GalleryError:  # damaged or of another version, which may be why it is made anew
+    except GalleryError:  # damaged or of another version, which may be why it is rebuilt
         return removed_rows(read_identity(files.directory), 1), 1
 
 

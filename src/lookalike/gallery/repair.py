@@ -80,7 +80,7 @@ def repair(files: GalleryFiles) -> RepairReport:
             store = Store.open(files.table, write=True)
             try:
                 if read_identity(files.directory) is None:
-                    report.done.append(f"{IDENTITY} was written anew")
+                    report.done.append(f"{IDENTITY} was rewritten")
                 identity = identity_of(store)
                 write_identity(files.directory, identity)
                 index = _repair_index(files, store, report)
@@ -159,23 +159,23 @@ def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
             store.put([*rows, *removed])
     finally:
         store.close()
-    told = f"{len(rows)} rows of the table were saved"
+    outcome = f"{len(rows)} rows of the table were saved"
     if files.table.exists():
         aside = files.table.with_name(files.table.name + ".damaged")
         with open(open_regular(files.table), "rb") as old, atomic_writer(aside) as copy:
             shutil.copyfileobj(old, copy)
-        told += f"; the damaged one is {aside.name}"
+        outcome += f"; the damaged one is {aside.name}"
     else:
-        told = "the table was missing; a new one was made"
+        outcome = "the table was missing; a new one was made"
     Path(f"{files.table}-journal").unlink(missing_ok=True)
     os.replace(fresh, files.table)
-    report.done.append(told)
+    report.done.append(outcome)
     if removed:
         report.done.append(f"{len(removed)} removed by you are known from {IDENTITY} and stay out")
     if identity is None:
         report.done.append(
-            f"{IDENTITY} is lost, too: images that you took out and whose rows were not saved come "
-            f"back; remove them again"
+            f"{IDENTITY} is lost as well: images that you removed and whose rows were not saved "
+            f"come back; remove them again"
         )
 
 
@@ -189,7 +189,7 @@ def _is_foreign(files: GalleryFiles, gallery_id: str | None) -> bool:
 
 
 def _known_owner(files: GalleryFiles) -> str | None:
-    """The id that the index has, as far as it can be told."""
+    """The id in the index; None if it cannot be read."""
     try:
         files.check_index_folder()
         return stored_owner(files.index_folder)

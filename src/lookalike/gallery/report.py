@@ -1,4 +1,4 @@
-"""What an update tells while it runs and when it is done."""
+"""What an update reports while it runs and when it is done."""
 
 from __future__ import annotations
 

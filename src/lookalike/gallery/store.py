@@ -132,7 +132,7 @@ class ImageRow:
 
         Args:
             status: of the file.
-            strict: also inode and change time, where they are known. They differ, too, when a file
+            strict: also inode and change time, where they are known. They also differ when a file
                 was renamed or copied, or its permissions or links changed.
         """
         state = file_state(status)
@@ -335,8 +335,8 @@ class Store:
             GalleryDamagedError: it is damaged.
         """
         check_beside(path)
-        # Readers, too, open for writing where they may: after a crash, SQLite has to undo what was
-        # half written before anybody can read.
+        # Readers also open for writing where they may: after a crash, SQLite has to undo what was
+        # half written before the table can be read.
         store = cls(connect(path), path)
         try:
             version = store._prove()
@@ -385,7 +385,7 @@ class Store:
         size = self.path.lstat().st_size
         if application != APPLICATION_ID:
             raise self.damaged(
-                f"it is no table of images (application id {application:#x} instead of "
+                f"it is not a table of images (application id {application:#x} instead of "
                 f"{APPLICATION_ID:#x})"
             )
         if not 1 <= version <= SCHEMA_VERSION:
@@ -610,7 +610,7 @@ def _make_tables(store: Store) -> None:
 
 
 def _add_file_state(store: Store) -> None:
-    """What tells files of equal size and time apart, and an id that index and table share."""
+    """What distinguishes files of equal size and time, and an id that index and table share."""
     for column in ("inode INTEGER", "ctime_ns INTEGER", "note TEXT"):
         store.connection.execute(f"ALTER TABLE images ADD COLUMN {column}")
     if store.meta("gallery_id") is None:  # the index gets it next, see `GalleryFiles.writing`

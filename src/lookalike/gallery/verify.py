@@ -1,4 +1,4 @@
-"""Find damage in a gallery's files. What an interrupted update leaves behind is none."""
+"""Find damage in a gallery's files. What an interrupted update leaves behind is not damage."""
 
 from __future__ import annotations
 

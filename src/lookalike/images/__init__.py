@@ -1,7 +1,7 @@
 """Image files to RGB arrays: formats, orientation, colour, limits, the reason when one is skipped.
 
 `read_picture` and `read_rgb` decode in this process; `lookalike.images.decoder` does the same in
-processes with a bound of time and memory, for files that nobody has vouched for.
+processes with a bound of time and memory, for untrusted files.
 """
 
 from lookalike.images.formats import SkippedImageError, SkipReason, Source

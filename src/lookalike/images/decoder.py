@@ -1,6 +1,6 @@
 """Decoding in processes that may be ended, so that one file cannot take everything.
 
-The processes serve whoever decodes in this one: galleries, the server, contact sheets. They are
+The processes serve all who decode in this one: galleries, the server, contact sheets. They are
 started when first needed, replaced after one was lost, and wait for the next file meanwhile.
 """
 
@@ -373,7 +373,7 @@ class Decoder:
         return [answer for source in sources for answer in self._ask_all(head, [source])]
 
     def close(self) -> None:
-        """End what is being read; whoever waits for it gets a DecoderError."""
+        """End what is being read; the caller that waits for it gets a DecoderError."""
         with self._changing:
             self._closed = True
             for process in self._at_work:

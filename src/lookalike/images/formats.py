@@ -129,8 +129,8 @@ class SkippedImageError(LookalikeError):
 class Reader(io.BufferedReader):
     """A stream that notices when it is asked for more than there is.
 
-    `strict` makes reading at the end an error. Pillow would hand out grey pixels there if somebody
-    in the process has set ImageFile.LOAD_TRUNCATED_IMAGES.
+    `strict` makes reading at the end an error. Pillow would hand out grey pixels there if any
+    code in the process has set ImageFile.LOAD_TRUNCATED_IMAGES.
     """
 
     length = 0
@@ -207,7 +207,7 @@ def plugin_of(stream: Reader, max_pixels: int) -> Callable[[Reader], ImageFile.I
         if plugin:
             _check_boxes(stream)
     if plugin is None:
-        detail = f"it starts with {head[:8].hex(' ')}, which is none of the known formats"
+        detail = f"it starts with {head[:8].hex(' ')}, which is not a known format"
         raise SkippedImageError(SkipReason.NOT_AN_IMAGE, detail)
     stream.seek(0)
     return cast("Callable[[Reader], ImageFile.ImageFile]", plugin)

@@ -8,7 +8,7 @@ closed.
 Request and answer are each a head and a payload: two big-endian lengths (4 and 8 bytes), JSON,
 bytes. The first answer, before any request, says that the process is ready. A request is for one
 content, its payload, or for the files of several paths; the answer holds one entry for each, or for
-the first of them. Before each file a byte goes to standard error: it tells which one was being
+the first of them. Before each file a byte goes to standard error: it shows which one was being
 decoded when the process ended.
 """
 

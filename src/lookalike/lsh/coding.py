@@ -1,4 +1,4 @@
-"""Compiled loops over vectors and codes that are no part of a search: encode, pack, compare.
+"""Compiled loops over vectors and codes that are not part of a search: encode, pack, compare.
 
 All release the GIL and write only into arrays that they are given or make.
 """

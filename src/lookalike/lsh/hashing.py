@@ -301,9 +301,7 @@ class Hasher:
 
 
 def _shapes(settings: LSHSettings, found: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """What shapes a hasher's arrays must have; how many axes and points there are, ``found``
-    tells.
-    """
+    """What shapes a hasher's arrays must have, given the axes and points of those ``found``."""
     axes, mapped = found["basis"][0], found["key_map"][0]
     points = found["key_points"][1] if len(found["key_points"]) == 3 else 0
     least = MAX_KEY_BITS if KEYS[settings.keys].signs else 1

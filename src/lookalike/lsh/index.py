@@ -230,7 +230,7 @@ class LSHIndex:
                 self._state = state
 
     def _runs(self, state: State) -> list[range]:
-        """All segments, or neighbours of equal key bits where keys cannot be made anew."""
+        """All segments, or neighbours of equal key bits where keys cannot be recomputed."""
         bits = [segment.key_bits for segment in state.segments]
         starts = [0]
         if self.settings.vectors == "none":

@@ -93,7 +93,7 @@ class Segment:
         return len(self.ids)
 
     def __post_init__(self) -> None:
-        # Stored arrays are read-only maps; if those in memory are, too, one compiled kernel serves.
+        # Stored arrays are read-only maps; if those in memory also are, one compiled kernel serves.
         for name in ARRAYS:
             getattr(self, name).flags.writeable = False
 
@@ -241,7 +241,7 @@ class Segment:
         by_id = np.empty(n, np.uint32)
         by_id[row_order] = np.arange(n, dtype=np.uint32)
         for t in range(tables):
-            # By id within a bucket in every table: an order that the bucket alone tells.
+            # By id within a bucket in every table: an order that follows from the bucket alone.
             by_key = np.argsort(items.keys[t], kind="stable") if t else row_order
             positions = by_id[by_key].astype(np.int64)
             if tables > 1:
@@ -332,7 +332,7 @@ class Segment:
         }
         if found != expected:
             raise IndexFormatError(f"{path.name} holds arrays {found}, expected {expected}")
-        # Copies: what the kernels take for bounds stays what was proven.
+        # Copies: the bounds that the kernels use stay those that were proven.
         arrays = file.arrays | {name: np.array(file.arrays[name]) for name in ("offsets", "blocks")}
         if not _fit(arrays["offsets"], arrays["blocks"], n, blocks):
             raise IndexFormatError(f"{path.name} is damaged: its buckets contradict its items")
@@ -381,7 +381,7 @@ class Segment:
         return bool(ids[0] >= 0 and (ids[1:] > ids[:-1]).all())
 
     def damaged(self, what: str) -> IndexFormatError:
-        """The error of whoever comes upon damage while the segment is used."""
+        """The error for damage that is found while the segment is used."""
         return IndexFormatError(
             f"{self.name} is damaged: {what}; find out what is left of it, and rebuild it, with: "
             f"lookalike verify --repair"
@@ -443,7 +443,7 @@ def are_unit(vectors: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _dtype(settings: LSHSettings) -> np.dtype[Any]:
-    """How vectors are kept; those that are not are hashed as float16, too."""
+    """How vectors are kept; those that are not are also hashed as float16."""
     return np.dtype("float32" if settings.vectors == "float32" else "float16")
 
 

@@ -76,7 +76,7 @@ class LSHSettings:
         vectors: how vectors are kept for the cosine re-rank; ``"none"``: codes only, and a search
             returns an estimate of the cosine.
         seed: of everything random; the same seed, data and owner give identical files.
-        search: what a search does unless told otherwise; tuning sets it.
+        search: what a search does by default; tuning sets it.
     """
 
     dim: int

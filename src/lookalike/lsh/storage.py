@@ -24,7 +24,7 @@ __all__ = ["damaged", "read", "stored_owner", "stored_settings", "whole_items", 
 VERIFY_ON_OPEN = 64 << 20
 SALVAGED = (("<i8", "<f2"), ("<i8", "<f4"))
 ATTEMPTS = 5
-"""How often opening begins anew because a writer replaced the manifest meanwhile."""
+"""How often opening is tried while writers replace the manifest."""
 
 
 def write(folder: Path, settings: LSHSettings, owner: str, state: State) -> State:

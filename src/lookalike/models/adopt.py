@@ -1,7 +1,7 @@
 """Bring your own encoder: any ONNX image encoder becomes a model file of lookalike.
 
 The graph is kept as it is; its input and output get the names, types and shapes that
-`lookalike.encoder` wants, and what the embedding does not need is left out. Before anything is
+`lookalike.encoder` takes, and what the embedding does not need is left out. Before anything is
 written the result must embed test pictures: finite, not zero, different pictures differently, and a
 picture alone as in company. Needs onnx, not torch.
 """
@@ -109,7 +109,7 @@ def _prune(graph: onnx.GraphProto, output: str) -> None:
     """Leave only what `output` needs of outputs, nodes, weights and inputs, and no shapes between.
 
     Of a model of images and text, say, the text half goes. `onnx.utils.Extractor` does not follow
-    values that the branches of an If or the body of a Loop read, and wants to be given the inputs.
+    values that the branches of an If or the body of a Loop read, and has to be given the inputs.
     """
     needed = {output}
     kept = []
@@ -207,7 +207,7 @@ def _shape_of(
     except Exception as error:  # protobuf over 2 GB, and a dozen classes of onnxruntime
         raise ModelError(f"{path}: does not run ({_reason(error)})") from error
     if not isinstance(result, np.ndarray) or result.dtype.kind != "f":
-        raise ModelError(f"{path}: its output {chosen} is no tensor of floats")
+        raise ModelError(f"{path}: its output {chosen} is not a tensor of floats")
     return result.shape, result.dtype
 
 

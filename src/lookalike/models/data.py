@@ -71,7 +71,7 @@ class LabelledImages:
         return LabelledImages(self.classes, paths, self.labels[positions])
 
     def only(self, labels: Positions) -> LabelledImages:
-        """The images of some classes, which are numbered anew in their old order."""
+        """The images of some classes, which are renumbered in their old order."""
         kept = np.unique(labels)
         chosen = self.take(np.flatnonzero(np.isin(self.labels, kept)))
         classes = tuple(self.classes[i] for i in kept.tolist())
@@ -82,7 +82,7 @@ def class_folders(folder: Path) -> tuple[LabelledImages, tuple[Skipped, ...]]:
     """The image files of FOLDER/CLASS/IMAGE, judged by name alone, in the order of their names.
 
     Hidden files and folders are passed over; images beside the class folders and folders inside
-    them are reported. TrainingError if it is no folder, or an empty class is in it.
+    them are reported. TrainingError if it is not a folder, or an empty class is in it.
     """
     try:
         entries = _listing(folder)
@@ -259,7 +259,7 @@ def read_labelled(
     """Decode every file once; those that cannot be are left out and reported.
 
     Returns the readable images, their pictures in the same order, and what was skipped.
-    `progress(done, all)` is told after each file. `memory` is in bytes.
+    `progress(done, all)` is called after each file. `memory` is in bytes.
     """
 
     decoder = Decoder()

@@ -131,7 +131,7 @@ class Embedder(nn.Module):
 
     @property
     def dim(self) -> int:
-        """Numbers of an embedding."""
+        """Dimension of an embedding."""
         return (self.settings.dim or self.width) + self.settings.trunk_dim
 
     def pooled(self, images: Tensor) -> Tensor:

@@ -198,7 +198,7 @@ class _Explained(nn.Module):
 Storage = Literal["float32", "float16", "int8"]
 
 SMALLEST = 256
-"""Weights of fewer numbers (biases mostly) stay float32: they are no share of the file."""
+"""Weights of fewer numbers (biases mostly) stay float32: they are a tiny share of the file."""
 HALF_MAX = 65504.0
 
 
@@ -252,7 +252,7 @@ class Cost:
 
 
 def cost(reference: Path, other: Path, pixels: NDArray[np.uint8]) -> Cost:
-    """Of `other` against `reference`, on pictures uint8 (n, s, s, 3); 1 is no cost at all."""
+    """Of `other` against `reference`, on pictures uint8 (n, s, s, 3); 1: nothing is lost."""
     first, second = (Encoder.open(path).embed(pixels) for path in (reference, other))
     cosines = np.einsum("nd,nd->n", first, second, dtype=np.float64)
     return Cost(float(cosines.mean()), float(cosines.min()))

@@ -75,7 +75,7 @@ class TrainData:
         validation: LabelledImages | None,
         embedder: EmbedderSettings,
         settings: TrainSettings,
-        tell: Listener,
+        listener: Listener,
     ) -> TrainData:
         skipped: tuple[Skipped, ...] = ()
         if isinstance(source, LabelledImages):
@@ -89,7 +89,9 @@ class TrainData:
 
         def reading(done: int, total: int) -> None:
             rate = done / max(time.perf_counter() - began, 1e-9)
-            tell(Progress("reading", done, total, epochs=settings.epochs, images_per_second=rate))
+            listener(
+                Progress("reading", done, total, epochs=settings.epochs, images_per_second=rate)
+            )
 
         images, pictures, unreadable = read_labelled(
             listed,
@@ -252,10 +254,10 @@ class Inputs:
         embedder: Embedder,
         frozen: Frozen | None,
         settings: TrainSettings,
-        tell: Listener,
+        listener: Listener,
     ) -> None:
         self.data, self.embedder, self.frozen = data, embedder, frozen
-        self.settings, self.tell = settings, tell
+        self.settings, self.listener = settings, listener
         self.device = torch.device(settings.device)
         self.normalise = Normalise(embedder.mean, embedder.std)
         self.views: dict[int, list[Maps]] = {}
@@ -341,7 +343,7 @@ class Inputs:
             done += len(batch)
             rate = done / (time.perf_counter() - began)
             epochs = self.settings.epochs
-            self.tell(Progress("features", done, total, epoch, epochs, images_per_second=rate))
+            self.listener(Progress("features", done, total, epoch, epochs, images_per_second=rate))
         return chunks
 
     def _room(self) -> tuple[bool, int]:

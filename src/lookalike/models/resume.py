@@ -55,7 +55,7 @@ def write_checkpoint(path: Path, identity: Identity, state: Any) -> None:
 
 def read_checkpoint(path: Path, identity: Identity) -> dict[str, Any] | None:
     """The state in the file; None without a file; TrainingError if it cannot be gone on from."""
-    away = f"delete {path} to begin anew"
+    away = f"delete {path} to start again"
     try:
         with zipfile.ZipFile(path) as archive:
             if (name := archive.testzip()) is not None:

@@ -100,19 +100,19 @@ def train(
     not fit; MissingExtraError for a loss or weights whose package is not installed.
     """
     began = time.perf_counter()
-    tell = progress or (lambda _: None)
+    listener = progress or (lambda _: None)
     if not out.parent.is_dir():
-        raise TrainingError(f"{out.parent} is no folder to write {out.name} to: make it first")
+        raise TrainingError(f"{out.parent} is not a folder to write {out.name} to: make it first")
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("device is cuda, and torch finds none here: use cpu")
     _check_parts(embedder_settings, settings)
-    data = TrainData.read(source, validation, embedder_settings, settings, tell)
+    data = TrainData.read(source, validation, embedder_settings, settings, listener)
     checkpoint = out.with_name(out.name + ".checkpoint")
     identity = identify(data, embedder_settings, settings)
     saved = read_checkpoint(checkpoint, identity)
     threads = settings.threads or torch.get_num_threads()
     with _torch_state(saved["threads"] if saved else threads, settings):
-        run = Run(data, embedder_settings, settings, tell)
+        run = Run(data, embedder_settings, settings, listener)
         if saved is not None:
             run.restore(saved)
         resumed = run.epoch if saved else None
@@ -218,9 +218,13 @@ class Run:
     """A training's state, and the loop over it."""
 
     def __init__(
-        self, data: TrainData, embedder: EmbedderSettings, settings: TrainSettings, tell: Listener
+        self,
+        data: TrainData,
+        embedder: EmbedderSettings,
+        settings: TrainSettings,
+        listener: Listener,
     ) -> None:
-        self.data, self.settings, self.tell = data, settings, tell
+        self.data, self.settings, self.listener = data, settings, listener
         trained = settings.weights != "none"
         mean = std = None
         kind = settings.preprocessing
@@ -232,7 +236,7 @@ class Run:
         self.embedder.to(self.device)
         _arrange(self.embedder, torch.channels_last)  # a third faster on the CPU
         frozen = self._freeze(trained)
-        self.inputs = Inputs(data, self.embedder, frozen, settings, tell)
+        self.inputs = Inputs(data, self.embedder, frozen, settings, listener)
         self.criterion = make_loss(
             settings.loss,
             self.embedder.dim,
@@ -337,7 +341,7 @@ class Run:
                 rate = one_cycle(done + self.batch, steps, settings.warmup)
                 self._step(inputs, chosen, rate)
                 self.batch += 1
-                self._tell_batch(len(labels), rate)
+                self._report_batch(len(labels), rate)
                 self._save_if_due(save)
             last = one_cycle(done + len(batches) - 1, steps, settings.warmup)
             rate = settings.learning_rate * last
@@ -397,10 +401,10 @@ class Run:
             f"look at the images of the batch: {files}"
         )
 
-    def _tell_batch(self, total: int, rate: float) -> None:
+    def _report_batch(self, total: int, rate: float) -> None:
         seconds = time.perf_counter() - self.began
         left = (self.settings.epochs - self.epoch + 1) * total - self.seen
-        self.tell(
+        self.listener(
             Progress(
                 "training",
                 self.seen,
@@ -415,7 +419,7 @@ class Run:
         )
 
     def _validate(self, scores: EpochScores) -> None:
-        """Measure, remember the weights if they are the best, and tell."""
+        """Measure, remember the weights if they are the best, and report."""
         noticed = overfitting(tuple(self.history))
         if self.data.plain is not None:
             with self._averaged(), torch.no_grad():
@@ -430,7 +434,7 @@ class Run:
         self.history.append(scores)
         note = overfitting(tuple(self.history))
         total = len(self.data.training)
-        self.tell(
+        self.listener(
             Progress(
                 "epoch",
                 total,

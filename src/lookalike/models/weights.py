@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Progress: TypeAlias = Callable[[int, int | None], None]
-"""Called with the bytes that have arrived and the bytes expected, None if nobody says."""
+"""Called with the bytes that have arrived and the bytes expected, None if unknown."""
 
 _PIECE = 1 << 20
 _TIMEOUT_SECONDS = 30

@@ -74,8 +74,8 @@ class _Application(FastAPI):
             schema = super().openapi()
             for path in schema["paths"].values():
                 for operation in path.values():
-                    told = operation["responses"].get("422", {}).get("content", {})
-                    if "HTTPValidationError" in str(told):
+                    declared = operation["responses"].get("422", {}).get("content", {})
+                    if "HTTPValidationError" in str(declared):
                         del operation["responses"]["422"]
             for name in ("HTTPValidationError", "ValidationError"):
                 schema.get("components", {}).get("schemas", {}).pop(name, None)

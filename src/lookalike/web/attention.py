@@ -23,7 +23,7 @@ def has_attention(encoder: Encoder) -> bool:
 
 
 def note(encoder: Encoder) -> str | None:
-    """Why there is no map of attention; None if there is one."""
+    """Why the model gives no attention map; None if it does."""
     if SPATIAL in encoder.outputs:
         return None
     return CHANNELS_ONLY if CHANNEL in encoder.outputs else NONE

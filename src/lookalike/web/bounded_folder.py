@@ -51,7 +51,7 @@ class BoundedFolder:
         self._counting = threading.Lock()
 
     def read(self, name: str) -> bytes | None:
-        """The file's content; None if there is none, or it is larger than the folder may be."""
+        """The file's content; None if it does not exist, or is larger than the folder may be."""
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             with (

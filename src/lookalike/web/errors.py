@@ -61,7 +61,7 @@ class ApiError(Exception):
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """ASCII, so that names of files that are no UTF-8 pass, as lone surrogates in escapes."""
+    """ASCII, so that names of files that are not UTF-8 pass, as lone surrogates in escapes."""
     body = json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
     return Response(body, status, headers, "application/json")
 
@@ -96,7 +96,7 @@ def explained(error: LookalikeError) -> ApiError:
         log.error("shards do not answer", exc_info=error)
         return ApiError("timeout", "some shards of the gallery do not answer", "try again soon")
     if isinstance(error, ModelMismatchError):
-        message = "the gallery has been made anew with another model"
+        message = "the gallery has been rebuilt with another model"
         return ApiError("conflict", message, "start the server again")
     if isinstance(error, GalleryDamagedError | IndexFormatError):
         log.error("%s", error)
@@ -106,7 +106,7 @@ def explained(error: LookalikeError) -> ApiError:
 
 
 def internal_error(error: BaseException) -> ApiError:
-    """Logged here, with all that the client is not told."""
+    """Logged here, with the details that the answer leaves out."""
     log.error("a request failed", exc_info=error)
     return ApiError(
         "internal",

@@ -53,7 +53,7 @@ class Guard:
             self._check_token(scope, headers)
 
     def is_token(self, scope: Scope, given: str) -> bool:
-        """Compared in a time that tells nothing about it. True if none is needed.
+        """Compared in constant time. True if none is needed.
 
         Raises:
             ApiError: too_many_guesses, if the client of the request has none left.
@@ -69,7 +69,7 @@ class Guard:
         return False
 
     def _check_host(self, hosts: list[bytes]) -> str:
-        """A page of somebody else's whose name leads here (DNS rebinding) carries that name."""
+        """A request from a foreign page whose name leads here (DNS rebinding) carries that name."""
         host = hosts[0].decode("latin-1").lower() if len(hosts) == 1 else ""
         name = _name_of(host)
         if name in self._names or (name and self._is_own_address(name)):
@@ -81,7 +81,7 @@ class Guard:
         )
 
     def _is_own_address(self, name: str) -> bool:
-        """An address needs no name, so nobody can have made it lead here."""
+        """An address is not looked up, so DNS rebinding cannot forge it."""
         try:
             address = ipaddress.ip_address(name.partition("%")[0])
         except ValueError:

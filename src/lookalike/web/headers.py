@@ -1,4 +1,4 @@
-"""Headers of every answer, which tell browsers what they may do with it."""
+"""Headers of every answer, which limit what browsers may do with it."""
 
 from __future__ import annotations
 

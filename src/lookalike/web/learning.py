@@ -18,7 +18,7 @@ CANDIDATES = 5000
 
 @dataclass(frozen=True)
 class Lesson:
-    """``best`` by what was learnt; ``ask``: those whose judgement would tell most."""
+    """``best`` by what was learnt; ``ask``: those whose judgement would teach most."""
 
     best: list[Found]
     ask: list[Found]
@@ -37,8 +37,8 @@ def learn(
 
     Args:
         query: unit vector, float32 (dim,).
-        without: content hash of images that are no candidates.
-        relevant, irrelevant: ids; those that are no image any more are passed over.
+        without: content hash of images to leave out.
+        relevant, irrelevant: ids; those no longer in the gallery are ignored.
     """
     judged = {**dict.fromkeys(relevant, True), **dict.fromkeys(irrelevant, False)}
     judged = {number: answer for number, answer in judged.items() if snapshot.has(number)}
@@ -51,17 +51,17 @@ def learn(
     vectors = snapshot.vectors(ids)
     feedback = Feedback(vectors, query)
     places = {number: place for place, number in enumerate(ids)}
-    told = [number for number in judged if number in places]
+    known = [number for number in judged if number in places]
     feedback.tell(
-        np.array([places[number] for number in told], np.int64),
-        np.array([judged[number] for number in told], np.bool_),
+        np.array([places[number] for number in known], np.int64),
+        np.array([judged[number] for number in known], np.bool_),
     )
     best = feedback.rank(k).tolist()
-    questions = feedback.ask(ask).tolist() if ask else []
-    chosen = [ids[place] for place in (*best, *questions)]
+    asked = feedback.ask(ask).tolist() if ask else []
+    chosen = [ids[place] for place in (*best, *asked)]
     bits = snapshot.bits(query, chosen)
     unit = query / np.linalg.norm(query)  # a stored one has been rounded
-    cosines = (vectors[[*best, *questions]] @ unit).tolist() if chosen else []
+    cosines = (vectors[[*best, *asked]] @ unit).tolist() if chosen else []
     items = [
         Found(rows[number], min(1.0, cosine), differ)
         for number, cosine, differ in zip(chosen, cosines, bits, strict=True)

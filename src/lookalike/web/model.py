@@ -57,7 +57,7 @@ class Model:
             return self._encoder[1]
 
     def _open(self) -> Encoder:
-        """From the same gallery opened anew: that of updates uses all cores for one batch."""
+        """From the same gallery, opened again: that of updates uses all cores for one batch."""
         if self._same is None:
             self._same = self._gallery.reopened(EncoderSettings(threads=1))
         return self._same.encoder()

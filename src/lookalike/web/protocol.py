@@ -1,12 +1,12 @@
 """Connections that cannot keep the server: a deadline for heads, a limit to their number.
 
-uvicorn waits without end for the head of a request, and for whoever reads no answer, and accepts as
-many connections as the system allows. Thousands of clients that each send a byte now and then would
-take every file descriptor. So:
+uvicorn waits without end for the head of a request, and for clients that read no answer, and
+accepts as many connections as the system allows. Thousands of clients that each send a byte now and
+then would take every file descriptor. So:
 
 * a head has at most MAX_HEAD bytes, whether it comes at once or in parts;
-* a head that leaves open where its body ends is refused, and its connection closed: whatever stands
-  between client and server might see another request in it;
+* a head that leaves open where its body ends is refused, and its connection closed: a proxy between
+  client and server might see another request in it;
 * a head must be there within ``header_seconds`` of the connection or of the last answer;
 * what is left of a body after its answer must be sent within LINGER seconds;
 * an answer that the client does not take for ``stall_seconds`` ends the connection;

@@ -45,7 +45,7 @@ class StoredQuery:
 class Queries:
     """At most so many, so old and so large together; the one not used longest goes first.
 
-    Names are random, so that nobody finds another's picture. For the event loop's thread.
+    Names are random, so that no client can guess another's image. For the event loop's thread.
     """
 
     def __init__(

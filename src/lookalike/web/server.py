@@ -59,7 +59,7 @@ def serve(app: FastAPI, settings: ServeSettings, listener: socket.socket) -> Non
 
 
 def make_server(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
-    """What `serve` runs; it ends when its ``should_exit`` is set, too."""
+    """What `serve` runs; setting its ``should_exit`` also ends it."""
     service: Service = app.state.service
     # It warns of every malformed form, so that clients could fill the log.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)

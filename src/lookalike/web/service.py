@@ -27,7 +27,7 @@ __all__ = ["Service"]
 T = TypeVar("T")
 SLOW_WAITING = 4
 QUIET = 1.0
-"""Seconds between looks whether there is time to load what nobody has asked for yet."""
+"""Seconds between checks whether the server is idle enough to load what searches will need."""
 INLINE_UP_TO = 50_000
 """Images up to which a search takes less time than handing it to a thread."""
 
@@ -84,8 +84,8 @@ class Service:
     async def start(self) -> None:
         """Load in the background what the first search would wait for.
 
-        Not yet while somebody who has just opened the page waits for its thumbnails: for them this
-        is most of a second of two cores' work.
+        Not while thumbnails are being made for a page that was just opened: loading would take most
+        of a second of two cores from them.
         """
         self._warming = asyncio.create_task(self._warm())
 
@@ -107,7 +107,7 @@ class Service:
         try:
             self._is_loaded = await self.searches.run(search)
             await self.model.encoder()
-        except Exception:  # who asks is told
+        except Exception:  # the next request reports it
             return
 
     def begin_stop(self) -> None:
@@ -156,5 +156,5 @@ class Service:
 def unknown_image(number: int) -> ApiError:
     """Forged, or forgotten by an update."""
     return ApiError(
-        "not_found", f"there is no image {number}", "search anew: the gallery may have changed"
+        "not_found", f"there is no image {number}", "search again: the gallery may have changed"
     )

@@ -27,7 +27,7 @@ class ServeSettings:
         decoders: processes that decode uploads, and as many for the gallery's own files.
         decode_seconds: after which a process that still decodes one picture is ended.
         search_threads: how many searches run at once.
-        waiting: requests that may wait for each of these; more are told to come again (503).
+        waiting: requests that may wait for each of these; more are refused (503, Retry-After).
         answer_seconds: how long a request waits for its turn and its answer together.
         max_queries, query_seconds: pictures dropped on the page that are kept, and for how long.
         max_thumbnail_bytes: of all thumbnails kept on disk; those not used longest go first.
@@ -70,7 +70,7 @@ class ServeSettings:
             raise ValueError(f"port must be from 0 to 65535, not {self.port!r}")
         for host in (self.host, *self.allowed_hosts):
             if not isinstance(host, str) or not _HOST.fullmatch(host):
-                raise ValueError(f"{host!r} is no name or address of a host")
+                raise ValueError(f"{host!r} is not a name or address of a host")
         if self.token is not None and not _TOKEN.fullmatch(self.token):
             raise ValueError(
                 "the token must have 8 to 200 characters of ASCII without spaces, commas, "

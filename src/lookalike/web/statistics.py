@@ -21,7 +21,7 @@ ROUNDS = 3
 
 def identity(index: LSHIndex) -> tuple[object, ...]:
     """Equal for two openings of a gallery's index between which no item came or went and no setting
-    changed: a segment's name tells its content, and items are only ever removed from one."""
+    changed: a segment's name identifies its content, and items are only ever removed from one."""
     names = [segment.file and segment.file.path.name for segment in index.segments()]
     return index.settings, len(index), *names
 

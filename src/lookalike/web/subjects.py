@@ -100,7 +100,7 @@ class Subjects:
         return image if asked.crop is None else cut(image, asked.crop)
 
     async def store(self, content: bytes) -> tuple[str, StoredQuery]:
-        """Keep a picture to search with; returns its name, too."""
+        """Keep an image to search with; returns its name and the image."""
         size = await self.input_size()
         decoded = await self._service.uploads.picture(content, size=size, side=PICTURE_SIDE)
         assert decoded.pixels is not None and decoded.image is not None

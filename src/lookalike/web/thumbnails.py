@@ -54,7 +54,7 @@ class Thumbnails:
         if known is not None and _is_whole(known):
             return known
         task = self._being_made.get(name)
-        if task is None:  # else somebody else asked for it, too
+        if task is None:  # else it is being made for another request
             task = asyncio.create_task(self._make(row, size, name))
             self._being_made[name] = task
             task.add_done_callback(lambda _: self._being_made.pop(name, None))

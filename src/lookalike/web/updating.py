@@ -1,4 +1,4 @@
-"""One update of the gallery at a time, in a thread, with its progress for whoever asks."""
+"""One update of the gallery at a time, in a thread, with its progress for all clients."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class UpdateState:
     def as_dict(self) -> dict[str, Any]:
         """As `UpdateAnswer`."""
         error = self.error
-        told = error and {"code": error.code, "message": error.message, "remedy": error.remedy}
+        problem = error and {"code": error.code, "message": error.message, "remedy": error.remedy}
         return {
             "updating": self.updating,
             "done": self.done,
             "total": self.total,
             "report": self.report,
-            "error": told,
+            "error": problem,
         }
 
 
@@ -52,7 +52,7 @@ class _StoppedError(LookalikeError):
 
 
 class Updates:
-    """Starts updates and tells of them, to any thread."""
+    """Starts updates and reports their state, to any thread."""
 
     def __init__(self, gallery: ImageGallery, finished: Callable[[], None] = lambda: None) -> None:
         """``finished`` is called after each, in its thread."""

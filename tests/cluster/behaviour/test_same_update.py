@@ -131,7 +131,7 @@ def test_a_file_moved_onto_another_replaces_it(
     assert_whole(gallery, photos)
 
 
-def test_a_file_replaced_by_a_damaged_one_is_skipped_and_comes_back_when_mended(
+def test_a_file_replaced_by_a_damaged_one_is_skipped_and_comes_back_when_fixed(
     gallery: ImageGallery, photos: Path
 ) -> None:
     path = photos / "a/000.png"

@@ -17,7 +17,7 @@ const PAGE = 60;
 export function show(address, signal) {
   const title = element("h1", { tabindex: "-1" }, "Pictures");
   const below = element("div", {});
-  const tell = (total) => {
+  const showTotal = (total) => {
     title.textContent = count(total, "picture");
     keep({ total });
     if (total === 0) below.replaceChildren(nothing(address.filter));
@@ -31,12 +31,12 @@ export function show(address, signal) {
       const given = new URLSearchParams({ offset: String(offset), limit: String(Math.max(PAGE, wanted)) });
       if (address.filter) given.set("filter", address.filter);
       const { images, total } = await get(`/api/images?${given}`, signal);
-      tell(total);
+      showTotal(total);
       return { items: images, more: images.length > 0 && offset + images.length < total };
     },
   });
   below.append(grid.element);
-  if (kept().total !== undefined) tell(kept().total);
+  if (kept().total !== undefined) showTotal(kept().total);
 
   const load = async () => {
     try {

@@ -31,7 +31,7 @@ function words(text, attributes) {
 }
 
 /**
- * Draws anew whenever the width changes, so that letters keep their size.
+ * Redraws whenever the width changes, so that letters keep their size.
  * @param {string} title
  * @param {(width: number) => Element[]} draw
  * @param {{head: string[], rows: string[][]}} table

@@ -21,8 +21,8 @@ function side(name) {
   const image = element("img", { alt: "", draggable: "false" });
   const layer = element("div", { class: "layer" });
   const frame = element("div", { class: "frame" }, image, layer);
-  const told = element("figcaption", {});
-  return { image, layer, frame, told, element: element("figure", { "aria-label": name }, element("div", { class: "room" }, frame), told) };
+  const summary = element("figcaption", {});
+  return { image, layer, frame, summary, element: element("figure", { "aria-label": name }, element("div", { class: "room" }, frame), summary) };
 }
 
 export class Compare {
@@ -122,7 +122,7 @@ export class Compare {
     this.title.textContent = hit.path;
     this.showQuery(address);
     showPicture(this.hit, hit);
-    this.hit.told.replaceChildren(hit.words ? score(hit) : "", element("p", { class: "hint" }, size(hit)));
+    this.hit.summary.replaceChildren(hit.words ? score(hit) : "", element("p", { class: "hint" }, size(hit)));
     this.acts.replaceChildren(
       this.teach.buttons(hit),
       element("a", { class: "button", href: similarTo(hit) }, icon("similar"), "Find similar"),
@@ -138,7 +138,7 @@ export class Compare {
 
   /** @param {Address} address */
   showQuery({ id, query, crop }) {
-    const { image, frame, layer, told } = this.query;
+    const { image, frame, layer, summary } = this.query;
     place(crop ?? [0, 0, 1, 1], layer);
     layer.classList.toggle("outlined", Boolean(crop));
     const url = id === undefined ? `/api/queries/${query}/image` : `/api/images/${id}/thumbnail?size=512`;
@@ -146,7 +146,7 @@ export class Compare {
     image.onload = () => frame.style.setProperty("--ratio", String(image.naturalWidth / image.naturalHeight));
     image.src = url;
     image.alt = "Query";
-    told.replaceChildren(element("p", { class: "hint" }, "Query"));
+    summary.replaceChildren(element("p", { class: "hint" }, "Query"));
   }
 
   /** @param {number} direction */

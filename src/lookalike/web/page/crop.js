@@ -53,13 +53,13 @@ export class Crop {
       this.image,
       this.rectangle,
     );
-    this.told = element("p", { class: "hint", id: "crop-help" });
+    this.summary = element("p", { class: "hint", id: "crop-help" });
     this.wholeButton = element("button", { type: "button", onclick: () => this.settle(undefined) }, "Whole picture");
     this.element = element(
       "div",
       { class: "crop" },
       element("div", { class: "box" }, this.surface),
-      element("div", { class: "line" }, this.told, this.wholeButton),
+      element("div", { class: "line" }, this.summary, this.wholeButton),
     );
     this.set(undefined);
   }
@@ -77,7 +77,7 @@ export class Crop {
     this.rectangle.hidden = !part;
     if (part) place(part, this.rectangle);
     this.wholeButton.hidden = !part;
-    this.told.replaceChildren(
+    this.summary.replaceChildren(
       part ? `Searching by a part: ${partInWords(part)}.` : "Drag a rectangle to search by a part.",
       element("span", { class: "keys" }, " Arrows move it, Shift and arrows size it."),
     );

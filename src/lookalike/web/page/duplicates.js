@@ -32,7 +32,7 @@ class Duplicates {
     this.left = 0;
     /** Where the user differs from the proposal: id -> keep. @type {Map<number, boolean>} */
     this.changed = new Map(current().values.changed ?? []);
-    this.told = element("p", { class: "hint" }, "Looking for near duplicates…");
+    this.summary = element("p", { class: "hint" }, "Looking for near duplicates…");
     this.field = element("input", { id: "closeness", type: "number", min: LOWEST, max: 1, step: "any", value: address.threshold, placeholder: "0.95" });
     this.exportButton = element("button", { type: "button", class: "main", disabled: true, onclick: () => this.export() }, icon("save"), "Export marks as JSON");
     this.list = element("div", { class: "groups" });
@@ -50,7 +50,7 @@ class Duplicates {
       element(
         "div",
         { class: "head" },
-        element("div", {}, element("h1", { tabindex: "-1" }, "Duplicates"), this.told),
+        element("div", {}, element("h1", { tabindex: "-1" }, "Duplicates"), this.summary),
         element(
           "form",
           { class: "closeness", onsubmit: (event) => this.submit(event) },
@@ -81,14 +81,14 @@ class Duplicates {
       this.left = found.changed.length;
     } catch (error) {
       if (isAbort(error)) return;
-      this.told.textContent = "";
+      this.summary.textContent = "";
       this.list.replaceChildren(problem(error, () => go(this.address, { replace: true })));
       return;
     }
     this.field.value = String(this.threshold);
     this.exportButton.disabled = !this.groups.length;
     this.sum();
-    announce(this.told.textContent);
+    announce(this.summary.textContent);
     this.showMore(Math.max(AT_ONCE, current().shown));
     this.watcher.observe(this.end);
   }
@@ -163,10 +163,10 @@ class Duplicates {
     const emptied = marked.filter(({ keep: kept }) => !kept.length).length;
     const size = bytes(going.reduce((sum, item) => sum + item.bytes, 0));
     const warning = emptied ? ` In ${count(emptied, "group")} nothing would be kept.` : "";
-    this.told.textContent = this.groups.length
+    this.summary.textContent = this.groups.length
       ? `${count(this.groups.length, "group")}; ${count(going.length, "picture")} of ${size} could go.${warning}`
       : `No two pictures reach a cosine of ${this.threshold}.${this.threshold > LOWEST ? " Lower it to see what is less alike." : ""}`;
-    if (this.left) this.told.textContent += ` ${count(this.left, "file")} left out: changed or gone since the last update.`;
+    if (this.left) this.summary.textContent += ` ${count(this.left, "file")} left out: changed or gone since the last update.`;
   }
 
   export() {

@@ -116,7 +116,7 @@ export class Why {
         element("span", {}, label),
       ),
     );
-    this.told = element("p", { class: "hint", role: "status" });
+    this.summary = element("p", { class: "hint", role: "status" });
     this.pairs = element("ol", { class: "pairs", "aria-label": "Regions that agree most" });
     regions.pairs.forEach((pair, at) => {
       const light = () => this.connect(at);
@@ -133,7 +133,7 @@ export class Why {
     this.element.replaceChildren(
       element("fieldset", {}, element("legend", {}, "Show"), radios),
       ...(attention ? [] : [element("p", { class: "hint" }, sentence(note ?? "this model has no attention"))]),
-      this.told,
+      this.summary,
       this.pairs,
     );
     this.element.style.minHeight = "";
@@ -145,7 +145,7 @@ export class Why {
     this.pairs.hidden = this.view !== "agree";
     if (this.view === "agree") this.drawAgreement();
     else if (this.view === "attention") this.drawAttention();
-    else this.told.textContent = "";
+    else this.summary.textContent = "";
   }
 
   drawAgreement() {
@@ -158,14 +158,14 @@ export class Why {
       this.box(this.layers.query, query, pair.query, at),
       this.box(this.layers.hit, hit, pair.hit, at),
     ]);
-    this.told.textContent = `Bright where a region finds its like in the other picture: cosine ${shown(low)} to ${shown(high)}. The ${pairs.length} best pairs are numbered; point at one to connect it.`;
+    this.summary.textContent = `Bright where a region finds its like in the other picture: cosine ${shown(low)} to ${shown(high)}. The ${pairs.length} best pairs are numbered; point at one to connect it.`;
   }
 
   drawAttention() {
     const { query, hit } = this.found.attention;
     this.layers.query.append(picture(query, heat));
     this.layers.hit.append(picture(hit, heat));
-    this.told.textContent = `Red where the model looks most. Its gate goes from ${shown(query.low)} to ${shown(query.high)} on the query, from ${shown(hit.low)} to ${shown(hit.high)} on the hit.`;
+    this.summary.textContent = `Red where the model looks most. Its gate goes from ${shown(query.low)} to ${shown(query.high)} on the query, from ${shown(hit.low)} to ${shown(hit.high)} on the hit.`;
   }
 
   /**

@@ -12,12 +12,12 @@ const SKIPPED_AT_ONCE = 50;
 
 /** @param {import("./address.js").Address} address @param {AbortSignal} signal */
 export function show(address, signal) {
-  const told = element("p", { class: "hint" });
+  const summary = element("p", { class: "hint" });
   const cards = element("div", {});
   const skipped = element("div", {});
 
   const showStats = (stats) => {
-    told.textContent = `${stats.gallery.directory_name}: ${count(stats.gallery.images, "picture")}, ${count(stats.gallery.skipped, "file")} skipped${updatedAt(stats.gallery.updated)}.`;
+    summary.textContent = `${stats.gallery.directory_name}: ${count(stats.gallery.images, "picture")}, ${count(stats.gallery.skipped, "file")} skipped${updatedAt(stats.gallery.updated)}.`;
     cards.replaceChildren(
       element("div", { class: "cards made" }, contents(stats), model(stats.model), index(stats)),
       element("div", { class: "cards" }, speed(stats, signal, showStats), buckets(stats)),
@@ -38,7 +38,7 @@ export function show(address, signal) {
     element: element(
       "section",
       { class: "gallery" },
-      element("div", { class: "head" }, element("div", {}, element("h1", { tabindex: "-1" }, "Gallery"), told)),
+      element("div", { class: "head" }, element("div", {}, element("h1", { tabindex: "-1" }, "Gallery"), summary)),
       updater(signal, load),
       cards,
       skipped,
@@ -105,7 +105,7 @@ function index({ index: { search, ...made } }) {
 
 /** @param {any} stats @param {AbortSignal} signal @param {(stats: any) => void} onmeasured */
 function speed({ recall, curve }, signal, onmeasured) {
-  const trouble = element("div", {});
+  const failure = element("div", {});
   const button = element("button", { type: "button", onclick: measure }, recall ? "Measure again" : "Measure");
   async function measure() {
     button.disabled = true;
@@ -116,16 +116,16 @@ function speed({ recall, curve }, signal, onmeasured) {
       if (isAbort(error)) return;
       button.disabled = false;
       button.textContent = "Measure";
-      trouble.replaceChildren(problem(error));
+      failure.replaceChildren(problem(error));
     }
   }
-  const told = recall
+  const summary = recall
     ? facts([
         [`Recall of the best ${recall.k}`, percentExact(recall.recall)],
         ["A query takes", `${recall.microseconds.toFixed(1)} µs`],
       ])
     : element("p", { class: "hint" }, "How many of the true nearest pictures the index finds, against exact search, and how long a query takes. Measuring takes some seconds.");
-  return card("Recall and speed", told, curve.length > 0 && speedCurve(curve, recall), button, trouble);
+  return card("Recall and speed", summary, curve.length > 0 && speedCurve(curve, recall), button, failure);
 }
 
 /** @param {number} share */
@@ -149,24 +149,24 @@ function buckets({ buckets: sizes, largest_bucket: largest, empty_share: empty }
 async function listSkipped(holder, signal) {
   const files = element("ul", { class: "files", "aria-labelledby": "skipped-title" });
   const more = element("button", { type: "button", onclick: next }, "More");
-  const trouble = element("div", {});
+  const failure = element("div", {});
   const title = element("h2", { id: "skipped-title" }, "Skipped files");
-  const told = element("p", { class: "hint" });
+  const summary = element("p", { class: "hint" });
 
   async function next() {
-    trouble.replaceChildren();
+    failure.replaceChildren();
     try {
       const { skipped, total } = await get(`/api/skipped?offset=${files.children.length}&limit=${SKIPPED_AT_ONCE}`, signal);
       files.append(...skipped.map(skippedFile));
-      told.textContent = total ? `${count(total, "file")} could not be taken in.` : "None: every image file could be read.";
+      summary.textContent = total ? `${count(total, "file")} could not be taken in.` : "None: every image file could be read.";
       more.hidden = files.children.length >= total || !skipped.length;
     } catch (error) {
-      if (!isAbort(error)) trouble.replaceChildren(problem(error, next));
+      if (!isAbort(error)) failure.replaceChildren(problem(error, next));
     }
   }
 
   await next();
-  holder.replaceChildren(element("section", { class: "card", "aria-labelledby": "skipped-title" }, title, told, files, more, trouble));
+  holder.replaceChildren(element("section", { class: "card", "aria-labelledby": "skipped-title" }, title, summary, files, more, failure));
 }
 
 /** @param {{path: string, reason: string, detail: string, remedy: string}} file */

@@ -58,7 +58,7 @@ export class Grid {
     this.watcher.observe(this.end);
   }
 
-  /** Loads one more page; whoever asks meanwhile waits for the same. @param {number} count at least */
+  /** Loads one more page; calls meanwhile wait for the same. @param {number} count at least */
   next(count = 0) {
     if (!this.more) return Promise.resolve();
     this.loading ??= this.loadNext(count).finally(() => {
@@ -78,7 +78,7 @@ export class Grid {
     }
     this.signal.throwIfAborted();
     this.add(page);
-    // An observer tells of changes only: if the end is still in view, it would be silent.
+    // An observer reports changes only: if the end is still in view, it would be silent.
     this.watcher.unobserve(this.end);
     this.watcher.observe(this.end);
   }

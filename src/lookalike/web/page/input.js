@@ -99,6 +99,6 @@ export function acceptPictures() {
     overlay.hidden = true;
     const picture = pictureOf(event.dataTransfer);
     if (picture) searchBy(picture);
-    else say("That is no picture. Drop an image file.");
+    else say("That is not an image. Drop an image file.");
   });
 }

@@ -64,7 +64,7 @@ export function moveByArrows(list, onkey = () => false) {
   });
 
   return {
-    /** Tells of tiles that came to the list. @param {Element[]} tiles */
+    /** Announces tiles that came to the list. @param {Element[]} tiles */
     added(tiles) {
       for (const tile of tiles) setTabbable(tile, -1);
       if (!active?.isConnected && list.firstElementChild) {

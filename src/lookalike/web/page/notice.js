@@ -1,4 +1,4 @@
-/** What the page tells: short notes, words for screen readers, and what went wrong. */
+/** What the page says: short notes, words for screen readers, and what went wrong. */
 
 import { element } from "./dom.js";
 import { explained } from "./words.js";
@@ -49,7 +49,7 @@ export function problem(error, again = null) {
   );
 }
 
-/** Whether somebody went elsewhere meanwhile, which is no error. @param {any} error */
+/** Whether the view changed meanwhile, which is not an error. @param {any} error */
 export function isAbort(error) {
   return error?.name === "AbortError";
 }

@@ -45,7 +45,7 @@ class Search {
     /** @type {import("./api.js").Picture | undefined} */
     this.picture = undefined;
     this.heading = element("h1", { tabindex: "-1" }, "Looking…");
-    this.told = element("p", { class: "hint" });
+    this.summary = element("p", { class: "hint" });
     this.asked = element("div", {});
     this.found = element("div", { class: "found" });
     this.crop = new Crop((crop) => go({ ...this.address, crop, yes: [], no: [], round: 0, compare: undefined }));
@@ -62,13 +62,13 @@ class Search {
       "section",
       { class: "search" },
       element("aside", { class: "query", "aria-label": "Query" }, this.crop.element, this.narrowed, this.teach.element),
-      element("div", { class: "results" }, element("div", { class: "head" }, element("div", {}, this.heading, this.told)), this.asked, this.found),
+      element("div", { class: "results" }, element("div", { class: "head" }, element("div", {}, this.heading, this.summary)), this.asked, this.found),
     );
     this.ready = Promise.all([this.describe(), this.load()]);
   }
 
   /**
-   * Goes to another address without building everything anew, if the picture is the same.
+   * Goes to another address without rebuilding everything, if the image is the same.
    * @param {Address} address
    * @returns {Promise<any> | null}
    */
@@ -102,7 +102,7 @@ class Search {
         name = this.picture.path;
       }
     } catch {
-      // The search itself tells of a picture that is not there.
+      // The search itself reports an image that does not exist.
     }
     this.title = `Like ${name}`;
     this.name = name;
@@ -135,7 +135,7 @@ class Search {
       signal,
     });
     this.found.replaceChildren(this.grid.element);
-    if (kept().told) this.tell(kept().told);
+    if (kept().summary) this.summarise(kept().summary);
     try {
       await this.grid.start();
       this.showPicture();
@@ -150,7 +150,7 @@ class Search {
     const { threshold, filter } = this.address;
     const body = { ...source(this.address), k, offset, threshold, filter };
     const found = await post("/api/search", body, signal);
-    if (offset === 0) this.tell({ ...found, hits: undefined, some: found.hits.length > 0 });
+    if (offset === 0) this.summarise({ ...found, hits: undefined, some: found.hits.length > 0 });
     return { items: found.hits, more: found.more && offset + k <= LAST_OFFSET };
   }
 
@@ -159,13 +159,13 @@ class Search {
     const { yes, no } = this.address;
     const body = { ...source(this.address), relevant: yes, irrelevant: no, k: REFINED, ask: 0 };
     const { hits } = await post("/api/feedback", body, signal);
-    this.tell({ refined: hits.length, some: hits.length > 0 });
+    this.summarise({ refined: hits.length, some: hits.length > 0 });
     return { items: hits, more: false };
   }
 
   /** Words above the hits. @param {any} found the first answer, without its hits */
-  tell(found) {
-    keep({ told: found });
+  summarise(found) {
+    keep({ summary: found });
     const { threshold, filter } = this.address;
     let text = "";
     if (found.refined !== undefined) {
@@ -175,7 +175,7 @@ class Search {
       const { encode, search } = found.seconds;
       text = `Best first. ${encode ? `Looked at in ${duration(encode)}, found` : "Found"} in ${duration(search)}.`;
     }
-    this.told.textContent = text;
+    this.summary.textContent = text;
     this.found.querySelector(".nothing")?.remove();
     if (found.nothing_similar || !found.some) {
       const shown = nothing(this.address, found);
@@ -192,7 +192,7 @@ class Search {
     this.heading.dataset.failed = "yes";
     const gone = error.status === 404;
     this.heading.textContent = gone ? "This picture is gone" : "The search failed";
-    this.told.textContent = "";
+    this.summary.textContent = "";
     const forgotten = "The server keeps a picture that was sent for some minutes only, and has forgotten this one. Drop, paste or choose it again.";
     const removed = "The gallery no longer has this picture.";
     const text = this.address.query ? forgotten : removed;
@@ -216,7 +216,7 @@ class Search {
         "section",
         { class: "asked", "aria-labelledby": "asked-title" },
         element("div", { class: "line" }, title, element("button", { type: "button", onclick: () => this.showAsked([]) }, "Put away")),
-        element("p", { class: "hint" }, "Your answers to these tell it most. Leave out what you are unsure of, then refine."),
+        element("p", { class: "hint" }, "Your answers to these teach it most. Leave out what you are unsure of, then refine."),
         list,
       ),
     );

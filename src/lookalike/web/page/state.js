@@ -3,7 +3,7 @@
 import { format, parse } from "./address.js";
 
 /**
- * What is kept of a history entry. `kept` outlives the page only in memory, the rest a reload, too.
+ * What is kept of a history entry. `kept` outlives the page only in memory, the rest also a reload.
  * @typedef {Object} Entry
  * @property {string} key
  * @property {number} scroll
@@ -67,7 +67,7 @@ export function remember(values) {
   writeSoon();
 }
 
-/** What somebody did by hand, which must outlive a reload right after. @param {Object<string, any>} values */
+/** What a user did by hand, which must outlive a reload right after. @param {Object<string, any>} values */
 export function rememberNow(values) {
   entry.values = { ...entry.values, ...values };
   write();
@@ -122,7 +122,7 @@ export function start(onchange) {
   changed(restored);
 }
 
-/** Links between views change the address without loading the page anew. @param {MouseEvent} event */
+/** Links between views change the address without reloading the page. @param {MouseEvent} event */
 function follow(event) {
   const link = /** @type {Element} */ (event.target).closest?.("a[href]");
   if (!link || event.defaultPrevented || event.button || link.target || link.hasAttribute("download")) return;

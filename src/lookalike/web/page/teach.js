@@ -18,7 +18,7 @@ export class Teach {
     this.marks = new Map();
     this.onask = onask;
     this.counted = element("p", { class: "counted" });
-    this.trouble = element("div", {});
+    this.failure = element("div", {});
     this.refineButton = element("button", { type: "button", class: "main", onclick: () => this.refine() }, "Refine");
     this.resetButton = element("button", { type: "button", onclick: () => this.reset() }, "Reset");
     this.element = element(
@@ -26,7 +26,7 @@ export class Teach {
       { class: "teach", "aria-labelledby": "teach-title" },
       element("h2", { id: "teach-title" }, "Teach it"),
       this.counted,
-      element("p", { class: "counted more" }, "Or be asked about the pictures that tell most."),
+      element("p", { class: "counted more" }, "Or be asked about the pictures that teach most."),
       element(
         "div",
         { class: "buttons" },
@@ -34,7 +34,7 @@ export class Teach {
         element("button", { type: "button", onclick: () => this.ask() }, "Ask me"),
         this.resetButton,
       ),
-      this.trouble,
+      this.failure,
     );
   }
 
@@ -43,7 +43,7 @@ export class Teach {
     const { yes, no } = here();
     const stored = current().values.marks;
     this.marks = new Map(stored ?? [...yes.map((id) => [id, true]), ...no.map((id) => [id, false])]);
-    this.trouble.replaceChildren();
+    this.failure.replaceChildren();
     this.show();
     for (const pair of document.querySelectorAll(".judge")) this.showOn(pair);
   }
@@ -121,14 +121,14 @@ export class Teach {
   }
 
   async ask() {
-    this.trouble.replaceChildren();
+    this.failure.replaceChildren();
     const judged = { relevant: this.ids(true), irrelevant: this.ids(false) };
     try {
       const { ask } = await whileWorking(post("/api/feedback", { ...source(here()), ...judged, k: 1, ask: ASKED }));
       this.onask(ask);
       say(ask.length ? `${count(ask.length, "picture")} to judge. Then refine.` : "There is nothing left to ask about.");
     } catch (error) {
-      if (!isAbort(error)) this.trouble.replaceChildren(problem(error));
+      if (!isAbort(error)) this.failure.replaceChildren(problem(error));
     }
   }
 }

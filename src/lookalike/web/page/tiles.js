@@ -1,4 +1,4 @@
-/** One picture of a grid, with what is told and done there. */
+/** One image of a grid, with its caption and what can be done with it. */
 
 import { format } from "./address.js";
 import { element, icon, iconButton } from "./dom.js";
@@ -90,7 +90,7 @@ export function hitTile(hit, teach) {
       ),
       iconButton("copy", `Copy the path ${hit.path}`, { title: "Copy path", onclick: () => copyPath(hit) }),
     ),
-    element("div", { class: "told" }, score(hit), element("div", { class: "line" }, pathShown(hit.path), teach.buttons(hit))),
+    element("div", { class: "caption" }, score(hit), element("div", { class: "line" }, pathShown(hit.path), teach.buttons(hit))),
   );
 }
 

@@ -21,7 +21,7 @@ export function askForToken(send) {
 function ask(send) {
   return new Promise((resolve) => {
     const field = element("input", { id: "token", type: "password", required: true, autocomplete: "current-password" });
-    const trouble = element("p", { class: "trouble", role: "alert" });
+    const failure = element("p", { class: "failure", role: "alert" });
     const dialog = element(
       "dialog",
       { class: "token", "aria-labelledby": "token-title" },
@@ -33,7 +33,7 @@ function ask(send) {
             try {
               await send(field.value);
             } catch (error) {
-              trouble.textContent = explained(error);
+              failure.textContent = explained(error);
               field.select();
               return;
             }
@@ -45,7 +45,7 @@ function ask(send) {
         element("p", {}, "Enter the token that lookalike serve was started with."),
         element("label", { for: "token" }, "Token"),
         field,
-        trouble,
+        failure,
         element("button", { class: "main" }, "Unlock"),
       ),
     );

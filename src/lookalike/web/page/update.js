@@ -31,7 +31,7 @@ async function poll(onprogress, signal) {
 }
 
 /**
- * Until the update is done: told by the server, or asked for where events do not come through.
+ * Until the update is done: by events of the server, or by polling where they do not come through.
  * @param {(progress: Progress) => void} onprogress
  * @param {AbortSignal} signal
  */
@@ -72,9 +72,9 @@ function inWords(report) {
  * @param {() => void} ondone
  */
 export function updater(signal, ondone) {
-  const told = element("p", { class: "hint", role: "status" }, "Takes in new and changed files, and drops what is gone. Searches go on meanwhile.");
+  const summary = element("p", { class: "hint", role: "status" }, "Takes in new and changed files, and drops what is gone. Searches go on meanwhile.");
   const bar = element("progress", { "aria-label": "Progress of the update", hidden: true });
-  const trouble = element("div", {});
+  const failure = element("div", {});
   const button = element("button", { type: "button", class: "main", onclick: start }, "Update now");
 
   /** @param {Progress} progress */
@@ -88,26 +88,26 @@ export function updater(signal, ondone) {
       } else {
         bar.removeAttribute("value");
       }
-      told.textContent = total ? `${number(done)} of ${number(total)} files read.` : "Looking for changed files…";
+      summary.textContent = total ? `${number(done)} of ${number(total)} files read.` : "Looking for changed files…";
     } else if (error) {
-      told.textContent = `The update failed. ${explained(error)}`;
+      summary.textContent = `The update failed. ${explained(error)}`;
     } else if (report) {
-      told.textContent = inWords(report);
+      summary.textContent = inWords(report);
     }
   }
 
   async function follow() {
     await watch(show, signal);
-    announce(told.textContent ?? "");
+    announce(summary.textContent ?? "");
     ondone();
   }
 
   async function start() {
-    trouble.replaceChildren();
+    failure.replaceChildren();
     button.disabled = true;
     try {
       await post("/api/update", {}, signal).catch((error) => {
-        // Somebody else has started one: it is as good to watch.
+        // Another client has started one: follow that.
         if (error.status !== 409) throw error;
       });
       await follow();
@@ -115,7 +115,7 @@ export function updater(signal, ondone) {
       if (isAbort(error)) return;
       button.disabled = false;
       bar.hidden = true;
-      trouble.replaceChildren(problem(error));
+      failure.replaceChildren(problem(error));
     }
   }
 
@@ -125,7 +125,7 @@ export function updater(signal, ondone) {
       return progress.updating ? follow() : undefined;
     })
     .catch((error) => {
-      if (!isAbort(error)) trouble.replaceChildren(problem(error));
+      if (!isAbort(error)) failure.replaceChildren(problem(error));
     });
 
   return element(
@@ -133,7 +133,7 @@ export function updater(signal, ondone) {
     { class: "card update", "aria-labelledby": "update-title" },
     element("div", { class: "line" }, element("h2", { id: "update-title" }, "Update"), button),
     bar,
-    told,
-    trouble,
+    summary,
+    failure,
   );
 }

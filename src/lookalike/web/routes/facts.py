@@ -100,7 +100,7 @@ async def skipped(request: Request, offset: Offset = 0, limit: Limit = 60) -> Re
     """Files that gave no image, by path, and why."""
     service = service_of(request)
     rows = await service.files.run(service.gallery.skipped)
-    told = [
+    files = [
         {
             "path": os.fsdecode(row.path),
             "reason": row.skipped or "",
@@ -109,7 +109,7 @@ async def skipped(request: Request, offset: Offset = 0, limit: Limit = 60) -> Re
         }
         for row in rows[min(offset, len(rows)) : offset + limit]
     ]
-    return json_response({"skipped": told, "total": len(rows)})
+    return json_response({"skipped": files, "total": len(rows)})
 
 
 @router.post(
@@ -127,9 +127,9 @@ async def duplicates(request: Request) -> Response:
     service = service_of(request)
     asked = await service.bodies.json(request, DuplicatesRequest)
     groups = await service.slow.run(service.gallery.duplicates, asked.threshold)
-    told = [_group(group) for group in groups]
+    listed = [_group(group) for group in groups]
     return json_response(
-        {"groups": told, "threshold": asked.threshold, "changed": list(groups.changed)}
+        {"groups": listed, "threshold": asked.threshold, "changed": list(groups.changed)}
     )
 
 

@@ -63,11 +63,11 @@ async def thumbnail(
     """A small WebP of an image."""
     service = service_of(request)
     row = await service.row(id)
-    told = _told(service.thumbnails.name(row, int(size)))
-    if _is_known(request, told):
-        return Response(None, 304, told)
+    fields = _cache_fields(service.thumbnails.name(row, int(size)))
+    if _is_known(request, fields):
+        return Response(None, 304, fields)
     content = await service.thumbnails.get(row, int(size))
-    return Response(content, 200, told, "image/webp")
+    return Response(content, 200, fields, "image/webp")
 
 
 @router.get(
@@ -84,18 +84,18 @@ async def original(request: Request, id: ImageId) -> Response:
     service = service_of(request)
     row = await service.row(id)
     file = await service.files.run(open_original, service.gallery.root, row)
-    told = {**_told((row.hash or b"").hex()), "Content-Disposition": _disposition(row)}
-    if _is_known(request, told):
+    fields = {**_cache_fields((row.hash or b"").hex()), "Content-Disposition": _disposition(row)}
+    if _is_known(request, fields):
         file.close()
-        return Response(None, 304, told)
-    told |= {
+        return Response(None, 304, fields)
+    fields |= {
         "Content-Length": str(row.size),
         "Content-Security-Policy": headers.CONTENT.decode(),
     }
     media_type = MEDIA_TYPES.get(row.format or "", "application/octet-stream")
     if HEAD_ONLY in request.scope:
         file.close()
-        return Response(None, 200, told, media_type)
+        return Response(None, 200, fields, media_type)
 
     async def parts() -> AsyncIterator[bytes]:
         left = row.size
@@ -106,22 +106,22 @@ async def original(request: Request, id: ImageId) -> Response:
         finally:
             file.close()
 
-    return StreamingResponse(parts(), 200, told, media_type)
+    return StreamingResponse(parts(), 200, fields, media_type)
 
 
 def _read(file: BinaryIO, count: int) -> bytes:
     return file.read(count)
 
 
-def _told(name: str) -> dict[str, str]:
-    """Private, and asked for anew each time: another gallery may be served here tomorrow."""
+def _cache_fields(name: str) -> dict[str, str]:
+    """Private, and validated each time: another gallery may be served here tomorrow."""
     return {"ETag": f'"{name}"', "Cache-Control": "private, no-cache"}
 
 
-def _is_known(request: Request, told: dict[str, str]) -> bool:
+def _is_known(request: Request, fields: dict[str, str]) -> bool:
     """If-None-Match asks for weak comparison."""
     given = request.headers.get("if-none-match", "")
-    return told["ETag"] in [tag.strip().removeprefix("W/") for tag in given.split(",")]
+    return fields["ETag"] in [tag.strip().removeprefix("W/") for tag in given.split(",")]
 
 
 def _disposition(row: ImageRow) -> str:

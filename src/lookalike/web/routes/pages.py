@@ -42,7 +42,7 @@ class Page:
 
     @classmethod
     def read(cls, folder: Path = FOLDER) -> Page:
-        """All files of the folder; none if there is no folder."""
+        """All files of the folder; none if it does not exist."""
         found = {}
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
@@ -73,11 +73,11 @@ def _answer(request: Request, name: str) -> Response:
     found = page.files.get(name)
     if found is None:
         raise ApiError("not_found", "there is nothing here", "go back to /")
-    told = {
+    fields = {
         "Cache-Control": "no-cache",
         "ETag": found.etag,
         "Content-Security-Policy": headers.PAGE.decode(),
     }
     if request.headers.get("if-none-match") == found.etag:
-        return Response(None, 304, told)
-    return Response(found.content, 200, told, found.media_type)
+        return Response(None, 304, fields)
+    return Response(found.content, 200, fields, found.media_type)

@@ -26,7 +26,7 @@ __all__ = ["nothing_similar", "router"]
 CHANCE = 0.98
 SURE = 0.7
 """A cosine that means something however alike the images of a gallery are."""
-NOTHING = "even the best of these is no more alike than random pairs of images are"
+NOTHING = "even the best of these is as dissimilar as a random pair of images"
 router = APIRouter()
 
 
@@ -98,7 +98,7 @@ async def _answer(
     options: SearchOptions,
     exclude: bool,
 ) -> dict[str, Any]:
-    wanted = options.offset + options.k + 1  # one more tells whether there are more
+    wanted = options.offset + options.k + 1  # one more shows whether there are more
 
     without = subject.content_hash if exclude else None
 

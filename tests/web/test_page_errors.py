@@ -23,8 +23,8 @@ def test_nothing_similar_is_said_plainly(visit: Visit) -> None:
 
     def doubtful(route: Route) -> None:
         answer = route.fetch()
-        told = {"nothing_similar": True, "note": "these are as alike as random pairs"}
-        route.fulfill(response=answer, json={**answer.json(), **told})
+        changed = {"nothing_similar": True, "note": "these are as alike as random pairs"}
+        route.fulfill(response=answer, json={**answer.json(), **changed})
 
     visit.page.route("**/api/search", doubtful)
     visit.open(f"/search?id={visit.ids[1]}")
@@ -77,7 +77,7 @@ def test_a_busy_server_is_asked_again(visit: Visit) -> None:
 
 
 @pytest.mark.slow
-def test_an_error_is_told_with_its_remedy_and_a_way_on(visit: Visit) -> None:
+def test_an_error_is_shown_with_its_remedy_and_a_way_on(visit: Visit) -> None:
     visit.allowed.append("status of 500")
     error = {"code": "internal", "message": "the search failed", "remedy": "look at the log"}
     visit.page.route("**/api/search", answering(500, error), times=1)

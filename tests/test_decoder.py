@@ -241,7 +241,7 @@ def test_a_file_among_others_that_takes_too_long_is_decoded_once(
         return ends[-1]
 
     monkeypatch.setattr(_Process, "end", counted)
-    with Decoder(Limits(max_seconds=0.3)) as decoder:
+    with Decoder(Limits(max_seconds=0.3), patience=1000) as decoder:
         reads(decoder)
         assert outcomes_of(decoder, group) == [64, 64, SkipReason.TOO_SLOW, 64]
         assert ends == [-signal.SIGPROF]

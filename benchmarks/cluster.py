@@ -48,7 +48,7 @@ from lookalike.cluster.shard import Place, Shard
 from lookalike.cluster.writer import writing
 from lookalike.encoder import ModelInfo
 from lookalike.errors import ClusterError, LookalikeError
-from lookalike.gallery.importing import Embedded
+from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.store import ImageRow
 from lookalike.lsh import LSHIndex, LSHSettings
 

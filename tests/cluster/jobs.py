@@ -14,7 +14,7 @@ from lookalike.cluster.job import Job
 from lookalike.cluster.parts import Parts
 from lookalike.encoder import ModelInfo
 from lookalike.gallery import Gallery
-from lookalike.gallery.importing import Embedded
+from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.store import ImageRow
 
 DIM = 24

@@ -19,7 +19,7 @@ from lookalike.cluster.convert import import_gallery
 from lookalike.cluster.parts import GONE, Parts, part_name
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery
-from lookalike.gallery.importing import Embedded
+from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.report import Progress
 from lookalike.gallery.store import ImageRow
 

@@ -17,7 +17,7 @@ from jobs import DIM, INFO, digest
 from lookalike.cluster.parts import Parts
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
-from lookalike.gallery.importing import Embedded
+from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.store import ImageRow
 
 SETTINGS = {"dim": DIM, "tables": 2, "seed": 0, "search": {"candidates": None}}

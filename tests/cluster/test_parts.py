@@ -15,7 +15,7 @@ from jobs import DIM, INFO, assert_equal, made_rows, small_job
 from lookalike.cluster.job import Chunk, Job
 from lookalike.cluster.parts import GONE, Parts, part_name, to_batch
 from lookalike.errors import GalleryError, GalleryLockedError
-from lookalike.gallery.importing import Embedded
+from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.store import ImageRow
 
 CHUNKS = [

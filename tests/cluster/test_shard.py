@@ -23,7 +23,7 @@ from lookalike.cluster.view import connected
 from lookalike.encoder import EncoderSettings
 from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import propose_all
-from lookalike.gallery.importing import Embedded
+from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.store import ImageRow
 from lookalike.gallery.threshold import smallest_cosine
 from lookalike.images.decoder import Limits

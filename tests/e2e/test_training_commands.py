@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from lookalike.cli.training import settings_of, train
+from lookalike.cli.train import settings_of, train
 from lookalike.encoder import Encoder
 from lookalike.models.augment import AugmentSettings
 from lookalike.models.settings import EmbedderSettings, TrainSettings

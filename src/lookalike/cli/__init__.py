@@ -18,11 +18,11 @@ from typing import Any, NoReturn
 import click
 
 from lookalike import __version__
-from lookalike.cli.clustering import cluster
+from lookalike.cli.cluster import cluster
 from lookalike.cli.datasets import data
 from lookalike.cli.demo import demo
-from lookalike.cli.evaluating import evaluate, reproduce
-from lookalike.cli.indexing import index
+from lookalike.cli.evaluate import evaluate, reproduce
+from lookalike.cli.index import index
 from lookalike.cli.model import model
 from lookalike.cli.output import (
     FAILED,
@@ -36,10 +36,10 @@ from lookalike.cli.output import (
     say,
     visible,
 )
-from lookalike.cli.searching import duplicates, search
-from lookalike.cli.serving import serve
-from lookalike.cli.training import augment, train
-from lookalike.cli.tuning import tune
+from lookalike.cli.search import duplicates, search
+from lookalike.cli.serve import serve
+from lookalike.cli.train import augment, train
+from lookalike.cli.tune import tune
 from lookalike.cli.upkeep import info, remove, verify
 from lookalike.errors import LookalikeError, LookalikeWarning
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lookalike.cli.indexing import report_problems
+from lookalike.cli.index import report_problems
 from lookalike.cli.options import (
     find_folder,
     find_gallery,

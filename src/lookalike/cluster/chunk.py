@@ -27,7 +27,7 @@ from lookalike.cluster.source import rows_of
 from lookalike.cluster.storage import first_line, is_uri, resolve
 from lookalike.encoder import Encoded, Encoder, EncoderSettings, ModelInfo, one_by_one
 from lookalike.errors import GalleryError, ModelMismatchError
-from lookalike.gallery.importing import Embedded
+from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.store import ImageRow
 from lookalike.gallery.update import why_skipped
 from lookalike.images import DEFAULT_MAX_PIXELS, SkippedImageError, SkipReason, content_hash

@@ -20,7 +20,7 @@ from lookalike.encoder import EncoderSettings
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
 from lookalike.gallery.files import GalleryFiles, made_with
-from lookalike.gallery.importing import Embedded, write_gallery
+from lookalike.gallery.ingest import Embedded, write_gallery
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import places, stored_root
 from lookalike.gallery.report import Progress, UpdateReport

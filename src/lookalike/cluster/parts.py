@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from lookalike.cluster.job import Chunk, Item, Job, check_vacant, chunks_of, write_list
 from lookalike.cluster.storage import Storage, first_line
 from lookalike.errors import GalleryError, GalleryLockedError
-from lookalike.gallery.importing import Embedded
+from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.store import ImageRow
 
 __all__ = ["GONE", "Parts", "Share", "part_name", "to_batch"]

@@ -27,7 +27,7 @@ from lookalike.cluster.parts import Parts, Share
 from lookalike.errors import GalleryError, GalleryLockedError, IndexFormatError
 from lookalike.gallery.duplicates import RECALL
 from lookalike.gallery.files import GalleryFiles
-from lookalike.gallery.importing import Embedded, write_gallery
+from lookalike.gallery.ingest import Embedded, write_gallery
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.reader import Snapshot
 from lookalike.gallery.store import ImageRow, Store

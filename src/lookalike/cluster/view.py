@@ -16,7 +16,7 @@ from lookalike.cluster.client import LONG_SECONDS, Shards
 from lookalike.gallery.hits import glob_matcher
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress
-from lookalike.gallery.searching import Found
+from lookalike.gallery.search import Found
 from lookalike.gallery.store import ImageRow
 from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHSettings
@@ -80,7 +80,7 @@ class ShardedReader:
 
 
 class ShardedSnapshot:
-    """See `lookalike.gallery.protocol.GallerySnapshot`; also `searching.Table` and `StoredVectors`,
+    """See `lookalike.gallery.protocol.GallerySnapshot`; also `search.Table` and `StoredVectors`,
     as far as a query and duplicates need them.
     """
 

@@ -24,7 +24,7 @@ from lookalike.cluster.source import open_source
 from lookalike.cluster.storage import is_uri
 from lookalike.errors import GalleryError
 from lookalike.gallery.files import GalleryFiles
-from lookalike.gallery.importing import Embedded
+from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.scan import FoundFile
 from lookalike.gallery.store import ImageRow, Store, file_state

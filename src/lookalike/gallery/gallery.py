@@ -24,7 +24,7 @@ from lookalike.gallery.remote import check_on_disk, is_remote, open_remote
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.repair import RepairReport, repair
 from lookalike.gallery.report import Progress, UpdateReport
-from lookalike.gallery.searching import Query, find, hits
+from lookalike.gallery.search import Query, find, hits
 from lookalike.gallery.store import ImageRow, Store
 from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHSettings

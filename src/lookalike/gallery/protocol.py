@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
-from lookalike.gallery.searching import Found, Query
+from lookalike.gallery.search import Found, Query
 from lookalike.gallery.store import ImageRow
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.hits import glob_matcher
 from lookalike.gallery.rarity import PairStatistics
-from lookalike.gallery.searching import Found
+from lookalike.gallery.search import Found
 from lookalike.gallery.store import ImageRow
 from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHIndex

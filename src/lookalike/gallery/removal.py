@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lookalike.errors import GalleryError
 from lookalike.gallery.identity import removed_row
-from lookalike.gallery.searching import row_of
+from lookalike.gallery.search import row_of
 from lookalike.gallery.store import REMOVED, ImageRow, Store
 
 __all__ = ["restore_rows", "take_out_rows"]

@@ -17,11 +17,11 @@ from lookalike.errors import LookalikeError
 from lookalike.gallery.protocol import ImageGallery
 from lookalike.web.errors import ApiError, error_response, explained
 from lookalike.web.guard import Guard
+from lookalike.web.middleware import Middleware
 from lookalike.web.routes import ROUTERS
 from lookalike.web.routes.pages import Page
 from lookalike.web.service import Service
 from lookalike.web.settings import ServeSettings
-from lookalike.web.shell import Shell
 
 __all__ = ["create_app"]
 
@@ -57,7 +57,7 @@ def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> 
     app.state.service = service
     app.state.guard = guard
     app.state.page = Page.read()
-    app.add_middleware(Shell, service=service, guard=guard)
+    app.add_middleware(Middleware, service=service, guard=guard)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(LookalikeError, _on_library_error)
     app.add_exception_handler(HTTPException, _on_http_error)

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.web import attention, schemas
-from lookalike.web.cropping import squeeze
+from lookalike.web.crop import squeeze
 from lookalike.web.lru import Lru
 from lookalike.web.regions import compare, tiles
 
 if TYPE_CHECKING:
+    from lookalike.web.query_images import Key
     from lookalike.web.service import Service
-    from lookalike.web.subjects import Key
 
 __all__ = ["Explanations"]
 
@@ -41,12 +41,12 @@ class Explanations:
     async def explain(
         self, asked: schemas.ExplainRequest, snapshot: GallerySnapshot
     ) -> dict[str, Any]:
-        """As `ExplainAnswer`. Raises what `Subjects.find` does."""
+        """As `ExplainAnswer`. Raises what `QueryImages.find` does."""
         service = self._service
         encoder = await service.model.encoder()
-        subject = await service.subjects.find(asked, snapshot)
-        other = schemas.Subject(id=asked.hit)
-        hit = await service.subjects.find(other, snapshot)
+        query = await service.query_images.find(asked, snapshot)
+        other = schemas.QueryRef(id=asked.hit)
+        hit = await service.query_images.find(other, snapshot)
         query_local, hit_local = await self._local(asked), await self._local(other)
         gates = None
         if query_local.gate is not None and hit_local.gate is not None:
@@ -54,7 +54,7 @@ class Explanations:
                 "query": attention.as_grid(query_local.gate),
                 "hit": attention.as_grid(hit_local.gate),
             }
-        unit = subject.embedding / np.linalg.norm(subject.embedding)  # it may have been rounded
+        unit = query.embedding / np.linalg.norm(query.embedding)  # it may have been rounded
         cosine = float(np.clip(unit @ hit.embedding, -1, 1))
         return {
             "attention": gates,
@@ -63,15 +63,15 @@ class Explanations:
             "cosine": round(cosine, 6),
         }
 
-    async def _local(self, asked: schemas.Subject) -> _Local:
+    async def _local(self, asked: schemas.QueryRef) -> _Local:
         name = asked.query if asked.query is not None else asked.id
         assert name is not None
         key = (name, asked.crop)
         known = self._known.get(key)
         if known is None:
             service = self._service
-            image = await service.subjects.picture(asked)
-            size = await service.subjects.input_size()
+            image = await service.query_images.picture(asked)
+            size = await service.query_images.input_size()
             pixels = await service.searches.run(tiles, image, size)
             embeddings = await service.model.embed(pixels)
             whole = await service.searches.run(squeeze, image, size)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.web.cropping import cut, squeeze
+from lookalike.web.crop import cut, squeeze
 
 __all__ = ["GRID", "compare", "tiles"]
 

@@ -23,10 +23,10 @@ __all__ = [
     "ExplainRequest",
     "FeedbackRequest",
     "Glob",
+    "QueryRef",
     "SearchOptions",
     "SearchRequest",
     "SessionRequest",
-    "Subject",
     "UploadOptions",
     "json_body",
     "value_of",
@@ -93,7 +93,7 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
-class Subject(_Request):
+class QueryRef(_Request):
     """What to compare with: an image of the gallery, or a picture that was sent before.
 
     ``crop``: x, y, width and height of a part of it, as shares of the upright picture.
@@ -129,7 +129,7 @@ class SearchOptions(_Request):
     exclude_self: bool | None = None
 
 
-class SearchRequest(SearchOptions, Subject):
+class SearchRequest(SearchOptions, QueryRef):
     """Search with an image of the gallery or a picture that was sent before."""
 
 
@@ -156,13 +156,13 @@ class UploadOptions(SearchOptions):
         return tuple(map(value_of, crop.split(","))) if isinstance(crop, str) else crop
 
 
-class ExplainRequest(Subject):
+class ExplainRequest(QueryRef):
     """Why ``hit`` looks like it."""
 
     hit: Id
 
 
-class FeedbackRequest(Subject):
+class FeedbackRequest(QueryRef):
     """What a person said of some images."""
 
     relevant: Annotated[list[Id], Field(max_length=1000)] = []

@@ -17,10 +17,10 @@ from lookalike.web.metrics import Metrics
 from lookalike.web.model import Model
 from lookalike.web.pool import WorkerPool
 from lookalike.web.queries import Queries
+from lookalike.web.query_images import QueryImages
 from lookalike.web.settings import ServeSettings
-from lookalike.web.subjects import Subjects
 from lookalike.web.thumbnails import Thumbnails
-from lookalike.web.updating import Updates
+from lookalike.web.updates import Updates
 
 __all__ = ["Service"]
 
@@ -63,7 +63,7 @@ class Service:
             wait=seconds,
         )
         self.queries = Queries(settings.max_queries, settings.query_seconds)
-        self.subjects = Subjects(self)
+        self.query_images = QueryImages(self)
         self.explanations = Explanations(self)
         self.thumbnails = Thumbnails(
             gallery.root,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from lookalike.web.routes import (
     explain,
-    facts,
     feedback,
     health,
     images,
+    info,
     pages,
     queries,
     search,
@@ -28,7 +28,7 @@ ROUTERS = [
         session,
         explain,
         feedback,
-        facts,
+        info,
         update,
     )
 ]

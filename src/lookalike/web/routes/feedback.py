@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from lookalike.web.answers import FeedbackAnswer, problems
 from lookalike.web.errors import json_response
-from lookalike.web.learning import learn
+from lookalike.web.learn import learn
 from lookalike.web.render import hit_objects
 from lookalike.web.routes.access import service_of
 from lookalike.web.schemas import FeedbackRequest, json_body
@@ -28,12 +28,12 @@ async def feedback(request: Request) -> Response:
     service = service_of(request)
     asked = await service.bodies.json(request, FeedbackRequest)
     snapshot = await service.snapshot()
-    subject = await service.subjects.find(asked, snapshot)
+    query = await service.query_images.find(asked, snapshot)
     lesson = await service.searches.run(
         learn,
         snapshot,
-        subject.embedding,
-        subject.content_hash if asked.id is not None else None,
+        query.embedding,
+        query.content_hash if asked.id is not None else None,
         asked.relevant,
         asked.irrelevant,
         asked.k,

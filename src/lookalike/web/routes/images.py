@@ -15,10 +15,10 @@ from lookalike.gallery.store import ImageRow
 from lookalike.web import headers
 from lookalike.web.answers import ImageObject, ImagesAnswer, problems
 from lookalike.web.errors import json_response
+from lookalike.web.middleware import HEAD_ONLY
 from lookalike.web.originals import MEDIA_TYPES, open_original
 from lookalike.web.render import image_object
 from lookalike.web.routes.access import Glob, ImageId, Limit, Offset, service_of
-from lookalike.web.shell import HEAD_ONLY
 
 __all__ = ["router"]
 

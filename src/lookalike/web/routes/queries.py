@@ -41,7 +41,7 @@ async def add(request: Request) -> Response:
     """Keep a picture for some minutes; its name is what later requests call it by."""
     service = service_of(request)
     async with service.bodies.picture(request) as content:
-        name, stored = await service.subjects.store(content)
+        name, stored = await service.query_images.store(content)
     shape = {"width": stored.width, "height": stored.height}
     return json_response({"query": name, **shape}, 201)
 

@@ -10,16 +10,16 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from lookalike.gallery.protocol import GallerySnapshot
-from lookalike.gallery.searching import Found
+from lookalike.gallery.search import Found
 from lookalike.web.answers import SearchAnswer, problems
 from lookalike.web.body import bad_values, media_type
 from lookalike.web.errors import ApiError, json_response
+from lookalike.web.query_images import QueryImage
 from lookalike.web.render import hit_objects
 from lookalike.web.routes.access import service_of
 from lookalike.web.routes.queries import BINARY, FORM
 from lookalike.web.schemas import SearchOptions, SearchRequest, UploadOptions, json_body
 from lookalike.web.service import Service
-from lookalike.web.subjects import Subject
 
 __all__ = ["nothing_similar", "router"]
 
@@ -67,17 +67,17 @@ async def search(request: Request) -> Response:
             raise ApiError("bad_request", message, "leave the URL without them")
         asked = await service.bodies.json(request, SearchRequest)
         snapshot = await service.snapshot()
-        subject = await service.subjects.find(asked, snapshot)
+        query = await service.query_images.find(asked, snapshot)
         options, exclude = asked, asked.exclude_self
         if exclude is None:
             exclude = asked.id is not None
     else:
         uploaded = _upload_options(request)
         async with service.bodies.picture(request) as content:
-            subject = await service.subjects.of_upload(content, uploaded.crop)
+            query = await service.query_images.of_upload(content, uploaded.crop)
         snapshot = await service.snapshot()
         options, exclude = uploaded, bool(uploaded.exclude_self)
-    return json_response(await _answer(service, snapshot, subject, options, exclude))
+    return json_response(await _answer(service, snapshot, query, options, exclude))
 
 
 def _upload_options(request: Request) -> UploadOptions:
@@ -94,33 +94,33 @@ def _upload_options(request: Request) -> UploadOptions:
 async def _answer(
     service: Service,
     snapshot: GallerySnapshot,
-    subject: Subject,
+    query: QueryImage,
     options: SearchOptions,
     exclude: bool,
 ) -> dict[str, Any]:
     wanted = options.offset + options.k + 1  # one more shows whether there are more
 
-    without = subject.content_hash if exclude else None
+    without = query.content_hash if exclude else None
 
     def find() -> list[Found]:
         return snapshot.search(
-            subject.embedding,
+            query.embedding,
             wanted,
             without=without,
             filter=options.filter,
             threshold=options.threshold,
-            own=subject.own,
+            own=query.own,
         )
 
     began = time.perf_counter()
     found = None
     if options.filter is None and service.searches_inline(snapshot):
         found = snapshot.search_in_memory(
-            subject.embedding,
+            query.embedding,
             wanted,
             without=without,
             threshold=options.threshold,
-            own=subject.own,
+            own=query.own,
         )
     if found is None:
         found = await service.searches.run(find)
@@ -133,7 +133,7 @@ async def _answer(
         "k": options.k,
         "offset": options.offset,
         "more": len(found) == wanted,
-        "seconds": {"encode": round(subject.seconds, 6), "search": round(seconds, 6)},
+        "seconds": {"encode": round(query.seconds, 6), "search": round(seconds, 6)},
         "nothing_similar": nothing,
         "note": NOTHING if nothing and found else None,
     }

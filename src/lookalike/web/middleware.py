@@ -16,13 +16,13 @@ from lookalike.web.guard import Guard
 if TYPE_CHECKING:
     from lookalike.web.service import Service
 
-__all__ = ["HEAD_ONLY", "Shell"]
+__all__ = ["HEAD_ONLY", "Middleware"]
 
 HEAD_ONLY = "lookalike.head_only"
 """In the scope of a request whose answer will lose its body."""
 
 
-class Shell:
+class Middleware:
     """ASGI middleware. HEAD is answered as GET, and the body dropped."""
 
     def __init__(self, app: ASGIApp, service: Service, guard: Guard) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.web import schemas
-from lookalike.web.cropping import cut, squeeze
+from lookalike.web.crop import cut, squeeze
 from lookalike.web.lru import Lru
 from lookalike.web.originals import read_original
 from lookalike.web.queries import StoredQuery
@@ -21,7 +21,7 @@ from lookalike.web.schemas import Crop
 if TYPE_CHECKING:
     from lookalike.web.service import Service
 
-__all__ = ["PICTURE_SIDE", "Key", "Subject", "Subjects"]
+__all__ = ["PICTURE_SIDE", "Key", "QueryImage", "QueryImages"]
 
 PICTURE_SIDE = 2048
 """Longest side of the pictures that parts are cut from."""
@@ -31,7 +31,7 @@ Key = tuple[int | str, Crop | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class QueryImage:
     """What is searched for.
 
     Attributes:
@@ -47,7 +47,7 @@ class Subject:
     seconds: float
 
 
-class Subjects:
+class QueryImages:
     """Finds them, and remembers what was encoded. For the event loop's thread."""
 
     def __init__(self, service: Service) -> None:
@@ -55,7 +55,7 @@ class Subjects:
         self._embeddings: Lru[Key, NDArray[np.float32]] = Lru(KEPT_EMBEDDINGS)
         self._pictures: Lru[int, Image.Image] = Lru(KEPT_PICTURES)
 
-    async def find(self, asked: schemas.Subject, snapshot: GallerySnapshot) -> Subject:
+    async def find(self, asked: schemas.QueryRef, snapshot: GallerySnapshot) -> QueryImage:
         """Raises ApiError not_found, conflict, busy or timeout; SkippedImageError.
 
         A whole image of the gallery needs neither its file nor the model.
@@ -65,17 +65,17 @@ class Subjects:
             stored = service.queries.get(asked.query)
             key = (asked.query, asked.crop)
             embedding, seconds = await self._of_query(key, stored)
-            return Subject(embedding, None, stored.content_hash, seconds)
+            return QueryImage(embedding, None, stored.content_hash, seconds)
         number = asked.id
         assert number is not None
         row = await service.row(number)
         if asked.crop is None and snapshot.has(number):
-            return Subject(snapshot.vectors([number])[0], number, row.hash or b"", 0.0)
+            return QueryImage(snapshot.vectors([number])[0], number, row.hash or b"", 0.0)
         picture = await self.picture(asked)
         embedding, seconds = await self._embed((number, asked.crop), picture)
-        return Subject(embedding, None, row.hash or b"", seconds)
+        return QueryImage(embedding, None, row.hash or b"", seconds)
 
-    async def of_upload(self, content: bytes, crop: Crop | None) -> Subject:
+    async def of_upload(self, content: bytes, crop: Crop | None) -> QueryImage:
         """Of a picture in the body of the request."""
         side = 0 if crop is None else PICTURE_SIDE
         size = await self.input_size()
@@ -88,9 +88,9 @@ class Subjects:
             pixels = squeeze(cut(decoded.image, crop), size)
         assert pixels is not None
         (embedding,) = await self._service.model.embed(pixels[np.newaxis])
-        return Subject(embedding, None, decoded.content_hash, time.perf_counter() - began)
+        return QueryImage(embedding, None, decoded.content_hash, time.perf_counter() - began)
 
-    async def picture(self, asked: schemas.Subject) -> Image.Image:
+    async def picture(self, asked: schemas.QueryRef) -> Image.Image:
         """The picture, or the part of it, upright, RGB, longest side at most PICTURE_SIDE."""
         if asked.query is not None:
             image = self._service.queries.get(asked.query).image

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lookalike.feedback import Feedback
 from lookalike.gallery.protocol import GallerySnapshot
-from lookalike.gallery.searching import Found
+from lookalike.gallery.search import Found
 
 __all__ = ["CANDIDATES", "Lesson", "learn"]
 

@@ -95,7 +95,7 @@ def report(found: dict[str, dict[str, Any]]) -> str:
             difference = paired_difference(*both)
             assert difference is not None
             lines.append(
-                f"mAP of {first!r} less that of {second!r}: {difference.mean:+.4f}, 95 % "
+                f"mAP difference of {first!r} to {second!r}: {difference.mean:+.4f}, 95 % "
                 f"from {difference.low:+.4f} to {difference.high:+.4f} "
                 f"({len(shared)} splits)"
             )

@@ -151,7 +151,7 @@ def test_the_interval_of_a_paired_difference_is_students() -> None:
         found[f"no attention {seed}"] = dict.fromkeys(columns, 0.5)
     # Standard deviation 0.02, so the half width is 4.303 * 0.02 / sqrt(3).
     assert attention.report(found).splitlines()[-1] == (
-        "mAP of 'cbam' less that of 'no attention': +0.0300, 95 % from -0.0197 to +0.0797 "
+        "mAP difference of 'cbam' to 'no attention': +0.0300, 95 % from -0.0197 to +0.0797 "
         "(3 splits)"
     )
 

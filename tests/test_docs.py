@@ -158,30 +158,30 @@ def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
 
 
 def allowed_imports() -> dict[str, set[str]]:
-    """The table of docs/architecture.md: room -> rooms that it may import."""
+    """The table of docs/architecture.md: module -> modules that it may import."""
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
-    table = text.partition("| room | may import |")[2].partition("\n\n")[0]
+    table = text.partition("| module | may import |")[2].partition("\n\n")[0]
     allowed: dict[str, set[str]] = {}
     for row in table.splitlines()[2:]:
-        rooms, targets = (re.findall(r"`(\w+)`", cell) for cell in row.split("|")[1:3])
-        for room in rooms:
-            allowed[room] = {*targets, *rooms}
+        modules, targets = (re.findall(r"`(\w+)`", cell) for cell in row.split("|")[1:3])
+        for module in modules:
+            allowed[module] = {*targets, *modules}
     everything = set(allowed) | {"lsh", "__init__"}
     allowed["cli"] = everything - {"models", "web"}
     return allowed
 
 
-def test_rooms_import_only_what_the_architecture_allows() -> None:
+def test_modules_import_only_what_the_architecture_allows() -> None:
     allowed = allowed_imports()
     source = ROOT / "src" / "lookalike"
     wrong = []
     for path in sorted(source.rglob("*.py")):
-        room = path.relative_to(source).parts[0].removesuffix(".py")
-        if room == "__init__":
+        module = path.relative_to(source).parts[0].removesuffix(".py")
+        if module == "__init__":
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         # What a function imports when it is called counts as well, but for the command's.
-        nodes = tree.body if room == "cli" else list(ast.walk(tree))
+        nodes = tree.body if module == "cli" else list(ast.walk(tree))
         for node in nodes:
             if isinstance(node, ast.ImportFrom) and node.module:
                 parts = node.module.split(".")
@@ -189,6 +189,6 @@ def test_rooms_import_only_what_the_architecture_allows() -> None:
                     wrong.append(f"{path.relative_to(source)} imports {node.module}")
                 if parts[0] != "lookalike" or len(parts) == 1:
                     continue
-                if parts[1] != room and parts[1] not in allowed[room]:
+                if parts[1] != module and parts[1] not in allowed[module]:
                     wrong.append(f"{path.relative_to(source)} imports {node.module}")
     assert wrong == []

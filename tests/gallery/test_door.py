@@ -1,4 +1,4 @@
-"""A gallery's folder is input: whatever is in it, questions are answered rightly or refused with an
+"""A gallery's folder is input: whatever is in it, queries are answered rightly or refused with an
 error that lookalike means, and nothing outside is touched.
 """
 

@@ -1,4 +1,4 @@
-"""Many small questions: the same answers as from the gallery, and never old ones."""
+"""Many small queries: the same answers as from the gallery, and never old ones."""
 
 from __future__ import annotations
 

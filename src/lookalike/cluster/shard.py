@@ -233,7 +233,7 @@ class Shard:
         temporary.write_text(json.dumps({"version": version}))
         os.replace(temporary, self.directory / HOLDS)
 
-    # ---- questions -------------------------------------------------------------------------------
+    # ---- queries ---------------------------------------------------------------------------------
 
     def ask(self, question: str, *arguments: Any, **options: Any) -> tuple[int, Any]:
         """The version of a state and its answer, of one of QUESTIONS or TABLE.

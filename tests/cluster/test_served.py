@@ -25,7 +25,7 @@ from rays import RayNodes, wait_until
 
 from lookalike.cli import commands
 from lookalike.cluster import actor as actor_module
-from lookalike.cluster import deployment
+from lookalike.cluster import client, deployment
 from lookalike.cluster.actor import NotReadyError, ShardActor
 from lookalike.cluster.client import Shards
 from lookalike.cluster.gallery import ShardedGallery, open_uri
@@ -355,6 +355,52 @@ def test_replicas_come_and_go_without_a_failed_search(
         ended.set()
         thread.join()
     assert failed == []
+
+
+def _actors() -> list[str]:
+    import ray
+
+    return sorted(one["name"] for one in ray.util.list_named_actors(all_namespaces=True))
+
+
+def test_replicas_that_do_not_all_start_are_ended_again(
+    serve: Callable[..., ShardedGallery], pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = serve(pictures)
+    before = _actors()
+
+    def interrupted(*_: object) -> None:
+        assert len(_actors()) == len(before) + 2
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deployment, "_wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            deployment.replicas("photos", 2)
+        wait_until(lambda: _actors() == before, 60, "the new actors to end")
+        patch.setattr(deployment, "_end", lambda *_: None)  # as if it had been killed there
+        with pytest.raises(KeyboardInterrupt):
+            deployment.replicas("photos", 2)
+    assert len(gallery.search("a/000.png", 5)) == 5
+    deployment.stop("photos")
+    wait_until(
+        lambda: not any(name.startswith("photos-") for name in _actors()), 60, "all actors to end"
+    )
+
+
+def test_a_client_finds_a_gallery_that_was_stopped_and_started_again_at_once(
+    serve: Callable[..., ShardedGallery], pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "KNOWN_SECONDS", 0.0)
+    gallery = serve(pictures)
+    deployment.stop("photos")
+    with pytest.raises(ClusterError):
+        gallery.search("a/000.png", 5)
+    wait_until(
+        lambda: isinstance(gallery._shards._known[1], ClusterError), 60, "the client to know it"
+    )
+    serve(pictures)
+    assert len(gallery.search("a/000.png", 5)) == 5
 
 
 def test_another_model_and_number_of_shards_take_the_name_by_a_switch(

@@ -186,7 +186,7 @@ def stop(name: str, address: str | None) -> None:
 @deadline_option
 @json_option
 def replicas(name: str, count: int, address: str | None, deadline: float, as_json: bool) -> None:
-    """Serve each shard of NAME by R deployment. Searches go on meanwhile."""
+    """Serve each shard of NAME by R actors. Searches go on meanwhile."""
     with extra_needed("cluster"):
         from lookalike.cluster import deployment
     with _shown() as show:

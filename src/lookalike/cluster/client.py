@@ -69,9 +69,12 @@ class Shards:
             ClusterError: it means nothing any more.
         """
         when, known = self._known
-        # Beside the question: a head that is lost would not answer, but the shards do.
         if time.monotonic() - when > KNOWN_SECONDS and self._knowing.acquire(blocking=False):
-            threading.Thread(target=self._look, name="lookalike-names", daemon=True).start()
+            if isinstance(known, ClusterError):  # it may have been started since
+                self._look()
+                known = self._known[1]
+            else:  # beside the question: a lost head does not answer, but the shards do
+                threading.Thread(target=self._look, name="lookalike-names", daemon=True).start()
         if isinstance(known, ClusterError):
             raise known
         return known

@@ -40,6 +40,8 @@ DRAIN_SECONDS = 2.0
 """From taking replicas out of the list to ending them: clients read the list once a second."""
 POLL_SECONDS = 0.2
 STATUS_SECONDS = 5.0
+START_SECONDS = 60.0
+"""In which one more actor must have started, if some have not; what it builds may take longer."""
 
 
 @dataclass(frozen=True)
@@ -161,15 +163,26 @@ def start(
                 f"under another name, then: lookalike cluster switch {name} OTHER"
             )
         made = replace(made, id=known.id, replicas=max(replicas, known.replicas))
+    _grow(ray, made, known, deadline, progress)
+    _keep({**deployments(), name: made})
+    return made
+
+
+def _grow(
+    ray: Any,
+    made: Deployment,
+    before: Deployment | None,
+    deadline: float,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Start the actors that ``before`` does not have; if they do not all answer, end them again."""
     _launch(ray, made)
     try:
         _wait(ray, made, deadline, progress)
     except BaseException:
-        if known is None:
-            _end(ray, made, made.places())
+        kept = set() if before is None else set(before.places())
+        _end(ray, [made.actor(*place) for place in made.places() if place not in kept])
         raise
-    _keep({**deployments(), name: made})
-    return made
 
 
 def _launch(ray: Any, made: Deployment) -> None:
@@ -199,7 +212,8 @@ def _launch(ray: Any, made: Deployment) -> None:
 def _wait(
     ray: Any, made: Deployment, deadline: float, progress: Callable[[int, int], None]
 ) -> None:
-    places, end, looked = list(made.places()), time.monotonic() + deadline, time.monotonic()
+    places, end = list(made.places()), time.monotonic() + deadline
+    most, grew = 0, time.monotonic()
     while True:
         found = call_all(made, places, "status", wait=STATUS_SECONDS)
         ready = sum(one is not None and one["ready"] for one in found)
@@ -209,10 +223,10 @@ def _wait(
         for (shard, _), one in zip(places, found, strict=True):
             if one is not None and one["error"]:
                 raise ClusterError(f"shard {shard} cannot be built: {one['error']}")
-        if any(one is not None for one in found):
-            looked = time.monotonic()
-        if time.monotonic() > end or time.monotonic() - looked > 60:
-            absent = sum(one is None for one in found)
+        absent = sum(one is None for one in found)
+        if len(places) - absent > most:
+            most, grew = len(places) - absent, time.monotonic()
+        if time.monotonic() > end or (absent and time.monotonic() - grew > START_SECONDS):
             has = ray.available_resources().get("CPU", 0)
             raise ClusterError(
                 f"{len(places) - ready} of {len(places)} actors are not ready: {absent} have not "
@@ -261,21 +275,34 @@ def status(name: str, address: str | None = None) -> tuple[Deployment, list[dict
 
 
 def stop(name: str, address: str | None = None) -> Deployment:
-    """End the actors of a gallery. The parts, and the nodes' caches, are kept."""
+    """End the actors of a gallery, with those that a command started before it was killed. The
+    parts, and the nodes' caches, are kept.
+    """
     ray = join(address)
     made, named = find(name), deployments()
     del named[name]
     _keep(named)
-    if made.id not in {other.id for other in named.values()}:
-        _end(ray, made, made.places())
+    served = {other.id for other in named.values()}
+    actors = [
+        actor["name"]
+        for actor in ray.util.list_named_actors(all_namespaces=True)
+        if actor["namespace"] == NAMESPACE
+    ]
+    own = {made.id, *(actor.partition("/")[0] for actor in actors if _is_of(actor, name))}
+    _end(ray, [actor for actor in actors if actor.partition("/")[0] in own - served])
     return made
 
 
-def _end(ray: Any, made: Deployment, places: Any) -> None:
-    for shard, replica in places:
+def _is_of(actor: str, name: str) -> bool:
+    """Whether an actor was started under this name of a gallery."""
+    return actor.partition("/")[0].rpartition("-")[0] == name
+
+
+def _end(ray: Any, actors: Iterable[str]) -> None:
+    for actor in actors:
         try:
-            ray.kill(ray.get_actor(made.actor(shard, replica), namespace=NAMESPACE))
-        except ValueError:  # there is none
+            ray.kill(ray.get_actor(actor, namespace=NAMESPACE))
+        except ValueError:  # it has ended
             continue
 
 
@@ -291,15 +318,14 @@ def replicas(
     made = find(name)
     wanted = replace(made, replicas=number)
     if number > made.replicas:
-        _launch(ray, wanted)
-        _wait(ray, wanted, deadline, progress)
+        _grow(ray, wanted, made, deadline, progress)
         _keep({**deployments(), name: wanted})
     else:
         _keep({**deployments(), name: wanted})
         surplus = set(made.places()) - set(wanted.places())
         if surplus:
             time.sleep(DRAIN_SECONDS)
-            _end(ray, made, sorted(surplus))
+            _end(ray, [made.actor(*place) for place in sorted(surplus)])
     return wanted
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "ClusterBusyError",
     "ClusterError",
+    "ClusterStoppedError",
     "DecoderError",
     "GalleryDamagedError",
     "GalleryError",
@@ -70,6 +71,10 @@ class StorageFullError(GalleryError):
 
 class ClusterError(GalleryError):
     """The Ray cluster, or the shards of a gallery, do not answer, or not as they should."""
+
+
+class ClusterStoppedError(ClusterError):
+    """The Ray cluster serves no gallery of that name."""
 
 
 class ClusterBusyError(ClusterError):

@@ -456,6 +456,12 @@ def test_the_page_is_served_from_shards(
         assert groups["threshold"] == 0.9
         assert client.get("/api/health").json()["images"] == 30
         assert client.get("/api/images/123456").status_code == 404
+        deployment.stop("photos")
+        wait_until(
+            lambda: "shards were stopped" in client.post("/api/search", json={"id": number}).text,
+            60,
+            "the page to say so",
+        )
 
 
 # ---- one actor, without Ray ----------------------------------------------------------------------

@@ -19,7 +19,7 @@ from lookalike.cluster.connect import NAMESPACE, join
 from lookalike.cluster.parts import Parts
 from lookalike.cluster.shard import Place
 from lookalike.encoder import ModelInfo
-from lookalike.errors import ClusterError
+from lookalike.errors import ClusterError, ClusterStoppedError
 
 __all__ = [
     "Deployment",
@@ -98,11 +98,11 @@ def _keep(named: Mapping[str, Deployment]) -> None:
 
 
 def find(name: str) -> Deployment:
-    """Raises ClusterError: there is no gallery of that name."""
+    """Raises ClusterStoppedError: there is no gallery of that name."""
     named = deployments()
     if name not in named:
         others = f"there are: {', '.join(sorted(named))}" if named else "there is none"
-        raise ClusterError(
+        raise ClusterStoppedError(
             f"this Ray cluster serves no gallery '{name}', {others}; start it with: lookalike "
             f"cluster start DIR --name {name}"
         )

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from lookalike.errors import (
     ClusterBusyError,
     ClusterError,
+    ClusterStoppedError,
     GalleryDamagedError,
     GalleryLockedError,
     IndexFormatError,
@@ -92,8 +93,11 @@ def explained(error: LookalikeError) -> ApiError:
         return ApiError("conflict", message, "wait until it is done")
     if isinstance(error, ClusterBusyError):
         return ApiError("busy", "too many searches at once", "try again in a moment")
+    if isinstance(error, ClusterStoppedError):
+        log.error("%s", error)
+        return ApiError("timeout", "the gallery's shards were stopped", "start them again")
     if isinstance(error, ClusterError):
-        log.error("shards do not answer", exc_info=error)
+        log.error("%s", error)
         return ApiError("timeout", "some shards of the gallery do not answer", "try again soon")
     if isinstance(error, ModelMismatchError):
         message = "the gallery has been rebuilt with another model"

@@ -110,7 +110,7 @@ def test_index_and_search_open_no_socket_and_leave_no_file(place: Place) -> None
 def test_train_opens_no_socket_and_leaves_no_file_but_the_model(place: Place) -> None:
     words = ["--trunk", "lenet5", "--weights", "none", "--epochs", "1", "--size", "32"]
     place.run("train", place.root / "photos", "--out", "made.onnx", *words, "--batch-size", "4")
-    made = {f"current/made.{kind}" for kind in ("onnx", "pt", "csv", "png")}
+    made = {f"current/made.{kind}" for kind in ("onnx", "pt", "csv", "svg")}
     assert place.new_files() == made
 
 

@@ -9,7 +9,7 @@ SECONDS ?= 120
 FUZZ ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz reproduce lint format clean
+.PHONY: help demo test test-all fuzz site reproduce lint format clean
 
 help:  ## what this Makefile does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -35,6 +35,9 @@ test-all: $(VENV)/dev.stamp lint  ## the slow tests as well: kills, servers, Ray
 
 fuzz: $(VENV)/dev.stamp  ## damage galleries and images at random (SECONDS=120, FUZZ="--seed 5 --case 7")
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) $(FUZZ)
+
+site: $(VENV)/dev.stamp  ## the documents and the Python reference as a site, in build/site
+	$(BIN)/python -m sphinx -q -W --keep-going docs build/site
 
 reproduce: $(VENV)/dev.stamp  ## the paper's tables and figures (DATA=DIR, see docs/datasets.md; QUICK=1 for a look)
 	$(BIN)/python -m reproduction run --data "$(DATA)" $(if $(QUICK),--quick)

@@ -26,7 +26,6 @@ from skimage import data
 
 from lookalike.encoder import (
     DEFAULT_MODEL,
-    LOOKAHEAD,
     Encoded,
     Encoder,
     EncoderSettings,
@@ -354,7 +353,7 @@ def test_items_are_taken_as_needed_and_pictures_in_flight_are_bounded(
     means: Path, failing: bool
 ) -> None:
     """The input never ends: only laziness lets this test end."""
-    encoder, limit = small(means, batch_size=4), LOOKAHEAD * 4
+    encoder = small(means, batch_size=4)
     taken = 0
 
     def items() -> Iterator[int]:
@@ -371,7 +370,7 @@ def test_items_are_taken_as_needed_and_pictures_in_flight_are_bounded(
     highest = 0
     for yielded, _ in enumerate(itertools.islice(encoder.encode(items(), one_by_one(read)), 200)):
         highest = max(highest, taken - yielded)
-    assert 4 < highest <= limit
+    assert 4 < highest <= encoder.lookahead
 
 
 def test_nothing_is_taken_before_the_first_outcome_is_wanted(means: Path) -> None:
@@ -394,12 +393,13 @@ def test_reading_goes_on_while_the_consumer_is_busy(means: Path) -> None:
         read_numbers.append(number)
         return page(number)
 
-    outcomes = small(means, batch_size=2).encode(range(100), one_by_one(read))
+    encoder = small(means, batch_size=2)
+    outcomes = encoder.encode(range(100), one_by_one(read))
     next(outcomes)
     deadline = time.monotonic() + 60
-    while len(read_numbers) < LOOKAHEAD * 2 and time.monotonic() < deadline:
+    while len(read_numbers) < encoder.lookahead and time.monotonic() < deadline:
         time.sleep(0.001)
-    assert sorted(read_numbers) == list(range(LOOKAHEAD * 2))
+    assert sorted(read_numbers) == list(range(encoder.lookahead))
     outcomes.close()  # type: ignore[attr-defined]
 
 
@@ -441,12 +441,13 @@ def test_closing_early_drops_what_has_not_begun(means: Path) -> None:
         time.sleep(0.02)
         return page(number)
 
-    outcomes = small(means, batch_size=20, threads=1).encode(itertools.count(), one_by_one(read))
+    encoder = small(means, batch_size=20, threads=1)
+    outcomes = encoder.encode(itertools.count(), one_by_one(read))
     next(outcomes)
     begun_by_then = len(begun)
     outcomes.close()  # type: ignore[attr-defined]
     assert len(begun) <= begun_by_then + 1  # at most the next one on the only thread
-    assert begun_by_then < LOOKAHEAD * 20  # so there was something to drop
+    assert begun_by_then < encoder.lookahead  # so there was something to drop
     assert readers() == []
 
 

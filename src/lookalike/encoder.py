@@ -50,8 +50,12 @@ METADATA_PREFIX = "lookalike."
 FORMAT = "1"
 LARGEST = 1 << 16
 """Of an image's side in pixels, and of a dimension."""
-LOOKAHEAD = 3
-"""`Encoder.encode` reads at most this many batches ahead of what it has yielded."""
+BATCHES_AHEAD = 3
+"""`Encoder.encode` takes so many batches of items besides those that the model runs on."""
+SMALL_MODEL = 64 << 20
+"""Bytes. Smaller models run on several batches at once, one thread each: about a tenth faster than
+all threads on one batch, which wait for each other after every operation, also for one that
+decoding has stopped. One run of a larger model takes all threads, so that one query is fast."""
 GROUP_SECONDS = 0.04
 """It asks for as many items at once as take about so long to read."""
 
@@ -198,6 +202,10 @@ class Encoder:
         self.settings = settings
         self._session = session
         self._threads = settings.threads or _cores()
+        alone = session.get_session_options().intra_op_num_threads == 1
+        on_cpu = session.get_providers()[0] == "CPUExecutionProvider"
+        self._runs = self._threads if alone and on_cpu else 1
+        self.lookahead = (BATCHES_AHEAD + self._runs) * settings.batch_size
         self._scale = (1 / np.array(info.std)).astype(np.float32)[:, None, None]
         self._shift = (-np.array(info.mean) / np.array(info.std)).astype(np.float32)[:, None, None]
 
@@ -226,7 +234,8 @@ class Encoder:
                     f"model {path} keeps weights in other files; pack all into one with: lookalike "
                     f"model adopt {path} --out FILE"
                 )
-            session = _open_session(content, settings.threads or _cores())
+            threads = 1 if len(content) < SMALL_MODEL else settings.threads or _cores()
+            session = _open_session(content, threads)
         except ModelError:
             raise
         except Exception as error:  # onnxruntime has a dozen unrelated classes for a bad file
@@ -248,17 +257,26 @@ class Encoder:
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """RGB pixels, uint8 (n, s, s, 3) with s = `info.input_size` -> unit rows (n, dim).
 
-        Any n, in batches of `settings.batch_size`. ModelError if a picture has an embedding
-        without a direction (all zeros or not finite), which only a broken model makes.
+        Any n, in batches of at most `settings.batch_size`, of small models several at once.
+        ModelError if an image has an embedding without a direction (all zeros or not finite),
+        which only a broken model makes.
         """
         if pixels.ndim != 4:
             raise ValueError(f"pixels must have four axes, not shape {pixels.shape}")
         self._check(pixels.dtype, pixels.shape[1:])
         embeddings = np.empty((len(pixels), self.info.dim), np.float32)
-        buffer = self._buffer(len(pixels))
-        for start in range(0, len(pixels), self.settings.batch_size):
-            rows = slice(start, start + self.settings.batch_size)
-            embeddings[rows] = self._run(pixels[rows], buffer)
+        size = min(self.settings.batch_size, math.ceil(len(pixels) / self._runs)) or 1
+        batches = [slice(start, start + size) for start in range(0, len(pixels), size)]
+
+        def run(rows: slice) -> None:
+            embeddings[rows] = self._run(pixels[rows])
+
+        if len(batches) > 1 < self._runs:
+            with ThreadPoolExecutor(min(self._runs, len(batches)), "lookalike-model") as pool:
+                list(pool.map(run, batches))
+        else:
+            for rows in batches:
+                run(rows)
         bad = np.flatnonzero(np.isnan(embeddings[:, 0]))
         if bad.size:
             raise ModelError(self._no_direction(f"pictures {bad.tolist()}"))
@@ -272,10 +290,9 @@ class Encoder:
     def output(self, name: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One of `outputs` as the model gives it, of a picture uint8 (s, s, 3): float32 (...)."""
         self._check(pixels.dtype, pixels.shape)
-        buffer = self._buffer(1)
-        self.normalise(pixels, buffer[0])
-        values: NDArray[np.float32] = self._session.run([name], {INPUT: buffer})[0][0]
-        return values
+        (values,) = self._session.run([name], {INPUT: self._input([pixels])})
+        row: NDArray[np.float32] = values[0]
+        return row
 
     def encode(
         self,
@@ -292,15 +309,16 @@ class Encoder:
         that `read` raises ends the iteration. Ending it early, by an exception or by closing the
         iterator, calls `stop`, which may end the reads that have begun, and waits for them.
 
-        Items are taken as they are needed: at most LOOKAHEAD * `settings.batch_size` are read or
-        being read and not yet yielded, so memory does not grow with the number of items.
+        Items are taken as they are needed: at most `lookahead` are being read or embedded and not
+        yet yielded, so memory does not grow with the number of items.
         """
         batch_size = self.settings.batch_size
-        room = LOOKAHEAD * batch_size
+        room = self.lookahead
         waiting: deque[tuple[list[Item], Future[Sequence[Picture | LookalikeError]]]] = deque()
         ready: deque[tuple[Item, Picture | LookalikeError]] = deque()
         batch: list[tuple[Item, Picture | LookalikeError]] = []
         images = 0
+        running: deque[tuple[int, Future[list[Outcome[Item, Picture]]]]] = deque()
         group_size = 1
 
         def read_timed(group: list[Item]) -> Sequence[Picture | LookalikeError]:
@@ -311,20 +329,21 @@ class Encoder:
             group_size = max(1, min(batch_size, int(GROUP_SECONDS / seconds)))
             return made
 
-        buffer = self._buffer(batch_size)
         source = iter(items)
         pool = ThreadPoolExecutor(self._threads, "lookalike-read")
+        models = ThreadPoolExecutor(self._runs, "lookalike-model")
         try:
             while True:
                 while group := list(islice(source, min(group_size, room))):
                     waiting.append((group, pool.submit(read_timed, group)))
                     room -= len(group)
-                if images == batch_size or not (ready or waiting):
-                    if not batch:
-                        return
-                    yield from self._finish(batch, buffer)
-                    room += len(batch)
+                if batch and (images == batch_size or not (ready or waiting)):
+                    running.append((len(batch), models.submit(self._finish, batch)))
                     batch, images = [], 0
+                if len(running) > self._runs or (running and not (ready or waiting)):
+                    count, outcomes = running.popleft()
+                    yield from outcomes.result()
+                    room += count
                 elif ready:
                     item, made = ready.popleft()
                     if isinstance(made, LookalikeError):
@@ -332,44 +351,52 @@ class Encoder:
                     else:
                         images += 1
                     batch.append((item, made))
-                else:
+                elif waiting:
                     group, future = waiting.popleft()
                     ready.extend(zip(group, future.result(), strict=True))
+                else:
+                    return
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            models.shutdown(wait=False, cancel_futures=True)
             if stop is not None:
                 stop()
             pool.shutdown()
+            models.shutdown()
 
     def _finish(
-        self, batch: list[tuple[Item, Picture | LookalikeError]], buffer: NDArray[np.float32]
-    ) -> Iterator[Outcome[Item, Picture]]:
+        self, batch: list[tuple[Item, Picture | LookalikeError]]
+    ) -> list[Outcome[Item, Picture]]:
         pixels = [part.pixels for _, part in batch if not isinstance(part, LookalikeError)]
         for array in pixels:
             self._check(array.dtype, array.shape)
-        rows = iter(self._run(pixels, buffer))
+        rows = iter(self._run(pixels))
+        outcomes: list[Outcome[Item, Picture]] = []
         for item, part in batch:
             if isinstance(part, LookalikeError):
-                yield Failed(item, part)
+                outcomes.append(Failed(item, part))
             elif not np.isnan((embedding := next(rows))[0]):
-                yield Encoded(item, part, embedding)
+                outcomes.append(Encoded(item, part, embedding))
             else:
-                yield Failed(item, ModelError(self._no_direction("the picture")))
+                outcomes.append(Failed(item, ModelError(self._no_direction("the image"))))
+        return outcomes
 
-    def _buffer(self, pictures: int) -> NDArray[np.float32]:
-        size = self.info.input_size
-        return np.empty((min(pictures, self.settings.batch_size), 3, size, size), np.float32)
-
-    def _run(
-        self, pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], buffer: NDArray[np.float32]
+    def _input(
+        self, pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
     ) -> NDArray[np.float32]:
-        """At most one batch, normalised in `buffer`. Rows without a direction become NaN."""
+        """What the network takes, (n, 3, s, s)."""
+        size = self.info.input_size
+        batch = np.empty((len(pixels), 3, size, size), np.float32)
+        for picture, planes in zip(pixels, batch, strict=True):
+            self.normalise(picture, planes)
+        return batch
+
+    def _run(self, pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.float32]:
+        """At most one batch. Rows without a direction become NaN."""
         if not len(pixels):
             return np.empty((0, self.info.dim), np.float32)
-        for picture, planes in zip(pixels, buffer, strict=False):
-            self.normalise(picture, planes)
         rows: NDArray[np.float32]
-        (rows,) = self._session.run([OUTPUT], {INPUT: buffer[: len(pixels)]})
+        (rows,) = self._session.run([OUTPUT], {INPUT: self._input(pixels)})
         lengths = np.linalg.norm(rows, axis=1)
         lengths[~np.isfinite(lengths) | (lengths == 0)] = np.nan
         rows /= lengths[:, None]

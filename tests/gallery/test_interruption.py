@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from fakes import HALF, assert_holds, images_of, vectors_of, write_photos
 
-from lookalike.encoder import LOOKAHEAD
+from lookalike.encoder import BATCHES_AHEAD
 from lookalike.gallery import Gallery, Hit
 
 SCRIPT = Path(__file__).with_name("index_process.py")
 COMMIT, BATCH, KILLS = 4, 2, 30
+AHEAD = (BATCHES_AHEAD + 1) * BATCH
 
 
 def start(
@@ -102,8 +103,8 @@ def test_a_process_killed_at_thirty_moments_loses_nothing_and_repeats_one_batch_
         # what was read ahead for it.
         assert len(encoded) - len(before) >= 0
         again = len(encoded) - len(set(encoded))
-        assert again <= runs * (COMMIT + LOOKAHEAD * BATCH)
-        assert len(set(encoded)) <= known + COMMIT + LOOKAHEAD * BATCH
+        assert again <= runs * (COMMIT + AHEAD)
+        assert len(set(encoded)) <= known + COMMIT + AHEAD
 
     process = start(folder, model, notes)
     process.communicate()
@@ -178,7 +179,7 @@ def test_ctrl_c_keeps_all_that_was_encoded(tmp_path: Path, model: Path) -> None:
         now = assert_sound(folder)
         encoded = lines(notes)
         # All but what was read ahead of the model.
-        assert now >= len(set(encoded)) - LOOKAHEAD * BATCH
+        assert now >= len(set(encoded)) - AHEAD
         assert now >= known
         known = now
     process = start(folder, model, notes)

@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from lookalike.encoder import INPUT, OUTPUT, Encoder, ModelInfo, import_onnxruntime
+from lookalike.encoder import INPUT, OUTPUT, Encoder, EncoderSettings, ModelInfo, import_onnxruntime
 from lookalike.errors import ModelError
 
 __all__ = ["Tokens", "adopt"]
@@ -267,7 +267,7 @@ def _write(path: Path, model: onnx.ModelProto, out: Path) -> ModelInfo:
         except ValueError as error:  # protobuf ends at 2 GB
             raise ModelError(f"{path}: too large for one file ({_reason(error)})") from error
         try:
-            encoder = Encoder.open(part)
+            encoder = Encoder.open(part, EncoderSettings(threads=1))  # one batch of all
         except ModelError as error:  # it ran: what is wrong is the shape that the runtime infers
             raise ModelError(f"{path}: made for one picture at a time: {_EXPORT_AGAIN}") from error
         _try_pictures(path, encoder)

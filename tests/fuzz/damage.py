@@ -15,7 +15,8 @@ from typing import Any
 import forging
 import numpy as np
 
-from lookalike.gallery.store import ImageRow, meta_checksum
+from lookalike.gallery.entries import meta_checksum
+from lookalike.gallery.store import ImageRow
 
 __all__ = ["forge", "mutate", "mutate_bytes"]
 

@@ -20,7 +20,7 @@ from formats import make_version_1
 
 from lookalike.atomic import IrregularFileError
 from lookalike.errors import GalleryDamagedError, GalleryError, LookalikeError
-from lookalike.gallery import Gallery, store
+from lookalike.gallery import Gallery, schema, store
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.identity import read_identity
 from lookalike.gallery.places import delete_gallery
@@ -363,7 +363,7 @@ def test_a_query_that_does_not_end_is_ended(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "STEPS", 1000)
-    monkeypatch.setattr(store, "STEPS_PER_BYTE", 0)
+    monkeypatch.setattr(schema, "STEPS_PER_BYTE", 0)
     with closing(Store.open(gallery.directory / "gallery.sqlite")) as opened:
         endless = (
             "WITH RECURSIVE r(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) SELECT max(x) FROM r"

@@ -12,8 +12,9 @@ import pytest
 from fakes import assert_holds
 from formats import make_version_1
 
-from lookalike.gallery import Gallery
-from lookalike.gallery.store import SCHEMA_VERSION, Store
+from lookalike.gallery import Gallery, schema
+from lookalike.gallery.schema import SCHEMA_VERSION
+from lookalike.gallery.store import Store
 
 
 def version_of(gallery: Gallery) -> int:
@@ -65,11 +66,11 @@ def test_a_migration_that_is_interrupted_changes_nothing(
     make_version_1(gallery)
     before = schema_of(gallery.directory / "gallery.sqlite")
 
-    def fail(store: Store, values: object) -> None:
+    def fail() -> str:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Store, "set_meta", fail)
+        patched.setattr(schema, "new_owner", fail)
         with pytest.raises(KeyboardInterrupt):
             gallery.update()
     assert (version_of(gallery), schema_of(gallery.directory / "gallery.sqlite")) == (1, before)

@@ -21,7 +21,8 @@ from fakes import HALF, assert_holds, embedding, write_photo, write_photos
 from lookalike.errors import GalleryError, GalleryLockedError
 from lookalike.gallery import Gallery
 from lookalike.gallery import update as update_module
-from lookalike.gallery.store import Store, check_beside
+from lookalike.gallery.schema import check_beside
+from lookalike.gallery.store import Store
 
 HOLD = """
 import sys, time

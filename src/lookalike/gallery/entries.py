@@ -4,16 +4,27 @@ entry may hold: a gallery's files may come from anywhere.
 
 from __future__ import annotations
 
+import json
 import os
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 from lookalike.encoder import ModelInfo
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.lsh import LSHSettings
+from lookalike.lsh.arrayfile import parse_json
 from lookalike.lsh.owner import is_owner
 
-__all__ = ["LARGEST_ID", "OPTIONAL", "REQUIRED", "check_entry"]
+__all__ = [
+    "LARGEST_ID",
+    "OPTIONAL",
+    "REQUIRED",
+    "check_entry",
+    "checked_entry",
+    "entry_row",
+    "meta_checksum",
+]
 
 LARGEST_ID = 1 << 62
 """Above every id, and every count, of a gallery."""
@@ -25,6 +36,27 @@ def check_entry(name: str, value: Any) -> None:
         CHECKS[name](value)
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(f"its entry '{name}' cannot be used: {error}") from error
+
+
+def entry_row(name: str, value: Any) -> tuple[str, str, int]:
+    """An entry as the table of entries holds it: name, JSON, checksum."""
+    text = json.dumps(value, sort_keys=True)
+    return name, text, meta_checksum(name, text)
+
+
+def meta_checksum(name: str, text: str) -> int:
+    return zlib.crc32(f"{name}={text}".encode())
+
+
+def checked_entry(name: str, text: Any, checksum: Any) -> Any:
+    """The value of an entry of the table. ValueError if it does not match its checksum, or is one
+    that the entry cannot have.
+    """
+    if not isinstance(text, str) or meta_checksum(name, text) != checksum:
+        raise ValueError(f"its entry '{name}' does not match its checksum")
+    value = parse_json(text.encode())
+    check_entry(name, value)
+    return value
 
 
 def _check(good: bool, what: str, value: object) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "explain_unreadable",
     "find_nearest",
     "has_gallery",
+    "is_full",
     "is_gallery",
     "is_real_folder",
     "nearest_above",
@@ -55,6 +56,19 @@ FULL = (
     "the disk of {} is full; free some space and run the command again, everything committed "
     "before is kept"
 )
+
+
+def is_full(folder: Path) -> bool:
+    """Whether nothing more can be written there. SQLite reports a quota like a failing disk."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1 << 16))
+            file.flush()
+    except OSError as error:
+        return error.errno in NO_SPACE
+    return False
 
 
 def has_gallery(directory: Path) -> bool:

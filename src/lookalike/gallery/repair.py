@@ -15,7 +15,7 @@ import numpy as np
 
 from lookalike.atomic import atomic_writer, open_regular
 from lookalike.errors import GalleryDamagedError, GalleryError, IndexFormatError
-from lookalike.gallery.entries import LARGEST_ID
+from lookalike.gallery.entries import LARGEST_ID, checked_entry
 from lookalike.gallery.files import GalleryFiles, made_with, recover
 from lookalike.gallery.identity import (
     entries_of,
@@ -26,20 +26,17 @@ from lookalike.gallery.identity import (
 )
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.places import IDENTITY, LOCK, is_real_folder
-from lookalike.gallery.store import (
+from lookalike.gallery.schema import (
     COMPANIONS,
     SCHEMA_VERSION,
     STEPS,
     Deadline,
-    ImageRow,
-    Store,
     check_beside,
-    checked_entry,
-    checked_row,
     connect,
     expected_schema,
-    schema_entry,
+    schema_entries,
 )
+from lookalike.gallery.store import ImageRow, Store, checked_row
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.storage import stored_owner
 
@@ -244,14 +241,15 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
     """Those of the tables that are just what lookalike has made, in any version: nothing else must
     be read, for a view may have no end.
     """
-    known = set[str]().union(*(expected_schema(n + 1) for n in range(SCHEMA_VERSION)))
+    known = frozenset[tuple[str, str]]().union(
+        *(expected_schema(n + 1) for n in range(SCHEMA_VERSION))
+    )
     found: dict[str, list[bool]] = {}
     with suppress(*UNREADABLE):
         # So that damage to one entry of the schema does not take the others with it.
         connection.execute("PRAGMA writable_schema = ON")
-        query = "SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 100"
-        for entry in connection.execute(query):
-            found.setdefault(str(entry[1]).lower(), []).append(schema_entry(entry) in known)
+        for entry in schema_entries(connection):
+            found.setdefault(entry[0].lower(), []).append(entry in known)
     return {name for name, good in found.items() if good == [True]}
 
 

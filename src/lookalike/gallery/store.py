@@ -2,59 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
-import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import cache
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lookalike.atomic import IrregularFileError, open_regular, replacing
+from lookalike.atomic import replacing
 from lookalike.errors import GalleryDamagedError, GalleryError, StorageFullError
-from lookalike.gallery.entries import LARGEST_ID, OPTIONAL, REQUIRED, check_entry
-from lookalike.gallery.places import (
-    APPLICATION_ID,
-    FULL,
-    NO_SPACE,
-    explain_unreadable,
-    repair_command,
+from lookalike.gallery.entries import LARGEST_ID, OPTIONAL, REQUIRED, checked_entry, entry_row
+from lookalike.gallery.places import APPLICATION_ID, FULL, is_full, repair_command
+from lookalike.gallery.schema import (
+    BUSY_SECONDS,
+    COMPANIONS,
+    SCHEMA_VERSION,
+    STEPS,
+    Deadline,
+    check_beside,
+    connect,
+    expected_schema,
+    migrate,
+    schema_entries,
 )
-from lookalike.lsh.arrayfile import parse_json
-from lookalike.lsh.owner import new_owner
 
 __all__ = [
-    "COMPANIONS",
     "REMOVED",
-    "SCHEMA_VERSION",
-    "STEPS",
     "Counts",
-    "Deadline",
     "FileState",
     "ImageRow",
     "Store",
-    "check_beside",
     "check_row",
-    "checked_entry",
     "checked_row",
-    "connect",
-    "expected_schema",
     "file_state",
-    "schema_entry",
 ]
 
-BUSY_SECONDS = 60.0
-COMPANIONS = ("-journal", "-wal", "-shm")
-"""What SQLite may have beside a table, of which lookalike uses the first alone."""
-JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
-JOURNAL_HEADER = 28
-LONGEST_VALUE = 16 << 20
-"""Bytes of a text or of a path."""
 DAMAGE = (
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,
@@ -62,34 +47,10 @@ DAMAGE = (
     sqlite3.SQLITE_FORMAT,
     sqlite3.SQLITE_INTERRUPT,  # by a query that does not end
 )
-STEPS = 1 << 20
-STEPS_PER_BYTE = 4
-"""SQLite's steps that one query of a table may take for each of its bytes, which is several times
-what any takes; a forged table could keep it going for ever."""
 REMOVED = "removed"
 """Reason for which files are skipped that a user took out."""
-HASH_BYTES = 16
-SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL)
-    WITHOUT ROWID;
-CREATE TABLE images (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    path BLOB NOT NULL UNIQUE,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    hash BLOB,
-    width INTEGER,
-    height INTEGER,
-    format TEXT,
-    skipped TEXT,
-    detail TEXT,
-    remedy TEXT,
-    checksum INTEGER NOT NULL
-);
-CREATE INDEX images_hash ON images (hash);
-CREATE INDEX images_skipped ON images (skipped) WHERE skipped IS NOT NULL;
-"""
-"""Of version 1. What came later is in MIGRATIONS, which also make new tables."""
+AT_ONCE = 500
+"""Values in one query."""
 FIRST_FIELDS = 11
 """Fields of an `ImageRow` in version 1; in the table, the checksum follows them."""
 
@@ -196,7 +157,7 @@ def checked_row(values: Sequence[Any]) -> ImageRow:
 
 def check_row(row: ImageRow) -> None:
     """Raises ValueError unless the row's values have the right types, ranges and kind of path."""
-    for name, is_good in _FIELDS:
+    for name, is_good in _FIELDS.items():
         value = getattr(row, name)
         if not is_good(value):
             raise ValueError(f"has the {name} {value!r:.80}")
@@ -211,81 +172,37 @@ _OUTSIDE = frozenset([b"", b".", b".."])
 
 
 def _is_hash(value: object) -> bool:
-    return value is None or (type(value) is bytes and len(value) == HASH_BYTES)
+    return value is None or (type(value) is bytes and len(value) == 16)
 
 
 def _is_text(value: object) -> bool:
     return value is None or type(value) is str
 
 
-def _is_id(value: object) -> bool:
-    return type(value) is int and 0 < value < LARGEST_ID
+def _integer(low: int, stop: int, *, optional: bool = False) -> Callable[[object], bool]:
+    """Whether a value is an integer from ``low`` to below ``stop``, or None where it may be."""
+    return lambda value: (
+        (optional and value is None) or (type(value) is int and low <= value < stop)
+    )
 
 
-def _is_size(value: object) -> bool:
-    return type(value) is int and -1 <= value < 1 << 63
-
-
-def _is_length(value: object) -> bool:
-    return value is None or (type(value) is int and 0 <= value < 1 << 31)
-
-
-def _is_time(value: object) -> bool:
-    return type(value) is int and -(1 << 63) <= value < 1 << 63
-
-
-def _may_be_time(value: object) -> bool:
-    return value is None or _is_time(value)
-
-
-_FIELDS: tuple[tuple[str, Callable[[object], bool]], ...] = (
-    ("id", _is_id),
-    ("path", _is_path),
-    ("size", _is_size),
-    ("mtime_ns", _is_time),
-    ("hash", _is_hash),
-    ("width", _is_length),
-    ("height", _is_length),
-    ("format", _is_text),
-    ("skipped", _is_text),
-    ("detail", _is_text),
-    ("remedy", _is_text),
-    ("inode", _may_be_time),
-    ("ctime_ns", _may_be_time),
-    ("note", _is_text),
-)
-
-
-def checked_entry(name: str, text: Any, checksum: Any) -> Any:
-    """The value of an entry of the table. ValueError if it does not match its checksum, or is one
-    that the entry cannot have.
-    """
-    if not isinstance(text, str) or meta_checksum(name, text) != checksum:
-        raise ValueError(f"its entry '{name}' does not match its checksum")
-    value = parse_json(text.encode())
-    check_entry(name, value)
-    return value
-
-
-def meta_checksum(name: str, value: str) -> int:
-    return zlib.crc32(f"{name}={value}".encode())
-
-
-class Deadline:
-    """Ends a query that takes more steps than its table has reason for."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._steps = 0
-
-    def begin(self) -> None:
-        """Of a query."""
-        self._steps = 0
-
-    def passed(self) -> bool:
-        """Called every STEPS steps."""
-        self._steps += STEPS
-        return self._steps > 16 * STEPS + STEPS_PER_BYTE * self._path.stat().st_size
+_is_id = _integer(1, LARGEST_ID)
+_FIELDS: dict[str, Callable[[object], bool]] = {
+    "id": _is_id,
+    "path": _is_path,
+    "size": _integer(-1, 1 << 63),
+    "mtime_ns": _integer(-(1 << 63), 1 << 63),
+    "hash": _is_hash,
+    "width": _integer(0, 1 << 31, optional=True),
+    "height": _integer(0, 1 << 31, optional=True),
+    "format": _is_text,
+    "skipped": _is_text,
+    "detail": _is_text,
+    "remedy": _is_text,
+    "inode": _integer(-(1 << 63), 1 << 63, optional=True),
+    "ctime_ns": _integer(-(1 << 63), 1 << 63, optional=True),
+    "note": _is_text,
+}
 
 
 class Store:
@@ -313,7 +230,8 @@ class Store:
             try:
                 store.connection.execute("PRAGMA synchronous = FULL")
                 with store.transaction():
-                    store._migrate(0)
+                    migrate(store.connection, 0)
+                    store.version = SCHEMA_VERSION
                     store.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     store.connection.execute(
                         "INSERT INTO sqlite_sequence VALUES ('images', ?)", (first_id - 1,)
@@ -348,27 +266,19 @@ class Store:
                 store.connection.set_progress_handler(store._deadline.passed, STEPS)
             if write and version < SCHEMA_VERSION:
                 with store.transaction():
-                    store._migrate(version)
+                    migrate(store.connection, version)
+                store.version = SCHEMA_VERSION
         except BaseException:
             store.close()
             raise
         return store
-
-    def _migrate(self, version: int) -> None:
-        """From schema ``version`` to the present one, inside a transaction."""
-        for migration in MIGRATIONS[version:]:
-            migration(self)
-        self.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        self.version = SCHEMA_VERSION
 
     def _prove(self) -> int:
         """The version of the schema, which is exactly that version's."""
         try:
             with self.snapshot():
                 version = self._check_header()
-                query = "SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 100"
-                found = {schema_entry(row) for row in self.connection.execute(query)}
-                if found != expected_schema(version):
+                if set(schema_entries(self.connection)) != expected_schema(version):
                     raise self.damaged(f"its schema is not that of version {version}")
                 return version
         except sqlite3.Error as error:
@@ -415,7 +325,7 @@ class Store:
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code == sqlite3.SQLITE_FULL or (
-                code == sqlite3.SQLITE_IOERR and _is_full(self.path.parent)
+                code == sqlite3.SQLITE_IOERR and is_full(self.path.parent)
             ):
                 raise StorageFullError(FULL.format(self.path.parent)) from error
             if code in DAMAGE:
@@ -515,19 +425,17 @@ class Store:
 
     def by_ids(self, ids: Iterable[int]) -> dict[int, ImageRow]:
         """The rows of those ``ids`` that exist."""
-        found: dict[int, ImageRow] = {}
-        for chunk in _chunks(list(ids)):
-            marks = ",".join("?" * len(chunk))
-            found.update((row.id, row) for row in self.rows(f"id IN ({marks})", chunk))
-        return found
+        return {row.id: row for row in self._where_in("id", ids)}
 
     def by_paths(self, paths: Iterable[bytes]) -> list[ImageRow]:
         """The rows of those ``paths`` that are known."""
-        found: list[ImageRow] = []
-        for chunk in _chunks(list(paths)):
-            marks = ",".join("?" * len(chunk))
-            found += self.rows(f"path IN ({marks})", chunk)
-        return found
+        return list(self._where_in("path", paths))
+
+    def _where_in(self, column: str, values: Iterable[Any]) -> Iterator[ImageRow]:
+        wanted = list(values)
+        for start in range(0, len(wanted), AT_ONCE):
+            some = wanted[start : start + AT_ONCE]
+            yield from self.rows(f"{column} IN ({','.join('?' * len(some))})", some)
 
     def ids(self) -> list[int]:
         """The ids of all indexed images, ascending."""
@@ -585,10 +493,9 @@ class Store:
     # ---- writing (inside a transaction) ---------------------------------------------------------
 
     def set_meta(self, values: dict[str, Any]) -> None:
-        texts = {name: json.dumps(value, sort_keys=True) for name, value in values.items()}
         self.connection.executemany(
             "INSERT OR REPLACE INTO meta VALUES (?, ?, ?)",
-            [(name, text, meta_checksum(name, text)) for name, text in texts.items()],
+            [entry_row(name, value) for name, value in values.items()],
         )
 
     def put(self, rows: Iterable[ImageRow]) -> None:
@@ -599,133 +506,3 @@ class Store:
 
     def delete(self, ids: Iterable[int]) -> None:
         self.connection.executemany("DELETE FROM images WHERE id = ?", [(i,) for i in ids])
-
-
-# ---- schema versions: each function makes the version of its place in MIGRATIONS, from 1 ---------
-
-
-def _make_tables(store: Store) -> None:
-    for statement in SCHEMA.split(";"):
-        store.connection.execute(statement)
-
-
-def _add_file_state(store: Store) -> None:
-    """What distinguishes files of equal size and time, and an id that index and table share."""
-    for column in ("inode INTEGER", "ctime_ns INTEGER", "note TEXT"):
-        store.connection.execute(f"ALTER TABLE images ADD COLUMN {column}")
-    if store.meta("gallery_id") is None:  # the index gets it next, see `GalleryFiles.writing`
-        store.set_meta({"gallery_id": new_owner(), "index_has_no_id": True})
-
-
-MIGRATIONS: tuple[Callable[[Store], None], ...] = (_make_tables, _add_file_state)
-SCHEMA_VERSION = len(MIGRATIONS)
-
-
-@cache
-def expected_schema(version: int) -> set[str]:
-    """The entries of sqlite_master of a table of this version."""
-    store = Store(sqlite3.connect(":memory:", isolation_level=None), Path())
-    try:
-        for migration in MIGRATIONS[:version]:
-            migration(store)
-        query = "SELECT type, name, tbl_name, sql FROM sqlite_master"
-        return {schema_entry(row) for row in store.connection.execute(query)}
-    finally:
-        store.close()
-
-
-def schema_entry(row: Sequence[Any]) -> str:
-    """An entry of sqlite_master with single blanks."""
-    return " ".join(" ".join(str(value).split()) for value in row)
-
-
-def check_beside(path: Path) -> None:
-    """Prove what no library should be let near: the table and what SQLite would use beside it.
-
-    Raises:
-        GalleryDamagedError: one is missing, not a regular file, or not of a gallery.
-        GalleryError: the table is not to be read.
-    """
-
-    def damaged(name: Path, what: str) -> GalleryDamagedError:
-        return GalleryDamagedError(f"{name} {what}; run: {repair_command(path.parent)}")
-
-    with explain_unreadable(path.parent):
-        try:
-            status = path.lstat()
-        except FileNotFoundError as error:
-            raise damaged(path, "is missing") from error
-        if not stat.S_ISREG(status.st_mode):
-            raise damaged(path, "is not a regular file")
-        # Not by opening it: closing it again would free the locks that SQLite holds on it here.
-        if not os.access(path, os.R_OK):
-            raise PermissionError(None, "Permission denied", os.fspath(path))
-        for suffix in COMPANIONS[1:]:
-            beside = Path(f"{path}{suffix}")
-            if os.path.lexists(beside):
-                raise damaged(beside, "does not belong to a gallery")
-        journal = Path(f"{path}{COMPANIONS[0]}")
-        try:
-            _check_journal(journal, path)
-        except IrregularFileError as error:
-            raise damaged(journal, str(error.strerror)) from error
-        except ValueError as error:
-            raise damaged(journal, str(error)) from error
-
-
-def _check_journal(path: Path, table: Path) -> None:
-    """A journal undoes what a crash left half written, and is a program for SQLite: it may name a
-    file to be deleted, and the length that the table is to get. ValueError for what lookalike does
-    not write.
-    """
-    try:
-        descriptor = open_regular(path)
-    except FileNotFoundError:
-        return
-    with open(descriptor, "rb") as file:
-        header = file.read(JOURNAL_HEADER)
-        size = os.fstat(descriptor).st_size
-        file.seek(max(0, size - len(JOURNAL_MAGIC)))
-        tail = file.read(len(JOURNAL_MAGIC))
-    if size >= JOURNAL_HEADER and tail == JOURNAL_MAGIC:
-        raise ValueError("names another file, which no journal of a gallery does")
-    if len(header) == JOURNAL_HEADER and header.startswith(JOURNAL_MAGIC):
-        pages, page = (int.from_bytes(header[at : at + 4]) for at in (16, 24))
-        # Its size after the journal was read: tables only grow, perhaps just now.
-        if not 0 < pages * page <= table.lstat().st_size:
-            raise ValueError(f"is of a table of {pages:,} pages of {page:,} bytes")
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode=rw"
-    try:
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-    except sqlite3.OperationalError as error:
-        raise GalleryError(f"cannot open {path}: {error}") from error
-    connection.text_factory = lambda raw: raw.decode(errors="replace")  # text may be damaged
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
-    # The schema is input: no function of its own, no page before its cells are checked, no mapping
-    # of a file that others may cut.
-    for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "mmap_size = 0"):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
-
-
-def _is_full(folder: Path) -> bool:
-    """Whether nothing more can be written there. SQLite reports a quota like a failing disk."""
-    import tempfile
-
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(1 << 16))
-            file.flush()
-    except OSError as error:
-        return error.errno in NO_SPACE
-    return False
-
-
-def _chunks(values: list[Any], size: int = 500) -> Iterator[list[Any]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]

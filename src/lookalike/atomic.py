@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["IrregularFileError", "atomic_writer", "open_regular", "read_regular", "replacing"]
+__all__ = [
+    "IrregularFileError",
+    "atomic_writer",
+    "attempts",
+    "open_regular",
+    "read_regular",
+    "replacing",
+]
 
 
 class IrregularFileError(OSError):
@@ -52,6 +59,14 @@ def read_regular(path: Path, limit: int) -> bytes:
             errno.EFBIG, f"is larger than the {limit:,} bytes that it may have", os.fspath(path)
         )
     return content
+
+
+def attempts(count: int = 5) -> Iterator[bool]:
+    """For reading several files while a writer may replace them: False for each attempt that may
+    be followed by another, True for the last.
+    """
+    for number in range(count):
+        yield number == count - 1
 
 
 @contextmanager

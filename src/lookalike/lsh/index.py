@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from lookalike.lsh import storage
 from lookalike.lsh.hashing import Hasher
-from lookalike.lsh.join import Forest, Joined, collision_probability, near_pairs
+from lookalike.lsh.join import Joined, all_pairs, groups
 from lookalike.lsh.owner import is_owner, new_owner
-from lookalike.lsh.segment import Segment, gather
+from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings, SearchSettings, whole
-from lookalike.lsh.state import Removed, State, kept, live_ids
+from lookalike.lsh.state import State, live_ids
 from lookalike.lsh.threads import cores
 from lookalike.lsh.vectors import as_ids, unit_rows
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LSHIndex", "Neighbors"]
 
-MERGE_FAN_IN = 4
-REFIT_GROWTH = 8
-REFIT_UNTIL = 32_768
 Floats = NDArray[np.float32]
 
 
@@ -84,10 +81,9 @@ class LSHIndex:
     def __getstate__(self) -> dict[str, Any]:
         """For pickling, as by multiprocessing: where the index is saved, or else its arrays."""
         with self._writing:
-            settings, state, stored = self.settings, self._state, self._stored
-        if stored is not None and stored.state is state and stored.settings == settings:
-            return {"folder": stored.folder, "owner": self.owner}
-        return {"settings": settings, "owner": self.owner, "state": state}
+            if self._stored is not None and self.is_saved:
+                return {"folder": self._stored.folder, "owner": self.owner}
+            return {"settings": self.settings, "owner": self.owner, "state": self._state}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         if "folder" in values:
@@ -98,13 +94,20 @@ class LSHIndex:
             self._state = values["state"]
 
     def __len__(self) -> int:
-        state = self._state
-        return sum(map(len, state.segments)) - sum(removed.number for removed in state.removed)
+        return len(self._state)
 
     @property
     def ids(self) -> NDArray[np.int64]:
         """All ids, ascending, int64 (n,)."""
         return live_ids(self._state)
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether it is as it was when it was opened or saved last."""
+        stored = self._stored
+        return (
+            stored is not None and stored.state is self._state and stored.settings == self.settings
+        )
 
     @property
     def hasher(self) -> Hasher | None:
@@ -113,7 +116,7 @@ class LSHIndex:
 
     def contains(self, ids: ArrayLike) -> NDArray[np.bool_]:
         """Which of ``ids`` (n,) are in the index: bool (n,)."""
-        return self._locate(self._state, as_ids(ids))[0] >= 0
+        return self._state.locate(as_ids(ids))[0] >= 0
 
     def vectors(self, ids: ArrayLike) -> Floats:
         """The stored unit vectors of ``ids`` (n,): float32 (n, dim).
@@ -124,7 +127,7 @@ class LSHIndex:
         """
         self._need_vectors("there are none to return")
         wanted, state = as_ids(ids), self._state
-        where, rows = self._locate_all(state, wanted)
+        where, rows = state.locate_all(wanted)
         out = np.empty((len(wanted), self.settings.dim), np.float32)
         for i in np.unique(where):
             out[where == i] = state.segments[i].vectors_of(rows[where == i])
@@ -151,7 +154,7 @@ class LSHIndex:
                 raise ValueError(
                     f"id {new_ids[np.argmax(taken)]} is in the index already; use replace"
                 )
-            self._state = self._with(self._state, new_ids, rows)
+            self._state = self._state.added(self.settings, new_ids, rows)
 
     def add_stored(self, ids: ArrayLike, vectors: NDArray[np.float16]) -> None:
         """As `add`, of unit vectors that an index has stored as float16, which are kept as they
@@ -161,7 +164,7 @@ class LSHIndex:
             if self.contains(new).any() or len(np.unique(new)) != len(new):
                 raise ValueError("ids repeat, or are in the index already")
             if len(new):
-                self._state = self._with(self._state, new, vectors.astype(np.float32))
+                self._state = self._state.added(self.settings, new, vectors.astype(np.float32))
 
     def replace(self, ids: ArrayLike, vectors: ArrayLike) -> None:
         """Add a batch, dropping the old vectors of ids that are in the index already.
@@ -175,8 +178,8 @@ class LSHIndex:
         if not len(new_ids):
             return
         with self._writing:
-            state = self._without(self._state, new_ids[self.contains(new_ids)])
-            self._state = self._with(state, new_ids, rows)
+            state = self._state.without(new_ids[self.contains(new_ids)])
+            self._state = state.added(self.settings, new_ids, rows)
 
     def remove(self, ids: ArrayLike) -> None:
         """Remove a batch by marking its rows; compaction takes the space back later.
@@ -185,7 +188,7 @@ class LSHIndex:
             KeyError: an id is not in the index; nothing is removed then.
         """
         with self._writing:
-            self._state = self._without(self._state, np.unique(as_ids(ids)))
+            self._state = self._state.without(np.unique(as_ids(ids)))
 
     def _batch(self, ids: ArrayLike, vectors: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
         """A batch to add: its ids (n,), distinct, and unit rows (n, dim). Raises ValueError."""
@@ -197,18 +200,6 @@ class LSHIndex:
             raise ValueError("ids repeat within the batch")
         return new_ids, rows
 
-    def _without(self, state: State, ids: NDArray[np.int64]) -> State:
-        """The state without ``ids`` (n,), distinct; KeyError if one is not in it."""
-        where, rows = self._locate_all(state, ids)
-        removed = list(state.removed)
-        for i in np.unique(where):
-            marks = np.zeros(len(state.segments[i]), np.bool_)
-            if removed[i].number:
-                marks |= removed[i].marks
-            marks[rows[where == i]] = True
-            removed[i] = Removed(marks, int(np.count_nonzero(marks)))
-        return State.of(state.hasher, state.segments, removed)
-
     def compact(self, *, only_if_worth_it: bool = False) -> None:
         """Merge all segments into one and drop removed rows.
 
@@ -219,85 +210,7 @@ class LSHIndex:
         bits stay apart.
         """
         with self._writing:
-            state = self._state
-            sizes = [len(segment) for segment in state.segments]
-            spare = sum(removed.number for removed in state.removed)
-            work = sum(sizes) - max(sizes, default=0) + spare
-            if work and not (only_if_worth_it and 4 * work < sum(sizes)):
-                for run in reversed(self._runs(state)):
-                    if len(run) > 1 or state.removed[run.start].number:
-                        state = self._merge(state, run)
-                self._state = state
-
-    def _runs(self, state: State) -> list[range]:
-        """All segments, or neighbours of equal key bits where keys cannot be recomputed."""
-        bits = [segment.key_bits for segment in state.segments]
-        starts = [0]
-        if self.settings.vectors == "none":
-            starts += [i for i in range(1, len(bits)) if bits[i] != bits[i - 1]]
-        return [range(*ends) for ends in zip(starts, [*starts[1:], len(bits)], strict=True)]
-
-    def _with(self, state: State, ids: NDArray[np.int64], rows: Floats) -> State:
-        """The state with a batch (n >= 1) added."""
-        hasher = state.hasher or Hasher.fit(self.settings, rows)
-        segment = Segment.build(hasher, ids, rows)
-        state = State(hasher, (*state.segments, segment), (*state.removed, Removed.none()))
-        total = sum(len(s) for s in state.segments)
-        if (
-            self.settings.learned
-            and self.settings.vectors != "none"
-            and hasher.fitted_on < REFIT_UNTIL
-            and total >= REFIT_GROWTH * hasher.fitted_on
-        ):
-            state = self._merge(state, range(len(state.segments)), refit=True)
-        while (run := _mergeable(state.segments, self.settings)) is not None:
-            state = self._merge(state, run)
-        return state
-
-    def _merge(self, state: State, run: range, *, refit: bool = False) -> State:
-        """Replace the segments of ``run`` by one; a refit must cover all of them."""
-        parts = [(state.segments[i], state.removed[i].marks) for i in run]
-        for segment, _ in parts:
-            segment.prove()
-        hasher = state.fitted
-        if refit:
-            ids = np.concatenate([s.ids[kept(marks)] for s, marks in parts])
-            rows = np.concatenate([s.vectors[kept(marks)] for s, marks in parts])
-            hasher = Hasher.fit(hasher.settings, rows)
-            made = Segment.build(hasher, ids, rows)
-        else:
-            made = Segment.merge(hasher, parts)
-        before, after = slice(0, run.start), slice(run.stop, None)
-        segments = (*state.segments[before], made, *state.segments[after])
-        removed = (*state.removed[before], Removed.none(), *state.removed[after])
-        return State(hasher, segments, removed)
-
-    @staticmethod
-    def _locate(
-        state: State, ids: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Segment number (-1: nowhere) and row of each id."""
-        where = np.full(len(ids), -1, np.int64)
-        rows = np.full(len(ids), -1, np.int64)
-        for i, (segment, removed) in enumerate(zip(state.segments, state.removed, strict=True)):
-            found = segment.find(ids)
-            hit = found >= 0
-            if removed.number:
-                hit &= ~removed.marks[found]
-            where[hit], rows[hit] = i, found[hit]
-        if (where < 0).any():
-            for segment in state.segments:
-                segment.prove_order()
-        return where, rows
-
-    def _locate_all(
-        self, state: State, ids: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """As :meth:`_locate`; KeyError names the first id that is nowhere."""
-        where, rows = self._locate(state, ids)
-        if (where < 0).any():
-            raise KeyError(f"id {ids[np.argmax(where < 0)]} is not in the index")
-        return where, rows
+            self._state = self._state.compacted(self.settings, only_if_worth_it=only_if_worth_it)
 
     # ---- search ----------------------------------------------------------------------------------
 
@@ -341,9 +254,9 @@ class LSHIndex:
         state, defaults = self._state, self.settings.search
         if state.hasher is not None and state.segments:
             prepared = state.hasher.prepare(rows)
-            among = None if allowed is None else self._locate(state, np.unique(as_ids(allowed)))
+            among = None if allowed is None else state.locate(np.unique(as_ids(allowed)))
             for i, segment in enumerate(state.segments):
-                blocked = self._blocked(state, i, among)
+                blocked = state.blocked(i, among)
                 if exact:
                     found = search.search_exactly(segment, rows, k, blocked.marks)
                 else:
@@ -445,7 +358,7 @@ class LSHIndex:
             segment.prove()
         ids = self.ids
         if len(ids):
-            index._state = index._with(index._state, ids, self.vectors(ids))
+            index._state = index._state.added(settings, ids, self.vectors(ids))
         return index
 
     def hamming(self, query: ArrayLike, ids: ArrayLike) -> NDArray[np.int32]:
@@ -461,7 +374,7 @@ class LSHIndex:
             shape = np.shape(query)
             raise ValueError(f"query has shape {shape}; it must be ({self.settings.dim},)")
         wanted, state = as_ids(ids), self._state
-        where, rows = self._locate_all(state, wanted)
+        where, rows = state.locate_all(wanted)
         out = np.empty(len(wanted), np.int32)
         row = unit_rows(np.atleast_2d(np.asarray(query, np.float32)), self.settings.dim)
         for i in np.unique(where):
@@ -492,21 +405,7 @@ class LSHIndex:
                 index without vectors.
         """
         whole("limit", limit)
-        joined = self._joined(threshold, recall)
-        pairs, cosines = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
-        total = 0
-        for some, near in near_pairs(joined):
-            total += len(some)
-            if total > limit:
-                raise ValueError(
-                    f"more than {limit:,} pairs reach a cosine of {threshold}; raise the threshold "
-                    f"or the limit, or use groups, which lists no pairs"
-                )
-            pairs.append(np.sort(joined.ids[some], axis=1))
-            cosines.append(near)
-        found = np.concatenate(pairs)
-        order = np.lexsort(found.T[::-1])
-        return found[order], np.concatenate(cosines)[order]
+        return all_pairs(self._joined(threshold, recall), limit)
 
     def groups(self, threshold: float, *, recall: float = 0.99) -> list[NDArray[np.int64]]:
         """Items that pairs with at least ``threshold`` cosine connect, directly or in a chain.
@@ -522,63 +421,20 @@ class LSHIndex:
         Raises:
             ValueError: threshold or recall out of range, or an index without vectors.
         """
-        joined = self._joined(threshold, recall)
-        forest = Forest(len(joined.ids))
-        for _ in near_pairs(joined, forest):
-            pass
-        labels = forest.labels()
-        order = np.argsort(labels, kind="stable")
-        parts = np.split(joined.ids[order], np.flatnonzero(np.diff(labels[order])) + 1)
-        found = [np.sort(part) for part in parts if len(part) > 1]
-        return sorted(found, key=lambda part: int(part[0]))
+        return groups(self._joined(threshold, recall))
 
     def _joined(self, threshold: float, recall: float) -> Joined:
-        """What `join` and `groups` compare."""
         if not -1 < threshold <= 1 or not 0 < recall < 1:
             raise ValueError(
                 f"threshold is {threshold} and recall {recall}; they must be above -1 and at most "
                 f"1, and between 0 and 1"
             )
         self._need_vectors("pairs cannot be compared")
-        state = self._state
-        live = [
-            (segment, np.arange(len(segment))[kept(removed.marks)])
-            for segment, removed in zip(state.segments, state.removed, strict=True)
-        ]
-        dim, width = self.settings.dim, self.settings.code_bits // 8
-        ids = [segment.ids[rows] for segment, rows in live]
-        codes = [segment.codes_of(rows, width) for segment, rows in live]
-        joined = Joined(
-            np.concatenate([np.empty(0, np.int64), *ids]),
-            np.concatenate([np.empty((0, width // 8), np.uint64), *codes]),
-            dim,
-            lambda rows: gather(live, rows),
-            threshold,
-            0.0,
-            recall,
-            self.settings.seed,
-        )
-        if state.hasher is None or len(joined.ids) < 2:
-            return joined
-        sample = np.arange(0, len(joined.ids), max(1, len(joined.ids) // 1000))
-        spread = state.hasher.spread(joined.take(sample).astype(np.float32))
-        return joined._replace(agreement=collision_probability(1 - (1 - threshold) / spread))
+        return Joined.of(self._state, self.settings, threshold, recall)
 
     def _need_vectors(self, what: str) -> None:
         if self.settings.vectors == "none":
             raise ValueError(f"this index keeps no vectors, so {what}")
-
-    @staticmethod
-    def _blocked(
-        state: State, i: int, among: tuple[NDArray[np.int64], NDArray[np.int64]] | None
-    ) -> Removed:
-        """The rows of a segment that do not count: removed, or not ``among`` those of `_locate`."""
-        if among is None:
-            return state.removed[i]
-        blocked = np.ones(len(state.segments[i]), np.bool_)
-        where, rows = among
-        blocked[rows[where == i]] = False
-        return Removed(blocked, int(np.count_nonzero(blocked)))
 
     # ---- storage ---------------------------------------------------------------------------------
 
@@ -644,25 +500,9 @@ class LSHIndex:
             new = np.flatnonzero(~index.contains(ids))
             if len(new):
                 rows = vectors[new].astype(np.float32)  # as stored, to the bit
-                index._state = index._with(index._state, ids[new], rows)
+                index._state = index._state.added(settings, ids[new], rows)
         return index
 
     def segments(self) -> tuple[Segment, ...]:
         """The segments as they are now, for statistics."""
         return self._state.segments
-
-
-def _mergeable(segments: tuple[Segment, ...], settings: LSHSettings) -> range | None:
-    """A run of MERGE_FAN_IN or more neighbouring segments of like size at the end, if any.
-
-    Sizes grow from new to old by tiers of the fan-in, so an item is merged at most
-    log(n) / log(fan-in) times.
-    """
-    sizes = [len(segment) for segment in segments]
-    start, total = len(sizes) - 1, sizes[-1]
-    while start > 0 and sizes[start - 1] <= max(total, MERGE_FAN_IN * max(sizes[start:])):
-        start -= 1
-        total += sizes[start]
-    if settings.vectors == "none" and len({s.key_bits for s in segments[start:]}) > 1:
-        return None
-    return range(start, len(sizes)) if len(sizes) - start >= MERGE_FAN_IN else None

@@ -11,12 +11,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Forest", "Joined", "bands", "collision_probability", "hamming_bound", "near_pairs"]
+from lookalike.lsh.segment import gather
+from lookalike.lsh.settings import LSHSettings
+from lookalike.lsh.state import State, kept
+
+__all__ = [
+    "Forest",
+    "Joined",
+    "all_pairs",
+    "bands",
+    "collision_probability",
+    "groups",
+    "hamming_bound",
+    "near_pairs",
+]
 
 MAX_TABLES = 2000
 BUCKET = 16
@@ -81,6 +94,32 @@ class Joined(NamedTuple):
     recall: float
     seed: int
 
+    @classmethod
+    def of(cls, state: State, settings: LSHSettings, threshold: float, recall: float) -> Self:
+        """All items of an index with vectors."""
+        live = [
+            (segment, np.arange(len(segment))[kept(removed.marks)])
+            for segment, removed in zip(state.segments, state.removed, strict=True)
+        ]
+        width = settings.code_bits // 8
+        ids = [segment.ids[rows] for segment, rows in live]
+        codes = [segment.codes_of(rows, width) for segment, rows in live]
+        joined = cls(
+            np.concatenate([np.empty(0, np.int64), *ids]),
+            np.concatenate([np.empty((0, width // 8), np.uint64), *codes]),
+            settings.dim,
+            lambda rows: gather(live, rows),
+            threshold,
+            0.0,
+            recall,
+            settings.seed,
+        )
+        if state.hasher is None or len(joined.ids) < 2:
+            return joined
+        sample = np.arange(0, len(joined.ids), max(1, len(joined.ids) // 1000))
+        spread = state.hasher.spread(joined.take(sample).astype(np.float32))
+        return joined._replace(agreement=collision_probability(1 - (1 - threshold) / spread))
+
 
 class Forest:
     """Which of ``n`` rows are connected so far."""
@@ -100,6 +139,36 @@ class Forest:
 
         flatten(self._parents)
         return self._parents
+
+
+def all_pairs(joined: Joined, limit: int) -> tuple[Pairs, Floats]:
+    """As `LSHIndex.join`; ValueError for more than ``limit`` pairs."""
+    pairs, cosines = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
+    total = 0
+    for some, near in near_pairs(joined):
+        total += len(some)
+        if total > limit:
+            raise ValueError(
+                f"more than {limit:,} pairs reach a cosine of {joined.threshold}; raise the "
+                f"threshold or the limit, or use groups, which lists no pairs"
+            )
+        pairs.append(np.sort(joined.ids[some], axis=1))
+        cosines.append(near)
+    found = np.concatenate(pairs)
+    order = np.lexsort(found.T[::-1])
+    return found[order], np.concatenate(cosines)[order]
+
+
+def groups(joined: Joined) -> list[NDArray[np.int64]]:
+    """As `LSHIndex.groups`."""
+    forest = Forest(len(joined.ids))
+    for _ in near_pairs(joined, forest):
+        pass
+    labels = forest.labels()
+    order = np.argsort(labels, kind="stable")
+    parts = np.split(joined.ids[order], np.flatnonzero(np.diff(labels[order])) + 1)
+    found = [np.sort(part) for part in parts if len(part) > 1]
+    return sorted(found, key=lambda part: int(part[0]))
 
 
 def near_pairs(joined: Joined, forest: Forest | None = None) -> Iterator[tuple[Pairs, Floats]]:

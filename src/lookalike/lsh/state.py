@@ -1,10 +1,10 @@
-"""A snapshot of an index, immutable, so that searches need no lock."""
+"""A snapshot of an index, immutable, so that searches need no lock; and the next ones after it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,16 @@ from numpy.typing import NDArray
 from lookalike.errors import IndexFormatError
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.segment import Segment
+from lookalike.lsh.settings import LSHSettings
 
 __all__ = ["Removed", "State", "kept", "live_ids"]
+
+MERGE_FAN_IN = 4
+REFIT_GROWTH = 8
+REFIT_UNTIL = 32_768
+Floats = NDArray[np.float32]
+Places = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Segment number (-1: nowhere) and row of each of some ids, (n,) twice."""
 
 
 class Removed(NamedTuple):
@@ -41,7 +49,7 @@ class State:
     @classmethod
     def of(
         cls, hasher: Hasher | None, segments: Sequence[Segment], removed: Sequence[Removed]
-    ) -> State:
+    ) -> Self:
         """A state of these segments but those whose rows are all removed."""
         both = zip(segments, removed, strict=True)
         live = [(segment, gone) for segment, gone in both if gone.number < len(segment)]
@@ -53,6 +61,129 @@ class State:
         if self.hasher is None:
             raise AssertionError("segments exist only with a hasher")
         return self.hasher
+
+    def __len__(self) -> int:
+        return sum(map(len, self.segments)) - sum(removed.number for removed in self.removed)
+
+    # ---- where items are -------------------------------------------------------------------------
+
+    def locate(self, ids: NDArray[np.int64]) -> Places:
+        """Where each of ``ids`` (n,) is."""
+        where = np.full(len(ids), -1, np.int64)
+        rows = np.full(len(ids), -1, np.int64)
+        for i, (segment, removed) in enumerate(zip(self.segments, self.removed, strict=True)):
+            found = segment.find(ids)
+            hit = found >= 0
+            if removed.number:
+                hit &= ~removed.marks[found]
+            where[hit], rows[hit] = i, found[hit]
+        if (where < 0).any():
+            for segment in self.segments:
+                segment.prove_order()
+        return where, rows
+
+    def locate_all(self, ids: NDArray[np.int64]) -> Places:
+        """As `locate`; KeyError names the first id that is nowhere."""
+        where, rows = self.locate(ids)
+        if (where < 0).any():
+            raise KeyError(f"id {ids[np.argmax(where < 0)]} is not in the index")
+        return where, rows
+
+    def blocked(self, i: int, among: Places | None) -> Removed:
+        """The rows of segment ``i`` that do not count: removed, or not ``among`` some items."""
+        if among is None:
+            return self.removed[i]
+        blocked = np.ones(len(self.segments[i]), np.bool_)
+        where, rows = among
+        blocked[rows[where == i]] = False
+        return Removed(blocked, int(np.count_nonzero(blocked)))
+
+    # ---- the state after a change ----------------------------------------------------------------
+
+    def without(self, ids: NDArray[np.int64]) -> Self:
+        """Without ``ids`` (n,), distinct; KeyError if one is not in it."""
+        if not len(ids):
+            return self
+        where, rows = self.locate_all(ids)
+        removed = list(self.removed)
+        for i in np.unique(where):
+            marks = np.zeros(len(self.segments[i]), np.bool_)
+            if removed[i].number:
+                marks |= removed[i].marks
+            marks[rows[where == i]] = True
+            removed[i] = Removed(marks, int(np.count_nonzero(marks)))
+        return self.of(self.hasher, self.segments, removed)
+
+    def added(self, settings: LSHSettings, ids: NDArray[np.int64], rows: Floats) -> Self:
+        """With a batch, n >= 1 ids (n,) and unit rows (n, dim); merges segments now and then."""
+        hasher = self.hasher or Hasher.fit(settings, rows)
+        segment = Segment.build(hasher, ids, rows)
+        state = type(self)(hasher, (*self.segments, segment), (*self.removed, Removed.none()))
+        total = sum(len(s) for s in state.segments)
+        if (
+            settings.learned
+            and settings.vectors != "none"
+            and hasher.fitted_on < REFIT_UNTIL
+            and total >= REFIT_GROWTH * hasher.fitted_on
+        ):
+            state = state._merged(range(len(state.segments)), refit=True)
+        while (run := state._mergeable(settings)) is not None:
+            state = state._merged(run)
+        return state
+
+    def compacted(self, settings: LSHSettings, *, only_if_worth_it: bool) -> Self:
+        """As `LSHIndex.compact`."""
+        state = self
+        sizes = [len(segment) for segment in state.segments]
+        spare = sum(removed.number for removed in state.removed)
+        work = sum(sizes) - max(sizes, default=0) + spare
+        if work and not (only_if_worth_it and 4 * work < sum(sizes)):
+            for run in reversed(state._runs(settings)):
+                if len(run) > 1 or state.removed[run.start].number:
+                    state = state._merged(run)
+        return state
+
+    def _runs(self, settings: LSHSettings) -> list[range]:
+        """All segments, or neighbours of equal key bits where keys cannot be recomputed."""
+        bits = [segment.key_bits for segment in self.segments]
+        starts = [0]
+        if settings.vectors == "none":
+            starts += [i for i in range(1, len(bits)) if bits[i] != bits[i - 1]]
+        return [range(*ends) for ends in zip(starts, [*starts[1:], len(bits)], strict=True)]
+
+    def _mergeable(self, settings: LSHSettings) -> range | None:
+        """A run of MERGE_FAN_IN or more neighbouring segments of like size at the end, if any.
+
+        Sizes grow from new to old by tiers of the fan-in, so an item is merged at most
+        log(n) / log(fan-in) times.
+        """
+        segments = self.segments
+        sizes = [len(segment) for segment in segments]
+        start, total = len(sizes) - 1, sizes[-1]
+        while start > 0 and sizes[start - 1] <= max(total, MERGE_FAN_IN * max(sizes[start:])):
+            start -= 1
+            total += sizes[start]
+        if settings.vectors == "none" and len({s.key_bits for s in segments[start:]}) > 1:
+            return None
+        return range(start, len(sizes)) if len(sizes) - start >= MERGE_FAN_IN else None
+
+    def _merged(self, run: range, *, refit: bool = False) -> Self:
+        """With one segment in place of those of ``run``; a refit must cover all of them."""
+        parts = [(self.segments[i], self.removed[i].marks) for i in run]
+        for segment, _ in parts:
+            segment.prove()
+        hasher = self.fitted
+        if refit:
+            ids = np.concatenate([s.ids[kept(marks)] for s, marks in parts])
+            rows = np.concatenate([s.vectors[kept(marks)] for s, marks in parts])
+            hasher = Hasher.fit(hasher.settings, rows)
+            made = Segment.build(hasher, ids, rows)
+        else:
+            made = Segment.merge(hasher, parts)
+        before, after = slice(0, run.start), slice(run.stop, None)
+        segments = (*self.segments[before], made, *self.segments[after])
+        removed = (*self.removed[before], Removed.none(), *self.removed[after])
+        return type(self)(hasher, segments, removed)
 
 
 def live_ids(state: State) -> NDArray[np.int64]:

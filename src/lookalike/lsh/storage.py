@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.atomic import attempts
 from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import ArrayFile, open_arrays, write_arrays
 from lookalike.lsh.hashing import Hasher
@@ -23,8 +24,6 @@ __all__ = ["damaged", "read", "stored_owner", "stored_settings", "whole_items", 
 
 VERIFY_ON_OPEN = 64 << 20
 SALVAGED = (("<i8", "<f2"), ("<i8", "<f4"))
-ATTEMPTS = 5
-"""How often opening is tried while writers replace the manifest."""
 
 
 def write(folder: Path, settings: LSHSettings, owner: str, state: State) -> State:
@@ -64,18 +63,18 @@ def read(folder: Path, owner: str | None) -> tuple[LSHSettings, str | None, Stat
         IndexFormatError: a file is missing, damaged, of another version, or of another index than
             ``owner`` (None: whatever the manifest says).
     """
-    for attempt in range(ATTEMPTS):
+    for last in attempts():
         try:
             manifest = Manifest.read(folder)
             if owner is not None:
                 check_owner(MANIFEST, manifest.owner, owner)
             return manifest.settings, manifest.owner, _read(folder, manifest)
         except FileNotFoundError as error:
-            if attempt == ATTEMPTS - 1:
+            if last:
                 raise IndexFormatError(f"{folder}: a file of the index is missing") from error
         except IndexFormatError as error:
             # A writer may have replaced the manifest and deleted files that it named.
-            if attempt == ATTEMPTS - 1 or not isinstance(error.__cause__, FileNotFoundError):
+            if last or not isinstance(error.__cause__, FileNotFoundError):
                 raise
     raise AssertionError("unreachable")
 

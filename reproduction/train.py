@@ -26,8 +26,8 @@ from lookalike.models.inputs import (
     TrainData,
     frozen_stages,
 )
-from lookalike.models.optimizer import make_optimizer
-from lookalike.models.train import Run, train
+from lookalike.models.run import Run, make_optimizer
+from lookalike.models.train import train
 from lookalike.models.trunks import make_trunk
 from lookalike.models.weights import file_sha256
 from reproduction.collection import Collection, Floats, Pixels, Positions, Sample, squeeze

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lookalike.models.embedder import Embedder, EmbedderSettings
 from lookalike.models.export import export_embedder
-from lookalike.models.second_order import SecondOrderAttention
+from lookalike.models.layers import SecondOrderAttention
 
 Doubles = NDArray[np.float64]
 SETTINGS = EmbedderSettings(

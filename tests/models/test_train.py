@@ -25,8 +25,8 @@ from lookalike.models.augment import NO_AUGMENTATION, AugmentSettings
 from lookalike.models.data import class_folders, epoch_batches, validation_split
 from lookalike.models.embedder import Embedder, EmbedderSettings, load_embedder
 from lookalike.models.inputs import Frozen
-from lookalike.models.optimizer import one_cycle
 from lookalike.models.report import EpochScores, draw_curves, overfitting, write_csv
+from lookalike.models.run import one_cycle
 from lookalike.models.train import Progress, TrainReport, TrainSettings, train
 
 SMALL = EmbedderSettings(trunk="lenet5", input_size=40, dim=16)
@@ -395,7 +395,7 @@ def test_a_loss_that_is_not_a_number_names_the_files_of_its_batch(
             self.calls += self.training
             return embeddings.sum() * (math.nan if self.calls == 3 else 1.0)
 
-    monkeypatch.setattr("lookalike.models.train.make_loss", lambda *_, **__: Broken())
+    monkeypatch.setattr("lookalike.models.run.make_loss", lambda *_, **__: Broken())
     order = epoch_batches
     batches: list[Any] = []
 
@@ -403,7 +403,7 @@ def test_a_loss_that_is_not_a_number_names_the_files_of_its_batch(
         batches.append(order(*arguments))
         return batches[-1]
 
-    monkeypatch.setattr("lookalike.models.train.epoch_batches", noted)
+    monkeypatch.setattr("lookalike.models.run.epoch_batches", noted)
     with pytest.raises(TrainingError, match="loss is nan in epoch 1, batch 3: lower") as caught:
         train(folder, SMALL, QUICK, tmp_path / "m.pt")
     images, _ = class_folders(folder)

@@ -11,42 +11,36 @@ from torch import nn
 
 from lookalike.errors import MissingExtraError, ModelError
 from lookalike.models import trunks
-from lookalike.models.lenet import LeNet5
+from lookalike.models.classic import VGG16, VGG16BN, LeNet5
 from lookalike.models.settings import STAGES
 from lookalike.models.trunk import Trunk
 from lookalike.models.trunks import TRUNKS, Bottleneck, EfficientNetLite0, ResNet50, make_trunk
-from lookalike.models.vgg import VGG16, VGG16BN
 
 
 def size(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def on_meta(kind: type[ResNet50] | type[VGG16], classes: int | None = 1000) -> nn.Module:
-    """Shapes without memory: VGG16 with its classifier is 550 MB."""
+def on_meta(kind: type[ResNet50] | type[VGG16]) -> nn.Module:
+    """Shapes without memory."""
     with torch.device("meta"):
-        return kind(classes)
+        return kind()
 
 
-def test_parameters_number_as_published() -> None:
-    assert size(on_meta(ResNet50)) == 25_557_032
-    assert size(on_meta(VGG16)) == 138_357_544
-    assert size(on_meta(VGG16BN)) == 138_365_992
+def test_parameters_number_as_published_without_the_classifiers() -> None:
+    assert size(on_meta(ResNet50)) == 25_557_032 - 2049 * 1000
+    assert size(on_meta(VGG16)) == 138_357_544 - 123_642_856
+    assert size(on_meta(VGG16BN)) == 138_365_992 - 123_642_856
     assert size(EfficientNetLite0(1000)) == 4_652_008
     assert size(LeNet5()) == 51_134
 
 
-def test_an_encoder_has_the_trunk_alone() -> None:
-    assert size(on_meta(ResNet50, None)) == 25_557_032 - 2049 * 1000
-    assert size(on_meta(VGG16, None)) == 14_714_688
-
-
 def test_resnet_names_are_those_of_torchvision() -> None:
-    """53 convolutions, 53 batch norms of 5 tensors each, and the classifier's two."""
+    """53 convolutions, and 53 batch norms of 5 tensors each."""
     names = set(on_meta(ResNet50).state_dict())
     blocks = {"layer1": 3, "layer2": 4, "layer3": 6, "layer4": 3}
     norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    expected = {"conv1.weight", "fc.weight", "fc.bias", *(f"bn1.{part}" for part in norm)}
+    expected = {"conv1.weight", *(f"bn1.{part}" for part in norm)}
     for layer, count in blocks.items():
         for i in range(count):
             for j in (1, 2, 3):
@@ -54,13 +48,12 @@ def test_resnet_names_are_those_of_torchvision() -> None:
                 expected.update(f"{layer}.{i}.bn{j}.{part}" for part in norm)
         expected.add(f"{layer}.0.downsample.0.weight")
         expected.update(f"{layer}.0.downsample.1.{part}" for part in norm)
-    assert names == expected and len(names) == 320
+    assert names == expected and len(names) == 318
 
 
 def test_vgg_names_are_those_of_torchvision() -> None:
     layers = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
     expected = {f"features.{i}.{part}" for i in layers for part in ("weight", "bias")}
-    expected |= {f"classifier.{i}.{part}" for i in (0, 3, 6) for part in ("weight", "bias")}
     assert set(on_meta(VGG16).state_dict()) == expected
 
 
@@ -73,7 +66,6 @@ def test_vgg_names_with_batch_norm_are_those_of_torchvision() -> None:
         for i in convolutions
         for part in ("running_mean", "running_var", "num_batches_tracked")
     }
-    expected |= {f"classifier.{i}.{part}" for i in (0, 3, 6) for part in ("weight", "bias")}
     assert set(on_meta(VGG16BN).state_dict()) == expected
 
 
@@ -147,41 +139,29 @@ def test_a_map_that_is_replaced_is_what_the_next_stage_reads() -> None:
         torch.testing.assert_close(maps[2], trunk.stage(2, 2 * plain[1]))
 
 
-@pytest.mark.parametrize("kind", [ResNet50, VGG16, VGG16BN, LeNet5])
-def test_classifiers_give_a_score_for_each_class(
-    kind: type[ResNet50] | type[VGG16] | type[LeNet5],
-) -> None:
-    with torch.device("meta"):
-        images = torch.zeros(2, 3, 64, 64)
-        assert tuple(kind(7).eval().classify(images).shape) == (2, 7)
-        with pytest.raises(ValueError, match="no classifier"):
-            kind().classify(images)
-
-
-def test_the_file_of_a_whole_network_loads_without_its_classifier(tmp_path: Path) -> None:
-    whole = LeNet5(3).eval()
-    torch.save(whole.state_dict(), tmp_path / "whole.pth")
-    trunk = make_trunk("lenet5", tmp_path / "whole.pth").eval()
-    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        assert torch.equal(trunk(images), whole(images))
-
-
 @pytest.mark.parametrize(
-    ("name", "kind"), [("resnet50", ResNet50), ("vgg16", VGG16), ("vgg16-bn", VGG16BN)]
+    ("name", "kind", "classifier"),
+    [
+        ("resnet50", ResNet50, ["fc"]),
+        ("vgg16", VGG16, ["classifier.0", "classifier.3", "classifier.6"]),
+        ("vgg16-bn", VGG16BN, ["classifier.0", "classifier.3", "classifier.6"]),
+    ],
 )
-def test_a_file_of_torchvision_loads(
-    name: str, kind: type[ResNet50] | type[VGG16], tmp_path: Path
+def test_a_file_of_torchvision_loads_without_its_classifier(
+    name: str, kind: type[ResNet50] | type[VGG16], classifier: list[str], tmp_path: Path
 ) -> None:
     """One number repeated: a tensor that is expanded takes no room in the file."""
-    state = {
+    trunk = {
         key: torch.tensor(3 if value.dtype == torch.int64 else 0.25).expand(value.shape)
         for key, value in on_meta(kind).state_dict().items()
     }
-    torch.save(state, tmp_path / "published.pth")
+    rest = {
+        f"{layer}.{part}": torch.zeros(3) for layer in classifier for part in ("weight", "bias")
+    }
+    torch.save(trunk | rest, tmp_path / "published.pth")
     loaded = make_trunk(name, tmp_path / "published.pth").state_dict()
-    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
-    assert len(loaded) == len(state) - {"resnet50": 2, "vgg16": 6, "vgg16-bn": 6}[name]
+    assert loaded.keys() == trunk.keys()
+    assert all(torch.equal(value, trunk[key]) for key, value in loaded.items())
 
 
 def test_a_file_without_step_counters_loads_as_the_published_ones_have_none(
@@ -215,7 +195,7 @@ def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.Monke
 def test_imagenet_weights_are_downloaded_to_the_cache(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    torch.save(LeNet5(10).state_dict(), tmp_path / "lenet.pth")
+    torch.save(LeNet5().state_dict(), tmp_path / "lenet.pth")
     digits = hashlib.sha256((tmp_path / "lenet.pth").read_bytes()).hexdigest()[:8]
     published = (tmp_path / "lenet.pth").rename(tmp_path / f"lenet-{digits}.pth")
     monkeypatch.setitem(trunks._PUBLISHED, "lenet5", published.as_uri())

@@ -1,9 +1,22 @@
-"""VGG16, the trunk of the paper's row VGG-N, and its twin with batch norm.
+"""VGG16 and LeNet-5, the trunks of the paper's rows VGG-N and LeNet-L.
 
 Configuration D of Simonyan and Zisserman (2015): 13 convolutions of 3 x 3, a ReLU after each, five
 max poolings. The twin has a batch norm (Ioffe and Szegedy 2015) before each ReLU, without which a
 network of this depth learns badly from nothing. Parameter names are torchvision's, so that the
 ImageNet weights published there load without renaming.
+
+LeNet-5 is improved: LeCun et al. (1998) with the layers' names and widths kept, and what has
+proved itself since:
+
+    C1   convolution 5 x 5, 3 -> 6 (colour instead of grey), batch norm, ReLU
+    S2   max pooling 2 x 2 (instead of trained averages)
+    C3   convolution 5 x 5, 6 -> 16 (each map reads all six), batch norm, ReLU
+    S4   max pooling 2 x 2
+    C5   convolution 5 x 5, 16 -> 120, batch norm, ReLU, dropout 0.5 of whole maps
+    F6   the embedder's linear layer
+
+No convolution pads. A picture of 32 x 32, LeNet's own size, gives 1 x 1 after C5; a larger one
+gives a larger map, 41 x 41 at 192.
 """
 
 from __future__ import annotations
@@ -11,27 +24,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lookalike.models.trunk import Trunk
 from lookalike.models.weights import load_weights
 
-__all__ = ["IMAGENET", "IMAGENET_BN", "VGG16", "VGG16BN"]
+__all__ = ["IMAGENET", "IMAGENET_BN", "VGG16", "VGG16BN", "LeNet5"]
 
 IMAGENET = "https://download.pytorch.org/models/vgg16-397923af.pth"
 IMAGENET_BN = "https://download.pytorch.org/models/vgg16_bn-6c64b313.pth"
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)
-HIDDEN = 4096
-GRID = 7
-"""The classifier reads GRID x GRID places, whatever the size of the map."""
 
 
 class VGG16(Trunk):
     """Trunk: normalised images (n, 3, s, s) -> feature map (n, 512, s/32, s/32), rounded down.
 
-    `classes` adds the three linear layers of the published weights, which end in 1000; an encoder
-    leaves them out. All parameters with the classifier: 138,357,544.
+    Parameters: 14,714,688.
     """
 
     channels = (64, 128, 256, 512, 512)
@@ -39,7 +47,7 @@ class VGG16(Trunk):
     std = (58.395, 57.12, 57.375)
     batch_norm = False
 
-    def __init__(self, classes: int | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential()
         self._ends = [0]
@@ -53,17 +61,6 @@ class VGG16(Trunk):
                 inputs = outputs
             self.features.append(nn.MaxPool2d(2))
             self._ends.append(len(self.features))
-        self.classifier: nn.Sequential | None = None
-        if classes is not None:
-            self.classifier = nn.Sequential(
-                nn.Linear(inputs * GRID * GRID, HIDDEN),
-                nn.ReLU(),
-                nn.Dropout(),
-                nn.Linear(HIDDEN, HIDDEN),
-                nn.ReLU(),
-                nn.Dropout(),
-                nn.Linear(HIDDEN, classes),
-            )
         for part in self.features:
             if isinstance(part, nn.Conv2d):  # He et al. (2015), for training from nothing
                 nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
@@ -78,19 +75,49 @@ class VGG16(Trunk):
     def sides(self, size: int) -> tuple[int, ...]:
         return tuple(size // stride for stride in (2, 4, 8, 16, 32))
 
-    def classify(self, images: Tensor) -> Tensor:
-        """Class scores before softmax, (n, classes). ValueError without a classifier."""
-        if self.classifier is None:
-            raise ValueError("this trunk has no classifier: make it with classes=1000")
-        scores: Tensor = self.classifier(F.adaptive_avg_pool2d(self(images), GRID).flatten(1))
-        return scores
-
     def load_weights(self, path: Path) -> None:
-        """A classifier in the file is left out when this trunk has none."""
+        """A classifier in the file is left out."""
         load_weights(self, path, type(self).__name__, classifier="classifier.")
 
 
 class VGG16BN(VGG16):
-    """VGG16 with batch norm. All parameters with the classifier: 138,365,992."""
+    """VGG16 with batch norm. Parameters: 14,723,136."""
 
     batch_norm = True
+
+
+def _layer(inputs: int, outputs: int, *after: nn.Module) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 5, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(), *after
+    )
+
+
+class LeNet5(Trunk):
+    """Trunk: normalised images (n, 3, s, s), s >= 32 -> feature map (n, 120, t, t).
+
+    t = floor((floor((s - 4) / 2) - 4) / 2) - 4. Parameters: 51,134.
+    """
+
+    channels = (6, 16, 120)
+    mean = (127.5, 127.5, 127.5)
+    std = (127.5, 127.5, 127.5)
+
+    def __init__(self) -> None:
+        super().__init__()
+        c1, c3, c5 = self.channels
+        self.c1 = _layer(3, c1, nn.MaxPool2d(2))
+        self.c3 = _layer(c1, c3, nn.MaxPool2d(2))
+        self.c5 = _layer(c3, c5, nn.Dropout2d(0.5))
+
+    def stage(self, index: int, x: Tensor) -> Tensor:
+        result: Tensor = (self.c1, self.c3, self.c5)[index](x)
+        return result
+
+    def sides(self, size: int) -> tuple[int, ...]:
+        first = (size - 4) // 2
+        second = (first - 4) // 2
+        return first, second, second - 4
+
+    def load_weights(self, path: Path) -> None:
+        """A classifier in the file is left out."""
+        load_weights(self, path, "LeNet-5", classifier="classifier.")

@@ -33,8 +33,7 @@ from torch import Tensor, nn
 from lookalike.atomic import atomic_writer
 from lookalike.encoder import ModelInfo
 from lookalike.errors import ModelError
-from lookalike.models.layers import CBAM, GAP, GeM, unit
-from lookalike.models.second_order import SecondOrderAttention
+from lookalike.models.layers import CBAM, GAP, GeM, SecondOrderAttention, unit
 from lookalike.models.settings import EmbedderSettings
 from lookalike.models.trunk import Triple
 from lookalike.models.trunks import make_trunk

@@ -12,45 +12,27 @@ The stages of the trunk that are frozen, as far as no attention comes between, a
 
 from __future__ import annotations
 
-import math
+import hashlib
+import io
 import time
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from torch.utils import deterministic as torch_deterministic
 
+from lookalike.atomic import atomic_writer
 from lookalike.errors import TrainingError
-from lookalike.evaluation.hashed import lsh_relevance
-from lookalike.evaluation.metrics import cosine_relevance, score
-from lookalike.models.data import (
-    LabelledImages,
-    Positions,
-    default_threads,
-    epoch_batches,
-    pixel_statistics,
-)
+from lookalike.models.data import LabelledImages
 from lookalike.models.embedder import Embedder, EmbedderSettings, save_embedder
 from lookalike.models.export import Storage, export_embedder, no_compiler_cache, storage_cost
-from lookalike.models.inputs import (
-    CHUNK,
-    Batch,
-    Frozen,
-    Inputs,
-    TrainData,
-    frozen_stages,
-    stage_modules,
-)
+from lookalike.models.inputs import TrainData, frozen_stages
 from lookalike.models.losses import Teacher, make_loss, teacher_digest
-from lookalike.models.optimizer import make_optimizer, moving_average, one_cycle
 from lookalike.models.report import (
-    EpochScores,
     Listener,
     Progress,
     TrainReport,
@@ -58,20 +40,15 @@ from lookalike.models.report import (
     overfitting,
     write_csv,
 )
-from lookalike.models.resume import identify, read_checkpoint, write_checkpoint
+from lookalike.models.run import Run
 from lookalike.models.settings import TrainSettings
 
-__all__ = [
-    "EmbedderSettings",
-    "Progress",
-    "Run",
-    "TrainReport",
-    "TrainSettings",
-    "train",
-]
+__all__ = ["EmbedderSettings", "Progress", "TrainReport", "TrainSettings", "train"]
 
+Identity: TypeAlias = dict[str, dict[str, Any]]
 
 COST_PICTURES = 50
+CHECKPOINT_FORMAT = 2
 
 
 def train(
@@ -214,291 +191,58 @@ def _torch_state(threads: int, settings: TrainSettings) -> Iterator[None]:
             torch_deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
 
-class Run:
-    """A training's state, and the loop over it."""
+# ---- the checkpoint: the state of a run, and the identity of the training --------------------
 
-    def __init__(
-        self,
-        data: TrainData,
-        embedder: EmbedderSettings,
-        settings: TrainSettings,
-        listener: Listener,
-    ) -> None:
-        self.data, self.settings, self.listener = data, settings, listener
-        trained = settings.weights != "none"
-        mean = std = None
-        kind = settings.preprocessing
-        if kind == "training-set" or (kind == "auto" and not trained):
-            statistics = pixel_statistics(data.pictures, data.training, default_threads())
-            mean, std = statistics.mean, statistics.std
-        self.device = torch.device(settings.device)
-        self.embedder = Embedder(embedder, settings.weights, mean=mean, std=std)
-        self.embedder.to(self.device)
-        _arrange(self.embedder, torch.channels_last)  # a third faster on the CPU
-        frozen = self._freeze(trained)
-        self.inputs = Inputs(data, self.embedder, frozen, settings, listener)
-        self.criterion = make_loss(
-            settings.loss,
-            self.embedder.dim,
-            len(data.images.classes),
-            temperature=settings.temperature,
-            smoothing=settings.smoothing,
-            softmax_weight=settings.softmax_weight,
-        ).to(self.device)
-        self.teacher: Teacher | None = None
-        if settings.teacher is not None:
-            self.teacher = Teacher(Path(settings.teacher), self.embedder, self.device)
-        self.optimizer = make_optimizer(self.embedder, self.criterion, settings)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._mixed)
-        self.average: AveragedModel | None = None
-        if settings.ema is not None:
-            self.average = AveragedModel(
-                self.embedder, avg_fn=moving_average(settings.ema), use_buffers=True
-            )
-        self.epoch, self.batch, self.loss_sum, self.seen = 1, 0, 0.0, 0
-        self.history: list[EpochScores] = []
-        self.best: dict[str, Tensor] | None = None
-        self.kept = 0
-        self.worked = 0  # images trained on by this process
-        self.began = time.perf_counter()
-        self.saved_at = time.perf_counter()
 
-    def _freeze(self, trained: bool) -> Frozen | None:
-        """The frozen stages; `still` are the modules that stay in evaluation mode."""
-        trunk, settings = self.embedder.trunk, self.settings
-        frozen = frozen_stages(self.embedder.settings.trunk, settings.freeze)
-        by_stage = stage_modules(trunk, self.embedder.settings.input_size)
-        self.still = [module for stage in by_stage[:frozen] for module in stage]
-        for module in self.still:
-            module.requires_grad_(False)
-        keep = settings.freeze_batch_norm
-        if trained if keep is None else keep:
-            self.still += [m for m in trunk.modules() if isinstance(m, nn.BatchNorm2d)]
-        return Frozen(self.embedder, frozen) if frozen else None
+def identify(data: TrainData, embedder: EmbedderSettings, settings: TrainSettings) -> Identity:
+    """What must be equal for a training to go on: all settings that the result depends on."""
+    digest = hashlib.sha256()
+    images = data.images
+    for path, label in zip(images.paths, images.labels.tolist(), strict=True):
+        line = f"{images.classes[label]}/{path.name} {path.stat().st_size}\n"
+        digest.update(line.encode(errors="surrogateescape"))
+    digest.update(data.plain_labels.tobytes())
+    own = asdict(settings)
+    for name in ("checkpoint_seconds", "picture_memory", "threads"):
+        del own[name]
+    if settings.teacher is not None:
+        own["teacher"] = teacher_digest(Path(settings.teacher))
+    shape = {k: list(v) if isinstance(v, tuple) else v for k, v in embedder.as_dict().items()}
+    rest = {"images": len(images), "files": digest.hexdigest(), "torch": str(torch.__version__)}
+    return {"training": own, "embedder": shape, "data": rest}
 
-    @property
-    def _mixed(self) -> bool:
-        return self.settings.mixed_precision and self.device.type == "cuda"
 
-    def _learn_mode(self) -> None:
-        self.embedder.train()
-        self.criterion.train()
-        for module in self.still:
-            module.eval()
+def write_checkpoint(path: Path, identity: Identity, state: Any) -> None:
+    buffer = io.BytesIO()
+    torch.save({"format": CHECKPOINT_FORMAT, "identity": identity, "state": state}, buffer)
+    with atomic_writer(path) as file:
+        file.write(buffer.getbuffer())
 
-    # -- checkpoints
 
-    def state(self) -> dict[str, Any]:
-        cuda = self.device.type == "cuda"
-        return {
-            "threads": torch.get_num_threads(),
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "loss_sum": self.loss_sum,
-            "seen": self.seen,
-            "embedder": self.embedder.state_dict(),
-            "criterion": self.criterion.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "best": self.best,
-            "kept": self.kept,
-            "history": [asdict(scores) for scores in self.history],
-            "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state() if cuda else None,
-        }
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        self.epoch, self.batch = saved["epoch"], saved["batch"]
-        self.loss_sum, self.seen = saved["loss_sum"], saved["seen"]
-        self.embedder.load_state_dict(saved["embedder"])
-        self.criterion.load_state_dict(saved["criterion"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
-        if self.average is not None:
-            self.average.load_state_dict(saved["average"])
-        self.best, self.kept = saved["best"], saved["kept"]
-        self.history = [EpochScores(**row) for row in saved["history"]]
-        torch.set_rng_state(saved["random"])
-        if saved["cuda_random"] is not None:
-            torch.cuda.set_rng_state(saved["cuda_random"])
-
-    # -- the loop
-
-    def go_on(self, save: Callable[[], None]) -> None:
-        """From where it is to the end; `save` is called when a checkpoint is due."""
-        settings, labels = self.settings, self.data.labels
-        if not self.history:
-            self._validate(EpochScores(0))
-        self.began = time.perf_counter()
-        while self.epoch <= settings.epochs and not self._stopped():
-            batches = epoch_batches(
-                labels, settings.seed, self.epoch, settings.batch_size, settings.images_per_class
-            )
-            self._learn_mode()
-            done, steps = (self.epoch - 1) * len(batches), settings.epochs * len(batches)
-            for chosen, inputs in self.inputs.training(self.epoch, batches[self.batch :]):
-                rate = one_cycle(done + self.batch, steps, settings.warmup)
-                self._step(inputs, chosen, rate)
-                self.batch += 1
-                self._report_batch(len(labels), rate)
-                self._save_if_due(save)
-            last = one_cycle(done + len(batches) - 1, steps, settings.warmup)
-            rate = settings.learning_rate * last
-            self._validate(EpochScores(self.epoch, self.loss_sum / self.seen, learning_rate=rate))
-            self.epoch, self.batch, self.loss_sum, self.seen = self.epoch + 1, 0, 0.0, 0
-            self._save_if_due(save)
-        save()
-
-    def _stopped(self) -> bool:
-        patience = self.settings.patience
-        values = [scores.mean_average_precision for scores in self.history]
-        known = [value for value in values if value is not None]
-        if patience is None or not known:
-            return False
-        return self.epoch - 1 - self.history[values.index(max(known))].epoch >= patience
-
-    def _save_if_due(self, save: Callable[[], None]) -> None:
-        if time.perf_counter() - self.saved_at >= self.settings.checkpoint_seconds:
-            save()
-            self.saved_at = time.perf_counter()
-
-    def _step(self, inputs: Batch, chosen: Positions, rate: float) -> None:
-        labels = torch.from_numpy(self.data.labels[chosen]).to(self.device)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * rate
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, enabled=self._mixed):
-            embeddings = self.inputs.embed(inputs)
-            loss = self.criterion(embeddings, labels)
-            if self.teacher is not None:
-                assert isinstance(inputs, Tensor)  # nothing is frozen with a teacher
-                taught = self.teacher.loss(inputs.to(self.device), embeddings)
-                loss = loss + self.settings.teacher_weight * taught
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise self._not_finite(f"loss is {value}", chosen)
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimizer)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.settings.clip or math.inf)
-        if not self._mixed and not torch.isfinite(norm):  # the scaler skips such steps itself
-            raise self._not_finite(f"gradient has the norm {float(norm)}", chosen)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.average is not None:
-            self.average.update_parameters(self.embedder)
-        self.loss_sum += value * len(chosen)
-        self.seen += len(chosen)
-        self.worked += len(chosen)
-
-    def _not_finite(self, what: str, chosen: Positions) -> TrainingError:
-        paths = self.data.images.paths
-        files = ", ".join(str(paths[i]) for i in self.data.training[chosen].tolist())
-        return TrainingError(
-            f"the {what} in epoch {self.epoch}, batch {self.batch + 1}: lower the learning rate "
-            f"({self.settings.learning_rate:g}, trunk {self.settings.trunk_learning_rate:g}), or "
-            f"look at the images of the batch: {files}"
+def read_checkpoint(path: Path, identity: Identity) -> dict[str, Any] | None:
+    """The state in the file; None without a file; TrainingError if it cannot be gone on from."""
+    away = f"delete {path} to start again"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (name := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{name} does not match its checksum")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        version, theirs, state = content["format"], content["identity"], content["state"]
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise TrainingError(f"{path} is damaged ({error}): {away}") from error
+    if version != CHECKPOINT_FORMAT:
+        raise TrainingError(
+            f"{path} has format {version}, this lookalike reads {CHECKPOINT_FORMAT}: {away}"
         )
-
-    def _report_batch(self, total: int, rate: float) -> None:
-        seconds = time.perf_counter() - self.began
-        left = (self.settings.epochs - self.epoch + 1) * total - self.seen
-        self.listener(
-            Progress(
-                "training",
-                self.seen,
-                total,
-                self.epoch,
-                self.settings.epochs,
-                images_per_second=self.worked / seconds,
-                seconds_left=seconds / self.worked * left,
-                loss=self.loss_sum / self.seen,
-                learning_rate=self.settings.learning_rate * rate,
-            )
-        )
-
-    def _validate(self, scores: EpochScores) -> None:
-        """Measure, remember the weights if they are the best, and report."""
-        noticed = overfitting(tuple(self.history))
-        if self.data.plain is not None:
-            with self._averaged(), torch.no_grad():
-                scores = self._measure(scores)
-        value = scores.mean_average_precision
-        past = [s.mean_average_precision for s in self.history]
-        better = value is None or all(p is not None and value > p for p in past)
-        if better or self.settings.keep == "last":
-            self.kept = scores.epoch
-            state = (self.average.module if self.average else self.embedder).state_dict()
-            self.best = {k: v.detach().cpu().clone() for k, v in state.items()}
-        self.history.append(scores)
-        note = overfitting(tuple(self.history))
-        total = len(self.data.training)
-        self.listener(
-            Progress(
-                "epoch",
-                total,
-                total,
-                scores.epoch,
-                self.settings.epochs,
-                loss=scores.loss,
-                learning_rate=scores.learning_rate,
-                scores=scores,
-                note=note if noticed is None else None,
-            )
-        )
-
-    @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The averaged weights in the place of the learning ones."""
-        if self.average is None:
-            yield
-            return
-        learning = {k: v.clone() for k, v in self.embedder.state_dict().items()}
-        self.embedder.load_state_dict(self.average.module.state_dict())
-        try:
-            yield
-        finally:
-            self.embedder.load_state_dict(learning)
-
-    def _measure(self, scores: EpochScores) -> EpochScores:
-        """`scores` with loss and retrieval metrics of the held-out images.
-
-        TrainingError for embeddings that are not finite.
-        """
-        self.embedder.eval()
-        self.criterion.eval()
-        embeddings = torch.cat([self.inputs.embed(x) for x in self.inputs.validation(self.epoch)])
-        gallery, labels = self.data.gallery, self.data.plain_labels
-        asked, own = embeddings[gallery:], labels[gallery:]
-        losses = []
-        for start in range(0, len(own), CHUNK):
-            part = slice(start, start + CHUNK)
-            target = torch.from_numpy(own[part]).to(self.device)
-            losses.append(float(self.criterion(asked[part], target)) * len(target))
-        vectors = embeddings.cpu().numpy()
-        if not np.isfinite(vectors).all():
-            raise TrainingError(
-                f"after epoch {scores.epoch} embeddings are not finite: lower the learning rate"
-            )
-        compared = vectors[gallery:], own, vectors[:gallery], labels[:gallery]
-        exact = score(cosine_relevance(*compared), cuts=(10,))
-        hashed = score(lsh_relevance(*compared), cuts=(10,))
-        return replace(
-            scores,
-            validation_loss=sum(losses) / len(own),
-            precision_10=exact.precision[10],
-            mean_average_precision=exact.mean_average_precision,
-            lsh_mean_average_precision=hashed.mean_average_precision,
-        )
-
-    def result(self) -> Embedder:
-        """The embedder with the weights that were kept, on the CPU, in evaluation mode."""
-        assert self.best is not None
-        self.embedder.load_state_dict(self.best)
-        _arrange(self.embedder.cpu(), torch.contiguous_format)
-        return self.embedder.eval()
-
-
-def _arrange(module: nn.Module, order: torch.memory_format) -> None:
-    module.to(memory_format=order)  # type: ignore[call-overload]
+    for part, own in identity.items():
+        for key in sorted(own.keys() | theirs.get(part, {}).keys()):
+            before, now = theirs.get(part, {}).get(key), own.get(key)
+            if before != now:
+                raise TrainingError(
+                    f"{path} is of another training: {part}'s {key} was {before}, it is {now} "
+                    f"now. Set it as it was to go on, or {away}"
+                )
+    result: dict[str, Any] = state
+    return result

@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lookalike.errors import MissingExtraError, ModelError
-from lookalike.models import vgg
-from lookalike.models.lenet import LeNet5
+from lookalike.models import classic
+from lookalike.models.classic import VGG16, VGG16BN, LeNet5
 from lookalike.models.trunk import Trunk
-from lookalike.models.vgg import VGG16, VGG16BN
 from lookalike.models.weights import Progress, fetch, load_weights
 
 __all__ = [
@@ -230,15 +229,14 @@ class Bottleneck(nn.Module):
 class ResNet50(Trunk):
     """Trunk: normalised images (n, 3, s, s) -> feature map (n, 2048, s/32, s/32), rounded up.
 
-    `classes` adds the linear classifier of the published weights, which has 1000; an encoder
-    leaves it out. All parameters with the classifier: 25,557,032.
+    Parameters: 23,508,032.
     """
 
     channels = (256, 512, 1024, 2048)
     mean = (123.675, 116.28, 103.53)
     std = (58.395, 57.12, 57.375)
 
-    def __init__(self, classes: int | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.conv1 = _convolution(3, 64, 7, 2)
         self.bn1 = nn.BatchNorm2d(64)
@@ -250,7 +248,6 @@ class ResNet50(Trunk):
                 layer.append(Bottleneck(inputs, outputs // EXPANSION, stride))
                 inputs = outputs
             self.add_module(f"layer{index + 1}", layer)
-        self.fc = None if classes is None else nn.Linear(inputs, classes)
         for part in self.modules():
             if isinstance(part, nn.Conv2d):  # He et al. (2015), for training from nothing
                 nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
@@ -264,15 +261,8 @@ class ResNet50(Trunk):
     def sides(self, size: int) -> tuple[int, ...]:
         return tuple(-(-size // stride) for stride in (4, 8, 16, 32))
 
-    def classify(self, images: Tensor) -> Tensor:
-        """Class scores before softmax, (n, classes). ValueError without a classifier."""
-        if self.fc is None:
-            raise ValueError("this trunk has no classifier: make it with classes=1000")
-        scores: Tensor = self.fc(self(images).mean((2, 3)))
-        return scores
-
     def load_weights(self, path: Path) -> None:
-        """A classifier in the file is left out when this trunk has none."""
+        """A classifier in the file is left out."""
         load_weights(self, path, "ResNet50", classifier="fc.")
 
 
@@ -286,8 +276,8 @@ TRUNKS: dict[str, type[Trunk]] = {
 
 _PUBLISHED = {
     "resnet50": RESNET50_IMAGENET,
-    "vgg16": vgg.IMAGENET,
-    "vgg16-bn": vgg.IMAGENET_BN,
+    "vgg16": classic.IMAGENET,
+    "vgg16-bn": classic.IMAGENET_BN,
 }
 
 

@@ -49,7 +49,7 @@ from lookalike.cluster.writer import writing
 from lookalike.encoder import ModelInfo
 from lookalike.errors import ClusterError, LookalikeError
 from lookalike.gallery.ingest import Embedded
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 from lookalike.lsh import LSHIndex, LSHSettings
 
 DIM = 256

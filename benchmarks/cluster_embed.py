@@ -27,7 +27,7 @@ from typing import Any
 from encode import link_pictures
 
 from lookalike.cluster.parts import Parts
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 
 COMMAND = [sys.executable, "-c", "from lookalike.cli import main; main()"]
 LIMIT_SECONDS = 4 * 3600.0

@@ -13,7 +13,7 @@ import numpy as np
 from lookalike.errors import LookalikeError
 from lookalike.evaluation.splits import Split, check_class_sizes, class_split, query_split
 from lookalike.feedback import FeedbackSettings
-from lookalike.lock import exclusive
+from lookalike.gallery.lock import exclusive
 from reproduction.collection import Collection, Sample
 from reproduction.confs import (
     NETWORKS,

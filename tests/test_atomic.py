@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lookalike.atomic import IrregularFileError, atomic_writer, open_regular, read_regular
-from lookalike.lock import exclusive
+from lookalike.gallery.lock import exclusive
 
 
 def link_to_file(path: Path) -> None:

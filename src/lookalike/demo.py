@@ -28,7 +28,6 @@ from lookalike.atomic import atomic_writer
 from lookalike.errors import GalleryError, MissingExtraError
 from lookalike.gallery import Gallery, Progress
 from lookalike.gallery.hits import Hit
-from lookalike.gallery.scan import scan
 from lookalike.images import read_rgb
 from lookalike.models.augment import Transform, apply
 from lookalike.sheet import Row, search_sheet, thumbnail, write_html
@@ -196,10 +195,9 @@ OF_USER = (
 def _encode(image: Image.Image, variant: Variant) -> bytes:
     buffer = io.BytesIO()
     form = Image.registered_extensions()[Path(variant.file).suffix]
-    altered = variant.alter(image)
     # Fast rather than small, where Pillow lets one choose.
     options = {"PNG": {"compress_level": 1}, "WEBP": {"method": 2}}.get(form, {})
-    altered.save(buffer, form, quality=variant.quality, **options)
+    variant.alter(image).save(buffer, form, quality=variant.quality, **options)
     return buffer.getvalue()
 
 
@@ -306,8 +304,7 @@ class DemoResult:
 
     def in_words(self) -> str:
         """How many were found first and how fast, and where to see it: two lines."""
-        speed = f"{1000 * self.search_seconds:.0f} ms each"
-        return f"{_title(self)}, in {speed}\nsee {self.html}"
+        return f"{_title(self)}, in {1000 * self.search_seconds:.0f} ms each\nsee {self.html}"
 
 
 @dataclass(frozen=True)
@@ -329,14 +326,20 @@ class _Answer:
     seconds: float
 
 
-def run(out: Path, folder: Path | None, report: Callable[[str], None]) -> DemoResult:
+def run(
+    out: Path,
+    folder: Path | None,
+    report: Callable[[str], None],
+    progress: Callable[[Progress], None] | None = None,
+) -> DemoResult:
     """Index, search every query, count, and write ``out/sheet.html``.
 
     Args:
         out: folder for everything that is written; a second run continues with what is there.
         folder: images of one's own, which are only read: their gallery is put into ``out``, and
             the queries are made of up to USER_IMAGES of them, in memory. None: the demo's own.
-        report: takes lines about the progress.
+        report: takes lines about what is done.
+        progress: of the update.
 
     Raises:
         MissingExtraError: without a folder, and the photographs are not installed.
@@ -351,10 +354,11 @@ def run(out: Path, folder: Path | None, report: Callable[[str], None]) -> DemoRe
         gallery = Gallery.open(built.gallery)
         queries = _built_queries(built)
     else:
-        place = out / "gallery" / _tag(folder)
-        gallery = Gallery.open(folder, directory=place)
+        # Distinguishes the galleries of different folders.
+        tag = hashlib.blake2b(os.fsencode(folder.resolve()), digest_size=4).hexdigest()
+        gallery = Gallery.open(folder, directory=out / "gallery" / tag)
         queries = _user_queries(gallery)
-    updated = gallery.update(_reporter(report))
+    updated = gallery.update(progress)
     if not updated.images:
         raise GalleryError(f"no image was found in {gallery.root}; {updated.skipped} were skipped")
     report(f"{updated.images} images in the gallery, {updated.skipped} skipped")
@@ -377,24 +381,6 @@ def run(out: Path, folder: Path | None, report: Callable[[str], None]) -> DemoRe
     return result
 
 
-def _tag(folder: Path) -> str:
-    """Distinguishes the galleries of different folders."""
-    return hashlib.blake2b(os.fsencode(folder.resolve()), digest_size=4).hexdigest()
-
-
-def _reporter(report: Callable[[str], None]) -> Callable[[Progress], None]:
-    """At most a line per second."""
-    last = time.monotonic()
-
-    def progress(state: Progress) -> None:
-        nonlocal last
-        if state.done == state.total or time.monotonic() - last >= 1:
-            last = time.monotonic()
-            report(f"indexed {state.done} of {state.total}")
-
-    return progress
-
-
 def _built_queries(built: Built) -> Iterator[_Query]:
     for source in built.sources:
         for variant in (*QUERIES, OTHER_VIEW):
@@ -405,13 +391,11 @@ def _built_queries(built: Built) -> Iterator[_Query]:
 
 def _user_queries(gallery: Gallery) -> Iterator[_Query]:
     """Of images drawn by SEED from those in the gallery; any that cannot be read is left out."""
-    skipped = {row.path for row in gallery.skipped()}
-    root = os.fsencode(gallery.root)
-    found = scan(root, lambda _path, _error: None, os.fsencode(gallery.directory))
-    paths = sorted(file.path for file in found if file.path not in skipped)
-    rng = np.random.default_rng(SEED)
-    for number in sorted(rng.choice(len(paths), min(USER_IMAGES, len(paths)), replace=False)):
-        path = os.fsdecode(paths[number])
+    indexed = gallery.reader().now()
+    ids = indexed.matching(None)
+    drawn = np.random.default_rng(SEED).choice(len(ids), min(USER_IMAGES, len(ids)), replace=False)
+    for row in indexed.rows(ids[np.sort(drawn)].tolist()).values():
+        path = os.fsdecode(row.path)
         image = thumbnail(gallery.root / path, LONGEST_SIDE)
         if image is not None:
             for variant in OF_USER:
@@ -464,7 +448,6 @@ def _search_all(
 def _draw(
     result: DemoResult, answers: list[_Answer], is_right: IsRight, *, show_wrong: bool
 ) -> None:
-    title = _title(result)
     lead = (
         f"{result.images} images in the gallery, {result.sources} photographs searched for. A "
         f"search takes {1000 * result.search_seconds:.0f} ms, reading the query included."
@@ -474,7 +457,7 @@ def _draw(
     if show_wrong:
         lead += f"\n{CREDITS}"
     rows = [_row(answer, is_right, show_wrong) for answer in _choose(answers)]
-    write_html(rows, result.html, title=title, lead=lead)
+    write_html(rows, result.html, title=_title(result), lead=lead)
 
 
 def _title(result: DemoResult) -> str:

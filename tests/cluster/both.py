@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.gallery import UpdateReport
 from lookalike.gallery.protocol import ImageGallery
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 
 __all__ = ["Make", "assert_whole", "counts", "stored_times", "stored_vectors"]
 

@@ -15,7 +15,7 @@ from lookalike.cluster.parts import Parts
 from lookalike.encoder import ModelInfo
 from lookalike.gallery import Gallery
 from lookalike.gallery.ingest import Embedded
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 
 DIM = 24
 INFO = ModelInfo("synthetic", "1", "ab" * 32, 16, (0.0,) * 3, (1.0,) * 3, DIM)

@@ -21,7 +21,7 @@ from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.report import Progress
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 
 KILLER = """
 import os, signal, sys

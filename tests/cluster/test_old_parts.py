@@ -18,7 +18,7 @@ from lookalike.cluster.parts import Parts
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
 from lookalike.gallery.ingest import Embedded
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 
 SETTINGS = {"dim": DIM, "tables": 2, "seed": 0, "search": {"candidates": None}}
 

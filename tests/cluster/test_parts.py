@@ -16,7 +16,7 @@ from lookalike.cluster.job import Chunk, Job
 from lookalike.cluster.parts import GONE, Parts, part_name, to_batch
 from lookalike.errors import GalleryError, GalleryLockedError
 from lookalike.gallery.ingest import Embedded
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 
 CHUNKS = [
     Chunk(0, [(b"%d.jpg" % n, -1) for n in range(8)]),

@@ -24,7 +24,7 @@ from lookalike.encoder import EncoderSettings
 from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import propose_all
 from lookalike.gallery.ingest import Embedded
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.threshold import smallest_cosine
 from lookalike.images.decoder import Limits
 from lookalike.lsh import LSHIndex

@@ -231,7 +231,7 @@ def test_every_file_is_compared_with_a_list_beside_it(
     other = f"{hash_of(1)}  ./corel5k/1/1000.jpg\n"
     file.write_text(list_of(prefix) + other)
     copy = check(COREL1K, classes)
-    assert copy.listed is not None and copy.listed.agrees
+    assert copy.listed is not None
     assert (copy.listed.images, copy.remarks()) == (1000, [])
     (classes / "buses/300.jpg").write_bytes(b"damaged")
     (classes / "food/999.jpg").unlink()
@@ -249,7 +249,8 @@ def test_a_list_of_the_original_numbering_is_read(flat: Path) -> None:
     lines = [f"{hash_of(number)} *{number}.jpg\n" for number in range(1000)]
     (flat / "SHA256SUMS").write_text("".join(lines))
     copy = check(COREL1K, flat)
-    assert copy.listed is not None and copy.listed.agrees and copy.listed.images == 1000
+    assert copy.listed is not None
+    assert (copy.listed.images, copy.remarks()) == (1000, [])
 
 
 def test_a_list_of_other_things_says_nothing(classes: Path) -> None:
@@ -374,7 +375,7 @@ def test_a_copy_without_some_class_is_not_laid_out(classes: Path, tmp_path: Path
 def test_the_images_that_the_numbers_were_made_with_are_verified(name: str) -> None:
     copy = check(DATASETS[name], SHARED / name)
     assert copy.verified and copy.remarks() == []
-    assert copy.listed is not None and copy.listed.agrees
+    assert copy.listed is not None
     assert copy.listed.images == len(DATASETS[name].images())
 
 

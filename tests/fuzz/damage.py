@@ -16,7 +16,7 @@ import forging
 import numpy as np
 
 from lookalike.gallery.entries import meta_checksum
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 
 __all__ = ["forge", "mutate", "mutate_bytes"]
 

@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from lookalike.gallery.store import ImageRow, checked_row
+from lookalike.gallery.rows import ImageRow, checked_row
 
 __all__ = [
     "VALUES",

@@ -24,7 +24,8 @@ from lookalike.gallery import Gallery, schema, store
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.identity import read_identity
 from lookalike.gallery.places import delete_gallery
-from lookalike.gallery.store import ImageRow, Store
+from lookalike.gallery.rows import ImageRow
+from lookalike.gallery.store import Store
 from lookalike.lsh.manifest import Manifest
 
 QUERY = "a/000.png"

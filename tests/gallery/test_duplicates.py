@@ -16,7 +16,7 @@ from lookalike import images
 from lookalike.errors import GalleryError
 from lookalike.gallery import DuplicateGroup, Gallery, Progress
 from lookalike.gallery.duplicates import _file_identity, propose
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 
 Groups = set[frozenset[str]]
 

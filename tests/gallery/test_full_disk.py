@@ -81,6 +81,7 @@ def test_a_full_disk_stops_with_the_remedy_and_an_update_goes_on_when_there_is_s
         assert (report.images, report.skipped) == (COUNT, 0)
         assert_holds(gallery, folder)
         assert gallery.verify() == []
+        del gallery  # which keeps its files open
 
 
 def test_a_disk_that_is_full_from_the_start_says_so(tmp_path: Path, model: Path) -> None:

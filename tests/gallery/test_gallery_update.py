@@ -14,7 +14,8 @@ from lookalike.errors import GalleryError, LookalikeError
 from lookalike.gallery import Gallery, Progress, UpdateReport
 from lookalike.gallery import scan as scan_module
 from lookalike.gallery import update as update_module
-from lookalike.gallery.store import FileState, ImageRow, Store, file_state
+from lookalike.gallery.rows import FileState, ImageRow, file_state
+from lookalike.gallery.store import Store
 from lookalike.gallery.update import why_skipped
 from lookalike.images import SkippedImageError, SkipReason
 

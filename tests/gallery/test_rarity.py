@@ -40,9 +40,10 @@ def test_the_rarest_score_claims_no_more_than_the_pairs_can_show() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     statistics = PairStatistics.measure(vectors, np.arange(20))
     assert statistics is not None
-    assert statistics.share_below(1.0) <= 1 - 1 / 190
-    assert statistics.share_below(1.0) == pytest.approx(0.99, abs=0.006)
-    assert statistics.share_below(-1.0) == 0.0
+    lowest, highest = statistics.shares_below([-1.0, 1.0])
+    assert highest <= 1 - 1 / 190
+    assert highest == pytest.approx(0.99, abs=0.006)
+    assert lowest == 0.0
     assert PairStatistics.from_dict(statistics.as_dict()) == statistics
 
 

@@ -12,7 +12,6 @@ from reproduction.hashing import (
     CodeLoss,
     DivideAndEncode,
     TripletRankingLoss,
-    _Descent,
     class_codes,
     hamming_distances,
     hamming_rank,
@@ -40,39 +39,6 @@ def codes_of(labels: NDArray[np.generic], bits: int, seed: int) -> NDArray[np.in
 
 def some_labels(seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(0, 7, 90)
-
-
-def test_derivatives_of_an_entry_equal_finite_differences() -> None:
-    """Of a class's entry, which all its pictures share; h = 1e-4 leaves errors of about 1e-6."""
-    sizes = np.array([3.0, 1.0, 5.0, 2.0])
-    labels = np.repeat(np.arange(4), sizes.astype(int))
-    codes = np.random.default_rng(2).uniform(-1, 1, (4, 6))
-    for a, j in ((0, 0), (1, 3), (2, 5), (3, 2)):
-        step = 1e-4
-        values = []
-        for shift in (-step, 0.0, step):
-            moved = codes.copy()
-            moved[a, j] += shift
-            values.append(written_out(moved[labels], labels))
-        slope = (values[2] - values[0]) / (2 * step)
-        bend = (values[2] - 2 * values[1] + values[0]) / step**2
-        assert _Descent(codes, sizes).derivatives(a, j) == pytest.approx((slope, bend), rel=1e-4)
-
-
-def test_a_sweep_gains_what_it_says_and_keeps_its_sums() -> None:
-    sizes = np.array([3.0, 1.0, 5.0, 2.0])
-    labels = np.repeat(np.arange(4), sizes.astype(int))
-    codes = np.random.default_rng(3).uniform(-1, 1, (4, 6))
-    descent = _Descent(codes, sizes)
-    for _ in range(3):
-        for a in range(4):
-            before = written_out(codes[labels], labels)
-            gain = descent.row(a)
-            assert gain >= 0
-            assert before - written_out(codes[labels], labels) == pytest.approx(gain, abs=1e-9)
-    assert np.abs(codes).max() <= 1
-    np.testing.assert_allclose(descent.gram, codes[labels].T @ codes[labels], atol=1e-9)
-    np.testing.assert_allclose(descent.total, codes[labels].sum(0), atol=1e-9)
 
 
 @pytest.mark.slow
@@ -128,23 +94,6 @@ def test_the_code_loss_is_the_cross_entropy_of_each_bit() -> None:
     assert "targets" in loss.state_dict() and not list(loss.parameters())
 
 
-@pytest.mark.slow
-def test_a_linear_network_learns_the_codes_of_its_classes() -> None:
-    torch.manual_seed(0)
-    labels = torch.arange(60) % 6
-    features = torch.eye(6)[labels] + 0.1 * torch.randn(60, 6)
-    codes = class_codes(np.bincount(labels.numpy()), 16, seed=0)
-    net, loss = torch.nn.Linear(6, 16), CodeLoss(codes)
-    optimiser = torch.optim.Adam(net.parameters(), 0.1)
-    for _ in range(60):
-        optimiser.zero_grad()
-        torch.autograd.backward(loss(net(features), labels))
-        optimiser.step()
-    with torch.no_grad():
-        found = pack(net(features).numpy())
-    assert np.array_equal(found, pack(codes)[labels.numpy()])
-
-
 # ---- DNNH ----------------------------------------------------------------------------------------
 
 
@@ -162,11 +111,6 @@ def test_each_bit_reads_its_own_slice() -> None:
     assert torch.autograd.gradcheck(module, (features,))
     signs = features @ module.matrix().T > 0
     assert torch.equal(signs, soft > 0.5)
-
-
-def test_features_that_cannot_be_cut_are_refused_with_the_remedy() -> None:
-    with pytest.raises(ValueError, match="50 features cannot be cut into 48 equal slices: put a"):
-        DivideAndEncode(50, 48)
 
 
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2])
@@ -288,13 +232,3 @@ def test_ties_follow_a_random_order_that_stays() -> None:
     assert abs(first[:500].mean() - 499.5) < 4 * 289 / 500**0.5  # uniform: deviation 289
     assert np.array_equal(hamming_rank(query, gallery, 10), first[:10])
     assert not np.array_equal(hamming_rank(query, gallery, 10, tie_order(1000, 1)), first[:10])
-
-
-def test_a_code_or_count_or_order_that_does_not_fit_is_refused() -> None:
-    gallery = np.zeros((5, 6), np.uint8)
-    with pytest.raises(ValueError, match="k is 6; it must be from 1 to 5"):
-        hamming_rank(gallery[0], gallery, 6)
-    with pytest.raises(ValueError, match="one code of as many bytes"):
-        hamming_rank(np.zeros(1, np.uint8), gallery, 2)
-    with pytest.raises(ValueError, match=r"order has shape \(4,\); it must be \(5,\)"):
-        hamming_rank(gallery[0], gallery, 2, np.arange(4))

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 from lookalike.errors import LookalikeError
 from reproduction.collection import Collection
-from reproduction.confs import NETWORKS, RELATED, ROBUST, TABLES
+from reproduction.confs import RELATED, ROBUST, TABLES
 from reproduction.parts import PARTS, TRUSTED, Task, check_rows, run_tasks, tasks_of
 from reproduction.results import Results
 from reproduction.score import score
@@ -227,22 +227,6 @@ def test_quick_takes_one_set_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "corel1k").mkdir()
     assert folders_of(tmp_path, whole) == [tmp_path / "corel1k", tmp_path / "corel5k"]
     assert folders_of(tmp_path, quick) == [tmp_path / "corel1k"]
-
-
-def test_quick_trains_for_fewer_epochs(study: Study) -> None:
-    quick = replace(
-        study, settings=Settings(quick=True), results=Results(study.results.directory / "q")
-    )
-    for network, epochs in (("ours", 2), ("cnnh-48", 2), ("lenet", 10), ("vgg", 3)):
-        recipe = NETWORKS[network]
-        assert quick.recipe(network, 3).training.epochs == epochs < recipe.training.epochs
-        assert study.recipe(network, 3) == recipe.but(seed=3)
-
-
-def test_settings_that_change_numbers_are_noted_with_them() -> None:
-    assert Settings(seeds=(1,), rows=("svm",), threads=2).changed() == {}
-    changed = Settings(epochs=1, queries_per_class=2, quick=True).changed()
-    assert changed == {"epochs": 1, "queries_per_class": 2, "quick": True}
 
 
 def test_numbers_that_were_computed_in_another_way_are_not_mixed(

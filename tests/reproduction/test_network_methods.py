@@ -72,18 +72,6 @@ def test_exhaustive_rows_rank_by_cosine(
     assert right / len(queries) > 0.9  # the classes differ in colour
 
 
-def test_rows_differ_in_what_their_names_say() -> None:
-    attention = {
-        row: NETWORKS[ROWS[row].network].embedder.attention for row in ROWS if ROWS[row].network
-    }
-    assert {row for row, kind in attention.items() if kind == "cbam"} == {
-        *("ours-exhaustive", "ours-paper-hashing", "ours", "ours-plain"),
-    }
-    assert (attention["spatial"], attention["second-order"]) == ("spatial", "second-order")
-    assert NETWORKS["fc"].embedder.dim == 4096
-    assert not any(vars(NETWORKS["ours-plain"].training.augmentation).values())
-
-
 @pytest.mark.parametrize("row", ["ours", "ours-paper-hashing"])
 def test_hashed_rows_rank_everything_once_and_hits_first(
     row: str, networks: Networks, gallery: Sample, queries: Sample

@@ -148,21 +148,3 @@ def test_classes_that_are_not_seen_do_not_count(networks: Networks, collection: 
     rows = np.flatnonzero(np.isin(collection.labels, [1, 3]))
     network = networks.network(SMALL, collection.sample(rows))
     assert network.embed(collection.sample(np.arange(4))).shape == (4, 16)
-
-
-def test_recipes_refuse_unknown_settings() -> None:
-    with pytest.raises(TypeError, match="unknown"):
-        OURS.but(unknown=1)
-
-
-def test_a_network_is_named_by_set_configuration_and_seed(
-    networks: Networks, collection: Collection
-) -> None:
-    everything = collection.sample(np.arange(len(collection)))
-    names = [networks.path(SMALL.but(seed=seed), everything).name for seed in (0, 3)]
-    assert [name[: -len("-0123456789abcdef.pt")] for name in names] == [
-        "textures-ours-seed0",
-        "textures-ours-seed3",
-    ]
-    fewer = networks.path(SMALL, collection.sample(np.arange(8)))
-    assert fewer.name != names[0]

@@ -69,15 +69,6 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Done(folder, out, ran.stderr.splitlines(), found, photographs)
 
 
-def test_each_step_is_reported_with_the_time_that_is_left(done: Done) -> None:
-    steps = [line for line in done.lines if " left" in line]
-    total = len(ROWS)
-    expected = [f"{number} of {total}" for number in range(1, total + 1)]
-    assert [line.partition(":")[0] for line in steps] == expected
-    assert steps[0].startswith(f"1 of {total}: corel1k, paper, seed 0, sift; about ")
-    assert done.lines[-1].endswith("reproduced-quick/report.html")
-
-
 def test_methods_come_in_the_order_of_the_paper(done: Done) -> None:
     best, older = ("cnn-exhaustive", "cnn-lsh", "ours-exhaustive", "ours"), ("sift", "lenet")
     ahead = min(map(done.value, best)) - max(map(done.value, older))
@@ -113,11 +104,3 @@ def test_an_unaltered_query_is_as_good_as_in_the_table(done: Done) -> None:
             assert altered[metric][kind][level] == pytest.approx(done.value("ours", metric))
     if done.photographs:  # a turned texture is as good as any
         assert altered["mAP"]["rotation"]["90"] < done.value("ours")
-
-
-def test_a_whole_run_does_not_mix_its_numbers_with_these(done: Done) -> None:
-    arguments = ("run", "table1", "--row=svm", "--data", done.folder.parent)
-    ran = reproduce(*arguments, "--out", done.out, status=2)
-    assert "holds numbers of images" in ran.stderr
-    assert "give another directory for results" in ran.stderr
-    assert json.loads((done.out / "results" / "corel1k.json").read_text()) == done.found

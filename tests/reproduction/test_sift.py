@@ -13,10 +13,8 @@ pytest.importorskip("cv2")
 pytest.importorskip("sklearn")
 
 import cv2
-from sklearn.cluster import MiniBatchKMeans
 
-from lookalike.evaluation.metrics import average_precision, cosine_relevance, rank, score
-from lookalike.evaluation.splits import query_split
+from lookalike.evaluation.metrics import average_precision, cosine_relevance, rank
 from lookalike.models.data import LabelledImages, validation_split
 from reproduction import sift
 from reproduction.collection import Collection, Pixels
@@ -32,7 +30,6 @@ from reproduction.sift import (
     word_counts,
 )
 
-COREL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "corel1k"
 SIZES = (20, 60)
 
 
@@ -112,11 +109,6 @@ def test_keypoints_are_opencvs_own_with_places_as_shares() -> None:
     np.testing.assert_allclose(found.places, np.array([across, down]).T, rtol=1e-6)
 
 
-def test_no_more_keypoints_than_the_cap_but_for_equals() -> None:
-    fine = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    assert sift.KEYPOINTS <= len(keypoints(fine)) <= sift.KEYPOINTS + 20
-
-
 # ---- words ---------------------------------------------------------------------------------------
 
 
@@ -154,19 +146,6 @@ def test_tf_idf_is_the_formula(power: float) -> None:
         np.testing.assert_allclose(vector, [weight / length for weight in weights], rtol=1e-6)
 
 
-@pytest.mark.slow
-def test_idf_is_the_logarithm_of_how_rare_a_word_is_among_the_training_pictures() -> None:
-    method, toy = fitted(), textures()
-    found = [keypoints(picture) for picture in toy.pixels]
-    counts = np.array(
-        [word_counts(each, method.vocabulary, method.chosen.pyramid) for each in found]
-    )
-    for word in range(counts.shape[1]):
-        having = sum(1 for row in counts if row[word] > 0)
-        expected = math.log(len(toy) / having) if having else 0.0
-        assert method.idf[word] == pytest.approx(expected, rel=1e-6)
-
-
 # ---- choosing ------------------------------------------------------------------------------------
 
 
@@ -201,29 +180,6 @@ def test_a_trial_is_held_out_training_pictures_searching_the_rest() -> None:
     assert method.trials[choice] == pytest.approx(expected, abs=0.01)
 
 
-@pytest.mark.slow
-def test_a_single_size_is_sklearns_k_means_of_what_is_not_held_out() -> None:
-    toy = textures()
-    method = Sift(seed=3, sizes=(25,), pyramids=(False,), powers=(1.0,))
-    method.learn(toy.sample(np.arange(len(toy))))
-    rest, _ = validation_split(toy.labels, 3, sift.HELD_OUT)
-    rng = np.random.default_rng(3)
-    found = [rng.permutation(keypoints(toy.pixels[i]).descriptors) for i in rest.tolist()]
-    means = MiniBatchKMeans(
-        25, init="random", n_init=1, max_iter=10, batch_size=4096, random_state=3
-    ).fit(np.concatenate(found).astype(np.float32))
-    np.testing.assert_allclose(method.vocabulary, means.cluster_centers_, rtol=1e-5)
-
-
-def test_the_seed_decides_the_vocabulary() -> None:
-    toy = textures().sample(np.arange(0, 36, 2))
-    made = [Sift(seed, (20,)) for seed in (0, 0, 1)]
-    for method in made:
-        method.learn(toy)
-    assert np.array_equal(made[0].vocabulary, made[1].vocabulary)
-    assert not np.array_equal(made[0].vocabulary, made[2].vocabulary)
-
-
 def test_sizes_beyond_the_number_of_descriptors_are_left_out_and_none_left_is_refused() -> None:
     toy = textures().sample(np.arange(0, 36, 2))
     method = Sift(0, (20, 10**6))
@@ -231,17 +187,6 @@ def test_sizes_beyond_the_number_of_descriptors_are_left_out_and_none_left_is_re
     assert {choice.words for choice in method.trials} == {20}
     with pytest.raises(ValueError, match="descriptors in all; the smallest vocabulary has 1000000"):
         Sift(0, (10**6,)).learn(toy)
-
-
-def test_impossible_settings_and_classes_of_one_picture_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"sizes are \(1,\)"):
-        Sift(sizes=(1,))
-    with pytest.raises(ValueError, match=r"powers are \(\)"):
-        Sift(powers=())
-    with pytest.raises(ValueError, match="pyramids are"):
-        Sift(pyramids=())
-    with pytest.raises(ValueError, match="no class has two training images"):
-        Sift().learn(textures().sample(np.array([0, 12, 24])))
 
 
 # ---- searching -----------------------------------------------------------------------------------
@@ -266,13 +211,6 @@ def test_a_match_is_the_exhaustive_order_of_cosines() -> None:
     assert method.match(query, len(toy)).tolist() == expected.tolist()
     assert method.match(query, 4).dtype == np.int64
     assert method.match(query, 4).tolist() == expected[:4].tolist()
-
-
-def test_textures_are_found_by_kind() -> None:
-    method, toy = fitted(), textures()
-    queries = [(kind, texture(kind, 500 + number)) for kind in range(3) for number in range(3)]
-    hits = [toy.labels[method.search(picture, 10)] == kind for kind, picture in queries]
-    assert np.mean(hits) > 0.8  # by chance 0.33
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (40, 40)])
@@ -308,39 +246,3 @@ def test_a_gallery_of_other_pictures_keeps_what_was_learnt() -> None:
     method.index(toy.sample(rows[1::2]))
     assert np.array_equal(method.vocabulary, before[0]) and np.array_equal(method.idf, before[1])
     assert method.search(toy.pixels[9], 1).tolist() == [4]  # row 9 is the gallery's fifth
-
-
-@pytest.mark.slow
-def test_each_picture_is_described_once_however_many_splits_ask(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    made = collection_of(list(textures().pixels), textures().labels.tolist())
-    calls = []
-
-    def counting(picture: Pixels) -> Keypoints:
-        calls.append(id(picture))
-        return keypoints(picture)
-
-    monkeypatch.setattr(sift, "keypoints", counting)
-    for seed in (0, 1):
-        split = query_split(made.labels, seed, 2)
-        Sift(seed, (20,)).fit(made.sample(split.gallery))
-    assert len(calls) == len(set(calls))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not COREL.is_dir(), reason="extra: Corel-1k is not here")
-def test_on_corel_1k_buses_dinosaurs_and_flowers_are_distinguished(tmp_path: Path) -> None:
-    for name in ("buses", "dinosaurs", "flowers"):
-        (tmp_path / name).mkdir()
-        for path in sorted((COREL / name).iterdir())[:7]:
-            (tmp_path / name / path.name).symlink_to(path)
-    corel = Collection.read(tmp_path)
-    assert len(corel) == 21
-    split = query_split(corel.labels, 0, 2)
-    gallery = corel.sample(split.gallery)
-    method = Sift(0, sizes=(50, 200))
-    method.fit(gallery)
-    found = [method.search(corel.pixels[row], len(gallery)) for row in split.queries.tolist()]
-    relevance = gallery.labels[np.stack(found)] == corel.labels[split.queries, None]
-    assert score(relevance, (5,)).precision[5] > 0.6  # by chance 0.33

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lookalike.cli.options import json_option
-from lookalike.cli.output import FOUND_NOTHING, print_json, say
+from lookalike.cli.output import FOUND_NOTHING, print_json, progress_shown, say
 
 __all__ = ["demo"]
 
@@ -34,7 +34,8 @@ def demo(folder: Path | None, out: Path, as_json: bool) -> None:
     """
     from lookalike.demo import run
 
-    result = run(out, folder, say)
+    with progress_shown() as show:
+        result = run(out, folder, say, show)
     if as_json:
         values = vars(result).items()
         print_json({k: os.fspath(v) if isinstance(v, Path) else v for k, v in values})

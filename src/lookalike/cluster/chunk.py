@@ -28,7 +28,7 @@ from lookalike.cluster.storage import first_line, is_uri, resolve
 from lookalike.encoder import Encoded, Encoder, EncoderSettings, ModelInfo, one_by_one
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery.ingest import Embedded
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.update import why_skipped
 from lookalike.images import DEFAULT_MAX_PIXELS, SkippedImageError, SkipReason, content_hash
 from lookalike.images.decoder import Decoder, Limits

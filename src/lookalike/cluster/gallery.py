@@ -32,8 +32,8 @@ from lookalike.gallery.hits import Hit
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import Progress, UpdateReport
+from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Query, embed_query, hits
-from lookalike.gallery.store import ImageRow
 from lookalike.gallery.threshold import smallest_cosine
 from lookalike.gallery.verify import changed_contents
 from lookalike.images.decoder import Limits

@@ -32,7 +32,7 @@ from lookalike.cluster.job import Chunk, Item, Job, check_vacant, chunks_of, wri
 from lookalike.cluster.storage import Storage, first_line
 from lookalike.errors import GalleryError, GalleryLockedError
 from lookalike.gallery.ingest import Embedded
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 
 __all__ = ["GONE", "Parts", "Share", "part_name", "to_batch"]
 

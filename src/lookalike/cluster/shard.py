@@ -30,7 +30,8 @@ from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.ingest import Embedded, write_gallery
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.reader import Snapshot
-from lookalike.gallery.store import ImageRow, Store
+from lookalike.gallery.rows import ImageRow
+from lookalike.gallery.store import Store
 from lookalike.gallery.verify import verify
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.index import Neighbors

@@ -16,8 +16,8 @@ from lookalike.cluster.client import LONG_SECONDS, Shards
 from lookalike.gallery.hits import glob_matcher
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress
+from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found
-from lookalike.gallery.store import ImageRow
 from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHSettings
 from lookalike.lsh.index import Neighbors

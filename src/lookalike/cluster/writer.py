@@ -26,8 +26,9 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.rarity import PairStatistics
+from lookalike.gallery.rows import ImageRow, file_state
 from lookalike.gallery.scan import FoundFile
-from lookalike.gallery.store import ImageRow, Store, file_state
+from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex
 
 __all__ = ["Journal", "NewVectors", "listed_files", "writing"]
@@ -217,6 +218,11 @@ class NewVectors:
 
     def remove(self, ids: ArrayLike) -> None:
         """The parts say it."""
+
+    @property
+    def is_saved(self) -> bool:
+        """The parts hold it."""
+        return True
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """The parts hold it."""

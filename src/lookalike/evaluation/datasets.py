@@ -107,10 +107,6 @@ class Listed:
     missing: tuple[str, ...]
     unlisted: tuple[str, ...]
 
-    @property
-    def agrees(self) -> bool:
-        return not (self.differing or self.missing or self.unlisted)
-
 
 @dataclass(frozen=True)
 class Check:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lookalike.gallery.report import Absence
+from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.scan import FoundFile, ScanNotes
-from lookalike.gallery.store import REMOVED, ImageRow, Store
+from lookalike.gallery.store import REMOVED, Store
 
 __all__ = [
     "ToRead",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lookalike.atomic import IrregularFileError, read_regular
+from lookalike.atomic import IrregularFileError, attempts, read_regular
 from lookalike.encoder import ModelInfo
 from lookalike.errors import (
     GalleryDamagedError,
@@ -36,6 +37,8 @@ from lookalike.gallery.places import (
     is_real_folder,
     repair_command,
 )
+from lookalike.gallery.report import GalleryInfo
+from lookalike.gallery.schema import check_beside
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.manifest import MANIFEST, Manifest
@@ -55,14 +58,23 @@ DAMAGE = (
 )
 """What a file may cause that no check has foreseen. What opening raises is the file's doing."""
 LARGEST_MANIFEST = 1 << 28
-ATTEMPTS = 5
-"""How often reading is retried because a writer replaced the gallery meanwhile."""
 CHECKED_ON_OPEN = 8 << 20
 """Bytes of a table that is checked whole when a gallery is opened, in under a tenth of a second."""
 
 
+class _Open(NamedTuple):
+    """A table that was opened, by which process, and what its file was then."""
+
+    store: Store
+    state: tuple[int, int, int] | None
+    process: int
+
+
 class GalleryFiles:
-    """The directory of one gallery."""
+    """The directory of one gallery.
+
+    A table that was read stays open for the next who reads or writes it, unless it has changed.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -70,6 +82,7 @@ class GalleryFiles:
         self.index_folder = directory / INDEX
         self._index: tuple[bytes, str | None, LSHIndex] | None = None
         self._sound: tuple[int, int, int] | None = None
+        self._idle = deque[_Open](maxlen=1)
 
     def exist(self) -> bool:
         """Whether there is a gallery; ends a rebuild that was killed while it took its place."""
@@ -107,11 +120,29 @@ class GalleryFiles:
 
     @contextmanager
     def reading(self) -> Iterator[Store]:
-        store = Store.open(self.table)
+        table = self._open_table()
+        with self._in_use(table):
+            yield table.store
+
+    def _open_table(self) -> _Open:
+        """Also an idle one is only used after proving again what lies beside it."""
+        state = self._table_state()
+        with suppress(IndexError):
+            idle = self._idle.pop()
+            if idle[1:] == (state, os.getpid()):
+                check_beside(self.table)
+                return idle
+            idle.store.close()
+        return _Open(Store.open(self.table), state, os.getpid())
+
+    @contextmanager
+    def _in_use(self, table: _Open) -> Iterator[None]:
         try:
-            yield store
-        finally:
-            store.close()
+            yield
+        except BaseException:
+            table.store.close()
+            raise
+        self._idle.append(table)
 
     @contextmanager
     def reading_all(self, *, again: bool = False) -> Iterator[tuple[Store, LSHIndex]]:
@@ -119,21 +150,19 @@ class GalleryFiles:
 
         ``again``: open, and prove, an index too that has been opened before.
         """
-        store, index = self._open_both(self.open_index if again else self.current_index)
-        try:
-            yield store, index
-        finally:
-            store.close()
+        table, index = self._open_both(self.open_index if again else self.current_index)
+        with self._in_use(table):
+            yield table.store, index
 
-    def _open_both(self, open_index: Callable[[Store], LSHIndex]) -> tuple[Store, LSHIndex]:
-        for last in (*[False] * ATTEMPTS, True):
+    def _open_both(self, open_index: Callable[[Store], LSHIndex]) -> tuple[_Open, LSHIndex]:
+        for last in attempts():
             before = self._table_state()
             try:
-                store = Store.open(self.table)
+                table = self._open_table()
                 try:
-                    index = open_index(store)
+                    index = open_index(table.store)
                 except BaseException:
-                    store.close()
+                    table.store.close()
                     raise
             except GalleryDamagedError:
                 if last or (before is not None and self._table_state() == before):
@@ -146,8 +175,8 @@ class GalleryFiles:
                 continue
             now = self._table_state()
             if last or (now is not None and before is not None and now[:2] == before[:2]):
-                return store, index
-            store.close()
+                return table, index
+            table.store.close()
         raise AssertionError("unreachable")
 
     def _table_state(self) -> tuple[int, int, int] | None:
@@ -163,8 +192,9 @@ class GalleryFiles:
         """Hold the writer's lock, with table and index open and in agreement."""
         with self.explained(), ExitStack() as stack:
             stack.enter_context(writer_lock(self.directory / LOCK, wait))
-            store = Store.open(self.table, write=True)
+            store = self._open_table().store
             stack.callback(store.close)
+            store.allow_writing()
             if found := store.integrity(rows=False):
                 raise GalleryDamagedError(found[0])
             index = self.open_index(store)
@@ -297,13 +327,36 @@ class GalleryFiles:
                 raise
 
     def disk_bytes(self) -> int:
-        total = 0
-        for folder, _, names in os.walk(self.directory):
-            for name in names:
-                with suppress(FileNotFoundError):  # others may be writing and deleting
-                    status = os.lstat(os.path.join(folder, name))
-                    total += status.st_size if stat.S_ISREG(status.st_mode) else 0
-        return total
+        return sum(map(_size, self.directory.rglob("*")))
+
+    def info(self, root: Path) -> GalleryInfo:
+        """Facts about the gallery, whose images are in ``root``."""
+        self.check_table(large=True)
+        with self.reading_all() as (store, index):
+            counts, model, pairs = store.counts(), made_with(store), store.pairs()
+            tuning, unfinished = store.meta("tuning"), bool(store.meta("unfinished"))
+        return GalleryInfo(
+            root=root,
+            directory=self.directory,
+            images=counts.images,
+            skipped=counts.skipped,
+            removed=counts.removed,
+            model=model,
+            lsh=index.settings,
+            segments=len(index.segments()),
+            disk_bytes=self.disk_bytes(),
+            pairs=pairs,
+            tuning=tuning and {name: tuning[name] for name in tuning if name != "before"},
+            unfinished=unfinished,
+        )
+
+
+def _size(path: Path) -> int:
+    """Of a regular file in bytes; 0 for anything else, and for what others have just deleted."""
+    with suppress(FileNotFoundError):
+        status = path.lstat()
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return 0
 
 
 def made_with(store: Store) -> ModelInfo:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from lookalike.atomic import attempts
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import Duplicates, find_duplicates
@@ -18,15 +18,16 @@ from lookalike.gallery.hits import Hit
 from lookalike.gallery.identity import read_identity
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
-from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.reader import Reader
 from lookalike.gallery.remote import check_on_disk, is_remote, open_remote
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.repair import RepairReport, repair
-from lookalike.gallery.report import Progress, UpdateReport
+from lookalike.gallery.report import GalleryInfo, Progress, UpdateReport
+from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Query, find, hits
-from lookalike.gallery.store import ImageRow, Store
+from lookalike.gallery.store import Store
 from lookalike.gallery.threshold import smallest_cosine
+from lookalike.gallery.tuning import reset_tuning, tune
 from lookalike.lsh import LSHSettings
 
 if TYPE_CHECKING:
@@ -36,59 +37,30 @@ if TYPE_CHECKING:
 __all__ = ["Gallery", "GalleryInfo", "Query"]
 
 Path_ = str | os.PathLike[str]
-ATTEMPTS = 5
-"""How often a search is tried while writers commit."""
-TUNE_FROM = 10_000
-"""Images below which tuning is refused: a search looks at nearly all of them anyway."""
-
-
-@dataclass(frozen=True)
-class GalleryInfo:
-    """Facts about a gallery: where it is, what it holds, what made it.
-
-    Attributes:
-        removed: files that the user took out; not among the ``skipped``.
-        tuning: what `Gallery.tune` noted: target_recall, k, recall and images; None: not tuned.
-        unfinished: whether the last update did not finish, or is still running.
-        served: of a gallery in shards: its address, parts, shards and replicas; None: on disk.
-    """
-
-    root: Path
-    directory: Path
-    images: int
-    skipped: int
-    removed: int
-    model: ModelInfo
-    lsh: LSHSettings
-    segments: int
-    disk_bytes: int
-    pairs: PairStatistics | None
-    tuning: dict[str, Any] | None
-    unfinished: bool
-    served: dict[str, Any] | None = None
 
 
 class Gallery:
     """Images below a folder, searchable by what they look like. Made by `open`.
 
     Searches may run in several threads and processes while one writes; each sees a committed state.
-    Pickled are its folder and settings: another process opens the files by itself.
+    What it has read stays open. Pickled are its folder and settings, with which it is opened again.
     """
 
     def __init__(
         self,
-        root: Path,
-        files: GalleryFiles,
-        *,
-        model: Path | None,
-        encoder_settings: EncoderSettings,
+        folder: Path_,
+        directory: Path_ | None,
+        model: Path_ | None,
+        encoder_settings: EncoderSettings | None,
         max_pixels: int,
-        max_seconds: float = 10.0,
+        max_seconds: float,
     ) -> None:
-        self.root = root
-        self._files = files
-        self._model = GalleryModel(model, encoder_settings)
-        self._max_pixels = max_pixels
+        """As `open`, but opens nothing."""
+        self.root, home = _places(folder, directory)
+        self._files = GalleryFiles(home)
+        file = None if model is None else Path(model).absolute()
+        self._model = GalleryModel(file, encoder_settings or EncoderSettings())
+        self.max_pixels = max_pixels
         self._max_seconds = max_seconds
 
     def __getstate__(self) -> dict[str, Any]:
@@ -99,15 +71,10 @@ class Gallery:
         """Where the gallery's files are."""
         return self._files.directory
 
-    @property
-    def max_pixels(self) -> int:
-        """Larger images are skipped."""
-        return self._max_pixels
-
     def _limits(self) -> Limits:
         from lookalike.images.decoder import Limits
 
-        return Limits(self._max_pixels, self._max_seconds)
+        return Limits(self.max_pixels, self._max_seconds)
 
     # ---- opening ---------------------------------------------------------------------------------
 
@@ -155,41 +122,21 @@ class Gallery:
                 max_seconds=max_seconds,
             )
             return found
-        gallery = cls._at(folder, directory, model, encoder_settings, max_pixels, max_seconds)
+        gallery = cls(folder, directory, model, encoder_settings, max_pixels, max_seconds)
         if gallery._files.exist():
             with gallery._files.proven() as store:
                 gallery._adopt(store, Path(folder))
         elif create:
-            gallery._check_root()
-            info = gallery._model.open().info
-            gallery._files.create(gallery._meta(info), _lsh_settings(lsh, info))
+            gallery._create(lsh)
         else:
-            raise GalleryError(
-                f"there is no gallery in {gallery.directory}; make one with: lookalike index "
-                f"{shlex.quote(os.fspath(gallery.root))}"
-            )
+            command = f"lookalike index {shlex.quote(os.fspath(gallery.root))}"
+            raise GalleryError(f"there is no gallery in {gallery.directory}; make one: {command}")
         return gallery
 
-    @classmethod
-    def _at(
-        cls,
-        folder: Path_,
-        directory: Path_ | None,
-        model: Path_ | None,
-        encoder_settings: EncoderSettings | None,
-        max_pixels: int,
-        max_seconds: float,
-    ) -> Self:
-        check_on_disk(folder)
-        root, home = places(Path(folder), None if directory is None else Path(directory))
-        return cls(
-            root,
-            GalleryFiles(home),
-            model=None if model is None else Path(model).absolute(),
-            encoder_settings=encoder_settings or EncoderSettings(),
-            max_pixels=max_pixels,
-            max_seconds=max_seconds,
-        )
+    def _create(self, lsh: LSHSettings | None) -> None:
+        self._check_root()
+        info = self._model.open().info
+        self._files.create(self._meta(info), _lsh_settings(lsh, info))
 
     def reopened(self, encoder_settings: EncoderSettings) -> Self:
         """The same gallery, with a model of its own."""
@@ -197,7 +144,7 @@ class Gallery:
             self.directory,
             create=False,
             encoder_settings=encoder_settings,
-            max_pixels=self._max_pixels,
+            max_pixels=self.max_pixels,
             max_seconds=self._max_seconds,
         )
 
@@ -210,10 +157,9 @@ class Gallery:
 
     def _meta(self, info: ModelInfo) -> dict[str, Any]:
         """What the table says of the gallery as a whole."""
-        model = None if self._model.path is None else os.fspath(self._model.path)
         return {
             "model": info.as_dict(),
-            "model_path": model,
+            "model_path": self._model.path and os.fspath(self._model.path),
             "root": stored_root(self.root, self.directory),
         }
 
@@ -225,8 +171,6 @@ class Gallery:
                 f"{self.root} cannot hold the images as well as the gallery's own files; name "
                 f"another folder, or another directory with --gallery"
             )
-
-    # ---- the model -------------------------------------------------------------------------------
 
     def _matching_encoder(self, known: ModelInfo) -> Encoder:
         return self._model.matching(known, self._rebuild_command)
@@ -276,13 +220,12 @@ class Gallery:
                 with store.transaction():
                     store.set_meta(meta)
 
-            encoder = partial(self._matching_encoder, known)
             run = Update(
                 self.root,
                 self._files,
                 store,
                 index,
-                encoder,
+                partial(self._matching_encoder, known),
                 self._limits(),
                 accept_missing=accept_missing,
             )
@@ -307,28 +250,17 @@ class Gallery:
 
         Until it is done the old gallery serves searches; an interrupted rebuild resumes.
 
-        Args:
-            model: an ONNX model file; None: the default.
-            wait: seconds to wait for another writer.
-            accept_missing: see `update`.
+        Arguments are those of `open` and `update`, but ``model`` None is the default model.
 
         Raises:
             GalleryError: files are missing that `update` would keep; the old gallery stays.
         """
         from lookalike.gallery.rebuild import rebuild
 
-        gallery = cls._at(folder, directory, model, encoder_settings, max_pixels, max_seconds)
+        gallery = cls(folder, directory, model, encoder_settings, max_pixels, max_seconds)
         if not gallery._files.exist():
-            opened = cls.open(
-                folder,
-                directory=directory,
-                model=model,
-                lsh=lsh,
-                encoder_settings=encoder_settings,
-                max_pixels=max_pixels,
-                max_seconds=max_seconds,
-            )
-            return opened, opened.update(progress, wait=wait, accept_missing=accept_missing)
+            gallery._create(lsh)
+            return gallery, gallery.update(progress, wait=wait, accept_missing=accept_missing)
         stored = (read_identity(gallery.directory) or {}).get("root")
         if stored is not None:
             gallery.root = root_from(stored, gallery.directory, Path(folder))
@@ -406,9 +338,9 @@ class Gallery:
             raise ValueError(f"k is {k}; it must be at least 1")
         if threshold is not None:
             smallest_cosine(threshold)
-        for attempt in range(ATTEMPTS):
+        for last in attempts():
             with self._files.reading_all() as (store, index):
-                known = made_with(store)
+                known, pairs = made_with(store), store.pairs()
                 self._model.check(known, self._rebuild_command)
                 try:
                     found, strangers = find(
@@ -426,9 +358,8 @@ class Gallery:
                 except GalleryError:
                     self._files.check_table(large=True)  # which may hide a row
                     raise
-                pairs = _pairs(store)
             torn = strangers and (len(found) < k or not self._files.index_is(index))
-            if not torn or attempt == ATTEMPTS - 1:
+            if last or not torn:
                 break
         if strangers:  # of an update that was killed, or of a table that hides rows
             self._files.check_table(large=True)
@@ -477,50 +408,12 @@ class Gallery:
             GalleryError: fewer than TUNE_FROM or 2 k images, or the target is out of reach.
         """
         with self._files.writing() as (store, index):
-            if len(index) < TUNE_FROM and not force:
-                raise GalleryError(
-                    f"the gallery has {len(index):,} images; below {TUNE_FROM:,} the default "
-                    f"settings look at nearly all of them anyway, and settings chosen now would "
-                    f"hurt when it grows (--force tunes all the same)"
-                )
-            before = (store.meta("tuning") or {}).get("before", index.settings.as_dict())
-            try:
-                report = index.tune(target_recall, k)
-            except ValueError as error:
-                raise GalleryError(f"cannot tune: {error}") from error
-            index.save(self._files.index_folder)
-            tuning = {
-                "before": before,
-                "target_recall": target_recall,
-                "k": k,
-                "recall": report.expected.recall,
-                "images": len(index),
-            }
-            with store.transaction():
-                store.set_meta({"tuning": tuning})
-            return report
+            return tune(self._files, store, index, target_recall, k, force)
 
     def reset_tuning(self) -> LSHSettings:
         """Undo `tune`: return to the settings from before the first time, and return them."""
         with self._files.writing() as (store, index):
-            tuning = store.meta("tuning")
-            if tuning is None:  # lost with a table, if there was any
-                plain = LSHSettings(index.settings.dim)
-                settings = replace(
-                    index.settings,
-                    tables=plain.tables,
-                    key_bits=plain.key_bits,
-                    search=plain.search,
-                )
-            else:
-                settings = LSHSettings.from_dict(tuning["before"])
-                if settings.dim != index.settings.dim:
-                    raise store.damaged("its entry 'tuning' is of another index")
-            if settings != index.settings:
-                index.with_settings(settings).save(self._files.index_folder)
-            with store.transaction():
-                store.set_meta({"tuning": None})
-            return settings
+            return reset_tuning(self._files, store, index)
 
     def reader(self) -> Reader:
         """For many small queries: by id, and without opening the files for each."""
@@ -540,25 +433,7 @@ class Gallery:
 
     def info(self) -> GalleryInfo:
         """Counts, model, index and size."""
-        self._files.check_table(large=True)
-        with self._files.reading_all() as (store, index):
-            counts = store.counts()
-            model, pairs = made_with(store), _pairs(store)
-            tuning, unfinished = store.meta("tuning"), bool(store.meta("unfinished"))
-        return GalleryInfo(
-            root=self.root,
-            directory=self.directory,
-            images=counts.images,
-            skipped=counts.skipped,
-            removed=counts.removed,
-            model=model,
-            lsh=index.settings,
-            segments=len(index.segments()),
-            disk_bytes=self._files.disk_bytes(),
-            pairs=pairs,
-            tuning=tuning and {name: tuning[name] for name in tuning if name != "before"},
-            unfinished=unfinished,
-        )
+        return self._files.info(self.root)
 
     def unfinished(self) -> bool:
         """Whether the last update did not finish, or is still running."""
@@ -594,7 +469,7 @@ class Gallery:
         """As `verify`, for a gallery that is too damaged to be opened."""
         from lookalike.gallery.verify import verify
 
-        return verify(cls._existing(folder, directory))
+        return verify(_existing(folder, directory))
 
     @classmethod
     def repair(cls, folder: Path_, *, directory: Path_ | None = None) -> RepairReport:
@@ -603,23 +478,23 @@ class Gallery:
         Raises:
             GalleryDamagedError: no file names the model that made the gallery any more.
         """
-        return repair(cls._existing(folder, directory))
+        return repair(_existing(folder, directory))
 
-    @staticmethod
-    def _existing(folder: Path_, directory: Path_ | None) -> GalleryFiles:
-        check_on_disk(folder)
-        _, home = places(Path(folder), None if directory is None else Path(directory))
-        if not has_gallery(home):
-            raise GalleryError(f"there is no gallery in {home}")
-        return GalleryFiles(home)
+
+def _places(folder: Path_, directory: Path_ | None) -> tuple[Path, Path]:
+    """Folder of the images and directory of the gallery, which is one on disk."""
+    check_on_disk(folder)
+    return places(Path(folder), None if directory is None else Path(directory))
+
+
+def _existing(folder: Path_, directory: Path_ | None) -> GalleryFiles:
+    _, home = _places(folder, directory)
+    if not has_gallery(home):
+        raise GalleryError(f"there is no gallery in {home}")
+    return GalleryFiles(home)
 
 
 def _lsh_settings(given: LSHSettings | None, info: ModelInfo) -> LSHSettings:
     if given is not None and given.dim != info.dim:
         raise ValueError(f"lsh.dim is {given.dim}; the model's embeddings have {info.dim}")
     return given or LSHSettings(dim=info.dim)
-
-
-def _pairs(store: Store) -> PairStatistics | None:
-    values = store.meta("pairs")
-    return None if values is None else PairStatistics.from_dict(values)

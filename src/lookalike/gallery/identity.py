@@ -12,7 +12,8 @@ from typing import Any
 from lookalike.atomic import atomic_writer, read_regular
 from lookalike.gallery.entries import check_entry
 from lookalike.gallery.places import IDENTITY
-from lookalike.gallery.store import REMOVED, ImageRow, Store, check_row
+from lookalike.gallery.rows import ImageRow, check_row
+from lookalike.gallery.store import REMOVED, Store
 from lookalike.lsh.arrayfile import parse_json
 
 __all__ = [

@@ -16,7 +16,8 @@ from lookalike.gallery.identity import identity_of, write_identity
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.places import LOCK, delete_gallery
 from lookalike.gallery.rarity import PairStatistics
-from lookalike.gallery.store import Counts, ImageRow, Store
+from lookalike.gallery.rows import ImageRow
+from lookalike.gallery.store import Counts, Store
 from lookalike.lsh import LSHIndex, LSHSettings
 
 __all__ = ["Embedded", "write_gallery"]

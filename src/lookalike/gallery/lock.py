@@ -1,16 +1,22 @@
-"""One writer of a gallery at a time."""
+"""One writer at a time: an advisory lock on a file, which the system frees when its holder dies."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import stat
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
+from lookalike.atomic import open_regular, read_regular
 from lookalike.errors import GalleryDamagedError, GalleryLockedError
 from lookalike.gallery.places import repair_command
-from lookalike.lock import exclusive
 
-__all__ = ["writer_lock"]
+__all__ = ["exclusive", "writer_lock"]
+
+POLL_SECONDS = 0.1
 
 
 def writer_lock(path: Path, wait: float = 0.0) -> AbstractContextManager[None]:
@@ -36,3 +42,49 @@ def writer_lock(path: Path, wait: float = 0.0) -> AbstractContextManager[None]:
         )
 
     return exclusive(path, refusal, wait)
+
+
+@contextmanager
+def exclusive(path: Path, refusal: Callable[[str], Exception], wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock file ``path`` for the block, waiting at most ``wait`` seconds for it.
+
+    Raises:
+        refusal(pid): another process (or another handle in this one) holds it; the pid may be
+            "unknown".
+        IrregularFileError: ``path`` is a link, pipe or folder.
+    """
+    deadline = time.monotonic() + wait
+    while (descriptor := _try_lock(path)) is None:
+        if time.monotonic() >= deadline:
+            raise refusal(_holder(path))
+        time.sleep(POLL_SECONDS)
+    try:
+        if os.fstat(descriptor).st_nlink <= 1:  # else it may be a user's file under another name
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(path: Path) -> int | None:
+    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The file may have been replaced with its folder since it was opened.
+        if os.path.samestat(os.fstat(descriptor), path.lstat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _holder(path: Path) -> str:
+    with suppress(OSError, UnicodeDecodeError):
+        if (pid := read_regular(path, 32).decode("ascii").strip()).isdecimal():
+            return pid
+    return "unknown"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
+from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found, Query
-from lookalike.gallery.store import ImageRow
 
 if TYPE_CHECKING:
     from lookalike.encoder import Encoder, EncoderSettings

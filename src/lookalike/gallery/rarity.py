@@ -76,10 +76,6 @@ class PairStatistics:
         found: list[float] = np.interp(cosines, self.cosines, self.levels).tolist()
         return found
 
-    def share_below(self, cosine: float) -> float:
-        """The same of one cosine."""
-        return self.shares_below([cosine])[0]
-
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.hits import glob_matcher
 from lookalike.gallery.rarity import PairStatistics
+from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found
-from lookalike.gallery.store import ImageRow
 from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.index import Neighbors
@@ -77,8 +77,7 @@ class Reader:
         settled = abs(time.time() - changed) > SETTLED_SECONDS
         self._files.check_table(large=self._known is None)
         with self._files.reading_all() as (store, index):
-            values = store.meta("pairs")
-        pairs = None if values is None else PairStatistics.from_dict(values)
+            pairs = store.pairs()
         return Snapshot(self._files, index, pairs, state, settled)
 
 
@@ -200,7 +199,7 @@ class Snapshot:
         return out
 
     def rarities(self, cosines: Sequence[float]) -> list[float | None]:
-        """Share of random pairs less alike than each cosine; see `PairStatistics.share_below`."""
+        """Share of random pairs less alike than each cosine; see `PairStatistics.shares_below`."""
         if self.pairs is None:
             return [None] * len(cosines)
         levels, values = self._levels

@@ -16,8 +16,9 @@ from lookalike.gallery.identity import read_identity, removed_rows
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.places import INCOMING, LOCK, OUTGOING, delete_gallery, is_real_folder
 from lookalike.gallery.report import Absence, Progress, UpdateReport
+from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.scan import ScanNotes
-from lookalike.gallery.store import REMOVED, ImageRow, Store
+from lookalike.gallery.store import REMOVED, Store
 from lookalike.gallery.update import Update
 from lookalike.images.decoder import Limits
 from lookalike.lsh import LSHSettings

@@ -26,6 +26,7 @@ from lookalike.gallery.identity import (
 )
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.places import IDENTITY, LOCK, is_real_folder
+from lookalike.gallery.rows import ImageRow, checked_row
 from lookalike.gallery.schema import (
     COMPANIONS,
     SCHEMA_VERSION,
@@ -36,7 +37,7 @@ from lookalike.gallery.schema import (
     expected_schema,
     schema_entries,
 )
-from lookalike.gallery.store import ImageRow, Store, checked_row
+from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.storage import stored_owner
 

@@ -1,12 +1,17 @@
-"""What an update reports while it runs and when it is done."""
+"""What a gallery reports: while an update runs, when it is done, and of itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from lookalike.gallery.store import ImageRow
+from lookalike.encoder import ModelInfo
+from lookalike.gallery.rarity import PairStatistics
+from lookalike.gallery.rows import ImageRow
+from lookalike.lsh import LSHSettings
 
-__all__ = ["Absence", "Progress", "UpdateReport"]
+__all__ = ["Absence", "GalleryInfo", "Progress", "UpdateReport"]
 
 
 @dataclass(frozen=True)
@@ -57,3 +62,29 @@ class UpdateReport:
     galleries: list[bytes] = field(default_factory=list)
     nested: list[bytes] = field(default_factory=list)
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class GalleryInfo:
+    """Facts about a gallery: where it is, what it holds, what made it.
+
+    Attributes:
+        removed: files that the user took out; not among the ``skipped``.
+        tuning: what `Gallery.tune` noted: target_recall, k, recall and images; None: not tuned.
+        unfinished: whether the last update did not finish, or is still running.
+        served: of a gallery in shards: its address, parts, shards and replicas; None: on disk.
+    """
+
+    root: Path
+    directory: Path
+    images: int
+    skipped: int
+    removed: int
+    model: ModelInfo
+    lsh: LSHSettings
+    segments: int
+    disk_bytes: int
+    pairs: PairStatistics | None
+    tuning: dict[str, Any] | None
+    unfinished: bool
+    served: dict[str, Any] | None = None

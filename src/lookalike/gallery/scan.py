@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from lookalike.gallery.places import FOLDER, IDENTITY, TABLE, is_gallery
-from lookalike.gallery.store import file_state
+from lookalike.gallery.rows import file_state
 from lookalike.images import looks_like_image
 
 __all__ = ["FoundFile", "ScanNotes", "scan"]

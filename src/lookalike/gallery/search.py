@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lookalike.errors import GalleryError
 from lookalike.gallery.hits import Hit, glob_matcher
 from lookalike.gallery.rarity import PairStatistics
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.threshold import smallest_cosine
 
 if TYPE_CHECKING:

@@ -1,14 +1,12 @@
-"""The table of images: one SQLite file, one row per file of the folder, each with a checksum."""
+"""The table of images: one SQLite file, one row per file of the folder."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from operator import attrgetter
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +14,8 @@ from lookalike.atomic import replacing
 from lookalike.errors import GalleryDamagedError, GalleryError, StorageFullError
 from lookalike.gallery.entries import LARGEST_ID, OPTIONAL, REQUIRED, checked_entry, entry_row
 from lookalike.gallery.places import APPLICATION_ID, FULL, is_full, repair_command
+from lookalike.gallery.rarity import PairStatistics
+from lookalike.gallery.rows import ImageRow, checked_row, columns, is_id, is_path
 from lookalike.gallery.schema import (
     BUSY_SECONDS,
     COMPANIONS,
@@ -29,16 +29,7 @@ from lookalike.gallery.schema import (
     schema_entries,
 )
 
-__all__ = [
-    "REMOVED",
-    "Counts",
-    "FileState",
-    "ImageRow",
-    "Store",
-    "check_row",
-    "checked_row",
-    "file_state",
-]
+__all__ = ["REMOVED", "Counts", "Store"]
 
 DAMAGE = (
     sqlite3.SQLITE_CORRUPT,
@@ -51,86 +42,6 @@ REMOVED = "removed"
 """Reason for which files are skipped that a user took out."""
 AT_ONCE = 500
 """Values in one query."""
-FIRST_FIELDS = 11
-"""Fields of an `ImageRow` in version 1; in the table, the checksum follows them."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRow:
-    """One file: indexed under ``id`` (then ``skipped`` is None), or skipped and why.
-
-    ``path`` is relative to the gallery's folder, with forward slashes, as stored by the file
-    system. ``hash`` is the BLAKE2b-128 of the file's content. ``inode`` and ``ctime_ns`` are those
-    of the file when it was read, None if not known. ``note`` says what the embedding leaves out of
-    the file, for instance all frames but the first; None: nothing.
-    """
-
-    id: int
-    path: bytes
-    size: int
-    mtime_ns: int
-    hash: bytes | None = None
-    width: int | None = None
-    height: int | None = None
-    format: str | None = None
-    skipped: str | None = None
-    detail: str | None = None
-    remedy: str | None = None
-    inode: int | None = None
-    ctime_ns: int | None = None
-    note: str | None = None
-
-    @property
-    def checksum(self) -> int:
-        values = _values(self)
-        count = len(values)  # later fields count once set: rows of version 1 keep their checksum
-        while count > FIRST_FIELDS and values[count - 1] is None:
-            count -= 1
-        return zlib.crc32(repr(values[:count]).encode())
-
-    def fits(self, status: os.stat_result, *, strict: bool = False) -> bool:
-        """Whether a file has the size and time with which it was indexed.
-
-        Args:
-            status: of the file.
-            strict: also inode and change time, where they are known. They also differ when a file
-                was renamed or copied, or its permissions or links changed.
-        """
-        state = file_state(status)
-        same = (state.size, state.mtime_ns) == (self.size, self.mtime_ns)
-        if same and strict:
-            pairs = (self.inode, state.inode), (self.ctime_ns, state.ctime_ns)
-            return all(None in pair or pair[0] == pair[1] for pair in pairs)
-        return same
-
-
-class FileState(NamedTuple):
-    """What the file system says of a file, as the columns of the table can hold it."""
-
-    size: int
-    mtime_ns: int
-    inode: int | None
-    ctime_ns: int
-
-
-def file_state(status: os.stat_result) -> FileState:
-    """Times beyond 64 bits of ns, before 1677 or after 2262, become the last that fit; an inode
-    number above 63 bits becomes negative; inode 0, which some mounts give to all files, None.
-    """
-    inode = (status.st_ino + (1 << 63)) % (1 << 64) - (1 << 63)
-    size, mtime_ns, ctime_ns = (
-        max(-(1 << 63), min(value, (1 << 63) - 1))
-        for value in (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    )
-    return FileState(size, mtime_ns, inode or None, ctime_ns)
-
-
-_values = attrgetter(*(field.name for field in fields(ImageRow)))  # astuple copies deeply
-
-
-def _columns(row: ImageRow) -> tuple[Any, ...]:
-    values = _values(row)
-    return (*values[:FIRST_FIELDS], row.checksum, *values[FIRST_FIELDS:])
 
 
 class Counts(NamedTuple):
@@ -141,77 +52,18 @@ class Counts(NamedTuple):
     removed: int
 
 
-def checked_row(values: Sequence[Any]) -> ImageRow:
-    """The row of these columns of the table, of any version.
-
-    Raises:
-        ValueError: it does not match its checksum, or holds what no row can have: SQLite keeps any
-            type in any column, and who forges a row can forge its checksum.
-    """
-    row = ImageRow(*values[:FIRST_FIELDS], *values[FIRST_FIELDS + 1 :])
-    if row.checksum != values[FIRST_FIELDS]:
-        raise ValueError("does not match its checksum")
-    check_row(row)
-    return row
-
-
-def check_row(row: ImageRow) -> None:
-    """Raises ValueError unless the row's values have the right types, ranges and kind of path."""
-    for name, is_good in _FIELDS.items():
-        value = getattr(row, name)
-        if not is_good(value):
-            raise ValueError(f"has the {name} {value!r:.80}")
-
-
-def _is_path(value: object) -> bool:
-    """Whether these are the bytes of a path that stays below the folder it is relative to."""
-    return type(value) is bytes and b"\0" not in value and _OUTSIDE.isdisjoint(value.split(b"/"))
-
-
-_OUTSIDE = frozenset([b"", b".", b".."])
-
-
-def _is_hash(value: object) -> bool:
-    return value is None or (type(value) is bytes and len(value) == 16)
-
-
-def _is_text(value: object) -> bool:
-    return value is None or type(value) is str
-
-
-def _integer(low: int, stop: int, *, optional: bool = False) -> Callable[[object], bool]:
-    """Whether a value is an integer from ``low`` to below ``stop``, or None where it may be."""
-    return lambda value: (
-        (optional and value is None) or (type(value) is int and low <= value < stop)
-    )
-
-
-_is_id = _integer(1, LARGEST_ID)
-_FIELDS: dict[str, Callable[[object], bool]] = {
-    "id": _is_id,
-    "path": _is_path,
-    "size": _integer(-1, 1 << 63),
-    "mtime_ns": _integer(-(1 << 63), 1 << 63),
-    "hash": _is_hash,
-    "width": _integer(0, 1 << 31, optional=True),
-    "height": _integer(0, 1 << 31, optional=True),
-    "format": _is_text,
-    "skipped": _is_text,
-    "detail": _is_text,
-    "remedy": _is_text,
-    "inode": _integer(-(1 << 63), 1 << 63, optional=True),
-    "ctime_ns": _integer(-(1 << 63), 1 << 63, optional=True),
-    "note": _is_text,
-}
-
-
 class Store:
-    """The SQLite file of a gallery. Not for several threads at once: each opens its own."""
+    """The SQLite file of a gallery.
+
+    Not for several threads at once, but for reading while ``lock`` is held, which a transaction
+    does: what another thread reads then was committed.
+    """
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.connection = connection
         self.path = path
         self.version = 0  # of its schema; 0: not proven yet
+        self.lock = threading.RLock()
         self._deadline = Deadline(path)
 
     @classmethod
@@ -257,21 +109,30 @@ class Store:
         # half written before the table can be read.
         store = cls(connect(path), path)
         try:
-            version = store._prove()
-            store.version = version
+            store.version = store._prove()
             with store.guarded():
-                pragma = "synchronous = FULL" if write else "query_only = ON"
-                store.connection.execute(f"PRAGMA {pragma}")
-            if not write:
-                store.connection.set_progress_handler(store._deadline.passed, STEPS)
-            if write and version < SCHEMA_VERSION:
-                with store.transaction():
-                    migrate(store.connection, version)
-                store.version = SCHEMA_VERSION
+                store.connection.execute("PRAGMA query_only = ON")
+            store.connection.set_progress_handler(store._deadline.passed, STEPS)
+            if write:
+                store.allow_writing()
         except BaseException:
             store.close()
             raise
         return store
+
+    def __del__(self) -> None:
+        self.close()
+
+    def allow_writing(self) -> None:
+        """Of a table that was opened to be read; one of an earlier version is migrated."""
+        self.connection.set_progress_handler(None, 0)
+        with self.guarded():
+            self.connection.execute("PRAGMA query_only = OFF")
+            self.connection.execute("PRAGMA synchronous = FULL")
+        if self.version < SCHEMA_VERSION:
+            with self.transaction():
+                migrate(self.connection, self.version)
+            self.version = SCHEMA_VERSION
 
     def _prove(self) -> int:
         """The version of the schema, which is exactly that version's."""
@@ -343,7 +204,7 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, on disk when the block ends."""
-        with self.guarded():
+        with self.lock, self.guarded():
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -392,6 +253,11 @@ class Store:
             return checked_entry(name, *found)
         except ValueError as error:
             raise self.damaged(str(error)) from error
+
+    def pairs(self) -> PairStatistics | None:
+        """What random pairs of the gallery are like."""
+        values = self.meta("pairs")
+        return None if values is None else PairStatistics.from_dict(values)
 
     def counts(self) -> Counts:
         query = "SELECT count(*), count(skipped), coalesce(sum(skipped = ?), 0) FROM images"
@@ -458,7 +324,7 @@ class Store:
         last = b""
         query = "SELECT id, path FROM images WHERE skipped IS NULL ORDER BY path"
         for number, path in self.read(query):
-            if not (_is_id(number) and _is_path(path) and last < path):
+            if not (is_id(number) and is_path(path) and last < path):
                 raise self.damaged(f"row {number!r:.40} has the path {path!r:.80}")
             last = path
             yield number, path
@@ -500,7 +366,7 @@ class Store:
 
     def put(self, rows: Iterable[ImageRow]) -> None:
         """Insert rows, or replace those of the same id or path."""
-        values = [_columns(row) for row in rows]
+        values = [columns(row) for row in rows]
         marks = ",".join("?" * (len(fields(ImageRow)) + 1))
         self.connection.executemany(f"INSERT OR REPLACE INTO images VALUES ({marks})", values)
 

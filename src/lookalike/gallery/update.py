@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
@@ -33,8 +32,9 @@ from lookalike.gallery.changes import (
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
+from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.scan import FoundFile, ScanNotes, scan
-from lookalike.gallery.store import REMOVED, ImageRow, Store
+from lookalike.gallery.store import REMOVED, Store
 from lookalike.images import Picture, SkippedImageError, SkipReason, content_hash
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.lsh import LSHIndex
@@ -204,9 +204,6 @@ class Update:
             # interrupted fails when it is repeated.
             from lookalike.lsh import coding, kernels  # noqa: F401
 
-            known = stack.enter_context(self._files.reading())  # the reading threads' own
-            one_at_a_time = threading.Lock()
-
             def digest_of(wanted: ToRead) -> bytes | LookalikeError:
                 """Of content that must be decoded, or why it need not be."""
                 path = os.path.join(self._root, wanted.file.path)
@@ -214,8 +211,8 @@ class Update:
                     digest = content_hash(path)
                 except SkippedImageError as error:
                     return error
-                with one_at_a_time:
-                    seen = digest in self._missing or bool(known.by_hash(digest))
+                with self._store.lock:
+                    seen = digest in self._missing or bool(self._store.by_hash(digest))
                 same = seen or digest == wanted.indexed_hash
                 return _SameContentError(digest) if same else digest
 
@@ -355,7 +352,8 @@ class Update:
         if orphans.size:
             self._index.remove(orphans)
         self._index.compact(only_if_worth_it=True)
-        self._index.save(self._files.index_folder)
+        if not self._index.is_saved:
+            self._index.save(self._files.index_folder)
 
     def _note_devices(self) -> None:
         """Those of folders that are absent or could not be looked at stay as they were."""
@@ -374,8 +372,8 @@ class Update:
 
     def _measure(self) -> None:
         """Renew the pair statistics when more than a tenth of the images are others."""
-        known = self._store.meta("pairs")
-        if known is not None and PairStatistics.from_dict(known).fits(self._index.ids):
+        known = self._store.pairs()
+        if known is not None and known.fits(self._index.ids):
             return
         pairs = PairStatistics.of_index(self._index)
         if pairs is None and known is None:

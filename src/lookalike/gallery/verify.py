@@ -11,7 +11,7 @@ from lookalike.errors import GalleryError, IndexFormatError
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.identity import read_identity
 from lookalike.gallery.places import IDENTITY, LOCK
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 from lookalike.lsh import LSHIndex
 
 __all__ = ["changed_contents", "verify"]

@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 from lookalike.web.errors import ApiError
 
 __all__ = ["MEDIA_TYPES", "open_original", "read_original"]

@@ -8,8 +8,8 @@ from typing import Any
 
 from lookalike.gallery.hits import score_in_words
 from lookalike.gallery.protocol import GallerySnapshot
+from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found
-from lookalike.gallery.store import ImageRow
 
 __all__ = ["hit_objects", "image_object"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 from lookalike.images.decoder import Limits
 from lookalike.web.body import Bodies
 from lookalike.web.decoders import Decoders

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lookalike.gallery.places import THUMBNAIL, THUMBNAILS
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 from lookalike.web.bounded_folder import BoundedFolder
 from lookalike.web.decoders import Decoders
 from lookalike.web.errors import ApiError

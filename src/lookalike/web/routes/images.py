@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from lookalike.gallery.protocol import GallerySnapshot
-from lookalike.gallery.store import ImageRow
+from lookalike.gallery.rows import ImageRow
 from lookalike.web import headers
 from lookalike.web.answers import ImageObject, ImagesAnswer, problems
 from lookalike.web.errors import json_response

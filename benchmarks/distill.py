@@ -22,7 +22,7 @@ from attention import scores
 
 from lookalike.evaluation.splits import query_split
 from lookalike.models.embedder import EmbedderSettings, load_embedder
-from lookalike.models.report import Progress
+from lookalike.models.report import TrainProgress
 from lookalike.models.train import TrainSettings, train
 from reproduction.collection import Collection
 from reproduction.confs import OURS
@@ -41,7 +41,7 @@ LEARNING = TrainSettings(
 )
 
 
-def show(progress: Progress) -> None:
+def show(progress: TrainProgress) -> None:
     if progress.stage == "epoch":
         print(f"epoch {progress.epoch} of {progress.epochs}, {progress.scores}", flush=True)
 

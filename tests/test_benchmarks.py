@@ -112,20 +112,6 @@ def test_a_small_set_grows_with_the_target_recall_and_an_index_that_opens(tmp_pa
     ) == pytest.approx(0.5)
 
 
-def test_growing_in_batches_gives_one_segment_and_the_exact_neighbours(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    growth = module("growth")
-    items, queries = unit_rows(900, 32, 6), unit_rows(20, 32, 7)
-    monkeypatch.setattr(growth, "BATCH", 1000)
-    index, seconds, exact = growth.built(items, 2500, queries)
-    assert (len(index), len(index.segments())) == (2500, 1)
-    assert seconds > 0
-    everything = np.concatenate(list(growth.grown(items, 2500)))
-    by_sorting = np.argsort(-(queries @ everything.T), axis=1)[:, : growth.K]
-    assert np.sort(exact, axis=1).tolist() == np.sort(by_sorting, axis=1).tolist()
-
-
 @pytest.mark.slow
 def test_leaving_one_out_ranks_every_image_by_all_others() -> None:
     pytest.importorskip("torch")
@@ -138,31 +124,6 @@ def test_leaving_one_out_ranks_every_image_by_all_others() -> None:
     found = unseen.leave_one_out(vectors, labels)
     assert found["mAP"] == pytest.approx(np.mean(precision))
     assert found["P@10"] == pytest.approx((2 + 2 + 1 + 2 + 1) / 5 / 10)
-
-
-def test_the_interval_of_a_paired_difference_is_students() -> None:
-    pytest.importorskip("torch")
-    attention = module("attention")
-    columns = ("mAP", "mAP LSH", "recall@m", "P@5", "P@10", "P@20")
-    gains = [0.01, 0.03, 0.05]
-    found = {}
-    for seed, gain in enumerate(gains):
-        found[f"cbam {seed}"] = dict.fromkeys(columns, 0.5 + gain)
-        found[f"no attention {seed}"] = dict.fromkeys(columns, 0.5)
-    # Standard deviation 0.02, so the half width is 4.303 * 0.02 / sqrt(3).
-    assert attention.report(found).splitlines()[-1] == (
-        "mAP difference of 'cbam' to 'no attention': +0.0300, 95 % from -0.0197 to +0.0797 "
-        "(3 splits)"
-    )
-
-
-def test_two_threads_find_what_one_finds() -> None:
-    deep216k, threads = module("deep216k"), module("threads")
-    items, queries = unit_rows(3000, 32, 8), unit_rows(300, 32, 9)
-    vectors = deep216k.VectorSet(items, queries, np.empty((300, 0), np.int64))
-    result = threads.run(vectors, rounds=2)
-    assert 0.2 < result["two_threads_over_one"] < 5
-    assert len(result["each"]) == 2
 
 
 def test_the_front_keeps_what_nothing_beats_and_interpolates_between() -> None:

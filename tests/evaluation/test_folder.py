@@ -25,6 +25,7 @@ from lookalike.evaluation.splits import query_split
 from lookalike.images import Picture, read_picture
 from lookalike.images.decoder import Decoder
 from lookalike.models.data import LabelledImages, class_folders
+from lookalike.progress import Progress
 
 COUNTS = {"mixed": 30, "reds": 26, "waves": 40}
 SETTINGS = ProtocolSettings(queries_per_class=6, seeds=3)
@@ -164,17 +165,17 @@ def test_each_picture_is_read_once_for_all_splits(
         return [read_picture(path, size) for path in paths]
 
     monkeypatch.setattr(Decoder, "read_pictures", noting)
-    reported: list[tuple[int, int, int]] = []
+    reported: list[Progress] = []
     evaluate_pictures(
         images.classes,
         images.paths,
         images.labels,
         encoder,
         SETTINGS,
-        progress=lambda *now: reported.append(now),
+        progress=reported.append,
     )
     assert sorted(read) == sorted(images.paths)
-    assert reported == [(done, 96, 0) for done in range(1, 97)]
+    assert reported == [Progress(done, 96) for done in range(1, 97)]
 
 
 def test_classes_come_worst_first_with_the_mean_over_all_their_queries(

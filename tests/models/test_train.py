@@ -27,7 +27,7 @@ from lookalike.models.embedder import Embedder, EmbedderSettings, load_embedder
 from lookalike.models.inputs import Frozen
 from lookalike.models.report import EpochScores, draw_curves, overfitting, write_csv
 from lookalike.models.run import one_cycle
-from lookalike.models.train import Progress, TrainReport, TrainSettings, train
+from lookalike.models.train import TrainProgress, TrainReport, TrainSettings, train
 
 SMALL = EmbedderSettings(trunk="lenet5", input_size=40, dim=16)
 QUICK = TrainSettings(
@@ -94,7 +94,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> TrainReport:
         validation_per_class=6,
         seed=0,
     )
-    seen: list[Progress] = []
+    seen: list[TrainProgress] = []
     data = write_classes(home / "data", 36)
     report = train(data, SMALL, settings, home / "model.onnx", seen.append)
     assert [p.epoch for p in seen if p.stage == "epoch"] == list(range(13))
@@ -236,10 +236,10 @@ def test_a_training_killed_again_and_again_ends_in_the_same_bits(
     assert not out.with_name("killed.pt.checkpoint").exists()
 
 
-def stop_after(batches: int) -> Callable[[Progress], None]:
+def stop_after(batches: int) -> Callable[[TrainProgress], None]:
     left = [batches]
 
-    def listen(progress: Progress) -> None:
+    def listen(progress: TrainProgress) -> None:
         left[0] -= progress.stage == "training"
         if left[0] < 0:
             raise KeyboardInterrupt

@@ -19,9 +19,8 @@ import click
 
 from lookalike import __version__
 from lookalike.cli.cluster import cluster
-from lookalike.cli.datasets import data
 from lookalike.cli.demo import demo
-from lookalike.cli.evaluate import evaluate, reproduce
+from lookalike.cli.evaluate import data, evaluate, reproduce
 from lookalike.cli.index import index
 from lookalike.cli.model import model
 from lookalike.cli.output import (

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,20 +14,17 @@ from lookalike.cli.extras import extra_needed
 from lookalike.cli.options import json_option, max_pixels_option, model_option
 from lookalike.cli.output import (
     FOUND_NOTHING,
-    SECONDS_BETWEEN_LINES,
-    duration,
     number,
     print_json,
-    progress_shown,
     say,
     visible,
 )
+from lookalike.cli.progress import progress_shown
 from lookalike.cli.shards import COMMANDS
 
 if TYPE_CHECKING:
     from lookalike.cluster.chunk import ChunkReport
     from lookalike.cluster.parts import Parts
-    from lookalike.gallery import Progress
 
 __all__ = ["cluster"]
 
@@ -112,7 +107,7 @@ def embed(
     chunks = parts.job.chunks
     say(f"{number(parts.job.images, 'image')} in {number(chunks, 'chunk')}, {_left(parts)}")
     # Ray prints pages from its logs to stdout when a node dies.
-    with _progress() as show, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+    with progress_shown() as show, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         reports = embed_all(
             parts,
             address,
@@ -166,30 +161,3 @@ def _report_skipped(parts: Parts, reports: list[ChunkReport], skipped: int) -> N
                 say(f"skipped {name}: {row.skipped}: {row.detail}; {row.remedy}")
     if skipped > SKIPPED_SHOWN:
         say(f"and {skipped - SKIPPED_SHOWN:,} more, see the column skipped of the parts")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal; elsewhere a line now and then, with the time that is left."""
-    if sys.stderr.isatty():
-        with progress_shown() as show:
-            yield show
-        return
-    first: tuple[float, int] | None = None
-    last = 0.0
-
-    def show_line(progress: Progress) -> None:
-        nonlocal first, last
-        now = time.monotonic()
-        # From the first chunk on: starting workers and opening the model takes its own time.
-        began, at_first = first = first or (now, progress.done)
-        if now - max(began, last) >= SECONDS_BETWEEN_LINES:
-            last = now
-            rate = (progress.done - at_first) / (now - began)
-            left = (progress.total - progress.done) / rate
-            say(
-                f"{progress.done:,} of {progress.total:,} read, {progress.skipped:,} skipped, "
-                f"{rate:.1f}/s, about {duration(left)} left"
-            )
-
-    yield show_line

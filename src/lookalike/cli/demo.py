@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from lookalike.cli.options import json_option
-from lookalike.cli.output import FOUND_NOTHING, print_json, progress_shown, say
+from lookalike.cli.output import FOUND_NOTHING, print_json, say
+from lookalike.cli.progress import progress_shown
 
 __all__ = ["demo"]
 

@@ -1,4 +1,4 @@
-"""``lookalike evaluate``."""
+"""``lookalike evaluate`` and ``lookalike data``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lookalike.cli.output import (
     FOUND_NOTHING,
     number,
     print_json,
-    progress_shown,
     say,
     shown,
     visible,
 )
+from lookalike.cli.progress import progress_shown
 from lookalike.errors import LookalikeError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lookalike.evaluation.folder import FolderReport, WorstQuery
     from lookalike.evaluation.spread import Spread
 
-__all__ = ["evaluate", "reproduce"]
+__all__ = ["data", "evaluate", "reproduce"]
 
 WORST_CLASSES = 5
 
@@ -82,7 +82,6 @@ def evaluate(
     from lookalike.encoder import Encoder
     from lookalike.evaluation.folder import evaluate_pictures
     from lookalike.evaluation.protocol import ProtocolSettings
-    from lookalike.gallery.report import Progress
     from lookalike.images.decoder import Limits
     from lookalike.models.data import class_folders
 
@@ -98,7 +97,7 @@ def evaluate(
             encoder,
             ProtocolSettings(queries_per_class, seeds),
             limits=Limits(max_pixels, max_seconds),
-            progress=lambda done, total, skipped: show(Progress(done, total, skipped)),
+            progress=show,
         )
     skipped = [(file.path, file.reason) for file in passed_over]
     skipped += [(failed.item, str(failed.error)) for failed in report.skipped]
@@ -208,3 +207,58 @@ def reproduce(arguments: tuple[str, ...]) -> None:
         "the paper's evaluation is no longer part of the package: clone the repository, "
         "pip install -e '.[paper]' there, and run python -m reproduction run --data DIR"
     )
+
+
+@click.command()
+@click.argument("name", metavar="corel1k|corel5k", type=click.Choice(["corel1k", "corel5k"]))
+@click.option(
+    "--from",
+    "folder",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Your copy: a folder for each class, or one of all files in the original numbering.",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A new folder to lay the images out in, as DIR/CLASS/IMAGE. Without it, only a check.",
+)
+def data(name: str, folder: Path, out: Path | None) -> None:
+    """Check your copy of a dataset of the paper, and lay it out for evaluate, train and index.
+
+    Nothing is downloaded, and the copy is not changed: images are linked, or copied where links
+    cannot be. Interrupt it at any moment and run it again. Exit status 1: something is missing, or
+    is not exactly what this project's numbers were made with. docs/datasets.md says where to get
+    the images.
+    """
+    from lookalike.evaluation.datasets import DATASETS, check, lay_out
+
+    dataset = DATASETS[name]
+    copy = check(dataset, folder)
+    remarks = copy.remarks()
+    for remark in remarks:
+        say(visible(remark))
+    wanted = dataset.images()
+    have = len(wanted) - len(copy.missing)
+    lines = {
+        "dataset": f"{name}, {len(dataset.classes)} classes",
+        "images": f"{have:,} of {len(wanted):,}",
+        "content": "verified: the exact files this project's numbers were made with"
+        if copy.verified
+        else f"of {len(dataset.classes)} classes, {len(copy.differing)} differ",
+    }
+    if copy.listed is not None:
+        good = copy.listed.images - len(copy.listed.differing) - len(copy.listed.missing)
+        lines["list"] = f"{good:,} of {copy.listed.images:,} as in {shown(copy.listed.file)}"
+    if out is not None:
+        made = lay_out(copy, out)
+        lines["laid out"] = (
+            f"{shown(out)}: {made.linked:,} linked, {made.copied:,} copied, "
+            f"{made.kept:,} there already"
+        )
+    for key, value in lines.items():
+        click.echo(f"{key:9} {value}")
+    if remarks:
+        raise click.exceptions.Exit(FOUND_NOTHING)

@@ -17,7 +17,8 @@ from lookalike.cli.options import (
     gallery_name,
     json_option,
 )
-from lookalike.cli.output import FOUND_NOTHING, number, print_json, progress_shown, say, visible
+from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, visible
+from lookalike.cli.progress import progress_shown
 from lookalike.errors import GalleryError
 
 if TYPE_CHECKING:

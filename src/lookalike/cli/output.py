@@ -6,18 +6,12 @@ import io
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import click
 
 from lookalike.errors import LookalikeError
-
-if TYPE_CHECKING:
-    from lookalike.gallery import Progress
 
 __all__ = [
     "FAILED",
@@ -31,7 +25,6 @@ __all__ = [
     "number",
     "prepare_streams",
     "print_json",
-    "progress_shown",
     "require_current_folder",
     "require_html",
     "say",
@@ -47,7 +40,6 @@ NO_FOLDER = (
     "the current folder no longer exists; change to another one with cd, or give absolute paths of "
     "everything, --gallery included"
 )
-SECONDS_BETWEEN_LINES = 5.0
 
 
 def prepare_streams() -> None:
@@ -153,37 +145,6 @@ def shown(file: Path) -> str:
     if here is not None and file.is_relative_to(here):
         file = file.relative_to(here)
     return visible(os.fspath(file))
-
-
-@contextmanager
-def progress_shown() -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal; elsewhere a line now and then."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-        speed = TextColumn("{task.fields[rate]}"), TimeRemainingColumn()
-        with Bar(*columns, *speed, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("images", total=None, rate="")
-            began = time.monotonic()
-
-            def show(progress: Progress) -> None:
-                rate = f"{progress.done / max(1e-9, time.monotonic() - began):.0f}/s"
-                bar.update(task, total=progress.total, completed=progress.done, rate=rate)
-
-            yield show
-        return
-    last = time.monotonic()
-
-    def show_line(progress: Progress) -> None:
-        nonlocal last
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            say(f"{progress.done} of {progress.total} read, {progress.skipped} skipped")
-
-    yield show_line
 
 
 def require_html(page: Path) -> None:

@@ -23,12 +23,12 @@ from lookalike.cli.output import (
     FOUND_NOTHING,
     number,
     print_json,
-    progress_shown,
     require_html,
     say,
     shown,
     visible,
 )
+from lookalike.cli.progress import progress_shown
 from lookalike.errors import LookalikeError
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from lookalike.cli.output import (
     shown,
     visible,
 )
-from lookalike.cli.train_progress import training_shown
+from lookalike.cli.progress import training_shown
 from lookalike.errors import LookalikeError
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from lookalike.cli.options import (
     json_option,
     warn_if_unfinished,
 )
-from lookalike.cli.output import FOUND_NOTHING, number, print_json, progress_shown, say, visible
+from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, visible
+from lookalike.cli.progress import progress_shown
 
 if TYPE_CHECKING:
     from lookalike.gallery import GalleryInfo

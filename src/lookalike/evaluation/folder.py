@@ -21,12 +21,11 @@ from lookalike.evaluation.splits import check_class_sizes
 from lookalike.evaluation.spread import Spread, spread
 from lookalike.images import Picture, SkippedImageError
 from lookalike.images.decoder import Decoder, Limits
+from lookalike.progress import Progress
 
 __all__ = ["ClassScore", "FolderReport", "WorstQuery", "evaluate_pictures"]
 
 Positions = NDArray[np.int64]
-Listener = Callable[[int, int, int], None]
-"""Called with how many images are done, how many there are, and how many were skipped."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def evaluate_pictures(
     settings: ProtocolSettings,
     *,
     limits: Limits | None = None,
-    progress: Listener | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> FolderReport:
     """Encode each image once, then measure `settings.seeds` splits.
 
@@ -135,7 +134,7 @@ def evaluate_pictures(
             rows.append(outcome.item)
             vectors.append(outcome.embedding)
         if progress is not None:
-            progress(done, len(paths), len(skipped))
+            progress(Progress(done, len(paths), len(skipped)))
     kept = labels[rows]
     reasons = [(failed.item, str(failed.error)) for failed in skipped]
     check_class_sizes(classes, kept, per_class, reasons)

@@ -10,17 +10,9 @@ from lookalike.encoder import ModelInfo
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ImageRow
 from lookalike.lsh import LSHSettings
+from lookalike.progress import Progress
 
 __all__ = ["Absence", "GalleryInfo", "Progress", "UpdateReport"]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far an update is: files read of those to read, and how many of them were skipped."""
-
-    done: int
-    total: int
-    skipped: int
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from lookalike.models.data import (
     validation_split,
 )
 from lookalike.models.embedder import Embedder
-from lookalike.models.report import Listener, Progress
+from lookalike.models.report import Listener, TrainProgress
 from lookalike.models.settings import EmbedderSettings, TrainSettings
 from lookalike.models.trunk import Triple, Trunk
 from lookalike.models.trunks import TRUNKS
@@ -89,9 +89,7 @@ class TrainData:
 
         def reading(done: int, total: int) -> None:
             rate = done / max(time.perf_counter() - began, 1e-9)
-            listener(
-                Progress("reading", done, total, epochs=settings.epochs, images_per_second=rate)
-            )
+            listener(TrainProgress(done, total, epochs=settings.epochs, images_per_second=rate))
 
         images, pictures, unreadable = read_labelled(
             listed,
@@ -343,7 +341,16 @@ class Inputs:
             done += len(batch)
             rate = done / (time.perf_counter() - began)
             epochs = self.settings.epochs
-            self.listener(Progress("features", done, total, epoch, epochs, images_per_second=rate))
+            self.listener(
+                TrainProgress(
+                    done,
+                    total,
+                    stage="features",
+                    epoch=epoch,
+                    epochs=epochs,
+                    images_per_second=rate,
+                )
+            )
         return chunks
 
     def _room(self) -> tuple[bool, int]:

@@ -15,11 +15,12 @@ from lookalike.atomic import atomic_writer
 from lookalike.models.data import Skipped
 from lookalike.models.export import Cost
 from lookalike.plot import BLUE, GREEN, ORANGE, VIOLET, Axis, Line, Panel, write_svg
+from lookalike.progress import Progress
 
 __all__ = [
     "EpochScores",
     "Listener",
-    "Progress",
+    "TrainProgress",
     "TrainReport",
     "draw_curves",
     "overfitting",
@@ -28,13 +29,12 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a training is.
+class TrainProgress(Progress):
+    """Where a training is: images of the stage (of the epoch in "training").
 
     Attributes:
         stage: "reading" and "features" come before training; "training" after each batch,
             "epoch" after each validation.
-        done, total: pictures of the stage (of the epoch in "training").
         epoch: from 1; 0 before.
         epochs: of the whole training.
         images_per_second: since the stage began, in training since this process began it.
@@ -45,9 +45,7 @@ class Progress:
         note: something that the user should know, once.
     """
 
-    stage: Literal["reading", "features", "training", "epoch"]
-    done: int
-    total: int
+    stage: Literal["reading", "features", "training", "epoch"] = "reading"
     epoch: int = 0
     epochs: int = 0
     images_per_second: float | None = None
@@ -93,7 +91,7 @@ class TrainReport:
     seconds: float
 
 
-Listener: TypeAlias = Callable[[Progress], None]
+Listener: TypeAlias = Callable[[TrainProgress], None]
 
 
 PATIENCE = 3

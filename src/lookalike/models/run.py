@@ -30,7 +30,7 @@ from lookalike.models.inputs import (
     stage_modules,
 )
 from lookalike.models.losses import Teacher, make_loss
-from lookalike.models.report import EpochScores, Listener, Progress, overfitting
+from lookalike.models.report import EpochScores, Listener, TrainProgress, overfitting
 from lookalike.models.settings import TrainSettings
 
 __all__ = ["Run", "make_optimizer", "one_cycle"]
@@ -227,12 +227,12 @@ class Run:
         seconds = time.perf_counter() - self.began
         left = (self.settings.epochs - self.epoch + 1) * total - self.seen
         self.listener(
-            Progress(
-                "training",
+            TrainProgress(
                 self.seen,
                 total,
-                self.epoch,
-                self.settings.epochs,
+                stage="training",
+                epoch=self.epoch,
+                epochs=self.settings.epochs,
                 images_per_second=self.worked / seconds,
                 seconds_left=seconds / self.worked * left,
                 loss=self.loss_sum / self.seen,
@@ -257,12 +257,12 @@ class Run:
         note = overfitting(tuple(self.history))
         total = len(self.data.training)
         self.listener(
-            Progress(
-                "epoch",
+            TrainProgress(
                 total,
                 total,
-                scores.epoch,
-                self.settings.epochs,
+                stage="epoch",
+                epoch=scores.epoch,
+                epochs=self.settings.epochs,
                 loss=scores.loss,
                 learning_rate=scores.learning_rate,
                 scores=scores,

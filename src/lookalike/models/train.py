@@ -34,7 +34,7 @@ from lookalike.models.inputs import TrainData, frozen_stages
 from lookalike.models.losses import Teacher, make_loss, teacher_digest
 from lookalike.models.report import (
     Listener,
-    Progress,
+    TrainProgress,
     TrainReport,
     draw_curves,
     overfitting,
@@ -43,7 +43,7 @@ from lookalike.models.report import (
 from lookalike.models.run import Run
 from lookalike.models.settings import TrainSettings
 
-__all__ = ["EmbedderSettings", "Progress", "TrainReport", "TrainSettings", "train"]
+__all__ = ["EmbedderSettings", "TrainProgress", "TrainReport", "TrainSettings", "train"]
 
 Identity: TypeAlias = dict[str, dict[str, Any]]
 

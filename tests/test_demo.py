@@ -178,9 +178,9 @@ def test_the_result_counts_the_gallery(ran: Run) -> None:
     assert len(Gallery.open(result.folder, create=False)) == 340
     assert result.folder == ran.out / "pictures"
     assert 0 < result.search_seconds < 5
-    assert ran.lines[0] == "making the demo's pictures"
+    assert ran.lines[0] == "making the demo's images"
     assert "340 images in the gallery, 0 skipped" in ran.lines
-    outcome = f"{result.found_first} of 241 altered pictures find their photograph first, in "
+    outcome = f"{result.found_first} of 241 altered images find their photograph first, in "
     first, second = result.in_words().splitlines()
     assert first.startswith(outcome)
     assert second == f"see {ran.out / 'sheet.html'}"
@@ -197,7 +197,7 @@ def test_the_sheet_shows_eight_searches_and_any_failure_before(ran: Run) -> None
     for row in rows[failed:]:
         assert "found first" in row
         assert row.partition("<ol>")[2].partition("</li>")[0].count("✓ right") == 1
-    assert f"{ran.result.found_first} of 241 altered pictures find their photograph first" in page
+    assert f"{ran.result.found_first} of 241 altered images find their photograph first" in page
     assert "CC BY 2.0" in page
 
 

@@ -195,8 +195,8 @@ def test_a_search_becomes_a_row_with_scores_and_pictures(tmp_path: Path) -> None
         mark=lambda hit: {"blue.png": True, "broken.png": False}.get(hit.path),
         longest_side=20,
     )
-    assert row.query.picture is not None
-    assert row.query.picture.size == (300, 100)
+    assert row.query.image is not None
+    assert row.query.image.size == (300, 100)
     assert (row.query.caption, row.query.marked) == (("q", "r"), None)
     scores = ("cosine 0.913", "31 of 256 bits differ")
     rare = "closer than 99.8 % of pairs"
@@ -206,7 +206,7 @@ def test_a_search_becomes_a_row_with_scores_and_pictures(tmp_path: Path) -> None
         ("gone", *scores, rare),
     ]
     assert [cell.marked for cell in row.hits] == [True, False, None]
-    assert [cell.picture and cell.picture.size for cell in row.hits] == [(20, 10), None, None]
+    assert [cell.image and cell.image.size for cell in row.hits] == [(20, 10), None, None]
 
 
 def test_a_thumbnail_is_upright_and_none_if_unreadable(tmp_path: Path) -> None:

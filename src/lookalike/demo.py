@@ -1,4 +1,4 @@
-"""The demo: pictures that were altered must find the photograph they were made from.
+"""The demo: images that were altered must find the photograph they were made from.
 
 Without a folder it works on real photographs that the scikit-image and scikit-learn packages
 carry (extra `demo`); nothing is downloaded. The gallery holds each of them with plain alterations;
@@ -81,7 +81,7 @@ OTHER_VIEWS = {"motorcycle": (SKIMAGE, "motorcycle_right.png")}
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to make a picture from a photograph; ``file`` also says in what format."""
+    """A way to make an image from a photograph; ``file`` also says in what format."""
 
     file: str
     words: str
@@ -201,7 +201,7 @@ def _encode(image: Image.Image, variant: Variant) -> bytes:
     return buffer.getvalue()
 
 
-# ---- the demo's own pictures ---------------------------------------------------------------------
+# ---- the demo's own images ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -349,7 +349,7 @@ def run(
         raise GalleryError(f"{out} is inside {folder}, where nothing is written; choose another")
     out.mkdir(parents=True, exist_ok=True)
     if folder is None:
-        report("making the demo's pictures")
+        report("making the demo's images")
         built = build(out)
         gallery = Gallery.open(built.gallery)
         queries = _built_queries(built)
@@ -461,7 +461,7 @@ def _draw(
 
 
 def _title(result: DemoResult) -> str:
-    return f"{result.found_first} of {result.queries} altered pictures find their photograph first"
+    return f"{result.found_first} of {result.queries} altered images find their photograph first"
 
 
 def _choose(answers: list[_Answer]) -> list[_Answer]:

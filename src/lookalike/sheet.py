@@ -37,15 +37,15 @@ LONGEST_SIDE = 480
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A picture with its caption.
+    """An image with its caption.
 
     Attributes:
-        picture: RGB; None: could not be read, drawn as a placeholder.
+        image: RGB; None: could not be read, drawn as a placeholder.
         caption: lines, the first one the name.
         marked: right (green frame) or wrong (red frame); None: no frame.
     """
 
-    picture: Image.Image | None
+    image: Image.Image | None
     caption: tuple[str, ...]
     marked: bool | None = None
 
@@ -63,7 +63,7 @@ class Row:
 
 
 def thumbnail(source: Source, longest_side: int = LONGEST_SIDE) -> Image.Image | None:
-    """The upright picture of a file (path or BytesIO), None if it cannot be read."""
+    """The upright image of a file (path or BytesIO), None if it cannot be read."""
     try:
         with Decoder() as decoder:
             return decoder.read_rgb(source, longest_side=longest_side)
@@ -72,7 +72,7 @@ def thumbnail(source: Source, longest_side: int = LONGEST_SIDE) -> Image.Image |
 
 
 def search_sheet(
-    query_picture: Image.Image | None,
+    query_image: Image.Image | None,
     hits: Sequence[Hit],
     *,
     query_caption: Sequence[str] = ("query",),
@@ -82,13 +82,13 @@ def search_sheet(
     """The row of one search; reads the hits' files.
 
     Args:
-        query_picture: as of :func:`thumbnail`.
+        query_image: as of :func:`thumbnail`.
         query_caption: lines, the first one the name.
         mark: whether a hit is right, for its frame; None: no frame.
-        longest_side: of the hits' pictures, pixels.
+        longest_side: of the hits' images, pixels.
     """
     cells = [Cell(thumbnail(hit.file, longest_side), _caption(hit), mark(hit)) for hit in hits]
-    return Row(Cell(query_picture, tuple(query_caption)), tuple(cells))
+    return Row(Cell(query_image, tuple(query_caption)), tuple(cells))
 
 
 def _caption(hit: Hit) -> tuple[str, ...]:
@@ -209,10 +209,10 @@ def _article(row: Row) -> str:
 def _figure(cell: Cell, role: str) -> str:
     name = cell.caption[0] if cell.caption else ""
     alt = _escaped(f"{role}: {name}" if name else role)
-    if cell.picture is None:
-        picture = f'<div class="hole" role="img" aria-label="{alt}">could not be read</div>'
+    if cell.image is None:
+        shown = f'<div class="hole" role="img" aria-label="{alt}">could not be read</div>'
     else:
-        picture = f'<img alt="{alt}" src="data:image/webp;base64,{_webp(cell.picture)}">'
+        shown = f'<img alt="{alt}" src="data:image/webp;base64,{_webp(cell.image)}">'
     kind = mark = ""
     if cell.marked is not None:
         kind = ' class="right"' if cell.marked else ' class="wrong"'
@@ -221,11 +221,11 @@ def _figure(cell: Cell, role: str) -> str:
     short = _escaped(shorten(name, lambda text: len(text) <= NAME_LENGTH))
     lines = [f'<span class="name" title="{_escaped(name)}">{short}</span>'] if name else []
     lines += [f"<span>{_escaped(line)}</span>" for line in cell.caption[1:]]
-    return f"<figure{kind}>{picture}<figcaption>{''.join(lines)}{mark}</figcaption></figure>"
+    return f"<figure{kind}>{shown}<figcaption>{''.join(lines)}{mark}</figcaption></figure>"
 
 
-def _webp(picture: Image.Image) -> str:
-    small = picture.convert("RGB")
+def _webp(image: Image.Image) -> str:
+    small = image.convert("RGB")
     small.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "WEBP", quality=80, method=2)

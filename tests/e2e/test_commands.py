@@ -220,7 +220,7 @@ def test_nothing_found_is_status_1_and_an_unreadable_query_2(indexed: Path, tmp_
     done = lookalike("search", "https://example.org//x.jpg", cwd=indexed, status=2)
     assert "https://example.org//x.jpg is neither a file nor" in done.stderr
     done = lookalike("search", "a", cwd=indexed, status=2)
-    assert "a is a folder; QUERY is one picture" in done.stderr
+    assert "a is a folder; QUERY is one image" in done.stderr
     for words in (["search", outside], ["duplicates"]):
         done = lookalike(*words, "--filter", "", cwd=indexed, status=2)
         assert "the filter is empty" in done.stderr
@@ -461,7 +461,7 @@ def test_the_demo_prints_its_progress_on_stderr_and_its_result_on_stdout(
     done = lookalike(*words)
     assert "3 images in the gallery, 0 skipped" in done.stderr
     first, second = done.stdout.splitlines()
-    assert "altered pictures find their photograph first" in first
+    assert "altered images find their photograph first" in first
     assert second == f"see {tmp_path / 'out/sheet.html'}"
     summary = json.loads(lookalike(*words, "--json").stdout)
     assert (summary["images"], summary["html"]) == (3, os.fspath(tmp_path / "out/sheet.html"))

@@ -310,17 +310,17 @@ FOUR = [3, 16, 16]
     ("nodes", "output", "inputs", "message"),
     [
         (NAN, ["b", 8, 1, 1], ["b", *FOUR], "zero or not finite"),
-        (SAME, ["b", 8, 1, 1], ["b", *FOUR], "two different pictures the same embedding"),
+        (SAME, ["b", 8, 1, 1], ["b", *FOUR], "two different images the same embedding"),
         (ACROSS, ["b", 8, 1, 1], ["b", *FOUR], "another embedding in company than alone"),
-        (FOLDED, [1, 16, 8], ["b", *FOUR], "made for one picture at a time: export it again"),
+        (FOLDED, [1, 16, 8], ["b", *FOUR], "made for one image at a time: export it again"),
         (FOLDED, [1, 16, 8], [1, *FOUR], "takes a batch of 1 and no other: export it again"),
-        (HIDDEN, ["b", 16, 4, 4], ["b", *FOUR], "cannot take two pictures .*: export it again"),
+        (HIDDEN, ["b", 16, 4, 4], ["b", *FOUR], "cannot take two images .*: export it again"),
         ([PATCHES], ["b", 8, 4, 4], [4, *FOUR], "takes a batch of 4 and no other: export it"),
         ([PATCHES], ["b", 8, 4, 4], ["b", 16, 16, 3], "channels first"),
         ([PATCHES], ["b", 8, 4, 4], ["b", 3, 16, 8], r"takes \(b, 3, 16, 8\), not size 16"),
         ([node("Surprise", ["x"], "n")], ["b", 8], ["b", *FOUR], "does not run"),
         ([node("ReduceMean", ["x"], "n", axes=[1, 2, 3], keepdims=0)], ["b"], ["b", *FOUR],
-         r"gives shape \(1,\) for one picture"),
+         r"gives shape \(1,\) for one image"),
     ],
 )  # fmt: skip
 def test_a_model_that_is_not_an_image_encoder_is_refused(
@@ -344,7 +344,7 @@ def test_integers_are_not_embeddings(tmp_path: Path) -> None:
 def test_integer_pixels_are_refused(tmp_path: Path) -> None:
     nodes = [node("Identity", ["x"], "y")]
     path = write(tmp_path / "int.onnx", nodes, {"y": ["b", 3, 16, 16]}, kind=TensorProto.UINT8)
-    with pytest.raises(ModelError, match="takes UINT8, not float pictures"):
+    with pytest.raises(ModelError, match="takes UINT8, not float images"):
         adopted(path)
 
 

@@ -130,14 +130,6 @@ def test_times_are_known_when_those_of_all_rows_are(study: Study) -> None:
     assert task.is_done()
 
 
-def test_training_and_ranking_are_tasks_for_each_network_and_each_row(study: Study) -> None:
-    settings = Settings(seeds=(0,))
-    networks = tasks([study], ["table1", "table3", "feedback"], settings, "train")
-    assert {task.name.split()[-1] for task in networks} == {"lenet", "vgg", "cnn", "ours"}
-    ranked = tasks([study], ["table1", "table3", "feedback"], settings, "rank")
-    assert len(ranked) == len(TABLES)
-
-
 def test_too_few_classes_for_unseen_categories_are_reported_once(
     textures: Path, tmp_path: Path
 ) -> None:
@@ -188,13 +180,6 @@ def test_a_part_is_done_on_the_papers_sets_or_on_what_there_is(
 ) -> None:
     made = tasks([study_of(name) for name in found], [part], Settings())
     assert {task.name.partition(",")[0] for task in made} == expected
-
-
-def test_related_work_is_measured_on_corel5k_where_it_is_alone(
-    study_of: Callable[[str], Study],
-) -> None:
-    found = tasks([study_of("corel5k")], ["related"], Settings(seeds=(4,)))
-    assert [task.name for task in found] == [f"corel5k, paper, seed 4, {row}" for row in RELATED]
 
 
 def test_a_row_that_no_asked_part_has_is_refused_with_those_that_they_have() -> None:

@@ -12,11 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lookalike.evaluation.spread import spread
-from reproduction.figures import draw_attention, draw_hamming, draw_searches
 from reproduction.plots import (
     crossing,
     plot_buckets,
-    plot_feedback,
     plot_growth,
     plot_robustness,
     plot_table,
@@ -70,11 +68,6 @@ def test_robustness_names_the_largest_loss_within_the_levels_aimed_at(
     assert title.endswith("ours loses at most 0.020 P@10: rotation, level 15")
 
 
-def test_feedback_says_what_the_rounds_change(titled: Callable[..., str]) -> None:
-    title = titled(plot_feedback, [[0.5, 0.75], [0.7, 0.85]], [[0.4, 0.5], [0.4, 0.7]], 20)
-    assert title.endswith("20 answers each: P@20 from 0.600 to 0.800 and mAP from 0.400 to 0.600")
-
-
 def test_growth_says_from_which_size_hashing_pays(titled: Callable[..., str]) -> None:
     sizes, exhaustive, lsh = [100, 1000, 10_000], [1.0, 10.0, 100.0], [10.0, 10.0, 10.0]
     assert crossing(sizes, exhaustive, lsh) == pytest.approx(1000)
@@ -93,38 +86,3 @@ def test_buckets_say_how_full_they_are(titled: Callable[..., str]) -> None:
     )
     with pytest.raises(ValueError, match=r"buckets in use \[3, 2\]; each table needs from 1 to 2"):
         plot_buckets(Path("none.png"), sizes, 2)
-
-
-def images(count: int) -> list[Any]:
-    return list(np.random.default_rng(0).integers(0, 256, (count, 24, 32, 3), np.uint8))
-
-
-def test_codes_are_compared_with_what_random_hyperplanes_predict(
-    titled: Callable[..., str],
-) -> None:
-    degrees = np.array([0.0, 45.0, 90.0, 90.0])
-    distances = np.array([0, 4, 8, 10])
-    same = np.array([True, True, False, False])
-    examples = list(zip(images(3), "abc", strict=True))
-    cosines = np.cos(np.radians(degrees))
-    arguments = (cosines, distances, same, 16, examples, np.arange(9).reshape(3, 3))
-    assert titled(draw_hamming, *arguments) == (
-        "Codes of the same class differ in 2 of 16 bits, of other classes in 9 (medians); random "
-        "hyperplanes predict a pair within 1.0 bits (RMS)"
-    )
-
-
-def test_attention_gives_the_range_of_its_gates(titled: Callable[..., str]) -> None:
-    rng = np.random.default_rng(0)
-    channel, spatial = rng.random((2, 8)), np.full((2, 3, 3), 0.5)
-    channel[0, :2] = 0, 1
-    maps = rng.random((2, 8, 3, 3))
-    title = titled(draw_attention, images(2), ["a", "b"], channel, spatial, maps)
-    assert title == "Attention: gates spatial 0.50 to 0.50, channel 0.00 to 1.00"
-
-
-def test_searches_of_different_lengths_are_drawn(titled: Callable[..., str]) -> None:
-    query, *others = images(4)
-    results = [(image, name) for image, name in zip(others, "aba", strict=True)]
-    searches = [("first", query, "a", results), ("second", query, "b", results[:1])]
-    assert titled(draw_searches, "Two searches", searches) == "Two searches"

@@ -116,37 +116,6 @@ def test_bad_usage_is_an_error(arguments: tuple[str, ...], expected: str, tmp_pa
     assert expected in done.stderr
 
 
-def test_a_row_of_no_asked_part_is_reported_before_anything_is_read(tmp_path: Path) -> None:
-    arguments = ("run", "robustness", "--data", ".", "--row=svm")
-    done = reproduce(*arguments, cwd=tmp_path, status=2)
-    assert "row svm is in none of the parts robustness" in done.stderr
-    assert "robustness has ours, ours-plain, sift" in done.stderr
-    assert not list(tmp_path.iterdir())
-
-
-def test_quick_takes_corel5k_where_it_is_alone(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "corel5k").symlink_to(folder)
-    command = (
-        "run",
-        "table1",
-        "--quick",
-        "--data",
-        ".",
-        "--row=svm",
-        "--queries-per-class=2",
-    )
-    reproduce(*command, cwd=tmp_path)
-    found = json.loads((tmp_path / "reproduced-quick" / "results" / "corel5k.json").read_text())
-    assert found["paper"]["svm"].keys() == {"0"}
-
-
-def test_a_folder_without_classes_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    done = reproduce("run", "table1", "--data", "empty", cwd=tmp_path, status=2)
-    assert "empty: no class folder was found" in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
-
-
 def test_the_parts_are_those_that_the_command_offers() -> None:
     assert tuple(PARTS) == NAMES
 

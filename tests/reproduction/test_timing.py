@@ -86,17 +86,6 @@ def test_rows_take_turns_and_each_round_is_kept(study: Study, calls: list[str]) 
     assert (about["seed"], about["queries"]) == (0, 2 * len(np.unique(study.collection.labels)))
 
 
-@pytest.mark.slow
-def test_rows_that_were_timed_before_are_timed_again_beside_a_new_one(
-    study: Study, calls: list[str]
-) -> None:
-    time_rows(study, ("heavy",))
-    calls.clear()
-    time_rows(study, ("light",))
-    assert calls[:2] == ["light learns", "heavy learns"]
-    assert set(study.known("timing", "rows")) == {"light", "heavy"}
-
-
 def test_a_row_that_cannot_learn_is_named_after_the_others_are_timed(study: Study) -> None:
     with pytest.raises(LookalikeError, match=r"^idle cannot learn from 24 images of 4 classes: "):
         time_rows(study, ("idle", "light"))

@@ -31,7 +31,7 @@ __all__ = ["demo"]
 def demo(folder: Path | None, out: Path, as_json: bool) -> None:
     """Index real photographs, search them with altered ones, draw what was found.
 
-    Exit status 1 if no altered picture found the one that it was made from.
+    Exit status 1 if no altered image found the one that it was made from.
     """
     from lookalike.demo import run
 

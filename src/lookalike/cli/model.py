@@ -60,7 +60,7 @@ def info(file: Path, as_json: bool) -> None:
     required=True,
     metavar="N",
     type=click.IntRange(1),
-    help="Pictures are squeezed to N x N pixels.",
+    help="Images are squeezed to N x N pixels.",
 )
 @click.option(
     "--mean",
@@ -92,7 +92,7 @@ def adopt(
 ) -> None:
     """Make a model file of any image encoder in an ONNX FILE, a DINOv2 or CLIP tower, say.
 
-    It is written only if it embeds test pictures as it should. docs/bring-your-own-encoder.md has
+    It is written only if it embeds test images as it should. docs/bring-your-own-encoder.md has
     an example from beginning to end.
     """
     with extra_needed("onnx"):

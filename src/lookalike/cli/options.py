@@ -99,7 +99,7 @@ def encoding_options(command: Callable[..., None]) -> Callable[..., None]:
             "--batch-size",
             metavar="N",
             type=click.IntRange(1),
-            help="Pictures per run of the model.",
+            help="Images per run of the model.",
         ),
         click.option("--threads", metavar="N", type=click.IntRange(1), help="Default: all cores."),
         max_pixels_option,

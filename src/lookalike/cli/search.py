@@ -49,7 +49,7 @@ SHOWN = 5
     "--threshold",
     metavar="COSINE",
     type=NumberRange(-1, 1),
-    help="Smallest cosine of a hit; 1: equal pictures alone.",
+    help="Smallest cosine of a hit; 1: equal images alone.",
 )
 @filter_option
 @click.option("--exclude-self", is_flag=True, help="Leave out the query and its exact copies.")
@@ -93,11 +93,11 @@ def search(
         require_html(sheet)
     from_stdin = query == "-"
     if os.path.isdir(query):
-        raise LookalikeError(f"{visible(query)} is a folder; QUERY is one picture")
+        raise LookalikeError(f"{visible(query)} is a folder; QUERY is one image")
     source = sys.stdin.buffer.read() if from_stdin else query
     if not source:
         raise LookalikeError(
-            "standard input: empty: no picture came; pipe one in, for instance: "
+            "standard input: empty: no image came; pipe one in, for instance: "
             "lookalike search - < query.jpg"
         )
     settings = encoding_settings(batch_size, threads, max_pixels, max_seconds, model)
@@ -152,7 +152,7 @@ def _write_sheet(opened: ImageGallery, source: str | bytes, hits: list[Hit], she
     type=NumberRange(-0.99, 1),
     default=0.95,
     show_default=True,
-    help="Smallest cosine of a duplicate to a file that is kept; 1: equal pictures alone.",
+    help="Smallest cosine of a duplicate to a file that is kept; 1: equal images alone.",
 )
 @click.option(
     "--reference",
@@ -172,7 +172,7 @@ def duplicates(
     """List groups of near duplicates and which file of each to keep. Deletes nothing.
 
     Kept is the file with most pixels, then most bytes, then the oldest. Every file that could go is
-    at least as much like a kept one as --threshold says; a series of pictures that change little by
+    at least as much like a kept one as --threshold says; a series of images that change little by
     little becomes several groups. Every file of a group is read first: files that have changed or
     gone since the last 'lookalike update' are left out and named.
     """

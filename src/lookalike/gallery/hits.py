@@ -24,12 +24,12 @@ class Hit:
     Attributes:
         path: relative to the gallery's folder, forward slashes.
         file: the absolute path.
-        cosine: of the angle between the two embeddings, -1 to 1; 1 for the same picture.
+        cosine: of the angle between the two embeddings, -1 to 1; 1 for the same image.
         bits: how many of the ``code_bits`` bits of the two codes differ.
         rarity: share (0 to 1) of random pairs of this gallery that are less alike; None if the
             gallery has no pair.
         id: number of the image in the gallery.
-        width, height: of the upright picture, pixels.
+        width, height: of the upright image, pixels.
         format: of the file's content, for instance "JPEG".
     """
 

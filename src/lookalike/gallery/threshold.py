@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["FLOAT16_SLACK", "smallest_cosine"]
 
 FLOAT16_SLACK = 2.0**-10
-"""How far below 1 the cosine of equal pictures may come out.
+"""How far below 1 the cosine of equal images may come out.
 
 Vectors are stored as float16, which rounds each number by a factor of 1 + e with |e| <= 2^-11. For
 a unit vector v, the product of two rounded copies is sum v_i^2 (1 + e_i)^2 >= (1 - 2^-11)^2 >
@@ -15,7 +15,7 @@ a unit vector v, the product of two rounded copies is sum v_i^2 (1 + e_i)^2 >= (
 
 def smallest_cosine(threshold: float) -> float:
     """The cosine from which on a threshold counts as reached: itself, but never above what two
-    equal pictures are sure to have, so that a threshold of 1 finds them.
+    equal images are sure to have, so that a threshold of 1 finds them.
 
     Raises:
         ValueError: it is not a number from -1 to 1.

@@ -2,8 +2,8 @@
 
 The graph is kept as it is; its input and output get the names, types and shapes that
 `lookalike.encoder` takes, and what the embedding does not need is left out. Before anything is
-written the result must embed test pictures: finite, not zero, different pictures differently, and a
-picture alone as in company. Needs onnx, not torch.
+written the result must embed test images: finite, not zero, different images differently, and a
+image alone as in company. Needs onnx, not torch.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Tokens: TypeAlias = Literal["cls", "mean"]
 Triple: TypeAlias = tuple[float, float, float]
 
 SMALLEST_DIFFERENCE = 1e-6
-"""1 - cosine of the two test pictures, above the rounding of float32; a model below is blind."""
+"""1 - cosine of the two test images, above the rounding of float32; a model below is blind."""
 TOLERANCE = 1e-3
-"""1 - cosine of a picture alone and in a batch of two."""
+"""1 - cosine of an image alone and in a batch of two."""
 _EXPORT_AGAIN = (
     "export it again with a batch axis of any length "
     "(torch.onnx.export: dynamic_axes or dynamic_shapes)"
@@ -50,7 +50,7 @@ def adopt(
 ) -> ModelInfo:
     """Wrap the ONNX image encoder at `path` into the model file `out`; return its description.
 
-    The encoder takes pictures of `size` x `size` as one float tensor (n, 3, size, size), RGB,
+    The encoder takes images of `size` x `size` as one float tensor (n, 3, size, size), RGB,
     pixels x in 0..255 as (x - mean) / std per channel. `output` names the output to use, if there
     are several. Of what it gives, (n, d) is the embedding; of (n, t, d), `tokens` takes the first
     token ("cls") or the mean of all; of (n, C, h, w), the mean over places.
@@ -161,14 +161,14 @@ def _check_input(path: Path, model: onnx.ModelProto, size: int) -> onnx.ValueInf
     if len(inputs) != 1:
         described = ", ".join(value.name.removeprefix("adopted/") for value in inputs) or "none"
         raise ModelError(
-            f"{path}: that output needs {len(inputs)} inputs ({described}), not pictures alone: "
+            f"{path}: that output needs {len(inputs)} inputs ({described}), not images alone: "
             "choose another, or export the vision part of the model by itself"
         )
     tensor = inputs[0].type.tensor_type
     dims = [d.dim_value or None for d in tensor.shape.dim]
     if tensor.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
         kind = TensorProto.DataType.Name(tensor.elem_type)
-        raise ModelError(f"{path}: takes {kind}, not float pictures: export it without decoding")
+        raise ModelError(f"{path}: takes {kind}, not float images: export it without decoding")
     if len(dims) != 4 or dims[1] not in (3, None):
         raise ModelError(
             f"{path}: takes {_dims(inputs[0])}, not (n, 3, height, width): export it channels first"
@@ -194,7 +194,7 @@ def _wrap_input(model: onnx.ModelProto, source: onnx.ValueInfoProto, size: int) 
 def _shape_of(
     path: Path, model: onnx.ModelProto, chosen: str, size: int
 ) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of the chosen output for one picture, by running it: files may not say."""
+    """Shape and type of the chosen output for one image, by running it: files may not say."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -249,7 +249,7 @@ def _wrap_output(
         nodes.append(helper.make_node("Identity", [last], [OUTPUT]))
     else:
         raise ModelError(
-            f"{path}: gives shape {shape} for one picture, not (n, d), (n, tokens, d) or "
+            f"{path}: gives shape {shape} for one image, not (n, d), (n, tokens, d) or "
             "(n, channels, height, width)"
         )
     graph.node.extend(nodes)
@@ -269,7 +269,7 @@ def _write(path: Path, model: onnx.ModelProto, out: Path) -> ModelInfo:
         try:
             encoder = Encoder.open(part, EncoderSettings(threads=1))  # one batch of all
         except ModelError as error:  # it ran: what is wrong is the shape that the runtime infers
-            raise ModelError(f"{path}: made for one picture at a time: {_EXPORT_AGAIN}") from error
+            raise ModelError(f"{path}: made for one image at a time: {_EXPORT_AGAIN}") from error
         _try_pictures(path, encoder)
         part.replace(out)
     return encoder.info
@@ -280,7 +280,7 @@ def _try_pictures(path: Path, encoder: Encoder) -> None:
     alone = np.concatenate([encoder.embed(pictures[:1]), encoder.embed(pictures[1:])])
     if 1 - float(alone[0] @ alone[1]) < SMALLEST_DIFFERENCE:
         raise ModelError(
-            f"{path}: gives two different pictures the same embedding: choose another output, or "
+            f"{path}: gives two different images the same embedding: choose another output, or "
             "check mean and std"
         )
     try:
@@ -289,11 +289,11 @@ def _try_pictures(path: Path, encoder: Encoder) -> None:
         raise
     except Exception as error:  # onnxruntime has a dozen unrelated classes
         raise ModelError(
-            f"{path}: cannot take two pictures at once ({_reason(error)}): {_EXPORT_AGAIN}"
+            f"{path}: cannot take two images at once ({_reason(error)}): {_EXPORT_AGAIN}"
         ) from error
     if together.shape != alone.shape or np.min(np.sum(alone * together, 1)) < 1 - TOLERANCE:
         raise ModelError(
-            f"{path}: gives a picture another embedding in company than alone: {_EXPORT_AGAIN}, "
+            f"{path}: gives an image another embedding in company than alone: {_EXPORT_AGAIN}, "
             "in evaluation mode"
         )
 

@@ -1,9 +1,9 @@
 """Augmentation: random scaling, rotation, cropping, noise, contrast; brightness, colour and flips.
 
-A picture's transform is drawn from (seed, epoch, index) alone, whatever thread does it and in
+An image's transform is drawn from (seed, epoch, index) alone, whatever thread does it and in
 whatever order. Every parameter is drawn whether its method is on or off, so switching one method
 leaves the others' draws as they were. Positions go through one affine map, colours through one
-matrix, each with a single rounding; beyond its border the picture is mirrored.
+matrix, each with a single rounding; beyond its border the image is mirrored.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ Pixels = NDArray[np.uint8]
 GREY = np.array([0.299, 0.587, 0.114])
 """Luma of ITU-R BT.601, as Pillow's mode L."""
 BORDER = 0.25
-"""Mirrored around a picture before it is turned or shrunk, as a share of its sides."""
+"""Mirrored around an image before it is turned or shrunk, as a share of its sides."""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """What is done to one picture; the defaults do nothing.
+    """What is done to one image; the defaults do nothing.
 
     Attributes:
         zoom: above 1 enlarges what is shown.
         degrees: turned counterclockwise by this.
-        window: left, top, width and height of what is kept, as shares of the picture.
+        window: left, top, width and height of what is kept, as shares of the image.
         mirrored, upside_down: flips, of what is kept.
         contrast, brightness, colour: factors.
         noise: standard deviation in grey levels.
@@ -65,7 +65,7 @@ class Transform:
 
 
 def draw_transform(settings: AugmentSettings, seed: int, epoch: int, index: int) -> Transform:
-    """The transform of picture `index` in `epoch`."""
+    """The transform of image `index` in `epoch`."""
     generator = np.random.default_rng([seed, epoch, index])
     u = generator.random(12).tolist()
     width, height = 1 - settings.crop * u[2], 1 - settings.crop * u[3]
@@ -121,7 +121,7 @@ def _normal_quantiles() -> NDArray[np.float32]:
 
 
 def _moved(pixels: Pixels, transform: Transform, size: tuple[int, int]) -> Image.Image:
-    """Zoom, turn, crop and flip in one affine map from places of the result to the picture's."""
+    """Zoom, turn, crop and flip in one affine map from places of the result to the image's."""
     height, width = pixels.shape[:2]
     matrix = _matrix(transform, (width, height), size)
     if matrix == (width / size[0], 0, 0, 0, height / size[1], 0):

@@ -15,7 +15,7 @@ proved itself since:
     C5   convolution 5 x 5, 16 -> 120, batch norm, ReLU, dropout 0.5 of whole maps
     F6   the embedder's linear layer
 
-No convolution pads. A picture of 32 x 32, LeNet's own size, gives 1 x 1 after C5; a larger one
+No convolution pads. An image of 32 x 32, LeNet's own size, gives 1 x 1 after C5; a larger one
 gives a larger map, 41 x 41 at 192.
 """
 

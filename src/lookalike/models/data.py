@@ -258,7 +258,7 @@ def read_labelled(
 ) -> tuple[LabelledImages, Pictures, tuple[Skipped, ...]]:
     """Decode every file once; those that cannot be are left out and reported.
 
-    Returns the readable images, their pictures in the same order, and what was skipped.
+    Returns the readable images, their pixels in the same order, and what was skipped.
     `progress(done, all)` is called after each file. `memory` is in bytes.
     """
 
@@ -318,7 +318,7 @@ def default_threads() -> int:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of each channel over all pixels of all pictures, in 0..255."""
+    """Of each channel over all pixels of all images, in 0..255."""
 
     mean: tuple[float, float, float]
     low: tuple[float, float, float]
@@ -338,14 +338,14 @@ class Statistics:
 
 
 def pixel_statistics(pictures: Pictures, positions: Positions, threads: int) -> Statistics:
-    """Of some of the pictures, exact: integer sums."""
+    """Of some of the images, exact: integer sums."""
 
     def one(index: int) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint8]]:
         pixels = pictures[index].reshape(-1, 3)
         return pixels.sum(axis=0, dtype=np.int64), pixels.min(axis=0), pixels.max(axis=0)
 
     if not len(positions):
-        raise ValueError("statistics of no pictures")
+        raise ValueError("statistics of no images")
     total = np.zeros(3, np.int64)
     low, high = np.full(3, 255, np.uint8), np.zeros(3, np.uint8)
     for sums, least, most in in_order(one, positions.tolist(), threads):

@@ -217,7 +217,7 @@ class Embedder(nn.Module):
     def keep_trunk(self, mean: Tensor, matrix: Tensor) -> None:
         """Set the unit vector of matrix (y - mean) beside the FC's, y being `own_features`.
 
-        `mean` (C,) and `matrix` (d, C) are, say, `whitening` of the own features of many pictures
+        `mean` (C,) and `matrix` (d, C) are, say, `whitening` of the own features of many images
         of any kind, with power 0. `trunk_dim` becomes d.
         """
         self.own = _linear(matrix, -matrix.double() @ mean.double())

@@ -252,7 +252,7 @@ class Cost:
 
 
 def cost(reference: Path, other: Path, pixels: NDArray[np.uint8]) -> Cost:
-    """Of `other` against `reference`, on pictures uint8 (n, s, s, 3); 1: nothing is lost."""
+    """Of `other` against `reference`, on images uint8 (n, s, s, 3); 1: nothing is lost."""
     first, second = (Encoder.open(path).embed(pixels) for path in (reference, other))
     cosines = np.einsum("nd,nd->n", first, second, dtype=np.float64)
     return Cost(float(cosines.mean()), float(cosines.min()))

@@ -53,12 +53,12 @@ __all__ = [
 
 
 WORKING_SIZE = 7 / 6
-"""Side of the pictures that are augmented, over the network's input: 224 for 192."""
+"""Side of the images that are augmented, over the network's input: 224 for 192."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainData:
-    """Pictures in memory. `plain` are those of gallery, then queries, as a search reads them."""
+    """Images in memory. `plain` are those of gallery, then queries, as a search reads them."""
 
     images: LabelledImages
     pictures: Pictures
@@ -239,7 +239,7 @@ Batch: TypeAlias = Tensor | Maps
 """Images (n, 3, s, s), or their maps."""
 
 CHUNK = 8
-"""Pictures at once wherever nothing is learnt: more outgrow the CPU's caches. Fixed, since results
+"""Images at once wherever nothing is learnt: more outgrow the CPU's caches. Fixed, since results
 may depend on it in their last bits, and a resumed training must find the same maps."""
 
 
@@ -331,7 +331,7 @@ class Inputs:
         return in_order(make, batches, default_threads(), ahead=2 * default_threads())
 
     def _maps(self, images: Iterator[Tensor], total: int, epoch: int) -> list[Maps]:
-        """Frozen maps in chunks of CHUNK pictures, as float16."""
+        """Frozen maps in chunks of CHUNK images, as float16."""
         assert self.frozen is not None
         chunks: list[Maps] = []
         done, began = 0, time.perf_counter()
@@ -354,8 +354,8 @@ class Inputs:
         return chunks
 
     def _room(self) -> tuple[bool, int]:
-        """Whether the frozen maps of the plain pictures fit into memory, and how many views of the
-        training pictures fit beside them. From sizes alone, so as not to depend on a resumption.
+        """Whether the frozen maps of the plain images fit into memory, and how many views of the
+        training images fit beside them. From sizes alone, so as not to depend on a resumption.
         """
         assert self.frozen is not None
         sides = self.embedder.trunk.sides(self.embedder.settings.input_size)

@@ -210,7 +210,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 def whitening(features: Tensor, dim: int, *, power: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Features (n, d) of any kind of picture -> mean (d,) and matrix (dim, d), float64.
+    """Features (n, d) of any kind of image -> mean (d,) and matrix (dim, d), float64.
 
     matrix (y - mean) are the first `dim` principal components, component i divided by its standard
     deviation to the power 2 `power`: 0.5 whitens (unit variance each), 0 only centres and turns.

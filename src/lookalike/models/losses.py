@@ -107,7 +107,7 @@ def make_loss(
 
 
 class Teacher:
-    """The embedder in a file of `save_embedder`, for pictures normalised as `student` does it.
+    """The embedder in a file of `save_embedder`, for images normalised as `student` does it.
 
     ModelError for a file that cannot be read; TrainingError if its embeddings have another length.
     """

@@ -1,13 +1,13 @@
 """Train an embedder on class folders: one call, resumable, the same result however often killed.
 
-What the network sees follows from the seed alone: the split, each epoch's order, each picture's
+What the network sees follows from the seed alone: the split, each epoch's order, each image's
 augmentation. A checkpoint holds all else that the next step depends on (weights, optimiser,
 averages, torch's random state, the place within the epoch), so a training that goes on from it
 computes the same bits as one that was never interrupted, on the CPU and with the same number of
 threads, which it holds too.
 
 The stages of the trunk that are frozen, as far as no attention comes between, are run once for
-`views` augmented views of each picture; their maps stay in memory, and the rest trains from them.
+`views` augmented views of each image; their maps stay in memory, and the rest trains from them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = ["EmbedderSettings", "TrainProgress", "TrainReport", "TrainSettings", 
 
 Identity: TypeAlias = dict[str, dict[str, Any]]
 
-COST_PICTURES = 50
+COST_IMAGES = 50
 CHECKPOINT_FORMAT = 2
 
 
@@ -108,7 +108,7 @@ def train(
 
 
 def _check_parts(embedder_settings: EmbedderSettings, settings: TrainSettings) -> None:
-    """Before minutes of reading pictures: build everything once, and let it go."""
+    """Before minutes of reading images: build everything once, and let it go."""
     frozen_stages(embedder_settings.trunk, settings.freeze)
     if embedder_settings.trunk_dim:
         raise TrainingError("trunk_dim is not trained: set it to 0, and keep_trunk afterwards")
@@ -144,7 +144,7 @@ def _write(
         export_embedder(embedder, out, name=name, storage=storage)
         if storage != "float32":
             loss = storage_cost(
-                embedder, out, run.data.examples(COST_PICTURES, embedder.settings.input_size)
+                embedder, out, run.data.examples(COST_IMAGES, embedder.settings.input_size)
             )
     history = tuple(run.history)
     write_csv(history, csv)

@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.evaluation.hashed import lsh_relevance
-from lookalike.evaluation.metrics import cosine_relevance, score
+from lookalike.evaluation.metrics import cosine_relevance, score, spread
 from lookalike.evaluation.splits import query_split
-from lookalike.evaluation.spread import spread
 from reproduction.collection import Collection
 from reproduction.confs import OURS, Recipe
 from reproduction.intervals import paired_difference

@@ -12,8 +12,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from lookalike.evaluation.hashed import index_of
-from lookalike.evaluation.metrics import average_precision, precision_at
-from lookalike.evaluation.spread import spread
+from lookalike.evaluation.metrics import average_precision, precision_at, spread
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.models.augment import examples
 from lookalike.models.inputs import Normalise

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from lookalike.atomic import atomic_writer
-from lookalike.evaluation.spread import Spread
+from lookalike.evaluation.metrics import Spread
 from reproduction.distortions import KINDS
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lookalike.evaluation.spread import spread
+from lookalike.evaluation.metrics import spread
 from reproduction.confs import PAPER, RELATED, ROBUST, ROWS, TABLES
 from reproduction.intervals import paired_difference
 from reproduction.results import Results

@@ -23,9 +23,9 @@ from lookalike.cluster.view import connected
 from lookalike.encoder import EncoderSettings
 from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import propose_all
+from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.threshold import smallest_cosine
 from lookalike.images.decoder import Limits
 from lookalike.lsh import LSHIndex
 

@@ -46,16 +46,6 @@ def exact(folder: Path, seed: int) -> dict[str, float]:
     return {"mAP": found.mean_average_precision, "recall@m": found.recall, **precision}
 
 
-@pytest.mark.parametrize("command", ["evaluate", "data"])
-def test_the_commands_explain_themselves(command: str) -> None:
-    done = lookalike(command, "--help")
-    assert done.stdout.startswith("Usage: ")
-    assert done.stderr == ""
-    assert max(len(line) for line in done.stdout.splitlines()) <= 100
-    options = [line for line in done.stdout.splitlines() if line.strip().startswith("-")]
-    assert all(len(line.split("  ")) > 1 for line in options)
-
-
 def test_evaluate_prints_json_with_the_metrics_of_each_split(labelled: Path, model: Path) -> None:
     done = lookalike("evaluate", labelled, "--model", model, *FEW, "--worst", "2", "--json")
     found = json.loads(done.stdout)

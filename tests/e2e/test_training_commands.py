@@ -285,21 +285,6 @@ def test_an_adopted_encoder_indexes_and_searches(tmp_path: Path) -> None:
     assert [hit["path"] for hit in json.loads(done.stdout)] == ["green.png"]
 
 
-@pytest.mark.parametrize("command", ["train", "augment", "model", "model adopt", "model info"])
-def test_every_command_explains_itself(command: str) -> None:
-    done = lookalike(*command.split(), "--help")
-    assert done.stdout.startswith("Usage: ")
-    assert done.stderr == ""
-    assert max(len(line) for line in done.stdout.splitlines()) <= 100
-
-
-def test_the_command_alone_trains_with_the_defaults_of_the_settings() -> None:
-    given = train.make_context("train", ["data", "--out", "m.onnx"]).params
-    own = ("folder", "out", "name", "storage", "strengths", "no_augmentation", "rest", "as_json")
-    options = {key: value for key, value in given.items() if key not in own}
-    assert settings_of(options, (), AugmentSettings()) == (EmbedderSettings(), TrainSettings())
-
-
 def test_settings_without_an_option_of_their_own_can_be_set() -> None:
     given = train.make_context("train", ["data", "--out", "m.onnx"]).params
     options = {key: given[key] for key in ("trunk", "fuse", "epochs")}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from lookalike.evaluation.metrics import (
     recall_at,
     recall_at_m,
     score,
+    spread,
 )
 
 # relevant at ranks 1, 3 and 6 of 6: AP = (1/1 + 2/3 + 3/6) / 3 = 13/18
@@ -123,3 +126,21 @@ def test_inputs_of_another_kind_are_refused() -> None:
         average_precision(BY_HAND, [2])
     with pytest.raises(ValueError, match="one label each"):
         cosine_relevance(plane(0), [1], plane(0, 1), [1])
+
+
+def test_the_deviation_is_that_of_a_sample() -> None:
+    found = spread([1.0, 2.0, 4.0])
+    assert found.mean == pytest.approx(7 / 3)
+    assert found.deviation == pytest.approx(math.sqrt(7 / 3))
+    assert str(found) == "2.3333 ± 1.5275"
+
+
+def test_a_single_value_has_no_deviation() -> None:
+    found = spread([0.5])
+    assert math.isnan(found.deviation)
+    assert str(found) == "0.5000"
+
+
+def test_no_value_has_no_mean() -> None:
+    with pytest.raises(ValueError, match="no value"):
+        spread([])

@@ -15,7 +15,7 @@ from lookalike.models.augment import NO_AUGMENTATION
 from lookalike.models.data import class_folders, read_labelled
 from lookalike.models.embedder import Embedder, EmbedderSettings, load_embedder, save_embedder
 from lookalike.models.losses import Teacher
-from lookalike.models.train import TrainSettings, train
+from lookalike.models.train import train
 
 CPU = torch.device("cpu")
 
@@ -111,8 +111,3 @@ def test_a_training_does_not_go_on_with_another_teacher(teacher: Path, tmp_path:
     save_embedder(embedder_of(9), teacher)
     with pytest.raises(TrainingError, match="of another training: training's teacher was"):
         train(data, SMALL, settings, tmp_path / "out.pt")
-
-
-def test_frozen_maps_and_a_teacher_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="freeze is -1; it must be None with a teacher"):
-        TrainSettings(teacher="teacher.pt", freeze=-1)

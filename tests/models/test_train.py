@@ -447,24 +447,7 @@ def test_a_stage_that_is_not_there_cannot_be_frozen(folder: Path, tmp_path: Path
         train(folder, SMALL, replace(QUICK, freeze=3), tmp_path / "m.pt")
 
 
-def test_pictures_too_small_for_the_trunk_are_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="lenet5 cannot read 20 pixels: too small"):
-        train(folder, replace(SMALL, input_size=20), QUICK, tmp_path / "m.pt")
-
-
 # ---- schedule, average, early stop ---------------------------------------------------------------
-
-
-def test_one_cycle_is_half_cosines_up_and_down() -> None:
-    steps, warmup = 101, 0.3
-    peak = 0.3 * 101 - 1
-    for step in (0, 7, 29):
-        expected = 1 + (1 / 25 - 1) / 2 * (1 + math.cos(math.pi * step / peak))
-        assert one_cycle(step, steps, warmup) == pytest.approx(expected)
-    for step in (30, 64, 100):
-        part = (step - peak) / (100 - peak)
-        expected = 4e-6 + (1 - 4e-6) / 2 * (1 + math.cos(math.pi * part))
-        assert one_cycle(step, steps, warmup) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(50, 0.3), (101, 0.1), (400, 0.45)])

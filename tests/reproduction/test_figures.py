@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lookalike.evaluation.spread import spread
+from lookalike.evaluation.metrics import spread
 from reproduction.plots import (
     crossing,
     plot_buckets,

@@ -23,7 +23,7 @@ from lookalike.errors import LookalikeError
 if TYPE_CHECKING:
     from lookalike.encoder import ModelInfo
     from lookalike.evaluation.folder import FolderReport, WorstQuery
-    from lookalike.evaluation.spread import Spread
+    from lookalike.evaluation.metrics import Spread
 
 __all__ = ["data", "evaluate", "reproduce"]
 

@@ -28,13 +28,12 @@ from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ClusterError, GalleryError
 from lookalike.gallery.duplicates import Duplicates, propose_all
 from lookalike.gallery.gallery import GalleryInfo, Path_
-from lookalike.gallery.hits import Hit
+from lookalike.gallery.hits import Hit, smallest_cosine
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Query, embed_query, hits
-from lookalike.gallery.threshold import smallest_cosine
 from lookalike.gallery.verify import changed_contents
 from lookalike.images.decoder import Limits
 from lookalike.lsh.index import Neighbors

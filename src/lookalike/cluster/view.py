@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.cluster.client import LONG_SECONDS, Shards
-from lookalike.gallery.hits import glob_matcher
+from lookalike.gallery.hits import glob_matcher, smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found
-from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHSettings
 from lookalike.lsh.index import Neighbors
 from lookalike.lsh.join import Forest

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lookalike.encoder import Encoder, Failed
 from lookalike.errors import LookalikeError
+from lookalike.evaluation.metrics import Spread, spread
 from lookalike.evaluation.protocol import (
     METRICS,
     ProtocolSettings,
@@ -18,7 +19,6 @@ from lookalike.evaluation.protocol import (
     measure_split,
 )
 from lookalike.evaluation.splits import check_class_sizes
-from lookalike.evaluation.spread import Spread, spread
 from lookalike.images import Picture, SkippedImageError
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.progress import Progress

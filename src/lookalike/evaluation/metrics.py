@@ -1,4 +1,4 @@
-"""How good a ranking is: P@n, recall@n and mean average precision.
+"""How good a ranking is: P@n, recall@n and mean average precision; their spread over splits.
 
 A ranking is a matrix `relevance`, bool (q, g): row i says, best first, whether each gallery item
 is relevant to query i, that is, of its class. All functions return float64 (q,), one number for
@@ -8,7 +8,10 @@ relevant has no recall and no average precision: it is NaN there, never silently
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "Scores",
+    "Spread",
     "average_precision",
     "cosine_relevance",
     "precision_at",
@@ -23,6 +27,7 @@ __all__ = [
     "recall_at",
     "recall_at_m",
     "score",
+    "spread",
 ]
 
 Bools = NDArray[np.bool_]
@@ -165,3 +170,27 @@ def _ratio(part: NDArray[Any], total: NDArray[np.int64]) -> Floats:
     result = np.full(len(total), np.nan)
     np.divide(part, total, out=result, where=total > 0)
     return result
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (n - 1) of n numbers; NaN for a single one."""
+
+    mean: float
+    deviation: float
+    count: int
+
+    def __str__(self) -> str:
+        return self.rounded(4)
+
+    def rounded(self, decimals: int, sign: str = "") -> str:
+        """With so many decimals; sign "+": the mean always has one."""
+        middle = f"{self.mean:{sign}.{decimals}f}"
+        return middle if self.count < 2 else f"{middle} ± {self.deviation:.{decimals}f}"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """ValueError for no value."""
+    if not values:
+        raise ValueError("no value has no mean")
+    return Spread(mean(values), stdev(values) if len(values) > 1 else math.nan, len(values))

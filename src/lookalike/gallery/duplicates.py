@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import GalleryError
-from lookalike.gallery.hits import glob_matcher
+from lookalike.gallery.hits import glob_matcher, smallest_cosine
 from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import StoredVectors, Table, is_as_indexed
 from lookalike.gallery.store import Store
-from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.threads import cores
 

@@ -13,8 +13,7 @@ from typing import Any
 from lookalike.encoder import ModelInfo
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.lsh import LSHSettings
-from lookalike.lsh.arrayfile import parse_json
-from lookalike.lsh.owner import is_owner
+from lookalike.lsh.arrayfile import is_owner, parse_json
 
 __all__ = [
     "LARGEST_ID",

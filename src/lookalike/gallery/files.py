@@ -41,8 +41,8 @@ from lookalike.gallery.report import GalleryInfo
 from lookalike.gallery.schema import check_beside
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
+from lookalike.lsh.arrayfile import new_owner
 from lookalike.lsh.manifest import MANIFEST, Manifest
-from lookalike.lsh.owner import new_owner
 
 __all__ = ["GalleryFiles", "made_with", "recover"]
 

@@ -14,7 +14,7 @@ from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import Duplicates, find_duplicates
 from lookalike.gallery.files import GalleryFiles, made_with
-from lookalike.gallery.hits import Hit
+from lookalike.gallery.hits import Hit, smallest_cosine
 from lookalike.gallery.identity import read_identity
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
@@ -26,7 +26,6 @@ from lookalike.gallery.report import GalleryInfo, Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Query, find, hits
 from lookalike.gallery.store import Store
-from lookalike.gallery.threshold import smallest_cosine
 from lookalike.gallery.tuning import reset_tuning, tune
 from lookalike.lsh import LSHSettings
 

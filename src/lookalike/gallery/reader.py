@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.gallery.files import GalleryFiles
-from lookalike.gallery.hits import glob_matcher
+from lookalike.gallery.hits import glob_matcher, smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found
-from lookalike.gallery.threshold import smallest_cosine
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.index import Neighbors
 from lookalike.lsh.manifest import MANIFEST

@@ -16,7 +16,7 @@ from lookalike.atomic import IrregularFileError, open_regular
 from lookalike.errors import GalleryDamagedError, GalleryError
 from lookalike.gallery.entries import entry_row
 from lookalike.gallery.places import explain_unreadable, repair_command
-from lookalike.lsh.owner import new_owner
+from lookalike.lsh.arrayfile import new_owner
 
 __all__ = [
     "BUSY_SECONDS",

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import GalleryError
-from lookalike.gallery.hits import Hit, glob_matcher
+from lookalike.gallery.hits import Hit, glob_matcher, smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.threshold import smallest_cosine
 
 if TYPE_CHECKING:
     from lookalike.encoder import Encoder

@@ -11,7 +11,8 @@ Layout (little endian)::
     ..  arrays    each from a 64-byte boundary, memory-mapped on opening
 
 Equal content gives equal bytes, and the file's name is drawn from the header, so that a file never
-changes under a reader and identical data is written once.
+changes under a reader and identical data is written once. Each file keeps the id of its index, the
+owner, so that those of two indexes are never mixed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import json
 import math
 import mmap
 import os
+import re
+import secrets
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,12 +35,14 @@ from numpy.typing import NDArray
 
 from lookalike.atomic import IrregularFileError, atomic_writer, open_regular
 from lookalike.errors import IndexFormatError
-from lookalike.lsh.owner import check_owner, is_owner
 
 __all__ = [
     "FORMAT_VERSION",
     "ArrayFile",
+    "check_owner",
     "is_count",
+    "is_owner",
+    "new_owner",
     "open_arrays",
     "parse_json",
     "write_arrays",
@@ -293,3 +298,26 @@ def parse_json(content: bytes) -> Any:
         return json.loads(content, parse_constant=refuse)
     except RecursionError:
         raise ValueError("values nested too deeply") from None
+
+
+def new_owner() -> str:
+    """32 random hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
+def is_owner(value: object) -> bool:
+    """Whether ``value`` is an id: 32 lowercase hexadecimal digits."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{32}", value) is not None
+
+
+def check_owner(name: str, found: str | None, owner: str | None) -> None:
+    """Raises IndexFormatError unless the file ``name``, of the index ``found``, is of ``owner``."""
+    if found != owner:
+        raise IndexFormatError(
+            f"{name} belongs to {_index(found)}, not to {_index(owner)}: put back the file that "
+            f"belongs here, or build the index again"
+        )
+
+
+def _index(owner: str | None) -> str:
+    return "an index without an id" if owner is None else f"the index {owner}"

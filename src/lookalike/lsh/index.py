@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lookalike.lsh import storage
+from lookalike.lsh.arrayfile import is_owner, new_owner
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.join import Joined, all_pairs, groups
-from lookalike.lsh.owner import is_owner, new_owner
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings, SearchSettings, whole
 from lookalike.lsh.state import State, live_ids

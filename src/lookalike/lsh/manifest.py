@@ -11,8 +11,7 @@ from typing import Any
 
 from lookalike.atomic import IrregularFileError, atomic_writer, read_regular
 from lookalike.errors import IndexFormatError
-from lookalike.lsh.arrayfile import is_count, parse_json
-from lookalike.lsh.owner import is_owner
+from lookalike.lsh.arrayfile import is_count, is_owner, parse_json
 from lookalike.lsh.settings import LSHSettings
 
 __all__ = ["MANIFEST", "Manifest", "SegmentEntry"]

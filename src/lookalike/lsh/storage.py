@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from lookalike.atomic import attempts
 from lookalike.errors import IndexFormatError
-from lookalike.lsh.arrayfile import ArrayFile, open_arrays, write_arrays
+from lookalike.lsh.arrayfile import ArrayFile, check_owner, open_arrays, write_arrays
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.manifest import MANIFEST, Manifest, SegmentEntry
-from lookalike.lsh.owner import check_owner
 from lookalike.lsh.segment import Segment, are_unit
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.state import Removed, State, live_ids

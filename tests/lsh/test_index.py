@@ -112,12 +112,6 @@ def test_more_than_there_is_fills_up_with_minus_one() -> None:
     assert np.isneginf(found.cosines[7:]).all()
 
 
-def test_an_empty_index_finds_nothing() -> None:
-    found = LSHIndex(DIM).search(QUERIES, 3)
-    assert (found.ids == -1).all()
-    assert len(LSHIndex(DIM)) == 0
-
-
 @pytest.mark.parametrize("keys", KEYS)
 @pytest.mark.parametrize("codes", CODES)
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -199,28 +193,11 @@ def test_removed_items_are_not_found_and_their_place_is_taken_by_others() -> Non
     assert not np.isin(index.search(QUERIES, 10).ids, gone).any()
 
 
-def test_replacing_moves_an_item() -> None:
-    index = made(VECTORS)
-    index.replace([42], QUERIES[:1])
-    assert index.search(QUERIES[0], 1).ids[0] == 42
-    assert len(index) == 6000
-    assert np.allclose(index.vectors([42]), QUERIES[:1], atol=1e-3)
-
-
 def test_an_id_can_come_back_after_removal() -> None:
     index = made(VECTORS)
     index.remove([3])
     index.add([3], QUERIES[:1])
     assert index.search(QUERIES[0], 1).ids[0] == 3
-
-
-def test_removing_everything_leaves_a_usable_index() -> None:
-    index = made(VECTORS[:50])
-    index.remove(np.arange(50))
-    assert (index.search(QUERIES, 3).ids == -1).all()
-    index.compact()
-    index.add([1], VECTORS[:1])
-    assert index.search(VECTORS[0], 3).ids.tolist() == [1, -1, -1]
 
 
 def test_hamming_counts_the_bits_of_the_two_codes_that_differ() -> None:

@@ -80,13 +80,6 @@ def test_saving_again_writes_only_what_is_new(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("segment-*"))) == 1
 
 
-def test_an_index_can_be_saved_elsewhere_after_opening(tmp_path: Path) -> None:
-    made().save(tmp_path / "a")
-    opened = LSHIndex.open(tmp_path / "a")
-    opened.save(tmp_path / "b")
-    assert files(tmp_path / "a") == files(tmp_path / "b")
-
-
 def test_an_open_index_keeps_answering_when_its_files_are_replaced(tmp_path: Path) -> None:
     index = made()
     index.save(tmp_path)

@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from lookalike.cli import commands
+from lookalike.gallery import files, schema, update
+from lookalike.lsh import storage
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -169,6 +171,17 @@ def allowed_imports() -> dict[str, set[str]]:
     everything = set(allowed) | {"lsh", "__init__"}
     allowed["cli"] = everything - {"models", "web"}
     return allowed
+
+
+def test_the_architecture_quotes_the_limits_of_the_code() -> None:
+    text = " ".join((DOCS / "architecture.md").read_text(encoding="utf-8").split())
+    for quoted in (
+        f"at most {update.COMMIT_IMAGES:,} images or {update.COMMIT_SECONDS:.0f} seconds",
+        f"up to {storage.VERIFY_ON_OPEN >> 20} MiB of index",
+        f"up to {files.CHECKED_ON_OPEN >> 20} MiB on opening",
+        f"values up to {schema.LONGEST_VALUE >> 20} MiB",
+    ):
+        assert quoted in text
 
 
 def test_modules_import_only_what_the_architecture_allows() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lookalike.cli.options import encoding_options, encoding_settings, json_option
+from lookalike.cli.options import encoding_options, json_option
 from lookalike.cli.output import (
     FOUND_NOTHING,
     number,
@@ -62,11 +62,7 @@ def evaluate(
     queries_per_class: int,
     seeds: int,
     worst: int,
-    batch_size: int | None,
-    threads: int | None,
-    max_pixels: int,
-    max_seconds: float,
-    model: Path | None,
+    encoding: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Measure how well a model finds the images of your classes.
@@ -86,8 +82,7 @@ def evaluate(
     from lookalike.models.data import class_folders
 
     images, passed_over = class_folders(folder)
-    settings = encoding_settings(batch_size, threads, max_pixels, max_seconds, model)
-    encoder = Encoder.open(model, settings["encoder_settings"])
+    encoder = Encoder.open(encoding["model"], encoding["encoder_settings"])
     say(f"evaluating {visible(os.path.abspath(folder))}")
     with progress_shown() as show:
         report = evaluate_pictures(
@@ -96,7 +91,7 @@ def evaluate(
             images.labels,
             encoder,
             ProtocolSettings(queries_per_class, seeds),
-            limits=Limits(max_pixels, max_seconds),
+            limits=Limits(encoding["max_pixels"], encoding["max_seconds"]),
             progress=show,
         )
     skipped = [(file.path, file.reason) for file in passed_over]

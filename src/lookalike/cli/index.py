@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,6 @@ from lookalike.cli.extras import extra_needed
 from lookalike.cli.options import (
     NumberRange,
     encoding_options,
-    encoding_settings,
     gallery_name,
     json_option,
 )
@@ -77,11 +76,7 @@ def index(
     parts: str | None,
     accept_missing: bool,
     wait: float,
-    batch_size: int | None,
-    threads: int | None,
-    max_pixels: int,
-    max_seconds: float,
-    model: Path | None,
+    encoding: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Index the images below FOLDER, or bring its gallery up to date.
@@ -102,7 +97,6 @@ def index(
 
     if parts is not None and rebuild:
         raise click.UsageError("--from makes a new gallery, --rebuild replaces one: give one only")
-    settings = encoding_settings(batch_size, threads, max_pixels, max_seconds, model)
     served, named, given = None, gallery, folder
     if folder is None:
         folder = _default_folder(gallery)
@@ -117,7 +111,7 @@ def index(
                 "--from and --rebuild make galleries on disk; for one in shards there is: "
                 "lookalike cluster start"
             )
-        served = Gallery.open(gallery, **settings)
+        served = Gallery.open(gallery, **encoding)
         folder = _own_folder(served, given)
         gallery = None
     say(f"indexing {visible(os.path.abspath(folder))}")
@@ -125,7 +119,7 @@ def index(
         if served is not None:
             report = served.update(show, wait=wait, accept_missing=accept_missing)
         elif parts is not None:
-            report = _from_parts(parts, folder, gallery, model, wait, show)
+            report = _from_parts(parts, folder, gallery, encoding["model"], wait, show)
         elif rebuild:
             _, report = Gallery.rebuild(
                 folder,
@@ -133,10 +127,10 @@ def index(
                 progress=show,
                 wait=wait,
                 accept_missing=accept_missing,
-                **settings,
+                **encoding,
             )
         else:
-            opened = Gallery.open(folder, directory=gallery, **settings)
+            opened = Gallery.open(folder, directory=gallery, **encoding)
             report = opened.update(show, wait=wait, accept_missing=accept_missing)
     report_problems(report, named, given)
     counts = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "NumberRange",
     "encoding_options",
-    "encoding_settings",
     "filter_option",
     "find_folder",
     "find_gallery",
@@ -93,7 +93,32 @@ model_option = click.option(
 
 
 def encoding_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Those of the encoder, which `encoding_settings` takes."""
+    """Those of the encoder, which the command gets as ``encoding``: arguments of `Gallery.open`."""
+
+    @functools.wraps(command)
+    def with_encoding(
+        *,
+        batch_size: int | None,
+        threads: int | None,
+        max_pixels: int,
+        max_seconds: float,
+        model: Path | None,
+        **others: Any,
+    ) -> None:
+        from lookalike.encoder import EncoderSettings
+
+        given = {"batch_size": batch_size, "threads": threads}
+        encoding = {
+            "encoder_settings": EncoderSettings(
+                **{k: v for k, v in given.items() if v is not None}
+            ),
+            "model": model,
+            "max_pixels": max_pixels,
+            "max_seconds": max_seconds,
+        }
+        command(encoding=encoding, **others)
+
+    made: Callable[..., None] = with_encoding
     for option in (
         click.option(
             "--batch-size",
@@ -106,26 +131,8 @@ def encoding_options(command: Callable[..., None]) -> Callable[..., None]:
         max_seconds_option,
         model_option,
     ):
-        command = option(command)
-    return command
-
-
-def encoding_settings(
-    batch_size: int | None,
-    threads: int | None,
-    max_pixels: int,
-    max_seconds: float,
-    model: Path | None,
-) -> dict[str, Any]:
-    """Keyword arguments of `Gallery.open`."""
-    from lookalike.encoder import EncoderSettings
-
-    given = {"batch_size": batch_size, "threads": threads}
-    settings = EncoderSettings(**{k: v for k, v in given.items() if v is not None})
-    return {"encoder_settings": settings, "model": model} | {
-        "max_pixels": max_pixels,
-        "max_seconds": max_seconds,
-    }
+        made = option(made)
+    return made
 
 
 def find_folder(gallery: Path | str | None, near: Path | None = None) -> Path:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lookalike.cli.options import (
     NumberRange,
     encoding_options,
-    encoding_settings,
     filter_option,
     find_gallery,
     gallery_option,
@@ -71,11 +70,7 @@ def search(
     exclude_self: bool,
     exact: bool,
     sheet: Path | None,
-    batch_size: int | None,
-    threads: int | None,
-    max_pixels: int,
-    max_seconds: float,
-    model: Path | None,
+    encoding: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Find the images that look most like QUERY.
@@ -100,8 +95,7 @@ def search(
             "standard input: empty: no image came; pipe one in, for instance: "
             "lookalike search - < query.jpg"
         )
-    settings = encoding_settings(batch_size, threads, max_pixels, max_seconds, model)
-    opened = find_gallery(gallery, None if from_stdin else Path(query), **settings)
+    opened = find_gallery(gallery, None if from_stdin else Path(query), **encoding)
     warn_if_unfinished(opened)
     try:
         hits = opened.search(

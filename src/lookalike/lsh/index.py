@@ -39,14 +39,6 @@ class Neighbors(NamedTuple):
     cosines: Floats
 
 
-class Stored(NamedTuple):
-    """Settings and state as they are in a folder."""
-
-    settings: LSHSettings
-    state: State
-    folder: Path
-
-
 class LSHIndex:
     """Approximate cosine search by locality-sensitive hashing.
 
@@ -75,14 +67,14 @@ class LSHIndex:
         self.owner = owner or new_owner()
         self.settings = settings or LSHSettings(dim=dim or 0)
         self._state = State(None, (), ())
-        self._stored: Stored | None = None
+        self._stored: tuple[Path, State, LSHSettings] | None = None  # what is in which folder
         self._writing = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickling, as by multiprocessing: where the index is saved, or else its arrays."""
         with self._writing:
             if self._stored is not None and self.is_saved:
-                return {"folder": self._stored.folder, "owner": self.owner}
+                return {"folder": self._stored[0], "owner": self.owner}
             return {"settings": self.settings, "owner": self.owner, "state": self._state}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
@@ -104,10 +96,10 @@ class LSHIndex:
     @property
     def is_saved(self) -> bool:
         """Whether it is as it was when it was opened or saved last."""
-        stored = self._stored
-        return (
-            stored is not None and stored.state is self._state and stored.settings == self.settings
-        )
+        if self._stored is None:
+            return False
+        _, state, settings = self._stored
+        return state is self._state and settings == self.settings
 
     @property
     def hasher(self) -> Hasher | None:
@@ -447,7 +439,7 @@ class LSHIndex:
         folder.mkdir(parents=True, exist_ok=True)
         with self._writing:
             self._state = storage.write(folder, self.settings, self.owner, self._state)
-            self._stored = Stored(self.settings, self._state, folder.absolute())
+            self._stored = folder.absolute(), self._state, self.settings
 
     @classmethod
     def open(cls, folder: str | Path, owner: str | None = None) -> Self:
@@ -466,7 +458,7 @@ class LSHIndex:
         index = cls(settings=settings, owner=stored)
         index._state = State.of(state.hasher, state.segments, state.removed)
         if stored is not None:  # a pickled index is opened again by its id
-            index._stored = Stored(settings, index._state, Path(folder).absolute())
+            index._stored = Path(folder).absolute(), index._state, settings
         return index
 
     def damaged(self) -> list[str]:

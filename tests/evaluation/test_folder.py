@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lookalike.encoder import Encoder
 from lookalike.errors import LookalikeError
 from lookalike.evaluation import protocol
-from lookalike.evaluation.folder import FolderReport, evaluate_pictures
+from lookalike.evaluation.folder import FolderReport, evaluate_images
 from lookalike.evaluation.hashed import hashed_ranking, index_of, lsh_relevance
 from lookalike.evaluation.metrics import cosine_relevance, precision_at, rank, score
 from lookalike.evaluation.protocol import METRICS, ProtocolSettings
@@ -72,7 +72,7 @@ def vectors(images: LabelledImages) -> NDArray[np.float64]:
 def evaluate(
     images: LabelledImages, encoder: Encoder, settings: ProtocolSettings = SETTINGS
 ) -> FolderReport:
-    return evaluate_pictures(images.classes, images.paths, images.labels, encoder, settings)
+    return evaluate_images(images.classes, images.paths, images.labels, encoder, settings)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_each_picture_is_read_once_for_all_splits(
 
     monkeypatch.setattr(Decoder, "read_pictures", noting)
     reported: list[Progress] = []
-    evaluate_pictures(
+    evaluate_images(
         images.classes,
         images.paths,
         images.labels,
@@ -291,13 +291,13 @@ def test_no_pytorch_is_loaded(labelled: Path, model: Path) -> None:
         "import sys\n"
         "from pathlib import Path\n"
         "from lookalike.encoder import Encoder\n"
-        "from lookalike.evaluation.folder import evaluate_pictures\n"
+        "from lookalike.evaluation.folder import evaluate_images\n"
         "from lookalike.evaluation.protocol import ProtocolSettings\n"
         "from lookalike.models.data import class_folders\n"
         "images, _ = class_folders(Path(sys.argv[1]))\n"
         "encoder = Encoder.open(Path(sys.argv[2]))\n"
         "given = images.classes, images.paths, images.labels\n"
-        "evaluate_pictures(*given, encoder, ProtocolSettings(6, 1))\n"
+        "evaluate_images(*given, encoder, ProtocolSettings(6, 1))\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, labelled, model], check=True)

@@ -76,7 +76,7 @@ def evaluate(
     images to find. mAP: mean average precision of the whole ranking.
     """
     from lookalike.encoder import Encoder
-    from lookalike.evaluation.folder import evaluate_pictures
+    from lookalike.evaluation.folder import evaluate_images
     from lookalike.evaluation.protocol import ProtocolSettings
     from lookalike.images.decoder import Limits
     from lookalike.models.data import class_folders
@@ -85,7 +85,7 @@ def evaluate(
     encoder = Encoder.open(encoding["model"], encoding["encoder_settings"])
     say(f"evaluating {visible(os.path.abspath(folder))}")
     with progress_shown() as show:
-        report = evaluate_pictures(
+        report = evaluate_images(
             images.classes,
             images.paths,
             images.labels,

@@ -23,7 +23,7 @@ from lookalike.images import Picture, SkippedImageError
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.progress import Progress
 
-__all__ = ["ClassScore", "FolderReport", "WorstQuery", "evaluate_pictures"]
+__all__ = ["ClassScore", "FolderReport", "WorstQuery", "evaluate_images"]
 
 Positions = NDArray[np.int64]
 
@@ -93,7 +93,7 @@ class FolderReport:
         return list(worst.values())
 
 
-def evaluate_pictures(
+def evaluate_images(
     classes: Sequence[str],
     paths: Sequence[Path],
     labels: Positions,

@@ -293,3 +293,32 @@ def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
         run(tmp_path / "out", tmp_path / "empty", lambda _: None)
     with pytest.raises(GalleryError, match="not a folder"):
         run(tmp_path / "out", tmp_path / "none", lambda _: None)
+
+
+def test_packages_without_their_photographs_are_an_error_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "PHOTOGRAPHS", {"yeti": (demo.SKIMAGE, "yeti.png")})
+    with pytest.raises(MissingExtraError, match=r"pip install 'lookalike\[demo\]'"):
+        build(tmp_path)
+
+
+def test_other_alterations_do_what_they_say() -> None:
+    grey = Image.new("RGB", (40, 20), (100, 120, 140))
+
+    def centre(alter: demo.Alter) -> tuple[int, ...]:
+        image = alter(grey)
+        return tuple(np.asarray(image)[image.height // 2, image.width // 2].tolist())
+
+    assert centre(demo.altered(brightness=1.5)) == (150, 180, 210)
+    assert centre(demo.tint(1.1, 1.0, 0.5)) == (110, 120, 70)
+    assert len(set(centre(demo.altered(colour=0)))) == 1
+    assert demo.scale(0.15)(grey).size == (6, 3)
+    framed = np.asarray(demo.frame(0.1)(grey))
+    assert framed.shape == (28, 48, 3)
+    assert (framed[:4] == 255).all()
+    assert tuple(framed[4, 4]) == (100, 120, 140)
+    noise = demo.altered(noise=10)
+    noisy = np.asarray(noise(Image.new("RGB", (100, 100), (128, 128, 128)))).astype(float)
+    assert noisy.std() == pytest.approx(10, rel=0.02)  # 30 000 samples
+    assert (noisy == np.asarray(noise(Image.new("RGB", (100, 100), (128,) * 3)))).all()

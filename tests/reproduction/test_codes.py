@@ -232,3 +232,18 @@ def test_ties_follow_a_random_order_that_stays() -> None:
     assert abs(first[:500].mean() - 499.5) < 4 * 289 / 500**0.5  # uniform: deviation 289
     assert np.array_equal(hamming_rank(query, gallery, 10), first[:10])
     assert not np.array_equal(hamming_rank(query, gallery, 10, tie_order(1000, 1)), first[:10])
+
+
+def test_features_that_cannot_be_cut_are_refused_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match="50 features cannot be cut into 48 equal slices: put a"):
+        DivideAndEncode(50, 48)
+
+
+def test_a_code_or_count_or_order_that_does_not_fit_is_refused() -> None:
+    gallery = np.zeros((5, 6), np.uint8)
+    with pytest.raises(ValueError, match="k is 6; it must be from 1 to 5"):
+        hamming_rank(gallery[0], gallery, 6)
+    with pytest.raises(ValueError, match="one code of as many bytes"):
+        hamming_rank(np.zeros(1, np.uint8), gallery, 2)
+    with pytest.raises(ValueError, match=r"order has shape \(4,\); it must be \(5,\)"):
+        hamming_rank(gallery[0], gallery, 2, np.arange(4))

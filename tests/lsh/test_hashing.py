@@ -46,7 +46,27 @@ def test_codes_of_long_vectors_are_the_signs_of_planes_in_the_basis() -> None:
     assert sure.mean() > 0.99
     assert (bits[sure] == (projected > 0)[sure]).all()
     margins = hasher.prepare(vectors[:7]).margins
-    assert margins == pytest.approx(vectors[:7].astype(np.float64) @ planes.T, abs=1e-5)
+    assert margins == pytest.approx(projected[:7], abs=1e-5)
+
+
+def test_codes_and_additions_estimate_the_cosine_also_of_vectors_with_a_common_offset() -> None:
+    rng = np.random.default_rng(3)
+    vectors = unit_rows(rng.random((2000, 64)) + 5, 64)
+    hasher = Hasher.fit(LSHSettings(64), vectors)
+    codes, corrections, additions = hasher.codes(vectors)
+    signs = 2.0 * np.unpackbits(codes, axis=1, bitorder="little") - 1
+    queries = hasher.prepare(vectors[:50])
+    inner = queries.margins @ signs.T * corrections / 32767 * hasher.correction_unit
+    sums = inner + additions * hasher.addition_unit
+    constant = queries.queries @ hasher.mean
+    constant += (1 - hasher.mean @ hasher.mean - hasher.middle) / 2
+    cosines = queries.queries.astype(np.float64) @ vectors.T.astype(np.float64)
+    errors = sums + constant[:, np.newaxis] - cosines
+    assert cosines.min() > 0.99
+    assert errors.std() < 0.05 * (1 - cosines.min())
+    assert np.abs(np.diagonal(errors)).max() < 1e-6  # itself: exact
+    assert (np.argmax(sums, axis=1) == np.arange(50)).all()
+    assert (sums <= queries.tops[:, np.newaxis] + 0.1 * (1 - cosines.min())).all()
 
 
 def test_half_the_axes_rank_long_vectors_as_well_as_all() -> None:

@@ -21,15 +21,16 @@ from lookalike.lsh import coding, compiled, kernels, simd
 
 
 @numba.njit
-def score(codes, at, table, width, corrections, c, offset, threshold, out):  # type: ignore[no-untyped-def]
+def score(codes, at, table, width, corrections, additions, c, query, threshold, out):  # type: ignore[no-untyped-def]
     return simd.score_block(
         codes,
         np.int64(at),
         table,
         np.int64(width),
         corrections,
+        additions,
         np.int64(c),
-        np.int16(offset),
+        (np.int16(query[0]), np.int16(query[1]), np.int16(query[2])),
         np.int16(threshold),
         out,
     )
@@ -64,12 +65,16 @@ def test_block_scores_equal_their_formula(width: int) -> None:
     limit = min(63, (4096 - 2 * width) // (2 * width))
     table = rng.integers(0, limit + 1, 2 * width * 16, dtype=np.uint8)
     corrections = rng.integers(0, 32768, 64).astype(np.int16)
-    offset, threshold = int(table.mean() * 2 * width), 2060
+    additions = rng.integers(-16383, 16384, 64).astype(np.int16)
+    additions[:2] = -16383, 16383
+    offset, gain, base, threshold = int(table.mean() * 2 * width), 3000, 2048, 2060
     sums, wide = np.zeros(64, np.int64), codes.astype(int)
     for r in range(width):
         sums += table[32 * r + (wide[:, r] & 15)]
         sums += table[32 * r + 16 + (wide[:, r] >> 4)]
-    expected = ((sums - offset) * 2 * corrections.astype(np.int64) >> 16) + 2048
+    expected = ((sums - offset) * 2 * corrections.astype(np.int64) >> 16) + base
+    expected += additions.astype(np.int64) * 2 * gain >> 16
+    expected = np.maximum(expected, 0)
     out = np.empty(32, np.int16)
     for function in (score, simd.score_block_portably):
         for block in (0, 1):
@@ -79,8 +84,9 @@ def test_block_scores_equal_their_formula(width: int) -> None:
                 table,
                 width,
                 corrections,
+                additions,
                 block * 32,
-                offset,
+                (offset, gain, base),
                 threshold,
                 out,
             )
@@ -93,7 +99,8 @@ def test_table_scores_are_the_scaled_inner_product_with_the_signs() -> None:
     rng = np.random.default_rng(0)
     margins = rng.standard_normal(256).astype(np.float32)
     table = np.empty(1024, np.uint8)
-    offset = kernels.make_table(margins, 0, table)
+    offset, gain, base = kernels.make_table(margins, 0, 0.0, 0.0, table)
+    assert (gain, base) == (0, 2048)
     scale = 63 / (2 * np.abs(margins).reshape(-1, 4).sum(axis=1)).max()
     bits = rng.integers(0, 2, (200, 256))
     nibbles = (bits.reshape(200, 64, 4) * [1, 2, 4, 8]).sum(axis=2)
@@ -104,12 +111,23 @@ def test_table_scores_are_the_scaled_inner_product_with_the_signs() -> None:
     assert np.abs(sums - offset - scale * inner).std() < 3  # sqrt(64 / 12) = 2.3
 
 
+def test_an_item_that_has_the_most_in_common_scores_the_top_and_additions_their_share() -> None:
+    margins = np.random.default_rng(0).standard_normal(256).astype(np.float32)
+    widest = (2 * np.abs(margins).reshape(-1, 4).sum(axis=1)).max()
+    _, gain, base = kernels.make_table(margins, 0, 1e-3, 20.0, np.empty(1024, np.uint8))
+    assert gain == round(63 / widest * 1e-3 * 2**15)
+    assert base == pytest.approx(kernels.TOP - 63 / widest * 20.0, abs=1)
+    # A query at the mean: the table is coarser, so that additions fit their 16 bits.
+    _, gain, _ = kernels.make_table(1e-6 * margins, 0, 1e-3, 20.0, np.empty(1024, np.uint8))
+    assert gain < 2**15
+
+
 def test_hamming_tables_count_equal_bits_without_rounding() -> None:
     rng = np.random.default_rng(1)
     query = rng.integers(0, 2, 256)
     table = np.empty(1024, np.uint8)
     margins = (2.0 * query - 1).astype(np.float32)
-    kernels.make_table(margins, 7, table)
+    kernels.make_table(margins, 7, 0.0, 0.0, table)
     bits = rng.integers(0, 2, (300, 256))
     nibbles = (bits.reshape(300, 64, 4) * [1, 2, 4, 8]).sum(axis=2)
     sums = table.reshape(64, 16)[np.arange(64), nibbles].astype(int).sum(axis=1)
@@ -159,9 +177,13 @@ def test_codes_come_back_from_their_blocks() -> None:
     codes = rng.integers(0, 256, (sizes.sum(), 16), dtype=np.uint8)
     corrections = rng.integers(0, 32767, len(codes)).astype(np.int16)
     flat = np.zeros(int(blocks[-1]) * 16 * 32, np.uint8)
-    flat_corrections = np.zeros(int(blocks[-1]) * 32, np.int16)
+    flat_corrections, flat_additions = np.zeros((2, int(blocks[-1]) * 32), np.int16)
     order = np.arange(len(codes))
-    coding.pack_blocks(codes, corrections, order, offsets, blocks, flat, flat_corrections)
+    out_of_rows = codes, corrections, corrections[::-1].copy()
+    into = flat, flat_corrections, flat_additions
+    coding.pack_blocks(*out_of_rows, order, offsets, blocks, *into)
+    assert np.array_equal(flat_corrections[:5], corrections[:5])
+    assert np.array_equal(flat_additions[:5], corrections[:-6:-1])
     assert np.array_equal(flat[: 16 * 32], pack(codes[:5]))
     rows = rng.permutation(len(codes))
     out = np.empty((len(codes), 16), np.uint8)
@@ -182,10 +204,11 @@ def test_encoding_gives_signs_and_the_length_ratio() -> None:
     vectors = rng.standard_normal((60, 33)).astype(np.float32)
     mean = rng.standard_normal(33).astype(np.float32)
     projected = rng.standard_normal((60, 64 + 7)).astype(np.float32)
-    codes, ratios = np.empty((60, 8), np.uint8), np.empty(60, np.float32)
-    coding.encode(projected, vectors, mean, codes, ratios)
+    codes, (ratios, squares) = np.empty((60, 8), np.uint8), np.empty((2, 60), np.float32)
+    coding.encode(projected, vectors, mean, codes, ratios, squares)
     assert np.array_equal(codes, np.packbits(projected[:, :64] > 0, axis=1, bitorder="little"))
-    expected = np.square(vectors - mean).sum(axis=1) / np.abs(projected[:, :64]).sum(axis=1)
+    assert np.allclose(squares, np.square(vectors - mean).sum(axis=1), rtol=1e-5)
+    expected = squares / np.abs(projected[:, :64]).sum(axis=1)
     assert np.allclose(ratios, expected, rtol=1e-5)
 
 

@@ -55,14 +55,15 @@ def encode(
     mean: NDArray[np.float32],
     codes: NDArray[np.uint8],
     ratios: NDArray[np.float32],
+    squares: NDArray[np.float32],
 ) -> None:
-    """Codes, and the ratio of squared length to the sum of absolute projections, in one pass.
+    """Codes, squared lengths, and their ratios to the sums of absolute projections, in one pass.
 
     Args:
         projected: (n, at least bits), distances of the centred vectors to the hyperplanes.
         vectors: (n, dim); mean: (dim,).
         codes: (n, bits / 8) receives the signs, bit 0 of byte 0 first.
-        ratios: (n,) receives |x - mean|^2 / sum_j |projected_j|.
+        ratios: (n,) receives |x - mean|^2 / sum_j |projected_j|; squares: (n,), |x - mean|^2.
     """
     for i in range(vectors.shape[0]):
         total = np.float32(0)
@@ -77,6 +78,7 @@ def encode(
         for j in range(vectors.shape[1]):
             difference = vectors[i, j] - mean[j]
             square += difference * difference
+        squares[i] = square
         ratios[i] = square / max(total, np.float32(1e-12))
 
 
@@ -115,19 +117,22 @@ def argmax_rows(scores: NDArray[np.float32], out: NDArray[np.uint32]) -> None:
 def pack_blocks(
     codes: NDArray[np.uint8],
     corrections: NDArray[np.int16],
+    additions: NDArray[np.int16],
     order: NDArray[np.int64],
     offsets: NDArray[np.uint32],
     blocks: NDArray[np.uint32],
     out_codes: NDArray[np.uint8],
     out_corrections: NDArray[np.int16],
+    out_additions: NDArray[np.int16],
 ) -> None:
     """Lay the codes of one table out in blocks of BLOCK, each bucket from a block of its own.
 
     Args:
-        codes: (n, bytes) by row; corrections: (n,) by row.
+        codes: (n, bytes) by row; corrections: (n,) by row; additions: likewise, or (0,).
         order: (n,) rows in bucket order; offsets: (buckets + 1,) into it.
         blocks: (buckets + 1,) number of each bucket's first block.
-        out_codes: flat, bytes * BLOCK per block; out_corrections: flat, BLOCK per block.
+        out_codes: flat, bytes * BLOCK per block; out_corrections, out_additions: flat, BLOCK per
+            block.
     """
     width = codes.shape[1]
     for bucket in range(offsets.shape[0] - 1):
@@ -137,6 +142,8 @@ def pack_blocks(
             i = t % BLOCK
             lane = 2 * (i % 16) + i // 16
             out_corrections[block * BLOCK + i] = corrections[row]
+            if additions.shape[0] > 0:
+                out_additions[block * BLOCK + i] = additions[row]
             for r in range(width):
                 out_codes[(block * width + r) * BLOCK + lane] = codes[row, r]
 

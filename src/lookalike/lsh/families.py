@@ -65,6 +65,20 @@ class Principal:
         positive = np.maximum(variance[::-1], 1e-12)
         return cls(np.ascontiguousarray(axes[::-1]), positive.astype(np.float32))
 
+    @classmethod
+    def at_random(cls, rng: np.random.Generator, count: int, dim: int) -> Principal:
+        """Axes of a random rotation, for data that have no principal ones."""
+        return cls(orthogonal(rng, count, dim), np.ones(count, np.float32))
+
+    def hides(self, centred: Floats, squares: Floats) -> bool:
+        """Whether the leading axes show next to nothing of one in a hundred of (n, dim) vectors of
+        squared lengths (n,): less than a tenth of what as many axes at random would.
+        """
+        count, dim = min(WHITENED_AXES, len(self.axes)), centred.shape[1]
+        shown = np.square(centred @ self.axes[:count].T).sum(axis=1)
+        shares = shown[squares > 0] / squares[squares > 0]
+        return bool(shares.size and np.quantile(shares, 0.01) < 0.1 * count / dim)
+
 
 def hyperplanes(rng: np.random.Generator, count: int, dim: int) -> Floats:
     """Independent Gaussian directions (count, dim); Pr[same sign] = 1 - theta / pi (Charikar)."""

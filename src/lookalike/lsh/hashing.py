@@ -22,6 +22,7 @@ SAMPLE = 1 << 15
 PRINCIPAL_SAMPLE = 8192
 ROWS_IN_CACHE = 256
 CORRECTION_HEADROOM = 2.0
+LARGEST_ADDITION = 16383
 LARGEST = 1e6
 """Above all that a hasher holds, and small enough for scores to be finite in float32."""
 NARROW_FROM = 4  # times the bits of a code
@@ -29,21 +30,24 @@ Floats = NDArray[np.float32]
 
 
 class Prepared(NamedTuple):
-    """Queries (q, dim), unit rows; what their candidates are ranked by, (q, code_bits); and their
-    images in the space of the keys, (q, p).
+    """Queries (q, dim), unit rows; what their candidates are ranked by, (q, code_bits); the largest
+    sum that their items can have, (q,), see ``Hasher.tops``; and their images in the space of the
+    keys, (q, p).
     """
 
     queries: Floats
     margins: Floats
+    tops: Floats
     mapped: Floats
 
 
 class Hashed(NamedTuple):
-    """Keys (tables, n), codes (n, bytes) and corrections (n,) of vectors."""
+    """Keys (tables, n), codes (n, bytes), corrections (n,), additions (n,) or (0,) of vectors."""
 
     keys: NDArray[np.uint32]
     codes: NDArray[np.uint8]
     corrections: NDArray[np.int16]
+    additions: NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Hasher:
         key_points: (tables, m, p): hyperplanes (m = MAX_KEY_BITS) or anchors (m >= 1) per table.
         correction_unit: the length correction that is stored as 1, see :meth:`codes`.
         fitted_on: number of vectors it was fitted on.
+        lengths: the least and largest |x - mean| of the vectors it was fitted on; None: queries are
+            not centred, as before format 4 and with Hamming ranking.
     """
 
     settings: LSHSettings
@@ -70,6 +76,7 @@ class Hasher:
     key_points: Floats
     correction_unit: float
     fitted_on: int
+    lengths: tuple[float, float] | None = None
 
     @classmethod
     def fit(cls, settings: LSHSettings, vectors: Floats) -> Hasher:
@@ -91,11 +98,13 @@ class Hasher:
         if settings.center and len(vectors) > 1:
             mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = np.subtract(vectors, mean, dtype=np.float32)
+        squares = np.square(centred).sum(axis=1)
         axes = None
         if CODES[settings.codes].learned or KEYS[settings.keys].learned:
             with one_blas_thread():
                 axes = Principal.of(centred[:PRINCIPAL_SAMPLE])
-        squares = np.square(centred[:1024]).sum(axis=1)
+            if axes.hides(centred[:PRINCIPAL_SAMPLE], squares[:PRINCIPAL_SAMPLE]):
+                axes = Principal.at_random(rng, min(dim, settings.code_bits), dim)
         basis = np.empty((0, dim), np.float32)
         if axes is not None and (count_axes := _narrow(settings, axes)):
             basis = np.ascontiguousarray(axes.axes[:count_axes])
@@ -105,9 +114,12 @@ class Hasher:
         code_planes = CODES[settings.codes].planes(sample, settings.code_bits)
         key_map, key_points = _key_points(sample, settings)
         projected = np.abs(centred[:1024] @ code_planes.T).sum(axis=1)
-        typical = float(np.median(squares / np.maximum(projected, np.float32(1e-12))))
+        typical = float(np.median(squares[:1024] / np.maximum(projected, np.float32(1e-12))))
         unit = CORRECTION_HEADROOM * max(typical, 1e-12)
-        return cls(settings, mean, basis, code_planes, key_map, key_points, unit, count)
+        lengths = None
+        if settings.ranking == "asymmetric":
+            lengths = float(np.sqrt(squares.min())), float(np.sqrt(squares.max()))
+        return cls(settings, mean, basis, code_planes, key_map, key_points, unit, count, lengths)
 
     @property
     def _has_signs(self) -> bool:
@@ -131,6 +143,11 @@ class Hasher:
         return [np.ascontiguousarray(part.T) for part in (*bases, np.concatenate(parts))]
 
     @cached_property
+    def tolerance(self) -> float:
+        """How far rounding may move the distance of a unit vector to a plane of the codes."""
+        return 2e-6 * float(np.sqrt(np.square(self.code_planes).sum(axis=1).max()))
+
+    @cached_property
     def _of_mean(self) -> Floats:
         """The projections of the mean, (code_bits + p,)."""
         return self._uncentred(self.mean)
@@ -148,20 +165,39 @@ class Hasher:
         keys = self._keys(self._mapped(vectors, projected), bits)
         return Hashed(keys, *self._codes(vectors, projected))
 
+    @property
+    def middle(self) -> float:
+        """The |x - mean|^2 whose addition is 0, see :meth:`codes`."""
+        assert self.lengths is not None
+        return (self.lengths[0] ** 2 + self.lengths[1] ** 2) / 2
+
+    @property
+    def addition_unit(self) -> float:
+        """What an addition of 1 stands for, see :meth:`codes`; 0: there are none."""
+        if self.lengths is None:
+            return 0.0
+        least, largest = self.lengths[0] ** 2, self.lengths[1] ** 2
+        return max(largest - least, largest / 64, 1e-6) / 2 / LARGEST_ADDITION
+
     def keys(self, vectors: Floats, bits: int) -> NDArray[np.uint32]:
         """The bucket of each of (n, dim) unit vectors in each table: (tables, n) uint32."""
         return self._keys(self._mapped(vectors, self._projected(vectors)), bits)
 
-    def codes(self, vectors: Floats) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
-        """Packed codes of (n, dim) unit vectors, and their length corrections.
+    def codes(
+        self, vectors: Floats
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int16], NDArray[np.int16]]:
+        """Packed codes of (n, dim) unit vectors, their length corrections, and their additions.
 
         Bit j of a code (byte j // 8, little endian) is [p_j . (x - mean) > 0]. With signs s_j and
-        the correction c = |x - mean|^2 / sum_j |p_j . (x - mean)|, the inner product of a query q
-        with x - mean is about c sum_j (p_j . q) s_j (exact for q along x - mean).
+        the correction c = |x - mean|^2 / sum_j |p_j . (x - mean)|, the inner product of the centred
+        query q' = q - mean with x - mean is about c sum_j (p_j . q') s_j (exact for q' along
+        x - mean). The cosine of q and x is that, and mean . (x - mean) = a constant less
+        |x - mean|^2 / 2, which is the item's addition, and a constant of the query.
 
         Returns:
-            (n, code_bits / 8) uint8 and (n,) int16, c / correction_unit in 1/32767; all 32767 for
-            Hamming ranking.
+            (n, code_bits / 8) uint8; (n,) int16, c / correction_unit in 1/32767, all 32767 for
+            Hamming ranking; and (n,) int16, (middle - |x - mean|^2) / 2 / addition_unit, or (0,)
+            where ``lengths`` is None.
         """
         return self._codes(vectors, self._projected(vectors))
 
@@ -197,30 +233,47 @@ class Hasher:
 
     def _codes(
         self, vectors: Floats, projected: Floats
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int16], NDArray[np.int16]]:
         from lookalike.lsh.coding import encode
 
         codes = np.empty((len(vectors), self.settings.code_bits // 8), np.uint8)
-        ratios = np.empty(len(vectors), np.float32)
-        encode(projected, vectors, self.mean, codes, ratios)
+        ratios, squares = np.empty((2, len(vectors)), np.float32)
+        encode(projected, vectors, self.mean, codes, ratios, squares)
+        additions = np.empty(0, np.int16)
         if self.settings.ranking == "hamming":
-            return codes, np.full(len(vectors), 32767, np.int16)
-        return codes, np.minimum(ratios / self.correction_unit * 32767, 32767).astype(np.int16)
+            return codes, np.full(len(vectors), 32767, np.int16), additions
+        corrections = np.minimum(ratios / self.correction_unit * 32767, 32767).astype(np.int16)
+        if self.lengths is not None:
+            steps = (self.middle - squares) / (2 * self.addition_unit)
+            limits = -LARGEST_ADDITION, LARGEST_ADDITION
+            additions = np.clip(np.rint(steps), *limits).astype(np.int16)
+        return codes, corrections, additions
 
     def prepare(self, queries: Floats) -> Prepared:
         """Project (q, dim) unit vectors once for all segments.
 
-        Margins are not centred for asymmetric ranking, since <q, x - mean> orders items as <q, x>
-        does; for Hamming ranking they are the signs around the mean.
+        For Hamming ranking margins are the signs around the mean.
         """
         projected, of_mean = self._uncentred(queries), self._of_mean
         bits = self.settings.code_bits
         margins = projected[:, :bits]
         if self.settings.ranking == "hamming":
             margins = np.where(margins > of_mean[:bits], np.float32(1), np.float32(-1))
-        if self.key_map.size:
-            return Prepared(queries, margins, projected[:, bits:] - of_mean[bits:])
-        return Prepared(queries, margins, queries - self.mean)
+        elif self.lengths is not None:
+            margins = margins - of_mean[:bits]
+        mapped = projected[:, bits:] - of_mean[bits:] if self.key_map.size else queries - self.mean
+        return Prepared(queries, margins, self._tops(queries), mapped)
+
+    def _tops(self, queries: Floats) -> Floats:
+        """The most that an item of the lengths it was fitted on can have in common with a query:
+        the largest (q - mean) . (x - mean) + (middle - |x - mean|^2) / 2, (q,).
+        """
+        if self.lengths is None:
+            return np.zeros(len(queries), np.float32)
+        reach = np.sqrt(np.square(queries - self.mean).sum(axis=1))
+        length = np.clip(reach, *self.lengths)
+        tops: Floats = (reach * length + (self.middle - length * length) / 2).astype(np.float32)
+        return tops
 
     def bucket_scores(self, mapped: Floats, bits: int) -> Floats:
         """How near each bucket of all tables is to queries: (q, tables * 2^bits), larger is nearer,
@@ -259,6 +312,7 @@ class Hasher:
             "settings": {**self.settings.as_dict(), "search": None},
             "correction_unit": self.correction_unit,
             "fitted_on": self.fitted_on,
+            **({} if self.lengths is None else {"lengths": self.lengths}),
             **({} if owner is None else {"owner": owner}),
         }
         return write_arrays(folder, "hasher", meta, {name: getattr(self, name) for name in ARRAYS})
@@ -278,14 +332,16 @@ class Hasher:
                 f"{settings.as_dict()}"
             )
         unit, fitted_on = file.meta.get("correction_unit"), file.meta.get("fitted_on")
+        lengths = file.meta.get("lengths")
         if (
             not (isinstance(unit, float) and 0 < unit < LARGEST)
             or not is_count(fitted_on)
+            or not ("lengths" not in file.meta or _are_lengths(lengths))
             or file.arrays.keys() != set(ARRAYS)
         ):
             raise IndexFormatError(
                 f"{path.name} is damaged: correction_unit {unit!r}, fitted_on {fitted_on!r}, "
-                f"arrays {', '.join(file.arrays)}"
+                f"lengths {lengths!r}, arrays {', '.join(file.arrays)}"
             )
         arrays: dict[str, NDArray[Any]] = {name: file.arrays[name] for name in ARRAYS}
         found = {name: array.shape for name, array in arrays.items()}
@@ -297,7 +353,15 @@ class Hasher:
                     f"{path.name} is damaged: {name} holds other values than numbers below "
                     f"{LARGEST:.0e}"
                 )
-        return cls(settings, **arrays, correction_unit=unit, fitted_on=fitted_on)
+        lengths = None if lengths is None else (lengths[0], lengths[1])
+        return cls(settings, **arrays, correction_unit=unit, fitted_on=fitted_on, lengths=lengths)
+
+
+def _are_lengths(value: object) -> bool:
+    """Whether it is what a hasher stores as its lengths."""
+    if not isinstance(value, list) or not all(isinstance(number, float) for number in value):
+        return False
+    return len(value) == 2 and 0 <= value[0] <= value[1] < LARGEST
 
 
 def _shapes(settings: LSHSettings, found: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

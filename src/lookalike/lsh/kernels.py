@@ -11,10 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh.compiled import compiled
-from lookalike.lsh.simd import BLOCK, SCORES, as_float, prefetch, score_block, trailing_zeros
+from lookalike.lsh.simd import (
+    BLOCK,
+    LARGEST_ADDITION,
+    SCORES,
+    as_float,
+    popcount,
+    prefetch,
+    score_block,
+    trailing_zeros,
+)
 
 __all__ = [
     "LARGEST_COSINE",
+    "TOP",
     "choose_buckets",
     "make_table",
     "rerank",
@@ -24,10 +34,16 @@ __all__ = [
 ]
 
 TABLE_MAX = 63
+TOP = 3072
+"""The score of an item that has as much in common with the query as any can."""
 LINES_AHEAD = 16
 VECTORS_AHEAD = 6
 BINS = 256
 SURVIVORS = 1 << 13
+EQUAL = np.float32(1e-5)
+MOST_SAME = np.uint64(1 << 12)
+ROUNDING = np.float32(0.01)
+"""How far a unit vector's length may be from 1, for files and float16 alike."""
 LARGEST_COSINE = np.float32(1.02)
 """Of unit vectors that were rounded to float16."""
 
@@ -175,14 +191,27 @@ def choose_buckets(
 
 
 @compiled()
+def _equal_scores(scores: NDArray[np.float32], chosen: NDArray[np.int64], count: int) -> int:
+    """How many of the first buckets score the best but for rounding."""
+    least = scores[chosen[0]] if count else np.float32(0)
+    least -= EQUAL * max(abs(least), np.float32(1e-6))
+    equal = 0
+    while equal < count and scores[chosen[equal]] >= least:
+        equal += 1
+    return equal
+
+
+@compiled()
 def table_limit(groups: int) -> int:
     """The largest table entry with which a sum over ``groups`` nibbles stays below SCORES."""
     return min(TABLE_MAX, (SCORES - groups) // groups)
 
 
 @compiled(fastmath=LOOSE)
-def make_table(margins: NDArray[np.float32], whole: int, out: NDArray[np.uint8]) -> int:
-    """The query's look-up table for ``score_block``, and its offset.
+def make_table(
+    margins: NDArray[np.float32], whole: int, step: float, top: float, out: NDArray[np.uint8]
+) -> tuple[int, int, int]:
+    """The query's look-up table for ``score_block``; its offset, gain and base.
 
     For bits s_j in {-1, +1} of a code, sum_j margin_j s_j is a sum over nibbles; each nibble's 16
     values, less their smallest, are scaled to whole numbers up to TABLE_MAX or what keeps the sum
@@ -191,10 +220,9 @@ def make_table(margins: NDArray[np.float32], whole: int, out: NDArray[np.uint8])
 
     Args:
         margins: (bits,), bits a multiple of 16.
+        step: what an addition of 1 stands for, in correction units; 0: there are no additions.
+        top: the largest sum that an item can have, in correction units: it scores TOP.
         out: (bits * 4,) receives the table.
-
-    Returns:
-        the offset, which stands for an inner product of zero.
     """
     groups = margins.shape[0] // 4
     limit = table_limit(groups)
@@ -207,6 +235,8 @@ def make_table(margins: NDArray[np.float32], whole: int, out: NDArray[np.uint8])
         widest = max(widest, span)
         base += span / 2
     scale = np.float32(limit) / widest if whole == 0 else np.float32(whole)
+    if step > 0:  # additions grow by less than one score each
+        scale = min(scale, np.float32(0.999) / np.float32(step))
     for g in range(groups):
         lowest = np.float32(0.5)  # to round
         for b in range(4):
@@ -219,7 +249,15 @@ def make_table(margins: NDArray[np.float32], whole: int, out: NDArray[np.uint8])
             total = lowest + first * (v & 1) + second * (v >> 1 & 1)
             total += third * (v >> 2 & 1) + fourth * (v >> 3)
             out[16 * g + v] = np.uint8(np.int32(total))
-    return int(base * scale + np.float32(0.5))
+    offset = int(base * scale + np.float32(0.5))
+    if step == 0:
+        return offset, 0, SCORES // 2
+    lowest_base = np.float32(-LARGEST_ADDITION + SCORES)  # with which no score leaves 16 bits
+    return (
+        offset,
+        int(scale * np.float32(step) * np.float32(1 << 15) + np.float32(0.5)),
+        int(max(np.float32(TOP) - np.float32(top) * scale, lowest_base)),
+    )
 
 
 # ---- the search ----------------------------------------------------------------------------------
@@ -238,6 +276,53 @@ def _seen_before(slots: NDArray[np.int64], row: int) -> bool:
 
 
 @compiled()
+def _own_code(
+    margins: NDArray[np.float32],
+    tolerance: float,
+    code: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+) -> None:
+    """The query's own code, (bytes,), and the bits that rounding cannot have changed."""
+    for byte in range(code.shape[0]):
+        bits = np.uint8(0)
+        sure = np.uint8(0)
+        for j in range(8):
+            margin = margins[8 * byte + j]
+            bits |= np.uint8(margin > 0) << np.uint8(j)
+            sure |= np.uint8(abs(margin) > tolerance) << np.uint8(j)
+        code[byte] = bits
+        mask[byte] = sure
+
+
+@compiled()
+def _mark_same(
+    codes: NDArray[np.uint8],
+    at: int,
+    code: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    differing: NDArray[np.uint8],
+    scores: NDArray[np.int16],
+) -> Any:
+    """Give the codes of a block that equal the query's own the best score; a bit for each."""
+    differing[:] = 0
+    for r in range(code.shape[0]):
+        for i in range(BLOCK):
+            differing[i] |= (codes[at + r * BLOCK + i] ^ code[r]) & mask[r]
+        if r % 4 == 3:
+            left = False
+            for i in range(BLOCK):
+                left |= differing[i] == 0
+            if not left:
+                return np.uint32(0)
+    same = np.uint32(0)
+    for i in range(BLOCK):
+        if differing[2 * (i % 16) + i // 16] == 0:
+            scores[i] = SCORES - 1
+            same |= np.uint32(1) << np.uint32(i)
+    return same
+
+
+@compiled()
 def _compact(
     scores: NDArray[np.int16],
     rows: NDArray[np.int64],
@@ -246,11 +331,13 @@ def _compact(
     depth: int,
     slots: NDArray[np.int64],
 ) -> int:
-    """Keep what is above ``threshold``, and of what is on it as many as fill up ``depth``."""
+    """Keep what is above ``threshold``, and of what is on it as many as fill up ``depth``, or all
+    if it is the best score.
+    """
     above = 0
     for i in range(count):
         above += scores[i] > threshold
-    room = max(0, depth - above)
+    room = count if threshold == SCORES - 1 else max(0, depth - above)
     kept = 0
     for i in range(count):
         on = scores[i] == threshold and room > 0
@@ -276,10 +363,13 @@ def _scan(
     codes: NDArray[np.uint8],
     code_bytes: int,
     corrections: NDArray[np.int16],
+    additions: NDArray[np.int16],
     table_rows: NDArray[np.uint32],
     blocked: NDArray[np.bool_],
     table: NDArray[np.uint8],
-    offset: int,
+    query: tuple[int, int, int],
+    own: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    own_buckets: int,
     depth: int,
     histogram: NDArray[np.int32],
     slots: NDArray[np.int64],
@@ -292,6 +382,8 @@ def _scan(
     That threshold only rises and is exact, kept by a histogram of the scores. Repeats of a row (it
     lies in a bucket of every table) and blocked rows do not count. Damaged corrections or rows of a
     file cost candidates, never more: scores and rows are kept within bounds, of ``items`` rows.
+    In the first ``own_buckets`` codes like the query's ``own`` score best: so an item that is
+    searched by itself is among the candidates.
 
     Returns:
         number of candidates kept, in ``scores`` and ``rows``, and of those that counted when met.
@@ -299,6 +391,9 @@ def _scan(
     histogram[:] = 0
     slots[:] = -1
     out = np.empty(BLOCK, np.int16)
+    differing = np.empty(BLOCK, np.uint8)
+    same = np.uint64(0)
+    of_query = (np.int16(query[0]), np.int16(query[1]), np.int16(query[2]))
     threshold = 0
     above = 0
     kept = 0
@@ -313,6 +408,7 @@ def _scan(
             for line in range(LINES_AHEAD):
                 prefetch(codes, following * code_bytes * BLOCK + line * 64)
             prefetch(corrections, following * BLOCK)
+            prefetch(additions, following * BLOCK)
         for start in range(0, size, BLOCK):
             block = first_block + start // BLOCK
             mask = score_block(
@@ -321,11 +417,18 @@ def _scan(
                 table,
                 np.int64(code_bytes),
                 corrections,
+                additions,
                 block * BLOCK,
-                np.int16(offset),
+                of_query,
                 np.int16(threshold),
                 out,
             )
+            if p < own_buckets and same < MOST_SAME:
+                marked = _mark_same(
+                    codes, block * code_bytes * BLOCK, own[0], own[1], differing, out
+                )
+                mask |= marked
+                same += popcount(np.uint64(marked))
             if size - start < BLOCK:
                 mask &= np.uint32((np.int64(1) << (size - start)) - 1)
             while mask:
@@ -345,6 +448,8 @@ def _scan(
                     continue
                 if kept == scores.shape[0]:
                     kept = _compact(scores, rows, kept, threshold, depth, slots)
+                    if kept == scores.shape[0]:
+                        continue
                 scores[kept] = score
                 rows[kept] = row
                 kept += 1
@@ -364,6 +469,15 @@ def _dot(query: NDArray[np.float32], vector: NDArray[Any]) -> Any:
     for j in range(query.shape[0]):
         total += as_float(vector[j]) * query[j]
     return total
+
+
+@compiled(fastmath={"reassoc", "contract", "nsz", "arcp"})
+def _rounded_length(vector: NDArray[Any]) -> Any:
+    total = np.float32(0)
+    for j in range(vector.shape[0]):
+        value = as_float(vector[j])
+        total += value * value
+    return np.sqrt(total)
 
 
 @compiled()
@@ -395,6 +509,7 @@ def rerank(
     Args:
         query: (dim,); vectors: (n, dim) float32, or float16 as their bits; ids: (n,).
         best, best_ids: (k,), falling by cosine, then rising by id; -inf and -1 where nothing is.
+            Rounding a vector to float16 has changed its length, so cosines are divided by that.
             A cosine that no unit vectors have, or NaN, comes first, as infinity.
     """
     width = vectors.shape[1]
@@ -404,9 +519,13 @@ def rerank(
             for element in range(0, width, 64 // vectors.itemsize):
                 prefetch(vectors, ahead + element)
         cosine = _dot(query, vectors[rows[i]])
-        if not abs(cosine) < LARGEST_COSINE:
+        if cosine + ROUNDING < best[-1]:
+            continue
+        if abs(cosine) < LARGEST_COSINE:
+            cosine /= _rounded_length(vectors[rows[i]])
+        else:
             cosine = np.float32(np.inf)
-        elif cosine > 1:
+        if cosine > 1 and cosine < LARGEST_COSINE:
             cosine = np.float32(1)
         elif cosine < -1:
             cosine = np.float32(-1)
@@ -419,10 +538,13 @@ def search_range(
     queries: NDArray[np.float32],
     margins: NDArray[np.float32],
     bucket_scores: NDArray[np.float32],
+    tops: NDArray[np.float32],
     segment: Any,
     blocked: NDArray[np.bool_],
     tables: int,
     hamming_scale: int,
+    step: float,
+    tolerance: float,
     budget: int,
     depth: int,
     wanted: int,
@@ -432,12 +554,14 @@ def search_range(
     """Search a batch of queries in one segment.
 
     Args:
-        queries: (q, dim) unit rows; margins: (q, bits), see ``make_table``.
-        bucket_scores: (q, buckets of all tables).
+        queries: (q, dim) unit rows; margins: (q, bits), and step: see ``make_table``.
+        bucket_scores: (q, buckets of all tables); tops: (q,), see ``make_table``.
         segment: a ``Scanned``: starts, sizes, blocks (buckets of all tables,); codes, corrections,
-            flat; rows (tables * n,), or (0,) for one table, whose positions are rows; vectors
-            (n, dim) float32, or float16 as their bits, or (0, dim): rank by the codes alone; ids.
+            additions, flat; rows (tables * n,), or (0,) for one table, whose positions are rows;
+            vectors (n, dim) float32, or float16 as their bits, or (0, dim): rank by the codes
+            alone; ids.
         blocked: (n,) rows that do not count, or (0,).
+        tolerance: a margin of this size may be another sign's, rounded.
         budget: items to visit; more if fewer than ``wanted`` that count were met.
         depth: candidates to re-rank.
         out_ids, out_cosines: (q, k) receive the best, -1 and -inf where there are fewer; by id
@@ -447,13 +571,14 @@ def search_range(
     Returns:
         number of items visited, for statistics.
     """
-    starts, sizes, blocks, codes, corrections, table_rows, vectors, ids = segment
+    starts, sizes, blocks, codes, corrections, additions, table_rows, vectors, ids = segment
     count = bucket_scores.shape[1]
     bits = margins.shape[1]
     code_bytes = bits // 8
     chosen = np.empty(count, np.int64)
     spare = np.empty(count, np.int64)
     table = np.empty(bits * 4, np.uint8)
+    own = np.empty((2, code_bytes), np.uint8)
     histogram = np.empty(SCORES, np.int32)
     capacity = max(SURVIVORS, 4 * depth)
     places = 0
@@ -469,10 +594,14 @@ def search_range(
     for q in range(queries.shape[0]):
         out_ids[q] = -1
         out_cosines[q] = -np.inf
-        offset = make_table(margins[q], hamming_scale, table)
+        query = make_table(margins[q], hamming_scale, step, tops[q], table)
+        _own_code(margins[q], tolerance, own[0], own[1])
         allowance = budget
         while True:
             number = choose_buckets(bucket_scores[q], sizes, allowance, chosen, spare)
+            own_buckets = 0
+            if vectors.shape[0] > 0:
+                own_buckets = _equal_scores(bucket_scores[q], chosen, number)
             kept, met = _scan(
                 chosen,
                 number,
@@ -482,10 +611,13 @@ def search_range(
                 codes,
                 code_bytes,
                 corrections,
+                additions,
                 table_rows,
                 blocked,
                 table,
-                offset,
+                query,
+                (own[0], own[1]),
+                own_buckets,
                 depth,
                 histogram,
                 slots,

@@ -17,9 +17,9 @@ from lookalike.lsh.settings import LSHSettings
 __all__ = ["MANIFEST", "Manifest", "SegmentEntry"]
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 3
-READ_VERSIONS = (2, 3)
-"""Format 2 had no owner."""
+FORMAT_VERSION = 4
+READ_VERSIONS = (2, 3, 4)
+"""Format 2 had no owner, 3 no additions."""
 LIMIT = 64 << 20
 
 

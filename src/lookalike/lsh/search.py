@@ -32,6 +32,7 @@ ROWS_AT_ONCE = 16_384
 SPARE = 8
 """Rows beyond k whose cosine an exact search computes once more."""
 HAMMING_SCALE = 7
+FEW_DIMENSIONS = 1 << 19
 EXACT_ROWS = 1024
 Floats = NDArray[np.float32]
 Found = tuple[NDArray[np.int64], Floats]
@@ -46,9 +47,12 @@ def default_candidates(n: int, k: int) -> int:
     return max(4096, int((15 + 17 * math.log10(k)) * math.sqrt(n)))
 
 
-def default_rerank(n: int, k: int) -> int:
-    """Candidates whose exact cosine is computed for ``k`` results from ``n`` items, likewise."""
-    return int(max(96, 2 * k, k**0.55 * max(36, 0.12 * math.sqrt(n))))
+def default_rerank(n: int, k: int, dim: int) -> int:
+    """Candidates whose exact cosine is computed for ``k`` results from ``n`` items, likewise.
+
+    Few dimensions hold many items that no code tells apart, and cost little to compare.
+    """
+    return int(max(96, 2 * k, k**0.55 * max(36, 0.12 * math.sqrt(n)), FEW_DIMENSIONS / dim**2))
 
 
 class Plan(NamedTuple):
@@ -76,7 +80,8 @@ class Plan(NamedTuple):
         budget = default_candidates(n, k) if candidates is None else candidates
         # A filter thins the buckets out: visit as many of the items that count.
         budget = min(n, math.ceil(budget * n / open_rows)) * settings.tables
-        depth = min(n, max(k, default_rerank(n, k) if rerank is None else rerank))
+        depth = default_rerank(n, k, settings.dim) if rerank is None else rerank
+        depth = min(n, max(k, depth))
         scale = _hamming_scale(settings.code_bits) if settings.ranking == "hamming" else 0
         return cls(budget, depth, min(k, open_rows), scale, settings.code_bits // 8)
 
@@ -104,7 +109,7 @@ def search_segment(
         ids (q, k) int64, -1 where fewer exist, and cosines (q, k), -inf there; by id where equal.
     """
     n = len(segment)
-    queries, margins, _ = prepared
+    queries = prepared.queries
     keeps_vectors = len(segment.vectors) > 0
     if keeps_vectors and open_rows <= max(EXACT_ROWS, rerank or 0) and open_rows < n:
         return search_exactly(segment, queries, k, blocked)
@@ -119,10 +124,13 @@ def search_segment(
             part.queries,
             np.ascontiguousarray(part.margins),
             hasher.bucket_scores(part.mapped, segment.key_bits),
+            part.tops / np.float32(hasher.correction_unit),
             segment.scanned,
             blocked,
             hasher.settings.tables,
             plan.scale,
+            hasher.addition_unit / hasher.correction_unit,
+            hasher.tolerance,
             plan.budget,
             plan.depth,
             plan.wanted,
@@ -140,7 +148,7 @@ def search_segment(
         size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
         for_all_parts(run_some, len(queries), size, threads)
     if not keeps_vectors:
-        return ids, estimate(hasher, queries, margins, cosines)
+        return ids, estimate(hasher, prepared, cosines)
     _check_cosines(segment, cosines[:, 0])
     return ids, cosines
 
@@ -162,15 +170,17 @@ def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[n
         stop = min(total, start + ROWS_AT_ONCE)
         here = np.arange(start, stop) if chosen is None else chosen[start:stop]
         part = segment.vectors[slice(start, stop) if chosen is None else here]
-        with np.errstate(invalid="ignore", over="ignore"):  # a damaged file may hold anything
-            found = queries @ part.astype(np.float32).T
+        with np.errstate(all="ignore"):  # a damaged file may hold anything
+            vectors = part.astype(np.float32)
+            found = queries @ vectors.T
+        _check_cosines(segment, found.max(axis=1, initial=-1))
+        found /= _lengths(vectors)
         best = found
         if found.shape[1] > wanted:
             at = np.argpartition(found, found.shape[1] - wanted, axis=1)[:, -wanted:]
             best, here = np.take_along_axis(found, at, axis=1), here[at]
         else:
             here = np.broadcast_to(here, found.shape)
-        _check_cosines(segment, best)
         all_rows = np.concatenate([rows, here], axis=1)
         all_cosines = np.concatenate([cosines, best], axis=1)
         order = np.argsort(-all_cosines, axis=1, kind="stable")[:, :wanted]
@@ -183,10 +193,16 @@ def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[n
         for start in range(0, len(there), ROWS_AT_ONCE):
             some = there[start : start + ROWS_AT_ONCE]
             vectors = segment.vectors[its_rows[some]].astype(np.float32)
-            its_cosines[some] = np.einsum("ij,j->i", vectors, query)
+            its_cosines[some] = np.einsum("ij,j->i", vectors, query) / _lengths(vectors)
     np.clip(cosines, -1, 1, out=cosines, where=rows >= 0)  # rounding may exceed them
     ids = np.where(rows >= 0, segment.ids[np.maximum(rows, 0)], -1)
     return best_of(ids, cosines, k)
+
+
+def _lengths(vectors: Floats) -> Floats:
+    """Of stored vectors: 1, but for rounding to float16."""
+    lengths: Floats = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return lengths
 
 
 def _check_cosines(segment: Segment, largest: Floats) -> None:
@@ -206,17 +222,26 @@ def _hamming_scale(bits: int) -> int:
     return max(1, min(HAMMING_SCALE, (SCORES - 1) // 2 // bits))
 
 
-def estimate(hasher: Hasher, queries: Floats, margins: Floats, scores: Floats) -> Floats:
+def estimate(hasher: Hasher, prepared: Prepared, scores: Floats) -> Floats:
     """Cosines from the codes alone, where no vectors are kept; -inf stays."""
-    centred = np.where(np.isfinite(scores), scores - SCORES // 2, np.float32(0))
+    queries, margins, tops, _ = prepared
+    scores = np.where(np.isfinite(scores), scores, -np.inf).astype(np.float32)
+    known = np.where(np.isfinite(scores), scores, np.float32(0))
     if hasher.settings.ranking == "hamming":
         bits = hasher.settings.code_bits
+        centred = known - SCORES // 2
         agreement = 0.5 + (centred + 1) / (2 * bits * _hamming_scale(bits))
         estimate = np.cos(np.pi * (1 - np.clip(agreement, 0, 1)))
     else:
         spans = 2 * np.abs(margins).reshape(len(margins), -1, 4).sum(axis=2)
         scale = kernels.table_limit(spans.shape[1]) / spans.max(axis=1, keepdims=True)
-        estimate = centred * (hasher.correction_unit / scale)
-        estimate += (queries @ hasher.mean)[:, np.newaxis]
+        shared = (queries @ hasher.mean)[:, np.newaxis]
+        base = np.full_like(scale, SCORES // 2)
+        unit = hasher.correction_unit
+        if hasher.lengths is not None:
+            scale = np.minimum(scale, np.float32(0.999 * unit / hasher.addition_unit))
+            base = kernels.TOP - tops[:, np.newaxis] / unit * scale
+            shared += (1 - float(hasher.mean @ hasher.mean) - hasher.middle) / 2
+        estimate = (known - base) * (unit / scale) + shared
     estimate = np.clip(estimate, -1, 1)
     return np.where(np.isfinite(scores), estimate, -np.inf).astype(np.float32)

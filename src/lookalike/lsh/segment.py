@@ -35,19 +35,21 @@ def default_key_bits(n: int) -> int:
 
 
 class Items(NamedTuple):
-    """Hashed items before they are packed: ids (n,), codes (n, bytes), corrections (n,), keys
-    (tables, n).
+    """Hashed items before they are packed: ids (n,), codes (n, bytes), corrections (n,), additions
+    (n,) or (0,), keys (tables, n).
     """
 
     ids: NDArray[np.int64]
     codes: NDArray[np.uint8]
     corrections: NDArray[np.int16]
+    additions: NDArray[np.int16]
     keys: NDArray[np.uint32]
 
 
 class Scanned(NamedTuple):
     """Of all tables in one: where each bucket starts (a row, or an index into ``rows``), its number
-    of items, its first block; then codes, corrections, rows, vectors and ids of a segment.
+    of items, its first block; then codes, corrections, additions, rows, vectors and ids of a
+    segment.
     """
 
     starts: NDArray[np.uint32]
@@ -55,6 +57,7 @@ class Scanned(NamedTuple):
     blocks: NDArray[np.uint32]
     codes: NDArray[np.uint8]
     corrections: NDArray[np.int16]
+    additions: NDArray[np.int16]
     rows: NDArray[np.uint32]
     vectors: NDArray[Any]
     ids: NDArray[np.int64]
@@ -71,7 +74,7 @@ class Segment:
         vectors: (n, dim) float16 or float32, unit length; (0, dim) if none are kept.
         codes: uint8, flat, in blocks of 32 (see ``coding.pack_blocks``), table after table, each
             bucket from a block of its own.
-        corrections: (blocks * 32,) int16, see ``Hasher.codes``.
+        corrections, additions: (blocks * 32,) int16, see ``Hasher.codes``; additions may be (0,).
         offsets: (tables, buckets + 1) uint32: where each bucket begins in its table.
         blocks: (tables, buckets + 1) uint32: its first block, counted over all tables.
         rows: (tables, n) uint32, position in a table -> row; (1, 0) for a single table.
@@ -84,6 +87,7 @@ class Segment:
     vectors: NDArray[Any]
     codes: NDArray[np.uint8]
     corrections: NDArray[np.int16]
+    additions: NDArray[np.int16]
     offsets: NDArray[np.uint32]
     blocks: NDArray[np.uint32]
     rows: NDArray[np.uint32]
@@ -113,6 +117,8 @@ class Segment:
             self.blocks[:, :-1].ravel(),
             self.codes,
             self.corrections,
+            # Without any, the kernel multiplies whatever it reads by zero.
+            self.additions if self.additions.size else self.corrections,
             self.rows.ravel(),
             self.vectors.view(np.uint16) if halves else self.vectors,
             self.ids,
@@ -131,6 +137,7 @@ class Segment:
         keys = np.empty((settings.tables, n), np.uint32)
         codes = np.empty((n, settings.code_bits // 8), np.uint8)
         corrections = np.empty(n, np.int16)
+        additions = np.empty(n if hasher.lengths else 0, np.int16)
         kept = np.empty((0 if settings.vectors == "none" else n, settings.dim), _dtype(settings))
         key_bits = _choose_key_bits(hasher, n)
 
@@ -145,10 +152,12 @@ class Segment:
                 rows = vectors[chosen].astype(np.float32, copy=False)
                 if len(kept):
                     kept[part] = rows
-            keys[:, part], codes[part], corrections[part] = hasher.hash(rows, key_bits)
+            hashed = hasher.hash(rows, key_bits)
+            keys[:, part], codes[part], corrections[part] = hashed[:3]
+            additions[part if additions.size else slice(0)] = hashed.additions
 
         for_all_parts(hash_part, n, BUILD_ROWS, cores())
-        items = Items(ids[order], codes, corrections, keys)
+        items = Items(ids[order], codes, corrections, additions, keys)
         return cls._assemble(key_bits, items, lambda chosen: kept[chosen] if len(kept) else kept)
 
     @classmethod
@@ -169,6 +178,7 @@ class Segment:
         ids = np.concatenate([part.ids for part in items])
         codes = np.concatenate([part.codes for part in items])
         corrections = np.concatenate([part.corrections for part in items])
+        additions = np.concatenate([part.additions for part in items])
         keys = np.concatenate([part.keys for part in items], axis=1)
         del items
         n = len(ids)
@@ -184,7 +194,9 @@ class Segment:
                 segment._rekey(hasher, key_bits, rows, keys[:, first : first + len(rows)])
                 first += len(rows)
         order = np.argsort(ids, kind="stable")
-        together = Items(ids[order], codes[order], corrections[order], keys[:, order])
+        if additions.size:
+            additions = additions[order]
+        together = Items(ids[order], codes[order], corrections[order], additions, keys[:, order])
         return cls._assemble(key_bits, together, lambda chosen: gather(kept, order[chosen]))
 
     def _rekey(
@@ -204,11 +216,11 @@ class Segment:
             in_order = np.repeat(np.arange(len(offsets) - 1, dtype=np.uint32), np.diff(offsets))
             keys[t, self.rows[t] if self.rows.size else slice(None)] = in_order
         codes = self.codes_of(rows, hasher.settings.code_bits // 8).view(np.uint8)
-        corrections = np.empty(len(rows), np.int16)
         starts, bucket = self.offsets[0], keys[0, rows]
         at = rows - starts[bucket].astype(np.int64)
-        corrections = self.corrections[self.blocks[0][bucket].astype(np.int64) * BLOCK + at]
-        return Items(self.ids[rows], codes, corrections, keys[:, rows])
+        at += self.blocks[0][bucket].astype(np.int64) * BLOCK
+        additions = self.additions[at] if self.additions.size else self.additions
+        return Items(self.ids[rows], codes, self.corrections[at], additions, keys[:, rows])
 
     @classmethod
     def _assemble(
@@ -226,6 +238,7 @@ class Segment:
         row_order = np.argsort(items.keys[0], kind="stable")
         keys = items.keys[:, row_order]
         codes, corrections = items.codes[row_order], items.corrections[row_order]
+        additions = items.additions[row_order] if items.additions.size else items.additions
         offsets = np.zeros((tables, (1 << key_bits) + 1), np.uint32)
         blocks = np.zeros_like(offsets)
         before = 0
@@ -237,6 +250,7 @@ class Segment:
             before = int(blocks[t, -1])
         flat_codes = np.zeros(before * width * BLOCK, np.uint8)
         flat_corrections = np.zeros(before * BLOCK, np.int16)
+        flat_additions = np.zeros(before * BLOCK if additions.size else 0, np.int16)
         rows = np.empty((1, 0) if tables == 1 else (tables, n), np.uint32)
         by_id = np.empty(n, np.uint32)
         by_id[row_order] = np.arange(n, dtype=np.uint32)
@@ -252,11 +266,13 @@ class Segment:
                 pack_blocks(
                     codes,
                     corrections,
+                    additions,
                     positions,
                     offsets[t, edges],
                     blocks[t, edges],
                     flat_codes,
                     flat_corrections,
+                    flat_additions,
                 )
 
             for_all_parts(pack, 1 << key_bits, BUILD_BUCKETS, cores())
@@ -267,6 +283,7 @@ class Segment:
             take(row_order),
             flat_codes,
             flat_corrections,
+            flat_additions,
             offsets,
             blocks,
             rows,
@@ -315,7 +332,10 @@ class Segment:
         settings, key_bits = hasher.settings, file.meta.get("key_bits")
         if not is_count(key_bits) or key_bits > hasher.max_key_bits:
             raise IndexFormatError(f"{path.name} is damaged: key_bits {key_bits!r}")
-        found = {name: (array.shape, array.dtype.str) for name, array in file.arrays.items()}
+        stored = dict(file.arrays)
+        if hasher.lengths is None:  # as before format 4
+            stored.setdefault("additions", np.empty(0, np.int16))
+        found = {name: (array.shape, array.dtype.str) for name, array in stored.items()}
         n = file.arrays["ids"].size if "ids" in found else -1
         blocks = file.arrays["corrections"].size // BLOCK if "corrections" in found else -1
         tables, kept = settings.tables, settings.vectors
@@ -326,6 +346,7 @@ class Segment:
             "vectors": ((0 if kept == "none" else n, settings.dim), _dtype(settings).str),
             "codes": ((blocks * BLOCK * settings.code_bits // 8,), "|u1"),
             "corrections": ((blocks * BLOCK,), "<i2"),
+            "additions": ((blocks * BLOCK if hasher.lengths else 0,), "<i2"),
             "offsets": (shape, "<u4"),
             "blocks": (shape, "<u4"),
             "rows": ((tables, n) if tables > 1 else (1, 0), "<u4"),
@@ -333,7 +354,7 @@ class Segment:
         if found != expected:
             raise IndexFormatError(f"{path.name} holds arrays {found}, expected {expected}")
         # Copies: the bounds that the kernels use stay those that were proven.
-        arrays = file.arrays | {name: np.array(file.arrays[name]) for name in ("offsets", "blocks")}
+        arrays = stored | {name: np.array(stored[name]) for name in ("offsets", "blocks")}
         if not _fit(arrays["offsets"], arrays["blocks"], n, blocks):
             raise IndexFormatError(f"{path.name} is damaged: its buckets contradict its items")
         return cls(key_bits, **arrays, file=file)
@@ -411,7 +432,10 @@ class Segment:
         return ""
 
 
-ARRAYS = ("ids", "by_id", "vectors", "codes", "corrections", "offsets", "blocks", "rows")
+ARRAYS = (
+    *("ids", "by_id", "vectors", "codes", "corrections", "additions"),
+    *("offsets", "blocks", "rows"),
+)
 
 
 def _fit(offsets: NDArray[np.uint32], blocks: NDArray[np.uint32], n: int, total: int) -> bool:

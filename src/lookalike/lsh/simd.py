@@ -25,6 +25,7 @@ from lookalike.lsh.compiled import compiled
 __all__ = [
     "BLOCK",
     "CORRECTION_ONE",
+    "LARGEST_ADDITION",
     "SCORES",
     "SHUFFLE",
     "as_float",
@@ -39,9 +40,10 @@ __all__ = [
 BLOCK = 32
 """Codes that are scored together; byte ``lane(i) = 2 (i % 16) + i // 16`` belongs to code i."""
 SCORES = 4096
-"""Scores are whole numbers from 0 to SCORES - 1; SCORES / 2 stands for an inner product of 0."""
+"""Scores are whole numbers from 0 to SCORES - 1."""
 CORRECTION_ONE = 32767
 """A correction of 1 in fixed point."""
+LARGEST_ADDITION = 16383
 
 cgutils: Any = _untyped_cgutils
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
@@ -114,23 +116,28 @@ def _declare_score_block(
     table: Any,
     _code_bytes: Any,
     corrections: Any,
+    additions: Any,
     _correction_at: Any,
-    _offset: Any,
+    _query: Any,
     _threshold: Any,
     out: Any,
 ) -> Any:
+    query = types.UniTuple(types.int16, 3)
     signature = types.uint32(
-        *(codes, types.int64, table, types.int64, corrections, types.int64),
-        *(types.int16, types.int16, out),
+        *(codes, types.int64, table, types.int64, corrections, additions, types.int64),
+        *(query, types.int16, out),
     )
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        codes, code_at, table, code_bytes, corrections, correction_at, offset, threshold, out = args
+        codes, code_at, table, code_bytes, corrections, additions, at_item = args[:7]
+        query, threshold, out = args[7:]
+        offset, gain, base = (builder.extract_value(query, i) for i in range(3))
         kinds = signature.args
         code = builder.gep(_data(context, builder, kinds[0], codes), [code_at])
         entries = _data(context, builder, kinds[2], table)
-        factors = builder.gep(_data(context, builder, kinds[4], corrections), [correction_at])
-        result = _data(context, builder, kinds[8], out)
+        factors = builder.gep(_data(context, builder, kinds[4], corrections), [at_item])
+        terms = builder.gep(_data(context, builder, kinds[5], additions), [at_item])
+        result = _data(context, builder, kinds[9], out)
         sums = [cgutils.alloca_once(builder, WORDS16) for _ in range(2)]
         for each in sums:
             builder.store(_all(I16, 16, 0), each)
@@ -162,7 +169,12 @@ def _declare_score_block(
             doubled = builder.shl(signed, _all(I16, 16, 1))
             factor = _load(builder, builder.gep(factors, [ir.Constant(I64, 16 * half)]), WORDS16)
             scaled = _high_half_of_product(builder, doubled, factor)
-            score = builder.add(scaled, _all(I16, 16, SCORES // 2))
+            term = _load(builder, builder.gep(terms, [ir.Constant(I64, 16 * half)]), WORDS16)
+            doubled = builder.shl(term, _all(I16, 16, 1))
+            added = _high_half_of_product(builder, doubled, spread(gain))
+            score = builder.add(builder.add(scaled, added), spread(base))
+            zero = _all(I16, 16, 0)
+            score = builder.select(builder.icmp_signed(">", score, zero), score, zero)
             where = builder.gep(result, [ir.Constant(I64, 16 * half)])
             builder.store(score, builder.bitcast(where, WORDS16.as_pointer()), align=2)
             reached = builder.icmp_signed(">=", score, spread(threshold))
@@ -278,28 +290,32 @@ def score_block_portably(
     table: Any,
     code_bytes: int,
     corrections: Any,
-    correction_at: int,
-    offset: int,
+    additions: Any,
+    at_item: int,
+    query: tuple[int, int, int],
     threshold: int,
     out: Any,
 ) -> Any:
     """Score one block of BLOCK codes; the definition of what the fast form computes.
 
-    A code's score is SCORES / 2 + floor((sum over its nibbles of table[nibble] - offset) *
-    correction / 2^15).
+    A code's score is base + floor((sum over its nibbles of table[nibble] - offset) * correction /
+    2^15) + floor(addition * gain / 2^15), or 0 if that is negative.
 
     Args:
         codes: uint8, flat; the block begins at ``code_at`` and holds ``code_bytes`` (even) rows of
             BLOCK bytes, byte r of every code in row r.
         table: uint8, (2 * code_bytes * 16,) flat: 16 entries of at most 63 for each nibble, low
             nibble of byte 0 first.
-        corrections: int16, flat; 0 to CORRECTION_ONE, one per code from ``correction_at``.
+        corrections: int16, flat; 0 to CORRECTION_ONE, one per code from ``at_item``.
+        additions: likewise, of at most LARGEST_ADDITION on both sides of zero.
+        query: offset, gain and base, int16.
         out: int16 (BLOCK,), receives the scores.
 
     Returns:
         uint32, bit i set where code i scores at least ``threshold``.
     """
     mask = np.uint32(0)
+    offset, gain, base = query
     for i in range(BLOCK):
         lane = 2 * (i % 16) + i // 16
         total = np.int64(0)
@@ -307,8 +323,10 @@ def score_block_portably(
             both = codes[code_at + r * BLOCK + lane]
             total += np.int64(table[r * 32 + (both & 15)])
             total += np.int64(table[r * 32 + 16 + (both >> 4)])
-        factor = np.int64(corrections[correction_at + i])
-        score = (((total - offset) * 2 * factor) >> 16) + SCORES // 2
+        factor = np.int64(corrections[at_item + i])
+        score = np.int64(base) + (((total - offset) * 2 * factor) >> 16)
+        score += (np.int64(additions[at_item + i]) * 2 * gain) >> 16
+        score = max(score, np.int64(0))
         out[i] = score
         if score >= threshold:
             mask |= np.uint32(1) << np.uint32(i)

@@ -620,13 +620,18 @@ RANKINGS = (
 
 def ranking_scores(hasher: Hasher, trial: Trial) -> dict[str, Floats]:
     """Scores (q, n) of every item by its code, in the three ways compared."""
-    packed, corrections = hasher.codes(trial.items)
+    packed, corrections, additions = hasher.codes(trial.items)
     bits = np.unpackbits(packed, axis=1, bitorder="little").astype(np.float32)
     signs = 2 * bits - 1
     raw = hasher.prepare(trial.queries).margins @ signs.T
     query_bits = np.unpackbits(hasher.query_codes(trial.queries), axis=1, bitorder="little")
     equal = (2 * query_bits.astype(np.float32) - 1) @ signs.T
-    return {"asymmetric": raw * corrections, "uncorrected": raw, "hamming": equal}
+    step = hasher.addition_unit / hasher.correction_unit * 32767
+    return {
+        "asymmetric": raw * corrections + additions * step,
+        "uncorrected": raw,
+        "hamming": equal,
+    }
 
 
 def ranking_line(bits: int, name: str, places: Ints) -> str:

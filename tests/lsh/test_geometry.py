@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from lookalike.lsh import LSHIndex
 
-Rows = NDArray[np.float64]
+Rows = NDArray[Any]
 Draw = Callable[[np.random.Generator, int], Rows]
 
 
@@ -21,7 +22,8 @@ def normal(dim: int) -> Draw:
 def clusters(noise: float) -> Draw:
     def draw(rng: np.random.Generator, n: int) -> Rows:
         centres = rng.standard_normal((50, 128))
-        return centres[rng.integers(0, 50, n)] + noise * rng.standard_normal((n, 128))
+        rows: Rows = centres[rng.integers(0, 50, n)] + noise * rng.standard_normal((n, 128))
+        return rows
 
     return draw
 
@@ -40,12 +42,14 @@ def two_tags(rng: np.random.Generator, n: int) -> Rows:
 def frames(rng: np.random.Generator, n: int) -> Rows:
     """A slow drift, as of a camera that hardly moves."""
     steps = np.cumsum(1e-3 * rng.standard_normal((n, 128)), axis=0)
-    return steps + rng.standard_normal(128)
+    rows: Rows = steps + rng.standard_normal(128)
+    return rows
 
 
 def line(rng: np.random.Generator, n: int) -> Rows:
     ends = rng.standard_normal((2, 200))
-    return ends[0] + np.linspace(0, 1, n)[:, np.newaxis] * ends[1]
+    rows: Rows = ends[0] + np.linspace(0, 1, n)[:, np.newaxis] * ends[1]
+    return rows
 
 
 def half_equal(rng: np.random.Generator, n: int) -> Rows:

@@ -90,7 +90,7 @@ class _State(Snapshot):
         allowed: NDArray[np.int64] | None = None,
         exact: bool = False,
     ) -> Neighbors:
-        candidates, rerank = effort(len(self.index), self.shards, k)
+        candidates, rerank = effort(len(self.index), self.shards, k, self.index.settings.dim)
         known = self.index.settings.search
         return self.index.search(
             queries,
@@ -102,15 +102,15 @@ class _State(Snapshot):
         )
 
 
-def effort(own: int, shards: int, k: int) -> tuple[int, int]:
+def effort(own: int, shards: int, k: int, dim: int) -> tuple[int, int]:
     """Items that a search for ``k`` images visits in one of so many shards, which has ``own``, and
     those of them that it re-ranks."""
     from lookalike.lsh.search import default_candidates, default_rerank
 
     total = own * shards
     visited = math.ceil(VISITED * default_candidates(total, k) / shards)
-    reranked = math.ceil(RERANKED * default_rerank(total, k) / shards)
-    return min(default_candidates(own, k), visited), min(default_rerank(own, k), reranked)
+    reranked = math.ceil(RERANKED * default_rerank(total, k, dim) / shards)
+    return min(default_candidates(own, k), visited), min(default_rerank(own, k, dim), reranked)
 
 
 class Shard:

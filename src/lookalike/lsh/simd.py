@@ -122,7 +122,7 @@ def _declare_score_block(
     _threshold: Any,
     out: Any,
 ) -> Any:
-    query = types.UniTuple(types.int16, 3)
+    query = types.UniTuple(types.int16, 3)  # type: ignore[no-untyped-call]
     signature = types.uint32(
         *(codes, types.int64, table, types.int64, corrections, additions, types.int64),
         *(query, types.int16, out),

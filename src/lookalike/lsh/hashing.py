@@ -30,15 +30,28 @@ Floats = NDArray[np.float32]
 
 
 class Prepared(NamedTuple):
-    """Queries (q, dim), unit rows; what their candidates are ranked by, (q, code_bits); the largest
-    sum that their items can have, (q,), see ``Hasher.tops``; and their images in the space of the
-    keys, (q, p).
+    """Queries (q, dim), unit rows; what their candidates are ranked by, (q, code_bits); and their
+    images in the space of the keys, (q, p).
     """
 
     queries: Floats
     margins: Floats
-    tops: Floats
     mapped: Floats
+
+
+class Scoring(NamedTuple):
+    """Of a hasher: what an addition of 1 stands for in correction units (0: there are none), the
+    correction unit, the least and largest |x - mean|, and the |x - mean|^2 whose addition is 0; how
+    far rounding may move the distance of a unit vector to a plane of the codes; and the mean.
+    """
+
+    step: np.float32
+    unit: np.float32
+    least: np.float32
+    largest: np.float32
+    middle: np.float32
+    tolerance: np.float32
+    mean: Floats
 
 
 class Hashed(NamedTuple):
@@ -142,9 +155,8 @@ class Hasher:
         bases = [self.basis] if self.basis.size else []
         return [np.ascontiguousarray(part.T) for part in (*bases, np.concatenate(parts))]
 
-    @cached_property
-    def tolerance(self) -> float:
-        """How far rounding may move the distance of a unit vector to a plane of the codes."""
+    @property
+    def _tolerance(self) -> float:
         return 2e-6 * float(np.sqrt(np.square(self.code_planes).sum(axis=1).max()))
 
     @cached_property
@@ -256,24 +268,27 @@ class Hasher:
         """
         projected, of_mean = self._uncentred(queries), self._of_mean
         bits = self.settings.code_bits
-        margins = projected[:, :bits]
-        if self.settings.ranking == "hamming":
-            margins = np.where(margins > of_mean[:bits], np.float32(1), np.float32(-1))
-        elif self.lengths is not None:
-            margins = margins - of_mean[:bits]
-        mapped = projected[:, bits:] - of_mean[bits:] if self.key_map.size else queries - self.mean
-        return Prepared(queries, margins, self._tops(queries), mapped)
+        if self.lengths is not None:
+            projected -= of_mean
+            margins, mapped = projected[:, :bits], projected[:, bits:]
+        elif self.settings.ranking == "hamming":
+            signs = projected[:, :bits] > of_mean[:bits]
+            margins = np.where(signs, np.float32(1), np.float32(-1))
+            mapped = projected[:, bits:] - of_mean[bits:]
+        else:
+            margins, mapped = projected[:, :bits], projected[:, bits:] - of_mean[bits:]
+        return Prepared(queries, margins, mapped if self.key_map.size else queries - self.mean)
 
-    def _tops(self, queries: Floats) -> Floats:
-        """The most that an item of the lengths it was fitted on can have in common with a query:
-        the largest (q - mean) . (x - mean) + (middle - |x - mean|^2) / 2, (q,).
-        """
-        if self.lengths is None:
-            return np.zeros(len(queries), np.float32)
-        reach = np.sqrt(np.square(queries - self.mean).sum(axis=1))
-        length = np.clip(reach, *self.lengths)
-        tops: Floats = (reach * length + (self.middle - length * length) / 2).astype(np.float32)
-        return tops
+    @cached_property
+    def scoring(self) -> Scoring:
+        """What ``kernels.search_range`` needs to know to score codes."""
+        unit = self.correction_unit
+        lengths = self.lengths or (0.0, 0.0)
+        middle = self.middle if self.lengths else 0.0
+        numbers = (self.addition_unit / unit, unit, *lengths, middle, self._tolerance)
+        mean = self.mean.view()
+        mean.flags.writeable = False  # as a stored one is: one compiled kernel serves both
+        return Scoring(*map(np.float32, numbers), mean)
 
     def bucket_scores(self, mapped: Floats, bits: int) -> Floats:
         """How near each bucket of all tables is to queries: (q, tables * 2^bits), larger is nearer,

@@ -27,6 +27,7 @@ __all__ = [
     "TOP",
     "choose_buckets",
     "make_table",
+    "most_in_common",
     "rerank",
     "search_range",
     "sign_scores",
@@ -41,9 +42,10 @@ VECTORS_AHEAD = 6
 BINS = 256
 SURVIVORS = 1 << 13
 EQUAL = np.float32(1e-5)
+BYTES_OF_1 = np.uint64(0x0101010101010101)
 MOST_SAME = np.uint64(1 << 12)
-ROUNDING = np.float32(0.01)
-"""How far a unit vector's length may be from 1, for files and float16 alike."""
+ROUNDING = np.float32(0.001)
+"""How far rounding to float16 may move a unit vector's length, twice over."""
 LARGEST_COSINE = np.float32(1.02)
 """Of unit vectors that were rounded to float16."""
 
@@ -201,6 +203,20 @@ def _equal_scores(scores: NDArray[np.float32], chosen: NDArray[np.int64], count:
     return equal
 
 
+@compiled(fastmath=LOOSE)
+def most_in_common(query: NDArray[np.float32], scoring: Any) -> Any:
+    """The most that an item of the lengths that the hasher was fitted on can have in common with a
+    query: the largest (q - mean) . (x - mean) + (middle - |x - mean|^2) / 2.
+    """
+    square = np.float32(0)
+    for j in range(query.shape[0]):
+        difference = query[j] - scoring.mean[j]
+        square += difference * difference
+    reach = np.sqrt(square)
+    length = min(max(reach, scoring.least), scoring.largest)
+    return reach * length + (scoring.middle - length * length) / 2
+
+
 @compiled()
 def table_limit(groups: int) -> int:
     """The largest table entry with which a sum over ``groups`` nibbles stays below SCORES."""
@@ -295,28 +311,39 @@ def _own_code(
 
 
 @compiled()
+def _has_zero(word: Any) -> Any:
+    """Whether one of the eight bytes of a word is zero."""
+    return (word - BYTES_OF_1) & ~word & (BYTES_OF_1 << np.uint64(7)) != 0
+
+
+@compiled()
 def _mark_same(
-    codes: NDArray[np.uint8],
+    words: NDArray[np.uint64],
     at: int,
     code: NDArray[np.uint8],
     mask: NDArray[np.uint8],
-    differing: NDArray[np.uint8],
     scores: NDArray[np.int16],
 ) -> Any:
-    """Give the codes of a block that equal the query's own the best score; a bit for each."""
-    differing[:] = 0
+    """Give the codes of a block that equal the query's own the best score; a bit for each.
+
+    A row of a block, a byte of all its codes, is four ``words``.
+    """
+    first = second = third = fourth = np.uint64(0)
     for r in range(code.shape[0]):
-        for i in range(BLOCK):
-            differing[i] |= (codes[at + r * BLOCK + i] ^ code[r]) & mask[r]
-        if r % 4 == 3:
-            left = False
-            for i in range(BLOCK):
-                left |= differing[i] == 0
-            if not left:
-                return np.uint32(0)
+        wanted, sure = np.uint64(code[r]) * BYTES_OF_1, np.uint64(mask[r]) * BYTES_OF_1
+        first |= (words[at + 4 * r] ^ wanted) & sure
+        second |= (words[at + 4 * r + 1] ^ wanted) & sure
+        third |= (words[at + 4 * r + 2] ^ wanted) & sure
+        fourth |= (words[at + 4 * r + 3] ^ wanted) & sure
+        if r % 2 and not (
+            _has_zero(first) or _has_zero(second) or _has_zero(third) or _has_zero(fourth)
+        ):
+            return np.uint32(0)
     same = np.uint32(0)
+    differing = (first, second, third, fourth)
     for i in range(BLOCK):
-        if differing[2 * (i % 16) + i // 16] == 0:
+        lane = 2 * (i % 16) + i // 16
+        if (differing[lane // 8] >> np.uint64(8 * (lane % 8))) & np.uint64(255) == 0:
             scores[i] = SCORES - 1
             same |= np.uint32(1) << np.uint32(i)
     return same
@@ -391,7 +418,7 @@ def _scan(
     histogram[:] = 0
     slots[:] = -1
     out = np.empty(BLOCK, np.int16)
-    differing = np.empty(BLOCK, np.uint8)
+    words = codes.view(np.uint64)
     same = np.uint64(0)
     of_query = (np.int16(query[0]), np.int16(query[1]), np.int16(query[2]))
     threshold = 0
@@ -424,9 +451,7 @@ def _scan(
                 out,
             )
             if p < own_buckets and same < MOST_SAME:
-                marked = _mark_same(
-                    codes, block * code_bytes * BLOCK, own[0], own[1], differing, out
-                )
+                marked = _mark_same(words, block * code_bytes * 4, own[0], own[1], out)
                 mask |= marked
                 same += popcount(np.uint64(marked))
             if size - start < BLOCK:
@@ -538,13 +563,11 @@ def search_range(
     queries: NDArray[np.float32],
     margins: NDArray[np.float32],
     bucket_scores: NDArray[np.float32],
-    tops: NDArray[np.float32],
+    scoring: Any,
     segment: Any,
     blocked: NDArray[np.bool_],
     tables: int,
     hamming_scale: int,
-    step: float,
-    tolerance: float,
     budget: int,
     depth: int,
     wanted: int,
@@ -554,14 +577,14 @@ def search_range(
     """Search a batch of queries in one segment.
 
     Args:
-        queries: (q, dim) unit rows; margins: (q, bits), and step: see ``make_table``.
-        bucket_scores: (q, buckets of all tables); tops: (q,), see ``make_table``.
+        queries: (q, dim) unit rows; margins: (q, bits), see ``make_table``.
+        bucket_scores: (q, buckets of all tables).
+        scoring: a ``Scoring``.
         segment: a ``Scanned``: starts, sizes, blocks (buckets of all tables,); codes, corrections,
             additions, flat; rows (tables * n,), or (0,) for one table, whose positions are rows;
             vectors (n, dim) float32, or float16 as their bits, or (0, dim): rank by the codes
             alone; ids.
         blocked: (n,) rows that do not count, or (0,).
-        tolerance: a margin of this size may be another sign's, rounded.
         budget: items to visit; more if fewer than ``wanted`` that count were met.
         depth: candidates to re-rank.
         out_ids, out_cosines: (q, k) receive the best, -1 and -inf where there are fewer; by id
@@ -594,8 +617,9 @@ def search_range(
     for q in range(queries.shape[0]):
         out_ids[q] = -1
         out_cosines[q] = -np.inf
-        query = make_table(margins[q], hamming_scale, step, tops[q], table)
-        _own_code(margins[q], tolerance, own[0], own[1])
+        top = most_in_common(queries[q], scoring) / scoring.unit
+        query = make_table(margins[q], hamming_scale, scoring.step, top, table)
+        _own_code(margins[q], scoring.tolerance, own[0], own[1])
         allowance = budget
         while True:
             number = choose_buckets(bucket_scores[q], sizes, allowance, chosen, spare)

@@ -124,13 +124,11 @@ def search_segment(
             part.queries,
             np.ascontiguousarray(part.margins),
             hasher.bucket_scores(part.mapped, segment.key_bits),
-            part.tops / np.float32(hasher.correction_unit),
+            hasher.scoring,
             segment.scanned,
             blocked,
             hasher.settings.tables,
             plan.scale,
-            hasher.addition_unit / hasher.correction_unit,
-            hasher.tolerance,
             plan.budget,
             plan.depth,
             plan.wanted,
@@ -224,7 +222,7 @@ def _hamming_scale(bits: int) -> int:
 
 def estimate(hasher: Hasher, prepared: Prepared, scores: Floats) -> Floats:
     """Cosines from the codes alone, where no vectors are kept; -inf stays."""
-    queries, margins, tops, _ = prepared
+    queries, margins, _ = prepared
     scores = np.where(np.isfinite(scores), scores, -np.inf).astype(np.float32)
     known = np.where(np.isfinite(scores), scores, np.float32(0))
     if hasher.settings.ranking == "hamming":
@@ -240,6 +238,7 @@ def estimate(hasher: Hasher, prepared: Prepared, scores: Floats) -> Floats:
         unit = hasher.correction_unit
         if hasher.lengths is not None:
             scale = np.minimum(scale, np.float32(0.999 * unit / hasher.addition_unit))
+            tops = np.array([kernels.most_in_common(query, hasher.scoring) for query in queries])
             base = kernels.TOP - tops[:, np.newaxis] / unit * scale
             shared += (1 - float(hasher.mean @ hasher.mean) - hasher.middle) / 2
         estimate = (known - base) * (unit / scale) + shared

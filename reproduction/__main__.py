@@ -56,19 +56,13 @@ def _seeds(_: click.Context, __: click.Parameter, value: str | None) -> tuple[in
 
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-_OPTIONS = (
-    click.argument("parts", nargs=-1, metavar="[PART]...", type=click.Choice(["all", *PARTS])),
+_SHARED = (
     click.option(
         "--data",
         required=True,
         metavar="DIR",
         type=click.Path(path_type=Path, exists=True, file_okay=False),
         help="Holds corel1k and corel5k, see docs/datasets.md; or is a folder of class folders.",
-    ),
-    click.option(
-        "--quick",
-        is_flag=True,
-        help="One split, few epochs, one set (corel1k if it is there): a quarter of an hour.",
     ),
     click.option(
         "--out",
@@ -89,8 +83,24 @@ _OPTIONS = (
         "--seeds",
         callback=_seeds,
         metavar="N,N",
-        help="Of the splits.  [default: 0 to 4; for corel5k 0 to 2]",
+        help="Of the splits.  [default: 0 to 4; for corel5k 0 to 2, best: 0 to 4]",
     ),
+    click.option(
+        "--queries-per-class",
+        type=click.IntRange(1),
+        metavar="N",
+        default=10,
+        help="Held out of the gallery.  [default: 10]",
+    ),
+)
+_OPTIONS = (
+    click.argument("parts", nargs=-1, metavar="[PART]...", type=click.Choice(["all", *PARTS])),
+    click.option(
+        "--quick",
+        is_flag=True,
+        help="One split, few epochs, one set (corel1k if it is there): a quarter of an hour.",
+    ),
+    *_SHARED,
     click.option(
         "--epochs",
         type=click.IntRange(1),
@@ -103,13 +113,6 @@ _OPTIONS = (
         metavar="FILE",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
         help="ImageNet weights of torchvision's VGG16. Default: trained on the set from scratch.",
-    ),
-    click.option(
-        "--queries-per-class",
-        type=click.IntRange(1),
-        metavar="N",
-        default=10,
-        help="Held out of the gallery.  [default: 10]",
     ),
     click.option("--threads", type=click.IntRange(1), metavar="N", help="Of a query's network."),
 )
@@ -133,6 +136,47 @@ _verb("score", "Measure: metrics of the rankings, times, feedback, robustness, g
 _verb("figures", "Draw the figures of what is measured.")
 _verb("report", "Write report.html and report.md of what is measured, with the figures there are.")
 _verb("run", "All of these; the report is written after each row, the figures at the end.")
+
+
+def _best(
+    data: Path,
+    out: Path | None,
+    results: Path | None,
+    work: Path | None,
+    seeds: tuple[int, ...] | None,
+    device: str,
+    **options: Any,
+) -> None:
+    """Fine-tune whole networks on an accelerator: the rows "ours, best", attention on and off.
+
+    Corel-5k takes five minutes on an H200. Files of embeddings in --work
+    may come from another machine.
+    """
+    require_current_folder()
+    with extra_needed("paper"):
+        from reproduction.finetune import best
+        from reproduction.results import Results
+        from reproduction.study import Settings, Study, folders_of, working_in
+        from reproduction.tables import best_table
+    settings, out = Settings(**options), out or Path("reproduced")
+    store, work = Results(results or out / "results"), work or out / "work"
+    with working_in(work):
+        for folder in folders_of(data, settings):
+            study = Study.open(folder, work, store, settings, say)
+            best(study, seeds or tuple(range(5)), device)
+            say(best_table(store, study.name))
+
+
+_DEVICE = click.option(
+    "--device",
+    type=click.Choice(["cuda", "cpu"]),
+    default="cuda",
+    show_default=True,
+    help="To train on, where a split's embeddings are not in --work.",
+)
+for _option in reversed((*_SHARED, _DEVICE)):
+    _best = _option(_best)
+commands.command("best")(_best)
 
 
 def _run(

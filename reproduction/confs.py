@@ -10,6 +10,7 @@ from lookalike.models.augment import NO_AUGMENTATION
 from lookalike.models.settings import EmbedderSettings, TrainSettings
 
 __all__ = [
+    "BEST",
     "BITS",
     "DISTORTIONS",
     "NETWORKS",
@@ -23,11 +24,15 @@ __all__ = [
     "ROWS",
     "SHARED_TRUNK",
     "TABLES",
+    "TUNED",
     "WHOLE",
     "Budget",
+    "Joined",
     "Plan",
     "Recipe",
     "Row",
+    "Tuned",
+    "Views",
 ]
 
 SHARED_TRUNK = "efficientnet-lite0"
@@ -39,13 +44,16 @@ SHARED_TRUNK = "efficientnet-lite0"
 
 @dataclass(frozen=True)
 class Plan:
-    """How a set is evaluated: seeds of its splits, epochs of the networks on the shared trunk."""
+    """How a set is evaluated: seeds of its splits, epochs of the networks on the shared trunk and
+    of those in TUNED.
+    """
 
     seeds: tuple[int, ...]
     epochs: int
+    tuned: int = 24
 
 
-PLANS = {"corel1k": Plan((0, 1, 2, 3, 4), 6), "corel5k": Plan((0, 1, 2), 8)}
+PLANS = {"corel1k": Plan((0, 1, 2, 3, 4), 6), "corel5k": Plan((0, 1, 2), 8, tuned=18)}
 OTHER = Plan((0, 1, 2, 3, 4), 6)
 """Of any other folder of class folders."""
 
@@ -268,6 +276,80 @@ RELATED: dict[str, Row] = {
 ROWS = {**TABLES, **RELATED}
 ROBUST = ("ours", "ours-plain", "sift")
 """Rows whose queries are altered as well."""
+
+
+# ---- on an accelerator ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Views:
+    """Augmentation where whole networks are fine-tuned.
+
+    Attributes:
+        size: of the images that are learnt from; smaller than those that are searched, since a
+            window shows things enlarged (Touvron et al. 2019).
+        area, ratio: smallest share of the image in a window, largest ratio of its sides.
+        rotation: degrees, to either side.
+        colour: factors are from 1 / (1 + colour) to 1 + colour.
+        mixed: share of the batches that are mixed, by shares from Beta(beta, beta).
+    """
+
+    size: int = 192
+    area: float = 0.35
+    ratio: float = 4 / 3
+    rotation: float = 10.0
+    colour: float = 0.4
+    mixed: float = 0.5
+    beta: float = 1.0
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A network of which everything learns."""
+
+    recipe: Recipe
+    views: Views = Views()
+
+    def but(self, **changes: Any) -> Tuned:
+        """The same with some settings of its recipe changed."""
+        return replace(self, recipe=self.recipe.but(**changes))
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A row of networks side by side; `expanded`: queries and gallery by their neighbours."""
+
+    title: str
+    networks: tuple[str, ...]
+    expanded: bool = False
+
+
+_TUNED = OURS.but(
+    name="tuned",
+    attention="none",
+    input_size=256,
+    dim=256,
+    batch_size=128,
+    freeze=None,
+    freeze_batch_norm=False,
+    learning_rate=2e-3,
+    trunk_learning_rate=5e-4,
+    warmup=0.1,
+    ema=0.99,
+    device="cuda",
+)
+TUNED: dict[str, Tuned] = {
+    "lite0": Tuned(_TUNED),
+    "lite0-cbam": Tuned(_TUNED.but(attention="cbam", attention_stages=(0, 1, 2, 3, 4))),
+    "lite2": Tuned(_TUNED.but(trunk="efficientnet-lite2")),
+}
+BEST: dict[str, Joined] = {
+    "tuned": Joined("CNN, wholly fine-tuned", ("lite0",)),
+    "tuned-cbam": Joined("CNN + CBAM after every stage, wholly fine-tuned", ("lite0-cbam",)),
+    "best": Joined("ours, best (that, EfficientNet-Lite2 beside it)", ("lite0-cbam", "lite2")),
+    "best-expanded": Joined("ours, best + expansion", ("lite0-cbam", "lite2"), expanded=True),
+}
+"""Rows that `python -m reproduction best` measures, the networks fine-tuned equally long."""
 
 
 # ---- what the paper prints -----------------------------------------------------------------------

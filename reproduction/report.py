@@ -18,6 +18,7 @@ from reproduction.figures import CAPTIONS
 from reproduction.results import Results
 from reproduction.study import Settings
 from reproduction.tables import (
+    best_table,
     feedback_table,
     growth_table,
     misses,
@@ -128,6 +129,7 @@ def _tables(results: Results, name: str) -> list[str]:
             JUDGED if results.get(name, "paper", "svm") else "",
             quality_table(results, name),
         ),
+        *_section(f"{name}: whole networks fine-tuned", best_table(results, name)),
         *_section(
             f"{name}: related work, same protocol",
             quality_table(results, name, rows=("cnn-lsh", *RELATED)) if related else "",

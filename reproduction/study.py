@@ -77,7 +77,8 @@ class Settings:
         """The plan of the set of that name, with what the user changed."""
         plan = PLANS.get(name, OTHER)
         seeds = self.seeds or plan.seeds[: self.budget.seeds]
-        return Plan(seeds, self.epochs or self.budget.epochs.get(SHARED_TRUNK, plan.epochs))
+        epochs = self.epochs or self.budget.epochs.get(SHARED_TRUNK, plan.epochs)
+        return Plan(seeds, epochs, self.epochs or plan.tuned)
 
     def changed(self) -> dict[str, Any]:
         """What numbers in one file must agree in, as far as the user changed it."""

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from lookalike.evaluation.metrics import spread
-from reproduction.confs import PAPER, RELATED, ROBUST, ROWS, TABLES
+from reproduction.confs import BEST, PAPER, RELATED, ROBUST, ROWS, TABLES
 from reproduction.intervals import paired_difference
 from reproduction.results import Results
 
 __all__ = [
     "TABLE_MAKERS",
     "altered",
+    "attention_table",
+    "best_table",
     "feedback_table",
     "growth",
     "growth_table",
@@ -23,8 +25,8 @@ __all__ = [
     "timing_table",
 ]
 
-REFERENCE = "cnn-lsh"
-"""The row, [19], that the others are compared with, paired by split."""
+REFERENCE = "cnn-lsh", "[19]"
+"""The row that the others are compared with, paired by split, and its name in the heading."""
 TABLE_1 = ("mAP", "recall@m", "P@5", "P@10", "P@20", "P@30")
 FEW = ("mAP", "P@10", "P@20")
 ALTERED = (
@@ -49,14 +51,16 @@ def quality_table(
     protocol: str = "paper",
     rows: Iterable[str] = TABLES,
     metrics: Sequence[str] = TABLE_1,
+    against: tuple[str, str] = REFERENCE,
 ) -> str:
     """Mean ± standard deviation over the splits; in brackets the paper's number, with ▼ where ours
-    is below it; then the paired difference in mAP to [19] with its 95 % interval, and the seeds.
+    is below it; then the paired difference in mAP to the row `against` with its 95 % interval, and
+    the seeds.
 
     Rows without a result are left out.
     """
     printed = PAPER.get(name, {}) if protocol == "paper" else {}
-    reference = _values(results, name, protocol, REFERENCE, "mAP")
+    reference = _values(results, name, protocol, against[0], "mAP")
     lines = []
     for row in rows:
         own = _values(results, name, protocol, row, "mAP")
@@ -70,9 +74,27 @@ def quality_table(
             if values and theirs is not None:
                 cell += f" ({theirs:.4f}{' ▼' if spread(values).mean < theirs else ''})"
             cells.append(cell)
-        difference = paired_difference(own, reference) if row != REFERENCE else None
+        difference = paired_difference(own, reference) if row != against[0] else None
         lines.append([_title(results, name, row), *cells, difference or NOTHING, _seeds(own)])
-    return _table(["method", *metrics, "mAP difference to [19]", "seeds"], lines)
+    return _table(["method", *metrics, f"mAP difference to {against[1]}", "seeds"], lines)
+
+
+def best_table(results: Results, name: str) -> str:
+    """Rows of networks that are fine-tuned on an accelerator, beside ours; empty without any."""
+    if not BEST.keys() & (results.get(name, "paper") or {}).keys():
+        return ""
+    return quality_table(results, name, rows=("ours", *BEST), against=("ours", "ours"))
+
+
+def attention_table(results: Results, name: str) -> str:
+    """The row with CBAM after every stage beside the one that differs from it in that alone."""
+    return quality_table(
+        results,
+        name,
+        rows=("tuned", "tuned-cbam"),
+        metrics=FEW,
+        against=("tuned", "no attention"),
+    )
 
 
 def timing_table(results: Results, names: Sequence[str] = ("corel1k", "corel5k")) -> str:
@@ -212,12 +234,14 @@ TABLE_MAKERS: dict[str, Callable[[Results], str]] = {
     "table 2": lambda results: quality_table(results, "corel5k"),
     "table 3": timing_table,
     "related work": lambda results: quality_table(
-        results, "corel1k", rows=(REFERENCE, *RELATED), metrics=FEW
+        results, "corel1k", rows=(REFERENCE[0], *RELATED), metrics=FEW
     ),
     "unseen corel1k": lambda results: quality_table(results, "corel1k", "unseen", ROWS, FEW),
     "growth": lambda results: growth_table(results, "corel5k"),
     "robustness": lambda results: robustness_table(results, "corel1k"),
     "feedback": lambda results: feedback_table(results, "corel1k"),
+    "best": lambda results: best_table(results, "corel5k"),
+    "attention": lambda results: attention_table(results, "corel5k"),
     "misses": lambda _: misses(),
 }
 """What stands between <!-- table: NAME --> and <!-- end of table --> in the documents."""

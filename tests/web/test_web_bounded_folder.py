@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lookalike.web.bounded_folder import BoundedFolder
+from lookalike.web.thumbnails import BoundedFolder
 
 DAY = 86_400
 OWN = "[a-z0-9]+"

@@ -20,7 +20,7 @@ from lookalike.gallery import Gallery
 from lookalike.images import read_rgb
 from lookalike.web import ServeSettings
 from lookalike.web.answers import ImagesAnswer
-from lookalike.web.decoders import Decoders
+from lookalike.web.workers import Decoders
 
 
 def test_the_list_is_by_path_and_in_pages(client: TestClient, ids: dict[str, int]) -> None:

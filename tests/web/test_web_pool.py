@@ -15,7 +15,7 @@ from lookalike.encoder import Encoder
 from lookalike.gallery import Gallery
 from lookalike.lsh import LSHIndex
 from lookalike.web.errors import ApiError
-from lookalike.web.pool import WorkerPool
+from lookalike.web.workers import WorkerPool
 
 
 async def refusal(pool: WorkerPool, work: Callable[[float], object], seconds: float) -> str:

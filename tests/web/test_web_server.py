@@ -17,8 +17,7 @@ from webtools import connect, received, running, wait_until
 from lookalike.errors import LookalikeError
 from lookalike.gallery import Gallery
 from lookalike.web import ServeSettings
-from lookalike.web.protocol import BoundedProtocol
-from lookalike.web.server import address_of, listen
+from lookalike.web.server import BoundedProtocol, address_of, listen
 
 HEALTH = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

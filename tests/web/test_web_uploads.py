@@ -31,8 +31,8 @@ from lookalike.images import SkipReason
 from lookalike.images import decoder as decoder_module
 from lookalike.images.decoder import Limits
 from lookalike.web import ServeSettings
-from lookalike.web.decoders import Decoders
 from lookalike.web.errors import ApiError
+from lookalike.web.workers import Decoders
 
 PNG = {"content-type": "image/png"}
 SMALL = ServeSettings(max_upload_bytes=200_000, max_upload_pixels=1_000_000)

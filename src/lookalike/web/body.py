@@ -1,4 +1,8 @@
-"""The body of a request, read within limits of size, time and memory."""
+"""The body of a request, read within limits of size, time and memory.
+
+Starlette's RequestBodyLimitMiddleware bounds the size of one body alone: neither what all of them
+hold together nor how long they take, and its answer is plain text.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from lookalike.web.errors import ApiError
-from lookalike.web.pool import busy
+from lookalike.web.errors import ApiError, busy
 
 __all__ = ["Bodies", "bad_values", "media_type"]
 

@@ -25,6 +25,7 @@ __all__ = [
     "RETRY_SECONDS",
     "STATUS",
     "ApiError",
+    "busy",
     "error_response",
     "explained",
     "internal_error",
@@ -59,6 +60,11 @@ class ApiError(Exception):
         super().__init__(message)
         self.code, self.message, self.remedy = code, message, remedy
         self.status = STATUS[code] if status is None else status
+
+
+def busy(what: str) -> ApiError:
+    """Too much of one kind at once."""
+    return ApiError("busy", f"the server is busy: {what}", "try again in a moment")
 
 
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

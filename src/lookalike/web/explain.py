@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.web import attention, schemas
 from lookalike.web.crop import squeeze
-from lookalike.web.lru import Lru
 from lookalike.web.regions import compare, tiles
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Explanations:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._known: Lru[Key, _Local] = Lru(KEPT)
+        self._known: LRUCache[Key, _Local] = LRUCache(KEPT)
 
     async def explain(
         self, asked: schemas.ExplainRequest, snapshot: GallerySnapshot
@@ -76,5 +76,5 @@ class Explanations:
             embeddings = await service.model.embed(pixels)
             whole = await service.searches.run(squeeze, image, size)
             gate = await service.model.gates(whole)
-            known = self._known.put(key, _Local(embeddings, gate))
+            known = self._known[key] = _Local(embeddings, gate)
         return known

@@ -1,4 +1,8 @@
-"""Who may ask: the right host name, the right origin, the right token."""
+"""Who may ask: the right host name, the right origin, the right token.
+
+Starlette's TrustedHostMiddleware knows fixed names only: it would refuse the addresses of this
+machine when all are listened on, takes the first of two Host headers, and answers in plain text.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,10 @@ from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from itertools import islice
 
+from cachetools import LRUCache
 from starlette.types import Scope
 
 from lookalike.web.errors import RETRY_SECONDS, STATUS, ApiError
-from lookalike.web.lru import Lru
 from lookalike.web.settings import ServeSettings, is_loopback
 
 __all__ = ["COOKIE", "GUESSES", "Guard"]
@@ -126,7 +130,7 @@ class Guesses:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._clients: Lru[str, _Client] = Lru(CLIENTS)
+        self._clients: LRUCache[str, _Client] = LRUCache(CLIENTS)
 
     def is_known(self, client: str, digest: bytes) -> bool:
         """Whether this one was wrong before. Raises ApiError too_many_guesses."""
@@ -145,7 +149,7 @@ class Guesses:
 
     def note(self, client: str, digest: bytes) -> None:
         """That it was wrong."""
-        known = self._clients.get(client) or self._clients.put(client, _Client())
+        known = self._clients.setdefault(client, _Client())
         now = self._clock()
         known.count, known.since = known.used(now) + 1, now
         known.wrong.append(digest)

@@ -9,17 +9,42 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lookalike.web import headers
 from lookalike.web.errors import ApiError, error_response, internal_error
 from lookalike.web.guard import Guard
 
 if TYPE_CHECKING:
     from lookalike.web.service import Service
 
-__all__ = ["HEAD_ONLY", "Middleware"]
+__all__ = ["CONTENT_POLICY", "HEAD_ONLY", "PAGE_POLICY", "Middleware"]
 
 HEAD_ONLY = "lookalike.head_only"
 """In the scope of a request whose answer will lose its body."""
+
+EVERYWHERE: list[tuple[bytes, bytes]] = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(self), geolocation=(), microphone=()"),
+]
+"""Of every answer."""
+
+PAGE_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    b"connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; "
+    b"frame-ancestors 'none'"
+)
+"""Content-Security-Policy of the page: nothing inline, nothing from elsewhere."""
+
+CONTENT_POLICY = b"default-src 'none'; frame-ancestors 'none'; sandbox"
+"""Content-Security-Policy of everything else, images among it: nothing runs."""
+
+DEFAULTS: list[tuple[bytes, bytes]] = [
+    (b"content-security-policy", CONTENT_POLICY),
+    (b"cache-control", b"no-store"),
+]
+"""Of every answer that has none of its own: what is private stays in no cache."""
 
 
 class Middleware:
@@ -74,8 +99,8 @@ class Middleware:
 def _complete(given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """With those of every answer, and the defaults of those that it does not have."""
     names = {name for name, _ in given}
-    defaults = [header for header in headers.DEFAULTS if header[0] not in names]
-    return [*given, *headers.EVERYWHERE, *defaults]
+    defaults = [header for header in DEFAULTS if header[0] not in names]
+    return [*given, *EVERYWHERE, *defaults]
 
 
 def _method(scope: Scope) -> str:

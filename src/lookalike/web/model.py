@@ -14,7 +14,7 @@ from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
 from lookalike.lsh.threads import cores
 from lookalike.web import attention
 from lookalike.web.metrics import Metrics
-from lookalike.web.pool import WorkerPool
+from lookalike.web.workers import WorkerPool
 
 __all__ = ["Model"]
 

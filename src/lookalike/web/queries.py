@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
+from cachetools import TTLCache
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -52,9 +53,9 @@ class Queries:
         self, limit: int, seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._limit = limit
-        self._seconds = seconds
-        self._clock = clock
-        self._kept: OrderedDict[str, tuple[StoredQuery, float]] = OrderedDict()
+        self._kept: TTLCache[str, StoredQuery] = TTLCache(
+            MAX_BYTES, seconds, clock, attrgetter("size")
+        )
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -62,29 +63,17 @@ class Queries:
     def add(self, query: StoredQuery) -> str:
         """Its name."""
         name = f"q_{secrets.token_hex(16)}"
-        self._kept[name] = query, self._clock()
-        self._forget()
+        while len(self._kept) >= self._limit:
+            self._kept.popitem()
+        self._kept[name] = query
         return name
 
     def get(self, name: str) -> StoredQuery:
         """ApiError not_found if it never was, or was forgotten."""
-        self._forget()
-        if name not in self._kept:
+        query = self._kept.pop(name, None)
+        if query is None:
             raise ApiError(
-                "not_found", "the picture to search with is not kept any more", "send it again"
+                "not_found", "the image to search with is not kept any more", "send it again"
             )
-        query = self._kept[name][0]
-        self._kept[name] = query, self._clock()
-        self._kept.move_to_end(name)
+        self._kept[name] = query  # its time begins again
         return query
-
-    def _forget(self) -> None:
-        total = sum(query.size for query, _ in self._kept.values())
-        while self._kept:
-            name, (query, used) = next(iter(self._kept.items()))
-            too_many = len(self._kept) > self._limit
-            too_large = total > MAX_BYTES and len(self._kept) > 1
-            if not (too_many or too_large or self._clock() - used > self._seconds):
-                return
-            total -= query.size
-            del self._kept[name]

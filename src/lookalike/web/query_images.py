@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.web import schemas
 from lookalike.web.crop import cut, squeeze
-from lookalike.web.lru import Lru
 from lookalike.web.originals import read_original
 from lookalike.web.queries import StoredQuery
 from lookalike.web.schemas import Crop
@@ -52,8 +52,8 @@ class QueryImages:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._embeddings: Lru[Key, NDArray[np.float32]] = Lru(KEPT_EMBEDDINGS)
-        self._pictures: Lru[int, Image.Image] = Lru(KEPT_PICTURES)
+        self._embeddings: LRUCache[Key, NDArray[np.float32]] = LRUCache(KEPT_EMBEDDINGS)
+        self._pictures: LRUCache[int, Image.Image] = LRUCache(KEPT_PICTURES)
 
     async def find(self, asked: schemas.QueryRef, snapshot: GallerySnapshot) -> QueryImage:
         """Raises ApiError not_found, conflict, busy or timeout; SkippedImageError.
@@ -121,7 +121,7 @@ class QueryImages:
             content = await service.files.run(read_original, service.gallery.root, row)
             decoded = await service.own_pictures.picture(content, size=0, side=PICTURE_SIDE)
             assert decoded.image is not None
-            known = self._pictures.put(number, decoded.image)
+            known = self._pictures[number] = decoded.image
         return known
 
     async def _of_query(self, key: Key, stored: StoredQuery) -> tuple[NDArray[np.float32], float]:
@@ -141,4 +141,5 @@ class QueryImages:
         if isinstance(picture, Image.Image):
             picture = squeeze(picture, await self.input_size())
         (embedding,) = await self._service.model.embed(picture[np.newaxis])
-        return self._embeddings.put(key, embedding), time.perf_counter() - began
+        self._embeddings[key] = embedding
+        return embedding, time.perf_counter() - began

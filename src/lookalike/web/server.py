@@ -1,16 +1,37 @@
-"""The server: uvicorn, bound to one address, stopped gracefully."""
+"""The server: uvicorn, bound to one address, with bounded connections, stopped gracefully.
+
+uvicorn waits without end for the head of a request, and for clients that read no answer, and
+accepts as many connections as the system allows. Thousands of clients that each send a byte now and
+then would take every file descriptor. So:
+
+* a head has at most MAX_HEAD bytes, whether it comes at once or in parts;
+* a head that leaves open where its body ends is refused, and its connection closed: a proxy between
+  client and server might see another request in it;
+* a head must be there within ``header_seconds`` of the connection or of the last answer;
+* what is left of a body after its answer must be sent within LINGER seconds;
+* an answer that the client does not take for ``stall_seconds`` ends the connection;
+* of more than ``max_connections``, the one goes whose client has kept the server waiting longest.
+  Only if all are being worked for, the new one is refused, with status 503.
+
+Who sends a head at once is served even while a flood of slow connections goes on.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import socket
 from types import FrameType
+from typing import Any, cast
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lookalike.errors import LookalikeError
-from lookalike.web.protocol import protocol_of
+from lookalike.web.errors import RETRY_SECONDS, STATUS, ApiError, busy
 from lookalike.web.service import Service
 from lookalike.web.settings import ServeSettings
 
@@ -66,7 +87,7 @@ def make_server(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http=protocol_of(settings, lambda: service.stopping),
+        http=type("Protocol", (BoundedProtocol,), {"service": service}),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -92,3 +113,153 @@ class _Server(uvicorn.Server):
         if self.should_exit:
             self.force_exit = True
         self.should_exit = True
+
+
+# ---- connections ---------------------------------------------------------------------------------
+
+LINGER = 2.0
+MAX_HEAD = 16 << 10
+TOO_LONG = 431
+
+
+class _Connection(h11.Connection):
+    """Refuses heads that h11 lets pass.
+
+    Attributes:
+        refusal: status of what was refused last.
+    """
+
+    refusal = STATUS["bad_request"]
+
+    def next_event(self) -> Any:
+        try:
+            event = super().next_event()
+            if isinstance(event, h11.Request):
+                _check_head(event)
+        except h11.RemoteProtocolError as error:
+            self.refusal = error.error_status_hint
+            raise
+        return event
+
+
+def _check_head(head: h11.Request) -> None:
+    size = len(head.method) + len(head.target) + len("  HTTP/1.1\r\n\r\n")
+    size += sum(len(name) + len(value) + len(": \r\n") for name, value in head.headers)
+    if size > MAX_HEAD:
+        raise h11.RemoteProtocolError("too long", error_status_hint=TOO_LONG)
+    names = {name for name, _ in head.headers}
+    if b"transfer-encoding" in names and (b"content-length" in names or head.http_version < b"1.1"):
+        raise h11.RemoteProtocolError("the end of the body is ambiguous")
+
+
+class BoundedProtocol(H11Protocol):
+    """One connection."""
+
+    service: Service
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = _Connection(h11.SERVER, MAX_HEAD)
+        self._limits = self.service.settings
+        self._began = self._stalled = self.loop.time()
+        self._deadline: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+
+    # ---- a connection's life ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.service.stopping:  # uvicorn closes those that it knew when it began to stop
+            self.drop()
+            return
+        self._wait(self._limits.header_seconds)
+        if len(self.connections) > self._limits.max_connections:
+            self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._deadline, self._stall):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before and not self.cycle.response_complete:
+            self._began = self.loop.time()
+            if self._deadline is not None:
+                self._deadline.cancel()  # the head is there; the application bounds the rest
+
+    def on_response_complete(self) -> None:
+        lingers = self.conn.their_state is h11.SEND_BODY
+        self._wait(LINGER if lingers else self._limits.header_seconds)
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.time()
+        self._stall = self.loop.call_later(self._limits.stall_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is not HTTP; nothing else can be said on this connection."""
+        if cast("_Connection", self.conn).refusal == TOO_LONG:
+            message = f"the head of the request has more than {MAX_HEAD:,} bytes"
+            error = ApiError("too_large", message, "send shorter headers", status=TOO_LONG)
+            self._end_with(error, "Request Header Fields Too Large")
+            return
+        error = ApiError("bad_request", "this is not an HTTP request", "send HTTP/1.1")
+        self._end_with(error, "Bad Request")
+
+    # ---- limits ----------------------------------------------------------------------------------
+
+    @property
+    def waits_since(self) -> float | None:
+        """When the client last owed something; None while the server does."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            return self._began
+        return self._stalled if self.flow.write_paused else None
+
+    def _wait(self, seconds: float) -> None:
+        """For the head of the next request."""
+        self._began = self.loop.time()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def _make_room(self) -> None:
+        others = (
+            (since, other)
+            for other in self.connections
+            if other is not self
+            and isinstance(other, BoundedProtocol)
+            and (since := other.waits_since) is not None
+        )
+        longest = min(others, key=lambda pair: pair[0], default=None)
+        if longest is None:
+            self._end_with(busy("too many connections"), "Service Unavailable")
+        else:
+            longest[1].drop()
+
+    def drop(self) -> None:
+        """Close it now. It no longer counts, though its socket closes a moment later."""
+        self.connections.discard(self)
+        self.transport.abort()
+
+    def _end_with(self, error: ApiError, phrase: str) -> None:
+        content = {"code": error.code, "message": error.message, "remedy": error.remedy}
+        body = json.dumps({"error": content}).encode()
+        seconds = RETRY_SECONDS.get(error.status)
+        retry = "" if seconds is None else f"Retry-After: {seconds}\r\n"
+        head = (
+            f"HTTP/1.1 {error.status} {phrase}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nX-Content-Type-Options: nosniff\r\n"
+            f"Cache-Control: no-store\r\n"
+            f"{retry}Connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()

@@ -10,17 +10,16 @@ from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
 from lookalike.gallery.rows import ImageRow
 from lookalike.images.decoder import Limits
 from lookalike.web.body import Bodies
-from lookalike.web.decoders import Decoders
 from lookalike.web.errors import ApiError
 from lookalike.web.explain import Explanations
 from lookalike.web.metrics import Metrics
 from lookalike.web.model import Model
-from lookalike.web.pool import WorkerPool
 from lookalike.web.queries import Queries
 from lookalike.web.query_images import QueryImages
 from lookalike.web.settings import ServeSettings
 from lookalike.web.thumbnails import Thumbnails
 from lookalike.web.updates import Updates
+from lookalike.web.workers import Decoders, WorkerPool
 
 __all__ = ["Service"]
 

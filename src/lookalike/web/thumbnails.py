@@ -1,20 +1,26 @@
-"""Small pictures, made once and kept in the gallery's directory."""
+"""Small images, made once and kept in the gallery's directory, up to a number of bytes."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import os
+import re
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from lookalike.gallery.places import THUMBNAIL, THUMBNAILS
 from lookalike.gallery.rows import ImageRow
-from lookalike.web.bounded_folder import BoundedFolder
-from lookalike.web.decoders import Decoders
 from lookalike.web.errors import ApiError
 from lookalike.web.originals import read_original
-from lookalike.web.pool import WorkerPool
+from lookalike.web.workers import Decoders, WorkerPool
 
-__all__ = ["SIZES", "Thumbnails"]
+__all__ = ["BoundedFolder", "Thumbnails"]
 
 SIZES = (128, 256, 512)
 QUALITY = 80
@@ -77,3 +83,133 @@ def _hash(row: ImageRow) -> str:
 def _is_whole(content: bytes) -> bool:
     """Whether it is a WebP file as long as it says; a crash may leave half of one."""
     return content[:4] == b"RIFF" and int.from_bytes(content[4:8], "little") + 8 == len(content)
+
+
+TICK = 86_400.0
+"""Seconds within which two uses of a file count as one, which is its modification time."""
+LEFT = 0.9
+"""Share of the limit that pruning leaves, so that it is not needed at every write."""
+TEMPORARY = re.compile(r"\.[0-9a-z_]{8}\.tmp")
+
+
+@dataclass(frozen=True, order=True)
+class _Entry:
+    """A file that this class has written: last use in ns, bytes, the part that it is in, name."""
+
+    used_ns: int
+    size: int
+    part: str
+    name: str
+
+
+class BoundedFolder:
+    """At most ``limit`` bytes of files; those that were not used longest go first.
+
+    For any number of threads, and several processes: each counts when it begins to write and when
+    it prunes, so together they may be above the limit by what the others have written since.
+
+    The folder may have been copied from anywhere: neither it nor anything in it is followed if it
+    is a link, and files of other names than its own are neither counted nor deleted.
+    """
+
+    def __init__(self, folder: Path, limit: int, own: str) -> None:
+        """``own``: regular expression of the names of its files, of two characters or more."""
+        self._folder = folder
+        self._limit = limit
+        self._own = re.compile(own)
+        self._held: int | None = None
+        self._counting = threading.Lock()
+
+    def read(self, name: str) -> bytes | None:
+        """The file's content; None if it does not exist, or is larger than the folder may be."""
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            with (
+                self._part(name[:2]) as part,
+                open(os.open(name, flags, dir_fd=part), "rb") as file,
+            ):
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode) or status.st_size > self._limit:
+                    return None
+                content = file.read(status.st_size)
+                if time.time() - status.st_mtime > TICK:
+                    os.utime(file.fileno())
+        except OSError:
+            return None
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        """Whole or not at all; several may write the same. OSError if the disk does not take it."""
+        temporary = f".{secrets.token_hex(4)}.tmp"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        with self._part(name[:2], create=True) as part:
+            try:
+                with open(os.open(temporary, flags, 0o600, dir_fd=part), "wb") as file:
+                    file.write(content)
+                os.replace(temporary, name, src_dir_fd=part, dst_dir_fd=part)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=part)
+                raise
+        with self._counting:
+            if self._held is not None:
+                self._held += len(content)
+            if self._held is None or self._held > self._limit:
+                self._held = self._prune()
+
+    @contextmanager
+    def _part(self, part: str, *, create: bool = False) -> Iterator[int]:
+        """A descriptor of one of the folders among which the files are divided."""
+        if create:
+            with suppress(FileExistsError):
+                os.makedirs(self._folder)
+        with _directory(self._folder) as folder:
+            if create:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=folder)
+            with _directory(part, folder) as found:
+                yield found
+
+    def _prune(self) -> int:
+        """Delete what is too much; returns the bytes that are left."""
+        found = sorted(self._files())
+        held = sum(entry.size for entry in found)
+        if held <= self._limit:
+            return held
+        for entry in found:
+            if held <= LEFT * self._limit:
+                break
+            with suppress(OSError), self._part(entry.part) as part:  # another process was faster?
+                os.unlink(entry.name, dir_fd=part)
+            held -= entry.size
+        return held
+
+    def _files(self) -> Iterator[_Entry]:
+        """Its files, without those that are being written, but with those that a crash cut."""
+        with suppress(OSError), _directory(self._folder) as folder:
+            for part in os.listdir(folder):
+                if len(part) == 2:
+                    yield from self._files_in(part)
+
+    def _files_in(self, part: str) -> Iterator[_Entry]:
+        fresh = 1e9 * (time.time() - TICK)
+        with suppress(OSError), self._part(part) as descriptor, os.scandir(descriptor) as entries:
+            for entry in entries:
+                written = self._own.fullmatch(entry.name) and entry.name[:2] == part
+                if not written and not TEMPORARY.fullmatch(entry.name):
+                    continue
+                with suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode) and (written or status.st_mtime_ns <= fresh):
+                        yield _Entry(status.st_mtime_ns, status.st_size, part, entry.name)
+
+
+@contextmanager
+def _directory(path: Path | str, parent: int | None = None) -> Iterator[int]:
+    """A descriptor of a folder. OSError if it is missing, a link or something else."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

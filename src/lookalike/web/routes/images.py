@@ -12,10 +12,9 @@ from starlette.responses import Response, StreamingResponse
 
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.rows import ImageRow
-from lookalike.web import headers
 from lookalike.web.answers import ImageObject, ImagesAnswer, problems
 from lookalike.web.errors import json_response
-from lookalike.web.middleware import HEAD_ONLY
+from lookalike.web.middleware import CONTENT_POLICY, HEAD_ONLY
 from lookalike.web.originals import MEDIA_TYPES, open_original
 from lookalike.web.render import image_object
 from lookalike.web.routes.access import Glob, ImageId, Limit, Offset, service_of
@@ -90,7 +89,7 @@ async def original(request: Request, id: ImageId) -> Response:
         return Response(None, 304, fields)
     fields |= {
         "Content-Length": str(row.size),
-        "Content-Security-Policy": headers.CONTENT.decode(),
+        "Content-Security-Policy": CONTENT_POLICY.decode(),
     }
     media_type = MEDIA_TYPES.get(row.format or "", "application/octet-stream")
     if HEAD_ONLY in request.scope:

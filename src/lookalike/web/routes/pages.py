@@ -11,8 +11,8 @@ from typing import cast
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from lookalike.web import headers
 from lookalike.web.errors import ApiError
+from lookalike.web.middleware import PAGE_POLICY
 
 __all__ = ["Page", "router"]
 
@@ -76,7 +76,7 @@ def _answer(request: Request, name: str) -> Response:
     fields = {
         "Cache-Control": "no-cache",
         "ETag": found.etag,
-        "Content-Security-Policy": headers.PAGE.decode(),
+        "Content-Security-Policy": PAGE_POLICY.decode(),
     }
     if request.headers.get("if-none-match") == found.etag:
         return Response(None, 304, fields)

@@ -12,9 +12,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from lookalike.web.answers import UpdateAnswer, UpdateStarted, problems
-from lookalike.web.errors import json_response
+from lookalike.web.errors import busy, json_response
 from lookalike.web.middleware import HEAD_ONLY
-from lookalike.web.pool import busy
 from lookalike.web.routes.access import service_of
 from lookalike.web.service import Service
 

@@ -1,25 +1,33 @@
-"""A bounded number of threads with a bounded queue in front of them."""
+"""Threads and decoding processes, so many at once, with a bounded queue in front of them.
+
+anyio's CapacityLimiter bounds threads, but frees the place of a function whose time is over while
+its thread still runs, and the end of the process waits for its threads.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from lookalike.web.errors import ApiError
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-__all__ = ["WorkerPool", "busy"]
+from lookalike.errors import DecoderError
+from lookalike.images import SkippedImageError, SkipReason
+from lookalike.images.decoder import Decoder, Limits
+from lookalike.web.errors import ApiError, busy
+
+__all__ = ["Decoded", "Decoders", "WorkerPool"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def busy(what: str) -> ApiError:
-    """Too much of one kind at once."""
-    return ApiError("busy", f"the server is busy: {what}", "try again in a moment")
 
 
 class WorkerPool:
@@ -108,3 +116,79 @@ class _Abandoned(Executor):
                 future.set_result(function())
             except BaseException as error:
                 future.set_exception(error)
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """An image, decoded.
+
+    Attributes:
+        content_hash: BLAKE2b-128 of the file.
+        pixels: for the encoder, uint8 (s, s, 3); None if not asked for.
+        image: upright, RGB, at most as large as asked for; None if not asked for.
+        width, height: of the upright original; 0 without ``pixels``.
+    """
+
+    content_hash: bytes
+    pixels: NDArray[np.uint8] | None
+    image: Image.Image | None
+    width: int
+    height: int
+
+
+class Decoders:
+    """A `Decoder` for coroutines, with a bounded queue."""
+
+    def __init__(
+        self, name: str, workers: int, waiting: int, *, limits: Limits, wait: float
+    ) -> None:
+        """``wait``: seconds for an image and its turn together."""
+        self.pool = WorkerPool(name, workers, waiting, wait)
+        self._decoder = Decoder(limits, patience=1)
+
+    async def picture(self, content: bytes, *, size: int, side: int) -> Decoded:
+        """Decode a file's bytes.
+
+        Args:
+            size: side of the encoder's square, 0: none.
+            side: longest side of the image, 0: none.
+
+        Raises:
+            SkippedImageError: it cannot be read, or has too many pixels.
+            ApiError: busy; timeout.
+        """
+        answer, payload = await self.pool.run(
+            self._ask, {"task": "both", "size": size, "side": side}, content
+        )
+        pixels = np.frombuffer(payload, np.uint8, 3 * size * size).reshape(size, size, 3)
+        image = None
+        if side:
+            shape = tuple(answer["image"])
+            image = Image.frombytes("RGB", shape, payload[3 * size * size :])
+        return Decoded(
+            bytes.fromhex(answer["hash"]),
+            pixels if size else None,
+            image,
+            answer.get("width", 0),
+            answer.get("height", 0),
+        )
+
+    async def webp(self, content: bytes, *, side: int, quality: int) -> bytes:
+        """A WebP file of the image, its longest side at most ``side``; raises as `picture`."""
+        task = {"task": "webp", "side": side, "quality": quality}
+        return bytes((await self.pool.run(self._ask, task, content))[1])
+
+    def _ask(self, task: dict[str, Any], content: bytes) -> tuple[dict[str, Any], memoryview]:
+        try:
+            return self._decoder.ask(task, io.BytesIO(content))
+        except DecoderError as error:
+            raise ApiError("busy", "the server cannot decode images now", "try again") from error
+        except SkippedImageError as error:
+            if error.reason is SkipReason.TOO_SLOW:
+                raise ApiError("timeout", error.detail, "make the image smaller") from error
+            raise
+
+    def close(self) -> None:
+        """End what is being decoded."""
+        self._decoder.close()
+        self.pool.close(wait=True)

@@ -16,8 +16,8 @@ from webtools import TestClient, answer_of, client_of, error_of, gate_of, write_
 from lookalike.encoder import Encoder
 from lookalike.feedback import Feedback
 from lookalike.gallery import Gallery
-from lookalike.web.answers import ExplainAnswer, FeedbackAnswer
-from lookalike.web.attention import CHANNELS_ONLY, NONE
+from lookalike.web.routes.explain import CHANNELS_ONLY, NONE
+from lookalike.web.schemas import ExplainAnswer, FeedbackAnswer
 
 TILE = 0.4  # of a side
 STARTS = [0, 0.2, 0.4, 0.6]

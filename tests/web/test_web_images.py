@@ -19,7 +19,7 @@ from webtools import TestClient, answer_of, client_of, error_of
 from lookalike.gallery import Gallery
 from lookalike.images import read_rgb
 from lookalike.web import ServeSettings
-from lookalike.web.answers import ImagesAnswer
+from lookalike.web.schemas import ImagesAnswer
 from lookalike.web.workers import Decoders
 
 

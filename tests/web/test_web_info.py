@@ -20,7 +20,7 @@ from lookalike.errors import GalleryDamagedError, IndexFormatError, LookalikeErr
 from lookalike.gallery import Gallery
 from lookalike.images.decoder import Decoder
 from lookalike.lsh import LSHIndex
-from lookalike.web import answers
+from lookalike.web import schemas
 from lookalike.web.errors import explained
 from lookalike.web.statistics import bucket_sizes, histogram, measure
 
@@ -38,7 +38,7 @@ def test_an_update_reports_what_is_missing_and_was_kept(gallery: Gallery, photos
 
 def test_stats_are_those_of_the_gallery(client: TestClient, served: Gallery) -> None:
     answer = answer_of(client.get("/api/stats"))
-    answers.StatsAnswer.model_validate(answer)
+    schemas.StatsAnswer.model_validate(answer)
     facts = served.info()
     gallery = answer["gallery"]
     assert (gallery["images"], gallery["skipped"]) == (facts.images, facts.skipped) == (31, 2)
@@ -111,7 +111,7 @@ def test_what_was_measured_stays_until_the_gallery_changes(gallery: Gallery, pho
 
 def test_skipped_files_are_listed_with_reasons(client: TestClient, served: Gallery) -> None:
     answer = answer_of(client.get("/api/skipped"))
-    answers.SkippedAnswer.model_validate(answer, strict=True)
+    schemas.SkippedAnswer.model_validate(answer, strict=True)
     assert answer["total"] == 2
     rows = served.skipped()
     assert [item["path"] for item in answer["skipped"]] == ["broken.jpg", "text.png"]
@@ -123,7 +123,7 @@ def test_skipped_files_are_listed_with_reasons(client: TestClient, served: Galle
 
 def test_duplicates_are_the_gallerys(client: TestClient, served: Gallery) -> None:
     answer = answer_of(client.post("/api/duplicates", json={"threshold": 0.95}))
-    answers.DuplicatesAnswer.model_validate(answer, strict=True)
+    schemas.DuplicatesAnswer.model_validate(answer, strict=True)
     (group,) = served.duplicates(0.95)
     (listed,) = answer["groups"]
     assert answer["threshold"] == 0.95
@@ -169,7 +169,7 @@ def test_an_update_runs_while_searches_go_on(
         gate.set()
         wait_until(lambda: not answer_of(client.get("/api/update"))["updating"])
         update = answer_of(client.get("/api/update"))
-        answers.UpdateAnswer.model_validate(update)
+        schemas.UpdateAnswer.model_validate(update)
         assert (update["done"], update["total"], update["error"]) == (4, 4, None)
         report = update["report"]
         assert (report["added"], report["images"], report["skipped"]) == (3, 15, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +14,21 @@ from numpy.typing import NDArray
 
 from lookalike.encoder import Encoder
 from lookalike.gallery import Gallery
-from lookalike.gallery.reader import Snapshot
 from lookalike.web.metrics import Metrics
 from lookalike.web.model import Model
+from lookalike.web.workers import WorkerPool
 
 
 @pytest.fixture
-def served_model(served: Gallery, monkeypatch: pytest.MonkeyPatch) -> Model:
+def served_model(served: Gallery) -> Iterator[Model]:
     """Of a machine with two cores."""
-    monkeypatch.setattr("lookalike.web.model.cores", lambda: 2)
-    reader = served.reader()
+    pool = WorkerPool("the model", 2, 8, 30.0)
+    yield Model(served, pool, Metrics())
+    pool.close(wait=True)
 
-    async def snapshot() -> Snapshot:
-        return reader.now()
 
-    return Model(served, snapshot, Metrics(), 8, 30.0)
+async def embed(model: Model, served: Gallery, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return await model.embed(await model.encoder(served.reader().now()), pixels)
 
 
 def noise(count: int) -> NDArray[np.uint8]:
@@ -36,9 +37,9 @@ def noise(count: int) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 16])
 def test_pictures_shared_among_cores_get_their_own_embeddings(
-    served_model: Model, model: Path, count: int
+    served_model: Model, served: Gallery, model: Path, count: int
 ) -> None:
-    embeddings = asyncio.run(served_model.embed(noise(count)))
+    embeddings = asyncio.run(embed(served_model, served, noise(count)))
     expected = Encoder.open(model).embed(noise(count))
     assert embeddings == pytest.approx(expected, abs=1e-5)  # batches of other sizes, other rounding
 
@@ -57,7 +58,7 @@ def test_as_many_runs_at_once_as_cores_each_by_one_thread(
     monkeypatch.setattr(Encoder, "embed", met)
 
     async def two() -> None:
-        await asyncio.gather(served_model.embed(noise(1)), served_model.embed(noise(1)))
+        await asyncio.gather(*(embed(served_model, served, noise(1)) for _ in range(2)))
 
     asyncio.run(two())
     assert threads == {1}

@@ -16,7 +16,7 @@ from webtools import TestClient, answer_of, client_of, error_of
 
 from lookalike.gallery import Gallery, Hit
 from lookalike.web import ServeSettings
-from lookalike.web.answers import QueryAnswer, SearchAnswer
+from lookalike.web.schemas import QueryAnswer, SearchAnswer
 
 PNG = {"content-type": "image/png"}
 

@@ -118,7 +118,7 @@ def test_a_client_that_does_not_take_its_answer_is_dropped(
         opened.settimeout(60)
         opened.sendall(asked)
         assert lost.wait(60)
-        wait_until(lambda: service.files.taken == 0)  # nothing waits for it
+        wait_until(lambda: service.workers.files.taken == 0)  # nothing waits for it
         with opened:
             assert len(received(opened)) < 9_000_000
         with connect(port, asked[:-2] + b"Connection: close\r\n\r\n") as fast:
@@ -147,7 +147,7 @@ def test_a_house_full_of_work_refuses_with_a_time_to_come_again(
     asked = b"GET /api/skipped HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with running(served, max_connections=3) as (port, service):
         working = [connect(port, asked) for _ in range(3)]
-        wait_until(lambda: service.files.taken == 3)
+        wait_until(lambda: service.workers.files.taken == 3)
         with connect(port, HEALTH) as refused:
             answer = received(refused)
         assert answer.startswith(b"HTTP/1.1 503") and b"Retry-After: 1" in answer

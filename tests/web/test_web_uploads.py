@@ -145,7 +145,7 @@ def test_too_many_at_once_are_asked_to_come_again(
 
 def decoders_of(**values: Any) -> Decoders:
     limits = Limits(**{"max_pixels": 10**7, "max_seconds": 20.0, **values})
-    return Decoders("decoding", 1, 4, limits=limits, wait=30.0)
+    return Decoders("decoding", 1, 4, 30.0, limits)
 
 
 @pytest.mark.slow
@@ -154,10 +154,10 @@ def test_an_image_that_takes_too_long_is_given_up_and_the_next_one_decoded() -> 
 
     async def run() -> None:
         with pytest.raises(ApiError) as caught:
-            await opened.picture(many_scans(3000, 4000), size=16, side=0)
+            await opened.image(many_scans(3000, 4000), size=16, side=0)
         assert caught.value.code == "timeout"
-        decoded = await opened.picture(encode(photo(1), "PNG"), size=16, side=0)
-        assert decoded.pixels is not None and decoded.pixels.shape == (16, 16, 3)
+        decoded = await opened.image(encode(photo(1), "PNG"), size=16, side=0)
+        assert decoded.pixels.shape == (16, 16, 3)
 
     try:
         asyncio.run(run())
@@ -185,7 +185,7 @@ def test_slow_uploads_end_and_hold_no_worker(served: Gallery) -> None:
         slow = [connect(port, head(len(content)) + content[:100]) for _ in range(20)]
         with connect(port, head(len(content)) + content) as fast:
             assert fast.recv(1 << 16).split(b" ")[1] == b"201"
-        assert service.uploads.pool.taken == 0
+        assert service.workers.uploads.pool.taken == 0
         assert [status_of(opened) for opened in slow] == [408] * 20
 
 
@@ -210,13 +210,13 @@ def test_uploads_share_a_bounded_memory(served: Gallery) -> None:
         served, upload_seconds=600.0, max_upload_bytes=100_000, max_upload_memory=250_000
     ) as (port, service):
         waiting = [connect(port, head(100_000) + bytes(90_000)) for _ in range(2)]
-        wait_until(lambda: service.bodies._held == 180_000)
+        wait_until(lambda: service.bodies.held == 180_000)
         with connect(port, head(100_000) + bytes(90_000)) as third:
             answer = third.recv(1 << 16)
             assert answer.split(b" ")[1] == b"503" and b"retry-after: 1" in answer.lower()
         for opened in waiting:
             opened.close()
-        wait_until(lambda: service.bodies._held == 0)
+        wait_until(lambda: service.bodies.held == 0)
 
 
 @pytest.mark.skipif(not HAS_HEIF, reason="needs pi-heif")
@@ -224,4 +224,4 @@ def test_a_heic_picture_can_be_searched_with(small: TestClient) -> None:
     sent = small.post("/api/queries", content=HEIC_TURNED, headers={"content-type": "image/heic"})
     answer = answer_of(sent, 201)
     assert (answer["width"], answer["height"]) == (24, 32)
-    assert len(service_of(small).queries) >= 1
+    assert len(service_of(small).query_images.queries) >= 1

@@ -15,15 +15,16 @@ from starlette.routing import Match, Route
 from lookalike import __version__
 from lookalike.errors import LookalikeError
 from lookalike.gallery.protocol import ImageGallery
-from lookalike.web.errors import ApiError, error_response, explained
-from lookalike.web.guard import Guard
+from lookalike.web.errors import ApiError, AsciiJSONResponse, error_response, explained
 from lookalike.web.middleware import Middleware
-from lookalike.web.routes import ROUTERS
-from lookalike.web.routes.pages import Page
+from lookalike.web.routes import explain, feedback, images, info, pages, search, update
 from lookalike.web.service import Service
 from lookalike.web.settings import ServeSettings
 
 __all__ = ["create_app"]
+
+ROUTERS = [part.router for part in (search, images, pages, explain, feedback, info, update)]
+"""Looked through in this order."""
 
 
 def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> FastAPI:
@@ -34,7 +35,6 @@ def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> 
     """
     settings = settings or ServeSettings()
     service = Service(gallery, settings)
-    guard = Guard(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -52,12 +52,12 @@ def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> 
         docs_url=None,  # would load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
+        default_response_class=AsciiJSONResponse,
         redirect_slashes=False,
     )
     app.state.service = service
-    app.state.guard = guard
-    app.state.page = Page.read()
-    app.add_middleware(Middleware, service=service, guard=guard)
+    app.state.page = pages.read_page()
+    app.add_middleware(Middleware, service=service)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(LookalikeError, _on_library_error)
     app.add_exception_handler(HTTPException, _on_http_error)

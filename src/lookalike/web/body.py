@@ -17,6 +17,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from lookalike.web.errors import ApiError, busy
+from lookalike.web.settings import ServeSettings
 
 __all__ = ["Bodies", "bad_values", "media_type"]
 
@@ -27,15 +28,13 @@ Model = TypeVar("Model", bound=BaseModel)
 class Bodies:
     """All bodies that are in memory at one time."""
 
-    def __init__(self, max_bytes: int, max_memory: int, seconds: float) -> None:
-        """``max_bytes``: of one picture; ``max_memory``: of all bodies together."""
-        self._max_bytes = max_bytes
-        self._max_memory = max_memory
-        self._seconds = seconds
-        self._held = 0
+    def __init__(self, settings: ServeSettings) -> None:
+        self.held = 0
+        """Bytes."""
+        self._settings = settings
 
     @asynccontextmanager
-    async def picture(self, request: Request) -> AsyncIterator[bytes]:
+    async def image(self, request: Request) -> AsyncIterator[bytes]:
         """The bytes of an image file: the body itself, or the field ``image`` of a form.
 
         Raises:
@@ -46,11 +45,11 @@ class Bodies:
         if not (is_form or kind.startswith("image/") or kind == "application/octet-stream"):
             raise ApiError(
                 "unsupported_type",
-                f"a picture cannot be of the type {kind or 'that is not given'}",
+                f"an image cannot be of the type {kind or 'that is not given'}",
                 "send the file with the Content-Type image/jpeg, application/octet-stream or so, "
                 "or as the field 'image' of a form",
             )
-        limit = self._max_bytes + (4096 if is_form else 0)
+        limit = self._settings.max_upload_bytes + (4096 if is_form else 0)
         async with self._read(request, limit) as content:
             yield await _field(request, content) if is_form else content
 
@@ -58,7 +57,7 @@ class Bodies:
         """A JSON body as ``model``.
 
         Raises:
-            ApiError: as `picture`; bad_request if it does not fit.
+            ApiError: as `image`; bad_request if it does not fit.
         """
         if media_type(request) != "application/json":
             remedy = "send JSON with the Content-Type application/json"
@@ -75,26 +74,26 @@ class Bodies:
         announced = request.headers.get("content-length", "")
         if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
             raise _too_large(limit)
-        content, held = bytearray(), 0
+        content, held, seconds = bytearray(), 0, self._settings.upload_seconds
         try:
             try:
-                async with asyncio.timeout(self._seconds):
+                async with asyncio.timeout(seconds):
                     async for part in request.stream():
                         if held + len(part) > limit:
                             raise _too_large(limit)
-                        if self._held + len(part) > self._max_memory:
+                        if self.held + len(part) > self._settings.max_upload_memory:
                             raise busy("too many uploads at once")
-                        self._held += len(part)
+                        self.held += len(part)
                         held += len(part)
                         content += part
             except TimeoutError as error:
-                message = f"the body did not arrive within {self._seconds:g} seconds"
+                message = f"the body did not arrive within {seconds:g} seconds"
                 raise ApiError("timeout", message, "send it faster", status=408) from error
             whole = bytes(content)
             del content
             yield whole
         finally:
-            self._held -= held
+            self.held -= held
 
 
 def media_type(request: Request) -> str:

@@ -7,7 +7,7 @@ import json
 import logging
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from lookalike.errors import (
     ClusterBusyError,
@@ -20,16 +20,17 @@ from lookalike.errors import (
     ModelMismatchError,
 )
 from lookalike.images.formats import SkippedImageError, SkipReason
+from lookalike.web.schemas import ErrorAnswer, ErrorContent
 
 __all__ = [
     "RETRY_SECONDS",
     "STATUS",
     "ApiError",
+    "AsciiJSONResponse",
     "busy",
     "error_response",
     "explained",
     "internal_error",
-    "json_response",
 ]
 
 log = logging.getLogger("lookalike.web")
@@ -61,16 +62,22 @@ class ApiError(Exception):
         self.code, self.message, self.remedy = code, message, remedy
         self.status = STATUS[code] if status is None else status
 
+    @property
+    def content(self) -> ErrorContent:
+        """What clients get."""
+        return ErrorContent(code=self.code, message=self.message, remedy=self.remedy)
+
+
+class AsciiJSONResponse(JSONResponse):
+    """ASCII, so that names of files that are not UTF-8 pass, as lone surrogates in escapes."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
+
 
 def busy(what: str) -> ApiError:
     """Too much of one kind at once."""
     return ApiError("busy", f"the server is busy: {what}", "try again in a moment")
-
-
-def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """ASCII, so that names of files that are not UTF-8 pass, as lone surrogates in escapes."""
-    body = json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
-    return Response(body, status, headers, "application/json")
 
 
 def error_response(error: ApiError) -> Response:
@@ -80,17 +87,17 @@ def error_response(error: ApiError) -> Response:
         headers["Retry-After"] = str(RETRY_SECONDS[error.status])
     if error.status == STATUS["unauthorized"]:
         headers["WWW-Authenticate"] = "Bearer"
-    content = {"code": error.code, "message": error.message, "remedy": error.remedy}
-    return json_response({"error": content}, error.status, headers)
+    content = ErrorAnswer(error=error.content).model_dump()
+    return AsciiJSONResponse(content, error.status, headers)
 
 
 def explained(error: LookalikeError) -> ApiError:
     """What the library raises. What its messages say of the server's files stays in the log."""
     if isinstance(error, SkippedImageError):
         if error.reason is SkipReason.TOO_LARGE:
-            return ApiError("too_large", error.detail, "make the picture smaller")
+            return ApiError("too_large", error.detail, "make the image smaller")
         if error.reason is SkipReason.NEEDS_EXTRA:
-            remedy = "install the extra heif on the server, or convert the picture to JPEG"
+            remedy = "install the extra heif on the server, or convert the image to JPEG"
             return ApiError("bad_image", error.detail, remedy)
         remedy = "use a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file that is whole"
         return ApiError("bad_image", f"{error.reason}: {error.detail}", remedy)

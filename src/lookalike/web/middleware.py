@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lookalike.web.errors import ApiError, error_response, internal_error
-from lookalike.web.guard import Guard
+from lookalike.web.service import Service
 
-if TYPE_CHECKING:
-    from lookalike.web.service import Service
-
-__all__ = ["CONTENT_POLICY", "HEAD_ONLY", "PAGE_POLICY", "Middleware"]
+__all__ = ["HEAD_ONLY", "PAGE_POLICY", "Middleware"]
 
 HEAD_ONLY = "lookalike.head_only"
 """In the scope of a request whose answer will lose its body."""
@@ -50,10 +46,9 @@ DEFAULTS: list[tuple[bytes, bytes]] = [
 class Middleware:
     """ASGI middleware. HEAD is answered as GET, and the body dropped."""
 
-    def __init__(self, app: ASGIApp, service: Service, guard: Guard) -> None:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
-        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,7 +70,7 @@ class Middleware:
 
         try:
             try:
-                self._guard.check(scope)
+                self._service.guard.check(scope)
                 await self._app(inner, receive, send_on)
             except ClientDisconnect:
                 status = status or 499

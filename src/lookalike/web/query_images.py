@@ -1,33 +1,40 @@
-"""What a request compares with: its embedding and its picture."""
+"""What a request compares with: an image of the gallery or one that was sent, or a part of it."""
 
 from __future__ import annotations
 
+import math
+import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.encoder import Encoder
 from lookalike.gallery.protocol import GallerySnapshot
-from lookalike.web import schemas
-from lookalike.web.crop import cut, squeeze
+from lookalike.gallery.rows import ImageRow
+from lookalike.web.errors import ApiError
+from lookalike.web.model import SPATIAL, Model
 from lookalike.web.originals import read_original
-from lookalike.web.queries import StoredQuery
-from lookalike.web.schemas import Crop
+from lookalike.web.schemas import Crop, Key, QueryRef
+from lookalike.web.workers import Decoded, Workers
 
-if TYPE_CHECKING:
-    from lookalike.web.service import Service
+__all__ = ["GRID", "Queries", "QueryImage", "QueryImages"]
 
-__all__ = ["PICTURE_SIDE", "Key", "QueryImage", "QueryImages"]
-
-PICTURE_SIDE = 2048
-"""Longest side of the pictures that parts are cut from."""
+LONGEST_SIDE = 2048
+"""Of the images that parts are cut from, pixels."""
+GRID = 4
+TILE = 0.4
+"""Side of a tile, as a share of the image's; GRID of them, half overlapping, cover it."""
 KEPT_EMBEDDINGS = 512
-KEPT_PICTURES = 8
-Key = tuple[int | str, Crop | None]
+KEPT_PARTS = 64
+KEPT_IMAGES = 8
+KEPT_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,99 +54,176 @@ class QueryImage:
     seconds: float
 
 
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Of one image.
+
+    Attributes:
+        tiles: unit embeddings of its tiles, row by row, float32 (GRID^2, dim).
+        gate: spatial gate of the model's attention, float32 (rows, columns), each within 0..1; None
+            if the model has none.
+    """
+
+    tiles: NDArray[np.float32]
+    gate: NDArray[np.float32] | None
+
+
+class Queries:
+    """Images that were sent to search with: at most so many, so old and so large together; the one
+    not used longest goes first.
+
+    Names are random, so that no client can guess another's image.
+    """
+
+    def __init__(
+        self, limit: int, seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limit = limit
+        self._kept: TTLCache[str, Decoded] = TTLCache(
+            KEPT_BYTES, seconds, clock, attrgetter("nbytes")
+        )
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def add(self, query: Decoded) -> str:
+        """Its name."""
+        name = f"q_{secrets.token_hex(16)}"
+        while len(self._kept) >= self._limit:
+            self._kept.popitem()
+        self._kept[name] = query
+        return name
+
+    def get(self, name: str) -> Decoded:
+        """ApiError not_found if it never was, or was forgotten."""
+        query = self._kept.pop(name, None)
+        if query is None:
+            message = "the image to search with is not kept any more"
+            raise ApiError("not_found", message, "send it again")
+        self._kept[name] = query  # its time begins again
+        return query
+
+
 class QueryImages:
-    """Finds them, and remembers what was encoded. For the event loop's thread."""
+    """Finds them, and remembers what was decoded and encoded. For the event loop's thread."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, root: Path, model: Model, workers: Workers, queries: Queries) -> None:
+        """``root``: the gallery's folder."""
+        self.queries = queries
+        self._root = root
+        self._model = model
+        self._workers = workers
         self._embeddings: LRUCache[Key, NDArray[np.float32]] = LRUCache(KEPT_EMBEDDINGS)
-        self._pictures: LRUCache[int, Image.Image] = LRUCache(KEPT_PICTURES)
+        self._parts: LRUCache[Key, Parts] = LRUCache(KEPT_PARTS)
+        self._images: LRUCache[int, Image.Image] = LRUCache(KEPT_IMAGES)
 
-    async def find(self, asked: schemas.QueryRef, snapshot: GallerySnapshot) -> QueryImage:
+    async def row(self, number: int, snapshot: GallerySnapshot) -> ImageRow:
+        """The indexed image of this id. ApiError not_found if it was forged, or has gone."""
+        if snapshot.has_rows([number]):
+            row = snapshot.row(number)
+        else:
+            row = await self._workers.searches.run(snapshot.row, number)
+        if row is None:
+            message = f"there is no image {number}"
+            raise ApiError("not_found", message, "search again: the gallery may have changed")
+        return row
+
+    async def find(self, asked: QueryRef, snapshot: GallerySnapshot) -> QueryImage:
         """Raises ApiError not_found, conflict, busy or timeout; SkippedImageError.
 
         A whole image of the gallery needs neither its file nor the model.
         """
-        service = self._service
-        if asked.query is not None:
-            stored = service.queries.get(asked.query)
-            key = (asked.query, asked.crop)
-            embedding, seconds = await self._of_query(key, stored)
-            return QueryImage(embedding, None, stored.content_hash, seconds)
-        number = asked.id
-        assert number is not None
-        row = await service.row(number)
-        if asked.crop is None and snapshot.has(number):
-            return QueryImage(snapshot.vectors([number])[0], number, row.hash or b"", 0.0)
-        picture = await self.picture(asked)
-        embedding, seconds = await self._embed((number, asked.crop), picture)
-        return QueryImage(embedding, None, row.hash or b"", seconds)
-
-    async def of_upload(self, content: bytes, crop: Crop | None) -> QueryImage:
-        """Of a picture in the body of the request."""
-        side = 0 if crop is None else PICTURE_SIDE
-        size = await self.input_size()
-        decoded = await self._service.uploads.picture(content, size=size, side=side)
-        began = time.perf_counter()
-        if crop is None:
-            pixels = decoded.pixels
+        pixels = None
+        if asked.id is not None:
+            content_hash = (await self.row(asked.id, snapshot)).hash or b""
+            if asked.crop is None and snapshot.has(asked.id):
+                return QueryImage(snapshot.vectors([asked.id])[0], asked.id, content_hash, 0.0)
         else:
-            assert decoded.image is not None
-            pixels = squeeze(cut(decoded.image, crop), size)
-        assert pixels is not None
-        (embedding,) = await self._service.model.embed(pixels[np.newaxis])
-        return QueryImage(embedding, None, decoded.content_hash, time.perf_counter() - began)
+            stored = self.queries.get(asked.query or "")
+            content_hash = stored.content_hash
+            pixels = stored.pixels if asked.crop is None else None
+        known = self._embeddings.get(asked.key)
+        if known is not None:
+            return QueryImage(known, None, content_hash, 0.0)
+        encoder = await self._model.encoder(snapshot)
+        if pixels is None:
+            pixels = squeeze(await self.image(asked, snapshot), encoder.info.input_size)
+        embedding, seconds = await self._embed(encoder, pixels)
+        self._embeddings[asked.key] = embedding
+        return QueryImage(embedding, None, content_hash, seconds)
 
-    async def picture(self, asked: schemas.QueryRef) -> Image.Image:
-        """The picture, or the part of it, upright, RGB, longest side at most PICTURE_SIDE."""
-        if asked.query is not None:
-            image = self._service.queries.get(asked.query).image
+    async def of_upload(
+        self, content: bytes, crop: Crop | None, snapshot: GallerySnapshot
+    ) -> QueryImage:
+        """Of an image in the body of the request; raises as `find`."""
+        encoder = await self._model.encoder(snapshot)
+        size, side = encoder.info.input_size, 0 if crop is None else LONGEST_SIDE
+        decoded = await self._workers.uploads.image(content, size=size, side=side)
+        pixels = decoded.pixels if crop is None else squeeze(cut(decoded.image, crop), size)
+        embedding, seconds = await self._embed(encoder, pixels)
+        return QueryImage(embedding, None, decoded.content_hash, seconds)
+
+    async def image(self, asked: QueryRef, snapshot: GallerySnapshot) -> Image.Image:
+        """The image, or the part of it, upright, RGB, longest side at most LONGEST_SIDE."""
+        if asked.id is None:
+            image = self.queries.get(asked.query or "").image
+        elif asked.id in self._images:
+            image = self._images[asked.id]
         else:
-            assert asked.id is not None
-            image = await self._of_gallery(asked.id)
+            row = await self.row(asked.id, snapshot)
+            content = await self._workers.files.run(read_original, self._root, row)
+            decoded = await self._workers.own_images.image(content, size=0, side=LONGEST_SIDE)
+            image = self._images[asked.id] = decoded.image
         return image if asked.crop is None else cut(image, asked.crop)
 
-    async def store(self, content: bytes) -> tuple[str, StoredQuery]:
-        """Keep an image to search with; returns its name and the image."""
-        size = await self.input_size()
-        decoded = await self._service.uploads.picture(content, size=size, side=PICTURE_SIDE)
-        assert decoded.pixels is not None and decoded.image is not None
-        stored = StoredQuery(
-            decoded.pixels, decoded.image, decoded.width, decoded.height, decoded.content_hash
-        )
-        return self._service.queries.add(stored), stored
-
-    async def input_size(self) -> int:
-        """Side of the encoder's square, pixels."""
-        return (await self._service.model.encoder()).info.input_size
-
-    async def _of_gallery(self, number: int) -> Image.Image:
-        known = self._pictures.get(number)
+    async def parts(self, asked: QueryRef, snapshot: GallerySnapshot) -> Parts:
+        """What its parts are like; raises as `find`. Works with any model: it sees only images."""
+        known = self._parts.get(asked.key)
         if known is None:
-            service = self._service
-            row = await service.row(number)
-            content = await service.files.run(read_original, service.gallery.root, row)
-            decoded = await service.own_pictures.picture(content, size=0, side=PICTURE_SIDE)
-            assert decoded.image is not None
-            known = self._pictures[number] = decoded.image
+            encoder = await self._model.encoder(snapshot)
+            image = await self.image(asked, snapshot)
+            size, run = encoder.info.input_size, self._workers.searches.run
+            tiles = await self._model.embed(encoder, await run(_tiles, image, size))
+            gate = None
+            if SPATIAL in encoder.outputs:
+                pixels = await run(squeeze, image, size)
+                gate = await self._workers.model.run(encoder.output, SPATIAL, pixels)
+            known = self._parts[asked.key] = Parts(tiles, gate)
         return known
 
-    async def _of_query(self, key: Key, stored: StoredQuery) -> tuple[NDArray[np.float32], float]:
-        crop = key[1]
-        if crop is None:
-            return await self._embed(key, stored.pixels)
-        return await self._embed(key, cut(stored.image, crop))
+    async def store(self, content: bytes, snapshot: GallerySnapshot) -> tuple[str, Decoded]:
+        """Keep an image to search with; returns its name and the image."""
+        size = (await self._model.encoder(snapshot)).info.input_size
+        stored = await self._workers.uploads.image(content, size=size, side=LONGEST_SIDE)
+        return self.queries.add(stored), stored
 
     async def _embed(
-        self, key: Key, picture: Image.Image | NDArray[np.uint8]
+        self, encoder: Encoder, pixels: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], float]:
-        """The embedding, and seconds for it: none if it is remembered."""
-        known = self._embeddings.get(key)
-        if known is not None:
-            return known, 0.0
+        """The embedding, and seconds for it."""
         began = time.perf_counter()
-        if isinstance(picture, Image.Image):
-            picture = squeeze(picture, await self.input_size())
-        (embedding,) = await self._service.model.embed(picture[np.newaxis])
-        self._embeddings[key] = embedding
+        (embedding,) = await self._model.embed(encoder, pixels[np.newaxis])
         return embedding, time.perf_counter() - began
+
+
+def cut(image: Image.Image, crop: Crop) -> Image.Image:
+    """The part x, y, width, height (shares 0..1) of an upright image; at least one pixel."""
+    x, y, width, height = crop
+    left = min(math.floor(x * image.width + 1e-6), image.width - 1)
+    top = min(math.floor(y * image.height + 1e-6), image.height - 1)
+    right = max(left + 1, min(image.width, math.ceil((x + width) * image.width - 1e-6)))
+    bottom = max(top + 1, min(image.height, math.ceil((y + height) * image.height - 1e-6)))
+    return image.crop((left, top, right, bottom))
+
+
+def squeeze(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """RGB -> uint8 (size, size, 3), as `read_picture` does it."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.array(image)
+
+
+def _tiles(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """uint8 (GRID^2, size, size, 3), row by row."""
+    starts = np.linspace(0, 1 - TILE, GRID).tolist()
+    return np.stack([squeeze(cut(image, (x, y, TILE, TILE)), size) for y in starts for x in starts])

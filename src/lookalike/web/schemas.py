@@ -1,9 +1,12 @@
-"""What is asked for, as Pydantic models that check it. Unknown names are errors."""
+"""What is asked for and what is answered, as Pydantic models that check it. Unknown names are
+errors."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Self
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -15,22 +18,10 @@ from pydantic import (
     model_validator,
 )
 
-__all__ = [
-    "MAX_ID",
-    "QUERY",
-    "Crop",
-    "DuplicatesRequest",
-    "ExplainRequest",
-    "FeedbackRequest",
-    "Glob",
-    "QueryRef",
-    "SearchOptions",
-    "SearchRequest",
-    "SessionRequest",
-    "UploadOptions",
-    "json_body",
-    "value_of",
-]
+from lookalike.gallery.hits import score_in_words
+from lookalike.gallery.protocol import GallerySnapshot
+from lookalike.gallery.rows import ImageRow
+from lookalike.gallery.search import Found
 
 MAX_ID = 2**63 - 1
 QUERY = r"^q_[0-9a-f]{32}$"
@@ -64,6 +55,7 @@ def _cheap(pattern: str) -> str:
 
 
 Crop = Annotated[tuple[Share, Share, Side, Side], AfterValidator(_inside)]
+Key = tuple[int | None, str | None, Crop | None]
 Glob = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_cheap)]
 
 
@@ -117,6 +109,11 @@ class QueryRef(_Request):
         if (self.id is None) == (self.query is None):
             raise ValueError("give either id or query")
         return self
+
+    @property
+    def key(self) -> Key:
+        """What is compared with, equal for equal ones."""
+        return self.id, self.query, self.crop
 
 
 class SearchOptions(_Request):
@@ -189,7 +186,251 @@ class SessionRequest(_Request):
     token: Annotated[str, Field(max_length=1000)]
 
 
-def json_body(model: type[BaseModel], **others: Any) -> dict[str, Any]:
-    """What OpenAPI says of a body that is read by hand; ``others``: further media types."""
-    content = {"application/json": {"schema": model.model_json_schema()}, **others}
-    return {"requestBody": {"required": True, "content": content}}
+# ---- answers -------------------------------------------------------------------------------------
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ErrorContent(_Answer):
+    """``code`` is stable; ``message`` and ``remedy`` are for people."""
+
+    code: str
+    message: str
+    remedy: str
+
+
+class ErrorAnswer(_Answer):
+    """Whatever went wrong."""
+
+    error: ErrorContent
+
+
+class ImageObject(_Answer):
+    """An image of the gallery; pixels of the upright picture."""
+
+    id: int
+    path: str
+    width: int
+    height: int
+    format: str
+    thumbnail: str
+    original: str
+
+    @classmethod
+    def of(cls, row: ImageRow, **others: Any) -> Self:
+        """``others``: what a subclass adds."""
+        original = f"/api/images/{row.id}"
+        return cls(
+            id=row.id,
+            path=os.fsdecode(row.path),
+            width=row.width or 0,
+            height=row.height or 0,
+            format=row.format or "",
+            thumbnail=f"{original}/thumbnail",
+            original=original,
+            **others,
+        )
+
+
+class HitObject(ImageObject):
+    """An image that looks like the query; see `lookalike.gallery.Hit`."""
+
+    cosine: float
+    bits: int
+    code_bits: int
+    rarity: float | None
+    words: str
+
+    @classmethod
+    def list_of(cls, snapshot: GallerySnapshot, found: Sequence[Found]) -> list[Self]:
+        """In the order of ``found``."""
+        bits = snapshot.code_bits
+        rarities = snapshot.rarities([item.cosine for item in found])
+        return [
+            cls.of(
+                item.row,
+                cosine=round(item.cosine, 6),
+                bits=item.bits,
+                code_bits=bits,
+                rarity=None if rarity is None else round(rarity, 6),
+                words=score_in_words(item.cosine, item.bits, bits, rarity),
+            )
+            for item, rarity in zip(found, rarities, strict=True)
+        ]
+
+
+class HealthAnswer(_Answer):
+    status: Literal["ok"]
+    images: int
+    updating: bool
+
+
+class QueryAnswer(_Answer):
+    query: str
+    width: int
+    height: int
+
+
+class SearchAnswer(_Answer):
+    hits: list[HitObject]
+    k: int
+    offset: int
+    more: bool
+    seconds: dict[Literal["encode", "search"], float]
+    nothing_similar: bool
+    note: str | None
+
+
+class ImagesAnswer(_Answer):
+    images: list[ImageObject]
+    total: int
+
+
+class Grid(_Answer):
+    """Values of the cells of a picture, by rows from the top."""
+
+    rows: int
+    columns: int
+    values: list[list[float]]
+
+
+class Gate(Grid):
+    """0..1 between the true minimum ``low`` and the true maximum ``high``."""
+
+    low: float
+    high: float
+
+
+class Gates(_Answer):
+    query: Gate
+    hit: Gate
+
+
+class Pair(_Answer):
+    query: tuple[int, int]
+    hit: tuple[int, int]
+    cosine: float
+
+
+class Regions(_Answer):
+    query: Grid
+    hit: Grid
+    pairs: list[Pair]
+
+
+class ExplainAnswer(_Answer):
+    attention: Gates | None
+    attention_note: str | None
+    regions: Regions
+    cosine: float
+
+
+class FeedbackAnswer(_Answer):
+    hits: list[HitObject]
+    ask: list[HitObject]
+    judged: int
+
+
+class DuplicateItem(ImageObject):
+    cosine: float
+    bytes: int
+
+
+class DuplicateGroup(_Answer):
+    keep: DuplicateItem
+    others: list[DuplicateItem]
+
+
+class DuplicatesAnswer(_Answer):
+    groups: list[DuplicateGroup]
+    threshold: float
+    changed: list[str]
+
+
+class SkippedItem(_Answer):
+    path: str
+    reason: str
+    detail: str
+    remedy: str
+
+
+class SkippedAnswer(_Answer):
+    skipped: list[SkippedItem]
+    total: int
+
+
+class GalleryFacts(_Answer):
+    images: int
+    skipped: int
+    directory_name: str
+    updated: str | None
+
+
+class ModelFacts(_Answer):
+    name: str
+    version: str
+    dim: int
+    input_size: int
+    sha256: str
+    attention: bool
+
+
+class Recall(_Answer):
+    recall: float
+    k: int
+    microseconds: float
+
+
+class Point(_Answer):
+    recall: float
+    microseconds: float
+
+
+class Bucket(_Answer):
+    size_from: int
+    size_to: int
+    count: int
+
+
+class StatsAnswer(_Answer):
+    gallery: GalleryFacts
+    model: ModelFacts
+    index: dict[str, Any]
+    recall: Recall | None
+    curve: list[Point]
+    buckets: list[Bucket]
+    largest_bucket: int
+    empty_share: float
+
+
+class UpdateCounts(_Answer):
+    """Of files, as `lookalike.gallery.UpdateReport`; ``missing`` ones were kept."""
+
+    added: int
+    changed: int
+    moved: int
+    dropped: int
+    reused: int
+    images: int
+    skipped: int
+    removed: int
+    unlisted: int
+    missing: int
+    missing_why: str
+    seconds: float
+
+
+class UpdateAnswer(_Answer):
+    """How far an update is, in files read of those to read, or how the last one ended."""
+
+    updating: bool = False
+    done: int = 0
+    total: int | None = None
+    report: UpdateCounts | None = None
+    error: ErrorContent | None = None
+
+
+class UpdateStarted(_Answer):
+    updating: Literal[True]

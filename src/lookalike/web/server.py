@@ -251,8 +251,7 @@ class BoundedProtocol(H11Protocol):
         self.transport.abort()
 
     def _end_with(self, error: ApiError, phrase: str) -> None:
-        content = {"code": error.code, "message": error.message, "remedy": error.remedy}
-        body = json.dumps({"error": content}).encode()
+        body = json.dumps({"error": error.content.model_dump()}).encode()
         seconds = RETRY_SECONDS.get(error.status)
         retry = "" if seconds is None else f"Retry-After: {seconds}\r\n"
         head = (

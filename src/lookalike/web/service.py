@@ -1,30 +1,23 @@
-"""What all routes share: the gallery, its model, the pools, and what is kept in memory."""
+"""What all routes share: the gallery, its model, the workers, and what is kept in memory."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
-from lookalike.gallery.rows import ImageRow
-from lookalike.images.decoder import Limits
 from lookalike.web.body import Bodies
-from lookalike.web.errors import ApiError
-from lookalike.web.explain import Explanations
+from lookalike.web.guard import Guard
 from lookalike.web.metrics import Metrics
 from lookalike.web.model import Model
-from lookalike.web.queries import Queries
-from lookalike.web.query_images import QueryImages
+from lookalike.web.query_images import Queries, QueryImages
 from lookalike.web.settings import ServeSettings
 from lookalike.web.thumbnails import Thumbnails
 from lookalike.web.updates import Updates
-from lookalike.web.workers import Decoders, WorkerPool
+from lookalike.web.workers import Workers
 
 __all__ = ["Service"]
 
-T = TypeVar("T")
-SLOW_WAITING = 4
 QUIET = 1.0
 """Seconds between checks whether the server is idle enough to load what searches will need."""
 INLINE_UP_TO = 50_000
@@ -37,48 +30,28 @@ class Service:
     def __init__(self, gallery: ImageGallery, settings: ServeSettings) -> None:
         self.gallery = gallery
         self.settings = settings
-        self.metrics = Metrics()
+        self.guard = Guard(settings)
         self.reader = gallery.reader()
-        self.bodies = Bodies(
-            settings.max_upload_bytes, settings.max_upload_memory, settings.upload_seconds
-        )
-        waiting, seconds = settings.waiting, settings.answer_seconds
-        self.searches = WorkerPool("searching", settings.search_threads, waiting, seconds)
-        self.model = Model(gallery, self.snapshot, self.metrics, waiting, seconds)
-        self.slow = WorkerPool("long tasks", 1, SLOW_WAITING, 20 * seconds, abandon=True)
-        self.files = WorkerPool("reading files", 8, 8 * waiting, seconds)
-        self.uploads = Decoders(
-            "decoding",
-            settings.decoders,
-            waiting,
-            limits=Limits(settings.max_upload_pixels, settings.decode_seconds),
-            wait=seconds,
-        )
-        self.own_pictures = Decoders(
-            "reading pictures",
-            settings.decoders,
-            8 * waiting,
-            limits=Limits(gallery.max_pixels, settings.decode_seconds),
-            wait=seconds,
-        )
-        self.queries = Queries(settings.max_queries, settings.query_seconds)
-        self.query_images = QueryImages(self)
-        self.explanations = Explanations(self)
-        self.thumbnails = Thumbnails(
+        self.metrics = Metrics()
+        self.bodies = Bodies(settings)
+        self.workers = Workers(settings, gallery.max_pixels)
+        self.model = Model(gallery, self.workers.model, self.metrics)
+        self.query_images = QueryImages(
             gallery.root,
-            gallery.directory,
-            settings.max_thumbnail_bytes,
-            self.own_pictures,
-            self.files,
+            self.model,
+            self.workers,
+            Queries(settings.max_queries, settings.query_seconds),
+        )
+        self.thumbnails = Thumbnails(
+            gallery.root, gallery.directory, settings.max_thumbnail_bytes, self.workers
         )
         self.updates = Updates(gallery)
-        self.measured: tuple[tuple[object, ...], dict[str, object]] | None = None
+        self.measured: tuple[tuple[object, ...], dict[str, Any]] | None = None
+        """Identity of the index that was measured last, and what was found."""
         self.streams = 0
         self.stopping = False
         self._is_loaded = False
         self._warming: asyncio.Task[None] | None = None
-
-    # ---- life ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Load in the background what the first search would wait for.
@@ -89,25 +62,20 @@ class Service:
         self._warming = asyncio.create_task(self._warm())
 
     async def _warm(self) -> None:
-        def search() -> bool:
-            snapshot = self.reader.now()
-            rows, _ = snapshot.page(None, 0, 1)
-            if not rows:
-                return False
-            number = rows[0].id
-            (vector,) = snapshot.vectors([number])
-            for own in (number, None):
-                snapshot.search(vector, 1, own=own)
-            return True
-
         await asyncio.sleep(QUIET)
-        while self.own_pictures.pool.taken:
+        while self.workers.own_images.pool.taken:
             await asyncio.sleep(QUIET)
         try:
-            self._is_loaded = await self.searches.run(search)
-            await self.model.encoder()
+            snapshot = await self.workers.searches.run(self.reader.now)
+            self._is_loaded = await self.workers.searches.run(_search_once, snapshot)
+            await self.model.encoder(snapshot)
         except Exception:  # the next request reports it
             return
+
+    def searches_inline(self, snapshot: GallerySnapshot) -> bool:
+        """Whether a search that needs no file takes less time than handing it to a thread: not the
+        first, which loads the compiled kernels."""
+        return self._is_loaded and len(snapshot) <= INLINE_UP_TO
 
     def begin_stop(self) -> None:
         """From any thread or a signal: streams end, an update ends itself soon."""
@@ -119,41 +87,14 @@ class Service:
         if self._warming is not None:
             self._warming.cancel()
         await asyncio.to_thread(self.updates.stop)
-        for pool in (self.searches, self.model.pool, self.slow, self.files):
-            pool.close()
-        for decoders in (self.uploads, self.own_pictures):
-            await asyncio.to_thread(decoders.close)
-
-    # ---- the gallery -----------------------------------------------------------------------------
-
-    async def snapshot(self) -> GallerySnapshot:
-        """The gallery as it is now."""
-        known = self.reader.unchanged()
-        return await self.searches.run(self.reader.now) if known is None else known
-
-    def searches_inline(self, snapshot: GallerySnapshot) -> bool:
-        """Whether a search that needs no file takes less time than handing it to a thread: not the
-        first, which loads the compiled kernels."""
-        return self._is_loaded and len(snapshot) <= INLINE_UP_TO
-
-    async def on_snapshot(self, function: Callable[[GallerySnapshot], T]) -> T:
-        """What ``function``, which may read files, makes of the gallery as it is now."""
-        return await self.searches.run(lambda: function(self.reader.now()))
-
-    async def row(self, number: int) -> ImageRow:
-        """The indexed image of this id. ApiError not_found."""
-        known = self.reader.unchanged()
-        if known is not None and known.has_rows([number]):
-            row = known.row(number)
-        else:
-            row = await self.on_snapshot(lambda snapshot: snapshot.row(number))
-        if row is None:
-            raise unknown_image(number)
-        return row
+        await self.workers.close()
 
 
-def unknown_image(number: int) -> ApiError:
-    """Forged, or forgotten by an update."""
-    return ApiError(
-        "not_found", f"there is no image {number}", "search again: the gallery may have changed"
-    )
+def _search_once(snapshot: GallerySnapshot) -> bool:
+    """In both ways; False if there is nothing to search."""
+    rows, _ = snapshot.page(None, 0, 1)
+    for row in rows:
+        (vector,) = snapshot.vectors([row.id])
+        for own in (row.id, None):
+            snapshot.search(vector, 1, own=own)
+    return bool(rows)

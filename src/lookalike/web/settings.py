@@ -21,15 +21,15 @@ class ServeSettings:
         host, port: where to listen; port 0 takes a free one.
         token: what a client must show; needed unless ``host`` is a loopback address.
         allowed_hosts: further names by which browsers may call this server, a proxy's say.
-        max_upload_bytes, max_upload_pixels: of a picture to search with; checked before decoding.
+        max_upload_bytes, max_upload_pixels: of an image to search with; checked before decoding.
         max_upload_memory: bytes of all uploads that are in memory at one time.
         upload_seconds: within which an upload must have arrived.
         decoders: processes that decode uploads, and as many for the gallery's own files.
-        decode_seconds: after which a process that still decodes one picture is ended.
+        decode_seconds: after which a process that still decodes one image is ended.
         search_threads: how many searches run at once.
         waiting: requests that may wait for each of these; more are refused (503, Retry-After).
         answer_seconds: how long a request waits for its turn and its answer together.
-        max_queries, query_seconds: pictures dropped on the page that are kept, and for how long.
+        max_queries, query_seconds: images dropped on the page that are kept, and for how long.
         max_thumbnail_bytes: of all thumbnails kept on disk; those not used longest go first.
         max_connections: at one time; a new one takes the place of the one that has kept the server
             waiting longest, or is refused if all are being answered.
@@ -78,7 +78,7 @@ class ServeSettings:
             )
         if self.token is None and not is_loopback(self.host):
             raise ValueError(
-                f"{self.host} can be reached by others, who would see every picture: give a token "
+                f"{self.host} can be reached by others, who would see every image: give a token "
                 f"that they must know (--token), or listen on 127.0.0.1"
             )
 

@@ -18,7 +18,7 @@ from lookalike.gallery.places import THUMBNAIL, THUMBNAILS
 from lookalike.gallery.rows import ImageRow
 from lookalike.web.errors import ApiError
 from lookalike.web.originals import read_original
-from lookalike.web.workers import Decoders, WorkerPool
+from lookalike.web.workers import Workers
 
 __all__ = ["BoundedFolder", "Thumbnails"]
 
@@ -32,15 +32,12 @@ class Thumbnails:
     """WebP files named by the content that they show, so that a moved image keeps its own, and a
     changed one gets another."""
 
-    def __init__(
-        self, root: Path, directory: Path, limit: int, decoders: Decoders, files: WorkerPool
-    ) -> None:
-        """``limit``: bytes of all; ``files``: threads that read and write; ``decoders``: of the
-        gallery's own files."""
+    def __init__(self, root: Path, directory: Path, limit: int, workers: Workers) -> None:
+        """``root``, ``directory``: the gallery's folder and its own; ``limit``: bytes of all."""
         self._root = root
         self._kept = BoundedFolder(directory / THUMBNAILS, limit, THUMBNAIL)
-        self._decoders = decoders
-        self._files = files
+        self._decoders = workers.own_images
+        self._files = workers.files
         self._being_made: dict[str, asyncio.Task[bytes]] = {}
 
     def name(self, row: ImageRow, size: int) -> str:

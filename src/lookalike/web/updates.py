@@ -3,48 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 from lookalike.errors import LookalikeError
 from lookalike.gallery import Progress, UpdateReport
 from lookalike.gallery.protocol import ImageGallery
 from lookalike.web.errors import ApiError, explained, internal_error
+from lookalike.web.schemas import UpdateAnswer, UpdateCounts
 
-__all__ = ["UpdateState", "Updates"]
-
-COUNTS = ("added", "changed", "moved", "dropped", "reused", "images", "skipped", "removed")
-
-
-@dataclass(frozen=True)
-class UpdateState:
-    """How far an update is, or how the last one ended.
-
-    Attributes:
-        version: rises with each change.
-        done, total: files read of those to read; None: not known yet.
-        report: counts of what was done, and ``seconds``.
-    """
-
-    version: int = 0
-    updating: bool = False
-    done: int = 0
-    total: int | None = None
-    report: dict[str, Any] | None = None
-    error: ApiError | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """As `UpdateAnswer`."""
-        error = self.error
-        problem = error and {"code": error.code, "message": error.message, "remedy": error.remedy}
-        return {
-            "updating": self.updating,
-            "done": self.done,
-            "total": self.total,
-            "report": self.report,
-            "error": problem,
-        }
+__all__ = ["Updates"]
 
 
 class _StoppedError(LookalikeError):
@@ -54,25 +21,20 @@ class _StoppedError(LookalikeError):
 class Updates:
     """Starts updates and reports their state, to any thread."""
 
-    def __init__(self, gallery: ImageGallery, finished: Callable[[], None] = lambda: None) -> None:
-        """``finished`` is called after each, in its thread."""
+    def __init__(self, gallery: ImageGallery) -> None:
+        self.state = UpdateAnswer()
+        """Another object after each change."""
         self._gallery = gallery
-        self._finished = finished
-        self._state = UpdateState()
         self._changing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = False
 
-    @property
-    def state(self) -> UpdateState:
-        return self._state
-
     def start(self) -> None:
         """ApiError conflict if one is running."""
         with self._changing:
-            if self._state.updating or self._stopping:
+            if self.state.updating or self._stopping:
                 raise ApiError("conflict", "an update is running already", "wait until it is done")
-            self._state = UpdateState(self._state.version + 1, updating=True)
+            self.state = UpdateAnswer(updating=True)
             self._thread = threading.Thread(target=self._run, name="lookalike-update", daemon=True)
             self._thread.start()
 
@@ -88,18 +50,16 @@ class Updates:
             thread.join(seconds)
 
     def _run(self) -> None:
+        report = error = None
         try:
-            report = self._gallery.update(self._note)
-            ended: dict[str, Any] = {"report": _counts(report)}
+            report = _counts(self._gallery.update(self._note))
         except _StoppedError:
-            message = "the update was stopped with the server"
-            ended = {"error": ApiError("busy", message, "start it again")}
-        except LookalikeError as error:
-            ended = {"error": explained(error)}
-        except Exception as error:
-            ended = {"error": internal_error(error)}
-        self._change(updating=False, **ended)
-        self._finished()
+            error = ApiError("busy", "the update was stopped with the server", "start it again")
+        except LookalikeError as raised:
+            error = explained(raised)
+        except Exception as raised:
+            error = internal_error(raised)
+        self._change(updating=False, report=report, error=error and error.content)
 
     def _note(self, progress: Progress) -> None:
         if self._stopping:
@@ -108,14 +68,21 @@ class Updates:
 
     def _change(self, **values: Any) -> None:
         with self._changing:
-            self._state = replace(self._state, version=self._state.version + 1, **values)
+            self.state = UpdateAnswer(**{**dict(self.state), **values})
 
 
-def _counts(report: UpdateReport) -> dict[str, Any]:
-    return {
-        **{name: getattr(report, name) for name in COUNTS},
-        "unlisted": len(report.unlisted),
-        "missing": sum(absence.files for absence in report.absent),
-        "missing_why": "; ".join(dict.fromkeys(absence.why for absence in report.absent)),
-        "seconds": round(report.seconds, 3),
-    }
+def _counts(report: UpdateReport) -> UpdateCounts:
+    return UpdateCounts(
+        added=report.added,
+        changed=report.changed,
+        moved=report.moved,
+        dropped=report.dropped,
+        reused=report.reused,
+        images=report.images,
+        skipped=report.skipped,
+        removed=report.removed,
+        unlisted=len(report.unlisted),
+        missing=sum(absence.files for absence in report.absent),
+        missing_why="; ".join(dict.fromkeys(absence.why for absence in report.absent)),
+        seconds=round(report.seconds, 3),
+    )

@@ -22,9 +22,13 @@ from PIL import Image
 from lookalike.errors import DecoderError
 from lookalike.images import SkippedImageError, SkipReason
 from lookalike.images.decoder import Decoder, Limits
+from lookalike.lsh.threads import cores
 from lookalike.web.errors import ApiError, busy
+from lookalike.web.settings import ServeSettings
 
-__all__ = ["Decoded", "Decoders", "WorkerPool"]
+__all__ = ["Decoded", "Decoders", "WorkerPool", "Workers"]
+
+SLOW_WAITING = 4
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,6 +47,7 @@ class WorkerPool:
         """``seconds``: how long `run` waits for its turn and the result together; ``abandon``: the
         process may end while a function runs, which must leave nothing half done by that."""
         self.name = name
+        self.workers = workers
         self.limit = workers + waiting
         self._seconds = seconds
         self._taken = 0
@@ -124,29 +129,34 @@ class Decoded:
 
     Attributes:
         content_hash: BLAKE2b-128 of the file.
-        pixels: for the encoder, uint8 (s, s, 3); None if not asked for.
-        image: upright, RGB, at most as large as asked for; None if not asked for.
+        pixels: for the encoder, uint8 (s, s, 3); s is 0 if it was not asked for.
+        image: upright, RGB, at most as large as asked for; 0 x 0 if it was not asked for.
         width, height: of the upright original; 0 without ``pixels``.
     """
 
     content_hash: bytes
-    pixels: NDArray[np.uint8] | None
-    image: Image.Image | None
+    pixels: NDArray[np.uint8]
+    image: Image.Image
     width: int
     height: int
+
+    @property
+    def nbytes(self) -> int:
+        """In memory."""
+        return self.pixels.nbytes + 3 * self.image.width * self.image.height
 
 
 class Decoders:
     """A `Decoder` for coroutines, with a bounded queue."""
 
     def __init__(
-        self, name: str, workers: int, waiting: int, *, limits: Limits, wait: float
+        self, name: str, workers: int, waiting: int, seconds: float, limits: Limits
     ) -> None:
-        """``wait``: seconds for an image and its turn together."""
-        self.pool = WorkerPool(name, workers, waiting, wait)
+        """``seconds``: for an image and its turn together."""
+        self.pool = WorkerPool(name, workers, waiting, seconds)
         self._decoder = Decoder(limits, patience=1)
 
-    async def picture(self, content: bytes, *, size: int, side: int) -> Decoded:
+    async def image(self, content: bytes, *, size: int, side: int) -> Decoded:
         """Decode a file's bytes.
 
         Args:
@@ -157,24 +167,19 @@ class Decoders:
             SkippedImageError: it cannot be read, or has too many pixels.
             ApiError: busy; timeout.
         """
-        answer, payload = await self.pool.run(
-            self._ask, {"task": "both", "size": size, "side": side}, content
-        )
+        task = {"task": "both", "size": size, "side": side}
+        answer, payload = await self.pool.run(self._ask, task, content)
         pixels = np.frombuffer(payload, np.uint8, 3 * size * size).reshape(size, size, 3)
-        image = None
-        if side:
-            shape = tuple(answer["image"])
-            image = Image.frombytes("RGB", shape, payload[3 * size * size :])
         return Decoded(
             bytes.fromhex(answer["hash"]),
-            pixels if size else None,
-            image,
+            pixels,
+            Image.frombytes("RGB", tuple(answer.get("image", (0, 0))), payload[pixels.nbytes :]),
             answer.get("width", 0),
             answer.get("height", 0),
         )
 
     async def webp(self, content: bytes, *, side: int, quality: int) -> bytes:
-        """A WebP file of the image, its longest side at most ``side``; raises as `picture`."""
+        """A WebP file of the image, its longest side at most ``side``; raises as `image`."""
         task = {"task": "webp", "side": side, "quality": quality}
         return bytes((await self.pool.run(self._ask, task, content))[1])
 
@@ -192,3 +197,26 @@ class Decoders:
         """End what is being decoded."""
         self._decoder.close()
         self.pool.close(wait=True)
+
+
+class Workers:
+    """All of a server's."""
+
+    def __init__(self, settings: ServeSettings, max_pixels: int) -> None:
+        """``max_pixels``: of the gallery's own images."""
+        waiting, seconds = settings.waiting, settings.answer_seconds
+        self.searches = WorkerPool("searching", settings.search_threads, waiting, seconds)
+        self.model = WorkerPool("the model", cores(), waiting, seconds)
+        self.slow = WorkerPool("long tasks", 1, SLOW_WAITING, 20 * seconds, abandon=True)
+        self.files = WorkerPool("reading files", 8, 8 * waiting, seconds)
+        limits = Limits(settings.max_upload_pixels, settings.decode_seconds)
+        self.uploads = Decoders("decoding", settings.decoders, waiting, seconds, limits)
+        own = Limits(max_pixels, settings.decode_seconds)
+        self.own_images = Decoders("reading images", settings.decoders, 8 * waiting, seconds, own)
+
+    async def close(self) -> None:
+        """Nothing goes on afterwards but what was begun by ``slow``."""
+        for pool in (self.searches, self.model, self.slow, self.files):
+            pool.close()
+        for decoders in (self.uploads, self.own_images):
+            await asyncio.to_thread(decoders.close)

@@ -2,47 +2,73 @@
 
 from __future__ import annotations
 
+import numpy as np
 from fastapi import APIRouter, Request
-from starlette.responses import Response
 
-from lookalike.web.answers import FeedbackAnswer, problems
-from lookalike.web.errors import json_response
-from lookalike.web.learn import learn
-from lookalike.web.render import hit_objects
-from lookalike.web.routes.access import service_of
-from lookalike.web.schemas import FeedbackRequest, json_body
+from lookalike.feedback import Feedback
+from lookalike.gallery.protocol import GallerySnapshot
+from lookalike.gallery.search import Found
+from lookalike.web.deps import ServiceDep, SnapshotDep, json_body, problems
+from lookalike.web.query_images import QueryImage
+from lookalike.web.schemas import FeedbackAnswer, FeedbackRequest, HitObject
 
 __all__ = ["router"]
 
+CANDIDATES = 5000
 router = APIRouter()
 
 
 @router.post(
     "/api/feedback",
-    response_model=FeedbackAnswer,
     responses=problems(404, 408, 413, 415, 422, 504),
     openapi_extra=json_body(FeedbackRequest),
 )
-async def feedback(request: Request) -> Response:
+async def feedback(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> FeedbackAnswer:
     """All that was said is in the request; nothing is remembered between two of them."""
-    service = service_of(request)
     asked = await service.bodies.json(request, FeedbackRequest)
-    snapshot = await service.snapshot()
     query = await service.query_images.find(asked, snapshot)
-    lesson = await service.searches.run(
-        learn,
-        snapshot,
-        query.embedding,
-        query.content_hash if asked.id is not None else None,
-        asked.relevant,
-        asked.irrelevant,
-        asked.k,
-        asked.ask,
+    best, ask = await service.workers.searches.run(_learn, snapshot, query, asked)
+    return FeedbackAnswer(
+        hits=HitObject.list_of(snapshot, best),
+        ask=HitObject.list_of(snapshot, ask),
+        judged=len({*asked.relevant, *asked.irrelevant}),
     )
-    return json_response(
-        {
-            "hits": hit_objects(snapshot, lesson.best),
-            "ask": hit_objects(snapshot, lesson.ask),
-            "judged": len({*asked.relevant, *asked.irrelevant}),
-        }
+
+
+def _learn(
+    snapshot: GallerySnapshot, query: QueryImage, asked: FeedbackRequest
+) -> tuple[list[Found], list[Found]]:
+    """One round of `Feedback` over the CANDIDATES images most like the query and the judged ones:
+    the best by what was learnt, and those whose judgement would teach most.
+
+    Judged images that are no longer in the gallery are ignored. A query of the gallery and its
+    copies are left out unless they were judged.
+    """
+    judged = {**dict.fromkeys(asked.relevant, True), **dict.fromkeys(asked.irrelevant, False)}
+    judged = {number: answer for number, answer in judged.items() if snapshot.has(number)}
+    near = snapshot.nearest(query.embedding, CANDIDATES).tolist()
+    rows = snapshot.rows(list(dict.fromkeys([*near, *judged])))
+    without = None if asked.id is None else query.content_hash
+    ids = [i for i, row in rows.items() if row.hash != without or i in judged]
+    if not ids:
+        return [], []
+    vectors = snapshot.vectors(ids)
+    teacher = Feedback(vectors, query.embedding)
+    places = {number: place for place, number in enumerate(ids)}
+    known = [number for number in judged if number in places]
+    teacher.tell(
+        np.array([places[number] for number in known], np.int64),
+        np.array([judged[number] for number in known], np.bool_),
     )
+    best = teacher.rank(asked.k).tolist()
+    chosen = [*best, *(teacher.ask(asked.ask).tolist() if asked.ask else [])]
+    unit = query.embedding / np.linalg.norm(query.embedding)  # a stored one has been rounded
+    cosines = (vectors[chosen] @ unit).tolist()
+    numbers = [ids[place] for place in chosen]
+    items = [
+        Found(rows[number], min(1.0, cosine), bits)
+        for number, cosine, bits in zip(
+            numbers, cosines, snapshot.bits(query.embedding, numbers), strict=True
+        )
+    ]
+    return items[: len(best)], items[len(best) :]

@@ -4,45 +4,49 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from lookalike.gallery.protocol import GallerySnapshot
-from lookalike.gallery.rows import ImageRow
-from lookalike.web.answers import ImageObject, ImagesAnswer, problems
-from lookalike.web.errors import json_response
-from lookalike.web.middleware import CONTENT_POLICY, HEAD_ONLY
+from lookalike.web.deps import (
+    BINARY,
+    GlobParam,
+    ImageDep,
+    LimitParam,
+    OffsetParam,
+    ServiceDep,
+    SnapshotDep,
+    problems,
+)
+from lookalike.web.middleware import HEAD_ONLY
 from lookalike.web.originals import MEDIA_TYPES, open_original
-from lookalike.web.render import image_object
-from lookalike.web.routes.access import Glob, ImageId, Limit, Offset, service_of
+from lookalike.web.schemas import ImageObject, ImagesAnswer
 
 __all__ = ["router"]
 
 CHUNK = 256 << 10
 router = APIRouter()
-BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 
 
-@router.get("/api/images", response_model=ImagesAnswer, responses=problems())
+@router.get("/api/images", responses=problems())
 async def images(
-    request: Request, offset: Offset = 0, limit: Limit = 60, filter: Glob = None
-) -> Response:
+    service: ServiceDep,
+    snapshot: SnapshotDep,
+    offset: OffsetParam = 0,
+    limit: LimitParam = 60,
+    filter: GlobParam = None,
+) -> ImagesAnswer:
     """A page of the gallery's images, by path."""
-
-    def page(snapshot: GallerySnapshot) -> dict[str, Any]:
-        rows, total = snapshot.page(filter, offset, limit)
-        return {"images": [image_object(row) for row in rows], "total": total}
-
-    return json_response(await service_of(request).on_snapshot(page))
+    rows, total = await service.workers.searches.run(snapshot.page, filter, offset, limit)
+    return ImagesAnswer(images=[ImageObject.of(row) for row in rows], total=total)
 
 
-@router.get("/api/images/{id}/info", response_model=ImageObject, responses=problems(404))
-async def info(request: Request, id: ImageId) -> Response:
+@router.get("/api/images/{id}/info", responses=problems(404))
+async def info(row: ImageDep) -> ImageObject:
     """One image."""
-    return json_response(image_object(await service_of(request).row(id)))
+    return ImageObject.of(row)
 
 
 @router.get(
@@ -56,12 +60,11 @@ async def info(request: Request, id: ImageId) -> Response:
 )
 async def thumbnail(
     request: Request,
-    id: ImageId,
+    service: ServiceDep,
+    row: ImageDep,
     size: Annotated[Literal["128", "256", "512"], Query(description="Longest side.")] = "256",
 ) -> Response:
     """A small WebP of an image."""
-    service = service_of(request)
-    row = await service.row(id)
     fields = _cache_fields(service.thumbnails.name(row, int(size)))
     if _is_known(request, fields):
         return Response(None, 304, fields)
@@ -78,19 +81,19 @@ async def thumbnail(
         304: {"description": "The client has it."},
     },
 )
-async def original(request: Request, id: ImageId) -> Response:
+async def original(request: Request, service: ServiceDep, row: ImageDep) -> Response:
     """The file of an image, as it is."""
-    service = service_of(request)
-    row = await service.row(id)
-    file = await service.files.run(open_original, service.gallery.root, row)
-    fields = {**_cache_fields((row.hash or b"").hex()), "Content-Disposition": _disposition(row)}
+    run = service.workers.files.run
+    file = await run(open_original, service.gallery.root, row)
+    name = quote(os.path.basename(row.path), safe="")
+    fields = {
+        **_cache_fields((row.hash or b"").hex()),
+        "Content-Disposition": f"inline; filename*=UTF-8''{name}",
+    }
     if _is_known(request, fields):
         file.close()
         return Response(None, 304, fields)
-    fields |= {
-        "Content-Length": str(row.size),
-        "Content-Security-Policy": CONTENT_POLICY.decode(),
-    }
+    fields["Content-Length"] = str(row.size)
     media_type = MEDIA_TYPES.get(row.format or "", "application/octet-stream")
     if HEAD_ONLY in request.scope:
         file.close()
@@ -99,17 +102,13 @@ async def original(request: Request, id: ImageId) -> Response:
     async def parts() -> AsyncIterator[bytes]:
         left = row.size
         try:
-            while left and (part := await service.files.run(_read, file, min(left, CHUNK))):
+            while left and (part := await run(file.read, min(left, CHUNK))):
                 left -= len(part)
                 yield part
         finally:
             file.close()
 
     return StreamingResponse(parts(), 200, fields, media_type)
-
-
-def _read(file: BinaryIO, count: int) -> bytes:
-    return file.read(count)
 
 
 def _cache_fields(name: str) -> dict[str, str]:
@@ -121,7 +120,3 @@ def _is_known(request: Request, fields: dict[str, str]) -> bool:
     """If-None-Match asks for weak comparison."""
     given = request.headers.get("if-none-match", "")
     return fields["ETag"] in [tag.strip().removeprefix("W/") for tag in given.split(",")]
-
-
-def _disposition(row: ImageRow) -> str:
-    return f"inline; filename*=UTF-8''{quote(os.path.basename(row.path), safe='')}"

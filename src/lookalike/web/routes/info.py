@@ -1,4 +1,4 @@
-"""What the gallery holds, what could not be read, what is there twice."""
+"""What the gallery holds, what could not be read, what is there twice; how the server is doing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from lookalike.gallery import Duplicate, DuplicateGroup
-from lookalike.web import statistics
-from lookalike.web.answers import DuplicatesAnswer, SkippedAnswer, StatsAnswer, problems
-from lookalike.web.attention import has_attention
-from lookalike.web.errors import ApiError, json_response
-from lookalike.web.render import image_object
-from lookalike.web.routes.access import Limit, Offset, service_of
-from lookalike.web.schemas import DuplicatesRequest, json_body
+from lookalike.gallery.protocol import GallerySnapshot
+from lookalike.web import schemas, statistics
+from lookalike.web.deps import LimitParam, OffsetParam, ServiceDep, SnapshotDep, json_body, problems
+from lookalike.web.errors import ApiError
+from lookalike.web.model import CHANNEL, SPATIAL
+from lookalike.web.schemas import (
+    DuplicatesAnswer,
+    DuplicatesRequest,
+    HealthAnswer,
+    SkippedAnswer,
+    StatsAnswer,
+)
 from lookalike.web.service import Service
 
 __all__ = ["router"]
@@ -24,62 +29,72 @@ __all__ = ["router"]
 router = APIRouter()
 
 
-@router.get("/api/stats", response_model=StatsAnswer, responses=problems(504))
-async def stats(request: Request) -> Response:
+@router.get("/api/health", responses=problems())
+async def health(service: ServiceDep, snapshot: SnapshotDep) -> HealthAnswer:
+    """Needs no token."""
+    _, images = await service.workers.searches.run(snapshot.page, None, 0, 0)
+    return HealthAnswer(status="ok", images=images, updating=service.updates.state.updating)
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics(service: ServiceDep, snapshot: SnapshotDep) -> Response:
+    """For Prometheus."""
+    _, images = await service.workers.searches.run(snapshot.page, None, 0, 0)
+    service.metrics.images.set(images)
+    service.metrics.updating.set(service.updates.state.updating)
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/api/stats", responses=problems(504))
+async def stats(service: ServiceDep, snapshot: SnapshotDep) -> StatsAnswer:
     """Counts, model, index, and what was measured last."""
-    service = service_of(request)
-    return json_response(await _facts(service))
+    return await _facts(service, snapshot)
 
 
-@router.post("/api/stats/measure", response_model=StatsAnswer, responses=problems(504))
-async def measure(request: Request) -> Response:
+@router.post("/api/stats/measure", responses=problems(504))
+async def measure(service: ServiceDep, snapshot: SnapshotDep) -> StatsAnswer:
     """Measure recall and speed now; takes seconds."""
-    service = service_of(request)
-
-    def run() -> None:
-        index = service.reader.now().local_index
-        if index is None:
-            message = "recall is measured where the index is, and this gallery is in shards"
-            raise ApiError("conflict", message, "measure a gallery on disk: lookalike index --from")
-        service.measured = statistics.identity(index), statistics.measure(index)
-
-    await service.slow.run(run)
-    return json_response(await _facts(service))
+    index = snapshot.local_index
+    if index is None:
+        message = "recall is measured where the index is, and this gallery is in shards"
+        raise ApiError("conflict", message, "measure a gallery on disk: lookalike index --from")
+    measured = await service.workers.slow.run(statistics.measure, index)
+    service.measured = statistics.identity(index), measured
+    return await _facts(service, snapshot)
 
 
-async def _facts(service: Service) -> dict[str, Any]:
-    encoder = await service.model.encoder()
-    return await service.files.run(_read_facts, service, has_attention(encoder))
+async def _facts(service: Service, snapshot: GallerySnapshot) -> StatsAnswer:
+    encoder = await service.model.encoder(snapshot)
+    attention = not encoder.outputs.isdisjoint((SPATIAL, CHANNEL))
+    return await service.workers.files.run(_read_facts, service, snapshot, attention)
 
 
-def _read_facts(service: Service, attention: bool) -> dict[str, Any]:
-    snapshot = service.reader.now()
+def _read_facts(service: Service, snapshot: GallerySnapshot, attention: bool) -> StatsAnswer:
     facts = service.gallery.info()
     index, model = snapshot.local_index, facts.model
     segments = () if index is None else index.segments()
     settings = facts.lsh.as_dict()
     key_bits = [segment.key_bits for segment in segments]
     measured: dict[str, Any] = {"recall": None, "curve": []}
-    known = service.measured
-    if known is not None and index is not None and known[0] == statistics.identity(index):
-        measured = dict(known[1])
+    if service.measured and index is not None and service.measured[0] == statistics.identity(index):
+        measured = service.measured[1]
     files = [segment.file.path.stat().st_size for segment in segments if segment.file is not None]
-    return {
-        "gallery": {
-            "images": facts.images,
-            "skipped": facts.skipped,
-            "directory_name": service.gallery.root.name,
-            "updated": _changed(snapshot.changed),
-        },
-        "model": {
-            "name": model.name,
-            "version": model.version,
-            "dim": model.dim,
-            "input_size": model.input_size,
-            "sha256": model.sha256,
-            "attention": attention,
-        },
-        "index": {
+    return StatsAnswer(
+        gallery=schemas.GalleryFacts(
+            images=facts.images,
+            skipped=facts.skipped,
+            directory_name=service.gallery.root.name,
+            updated=_in_utc(snapshot.changed),
+        ),
+        model=schemas.ModelFacts(
+            name=model.name,
+            version=model.version,
+            dim=model.dim,
+            input_size=model.input_size,
+            sha256=model.sha256,
+            attention=attention,
+        ),
+        index={
             **settings,
             "key_bits": max(key_bits, default=settings["key_bits"] or 0),
             "segments": facts.segments,
@@ -87,57 +102,57 @@ def _read_facts(service: Service, attention: bool) -> dict[str, Any]:
         },
         **measured,
         **statistics.histogram(statistics.bucket_sizes(segments)),
-    }
+    )
 
 
-def _changed(when: float | None) -> str | None:
-    """A time in seconds since the epoch, in UTC."""
-    return None if when is None else datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds")
+def _in_utc(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-@router.get("/api/skipped", response_model=SkippedAnswer, responses=problems())
-async def skipped(request: Request, offset: Offset = 0, limit: Limit = 60) -> Response:
+@router.get("/api/skipped", responses=problems())
+async def skipped(
+    service: ServiceDep, offset: OffsetParam = 0, limit: LimitParam = 60
+) -> SkippedAnswer:
     """Files that gave no image, by path, and why."""
-    service = service_of(request)
-    rows = await service.files.run(service.gallery.skipped)
+    rows = await service.workers.files.run(service.gallery.skipped)
     files = [
-        {
-            "path": os.fsdecode(row.path),
-            "reason": row.skipped or "",
-            "detail": row.detail or "",
-            "remedy": row.remedy or "",
-        }
+        schemas.SkippedItem(
+            path=os.fsdecode(row.path),
+            reason=row.skipped or "",
+            detail=row.detail or "",
+            remedy=row.remedy or "",
+        )
         for row in rows[min(offset, len(rows)) : offset + limit]
     ]
-    return json_response({"skipped": files, "total": len(rows)})
+    return SkippedAnswer(skipped=files, total=len(rows))
 
 
 @router.post(
     "/api/duplicates",
-    response_model=DuplicatesAnswer,
     responses=problems(408, 413, 415, 504),
     openapi_extra=json_body(DuplicatesRequest),
 )
-async def duplicates(request: Request) -> Response:
+async def duplicates(request: Request, service: ServiceDep) -> DuplicatesAnswer:
     """Groups of near duplicates, and which file of each to keep. Deletes nothing.
 
     Every file of a group was read and holds what was indexed; `changed` are paths that were left
     out since they are gone or do not.
     """
-    service = service_of(request)
     asked = await service.bodies.json(request, DuplicatesRequest)
-    groups = await service.slow.run(service.gallery.duplicates, asked.threshold)
-    listed = [_group(group) for group in groups]
-    return json_response(
-        {"groups": listed, "threshold": asked.threshold, "changed": list(groups.changed)}
+    groups = await service.workers.slow.run(service.gallery.duplicates, asked.threshold)
+    return DuplicatesAnswer(
+        groups=[_group(group) for group in groups],
+        threshold=asked.threshold,
+        changed=list(groups.changed),
     )
 
 
-def _group(group: DuplicateGroup) -> dict[str, Any]:
+def _group(group: DuplicateGroup) -> schemas.DuplicateGroup:
     (keep,) = group.keep  # without a reference folder there is one
-    return {"keep": _item(keep), "others": [_item(item) for item in group.duplicates]}
+    return schemas.DuplicateGroup(keep=_item(keep), others=[_item(x) for x in group.duplicates])
 
 
-def _item(item: Duplicate) -> dict[str, Any]:
-    cosine = round(item.cosine, 6)
-    return {**image_object(item.row), "cosine": cosine, "bytes": item.row.size}
+def _item(item: Duplicate) -> schemas.DuplicateItem:
+    return schemas.DuplicateItem.of(item.row, cosine=round(item.cosine, 6), bytes=item.row.size)

@@ -1,4 +1,4 @@
-"""The page: files of the package, read once, so that no request reaches the file system."""
+"""The page, served from memory, and the token that it keeps as a cookie."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import hashlib
 import mimetypes
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from lookalike.web.deps import ServiceDep, json_body, problems
 from lookalike.web.errors import ApiError
+from lookalike.web.guard import COOKIE
 from lookalike.web.middleware import PAGE_POLICY
+from lookalike.web.schemas import SessionRequest
 
-__all__ = ["Page", "router"]
+__all__ = ["PageFile", "read_page", "router"]
 
 FOLDER = Path(__file__).resolve().parents[1] / "page"
 TYPES = {
@@ -24,7 +26,7 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".webmanifest": "application/manifest+json",
 }
-router = APIRouter(include_in_schema=False)
+router = APIRouter()
 
 
 @dataclass(frozen=True)
@@ -34,50 +36,62 @@ class PageFile:
     etag: str
 
 
-@dataclass(frozen=True)
-class Page:
-    """``files``: by their path below the folder, with forward slashes."""
-
-    files: dict[str, PageFile]
-
-    @classmethod
-    def read(cls, folder: Path = FOLDER) -> Page:
-        """All files of the folder; none if it does not exist."""
-        found = {}
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                guessed = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-                content = path.read_bytes()
-                etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-                kind = TYPES.get(path.suffix, guessed)
-                found[path.relative_to(folder).as_posix()] = PageFile(content, kind, etag)
-        return cls(found)
+def read_page(folder: Path = FOLDER) -> dict[str, PageFile]:
+    """All files of the folder, by their path below it, with forward slashes; none if it does not
+    exist."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            guessed = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+            content = path.read_bytes()
+            etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+            kind = TYPES.get(path.suffix, guessed)
+            found[path.relative_to(folder).as_posix()] = PageFile(content, kind, etag)
+    return found
 
 
-@router.get("/")
-@router.get("/search")
-@router.get("/duplicates")
-@router.get("/gallery")
-async def index(request: Request) -> Response:
+@router.get("/", include_in_schema=False)
+@router.get("/search", include_in_schema=False)
+@router.get("/duplicates", include_in_schema=False)
+@router.get("/gallery", include_in_schema=False)
+@router.get("/page/{name:path}", include_in_schema=False)
+async def page(request: Request, name: str = "index.html") -> Response:
     """All addresses of the page are one document, which reads its address."""
-    return _answer(request, "index.html")
-
-
-@router.get("/page/{name:path}")
-async def file(request: Request, name: str) -> Response:
-    return _answer(request, name)
-
-
-def _answer(request: Request, name: str) -> Response:
-    page = cast("Page", request.app.state.page)
-    found = page.files.get(name)
-    if found is None:
+    file: PageFile | None = request.app.state.page.get(name)
+    if file is None:
         raise ApiError("not_found", "there is nothing here", "go back to /")
     fields = {
         "Cache-Control": "no-cache",
-        "ETag": found.etag,
+        "ETag": file.etag,
         "Content-Security-Policy": PAGE_POLICY.decode(),
     }
-    if request.headers.get("if-none-match") == found.etag:
+    if request.headers.get("if-none-match") == file.etag:
         return Response(None, 304, fields)
-    return Response(found.content, 200, fields, found.media_type)
+    return Response(file.content, 200, fields, file.media_type)
+
+
+@router.post(
+    "/api/session",
+    status_code=204,
+    response_class=Response,
+    responses=problems(408, 413, 415),
+    openapi_extra=json_body(SessionRequest),
+)
+async def session(request: Request, service: ServiceDep) -> Response:
+    """Sets the cookie that later requests of a browser carry."""
+    given = await service.bodies.json(request, SessionRequest)
+    if not service.guard.is_token(request.scope, given.token):
+        message = "this is not the token of the server"
+        raise ApiError("unauthorized", message, "look at how 'lookalike serve' was started")
+    answer = Response(status_code=204)
+    token = service.settings.token
+    if token is not None:
+        answer.set_cookie(
+            COOKIE,
+            token,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+            path="/",
+        )
+    return answer

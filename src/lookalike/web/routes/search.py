@@ -1,37 +1,43 @@
-"""What looks like this picture?"""
+"""What looks like this image? And images to search with that are not in the gallery."""
 
 from __future__ import annotations
 
+import io
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
+from PIL import Image
 from pydantic import ValidationError
 from starlette.responses import Response
 
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.search import Found
-from lookalike.web.answers import SearchAnswer, problems
 from lookalike.web.body import bad_values, media_type
-from lookalike.web.errors import ApiError, json_response
-from lookalike.web.query_images import QueryImage
-from lookalike.web.render import hit_objects
-from lookalike.web.routes.access import service_of
-from lookalike.web.routes.queries import BINARY, FORM
-from lookalike.web.schemas import SearchOptions, SearchRequest, UploadOptions, json_body
-from lookalike.web.service import Service
+from lookalike.web.deps import BINARY, IMAGE_BODY, ServiceDep, SnapshotDep, json_body, problems
+from lookalike.web.errors import ApiError
+from lookalike.web.schemas import (
+    QUERY,
+    HitObject,
+    QueryAnswer,
+    SearchAnswer,
+    SearchRequest,
+    UploadOptions,
+)
 
-__all__ = ["nothing_similar", "router"]
+__all__ = ["router"]
 
 CHANCE = 0.98
 SURE = 0.7
 """A cosine that means something however alike the images of a gallery are."""
 NOTHING = "even the best of these is as dissimilar as a random pair of images"
+SHOWN_SIDE = 1024
+QUALITY = 85
 router = APIRouter()
 
 
 def _parameters() -> list[dict[str, Any]]:
-    """Options of a search with the picture in the body, for OpenAPI."""
+    """Options of a search with the image in the body, for OpenAPI."""
     schema = UploadOptions.model_json_schema()["properties"]
     schema["crop"] = {"type": "string", "description": "x,y,width,height as shares 0..1"}
     return [
@@ -42,45 +48,54 @@ def _parameters() -> list[dict[str, Any]]:
 
 @router.post(
     "/api/search",
-    response_model=SearchAnswer,
     responses=problems(404, 408, 413, 415, 422, 504),
-    openapi_extra={
-        **json_body(
-            SearchRequest,
-            **{
-                "image/*": BINARY,
-                "application/octet-stream": BINARY,
-                "multipart/form-data": FORM,
-            },
-        ),
-        "parameters": _parameters(),
-    },
+    openapi_extra={**json_body(SearchRequest, **IMAGE_BODY), "parameters": _parameters()},
 )
-async def search(request: Request) -> Response:
+async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> SearchAnswer:
     """By id or by the name of a picture sent before (JSON), or with the picture as the body and
     the options in the URL."""
-    service = service_of(request)
-    options: SearchOptions
+    asked: SearchRequest | UploadOptions
     if media_type(request) == "application/json":
         if request.url.query:
             message = "options of a JSON request belong into its body"
             raise ApiError("bad_request", message, "leave the URL without them")
         asked = await service.bodies.json(request, SearchRequest)
-        snapshot = await service.snapshot()
         query = await service.query_images.find(asked, snapshot)
-        options, exclude = asked, asked.exclude_self
-        if exclude is None:
-            exclude = asked.id is not None
+        exclude = asked.id is not None if asked.exclude_self is None else asked.exclude_self
     else:
-        uploaded = _upload_options(request)
-        async with service.bodies.picture(request) as content:
-            query = await service.query_images.of_upload(content, uploaded.crop)
-        snapshot = await service.snapshot()
-        options, exclude = uploaded, bool(uploaded.exclude_self)
-    return json_response(await _answer(service, snapshot, query, options, exclude))
+        asked = _options_of_url(request)
+        async with service.bodies.image(request) as content:
+            query = await service.query_images.of_upload(content, asked.crop, snapshot)
+        exclude = bool(asked.exclude_self)
+    wanted = asked.offset + asked.k + 1  # one more shows whether there are more
+    how: dict[str, Any] = {
+        "without": query.content_hash if exclude else None,
+        "threshold": asked.threshold,
+        "own": query.own,
+    }
+    began = time.perf_counter()
+    found = None
+    if asked.filter is None and service.searches_inline(snapshot):
+        found = snapshot.search_in_memory(query.embedding, wanted, **how)
+    if found is None:
+        found = await service.workers.searches.run(
+            snapshot.search, query.embedding, wanted, filter=asked.filter, **how
+        )
+    seconds = time.perf_counter() - began
+    service.metrics.search.observe(seconds)
+    chance = bool(found) and asked.threshold is None and _is_chance(snapshot, found[0])
+    return SearchAnswer(
+        hits=HitObject.list_of(snapshot, found[asked.offset : asked.offset + asked.k]),
+        k=asked.k,
+        offset=asked.offset,
+        more=len(found) == wanted,
+        seconds={"encode": round(query.seconds, 6), "search": round(seconds, 6)},
+        nothing_similar=not found or chance,
+        note=NOTHING if chance else None,
+    )
 
 
-def _upload_options(request: Request) -> UploadOptions:
+def _options_of_url(request: Request) -> UploadOptions:
     given = dict(request.query_params)
     if len(given) < len(request.query_params.multi_items()):
         message = "an option in the URL is given more than once"
@@ -91,55 +106,7 @@ def _upload_options(request: Request) -> UploadOptions:
         raise bad_values(error) from error
 
 
-async def _answer(
-    service: Service,
-    snapshot: GallerySnapshot,
-    query: QueryImage,
-    options: SearchOptions,
-    exclude: bool,
-) -> dict[str, Any]:
-    wanted = options.offset + options.k + 1  # one more shows whether there are more
-
-    without = query.content_hash if exclude else None
-
-    def find() -> list[Found]:
-        return snapshot.search(
-            query.embedding,
-            wanted,
-            without=without,
-            filter=options.filter,
-            threshold=options.threshold,
-            own=query.own,
-        )
-
-    began = time.perf_counter()
-    found = None
-    if options.filter is None and service.searches_inline(snapshot):
-        found = snapshot.search_in_memory(
-            query.embedding,
-            wanted,
-            without=without,
-            threshold=options.threshold,
-            own=query.own,
-        )
-    if found is None:
-        found = await service.searches.run(find)
-    seconds = time.perf_counter() - began
-    service.metrics.search.observe(seconds)
-    hits = hit_objects(snapshot, found[options.offset : options.offset + options.k])
-    nothing = not found or (options.threshold is None and nothing_similar(snapshot, found[0]))
-    return {
-        "hits": hits,
-        "k": options.k,
-        "offset": options.offset,
-        "more": len(found) == wanted,
-        "seconds": {"encode": round(query.seconds, 6), "search": round(seconds, 6)},
-        "nothing_similar": nothing,
-        "note": NOTHING if nothing and found else None,
-    }
-
-
-def nothing_similar(snapshot: GallerySnapshot, best: Found) -> bool:
+def _is_chance(snapshot: GallerySnapshot, best: Found) -> bool:
     """Whether random pairs of images are as alike as the best hit is to the query.
 
     The best of n images that have nothing to do with the query is expected to be closer than
@@ -150,3 +117,36 @@ def nothing_similar(snapshot: GallerySnapshot, best: Found) -> bool:
     if rarity is None or snapshot.pairs is None:
         return False
     return best.cosine < SURE and rarity < min(CHANCE, 1 - 1 / snapshot.pairs.images)
+
+
+@router.post(
+    "/api/queries",
+    status_code=201,
+    responses=problems(408, 413, 415, 422, 504),
+    openapi_extra={"requestBody": {"required": True, "content": IMAGE_BODY}},
+)
+async def add(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> QueryAnswer:
+    """Keep a picture for some minutes; its name is what later requests call it by."""
+    async with service.bodies.image(request) as content:
+        name, stored = await service.query_images.store(content, snapshot)
+    return QueryAnswer(query=name, width=stored.width, height=stored.height)
+
+
+@router.get(
+    "/api/queries/{query}/image",
+    response_class=Response,
+    responses={**problems(404, 504), 200: {"content": {"image/webp": BINARY}}},
+)
+async def image(service: ServiceDep, query: Annotated[str, Path(pattern=QUERY)]) -> Response:
+    """The picture, at most 1024 pixels wide and high."""
+    stored = service.query_images.queries.get(query)
+    content = await service.workers.searches.run(_webp, stored.image)
+    return Response(content, 200, {"Cache-Control": "private, max-age=600"}, "image/webp")
+
+
+def _webp(image: Image.Image) -> bytes:
+    shown = image.copy()
+    shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    with io.BytesIO() as out:
+        shown.save(out, "WEBP", quality=QUALITY, method=2)
+        return out.getvalue()

@@ -1,0 +1,91 @@
+"""What routes take from a request and declare of themselves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import BaseModel, BeforeValidator
+
+from lookalike.gallery.protocol import GallerySnapshot
+from lookalike.gallery.rows import ImageRow
+from lookalike.web import schemas
+from lookalike.web.schemas import MAX_ID, value_of
+from lookalike.web.service import Service
+
+__all__ = [
+    "BINARY",
+    "IMAGE_BODY",
+    "GlobParam",
+    "ImageDep",
+    "LimitParam",
+    "OffsetParam",
+    "ServiceDep",
+    "SnapshotDep",
+    "json_body",
+    "problems",
+]
+
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+IMAGE_BODY: dict[str, Any] = {
+    "image/*": BINARY,
+    "application/octet-stream": BINARY,
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "properties": {"image": BINARY["schema"]},
+            "required": ["image"],
+        }
+    },
+}
+"""What OpenAPI says of a body with an image."""
+
+AS_IN_JSON = BeforeValidator(value_of)
+ImageId = Annotated[
+    int, Path(strict=True, ge=1, le=MAX_ID, description="Number of an image."), AS_IN_JSON
+]
+OffsetParam = Annotated[
+    int, Query(strict=True, ge=0, le=MAX_ID, description="How many to pass over."), AS_IN_JSON
+]
+LimitParam = Annotated[
+    int, Query(strict=True, ge=1, le=200, description="How many to return."), AS_IN_JSON
+]
+GlobParam = Annotated[
+    schemas.Glob | None, Query(description="Shell pattern on the path, or the name.")
+]
+
+
+async def _service(request: Request) -> Service:
+    return cast("Service", request.app.state.service)
+
+
+ServiceDep = Annotated[Service, Depends(_service)]
+
+
+async def _snapshot(service: ServiceDep) -> GallerySnapshot:
+    known = service.reader.unchanged()
+    return await service.workers.searches.run(service.reader.now) if known is None else known
+
+
+SnapshotDep = Annotated[GallerySnapshot, Depends(_snapshot)]
+"""The gallery as it was when the request came; taken once."""
+
+
+async def _image(id: ImageId, snapshot: SnapshotDep, service: ServiceDep) -> ImageRow:
+    return await service.query_images.row(id, snapshot)
+
+
+ImageDep = Annotated[ImageRow, Depends(_image)]
+"""The image that the address names."""
+
+
+def json_body(model: type[BaseModel], **others: Any) -> dict[str, Any]:
+    """What OpenAPI says of a body that is read by hand; ``others``: further media types."""
+    content = {"application/json": {"schema": model.model_json_schema()}, **others}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors that a route may answer with, besides those of every route."""
+    always = (400, 401, 403, 409, 429, 503)
+    return {status: {"model": schemas.ErrorAnswer} for status in sorted({*always, *statuses})}

@@ -203,7 +203,7 @@ def test_the_client_in_the_documentation_works(served: Gallery, tmp_path: Path) 
 @pytest.mark.slow
 def test_every_example_of_the_documentation_is_answered(served: Gallery) -> None:
     """Lines such as ``POST /api/search {"id": 17, "k": 5}``."""
-    (examples,) = blocks("http")
+    (examples,) = blocks("text")
     tried = 0
     with started(served.root) as (_, address):
         query = None

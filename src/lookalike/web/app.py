@@ -13,9 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from lookalike import __version__
-from lookalike.errors import LookalikeError
 from lookalike.gallery.protocol import ImageGallery
-from lookalike.web.errors import ApiError, AsciiJSONResponse, error_response, explained
+from lookalike.web.errors import ApiError, AsciiJSONResponse, error_response
 from lookalike.web.middleware import Middleware
 from lookalike.web.routes import explain, feedback, images, info, pages, search, update
 from lookalike.web.service import Service
@@ -58,8 +57,6 @@ def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> 
     app.state.service = service
     app.state.page = pages.read_page()
     app.add_middleware(Middleware, service=service)
-    app.add_exception_handler(ApiError, _on_api_error)
-    app.add_exception_handler(LookalikeError, _on_library_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_bad_values)
     for router in ROUTERS:
@@ -80,16 +77,6 @@ class _Application(FastAPI):
             for name in ("HTTPValidationError", "ValidationError"):
                 schema.get("components", {}).get("schemas", {}).pop(name, None)
         return self.openapi_schema or {}
-
-
-async def _on_api_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return error_response(error)
-
-
-async def _on_library_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, LookalikeError)
-    return error_response(explained(error))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

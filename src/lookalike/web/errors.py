@@ -16,7 +16,6 @@ from lookalike.errors import (
     GalleryDamagedError,
     GalleryLockedError,
     IndexFormatError,
-    LookalikeError,
     ModelMismatchError,
 )
 from lookalike.images.formats import SkippedImageError, SkipReason
@@ -30,7 +29,6 @@ __all__ = [
     "busy",
     "error_response",
     "explained",
-    "internal_error",
 ]
 
 log = logging.getLogger("lookalike.web")
@@ -91,8 +89,10 @@ def error_response(error: ApiError) -> Response:
     return AsciiJSONResponse(content, error.status, headers)
 
 
-def explained(error: LookalikeError) -> ApiError:
-    """What the library raises. What its messages say of the server's files stays in the log."""
+def explained(error: Exception) -> ApiError:
+    """Of whatever was raised. What the library says of the server's files stays in the log."""
+    if isinstance(error, ApiError):
+        return error
     if isinstance(error, SkippedImageError):
         if error.reason is SkipReason.TOO_LARGE:
             return ApiError("too_large", error.detail, "make the image smaller")
@@ -119,11 +119,6 @@ def explained(error: LookalikeError) -> ApiError:
         log.error("%s", error)
         message = "the gallery's files are damaged"
         return ApiError("internal", message, "run on the server: lookalike verify --repair")
-    return internal_error(error)
-
-
-def internal_error(error: BaseException) -> ApiError:
-    """Logged here, with the details that the answer leaves out."""
     log.error("a request failed", exc_info=error)
     return ApiError(
         "internal",

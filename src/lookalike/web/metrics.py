@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
@@ -14,36 +16,22 @@ class Metrics:
     """In a registry of their own, so that several servers may run in one process."""
 
     def __init__(self) -> None:
-        registry = self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "lookalike_requests",
-            "Requests answered",
-            ("method", "route", "status"),
-            registry=registry,
+        self._registry = CollectorRegistry()
+        counter = partial(Counter, registry=self._registry)
+        gauge = partial(Gauge, registry=self._registry)
+        seconds = partial(Histogram, buckets=SECONDS, registry=self._registry)
+        by = ("method", "route", "status")
+        self._requests = counter("lookalike_requests", "Requests answered", by)
+        self._latency = seconds(
+            "lookalike_request_seconds", "Time until the answer was sent", ("route",)
         )
-        self._latency = Histogram(
-            "lookalike_request_seconds",
-            "Time until the answer was sent",
-            ("route",),
-            buckets=SECONDS,
-            registry=registry,
+        self.encode = seconds(
+            "lookalike_encode_seconds", "Time in the model, of one image or several at once"
         )
-        self.encode = Histogram(
-            "lookalike_encode_seconds",
-            "Time in the model, of one picture or several at once",
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self.search = Histogram(
-            "lookalike_search_seconds", "Time in the index", buckets=SECONDS, registry=registry
-        )
-        self.busy = Counter(
-            "lookalike_busy", "Requests refused because too much was going on", registry=registry
-        )
-        self.images = Gauge("lookalike_images", "Images of the gallery", registry=registry)
-        self.updating = Gauge(
-            "lookalike_updating", "1 while an update runs, else 0", registry=registry
-        )
+        self.search = seconds("lookalike_search_seconds", "Time in the index")
+        self.busy = counter("lookalike_busy", "Requests refused because too much was going on")
+        self.images = gauge("lookalike_images", "Images of the gallery")
+        self.updating = gauge("lookalike_updating", "1 while an update runs, else 0")
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request has been answered; ``route`` is a pattern, never an address."""

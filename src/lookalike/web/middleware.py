@@ -8,7 +8,7 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lookalike.web.errors import ApiError, error_response, internal_error
+from lookalike.web.errors import ApiError, error_response, explained
 from lookalike.web.service import Service
 
 __all__ = ["HEAD_ONLY", "PAGE_POLICY", "Middleware"]
@@ -79,12 +79,10 @@ class Middleware:
                     raise
                 error = ApiError("busy", "the server is stopping", "ask again when it runs")
                 await error_response(error)(inner, receive, send_on)
-            except ApiError as error:
-                await error_response(error)(inner, receive, send_on)
             except Exception as error:
                 if status:  # half an answer is out; the server closes the connection
                     raise
-                await error_response(internal_error(error))(inner, receive, send_on)
+                await error_response(explained(error))(inner, receive, send_on)
         finally:
             route = getattr(inner.get("route"), "path", None) or "none"
             seconds = time.perf_counter() - began

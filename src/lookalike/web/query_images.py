@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -22,9 +21,10 @@ from lookalike.web.errors import ApiError
 from lookalike.web.model import SPATIAL, Model
 from lookalike.web.originals import read_original
 from lookalike.web.schemas import Crop, Key, QueryRef
+from lookalike.web.settings import ServeSettings
 from lookalike.web.workers import Decoded, Workers
 
-__all__ = ["GRID", "Queries", "QueryImage", "QueryImages"]
+__all__ = ["GRID", "QueryImage", "QueryImages"]
 
 LONGEST_SIDE = 2048
 """Of the images that parts are cut from, pixels."""
@@ -68,54 +68,21 @@ class Parts:
     gate: NDArray[np.float32] | None
 
 
-class Queries:
-    """Images that were sent to search with: at most so many, so old and so large together; the one
-    not used longest goes first.
-
-    Names are random, so that no client can guess another's image.
-    """
-
-    def __init__(
-        self, limit: int, seconds: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._limit = limit
-        self._kept: TTLCache[str, Decoded] = TTLCache(
-            KEPT_BYTES, seconds, clock, attrgetter("nbytes")
-        )
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def add(self, query: Decoded) -> str:
-        """Its name."""
-        name = f"q_{secrets.token_hex(16)}"
-        while len(self._kept) >= self._limit:
-            self._kept.popitem()
-        self._kept[name] = query
-        return name
-
-    def get(self, name: str) -> Decoded:
-        """ApiError not_found if it never was, or was forgotten."""
-        query = self._kept.pop(name, None)
-        if query is None:
-            message = "the image to search with is not kept any more"
-            raise ApiError("not_found", message, "send it again")
-        self._kept[name] = query  # its time begins again
-        return query
-
-
 class QueryImages:
     """Finds them, and remembers what was decoded and encoded. For the event loop's thread."""
 
-    def __init__(self, root: Path, model: Model, workers: Workers, queries: Queries) -> None:
+    def __init__(self, root: Path, settings: ServeSettings, model: Model, workers: Workers) -> None:
         """``root``: the gallery's folder."""
-        self.queries = queries
         self._root = root
+        self._settings = settings
         self._model = model
         self._workers = workers
         self._embeddings: LRUCache[Key, NDArray[np.float32]] = LRUCache(KEPT_EMBEDDINGS)
         self._parts: LRUCache[Key, Parts] = LRUCache(KEPT_PARTS)
         self._images: LRUCache[int, Image.Image] = LRUCache(KEPT_IMAGES)
+        self._sent: TTLCache[str, Decoded] = TTLCache(
+            KEPT_BYTES, settings.query_seconds, getsizeof=attrgetter("nbytes")
+        )
 
     async def row(self, number: int, snapshot: GallerySnapshot) -> ImageRow:
         """The indexed image of this id. ApiError not_found if it was forged, or has gone."""
@@ -139,7 +106,7 @@ class QueryImages:
             if asked.crop is None and snapshot.has(asked.id):
                 return QueryImage(snapshot.vectors([asked.id])[0], asked.id, content_hash, 0.0)
         else:
-            stored = self.queries.get(asked.query or "")
+            stored = self.sent(asked.query or "")
             content_hash = stored.content_hash
             pixels = stored.pixels if asked.crop is None else None
         known = self._embeddings.get(asked.key)
@@ -166,7 +133,7 @@ class QueryImages:
     async def image(self, asked: QueryRef, snapshot: GallerySnapshot) -> Image.Image:
         """The image, or the part of it, upright, RGB, longest side at most LONGEST_SIDE."""
         if asked.id is None:
-            image = self.queries.get(asked.query or "").image
+            image = self.sent(asked.query or "").image
         elif asked.id in self._images:
             image = self._images[asked.id]
         else:
@@ -192,10 +159,27 @@ class QueryImages:
         return known
 
     async def store(self, content: bytes, snapshot: GallerySnapshot) -> tuple[str, Decoded]:
-        """Keep an image to search with; returns its name and the image."""
+        """Keep an image to search with; returns its name and the image.
+
+        Names are random, so that no client can guess another's image. Of too many or too large
+        ones, those not used longest go first.
+        """
         size = (await self._model.encoder(snapshot)).info.input_size
-        stored = await self._workers.uploads.image(content, size=size, side=LONGEST_SIDE)
-        return self.queries.add(stored), stored
+        decoded = await self._workers.uploads.image(content, size=size, side=LONGEST_SIDE)
+        name = f"q_{secrets.token_hex(16)}"
+        while len(self._sent) >= self._settings.max_queries:
+            self._sent.popitem()
+        self._sent[name] = decoded
+        return name, decoded
+
+    def sent(self, name: str) -> Decoded:
+        """An image of `store`. ApiError not_found if it never was, or is not kept any more."""
+        decoded = self._sent.pop(name, None)
+        if decoded is None:
+            message = "the image to search with is not kept any more"
+            raise ApiError("not_found", message, "send it again")
+        self._sent[name] = decoded  # its time begins again
+        return decoded
 
     async def _embed(
         self, encoder: Encoder, pixels: NDArray[np.uint8]

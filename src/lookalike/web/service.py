@@ -10,7 +10,7 @@ from lookalike.web.body import Bodies
 from lookalike.web.guard import Guard
 from lookalike.web.metrics import Metrics
 from lookalike.web.model import Model
-from lookalike.web.query_images import Queries, QueryImages
+from lookalike.web.query_images import QueryImages
 from lookalike.web.settings import ServeSettings
 from lookalike.web.thumbnails import Thumbnails
 from lookalike.web.updates import Updates
@@ -36,12 +36,7 @@ class Service:
         self.bodies = Bodies(settings)
         self.workers = Workers(settings, gallery.max_pixels)
         self.model = Model(gallery, self.workers.model, self.metrics)
-        self.query_images = QueryImages(
-            gallery.root,
-            self.model,
-            self.workers,
-            Queries(settings.max_queries, settings.query_seconds),
-        )
+        self.query_images = QueryImages(gallery.root, settings, self.model, self.workers)
         self.thumbnails = Thumbnails(
             gallery.root, gallery.directory, settings.max_thumbnail_bytes, self.workers
         )

@@ -60,12 +60,13 @@ class ServeSettings:
     max_streams: int = 16
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int" and field.name != "port" and not _is_positive_int(value):
-                raise ValueError(f"{field.name} must be a positive integer, not {value!r}")
-            if field.type == "float" and not _is_positive(value):
-                raise ValueError(f"{field.name} must be a positive number, not {value!r}")
+        kinds = {"int": (int,), "float": (int, float)}
+        for name, kind in ((field.name, str(field.type)) for field in fields(self)):
+            value = getattr(self, name)
+            if name == "port" or kind not in kinds:
+                continue
+            if type(value) not in kinds[kind] or not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a positive {kind}, not {value!r}")
         if type(self.port) is not int or not 0 <= self.port <= 65535:
             raise ValueError(f"port must be from 0 to 65535, not {self.port!r}")
         for host in (self.host, *self.allowed_hosts):
@@ -91,11 +92,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
         return False
-
-
-def _is_positive_int(value: object) -> bool:
-    return type(value) is int and value > 0
-
-
-def _is_positive(value: object) -> bool:
-    return type(value) in (int, float) and 0 < float(value) < math.inf  # type: ignore[arg-type]

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from lookalike.gallery.places import THUMBNAIL, THUMBNAILS
@@ -89,14 +88,8 @@ LEFT = 0.9
 TEMPORARY = re.compile(r"\.[0-9a-z_]{8}\.tmp")
 
 
-@dataclass(frozen=True, order=True)
-class _Entry:
-    """A file that this class has written: last use in ns, bytes, the part that it is in, name."""
-
-    used_ns: int
-    size: int
-    part: str
-    name: str
+_Entry = tuple[int, int, str, str]
+"""A file that `BoundedFolder` has written: last use in ns, bytes, the part that it is in, name."""
 
 
 class BoundedFolder:
@@ -170,15 +163,14 @@ class BoundedFolder:
     def _prune(self) -> int:
         """Delete what is too much; returns the bytes that are left."""
         found = sorted(self._files())
-        held = sum(entry.size for entry in found)
-        if held <= self._limit:
-            return held
-        for entry in found:
-            if held <= LEFT * self._limit:
+        held = sum(size for _, size, _, _ in found)
+        enough = held if held <= self._limit else LEFT * self._limit
+        for _, size, place, name in found:
+            if held <= enough:
                 break
-            with suppress(OSError), self._part(entry.part) as part:  # another process was faster?
-                os.unlink(entry.name, dir_fd=part)
-            held -= entry.size
+            with suppress(OSError), self._part(place) as part:  # another process was faster?
+                os.unlink(name, dir_fd=part)
+            held -= size
         return held
 
     def _files(self) -> Iterator[_Entry]:
@@ -198,7 +190,7 @@ class BoundedFolder:
                 with suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISREG(status.st_mode) and (written or status.st_mtime_ns <= fresh):
-                        yield _Entry(status.st_mtime_ns, status.st_size, part, entry.name)
+                        yield status.st_mtime_ns, status.st_size, part, entry.name
 
 
 @contextmanager

@@ -5,17 +5,12 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from lookalike.errors import LookalikeError
 from lookalike.gallery import Progress, UpdateReport
 from lookalike.gallery.protocol import ImageGallery
-from lookalike.web.errors import ApiError, explained, internal_error
+from lookalike.web.errors import ApiError, explained
 from lookalike.web.schemas import UpdateAnswer, UpdateCounts
 
 __all__ = ["Updates"]
-
-
-class _StoppedError(LookalikeError):
-    """The server is stopping."""
 
 
 class Updates:
@@ -53,17 +48,13 @@ class Updates:
         report = error = None
         try:
             report = _counts(self._gallery.update(self._note))
-        except _StoppedError:
-            error = ApiError("busy", "the update was stopped with the server", "start it again")
-        except LookalikeError as raised:
-            error = explained(raised)
         except Exception as raised:
-            error = internal_error(raised)
+            error = explained(raised)
         self._change(updating=False, report=report, error=error and error.content)
 
     def _note(self, progress: Progress) -> None:
         if self._stopping:
-            raise _StoppedError("the server is stopping")
+            raise ApiError("busy", "the update was stopped with the server", "start it again")
         self._change(done=progress.done, total=progress.total)
 
     def _change(self, **values: Any) -> None:

@@ -139,7 +139,7 @@ async def add(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> Q
 )
 async def image(service: ServiceDep, query: Annotated[str, Path(pattern=QUERY)]) -> Response:
     """The picture, at most 1024 pixels wide and high."""
-    stored = service.query_images.queries.get(query)
+    stored = service.query_images.sent(query)
     content = await service.workers.searches.run(_webp, stored.image)
     return Response(content, 200, {"Cache-Control": "private, max-age=600"}, "image/webp")
 

@@ -70,10 +70,8 @@ def test_the_first_view_does_not_jump(visit: Visit) -> None:
     assert visit.page.evaluate("window.jumped ?? 0") < 0.02
 
 
-def test_the_page_is_small_and_loads_nothing_from_elsewhere() -> None:
+def test_the_page_loads_nothing_from_elsewhere() -> None:
     folder = Path(demo.__file__).parent / "web" / "page"
-    assert (folder / "style.css").stat().st_size < 20_000
-    assert (folder / "index.html").stat().st_size < 6_000
     for file in folder.iterdir():
         text = file.read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|innerHTML|outerHTML|insertAdjacentHTML|\beval\(", text), (

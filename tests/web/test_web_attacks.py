@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import resource
 import socket
@@ -11,7 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import pytest
 from hostile import encode, photo
@@ -21,6 +20,7 @@ from lookalike.gallery import Gallery
 
 SECRET = "the secret of the machine"
 SMALL = encode(photo(3, 16, 16), "PNG")
+PNG = {"content-type": "image/png"}
 COMMAND = [sys.executable, "-c", "from lookalike.cli import main; main()"]
 STEPS = ["../", "..\\", "....//", "%2e%2e/", "..%2f", "%2e%2e%2f", "..%5c", "%252e%252e%252f",
          "..%252f", "..%c0%af", "%uff0e%uff0e/", "..;/", "/", "//", "file://",
@@ -32,7 +32,9 @@ def traversals(target: Path) -> list[str]:
     plain = os.fspath(target).lstrip("/")
     found = [step * times + plain for step in STEPS for times in (1, 3, 12)]
     once = [quote(text, safe="") for text in found]
-    return [*found, *once, *(quote(text, safe="") for text in once[:12])]
+    found += [*once, *(quote(text, safe="") for text in once[:12])]
+    assert len(set(found)) == len(found) > 100
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -96,28 +98,39 @@ def test_forged_ids_are_not_images(client: TestClient) -> None:
         assert response.status_code in (400, 404)
 
 
+NUMBERS = ["+1", "1_0", " 1", "1 ", "01", "1.0", "1e0", "\uff11", "true", ""]
+TRUTHS = ["true1", "True", "TRUE", "1", "0", "yes", "on", "t", " true", ""]
+
+
 @pytest.mark.parametrize(
-    "written", ["+1", "1_0", " 1", "1 ", "01", "1.0", "1e0", "\uff11", "true", ""]
+    ("path", "name", "written"),
+    [
+        ("/api/images", "limit", NUMBERS),
+        ("/api/images", "offset", NUMBERS),
+        ("/api/search", "k", NUMBERS),
+        ("/api/search", "offset", NUMBERS),
+        ("/api/search", "exclude_self", TRUTHS),
+    ],
 )
-def test_a_number_in_the_url_is_written_in_one_way(client: TestClient, written: str) -> None:
-    image = (SMALL, {"Content-Type": "image/png"})
-    for name in ("limit", "offset"):
-        error_of(client.get("/api/images", params={name: written}), 400, "bad_request")
-    for name in ("k", "offset"):
-        answer = client.post(
-            "/api/search", params={name: written}, content=image[0], headers=image[1]
-        )
+def test_a_value_in_the_url_is_written_in_one_way(
+    client: TestClient, path: str, name: str, written: list[str]
+) -> None:
+    for text in written:
+        if path == "/api/images":
+            answer = client.get(path, params={name: text})
+        else:
+            answer = client.post(path, params={name: text}, content=SMALL, headers=PNG)
         error_of(answer, 400, "bad_request")
 
 
-@pytest.mark.parametrize(
-    "written", ["true1", "True", "TRUE", "1", "0", "yes", "on", "t", " true", ""]
-)
-def test_a_truth_value_in_the_url_is_written_in_one_way(client: TestClient, written: str) -> None:
-    headers = {"Content-Type": "image/png"}
-    for given, status in ((written, 400), ("true", 200), ("false", 200)):
-        url = f"/api/search?{urlencode({'exclude_self': given, 'k': '1', 'threshold': '-0.5'})}"
-        assert client.post(url, content=SMALL, headers=headers).status_code == status
+def test_values_in_the_url_are_taken_and_each_is_given_once(client: TestClient) -> None:
+    for query, status in (
+        ("exclude_self=true&k=1&threshold=-0.5", 200),
+        ("exclude_self=false&k=1&threshold=-0.5", 200),
+        ("k=1&k=2", 400),
+    ):
+        answer = client.post(f"/api/search?{query}", content=SMALL, headers=PNG)
+        assert answer.status_code == status
 
 
 @pytest.mark.parametrize(
@@ -140,13 +153,6 @@ def test_a_whole_number_in_json_is_one_however_it_is_written(client: TestClient)
     answers = [client.post("/api/search", content=body, headers=headers) for body in given]
     hits = [answer_of(answer)["hits"] for answer in answers]
     assert len(hits[0]) == 1 and hits == [hits[0]] * 4
-
-
-def test_an_option_is_given_once(client: TestClient) -> None:
-    answer = client.post(
-        "/api/search?k=1&k=2", content=SMALL, headers={"Content-Type": "image/png"}
-    )
-    error_of(answer, 400, "bad_request")
 
 
 def test_head_answers_as_get_does_without_the_body(client: TestClient) -> None:
@@ -258,11 +264,3 @@ def test_ten_thousand_slow_connections_are_survived(served: Gallery) -> None:
             process.wait(30)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert process.returncode == 0
-
-
-def test_traversals_are_many() -> None:
-    """So that none of the tests above passes for want of attempts."""
-    found = traversals(Path("/etc/passwd"))
-    assert len(found) > 100 and len(set(found)) == len(found)
-    pairs = itertools.combinations(found[:3], 2)
-    assert all(a != b for a, b in pairs)

@@ -17,7 +17,6 @@ from lookalike.encoder import Encoder
 from lookalike.feedback import Feedback
 from lookalike.gallery import Gallery
 from lookalike.web.routes.explain import CHANNELS_ONLY, NONE
-from lookalike.web.schemas import ExplainAnswer, FeedbackAnswer
 
 TILE = 0.4  # of a side
 STARTS = [0, 0.2, 0.4, 0.6]
@@ -41,7 +40,6 @@ def tiles_of(path: Path, scratch: Path) -> NDArray[np.float64]:
 
 def explain(client: TestClient, **asked: Any) -> dict[str, Any]:
     answer: dict[str, Any] = answer_of(client.post("/api/explain", json=asked))
-    ExplainAnswer.model_validate(answer)
     return answer
 
 
@@ -172,7 +170,6 @@ def test_feedback_is_that_of_the_feedback_module(
         "ask": 4,
     }
     answer = answer_of(client.post("/api/feedback", json=asked))
-    FeedbackAnswer.model_validate(answer)
     vectors = vectors_of(served)
     order = [hit.path for hit in served.search("a/003.png", 100, exclude_self=True)]
     feedback = Feedback([vectors[name] for name in order], vectors["a/003.png"])

@@ -19,7 +19,6 @@ from webtools import TestClient, answer_of, client_of, error_of
 from lookalike.gallery import Gallery
 from lookalike.images import read_rgb
 from lookalike.web import ServeSettings
-from lookalike.web.schemas import ImagesAnswer
 from lookalike.web.workers import Decoders
 
 
@@ -28,7 +27,6 @@ def test_the_list_is_by_path_and_in_pages(client: TestClient, ids: dict[str, int
     found = []
     for offset in range(0, 40, 8):
         answer = answer_of(client.get(f"/api/images?offset={offset}&limit=8"))
-        ImagesAnswer.model_validate(answer, strict=True)
         assert answer["total"] == 31
         found += answer["images"]
     assert [image["path"] for image in found] == names

@@ -27,8 +27,7 @@ from webtools import (
 
 from lookalike.gallery import Gallery
 from lookalike.images import SkipReason
-from lookalike.images import decoder as decoder_module
-from lookalike.images.decoder import Limits
+from lookalike.images.decoder import Decoder, Limits
 from lookalike.web import ServeSettings
 from lookalike.web.errors import ApiError
 from lookalike.web.workers import Decoders
@@ -111,13 +110,13 @@ def test_too_many_at_once_are_asked_to_come_again(
     served: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
-    true_ask = decoder_module._Process.ask
+    true_ask = Decoder.ask
 
-    def slow(self: Any, *given: Any) -> Any:
+    def slow(self: Decoder, *given: Any) -> Any:
         assert release.wait(60)
         return true_ask(self, *given)
 
-    monkeypatch.setattr(decoder_module._Process, "ask", slow)
+    monkeypatch.setattr(Decoder, "ask", slow)
     content = encode(photo(3), "PNG")
     with client_of(served, ServeSettings(decoders=1, waiting=1)) as client:
         answers: list[Any] = []
@@ -142,14 +141,9 @@ def test_too_many_at_once_are_asked_to_come_again(
         answer_of(client.post("/api/search?k=1", content=content, headers=PNG))
 
 
-def decoders_of(**values: Any) -> Decoders:
-    limits = Limits(**{"max_pixels": 10**7, "max_seconds": 20.0, **values})
-    return Decoders("decoding", 1, 4, 30.0, limits)
-
-
 @pytest.mark.slow
 def test_an_image_that_takes_too_long_is_given_up_and_the_next_one_decoded() -> None:
-    opened = decoders_of(max_seconds=3.0)
+    opened = Decoders("decoding", 1, 4, 30.0, Limits(10**7, 3.0))
 
     async def run() -> None:
         with pytest.raises(ApiError) as caught:

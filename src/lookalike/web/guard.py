@@ -13,10 +13,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from itertools import islice
 
 from cachetools import LRUCache
+from starlette.requests import cookie_parser
 from starlette.types import Scope
 
 from lookalike.web.errors import RETRY_SECONDS, STATUS, ApiError
@@ -198,13 +198,9 @@ def _tokens(headers: Headers) -> Iterable[str]:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
             yield value[7:].decode("latin-1").strip()
         elif name == b"cookie":
-            cookie: SimpleCookie = SimpleCookie()
-            try:
-                cookie.load(value.decode("latin-1"))
-            except CookieError:
-                continue
-            if COOKIE in cookie:
-                yield cookie[COOKIE].value
+            cookies = cookie_parser(value.decode("latin-1"))
+            if COOKIE in cookies:
+                yield cookies[COOKIE]
 
 
 def _digest(text: str) -> bytes:

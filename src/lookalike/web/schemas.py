@@ -28,7 +28,7 @@ QUERY = r"^q_[0-9a-f]{32}$"
 DEEP_FOLDERS = 4
 """``**/`` in one filter; each doubles the work of matching."""
 SLACK = 1e-4
-"""By which rounding may move a part out of its picture."""
+"""By which rounding may move a part out of its image."""
 
 
 def _whole(value: object) -> object:
@@ -86,9 +86,9 @@ class _Request(BaseModel):
 
 
 class QueryRef(_Request):
-    """What to compare with: an image of the gallery, or a picture that was sent before.
+    """What to compare with: an image of the gallery, or an image that was sent before.
 
-    ``crop``: x, y, width and height of a part of it, as shares of the upright picture.
+    ``crop``: x, y, width and height of a part of it, as shares of the upright image.
     """
 
     model_config = ConfigDict(
@@ -127,7 +127,7 @@ class SearchOptions(_Request):
 
 
 class SearchRequest(SearchOptions, QueryRef):
-    """Search with an image of the gallery or a picture that was sent before."""
+    """Search with an image of the gallery or an image that was sent before."""
 
 
 class UploadOptions(SearchOptions):
@@ -208,7 +208,7 @@ class ErrorAnswer(_Answer):
 
 
 class ImageObject(_Answer):
-    """An image of the gallery; pixels of the upright picture."""
+    """An image of the gallery; pixels of the upright image."""
 
     id: int
     path: str
@@ -289,7 +289,7 @@ class ImagesAnswer(_Answer):
 
 
 class Grid(_Answer):
-    """Values of the cells of a picture, by rows from the top."""
+    """Values of the cells of an image, by rows from the top."""
 
     rows: int
     columns: int

@@ -20,8 +20,6 @@ __all__ = ["Service"]
 
 QUIET = 1.0
 """Seconds between checks whether the server is idle enough to load what searches will need."""
-INLINE_UP_TO = 50_000
-"""Images up to which a search takes less time than handing it to a thread."""
 
 
 class Service:
@@ -45,7 +43,8 @@ class Service:
         """Identity of the index that was measured last, and what was found."""
         self.streams = 0
         self.stopping = False
-        self._is_loaded = False
+        self.is_loaded = False
+        """Whether a search has been made: the first loads the compiled kernels."""
         self._warming: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -62,15 +61,10 @@ class Service:
             await asyncio.sleep(QUIET)
         try:
             snapshot = await self.workers.searches.run(self.reader.now)
-            self._is_loaded = await self.workers.searches.run(_search_once, snapshot)
+            self.is_loaded = await self.workers.searches.run(_search_once, snapshot)
             await self.model.encoder(snapshot)
         except Exception:  # the next request reports it
             return
-
-    def searches_inline(self, snapshot: GallerySnapshot) -> bool:
-        """Whether a search that needs no file takes less time than handing it to a thread: not the
-        first, which loads the compiled kernels."""
-        return self._is_loaded and len(snapshot) <= INLINE_UP_TO
 
     def begin_stop(self) -> None:
         """From any thread or a signal: streams end, an update ends itself soon."""

@@ -35,7 +35,7 @@ router = APIRouter()
     openapi_extra=json_body(ExplainRequest),
 )
 async def explain(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> ExplainAnswer:
-    """The model's attention on both pictures, and which of their parts agree."""
+    """The model's attention on both images, and which of their parts agree."""
     asked = await service.bodies.json(request, ExplainRequest)
     other = QueryRef(id=asked.hit)
     images = service.query_images

@@ -31,6 +31,8 @@ CHANCE = 0.98
 SURE = 0.7
 """A cosine that means something however alike the images of a gallery are."""
 NOTHING = "even the best of these is as dissimilar as a random pair of images"
+INLINE_UP_TO = 50_000
+"""Images up to which a search that needs no file takes less time than handing it to a thread."""
 SHOWN_SIDE = 1024
 QUALITY = 85
 router = APIRouter()
@@ -52,7 +54,7 @@ def _parameters() -> list[dict[str, Any]]:
     openapi_extra={**json_body(SearchRequest, **IMAGE_BODY), "parameters": _parameters()},
 )
 async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> SearchAnswer:
-    """By id or by the name of a picture sent before (JSON), or with the picture as the body and
+    """By id or by the name of an image sent before (JSON), or with the image as the body and
     the options in the URL."""
     asked: SearchRequest | UploadOptions
     if media_type(request) == "application/json":
@@ -75,7 +77,7 @@ async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -
     }
     began = time.perf_counter()
     found = None
-    if asked.filter is None and service.searches_inline(snapshot):
+    if asked.filter is None and service.is_loaded and len(snapshot) <= INLINE_UP_TO:
         found = snapshot.search_in_memory(query.embedding, wanted, **how)
     if found is None:
         found = await service.workers.searches.run(
@@ -126,7 +128,7 @@ def _is_chance(snapshot: GallerySnapshot, best: Found) -> bool:
     openapi_extra={"requestBody": {"required": True, "content": IMAGE_BODY}},
 )
 async def add(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> QueryAnswer:
-    """Keep a picture for some minutes; its name is what later requests call it by."""
+    """Keep an image for some minutes; its name is what later requests call it by."""
     async with service.bodies.image(request) as content:
         name, stored = await service.query_images.store(content, snapshot)
     return QueryAnswer(query=name, width=stored.width, height=stored.height)
@@ -138,7 +140,7 @@ async def add(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> Q
     responses={**problems(404, 504), 200: {"content": {"image/webp": BINARY}}},
 )
 async def image(service: ServiceDep, query: Annotated[str, Path(pattern=QUERY)]) -> Response:
-    """The picture, at most 1024 pixels wide and high."""
+    """The image, at most 1024 pixels wide and high."""
     stored = service.query_images.sent(query)
     content = await service.workers.searches.run(_webp, stored.image)
     return Response(content, 200, {"Cache-Control": "private, max-age=600"}, "image/webp")

@@ -14,7 +14,7 @@ from starlette.routing import Match, Route
 
 from lookalike import __version__
 from lookalike.gallery.protocol import ImageGallery
-from lookalike.web.errors import ApiError, AsciiJSONResponse, error_response
+from lookalike.web.errors import ApiError, SurrogateJSONResponse, error_response
 from lookalike.web.middleware import Middleware
 from lookalike.web.routes import explain, feedback, images, info, pages, search, update
 from lookalike.web.service import Service
@@ -51,7 +51,7 @@ def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> 
         docs_url=None,  # would load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
-        default_response_class=AsciiJSONResponse,
+        default_response_class=SurrogateJSONResponse,
         redirect_slashes=False,
     )
     app.state.service = service

@@ -62,7 +62,8 @@ async def _service(request: Request) -> Service:
 ServiceDep = Annotated[Service, Depends(_service)]
 
 
-async def _snapshot(service: ServiceDep) -> GallerySnapshot:
+async def _snapshot(request: Request) -> GallerySnapshot:
+    service: Service = request.app.state.service
     known = service.reader.unchanged()
     return await service.workers.searches.run(service.reader.now) if known is None else known
 

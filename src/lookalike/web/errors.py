@@ -7,6 +7,7 @@ import json
 import logging
 from typing import Any
 
+from pydantic_core import PydanticSerializationError, to_json
 from starlette.responses import JSONResponse, Response
 
 from lookalike.errors import (
@@ -25,7 +26,7 @@ __all__ = [
     "RETRY_SECONDS",
     "STATUS",
     "ApiError",
-    "AsciiJSONResponse",
+    "SurrogateJSONResponse",
     "busy",
     "error_response",
     "explained",
@@ -66,11 +67,14 @@ class ApiError(Exception):
         return ErrorContent(code=self.code, message=self.message, remedy=self.remedy)
 
 
-class AsciiJSONResponse(JSONResponse):
-    """ASCII, so that names of files that are not UTF-8 pass, as lone surrogates in escapes."""
+class SurrogateJSONResponse(JSONResponse):
+    """Names of files that are not UTF-8 pass, as lone surrogates in escapes."""
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
+        try:
+            return to_json(content, inf_nan_mode="null")
+        except PydanticSerializationError:
+            return json.dumps(content, separators=(",", ":")).encode("ascii")
 
 
 def busy(what: str) -> ApiError:
@@ -86,7 +90,7 @@ def error_response(error: ApiError) -> Response:
     if error.status == STATUS["unauthorized"]:
         headers["WWW-Authenticate"] = "Bearer"
     content = ErrorAnswer(error=error.content).model_dump()
-    return AsciiJSONResponse(content, error.status, headers)
+    return SurrogateJSONResponse(content, error.status, headers)
 
 
 def explained(error: Exception) -> ApiError:

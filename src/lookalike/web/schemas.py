@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     field_validator,
     model_validator,
 )
@@ -221,17 +222,20 @@ class ImageObject(_Answer):
     @classmethod
     def of(cls, row: ImageRow, **others: Any) -> Self:
         """``others``: what a subclass adds."""
-        original = f"/api/images/{row.id}"
-        return cls(
-            id=row.id,
-            path=os.fsdecode(row.path),
-            width=row.width or 0,
-            height=row.height or 0,
-            format=row.format or "",
-            thumbnail=f"{original}/thumbnail",
-            original=original,
-            **others,
-        )
+        return cls(**_fields(row), **others)
+
+
+def _fields(row: ImageRow) -> dict[str, Any]:
+    original = f"/api/images/{row.id}"
+    return {
+        "id": row.id,
+        "path": os.fsdecode(row.path),
+        "width": row.width or 0,
+        "height": row.height or 0,
+        "format": row.format or "",
+        "thumbnail": f"{original}/thumbnail",
+        "original": original,
+    }
 
 
 class HitObject(ImageObject):
@@ -243,22 +247,27 @@ class HitObject(ImageObject):
     rarity: float | None
     words: str
 
-    @classmethod
-    def list_of(cls, snapshot: GallerySnapshot, found: Sequence[Found]) -> list[Self]:
-        """In the order of ``found``."""
-        bits = snapshot.code_bits
-        rarities = snapshot.rarities([item.cosine for item in found])
-        return [
-            cls.of(
-                item.row,
-                cosine=round(item.cosine, 6),
-                bits=item.bits,
-                code_bits=bits,
-                rarity=None if rarity is None else round(rarity, 6),
-                words=score_in_words(item.cosine, item.bits, bits, rarity),
-            )
+
+_HITS = TypeAdapter(list[HitObject])
+
+
+def hit_objects(snapshot: GallerySnapshot, found: Sequence[Found]) -> list[HitObject]:
+    """In the order of ``found``; checked all at once, which takes half the time."""
+    bits = snapshot.code_bits
+    rarities = snapshot.rarities([item.cosine for item in found])
+    return _HITS.validate_python(
+        [
+            {
+                **_fields(item.row),
+                "cosine": round(item.cosine, 6),
+                "bits": item.bits,
+                "code_bits": bits,
+                "rarity": None if rarity is None else round(rarity, 6),
+                "words": score_in_words(item.cosine, item.bits, bits, rarity),
+            }
             for item, rarity in zip(found, rarities, strict=True)
         ]
+    )
 
 
 class HealthAnswer(_Answer):

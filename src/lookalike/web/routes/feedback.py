@@ -10,7 +10,7 @@ from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.search import Found
 from lookalike.web.deps import ServiceDep, SnapshotDep, json_body, problems
 from lookalike.web.query_images import QueryImage
-from lookalike.web.schemas import FeedbackAnswer, FeedbackRequest, HitObject
+from lookalike.web.schemas import FeedbackAnswer, FeedbackRequest, hit_objects
 
 __all__ = ["router"]
 
@@ -29,8 +29,8 @@ async def feedback(request: Request, service: ServiceDep, snapshot: SnapshotDep)
     query = await service.query_images.find(asked, snapshot)
     best, ask = await service.workers.searches.run(_learn, snapshot, query, asked)
     return FeedbackAnswer(
-        hits=HitObject.list_of(snapshot, best),
-        ask=HitObject.list_of(snapshot, ask),
+        hits=hit_objects(snapshot, best),
+        ask=hit_objects(snapshot, ask),
         judged=len({*asked.relevant, *asked.irrelevant}),
     )
 

@@ -18,11 +18,11 @@ from lookalike.web.deps import BINARY, IMAGE_BODY, ServiceDep, SnapshotDep, json
 from lookalike.web.errors import ApiError
 from lookalike.web.schemas import (
     QUERY,
-    HitObject,
     QueryAnswer,
     SearchAnswer,
     SearchRequest,
     UploadOptions,
+    hit_objects,
 )
 
 __all__ = ["router"]
@@ -87,7 +87,7 @@ async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -
     service.metrics.search.observe(seconds)
     chance = bool(found) and asked.threshold is None and _is_chance(snapshot, found[0])
     return SearchAnswer(
-        hits=HitObject.list_of(snapshot, found[asked.offset : asked.offset + asked.k]),
+        hits=hit_objects(snapshot, found[asked.offset : asked.offset + asked.k]),
         k=asked.k,
         offset=asked.offset,
         more=len(found) == wanted,

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -113,16 +113,6 @@ class ShardedGallery:
         """A folder of this machine for what can be made again: thumbnails."""
         name = hashlib.blake2b(f"{self._uri} {self.deployment.where}".encode(), digest_size=8)
         return Path(default_cache()) / f"client-{name.hexdigest()}"
-
-    def reopened(self, encoder_settings: EncoderSettings) -> Self:
-        """The same, with a model of its own."""
-        return type(self)(
-            self._shards,
-            self._uri,
-            model=self._model.path,
-            encoder_settings=encoder_settings,
-            limits=self._limits,
-        )
 
     @property
     def _known_model(self) -> ModelInfo:

@@ -137,16 +137,6 @@ class Gallery:
         info = self._model.open().info
         self._files.create(self._meta(info), _lsh_settings(lsh, info))
 
-    def reopened(self, encoder_settings: EncoderSettings) -> Self:
-        """The same gallery, with a model of its own."""
-        return type(self).open(
-            self.directory,
-            create=False,
-            encoder_settings=encoder_settings,
-            max_pixels=self.max_pixels,
-            max_seconds=self._max_seconds,
-        )
-
     def _adopt(self, store: Store, given: Path) -> None:
         """Take model and root from the table."""
         stored, model = store.meta("root"), store.meta("model_path")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found, Query
 
 if TYPE_CHECKING:
-    from lookalike.encoder import Encoder, EncoderSettings
+    from lookalike.encoder import Encoder
     from lookalike.gallery.duplicates import Duplicates
     from lookalike.gallery.gallery import GalleryInfo
     from lookalike.gallery.hits import Hit
@@ -108,8 +108,6 @@ class ImageGallery(Protocol):
     def max_pixels(self) -> int: ...
 
     def __len__(self) -> int: ...
-
-    def reopened(self, encoder_settings: EncoderSettings) -> Self: ...
 
     def update(
         self,

@@ -16,6 +16,7 @@ import single_thread  # noqa: F401
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ from numpy.typing import NDArray
 from lookalike.lsh import LSHIndex
 
 K, QUERIES, PER_IMAGE, ROUNDS = 10, 1000, 51, 9
-DEEP = {"candidates": 20_000, "rerank": 200}
+EFFORTS = {"defaults": (None, None), "deep": (20_000, 200)}
 
 
 def descriptors(folder: Path) -> NDArray[np.float32]:
     """SIFT of all images below a folder, unit rows (n, 128)."""
-    sift = cv2.SIFT_create(nfeatures=PER_IMAGE)
+    sift = cv2.SIFT.create(nfeatures=PER_IMAGE)
     found = []
     for path in sorted(folder.rglob("*.jp*g")):
         grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
@@ -50,13 +51,14 @@ def measure(rows: NDArray[np.float32]) -> dict[str, Any]:
     index = LSHIndex(dim=items.shape[1])
     index.add(np.arange(len(items)), items)
     result: dict[str, Any] = {"items": len(items), "mean_cosine": float(mean @ mean)}
-    for name, options in (("defaults", {}), ("deep", DEEP)):
-        found = index.search(queries, K, threads=1, **options)
+    for name, (candidates, rerank) in EFFORTS.items():
+        search = partial(index.search, queries, K, candidates=candidates, rerank=rerank, threads=1)
+        found = search()
         hit = [np.isin(a, b).mean() for a, b in zip(exact, found.ids, strict=True)]
         seconds = []
         for _ in range(ROUNDS):
             began = time.thread_time()
-            index.search(queries, K, threads=1, **options)
+            search()
             seconds.append(time.thread_time() - began)
         result[name] = {"recall": float(np.mean(hit)), "us": 1e6 * min(seconds) / QUERIES}
     return result

@@ -31,6 +31,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "clust
 from rays import ENVIRONMENT, RayNodes
 
 from lookalike.cluster import deployment
+from lookalike.cluster.deployment import Layout
 from lookalike.cluster.gallery import ShardedGallery, open_uri
 from lookalike.cluster.job import Job
 from lookalike.cluster.parts import Parts, to_batch
@@ -204,9 +206,9 @@ def speed(where: Path, items: int, shards: int, cache: Path) -> dict[str, Any]:
         "recall@10": recall(found.ids, exact.ids),
     }
     with nodes_of(2):
-        options: dict[str, Any] = {"cpus": 0.1, "cache": str(where / "cache"), "threads": 1}
+        layout = Layout(shards=shards, cpus=0.1, cache=str(where / "cache"), threads=1)
         began = time.perf_counter()
-        deployment.start(parts.where, "bench", shards=shards, **options)
+        deployment.start(parts.where, "bench", layout)
         built = time.perf_counter() - began
         print(f"shards after {built:.0f} s", file=sys.stderr)
         gallery = open_uri("ray://bench")
@@ -223,7 +225,7 @@ def speed(where: Path, items: int, shards: int, cache: Path) -> dict[str, Any]:
             "exact_searches_equal_to_the_bit": f"{sum(same)} of {len(same)}",
         }
         used = [one["memory_bytes"] for one in deployment.status("bench")[1]]
-        deployment.start(small.where, "small", shards=1, **options)
+        deployment.start(small.where, "small", replace(layout, shards=1))
         tiny = open_uri("ray://small")
         for query in queries[:50]:
             tiny.search(query, K)
@@ -232,10 +234,10 @@ def speed(where: Path, items: int, shards: int, cache: Path) -> dict[str, Any]:
         results["resident_bytes_an_image"] = (sum(used) - base * shards) / items
         results["resident_bytes_of_a_process"] = base
         began = time.perf_counter()
-        deployment.stop("bench")
-        deployment.start(parts.where, "bench", shards=shards, **options)
+        deployment.stop("bench", keep_cache=True)
+        deployment.start(parts.where, "bench", layout)
         results["opened_from_cache_seconds"] = time.perf_counter() - began
-        deployment.stop("bench")
+        deployment.stop("bench", keep_cache=True)
         deployment.stop("small")
     results["shard_search_ms"] = shard_search_ms(parts, shards, where / "cache", queries)
     return results
@@ -353,10 +355,10 @@ def drills(where: Path, items: int, shards: int, cache: Path) -> dict[str, Any]:
     pieces, queries, name = vectors_of(items, cache)
     queries = queries[:100]
     parts = make_parts(where / "parts", pieces, items)
-    options: dict[str, Any] = {"cpus": 0.1, "cache": str(where / "cache"), "threads": 1}
+    layout = Layout(shards=shards, cpus=0.1, cache=str(where / "cache"), threads=1)
     results: dict[str, Any] = {"items": items, "shards": shards, "vectors": name}
     with nodes_of(3) as nodes:
-        deployment.start(parts.where, "drill", shards=shards, replicas=2, **options)
+        deployment.start(parts.where, "drill", replace(layout, replicas=2))
         gallery = open_uri("ray://drill")
         exact = [[hit.id for hit in gallery.search(query, K, exact=True)] for query in queries]
         usual = [[hit.id for hit in gallery.search(query, K)] for query in queries]
@@ -364,16 +366,16 @@ def drills(where: Path, items: int, shards: int, cache: Path) -> dict[str, Any]:
         results["a replica killed while searching and writing, R = 2"] = replica_killed(
             parts, gallery, queries, usual
         )
-        deployment.stop("drill")
-        deployment.start(parts.where, "single", shards=shards, replicas=1, **options)
+        deployment.stop("drill", keep_cache=True)
+        deployment.start(parts.where, "single", layout)
         single = open_uri("ray://single")
         results["a node killed, R = 1"] = node_killed(nodes, single, queries, exact)
     for case in ("with the shards' cache", "without it"):
         if case == "without it":
-            options["cache"] = str(where / "other cache")
+            layout = replace(layout, cache=str(where / "other cache"))
         with nodes_of(2):
             began = time.monotonic()
-            deployment.start(parts.where, "again", shards=shards, **options)
+            deployment.start(parts.where, "again", layout)
             again = open_uri("ray://again")
             found = [[hit.id for hit in again.search(q, K, exact=True)] for q in queries]
             results[f"all killed, and started again from DIR {case}"] = {

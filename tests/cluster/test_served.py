@@ -28,6 +28,7 @@ from lookalike.cluster import actor as actor_module
 from lookalike.cluster import client, deployment
 from lookalike.cluster.actor import NotReadyError, ShardActor
 from lookalike.cluster.client import Shards
+from lookalike.cluster.deployment import Layout
 from lookalike.cluster.gallery import ShardedGallery, open_uri
 from lookalike.cluster.parts import Parts
 from lookalike.cluster.shard import Place
@@ -88,10 +89,7 @@ def serve(
         deployment.start(
             parts.where,
             name,
-            shards=shards,
-            replicas=replicas,
-            cpus=CPUS,
-            cache=str(tmp_path / "cache"),
+            Layout(shards=shards, replicas=replicas, cpus=CPUS, cache=str(tmp_path / "cache")),
         )
         names.append(name)
         return open_uri(f"ray://{name}@{nodes.address}", model=file)
@@ -146,13 +144,47 @@ def test_a_folder_is_embedded_served_searched_and_stopped_by_commands(
     assert all(one["behind"] == 0 and one["memory_bytes"] > 1e7 for one in facts)
     info = json.loads(run("info", "--gallery", "ray://one", "--json").stdout)
     assert (info["images"], info["parts"], info["shards"]) == (30, str(out), 3)
-    stopped = run("cluster", "stop", "one")
+    listed = run("cluster", "status")
+    assert listed.stdout == f"{done.stdout.strip()}, 30 images\n"
+    gallery = {"gallery": "ray://one", "shards": 3, "replicas": 1, "parts": str(out)}
+    assert json.loads(run("cluster", "status", "--json").stdout) == [{**gallery, "images": 30}]
+    with pytest.raises(ClusterError, match=r"serves no gallery 'two'; it serves one$"):
+        run("cluster", "stop", "two")
+    with pytest.raises(ClusterError, match=r"in 3 shards as 'one' already; .* cluster stop one"):
+        run("cluster", "start", out, "--name", "two", "--shards", 3)
+    stopped = run("cluster", "stop", "one", "--keep-cache")
     assert stopped.stdout == f"stopped ray://one; its parts are in {out}\n"
-    with pytest.raises(ClusterError, match="serves no gallery 'one'"):
+    assert len(list(cache.glob("*/*/index"))) == 3
+    with pytest.raises(ClusterError, match="serves no gallery 'one'; it serves none; start it"):
         Gallery.open("ray://one")
+    assert "no gallery is served" in run("cluster", "status", status=1).stderr
     again = run("cluster", "start", out, "--name", "one", "--cpus", CPUS, "--cache", cache)
     assert "1 shard x 1 replica" in again.stdout
     run("cluster", "stop", "one")
+    assert {path.name for path in cache.glob("*/*")} == {f"{n}of3-0" for n in range(3)}
+    run(*words, "--cache", cache)
+    run("cluster", "stop", "one")
+    assert list(cache.iterdir()) == []
+
+
+def test_a_start_that_was_killed_is_taken_over_by_the_next_one(
+    nodes: RayNodes,
+    serve: Callable[..., ShardedGallery],
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        for name in ("_wait", "_end"):  # as if nothing ran after the actors were created
+            patch.setattr(deployment, name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            serve(pictures)
+    before = _actors()
+    assert len(before) == 2
+    assert len(serve(pictures)) == 30
+    assert _actors() == before
 
 
 def test_what_cannot_be_started_says_why(
@@ -167,13 +199,14 @@ def test_what_cannot_be_started_says_why(
     with pytest.raises(
         ClusterError, match=r"'photos' is served from .*cluster switch photos OTHER"
     ):
-        deployment.start(other.where, "photos", shards=2, cpus=CPUS)
+        deployment.start(other.where, "photos", Layout(shards=2, cpus=CPUS))
     with pytest.raises(ClusterError, match=r"1 of 1 actors are not ready: .*Each reserves 99 CPU"):
-        deployment.start(other.where, "large", cpus=99, deadline=3)
+        deployment.start(other.where, "large", Layout(cpus=99), deadline=3)
     path = Path(other.where) / other.names()[0]
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ClusterError, match=r"shard 0 cannot be built: part-0+1\.parquet .*damaged"):
-        deployment.start(other.where, "damaged", cpus=CPUS, cache=str(tmp_path / "damaged"))
+        layout = Layout(cpus=CPUS, cache=str(tmp_path / "damaged"))
+        deployment.start(other.where, "damaged", layout)
     assert set(deployment.deployments()) == {"photos"}
     with pytest.raises(ClusterError, match="is not a name"):
         deployment.start(other.where, "a/b")
@@ -355,6 +388,8 @@ def test_replicas_come_and_go_without_a_failed_search(
         ended.set()
         thread.join()
     assert failed == []
+    left = Path(gallery.deployment.cache).glob("*/*")
+    assert {path.name for path in left} == {"0of2-0", "1of2-0"}
 
 
 def _actors() -> list[str]:

@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from inprocess import InProcess
 from jobs import DIM, INFO, digest
 from numpy.typing import NDArray
 
+from lookalike.cluster import shard as shard_module
 from lookalike.cluster.gallery import ShardedGallery
 from lookalike.cluster.job import Job
 from lookalike.cluster.parts import GONE, Parts, Share, to_batch
-from lookalike.cluster.shard import Place, Shard
+from lookalike.cluster.shard import Place, Shard, delete_cached
 from lookalike.cluster.view import connected
 from lookalike.encoder import EncoderSettings
 from lookalike.errors import GalleryError
@@ -162,10 +164,44 @@ def test_the_cache_is_opened_again_and_built_again_if_it_is_of_other_parts(
     assert len(seen) == 2 * COUNT // CHUNK
     assert sorted(every(repaired)) == sorted(held)
     repaired.close()
+    (Path(parts.where) / "job.json").unlink()
+    other = replace(parts.job, source="/others")  # another job in the same folder
+    other.write(parts.storage)
+    for number in range(other.chunks):
+        rows = made(range(other.first_id(number), other.first_id(number) + CHUNK), 90 + number)
+        parts.write_chunk(number, to_batch(other, rows))
+    rebuilt = Shard(place)
+    rebuilt.catch_up()
+    assert rebuilt.directory == first.directory and sorted(every(rebuilt)) != sorted(held)
+    rebuilt.close()
+
+
+def test_the_files_of_replicas_that_are_gone_are_deleted_but_not_those_in_use(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_module, "ENDING_SECONDS", 0.0)
+    cache = tmp_path / "cache"
+    places = [Place(parts.where, 0, 2, replica, str(cache)) for replica in (0, 1)]
+    shards = [Shard(place) for place in [*places, Place(parts.where, 0, 1, 0, str(cache))]]
+    for shard in shards:
+        shard.catch_up()
+
+    def left() -> set[str]:
+        return {path.name for path in cache.glob("*/*")}
+
+    delete_cached(str(cache), parts.where, 2, 0)
+    assert left() == {"0of2-0", "0of2-1", "0of1-0"}
+    for shard in shards:
+        shard.close()
+    delete_cached(str(cache), parts.where, 2, 1)
+    assert left() == {"0of2-0", "0of1-0"}
+    delete_cached(str(cache), parts.where, 2, 0)
+    delete_cached(str(cache), parts.where, 1, 0)
+    assert list(cache.iterdir()) == []
 
 
 def test_a_commit_moves_an_image_of_new_content_to_its_shard_and_drops_what_is_gone(
-    parts: Parts, shards: InProcess
+    parts: Parts, shards: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = parts.read(parts.names()[0])
     row = old.images[0]
@@ -187,6 +223,7 @@ def test_a_commit_moves_an_image_of_new_content_to_its_shard_and_drops_what_is_g
     assert held[shard_of(new)][new.id] == row.path
     assert 1 not in everything and 3 not in everything
     assert everything[2] == b"moved.jpg"
+    monkeypatch.setattr(shard_module, "ENDING_SECONDS", 0.0)
     again = Shard(shards.shards[0].place)
     with pytest.raises(GalleryError, match="is being written"):  # held by the first
         again.catch_up()

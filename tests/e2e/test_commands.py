@@ -17,6 +17,7 @@ from fakes import embedding, images_of, listing, write_photo, write_photos
 from hostile import make_good_files, make_hostile_files
 
 from lookalike.cli import SECTIONS, commands
+from lookalike.cli.cluster import EXAMPLES
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.store import Store
 
@@ -40,7 +41,9 @@ def test_every_command_explains_itself(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "example", [text for some in SECTIONS.values() for _, text in some.values()]
+    "example",
+    [text for some in SECTIONS.values() for _, text in some.values()]
+    + [f"cluster {name} {text}" for name, text in EXAMPLES.items()],
 )
 def test_every_command_has_an_example_that_its_options_allow(
     example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -55,6 +58,14 @@ def test_every_command_has_an_example_that_its_options_allow(
     while isinstance(command, click.Group):
         command, words = command.commands[words[0]], words[1:]
     command.make_context(name, words)
+
+
+def test_every_command_of_cluster_shows_its_example() -> None:
+    group = commands.commands["cluster"]
+    assert isinstance(group, click.Group) and set(group.commands) == set(EXAMPLES)
+    for name, example in EXAMPLES.items():
+        shown = " ".join(lookalike("cluster", name, "--help").stdout.split())
+        assert f"Example: lookalike cluster {name} {example}" in shown
 
 
 def test_every_command_is_in_one_section() -> None:

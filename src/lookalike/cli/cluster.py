@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lookalike.cluster.chunk import ChunkReport
     from lookalike.cluster.parts import Parts
 
-__all__ = ["cluster"]
+__all__ = ["EXAMPLES", "cluster"]
 
 SKIPPED_SHOWN = 20
 
@@ -34,10 +34,6 @@ SKIPPED_SHOWN = 20
 @click.group()
 def cluster() -> None:
     """Galleries beyond one machine: embed on many, search where the images' shards lie."""
-
-
-for _command in COMMANDS:
-    cluster.add_command(_command)
 
 
 @cluster.command()
@@ -161,3 +157,18 @@ def _report_skipped(parts: Parts, reports: list[ChunkReport], skipped: int) -> N
                 say(f"skipped {name}: {row.skipped}: {row.detail}; {row.remedy}")
     if skipped > SKIPPED_SHOWN:
         say(f"and {skipped - SKIPPED_SHOWN:,} more, see the column skipped of the parts")
+
+
+for _command in COMMANDS:
+    cluster.add_command(_command)
+EXAMPLES = {
+    "embed": "Pictures/ --out parts/ --address head:6399",
+    "start": "parts/ --name photos --shards 4 --replicas 2",
+    "status": "photos",
+    "stop": "photos",
+    "replicas": "photos 3",
+    "switch": "photos new",
+    "export": "~/Pictures --out parts/",
+}
+for _name, _example in EXAMPLES.items():
+    cluster.commands[_name].epilog = f"Example:  lookalike cluster {_name} {_example}"

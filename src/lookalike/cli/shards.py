@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from lookalike.cli.extras import extra_needed
 from lookalike.cli.options import find_folder, gallery_name, json_option
 from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, visible
 from lookalike.errors import GalleryError
+
+if TYPE_CHECKING:
+    from lookalike.cluster.deployment import Deployment
 
 __all__ = ["COMMANDS"]
 
@@ -102,56 +105,83 @@ def start(
     with extra_needed("cluster"):
         from lookalike.cluster import deployment
     with _shown() as show:
-        made = deployment.start(
-            parts,
-            name,
-            address=address,
+        layout = deployment.Layout(
             shards=shards,
             replicas=replicas,
             cpus=cpus,
             memory=memory_mb << 20,
             threads=threads,
             cache=cache,
-            deadline=deadline,
-            progress=show,
+        )
+        made = deployment.start(
+            parts, name, layout, address=address, deadline=deadline, progress=show
         )
     _print(name, made, as_json)
 
 
-def _print(name: str, made: Any, as_json: bool) -> None:
+def _facts(name: str, made: Deployment) -> dict[str, Any]:
+    gallery = {"gallery": f"ray://{name}", "shards": made.shards, "replicas": made.replicas}
+    return {**gallery, "parts": made.where}
+
+
+def _in_words(name: str, made: Deployment) -> str:
+    shards, replicas = number(made.shards, "shard"), number(made.replicas, "replica")
+    return f"ray://{name}: {shards} x {replicas} of {visible(made.where)}"
+
+
+def _print(name: str, made: Deployment, as_json: bool) -> None:
     if as_json:
-        facts = {"shards": made.shards, "replicas": made.replicas, "parts": made.where}
-        print_json({"gallery": f"ray://{name}", **facts})
-        return
-    click.echo(
-        f"ray://{name}: {number(made.shards, 'shard')} x {number(made.replicas, 'replica')} of "
-        f"{visible(made.where)}"
-    )
+        print_json(_facts(name, made))
+    else:
+        click.echo(_in_words(name, made))
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", required=False)
 @address_option
 @json_option
-def status(name: str, address: str | None, as_json: bool) -> None:
+def status(name: str | None, address: str | None, as_json: bool) -> None:
     """List the shards of NAME: where each replica is, its images, memory, queries and lag.
 
-    The lag is the number of commits in DIR that a replica has not taken in. Exit status 1 if a
-    replica does not answer or lags.
+    Without NAME: list the galleries that the cluster serves. The lag is the number of commits in
+    DIR that a replica has not taken in. Exit status 1 if a replica does not answer or lags, or if
+    there is no gallery.
     """
     with extra_needed("cluster"):
         from lookalike.cluster import deployment
-    made, found = deployment.status(name, address)
-    well = all(one["ready"] and not one["behind"] for one in found)
-    if as_json:
-        facts = {"shards": made.shards, "replicas": made.replicas, "parts": made.where}
-        print_json({"gallery": f"ray://{name}", **facts, "actors": found})
+    names = deployment.names(address) if name is None else [name]
+    served = [(each, *deployment.status(each, address)) for each in names]
+    if name is None:
+        _list(served, as_json)
     else:
-        _print(name, made, False)
-        for one in found:
-            click.echo(_line(one))
-    if not well:
+        ((_, made, found),) = served
+        if as_json:
+            print_json({**_facts(name, made), "actors": found})
+        else:
+            _print(name, made, False)
+            for one in found:
+                click.echo(_line(one))
+    well = all(one["ready"] and not one["behind"] for _, _, found in served for one in found)
+    if not (served and well):
         raise click.exceptions.Exit(FOUND_NOTHING)
+
+
+def _list(served: list[tuple[str, Deployment, list[dict[str, Any]]]], as_json: bool) -> None:
+    """A line for each gallery, with its images as far as shards answer."""
+    if not served and not as_json:
+        say("no gallery is served; start one with: lookalike cluster start DIR --name NAME")
+    listed = []
+    for name, made, found in served:
+        ready = [one for one in found if one["ready"]]
+        held = {one["shard"]: one["images"] for one in ready}
+        images = sum(held.values()) if len(held) == made.shards else None
+        listed.append({**_facts(name, made), "images": images})
+        if not as_json:
+            waiting = "" if len(ready) == len(found) else f", {len(ready)} of {len(found)} ready"
+            holds = "" if images is None else f", {number(images, 'image')}"
+            click.echo(f"{_in_words(name, made)}{holds}{waiting}")
+    if as_json:
+        print_json(listed)
 
 
 def _line(one: dict[str, Any]) -> str:
@@ -170,12 +200,15 @@ def _line(one: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("name")
+@click.option(
+    "--keep-cache", is_flag=True, help="Leave these files, for another start without building."
+)
 @address_option
-def stop(name: str, address: str | None) -> None:
-    """End the actors of NAME. DIR is kept, and so are the files that the nodes have cached."""
+def stop(name: str, keep_cache: bool, address: str | None) -> None:
+    """End the actors of NAME, and delete the files that the nodes have made of DIR. DIR is kept."""
     with extra_needed("cluster"):
         from lookalike.cluster import deployment
-    made = deployment.stop(name, address)
+    made = deployment.stop(name, address, keep_cache=keep_cache)
     click.echo(f"stopped ray://{name}; its parts are in {visible(made.where)}")
 
 

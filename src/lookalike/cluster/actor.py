@@ -8,14 +8,13 @@ import pickle
 import threading
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lookalike.cluster.shard import Place, Shard, Show
 from lookalike.errors import ClusterError, GalleryError, LookalikeError
 
-__all__ = ["NotReadyError", "ShardActor", "default_cache"]
+__all__ = ["NotReadyError", "ShardActor"]
 
 LOOK_SECONDS = 30.0
 """Between two looks at DIR, for what a writer that was killed could not announce."""
@@ -29,18 +28,12 @@ class NotReadyError(ClusterError):
     """The shard is being built, or has not taken in what the caller has seen elsewhere."""
 
 
-def default_cache() -> str:
-    """Where the nodes keep their shards: LOOKALIKE_CACHE, or the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.environ.get("LOOKALIKE_CACHE") or os.path.join(home, "lookalike")
-
-
 class ShardActor:
     """What runs in a worker of Ray: one replica of one shard."""
 
     def __init__(self, place: Place) -> None:
         _keep_little()
-        self._place = place if place.cache else replace(place, cache=default_cache())  # this node's
+        self._place = place
         self._began = time.monotonic()
         self._answered = 0
         self._shard: Shard | None = None

@@ -59,7 +59,7 @@ class Shards:
         self._avoided: dict[str, float] = {}
         self._usual: dict[str, float] = {}  # seconds that a question takes
         self._knowing = threading.Lock()
-        self._known: tuple[float, Deployment | ClusterError] = (time.monotonic(), find(name))
+        self._known: tuple[float, Deployment | ClusterError] = (time.monotonic(), self._find())
 
     @property
     def deployment(self) -> Deployment:
@@ -79,10 +79,13 @@ class Shards:
             raise known
         return known
 
+    def _find(self) -> Deployment:
+        return find(self.name, f"; start it with: lookalike cluster start DIR --name {self.name}")
+
     def _look(self) -> None:
         known = self._known[1]
         try:
-            known = find(self.name)
+            known = self._find()
         except ClusterError as error:
             known = error
         except Exception:  # the head does not answer

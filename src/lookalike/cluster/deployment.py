@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,15 +17,17 @@ from typing import Any
 from lookalike.cluster.actor import ShardActor
 from lookalike.cluster.connect import NAMESPACE, join
 from lookalike.cluster.parts import Parts
-from lookalike.cluster.shard import Place
+from lookalike.cluster.shard import Place, delete_cached
 from lookalike.encoder import ModelInfo
 from lookalike.errors import ClusterError, ClusterStoppedError
 
 __all__ = [
     "Deployment",
+    "Layout",
     "call_all",
     "deployments",
     "find",
+    "names",
     "replicas",
     "start",
     "status",
@@ -42,29 +44,46 @@ POLL_SECONDS = 0.2
 STATUS_SECONDS = 5.0
 START_SECONDS = 60.0
 """In which one more actor must have started, if some have not; what it builds may take longer."""
+CLEAR_SECONDS = 60.0
+Show = Callable[[int, int], None]
+"""Called with how many actors are ready, and of how many."""
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """The actors that serve a gallery.
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a gallery is served.
+
+    Attributes:
+        replicas: of each shard.
+        cpus, memory: what each actor reserves; memory in bytes, 0: nothing.
+        threads: searches that an actor runs at once.
+        cache: folder of the shards' files on each node; "": see `default_cache`.
+    """
+
+    shards: int = 1
+    replicas: int = 1
+    cpus: float = 1.0
+    memory: int = 0
+    threads: int = 2
+    cache: str = ""
+
+    def places(self) -> list[tuple[int, int]]:
+        """All shards with all replicas."""
+        return [(s, r) for r in range(self.replicas) for s in range(self.shards)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment(Layout):
+    """The actors that serve a gallery, or are being started.
 
     Attributes:
         id: of the actors, whose names are ID/SHARD/REPLICA.
         where: folder or URI of the parts.
-        cpus, memory: what each actor reserves; memory in bytes, 0: nothing.
-        threads: searches that an actor runs at once.
-        cache: folder of the shards' files on each node; "": see `default_cache`.
         model: SHA-256 of the model; root: what paths are relative to.
     """
 
     id: str
     where: str
-    shards: int
-    replicas: int
-    cpus: float
-    memory: int
-    threads: int
-    cache: str
     model: dict[str, Any]
     root: str
 
@@ -76,10 +95,6 @@ class Deployment:
     def actor(self, shard: int, replica: int) -> str:
         return f"{self.id}/{shard}/{replica}"
 
-    def places(self) -> Iterator[tuple[int, int]]:
-        """All shards with all replicas."""
-        return ((s, r) for r in range(self.replicas) for s in range(self.shards))
-
 
 def deployments() -> dict[str, Deployment]:
     """All galleries of the cluster that this process is connected to, by name."""
@@ -90,21 +105,22 @@ def deployments() -> dict[str, Deployment]:
     return {name: Deployment(**values) for name, values in named.items()}
 
 
-def _keep(named: Mapping[str, Deployment]) -> None:
+def _keep(changes: Mapping[str, Deployment | None]) -> None:
+    """Note what names mean from now on; None: nothing."""
     from ray.experimental import internal_kv
 
-    text = json.dumps({name: asdict(found) for name, found in named.items()})
+    named = {**deployments(), **changes}
+    text = json.dumps({name: asdict(found) for name, found in named.items() if found is not None})
     internal_kv._internal_kv_put(KEY, text.encode(), True, namespace=NAMESPACE.encode())
 
 
-def find(name: str) -> Deployment:
+def find(name: str, advice: str = "") -> Deployment:
     """Raises ClusterStoppedError: there is no gallery of that name."""
     named = deployments()
     if name not in named:
-        others = f"there are: {', '.join(sorted(named))}" if named else "there is none"
         raise ClusterStoppedError(
-            f"this Ray cluster serves no gallery '{name}', {others}; start it with: lookalike "
-            f"cluster start DIR --name {name}"
+            f"this Ray cluster serves no gallery '{name}'; it serves "
+            f"{', '.join(sorted(named)) or 'none'}{advice}"
         )
     return named[name]
 
@@ -115,74 +131,71 @@ def find(name: str) -> Deployment:
 def start(
     where: str,
     name: str,
+    layout: Layout = Layout(),
     *,
     address: str | None = None,
-    shards: int = 1,
-    replicas: int = 1,
-    cpus: float = 1.0,
-    memory: int = 0,
-    threads: int = 2,
-    cache: str = "",
     deadline: float = 3600.0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Show = lambda done, total: None,
 ) -> Deployment:
     """Start S x R actors for the parts in ``where``, and wait until all answer.
 
-    Given again it starts what is missing of the same gallery.
-
-    Args:
-        progress: called with how many actors are ready, and of how many.
+    Given again it starts what is missing of the same gallery, also of one whose start was killed.
 
     Raises:
         GalleryError: no parts, or incomplete ones.
-        ClusterError: another gallery has the name; there is no room for the actors; or a shard
-            cannot be built.
+        ClusterError: another gallery has the name, or another name these shards; there is no room
+            for the actors; or a shard cannot be built.
     """
     if not name or "/" in name or "@" in name:
         raise ClusterError(f"{name!r} is not a name of a gallery; leave out / and @")
     parts = Parts.open(where)
     parts.check_complete()
     ray = join(address)
-    named = deployments()
     made = Deployment(
+        **asdict(layout),
         id=f"{name}-{secrets.token_hex(4)}",
         where=parts.where,
-        shards=shards,
-        replicas=replicas,
-        cpus=cpus,
-        memory=memory,
-        threads=threads,
-        cache=cache,
         model=parts.job.model.as_dict(),
         root=parts.job.root,
     )
+    named = deployments()
+    served = {(known.where, known.shards): other for other, known in named.items()}
+    if (other := served.get((made.where, made.shards), name)) != name:
+        raise ClusterError(
+            f"{made.where} is served in {made.shards} shards as '{other}' already; to serve it as "
+            f"'{name}': lookalike cluster stop {other}, then start it"
+        )
     if (known := named.get(name)) is not None:
-        if (known.where, known.shards) != (made.where, shards):
+        if (known.where, known.shards) != (made.where, made.shards):
             raise ClusterError(
                 f"'{name}' is served from {known.where} in {known.shards} shards; start this one "
                 f"under another name, then: lookalike cluster switch {name} OTHER"
             )
-        made = replace(made, id=known.id, replicas=max(replicas, known.replicas))
-    _grow(ray, made, known, deadline, progress)
-    _keep({**deployments(), name: made})
+        made = replace(made, id=known.id, replicas=max(made.replicas, known.replicas))
+    _grow(ray, name, made, known, deadline, progress)
     return made
 
 
 def _grow(
     ray: Any,
+    name: str,
     made: Deployment,
     before: Deployment | None,
     deadline: float,
-    progress: Callable[[int, int], None],
+    progress: Show,
 ) -> None:
     """Start the actors that ``before`` does not have; if they do not all answer, end them again."""
+    if before is None:
+        _keep({name: made})  # so that the actors are known if this process is killed
     _launch(ray, made)
     try:
         _wait(ray, made, deadline, progress)
     except BaseException:
         kept = set() if before is None else set(before.places())
         _end(ray, [made.actor(*place) for place in made.places() if place not in kept])
+        _keep({name: before})
         raise
+    _keep({name: made})
 
 
 def _launch(ray: Any, made: Deployment) -> None:
@@ -209,10 +222,8 @@ def _launch(ray: Any, made: Deployment) -> None:
         ).remote(Place(made.where, shard, made.shards, replica, made.cache))
 
 
-def _wait(
-    ray: Any, made: Deployment, deadline: float, progress: Callable[[int, int], None]
-) -> None:
-    places, end = list(made.places()), time.monotonic() + deadline
+def _wait(ray: Any, made: Deployment, deadline: float, progress: Show) -> None:
+    places, end = made.places(), time.monotonic() + deadline
     most, grew = 0, time.monotonic()
     while True:
         found = call_all(made, places, "status", wait=STATUS_SECONDS)
@@ -262,11 +273,17 @@ def call_all(
     return found
 
 
+def names(address: str | None = None) -> list[str]:
+    """Of all galleries that a Ray cluster serves."""
+    join(address)
+    return sorted(deployments())
+
+
 def status(name: str, address: str | None = None) -> tuple[Deployment, list[dict[str, Any]]]:
     """The deployment, and of each actor its shard, replica and what it says of itself."""
     join(address)
     made = find(name)
-    places = list(made.places())
+    places = made.places()
     found = call_all(made, places, "status", wait=STATUS_SECONDS)
     return made, [
         {"shard": shard, "replica": replica, **(one or {"ready": False, "error": "no answer"})}
@@ -274,28 +291,35 @@ def status(name: str, address: str | None = None) -> tuple[Deployment, list[dict
     ]
 
 
-def stop(name: str, address: str | None = None) -> Deployment:
-    """End the actors of a gallery, with those that a command started before it was killed. The
-    parts, and the nodes' caches, are kept.
+def stop(name: str, address: str | None = None, *, keep_cache: bool = False) -> Deployment:
+    """End the actors of a gallery, and delete the shards' files on the nodes that answer.
+
+    Args:
+        keep_cache: leave the files there, so that the next start need not build the shards.
     """
     ray = join(address)
-    made, named = find(name), deployments()
-    del named[name]
-    _keep(named)
-    served = {other.id for other in named.values()}
-    actors = [
-        actor["name"]
-        for actor in ray.util.list_named_actors(all_namespaces=True)
-        if actor["namespace"] == NAMESPACE
-    ]
-    own = {made.id, *(actor.partition("/")[0] for actor in actors if _is_of(actor, name))}
-    _end(ray, [actor for actor in actors if actor.partition("/")[0] in own - served])
+    made = find(name)
+    _keep({name: None})
+    found = ray.util.list_named_actors(all_namespaces=True)
+    own = [actor["name"] for actor in found if actor["name"].startswith(f"{made.id}/")]
+    _end(ray, own)  # also those that 'replicas' started before it was killed
+    if not keep_cache:
+        _clear_caches(ray, made, 0)
     return made
 
 
-def _is_of(actor: str, name: str) -> bool:
-    """Whether an actor was started under this name of a gallery."""
-    return actor.partition("/")[0].rpartition("-")[0] == name
+def _clear_caches(ray: Any, made: Deployment, kept: int) -> None:
+    """Delete the files of replicas from number ``kept`` on."""
+    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    task = ray.remote(num_cpus=0, max_retries=0)(delete_cached)
+    waiting = [
+        task.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(
+            made.cache, made.where, made.shards, kept
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    ray.wait(waiting, num_returns=len(waiting), timeout=CLEAR_SECONDS)
 
 
 def _end(ray: Any, actors: Iterable[str]) -> None:
@@ -311,28 +335,25 @@ def replicas(
     number: int,
     address: str | None = None,
     deadline: float = 3600.0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Show = lambda done, total: None,
 ) -> Deployment:
     """Serve every shard by so many actors; searches go on meanwhile."""
     ray = join(address)
     made = find(name)
     wanted = replace(made, replicas=number)
     if number > made.replicas:
-        _grow(ray, wanted, made, deadline, progress)
-        _keep({**deployments(), name: wanted})
-    else:
-        _keep({**deployments(), name: wanted})
-        surplus = set(made.places()) - set(wanted.places())
-        if surplus:
-            time.sleep(DRAIN_SECONDS)
-            _end(ray, [made.actor(*place) for place in sorted(surplus)])
+        _grow(ray, name, wanted, made, deadline, progress)
+    elif number < made.replicas:
+        _keep({name: wanted})
+        time.sleep(DRAIN_SECONDS)
+        _end(ray, [made.actor(*place) for place in made.places() if place[1] >= number])
+        _clear_caches(ray, made, number)
     return wanted
 
 
 def switch(name: str, other: str, address: str | None = None) -> Deployment:
     """Exchange what two names mean, in one write; returns what ``name`` means now."""
     join(address)
-    named = deployments()
     first, second = find(name), find(other)
-    _keep({**named, name: second, other: first})
+    _keep({name: second, other: first})
     return second

@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lookalike.cluster.actor import default_cache
 from lookalike.cluster.client import Shards
 from lookalike.cluster.deployment import Deployment
 from lookalike.cluster.parts import Parts
+from lookalike.cluster.shard import default_cache
 from lookalike.cluster.view import (
     JOB_SECONDS,
     Facts,

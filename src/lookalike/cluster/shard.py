@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -28,6 +28,8 @@ from lookalike.errors import GalleryError, GalleryLockedError, IndexFormatError
 from lookalike.gallery.duplicates import RECALL
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.ingest import Embedded, write_gallery
+from lookalike.gallery.lock import writer_lock
+from lookalike.gallery.places import LOCK
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.reader import Snapshot
 from lookalike.gallery.rows import ImageRow
@@ -36,9 +38,11 @@ from lookalike.gallery.verify import verify
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.index import Neighbors
 
-__all__ = ["Match", "Place", "Shard", "effort"]
+__all__ = ["Match", "Place", "Shard", "default_cache", "delete_cached", "effort"]
 
 HOLDS = "holds.json"
+ENDING_SECONDS = 30.0
+"""In which the process that had a shard's files open before has ended."""
 VISITED, RERANKED = 2.2, 1.2
 """What a search looks at in all shards together, in terms of one index of all images, but for each
 shard not more than an index of its size would. Measured with 4 and 20 shards of 10^6 images: recall
@@ -66,10 +70,34 @@ class Place:
     replica: int
     cache: str
 
-    def directory(self, parts: Parts) -> Path:
-        """Named after the parts that it is made of and those that fall to the shard."""
-        name = hashlib.blake2b(f"{self.where} {parts.job.fingerprint}".encode(), digest_size=8)
-        return Path(self.cache) / name.hexdigest() / f"{self.shard}of{self.shards}-{self.replica}"
+    @property
+    def directory(self) -> Path:
+        """On this machine."""
+        return _home(self.cache, self.where) / f"{self.shard}of{self.shards}-{self.replica}"
+
+
+def default_cache() -> str:
+    """Where the nodes keep their shards: LOOKALIKE_CACHE, or the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.environ.get("LOOKALIKE_CACHE") or os.path.join(home, "lookalike")
+
+
+def _home(cache: str, where: str) -> Path:
+    """Of all shards that are made of the parts in ``where``."""
+    name = hashlib.blake2b(where.encode(), digest_size=8).hexdigest()
+    return Path(cache or default_cache()) / name
+
+
+def delete_cached(cache: str, where: str, shards: int, kept: int) -> None:
+    """Delete this machine's files of the replicas from number ``kept`` on, but for those in use."""
+    home = _home(cache, where)
+    for directory in home.glob(f"*of{shards}-*"):
+        if int(directory.name.rpartition("-")[2]) >= kept:
+            # OSError: a node on the same machine is deleting it.
+            with suppress(GalleryError, OSError), writer_lock(directory / LOCK, ENDING_SECONDS):
+                shutil.rmtree(directory)
+    with suppress(OSError):  # others are in it
+        home.rmdir()
 
 
 Show = Callable[[int, int], None]
@@ -126,7 +154,7 @@ class Shard:
         self._build_apart = build
         self.parts = Parts.open(place.where)
         self.share = Share(place.shard, place.shards)
-        self.directory = place.directory(self.parts)
+        self.directory = place.directory
         self.version = -1
         self._files = GalleryFiles(self.directory)
         self._store: Store | None = None
@@ -160,11 +188,12 @@ class Shard:
 
     def _open(self) -> None:
         """Open table and index, and hold the lock of the directory from now on."""
-        version = int(json.loads((self.directory / HOLDS).read_bytes())["version"])
-        if version > max(map(self.parts.version, self.parts.names()), default=0):
+        holds = json.loads((self.directory / HOLDS).read_bytes())
+        version, newest = int(holds["version"]), max(map(self.parts.version, self.parts.names()))
+        if version > newest or holds["job"] != self.parts.job.fingerprint:
             raise ValueError("it holds parts that are not there any more")
         stack = ExitStack()
-        store, index = stack.enter_context(self._files.writing())
+        store, index = stack.enter_context(self._files.writing(ENDING_SECONDS))
         self._store, self._open_files = store, stack
         self._show(index, version)
 
@@ -196,7 +225,8 @@ class Shard:
                 progress(done + 1, len(names))
 
         settings, meta = LSHSettings(job.model.dim), {"model": job.model.as_dict(), "root": None}
-        write_gallery(self._files, meta, settings, batches(), self.parts.next_id())
+        first = self.parts.next_id()
+        write_gallery(self._files, meta, settings, batches(), first, ENDING_SECONDS)
         self._note(newest)
 
     def _take_in(self, name: str) -> None:
@@ -231,7 +261,8 @@ class Shard:
 
     def _note(self, version: int) -> None:
         temporary = self.directory / f".{HOLDS}"
-        temporary.write_text(json.dumps({"version": version}))
+        holds = {"version": version, "job": self.parts.job.fingerprint}
+        temporary.write_text(json.dumps(holds))
         os.replace(temporary, self.directory / HOLDS)
 
     # ---- queries ---------------------------------------------------------------------------------

@@ -247,7 +247,7 @@ def shard_search_ms(parts: Parts, shards: int, cache: Path, queries: Floats) -> 
     """Of a shard in this process, without Ray: the median for one query with all it answers."""
     shard = Shard(Place(parts.where, 0, shards, 0, str(cache)))
     shard.catch_up()
-    best = timed(lambda query: shard.ask("search", query, K), queries)["p50_ms"]
+    best = timed(lambda query: shard.ask("matches", query, K), queries)["p50_ms"]
     shard.close()
     return best
 

@@ -170,6 +170,7 @@ class HasPixels(Protocol):
 
 Item = TypeVar("Item")
 Picture = TypeVar("Picture", bound=HasPixels)
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -417,15 +418,15 @@ class Encoder:
 
 
 def one_by_one(
-    read: Callable[[Item], Picture],
-) -> Callable[[Sequence[Item]], list[Picture | LookalikeError]]:
+    read: Callable[[Item], Made],
+) -> Callable[[Sequence[Item]], list[Made | LookalikeError]]:
     """For `Encoder.encode`: a function of several items, made of one for a single item.
 
     A LookalikeError that ``read`` raises stands for its item; a DecoderError, which is not the
     item's fault, is raised.
     """
 
-    def read_one(item: Item) -> Picture | LookalikeError:
+    def read_one(item: Item) -> Made | LookalikeError:
         try:
             return read(item)
         except DecoderError:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 sys.modules["ray"] = None  # type: ignore[assignment]  # importing it fails
 
+from lookalike.cluster.chunk import EmbedSettings  # noqa: E402
 from lookalike.cluster.embed import embed_all, prepare  # noqa: E402
 
 
@@ -34,4 +35,4 @@ if __name__ == "__main__":
     for name in ("fsync", "replace"):
         setattr(os, name, deadly(getattr(os, name), int(kill_at), count))
     parts = prepare(source, where, model=model, chunk_images=int(size))
-    print(len(embed_all(parts, model=model, threads=1)))
+    print(len(embed_all(parts, settings=EmbedSettings(model=model, threads=1))))

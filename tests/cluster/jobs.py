@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.job import Job
 from lookalike.cluster.parts import Parts
@@ -81,7 +82,7 @@ def embedded(
 ) -> Parts:
     """A job that is done."""
     parts = prepare(str(source), str(where), model=str(model), chunk_images=chunk_images)
-    embed_all(parts, model=str(model), threads=1)
+    embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
     parts.check_complete()
     return parts
 

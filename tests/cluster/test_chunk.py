@@ -15,7 +15,7 @@ from fakes import embedding, images_of, write_photo, write_photos
 from hostile import make_good_files, make_hostile_files
 from jobs import embedded, of_gallery, reasons, stored
 
-from lookalike.cluster.chunk import embed_batch, embed_chunk
+from lookalike.cluster.chunk import EmbedSettings, embed_batch, embed_chunk
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.parts import Parts, part_name
 from lookalike.encoder import Encoder, EncoderSettings
@@ -84,10 +84,15 @@ def test_running_again_does_only_what_is_missing(tmp_path: Path, model: Path) ->
     before = stored(embedded(photos, where, model, chunk_images=6))
     seen: list[Progress] = []
     parts = prepare(str(photos), str(where), model=str(model))
-    assert embed_all(parts, model=str(model), threads=1, progress=seen.append) == []
+    assert (
+        embed_all(parts, settings=EmbedSettings(model=str(model), threads=1), progress=seen.append)
+        == []
+    )
     (where / part_name(7)).unlink()
     (where / part_name(19)).unlink()
-    reports = embed_all(parts, model=str(model), threads=1, progress=seen.append)
+    reports = embed_all(
+        parts, settings=EmbedSettings(model=str(model), threads=1), progress=seen.append
+    )
     assert [(report.number, report.images) for report in reports] == [(1, 6), (3, 2)]
     assert seen == [Progress(6, 8, 0), Progress(8, 8, 0)]
     assert stored(parts) == before
@@ -115,7 +120,9 @@ def test_a_process_killed_at_any_moment_leaves_only_whole_parts_and_all_rows_com
             assert found == {name: expected[name] for name in found}
             assert len(found) == 4 * len(names)
         parts = prepare(str(photos), str(where), model=str(model), chunk_images=4)
-        assert len(embed_all(parts, model=str(model), threads=1)) == 5 - len(names)
+        assert len(
+            embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
+        ) == 5 - len(names)
         assert stored(parts) == expected
         left.add(len(names))
     assert left == {0, 1, 2, 3, 4}
@@ -151,7 +158,7 @@ def test_another_model_is_refused_and_nothing_is_written(
     source, where = str(tmp_path / "photos"), str(tmp_path / "parts")
     parts = prepare(source, where, model=str(model))
     with pytest.raises(ModelMismatchError, match=r"pooled 1 .*coarse 1 .*--model FILE"):
-        embed_chunk(where, next(parts.chunks([0])), model=str(other_model))
+        embed_chunk(where, next(parts.chunks([0])), EmbedSettings(str(other_model)))
     with pytest.raises(ModelMismatchError, match=r"pooled 1 .*coarse 1"):
         prepare(source, where, model=str(other_model))
     assert parts.names() == []
@@ -177,7 +184,7 @@ def test_a_folder_that_is_gone_is_an_error_not_a_list_of_skipped_files(
     parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
     photos.rename(tmp_path / "elsewhere")
     with pytest.raises(GalleryError, match="disk is not mounted on this machine"):
-        embed_all(parts, model=str(model))
+        embed_all(parts, settings=EmbedSettings(model=str(model)))
     assert parts.names() == []
 
 
@@ -186,6 +193,6 @@ def test_a_file_that_vanishes_after_it_was_listed_is_skipped(tmp_path: Path, mod
     write_photos(photos, 3)
     parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
     (photos / "a/000.png").unlink()
-    (report,) = embed_all(parts, model=str(model), threads=1)
+    (report,) = embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
     assert (report.images, report.skipped) == (2, 1)
     assert {name: why[0] for name, why in reasons(parts).items()} == {"a/000.png": "vanished"}

@@ -15,6 +15,7 @@ import pytest
 from fakes import write_photos
 from rays import free_port
 
+from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.embed import embed_all, prepare
 
 pytestmark = pytest.mark.slow  # they start Ray
@@ -66,7 +67,7 @@ def test_the_parts_are_taken_to_duckdb(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "photos/bad.jpg").write_bytes(b"no image")
     monkeypatch.chdir(tmp_path)
     parts = prepare("photos", "parts", chunk_images=8)
-    embed_all(parts, threads=1)
+    embed_all(parts, settings=EmbedSettings(threads=1))
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(program, {})

@@ -16,6 +16,7 @@ import pytest
 from fakes import HALF, embedding, write_photos
 from rays import free_port, wait_until
 
+from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.connect import is_listening
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.parts import Parts
@@ -133,7 +134,7 @@ def test_without_pyarrow_or_ray_the_extra_is_named(
     parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"needs ray: pip install 'lookalike\[cluster\]'"):
-        embed_all(parts, "127.0.0.2:6379", model=str(model))
+        embed_all(parts, "127.0.0.2:6379", EmbedSettings(model=str(model)))
 
 
 def test_gpus_are_for_ray(photos: Path, tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_an_address_where_nothing_listens_is_an_error_at_once(
     with pytest.raises(
         ClusterError, match=rf"no Ray at {address}: nothing listens there; .* ray start --head"
     ):
-        embed_all(parts, address, model=str(model))
+        embed_all(parts, address, EmbedSettings(model=str(model)))
     assert time.monotonic() - began < 60  # Ray itself tries for a quarter of an hour
 
 
@@ -163,7 +164,7 @@ def test_something_else_that_listens_is_an_error_within_two_minutes(
         address = f"127.0.0.2:{silent.getsockname()[1]}"
         began = time.monotonic()
         with pytest.raises(ClusterError, match=f"Ray at {address} does not answer this process"):
-            embed_all(parts, address, model=str(model))
+            embed_all(parts, address, EmbedSettings(model=str(model)))
         assert time.monotonic() - began < 120
 
 

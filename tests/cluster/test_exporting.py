@@ -8,6 +8,7 @@ from fakes import write_photo, write_photos
 from jobs import of_gallery, reasons, stored
 
 from lookalike.cluster import convert
+from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.convert import export_gallery, import_gallery
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.parts import Parts, part_name, to_batch
@@ -90,7 +91,7 @@ def test_a_lost_part_of_an_export_is_embedded_again(tmp_path: Path, model: Path)
     before = stored(export_gallery(gallery_of(photos, model), where, chunk_images=16))
     (tmp_path / "parts" / part_name(17)).unlink()
     parts = prepare(str(photos), where, model=str(model))
-    (report,) = embed_all(parts, model=str(model), threads=1)
+    (report,) = embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
     assert report.number == 1
     assert stored(parts) == before
 

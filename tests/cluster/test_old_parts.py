@@ -100,7 +100,7 @@ def test_old_parts_are_served_as_they_are_and_changed_by_new_ones(
     held = {number: path for shard in served.shards for number, path in shard.ask("paths")[1]}
     assert held == {1: b"0.png", 3: b"2.png", 5: b"4.png", 6: b"5.png", 7: b"1.png"}
     expected = write_part(tmp_path / "x.parquet", [7], [b"1.png"])
-    (found,) = (v for found in served.ask("vectors", [7]) for v in found[1])
+    (found,) = (v for found in served.ask("vectors_here", [7]) for v in found[1])
     assert np.array_equal(found.astype(np.float16), expected[0])
     number = parts.next_id()
     assert number == 8

@@ -19,6 +19,7 @@ from jobs import assert_equal
 from rays import RayNodes, wait_until
 
 from lookalike.cluster import embed
+from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.parts import Parts
 from lookalike.errors import ClusterError, GalleryError, ModelMismatchError
@@ -52,7 +53,7 @@ def here(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
     """All of them, embedded in this process."""
     where = tmp_path_factory.mktemp("ray") / "here"
     parts = prepare(str(pictures), str(where), chunk_images=CHUNK)
-    embed_all(parts, threads=1)
+    embed_all(parts, settings=EmbedSettings(threads=1))
     return parts
 
 
@@ -116,7 +117,7 @@ def test_errors_of_a_chunk_arrive_as_they_are(
 ) -> None:
     parts = prepare(str(pictures), str(tmp_path / "parts"))
     with pytest.raises(ModelMismatchError, match="the one in use is coarse 1"):
-        embed_all(parts, rays.address, model=str(other_model))
+        embed_all(parts, rays.address, EmbedSettings(model=str(other_model)))
     assert parts.names() == []
 
 
@@ -129,9 +130,9 @@ def test_a_deadline_stops_the_job_and_says_how_to_go_on(
         match=rf"stopped after 0\.1 s, the deadline: \d+ of {CHUNKS} chunks are done .* run the "
         "same command again",
     ):
-        embed_all(parts, rays.address, model=str(model), deadline=0.1)
+        embed_all(parts, rays.address, EmbedSettings(model=str(model)), deadline=0.1)
     left = len(parts.missing())
-    assert len(embed_all(parts, rays.address, model=str(model))) <= left
+    assert len(embed_all(parts, rays.address, EmbedSettings(model=str(model)))) <= left
     assert len(parts.missing()) == 0
 
 
@@ -140,9 +141,9 @@ def test_what_no_node_has_is_said_at_once(
 ) -> None:
     parts = prepare(str(pictures), str(tmp_path / "parts"), model=str(model))
     with pytest.raises(ClusterError, match=r"has the 1 CPU and 0\.5 GPU that a task reserves"):
-        embed_all(parts, rays.address, model=str(model), gpus_per_task=0.5)
+        embed_all(parts, rays.address, EmbedSettings(model=str(model)), gpus_per_task=0.5)
     with pytest.raises(ClusterError, match=r"has the 2 CPU that a task reserves"):
-        embed_all(parts, rays.address, model=str(model), threads=2)
+        embed_all(parts, rays.address, EmbedSettings(model=str(model), threads=2))
 
 
 def test_another_token_is_refused_with_the_variables_to_set(
@@ -173,7 +174,7 @@ def test_another_version_of_ray_is_an_error_with_both_versions(
         with pytest.raises(
             ClusterError, match=rf"is Ray 2\.0\.1 on Python .*, here is Ray {ray.__version__} on"
         ):
-            embed_all(parts, rays.address, model=str(model))
+            embed_all(parts, rays.address, EmbedSettings(model=str(model)))
     finally:
         client.internal_kv_put(place[0], stored, True, place[1])
 

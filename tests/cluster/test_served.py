@@ -316,13 +316,13 @@ def test_without_a_replica_the_error_names_the_shard_and_answers_come_back_by_th
 ) -> None:
     serve(pictures)
     hasty = Shards("photos", nodes.address, deadline=0.3)
-    assert len(hasty.ask("facts")) == 2
+    assert len(hasty.ask("counts")) == 2
     os.kill(pid_of("photos", 1), signal.SIGKILL)
     with pytest.raises(
         ClusterError, match=r"shard 1 of 2 of 'photos' did not answer in 0\.3 s.*cluster status"
     ):
         while True:
-            hasty.ask("facts")
+            hasty.ask("counts")
     gallery = open_uri("ray://photos")
     wait_until(lambda: _answers(gallery), 180, "all shards answer")
     assert len(gallery) == 30

@@ -269,7 +269,7 @@ def test_a_shard_killed_anywhere_while_it_takes_in_holds_the_commit_afterwards(
         assert again.catch_up() == COUNT + 1
         ids = sorted(number for number, _ in every(again))
         assert ids == list(range(6, COUNT + 21))
-        assert again.ask("vectors", range(COUNT + 30))[1][0].tolist() == ids
+        assert again.ask("vectors_here", range(COUNT + 30))[1][0].tolist() == ids
         again.close()
 
 
@@ -331,7 +331,7 @@ def test_searches_see_one_commit_or_the_next_never_one_between(
 
     def search() -> None:
         while not ended.is_set():
-            found = shard.ask("search", vector, 1)[1]
+            found = shard.ask("matches", vector, 1)[1]
             if len(found) != 1 or found[0][2][0] < image.id or found[0][0] < 0.999:
                 wrong.append(found)
             else:

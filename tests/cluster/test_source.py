@@ -15,6 +15,7 @@ import pytest
 from fakes import images_of, write_photos
 from jobs import embedded, reasons, stored
 
+from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.job import write_list
 from lookalike.cluster.source import open_source, rows_of
@@ -92,7 +93,7 @@ def test_a_file_that_vanishes_from_another_file_system_is_skipped(
     fsspec.filesystem("memory").put(f"{tmp_path}/", f"{memory}/", recursive=True)
     parts = prepare(memory, str(tmp_path / "parts"), model=str(model))
     fsspec.filesystem("memory").rm(f"{memory}/a/000.png")
-    embed_all(parts, model=str(model), threads=1)
+    embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
     assert {name: why[0] for name, why in reasons(parts).items()} == {"a/000.png": "vanished"}
     assert set(stored(parts)) == {"b/001.png", "c/002.png"}
 
@@ -213,10 +214,10 @@ def test_a_table_that_has_shrunk_or_gone_is_an_error(tmp_path: Path, model: Path
     parts = prepare(str(table), str(tmp_path / "parts"), model=str(model))
     write_table(table, bytes=[b""] * 11)
     with pytest.raises(GalleryError, match="has changed since the job was made"):
-        embed_all(parts, model=str(model), threads=1)
+        embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
     table.unlink()
     with pytest.raises(GalleryError, match="cannot read the table"):
-        embed_all(parts, model=str(model), threads=1)
+        embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
     assert parts.names() == []
 
 

@@ -96,6 +96,7 @@ def embed(
     if gpus_per_task and address is None:
         raise click.UsageError("--gpus-per-task needs --address: it is for tasks on Ray")
     with extra_needed("cluster"):
+        from lookalike.cluster.chunk import EmbedSettings
         from lookalike.cluster.embed import embed_all, prepare
     began = time.monotonic()
     file = None if model is None else os.path.abspath(model)
@@ -107,9 +108,7 @@ def embed(
         reports = embed_all(
             parts,
             address,
-            model=file,
-            threads=threads,
-            max_pixels=max_pixels,
+            EmbedSettings(file, threads, max_pixels),
             gpus_per_task=gpus_per_task,
             deadline=deadline,
             progress=show,

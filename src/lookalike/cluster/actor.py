@@ -119,7 +119,7 @@ class ShardActor:
         if shard is not None:
             versions = map(shard.parts.version, shard.parts.names())
             found["behind"] = sum(version > shard.version for version in versions)
-            found["version"], facts = shard.ask("facts")
+            found["version"], facts = shard.ask("counts")
             found |= {"images": facts["images"], "directory": os.fspath(shard.directory)}
         return found
 

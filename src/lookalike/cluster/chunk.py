@@ -9,7 +9,7 @@ import io
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
@@ -26,20 +26,47 @@ from lookalike.cluster.parts import Parts, to_batch
 from lookalike.cluster.source import rows_of
 from lookalike.cluster.storage import first_line, is_uri, resolve
 from lookalike.encoder import Encoded, Encoder, EncoderSettings, ModelInfo, one_by_one
-from lookalike.errors import GalleryError, ModelMismatchError
+from lookalike.errors import GalleryError, LookalikeError, ModelMismatchError
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.update import why_skipped
 from lookalike.images import DEFAULT_MAX_PIXELS, SkippedImageError, SkipReason, content_hash
 from lookalike.images.decoder import Decoder, Limits
+from lookalike.images.pixels import Picture
 from lookalike.lsh.vectors import unit_rows
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from lookalike.encoder import Failed
+__all__ = [
+    "DEFAULTS",
+    "ChunkReport",
+    "EmbedSettings",
+    "as_stored",
+    "check_model",
+    "embed_batch",
+    "embed_chunk",
+]
 
-__all__ = ["ChunkReport", "as_stored", "check_model", "embed_batch", "embed_chunk"]
+
+@dataclass(frozen=True)
+class EmbedSettings:
+    """How chunks are embedded.
+
+    Attributes:
+        model: path of the ONNX model file, the same on all machines; None: the one that comes with
+            lookalike.
+        threads: of the model, and as many again that decode; on Ray, CPUs that a task reserves.
+            None: all cores; on Ray, 1.
+        max_pixels: larger images are skipped.
+    """
+
+    model: str | None = None
+    threads: int | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+
+DEFAULTS = EmbedSettings()
 
 
 @dataclass(frozen=True)
@@ -52,32 +79,19 @@ class ChunkReport:
     seconds: float
 
 
-def embed_chunk(
-    where: str,
-    chunk: Chunk,
-    *,
-    model: str | None = None,
-    threads: int | None = None,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-) -> ChunkReport:
+def embed_chunk(where: str, chunk: Chunk, settings: EmbedSettings = DEFAULTS) -> ChunkReport:
     """Embed a chunk of the job in ``where``, and write its part, whole or not at all.
 
     The model is opened once per process. Doing a chunk again writes the same part again.
 
-    Args:
-        where: folder or URI of the job.
-        model: path of the ONNX model file on this machine; None: the one that comes with lookalike.
-        threads: of the model, and as many again that decode; None: all cores.
-        max_pixels: larger images are skipped.
-
     Raises:
-        GalleryError: no such job, or its source cannot be read. ModelMismatchError: ``model`` is
+        GalleryError: no such job, or its source cannot be read. ModelMismatchError: the model is
             not the job's.
     """
     began = time.monotonic()
-    parts, encoder = Parts.open(where), _encoder(model, threads)
+    parts, encoder = Parts.open(where), _encoder(settings.model, settings.threads)
     check_model(encoder.info, parts.job)
-    batch = embed_batch(chunk, parts.job, encoder, max_pixels)
+    batch = embed_batch(chunk, parts.job, encoder, settings.max_pixels)
     parts.write_chunk(chunk.number, batch)
     skipped = len(batch) - batch.column("skipped").null_count
     return ChunkReport(chunk.number, len(batch) - skipped, skipped, time.monotonic() - began)
@@ -101,9 +115,11 @@ def check_model(model: ModelInfo, job: Job) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Read:
-    pixels: NDArray[np.uint8]
+class _Image:
+    """What was read of an item."""
+
     row: ImageRow
+    pixels: NDArray[np.uint8]
 
 
 def embed_batch(
@@ -124,40 +140,53 @@ def embed_batch(
         decoder = stack.enter_context(Decoder(Limits(max_pixels)))
         decoder.prepare(len(chunk.items))
 
-        def read(item: _Item) -> _Read:
-            status = item.status()  # first, so that a change while reading is found by an update
-            source = item.source()
-            digest = content_hash(source)
-            made = decoder.read_picture(source, encoder.info.input_size)
-            row = ImageRow(item.id, item.path, *status, digest, made.width, made.height)
-            note = None if made.note is None else str(made.note)
-            return _Read(made.pixels, replace(row, format=made.format, note=note))
+        def read(items: Sequence[_Item]) -> list[_Image | LookalikeError]:
+            return _read(items, decoder, encoder.info.input_size)
 
-        outcomes = encoder.encode(_items_of(chunk, job), one_by_one(read), decoder.close)
+        outcomes = encoder.encode(_items_of(chunk, job), read, decoder.close)
         stack.callback(cast("Generator[object]", outcomes).close)  # ends its threads
         for outcome in outcomes:
             if isinstance(outcome, Encoded):
                 images.append(outcome.picture.row)
                 vectors.append(outcome.embedding)
+            elif isinstance(outcome.error, GalleryError):  # it is not the image that is at fault
+                raise outcome.error
             else:
-                others.append(_skipped(outcome))
+                reason, detail, remedy = why_skipped(outcome.error)
+                row = outcome.item.row()
+                others.append(replace(row, skipped=reason, detail=detail, remedy=remedy))
     return to_batch(job, Embedded(images, as_stored(vectors, job.model.dim), others))
+
+
+def _read(items: Sequence[_Item], decoder: Decoder, size: int) -> list[_Image | LookalikeError]:
+    """Row and pixels of each, or why there are none; files of this machine are decoded together."""
+    found = one_by_one(_Item.load)(items)
+    sources = [one[1] for one in found if not isinstance(one, LookalikeError)]
+    paths = [source for source in sources if isinstance(source, str)]
+
+    def read_one(source: str | io.BytesIO) -> Picture:
+        return decoder.read_picture(source, size)
+
+    are_here = len(paths) == len(sources)
+    pictures: Iterator[Picture | LookalikeError] = iter(
+        decoder.read_pictures(paths, size) if are_here else one_by_one(read_one)(sources)
+    )
+    return [
+        one if isinstance(one, LookalikeError) else _image(one[0], next(pictures)) for one in found
+    ]
+
+
+def _image(row: ImageRow, made: Picture | LookalikeError) -> _Image | LookalikeError:
+    if isinstance(made, LookalikeError):
+        return made
+    row = replace(row, width=made.width, height=made.height, format=made.format)
+    return _Image(replace(row, note=None if made.note is None else str(made.note)), made.pixels)
 
 
 def as_stored(embeddings: Sequence[NDArray[np.float32]], dim: int) -> NDArray[np.float16]:
     """Embeddings, each (dim,), as an index keeps them: unit rows (n, dim), rounded."""
     rows = np.array(embeddings, np.float32).reshape(len(embeddings), dim)
     return unit_rows(rows, dim).astype(np.float16)
-
-
-def _skipped(outcome: Failed[_Item]) -> ImageRow:
-    """Raises GalleryError if it is not the image that is at fault."""
-    item, error = outcome.item, outcome.error
-    if isinstance(error, GalleryError):
-        raise error
-    row = ImageRow(item.id, item.path, *item.status())
-    reason, detail, remedy = why_skipped(error)
-    return replace(row, skipped=reason, detail=detail, remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -170,33 +199,36 @@ class _Item:
     system: Any = None
     content: bytes | None = None
 
-    def status(self) -> tuple[int, int]:
-        """Size in bytes and time of change in ns; -1, -1 if there is no such file."""
-        try:
+    def row(self) -> ImageRow:
+        """With size in bytes and time of change in ns; -1 and -1 if there is no such file."""
+        size, mtime_ns = -1, -1
+        with suppress(OSError, ValueError, NotImplementedError):
             if self.content is not None:
-                return len(self.content), 0
-            if self.system is None:
+                size, mtime_ns = len(self.content), 0
+            elif self.system is None:
                 found = os.stat(self.where)
-                return found.st_size, found.st_mtime_ns
-            changed = self.system.modified(self.where).timestamp()
-            return int(self.system.size(self.where) or 0), int(changed * 1e9)
-        except (OSError, ValueError, NotImplementedError):
-            return -1, -1
+                size, mtime_ns = found.st_size, found.st_mtime_ns
+            else:
+                changed = self.system.modified(self.where).timestamp()
+                size, mtime_ns = int(self.system.size(self.where) or 0), int(changed * 1e9)
+        return ImageRow(self.id, self.path, size, mtime_ns)
 
-    def source(self) -> bytes | io.BytesIO:
-        """Local path, or content."""
+    def load(self) -> tuple[ImageRow, str | io.BytesIO]:
+        """Its row, with a digest, and its path on this machine, or its content."""
+        row = self.row()  # first, so that a change while reading is found by an update
+        source: str | io.BytesIO = self.where
         if self.content is not None:
-            return io.BytesIO(self.content)
-        if self.system is None:
-            return os.fsencode(self.where)
-        try:
-            return io.BytesIO(self.system.cat_file(self.where))
-        except FileNotFoundError as error:
-            raise SkippedImageError(SkipReason.VANISHED, "the file is gone") from error
-        except OSError as error:  # the network's fault, not the image's
-            raise GalleryError(
-                f"cannot read {self.where}: {first_line(error)}; run the command again"
-            ) from error
+            source = io.BytesIO(self.content)
+        elif self.system is not None:
+            try:
+                source = io.BytesIO(self.system.cat_file(self.where))
+            except FileNotFoundError as error:
+                raise SkippedImageError(SkipReason.VANISHED, "the file is gone") from error
+            except OSError as error:  # the network's fault, not the image's
+                raise GalleryError(
+                    f"cannot read {self.where}: {first_line(error)}; run the command again"
+                ) from error
+        return replace(row, hash=content_hash(source)), source
 
 
 def _items_of(chunk: Chunk, job: Job) -> Iterator[_Item]:

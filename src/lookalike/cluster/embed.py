@@ -11,10 +11,11 @@ import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lookalike.cluster.chunk import ChunkReport, check_model, embed_chunk
+from lookalike.cluster.chunk import DEFAULTS, ChunkReport, EmbedSettings, check_model, embed_chunk
 from lookalike.cluster.connect import connected, is_listening
 from lookalike.cluster.job import JOB, Chunk, Job
 from lookalike.cluster.parts import Parts
@@ -23,7 +24,6 @@ from lookalike.cluster.storage import Storage
 from lookalike.encoder import Encoder
 from lookalike.errors import ClusterError, GalleryError, LookalikeError
 from lookalike.gallery.report import Progress
-from lookalike.images import DEFAULT_MAX_PIXELS
 
 __all__ = ["CHUNK_IMAGES", "embed_all", "prepare"]
 
@@ -83,10 +83,8 @@ def prepare(
 def embed_all(
     parts: Parts,
     address: str | None = None,
+    settings: EmbedSettings = DEFAULTS,
     *,
-    model: str | None = None,
-    threads: int | None = None,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
     gpus_per_task: float = 0.0,
     deadline: float | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -96,8 +94,6 @@ def embed_all(
     Args:
         address: HOST:PORT of the head of a Ray cluster of which this machine is a node; None: one
             chunk after the other in this process.
-        model: path of the model file, the same on all machines; None: the one of lookalike.
-        threads: of the model; a task on Ray reserves as many CPUs. None: all cores; on Ray, 1.
         gpus_per_task: to reserve on Ray beside them; may be a fraction.
         deadline: seconds from now after which to stop; None: as long as it takes.
         progress: called after each chunk, with how many of the missing images are done.
@@ -113,10 +109,9 @@ def embed_all(
     total = sum(map(job.images_of, missing))
     reports: list[ChunkReport] = []
     done = skipped = 0
-    options = {"model": model, "threads": threads, "max_pixels": max_pixels}
-    work = _here(parts, missing, options)
+    work: Work = (embed_chunk(parts.where, chunk, settings) for chunk in parts.chunks(missing))
     if address is not None and missing:
-        work = _on_ray(parts, missing, address, {**options, "threads": threads or 1}, gpus_per_task)
+        work = _on_ray(parts, missing, address, settings, gpus_per_task)
     with closing(work):
         for report in work:
             if report is not None:
@@ -137,15 +132,11 @@ Work = Generator[ChunkReport | None, None, None]
 """Reports as chunks are done; None now and then, if nothing has happened."""
 
 
-def _here(parts: Parts, missing: list[int], options: dict[str, Any]) -> Work:
-    for chunk in parts.chunks(missing):
-        yield embed_chunk(parts.where, chunk, **options)
-
-
 def _on_ray(
-    parts: Parts, missing: list[int], address: str, options: dict[str, Any], gpus: float
+    parts: Parts, missing: list[int], address: str, settings: EmbedSettings, gpus: float
 ) -> Work:
-    cpus = options["threads"]
+    cpus = settings.threads or 1
+    settings = replace(settings, threads=cpus)
     with connected(address) as ray:
         remote = ray.remote(embed_chunk).options(num_cpus=cpus, num_gpus=gpus, max_retries=TRIES)
         slots = _slots(ray, cpus, gpus)
@@ -161,7 +152,7 @@ def _on_ray(
             while len(running) < TASKS_PER_SLOT * max(1, slots):
                 if (chunk := next(waiting, None)) is None:
                     break
-                running[remote.remote(parts.where, chunk, **options)] = chunk
+                running[remote.remote(parts.where, chunk, settings)] = chunk
             if not running:
                 return
             for reference in ray.wait(list(running), timeout=1.0)[0]:

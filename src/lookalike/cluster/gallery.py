@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,7 +33,7 @@ from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import Query, embed_query, hits
+from lookalike.gallery.search import Query, SearchOptions, embed_query, hits
 from lookalike.gallery.verify import changed_contents
 from lookalike.images.decoder import Limits
 from lookalike.lsh.index import Neighbors
@@ -193,16 +193,7 @@ class ShardedGallery:
 
     # ---- search ----------------------------------------------------------------------------------
 
-    def search(
-        self,
-        query: Query,
-        k: int = 10,
-        *,
-        threshold: float | None = None,
-        filter: str | None = None,
-        exclude_self: bool = False,
-        exact: bool = False,
-    ) -> list[Hit]:
+    def search(self, query: Query, k: int = 10, **options: Unpack[SearchOptions]) -> list[Hit]:
         """As `Gallery.search`.
 
         Raises:
@@ -214,9 +205,14 @@ class ShardedGallery:
         self._model.check(self._known_model, self._rebuild_command)
         shards, root = self._reader.now(), self.root
         embedding, own = embed_query(shards, shards, root, query, self.encoder, self._limits)
-        without = own if exclude_self else None
-        found = shards.search(embedding, k, without=without, filter=filter, exact=exact)
-        return hits(found, root, shards.code_bits, shards.pairs, threshold)
+        found = shards.search(
+            embedding,
+            k,
+            without=own if options.get("exclude_self") else None,
+            filter=options.get("filter"),
+            exact=options.get("exact", False),
+        )
+        return hits(found, root, shards.code_bits, shards.pairs, options.get("threshold"))
 
     def nearest(self, queries: ArrayLike, k: int = 10, *, exact: bool = False) -> Neighbors:
         """Ids and cosines of the nearest images of a batch of embeddings (q, dim), by one call to
@@ -268,7 +264,7 @@ class ShardedGallery:
 
     def unfinished(self) -> bool:
         """As `Gallery.unfinished`."""
-        return any(self._shards.ask("unfinished", of=[0]))
+        return any(self._shards.ask("is_unfinished", of=[0]))
 
     def skipped(self) -> list[ImageRow]:
         """As `Gallery.skipped`."""

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,12 @@ is not below that of the one index; it needs the visits, as a shard's buckets ar
 NEAR = 32
 """Neighbours of an item that are asked of another shard at first, for duplicates."""
 QUESTIONS = (
-    *("search", "nearest", "bits", "vectors", "page", "facts", "unfinished", "verify"),
+    *("matches", "near", "bits_here", "vectors_here", "page", "counts", "is_unfinished", "verify"),
     *("groups", "items", "alike"),
 )
+"""Methods of a `_State` that may be asked."""
 TABLE = ("by_path", "by_hash", "by_ids", "skipped", "paths")
-"""Methods of `Store` that may be asked."""
+"""Those of a `Store`."""
 _row_values = attrgetter(*ImageRow.__dataclass_fields__)
 Match = tuple[float, int, tuple[Any, ...]]
 """Cosine, bits of the code that differ, and the values of an `ImageRow`."""
@@ -105,10 +107,11 @@ Show = Callable[[int, int], None]
 
 
 class _State(Snapshot):
-    """What is searched between two commits."""
+    """What is searched between two commits, and what else is asked of it."""
 
-    shards = 1
-    facts: dict[str, Any] | None = None
+    def __init__(self, shard: Shard, index: LSHIndex, pairs: PairStatistics | None) -> None:
+        super().__init__(shard.files, index, pairs, (shard.version,), True)
+        self._parts, self._shards = shard.parts, shard.place.shards
 
     def near(
         self,
@@ -118,7 +121,7 @@ class _State(Snapshot):
         allowed: NDArray[np.int64] | None = None,
         exact: bool = False,
     ) -> Neighbors:
-        candidates, rerank = effort(len(self.index), self.shards, k, self.index.settings.dim)
+        candidates, rerank = effort(len(self.index), self._shards, k, self.index.settings.dim)
         known = self.index.settings.search
         return self.index.search(
             queries,
@@ -128,6 +131,81 @@ class _State(Snapshot):
             rerank=known.rerank or rerank,
             exact=exact,
         )
+
+    def matches(self, query: NDArray[np.float32], k: int, **options: Any) -> list[Match]:
+        """As `search`."""
+        found = self.search(query, k, **options)
+        return [(item.cosine, item.bits, _row_values(item.row)) for item in found]
+
+    def _here(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        """Those of the ``ids`` that are in the shard."""
+        wanted = np.asarray(ids, np.int64)
+        return wanted[self.index.contains(wanted)]
+
+    def bits_here(self, query: NDArray[np.float32], ids: Sequence[int]) -> dict[int, int]:
+        """As `bits`, of those of the ``ids`` that are here."""
+        here = self._here(ids).tolist()
+        return dict(zip(here, self.bits(query, here), strict=True))
+
+    def vectors_here(self, ids: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Those of the ``ids`` that are here (m,), and their embeddings, float32 (m, dim)."""
+        here = self._here(ids)
+        return here, self.index.vectors(here)
+
+    def counts(self) -> dict[str, Any]:
+        """Of files, settings and sizes."""
+        return self._counts
+
+    @cached_property
+    def _counts(self) -> dict[str, Any]:
+        with self._files.reading() as store:
+            counts = store.counts()._asdict()
+        segments = self.index.segments()
+        return {
+            **counts,
+            "settings": self.index.settings.as_dict(),
+            "key_bits": max((segment.key_bits for segment in segments), default=0),
+            "segments": len(segments),
+            "pairs": None if self.pairs is None else self.pairs.as_dict(),
+            "disk_bytes": self._files.disk_bytes(),
+        }
+
+    def is_unfinished(self) -> bool:
+        """Whether the last writer did not finish, or is still at work."""
+        return is_unfinished(self._parts.storage)
+
+    def verify(self) -> list[str]:
+        """What is wrong with the shard's files, in sentences."""
+        return verify(self._files)
+
+    # ---- duplicates ------------------------------------------------------------------------------
+
+    def groups(self, threshold: float) -> list[NDArray[np.int64]]:
+        """Ids of images here that pairs with at least that cosine connect, as `LSHIndex` does."""
+        return self.index.groups(threshold, recall=RECALL)
+
+    def items(self, start: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """At most ``count`` images here, of ids above ``start``: ids (m,), embeddings (m, dim)."""
+        at = int(np.searchsorted(self.index.ids, start, side="right"))
+        some = self.index.ids[at : at + count]
+        return some, self.index.vectors(some)
+
+    def alike(
+        self, items: tuple[NDArray[np.int64], NDArray[np.float32]], threshold: float
+    ) -> NDArray[np.int64]:
+        """Pairs of images of another shard, as `items` gave them, and those here: ids (m, 2)."""
+        theirs, vectors = items
+        pairs = [np.empty((0, 2), np.int64)]
+        left, k, total = np.arange(len(theirs)), NEAR, len(self.index)
+        while len(left) and total:
+            found = self.index.search(vectors[left], min(k, total), candidates=max(4096, 64 * k))
+            near = found.cosines >= threshold
+            at, column = np.nonzero(near)
+            full = near[:, -1] & (k < total)  # there may be more of them
+            keep = ~full[at]
+            pairs.append(np.stack([theirs[left[at[keep]]], found.ids[at, column][keep]], axis=1))
+            left, k = left[full], 4 * k
+        return np.concatenate(pairs)
 
 
 def effort(own: int, shards: int, k: int, dim: int) -> tuple[int, int]:
@@ -156,7 +234,7 @@ class Shard:
         self.share = Share(place.shard, place.shards)
         self.directory = place.directory
         self.version = -1
-        self._files = GalleryFiles(self.directory)
+        self.files = GalleryFiles(self.directory)
         self._store: Store | None = None
         self._state: _State | None = None
         self._is_steady = threading.Event()  # else a commit is becoming visible
@@ -193,18 +271,15 @@ class Shard:
         if version > newest or holds["job"] != self.parts.job.fingerprint:
             raise ValueError("it holds parts that are not there any more")
         stack = ExitStack()
-        store, index = stack.enter_context(self._files.writing(ENDING_SECONDS))
+        store, index = stack.enter_context(self.files.writing(ENDING_SECONDS))
         self._store, self._open_files = store, stack
         self._show(index, version)
 
     def _show(self, index: LSHIndex, version: int) -> None:
         """What is in the table now, and this index, is what is searched."""
         assert self._store is not None
-        values = self._store.meta("pairs")
-        pairs = None if values is None else PairStatistics.from_dict(values)
-        state = _State(self._files, index, pairs, (version,), True)
-        state.shards = self.place.shards
-        self._state, self.version = state, version
+        self.version = version
+        self._state = _State(self, index, self._store.pairs())
         self._is_steady.set()
 
     def close(self) -> None:
@@ -226,7 +301,7 @@ class Shard:
 
         settings, meta = LSHSettings(job.model.dim), {"model": job.model.as_dict(), "root": None}
         first = self.parts.next_id()
-        write_gallery(self._files, meta, settings, batches(), first, ENDING_SECONDS)
+        write_gallery(self.files, meta, settings, batches(), first, ENDING_SECONDS)
         self._note(newest)
 
     def _take_in(self, name: str) -> None:
@@ -243,7 +318,7 @@ class Shard:
         new = np.flatnonzero(~index.contains([row.id for row in own.images]))
         index.add_stored([own.images[at].id for at in new], own.vectors[new])
         index.compact(only_if_worth_it=True)
-        index.save(self._files.index_folder)
+        index.save(self.files.index_folder)
         meta = {}
         if state.pairs is None or not state.pairs.fits(index.ids):
             pairs = PairStatistics.of_index(index)
@@ -289,110 +364,14 @@ class Shard:
 
     def _answer(self, state: _State, question: str, arguments: Any, options: Any) -> Any:
         if question in TABLE:
-            with self._files.reading() as store:
+            with self.files.reading() as store:
                 found = getattr(store, question)(*arguments)
                 return list(found) if question == "paths" else found
-        return getattr(self, f"_{question}")(state, *arguments, **options)
+        return getattr(state, question)(*arguments, **options)
 
     def warm(self) -> None:
         """Load the compiled kernels, for which the first search would wait."""
         queries = np.eye(2, self.parts.job.model.dim, dtype=np.float32)
         for query in queries:
-            self.ask("search", query, 1)
-        self.ask("nearest", queries, 1)
-
-    def _search(
-        self, state: _State, query: NDArray[np.float32], k: int, **options: Any
-    ) -> list[Match]:
-        """As `Snapshot.search`."""
-        found = state.search(query, k, **options)
-        return [(item.cosine, item.bits, _row_values(item.row)) for item in found]
-
-    def _nearest(
-        self, state: _State, queries: NDArray[np.float32], k: int, exact: bool = False
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Ids and cosines, (q, k), of a batch of queries (q, dim), as `LSHIndex.search`."""
-        ids, cosines = state.near(queries, k, exact=exact)
-        return ids, cosines
-
-    def _bits(
-        self, state: _State, query: NDArray[np.float32], ids: Sequence[int]
-    ) -> dict[int, int]:
-        """Of those of the ``ids`` that are here, the bits in which codes differ from a query's."""
-        here = _here(state, ids)
-        return dict(zip(here.tolist(), state.bits(query, here.tolist()), strict=True))
-
-    def _vectors(
-        self, state: _State, ids: Sequence[int]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Those of the ``ids`` that are here (m,), and their embeddings, float32 (m, dim)."""
-        here = _here(state, ids)
-        return here, state.index.vectors(here)
-
-    def _page(self, state: _State, pattern: str | None, count: int) -> tuple[list[ImageRow], int]:
-        """The first ``count`` images whose path fits, by path, and how many there are."""
-        return state.page(pattern, 0, count)
-
-    def _facts(self, state: _State) -> dict[str, Any]:
-        """Counts, settings and sizes."""
-        if state.facts is None:
-            with self._files.reading() as store:
-                counts = store.counts()._asdict()
-            segments = state.index.segments()
-            state.facts = {
-                **counts,
-                "settings": state.index.settings.as_dict(),
-                "key_bits": max((segment.key_bits for segment in segments), default=0),
-                "segments": len(segments),
-                "pairs": None if state.pairs is None else state.pairs.as_dict(),
-                "disk_bytes": self._files.disk_bytes(),
-            }
-        return state.facts
-
-    def _unfinished(self, state: _State) -> bool:
-        """Whether the last writer did not finish, or is still at work."""
-        return is_unfinished(self.parts.storage)
-
-    def _verify(self, state: _State) -> list[str]:
-        """What is wrong with the shard's files, in sentences."""
-        return verify(self._files)
-
-    # ---- duplicates ------------------------------------------------------------------------------
-
-    def _groups(self, state: _State, threshold: float) -> list[NDArray[np.int64]]:
-        """Ids of images here that pairs with at least that cosine connect, as `LSHIndex` does."""
-        return state.index.groups(threshold, recall=RECALL)
-
-    def _items(
-        self, state: _State, start: int, count: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """At most ``count`` images here, of ids above ``start``: ids (m,), embeddings (m, dim)."""
-        at = int(np.searchsorted(state.index.ids, start, side="right"))
-        some = state.index.ids[at : at + count]
-        return some, state.index.vectors(some)
-
-    def _alike(
-        self,
-        state: _State,
-        items: tuple[NDArray[np.int64], NDArray[np.float32]],
-        threshold: float,
-    ) -> NDArray[np.int64]:
-        """Pairs of images of another shard, as `_items` gave them, and those here: ids (m, 2)."""
-        theirs, vectors = items
-        pairs = [np.empty((0, 2), np.int64)]
-        left, k, total = np.arange(len(theirs)), NEAR, len(state.index)
-        while len(left) and total:
-            found = state.index.search(vectors[left], min(k, total), candidates=max(4096, 64 * k))
-            near = found.cosines >= threshold
-            at, column = np.nonzero(near)
-            full = near[:, -1] & (k < total)  # there may be more of them
-            keep = ~full[at]
-            pairs.append(np.stack([theirs[left[at[keep]]], found.ids[at, column][keep]], axis=1))
-            left, k = left[full], 4 * k
-        return np.concatenate(pairs)
-
-
-def _here(state: _State, ids: Sequence[int]) -> NDArray[np.int64]:
-    """Those of the ``ids`` that are in the shard."""
-    wanted = np.asarray(ids, np.int64)
-    return wanted[state.index.contains(wanted)]
+            self.ask("matches", query, 1)
+        self.ask("near", queries, 1)

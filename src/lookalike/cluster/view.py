@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from lookalike.cluster.client import LONG_SECONDS, Shards
 from lookalike.gallery.hits import glob_matcher, smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
+from lookalike.gallery.reader import KeptRows
 from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import Found
+from lookalike.gallery.search import Found, NearOptions
 from lookalike.lsh import LSHSettings
 from lookalike.lsh.index import Neighbors
 from lookalike.lsh.join import Forest
@@ -27,7 +28,6 @@ __all__ = ["JOB_SECONDS", "Facts", "ShardedReader", "ShardedSnapshot", "near_gro
 
 FRESH_SECONDS = 1.0
 """For which a snapshot is taken for the gallery as it is."""
-KEPT_ROWS = 100_000
 JOINED_AT_ONCE = 1024
 """Images of one shard that another compares with its own in one call."""
 JOB_SECONDS = 600.0
@@ -38,7 +38,7 @@ class Facts:
     """Sums of what shards say of themselves."""
 
     def __init__(self, shards: Shards) -> None:
-        answers = shards.ask("facts")
+        answers = shards.ask("counts")
 
         def total(name: str) -> int:
             return sum(answer[name] for answer in answers)
@@ -78,7 +78,7 @@ class ShardedReader:
         return self._known if time.monotonic() < self._until else None
 
 
-class ShardedSnapshot:
+class ShardedSnapshot(KeptRows):
     """See `lookalike.gallery.protocol.GallerySnapshot`; also `search.Table` and `StoredVectors`,
     as far as a query and duplicates need them.
     """
@@ -87,11 +87,11 @@ class ShardedSnapshot:
     changed = None
 
     def __init__(self, shards: Shards, facts: Facts) -> None:
+        super().__init__()
         self.facts = facts
         self.pairs = facts.pairs
         self.code_bits = facts.settings.code_bits
         self._shards = shards
-        self._kept: dict[int, ImageRow] = {}
 
     def __len__(self) -> int:
         return self.facts.images
@@ -128,55 +128,34 @@ class ShardedSnapshot:
     def has(self, number: int) -> bool:
         return self.row(number) is not None
 
-    def row(self, number: int) -> ImageRow | None:
-        return self.rows([number]).get(number)
-
-    def rows(self, ids: Iterable[int]) -> dict[int, ImageRow]:
-        wanted = list(ids)
-        known = {number: self._kept[number] for number in wanted if number in self._kept}
-        if len(known) < len(set(wanted)):
-            found = self.by_ids(number for number in wanted if number not in known)
-            new = {number: row for number, row in found.items() if row.skipped is None}
-            self._keep(new.values())
-            known |= new
-        return {number: known[number] for number in wanted if number in known}
-
-    def _keep(self, rows: Iterable[ImageRow]) -> None:
-        if len(self._kept) > KEPT_ROWS:
-            self._kept = {}
-        self._kept.update((row.id, row) for row in rows)
-
-    def has_rows(self, ids: Iterable[int]) -> bool:
-        return all(number in self._kept for number in ids)
+    def read_rows(self, ids: list[int]) -> dict[int, ImageRow]:
+        return self.by_ids(ids)
 
     def page(self, pattern: str | None, offset: int, limit: int) -> tuple[list[ImageRow], int]:
-        answers = self._shards.ask("page", pattern, offset + limit)
+        answers = self._shards.ask("page", pattern, 0, offset + limit)
         rows = sorted((row for some, _ in answers for row in some), key=lambda row: row.path)
         chosen = rows[offset : offset + limit]
-        self._keep(chosen)
+        self.keep(chosen)
         return chosen, sum(count for _, count in answers)
 
     # ---- vectors ---------------------------------------------------------------------------------
 
     def contains(self, ids: Sequence[int]) -> NDArray[np.bool_]:
-        there = [here for here, _ in self._shards.ask("vectors", list(ids))]
+        there = [here for here, _ in self._shards.ask("vectors_here", list(ids))]
         return np.isin(np.asarray(ids, np.int64), np.concatenate(there))
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """KeyError for an id that no shard has."""
-        answers = self._shards.ask("vectors", list(ids))
-        found = {
-            n: row for here, rows in answers for n, row in zip(here.tolist(), rows, strict=True)
-        }
-        return np.array([found[number] for number in ids], np.float32).reshape(
-            len(ids), self.facts.settings.dim
-        )
+        found = dict[int, NDArray[np.float32]]()
+        for here, vectors in self._shards.ask("vectors_here", list(ids)):
+            found |= zip(here.tolist(), vectors, strict=True)
+        rows = np.array([found[number] for number in ids], np.float32)
+        return rows.reshape(len(ids), self.facts.settings.dim)
 
     def near(self, queries: NDArray[np.float32], k: int, exact: bool = False) -> Neighbors:
         """As `LSHIndex.search`, of a batch (q, dim), by one call to each shard."""
-        answers = self._shards.ask("nearest", queries, k, exact, deadline=LONG_SECONDS)
-        ids = np.concatenate([ids for ids, _ in answers], axis=1)
-        cosines = np.concatenate([cosines for _, cosines in answers], axis=1)
+        answers = self._shards.ask("near", queries, k, exact=exact, deadline=LONG_SECONDS)
+        ids, cosines = (np.concatenate(parts, axis=1) for parts in zip(*answers, strict=True))
         return Neighbors(*best_of(ids, cosines, k))
 
     def nearest(self, query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -185,27 +164,20 @@ class ShardedSnapshot:
 
     def bits(self, query: NDArray[np.float32], ids: Sequence[int]) -> list[int]:
         found = dict[int, int]()
-        for some in self._shards.ask("bits", query, list(ids)):
+        for some in self._shards.ask("bits_here", query, list(ids)):
             found |= some
         return [found[number] for number in ids]
 
     def search(
-        self,
-        query: NDArray[np.float32],
-        k: int,
-        *,
-        without: bytes | Set[int] | None = None,
-        filter: str | None = None,
-        threshold: float | None = None,
-        own: int | None = None,
-        exact: bool = False,
+        self, query: NDArray[np.float32], k: int, **options: Unpack[NearOptions]
     ) -> list[Found]:
         """The ``k`` images most like an embedding (dim,), best first, of all shards."""
-        options: dict[str, Any] = {"without": without, "filter": filter, "exact": exact}
-        if filter is not None:
-            glob_matcher(filter)  # an empty one is refused here
-        deadline = LONG_SECONDS if exact or filter is not None else None
-        answers = self._shards.ask("search", query, k, deadline=deadline, **options)
+        asked: dict[str, Any] = {n: options.get(n) for n in ("without", "filter", "exact")}
+        threshold, pattern = options.get("threshold"), asked["filter"]
+        if pattern is not None:
+            glob_matcher(pattern)  # an empty one is refused here
+        deadline = LONG_SECONDS if asked["exact"] or pattern is not None else None
+        answers = self._shards.ask("matches", query, k, deadline=deadline, **asked)
         found = [match for some in answers for match in some]
         found.sort(key=lambda match: (-match[0], match[2][0]))
         limit = -2.0 if threshold is None else smallest_cosine(threshold)
@@ -214,18 +186,10 @@ class ShardedSnapshot:
             for cosine, bits, values in found[:k]
             if cosine >= limit
         ]
-        self._keep(item.row for item in best)
+        self.keep([item.row for item in best])
         return best
 
-    def search_in_memory(
-        self,
-        query: NDArray[np.float32],
-        k: int,
-        *,
-        without: bytes | None = None,
-        threshold: float | None = None,
-        own: int | None = None,
-    ) -> None:
+    def search_in_memory(self, *query: Any, **options: Any) -> None:
         """None: it has to ask."""
 
 

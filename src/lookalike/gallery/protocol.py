@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import Found, Query
+from lookalike.gallery.search import Found, MemoryOptions, NearOptions, Query, SearchOptions
 
 if TYPE_CHECKING:
     from lookalike.encoder import Encoder
@@ -66,24 +66,11 @@ class GallerySnapshot(Protocol):
     def bits(self, query: NDArray[np.float32], ids: Sequence[int]) -> list[int]: ...
 
     def search(
-        self,
-        query: NDArray[np.float32],
-        k: int,
-        *,
-        without: bytes | None = None,
-        filter: str | None = None,
-        threshold: float | None = None,
-        own: int | None = None,
+        self, query: NDArray[np.float32], k: int, **options: Unpack[NearOptions]
     ) -> list[Found]: ...
 
     def search_in_memory(
-        self,
-        query: NDArray[np.float32],
-        k: int,
-        *,
-        without: bytes | None = None,
-        threshold: float | None = None,
-        own: int | None = None,
+        self, query: NDArray[np.float32], k: int, **options: Unpack[MemoryOptions]
     ) -> list[Found] | None: ...
 
 
@@ -121,16 +108,7 @@ class ImageGallery(Protocol):
 
     def restore(self, paths: Sequence[Path_]) -> int: ...
 
-    def search(
-        self,
-        query: Query,
-        k: int = 10,
-        *,
-        threshold: float | None = None,
-        filter: str | None = None,
-        exclude_self: bool = False,
-        exact: bool = False,
-    ) -> list[Hit]: ...
+    def search(self, query: Query, k: int = 10, **options: Unpack[SearchOptions]) -> list[Hit]: ...
 
     def duplicates(
         self,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence, Set
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Sequence, Set
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +20,7 @@ from lookalike.lsh import LSHIndex
 from lookalike.lsh.index import Neighbors
 from lookalike.lsh.manifest import MANIFEST
 
-__all__ = ["Reader", "Snapshot"]
+__all__ = ["KeptRows", "Reader", "Snapshot"]
 
 KEPT_ROWS = 100_000
 KEPT_FILTERS = 16
@@ -80,8 +81,43 @@ class Reader:
         return Snapshot(self._files, index, pairs, state, settled)
 
 
-class Snapshot:
-    """A committed state of index and table. Rows are read when first asked for.
+class KeptRows(ABC):
+    """Indexed images by id, read when first asked for."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, ImageRow] = {}
+
+    @abstractmethod
+    def read_rows(self, ids: list[int]) -> dict[int, ImageRow]:
+        """Those of the ``ids`` that exist; may be of skipped files."""
+
+    def row(self, number: int) -> ImageRow | None:
+        """The indexed image of this id, None if there is none."""
+        return self.rows([number]).get(number)
+
+    def rows(self, ids: Iterable[int]) -> dict[int, ImageRow]:
+        """The indexed images of those ``ids`` that exist; in their order."""
+        wanted, kept = list(ids), self._rows
+        unknown = [number for number in wanted if number not in kept]
+        if unknown:
+            kept = self.keep(self.read_rows(unknown).values(), wanted)
+        return {number: kept[number] for number in wanted if number in kept}
+
+    def keep(self, rows: Collection[ImageRow], wanted: Iterable[int] = ()) -> dict[int, ImageRow]:
+        """Keep these, in place of all but the ``wanted`` if there are too many; returns all."""
+        kept = self._rows
+        if len(kept) + len(rows) > KEPT_ROWS:
+            self._rows = kept = {number: kept[number] for number in wanted if number in kept}
+        kept.update((row.id, row) for row in rows if row.skipped is None)
+        return kept
+
+    def has_rows(self, ids: Iterable[int]) -> bool:
+        """Whether `rows` can return these without reading."""
+        return all(number in self._rows for number in ids)
+
+
+class Snapshot(KeptRows):
+    """A committed state of index and table.
 
     Attributes:
         index: its vectors and codes.
@@ -97,12 +133,12 @@ class Snapshot:
         state: tuple[int, ...],
         settled: bool,
     ) -> None:
+        super().__init__()
         self.index = index
         self.pairs = pairs
         self.state = state
         self.settled = settled
         self._files = files
-        self._rows: dict[int, ImageRow] = {}
         self._matching: dict[str | None, NDArray[np.int64]] = {}
         self._noting = threading.Lock()
 
@@ -212,25 +248,10 @@ class Snapshot:
 
     # ---- the table -------------------------------------------------------------------------------
 
-    def row(self, number: int) -> ImageRow | None:
-        """The indexed image of this id, None if there is none."""
-        return self.rows([number]).get(number)
-
-    def rows(self, ids: Iterable[int]) -> dict[int, ImageRow]:
-        """The indexed images of those ``ids`` that exist; in their order."""
-        wanted, kept = list(ids), self._rows
-        unknown = [number for number in wanted if number not in kept]
-        if unknown:
-            with self._files.reading() as store:
-                found = store.by_ids(unknown)
-            if len(kept) + len(found) > KEPT_ROWS:
-                self._rows = kept = {number: kept[number] for number in wanted if number in kept}
-            kept.update((number, row) for number, row in found.items() if row.skipped is None)
-        return {number: kept[number] for number in wanted if number in kept}
-
-    def has_rows(self, ids: Iterable[int]) -> bool:
-        """Whether `rows` can return these without reading the table."""
-        return all(number in self._rows for number in ids)
+    def read_rows(self, ids: list[int]) -> dict[int, ImageRow]:
+        """From the table."""
+        with self._files.reading() as store:
+            return store.by_ids(ids)
 
     def page(self, pattern: str | None, offset: int, limit: int) -> tuple[list[ImageRow], int]:
         """Some of the images whose path fits (see `glob_matcher`; None: of all), by path, and how

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Found",
     "Index",
+    "MemoryOptions",
+    "NearOptions",
     "Query",
+    "SearchOptions",
     "StoredVectors",
     "Table",
     "embed_query",
@@ -39,6 +42,33 @@ __all__ = [
 
 
 Query: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[np.floating[Any]]"
+
+
+class SearchOptions(TypedDict, total=False):
+    """Of `Gallery.search`, which explains them."""
+
+    threshold: float | None
+    filter: str | None
+    exclude_self: bool
+    exact: bool
+
+
+class MemoryOptions(TypedDict, total=False):
+    """Of `Snapshot.search_in_memory`."""
+
+    without: bytes | None
+    threshold: float | None
+    own: int | None
+
+
+class NearOptions(TypedDict, total=False):
+    """Of `Snapshot.search`."""
+
+    without: bytes | Set[int] | None
+    filter: str | None
+    threshold: float | None
+    own: int | None
+    exact: bool
 
 
 class Table(Protocol):

@@ -16,6 +16,7 @@ from inprocess import InProcess
 
 from lookalike.cluster import gallery as sharded
 from lookalike.cluster import view
+from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.gallery import Gallery
 from lookalike.gallery.protocol import ImageGallery
@@ -57,7 +58,7 @@ def make(place: Path | str, tmp_path: Path, model: Path) -> Make:
     def in_shards(folder: Path, **settings: Any) -> ImageGallery:
         file = os.fspath(model)
         parts = prepare(os.fspath(folder), str(tmp_path / "parts"), model=file, chunk_images=5)
-        embed_all(parts, model=file, **settings)
+        embed_all(parts, settings=EmbedSettings(model=file, **settings))
         return Gallery.open(place, model=model, **settings)
 
     return in_shards if isinstance(place, str) else on_disk

@@ -27,6 +27,7 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import propose_all
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.ingest import Embedded
+from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.rows import ImageRow
 from lookalike.images.decoder import Limits
 from lookalike.lsh import LSHIndex
@@ -71,14 +72,8 @@ def shards(parts: Parts, tmp_path: Path) -> Iterator[InProcess]:
 
 @pytest.fixture
 def gallery(shards: InProcess) -> ShardedGallery:
-    settings = EncoderSettings()
-    return ShardedGallery(
-        shards,  # type: ignore[arg-type]
-        "ray://test",
-        model=None,
-        encoder_settings=settings,
-        limits=Limits(),
-    )
+    model = GalleryModel(None, EncoderSettings())
+    return ShardedGallery(shards, "ray://test", model, Limits())  # type: ignore[arg-type]
 
 
 def embedded(parts: Parts) -> LSHIndex:

@@ -29,10 +29,9 @@ from lookalike.encoder import Encoded, Encoder, EncoderSettings, ModelInfo, one_
 from lookalike.errors import GalleryError, LookalikeError, ModelMismatchError
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.update import why_skipped
+from lookalike.gallery.update import ReadImage, read_image, why_skipped
 from lookalike.images import DEFAULT_MAX_PIXELS, SkippedImageError, SkipReason, content_hash
 from lookalike.images.decoder import Decoder, Limits
-from lookalike.images.pixels import Picture
 from lookalike.lsh.vectors import unit_rows
 
 if TYPE_CHECKING:
@@ -114,14 +113,6 @@ def check_model(model: ModelInfo, job: Job) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Image:
-    """What was read of an item."""
-
-    row: ImageRow
-    pixels: NDArray[np.uint8]
-
-
 def embed_batch(
     chunk: Chunk, job: Job, encoder: Encoder, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> pa.RecordBatch:
@@ -140,8 +131,14 @@ def embed_batch(
         decoder = stack.enter_context(Decoder(Limits(max_pixels)))
         decoder.prepare(len(chunk.items))
 
-        def read(items: Sequence[_Item]) -> list[_Image | LookalikeError]:
-            return _read(items, decoder, encoder.info.input_size)
+        def read(items: Sequence[_Item]) -> list[ReadImage | LookalikeError]:
+            found = one_by_one(_Item.load)(items)
+            sources = [one[1] for one in found if not isinstance(one, LookalikeError)]
+            made = iter(decoder.read_pictures(sources, encoder.info.input_size))
+            return [
+                one if isinstance(one, LookalikeError) else read_image(one[0], next(made))
+                for one in found
+            ]
 
         outcomes = encoder.encode(_items_of(chunk, job), read, decoder.close)
         stack.callback(cast("Generator[object]", outcomes).close)  # ends its threads
@@ -156,31 +153,6 @@ def embed_batch(
                 row = outcome.item.row()
                 others.append(replace(row, skipped=reason, detail=detail, remedy=remedy))
     return to_batch(job, Embedded(images, as_stored(vectors, job.model.dim), others))
-
-
-def _read(items: Sequence[_Item], decoder: Decoder, size: int) -> list[_Image | LookalikeError]:
-    """Row and pixels of each, or why there are none; files of this machine are decoded together."""
-    found = one_by_one(_Item.load)(items)
-    sources = [one[1] for one in found if not isinstance(one, LookalikeError)]
-    paths = [source for source in sources if isinstance(source, str)]
-
-    def read_one(source: str | io.BytesIO) -> Picture:
-        return decoder.read_picture(source, size)
-
-    are_here = len(paths) == len(sources)
-    pictures: Iterator[Picture | LookalikeError] = iter(
-        decoder.read_pictures(paths, size) if are_here else one_by_one(read_one)(sources)
-    )
-    return [
-        one if isinstance(one, LookalikeError) else _image(one[0], next(pictures)) for one in found
-    ]
-
-
-def _image(row: ImageRow, made: Picture | LookalikeError) -> _Image | LookalikeError:
-    if isinstance(made, LookalikeError):
-        return made
-    row = replace(row, width=made.width, height=made.height, format=made.format)
-    return _Image(replace(row, note=None if made.note is None else str(made.note)), made.pixels)
 
 
 def as_stored(embeddings: Sequence[NDArray[np.float32]], dim: int) -> NDArray[np.float16]:

@@ -65,9 +65,10 @@ def open_uri(
     return ShardedGallery(
         Shards(name, address or None),
         uri,
-        model=None if model is None else Path(model).absolute(),
-        encoder_settings=encoder_settings or EncoderSettings(),
-        limits=Limits(max_pixels, max_seconds),
+        GalleryModel(
+            None if model is None else Path(model).absolute(), encoder_settings or EncoderSettings()
+        ),
+        Limits(max_pixels, max_seconds),
     )
 
 
@@ -78,19 +79,11 @@ class ShardedGallery:
     gallery writes to the parts first, and needs both.
     """
 
-    def __init__(
-        self,
-        shards: Shards,
-        uri: str,
-        *,
-        model: Path | None,
-        encoder_settings: EncoderSettings,
-        limits: Limits,
-    ) -> None:
+    def __init__(self, shards: Shards, uri: str, model: GalleryModel, limits: Limits) -> None:
         self._shards = shards
         self._uri = uri
+        self._model = model
         self._limits = limits
-        self._model = GalleryModel(model, encoder_settings)
         self._reader = ShardedReader(shards)
 
     @property

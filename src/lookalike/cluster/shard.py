@@ -113,23 +113,15 @@ class _State(Snapshot):
         super().__init__(shard.files, index, pairs, (shard.version,), True)
         self._parts, self._shards = shard.parts, shard.place.shards
 
-    def near(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        *,
-        allowed: NDArray[np.int64] | None = None,
-        exact: bool = False,
-    ) -> Neighbors:
+    def near(self, queries: NDArray[np.float32], k: int, **options: Any) -> Neighbors:
         candidates, rerank = effort(len(self.index), self._shards, k, self.index.settings.dim)
         known = self.index.settings.search
         return self.index.search(
             queries,
             k,
-            allowed=allowed,
             candidates=known.candidates or candidates,
             rerank=known.rerank or rerank,
-            exact=exact,
+            **options,
         )
 
     def matches(self, query: NDArray[np.float32], k: int, **options: Any) -> list[Match]:
@@ -226,10 +218,10 @@ class Shard:
         """Opens nothing but the job; then call `catch_up`.
 
         Args:
-            build: calls `build` in another process; None: it is called here.
+            build: builds the shard, in another process; None: it is built here.
         """
         self.place = place
-        self._build_apart = build
+        self._build = build or (lambda place, progress: self.build(progress))
         self.parts = Parts.open(place.where)
         self.share = Share(place.shard, place.shards)
         self.directory = place.directory
@@ -254,10 +246,7 @@ class Shard:
             except GalleryLockedError:  # a replica of that name is still ending
                 raise
             except (OSError, ValueError, KeyError, TypeError, GalleryError, IndexFormatError):
-                if self._build_apart is None:
-                    self.build(progress)
-                else:
-                    self._build_apart(self.place, progress)
+                self._build(self.place, progress)
                 self._open()
         for name in self.parts.names():
             if self.parts.version(name) > self.version:

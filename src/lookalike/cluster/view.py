@@ -223,7 +223,4 @@ def connected(pairs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     ids, rows = np.unique(pairs, return_inverse=True)
     forest = Forest(len(ids))
     forest.unite(rows.reshape(-1, 2))
-    labels = forest.labels()
-    order = np.argsort(labels, kind="stable")
-    parts = np.split(ids[order], np.flatnonzero(np.diff(labels[order])) + 1)
-    return sorted((np.sort(part) for part in parts if len(part)), key=lambda part: int(part[0]))
+    return forest.groups(ids)

@@ -39,7 +39,7 @@ from lookalike.images import Picture, SkippedImageError, SkipReason, content_has
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.lsh import LSHIndex
 
-__all__ = ["RETRIED", "Update", "why_skipped"]
+__all__ = ["RETRIED", "ReadImage", "Update", "read_image", "why_skipped"]
 
 COMMIT_IMAGES = 1024
 COMMIT_SECONDS = 10.0
@@ -74,21 +74,20 @@ def why_skipped(error: LookalikeError) -> tuple[str, str, str]:
     return reason, detail, remedy
 
 
-@dataclass(frozen=True)
-class _Read:
+@dataclass(frozen=True, eq=False)
+class ReadImage:
+    """What was read of a file: its row, and its pixels, uint8 (s, s, 3)."""
+
+    row: ImageRow
     pixels: NDArray[np.uint8]
-    width: int
-    height: int
-    format: str
-    digest: bytes
-    note: str | None
 
 
-def _read(digest: bytes, made: Picture | SkippedImageError) -> _Read | SkippedImageError:
+def read_image(row: ImageRow, made: Picture | SkippedImageError) -> ReadImage | SkippedImageError:
+    """``row``, with what decoding gave."""
     if isinstance(made, SkippedImageError):
         return made
-    note = None if made.note is None else str(made.note)
-    return _Read(made.pixels, made.width, made.height, made.format, digest, note)
+    row = replace(row, width=made.width, height=made.height, format=made.format)
+    return ReadImage(replace(row, note=None if made.note is None else str(made.note)), made.pixels)
 
 
 class Update:
@@ -216,17 +215,19 @@ class Update:
                 same = seen or digest == wanted.indexed_hash
                 return _SameContentError(digest) if same else digest
 
-            def read(group: Sequence[ToRead]) -> list[_Read | LookalikeError]:
-                found = list(map(digest_of, group))
+            def read(group: Sequence[ToRead]) -> list[ReadImage | LookalikeError]:
+                digests = list(map(digest_of, group))
                 paths = [
                     os.path.join(self._root, wanted.file.path)
-                    for wanted, digest in zip(group, found, strict=True)
+                    for wanted, digest in zip(group, digests, strict=True)
                     if isinstance(digest, bytes)
                 ]
                 made = iter(decoder.read_pictures(paths, encoder.info.input_size))
                 return [
-                    _read(digest, next(made)) if isinstance(digest, bytes) else digest
-                    for digest in found
+                    read_image(ImageRow(0, b"", 0, 0, found), next(made))
+                    if isinstance(found, bytes)
+                    else found
+                    for found in digests
                 ]
 
             outcomes = encoder.encode(files, read, decoder.close)
@@ -234,7 +235,7 @@ class Update:
             for done, outcome in enumerate(outcomes, 1):
                 wanted = outcome.item
                 if isinstance(outcome, Encoded):
-                    self._take(wanted, outcome.picture, outcome.embedding)
+                    self._take(wanted, outcome.picture.row, outcome.embedding)
                 elif isinstance(outcome.error, _SameContentError):
                     self._reuse(wanted, outcome.error.digest)
                 else:
@@ -265,10 +266,10 @@ class Update:
         else:
             self._report.changed += 1
 
-    def _take(self, wanted: ToRead, read: _Read, vector: NDArray[np.float32]) -> None:
-        row = ImageRow(self._new_id(), b"", 0, 0, read.digest, read.width, read.height, read.format)
+    def _take(self, wanted: ToRead, read: ImageRow, vector: NDArray[np.float32]) -> None:
+        row = replace(read, id=self._new_id())
         self._vectors[row.id] = vector
-        self._put(wanted.file, replace(row, note=read.note))
+        self._put(wanted.file, row)
         self._count(wanted)
 
     def _reuse(self, wanted: ToRead, digest: bytes) -> None:

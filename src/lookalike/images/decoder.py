@@ -277,13 +277,19 @@ class Decoder:
         """As `images.read_picture`. Also raises DecoderError if no process can be started."""
         return _picture(size, self.ask({"task": "squeeze", "size": size}, source))
 
-    def read_pictures(self, paths: Sequence[Path], size: int) -> list[Picture | SkippedImageError]:
-        """`read_picture` of each file, or why there is none. Raises DecoderError.
+    def read_pictures(
+        self, sources: Sequence[Source], size: int
+    ) -> list[Picture | SkippedImageError]:
+        """`read_picture` of each, or why there is none. Raises DecoderError.
 
         Small files take less time together: every request wakes another process, which stops what
-        runs on its core.
+        runs on its core. Contents are decoded one by one.
         """
-        answers = self._ask_all({"task": "squeeze", "size": size}, list(map(_path, paths)))
+        given = list(map(_given, sources))
+        are_files = all(isinstance(one, str) for one in given)
+        groups = [given] if are_files else [[one] for one in given]
+        task = {"task": "squeeze", "size": size}
+        answers = [answer for group in groups for answer in self._ask_all(task, group)]
         return [
             answer if isinstance(answer, SkippedImageError) else _picture(size, answer)
             for answer in answers
@@ -301,8 +307,7 @@ class Decoder:
             SkippedImageError: the file gives no image within the limits.
             DecoderError: no process can be started, or the decoder was closed meanwhile.
         """
-        content = source.getvalue() if isinstance(source, io.BytesIO) else _path(source)
-        (answer,) = self._ask_all(task, [content])
+        (answer,) = self._ask_all(task, [_given(source)])
         if isinstance(answer, SkippedImageError):
             raise answer
         return answer
@@ -417,8 +422,10 @@ def _picture(size: int, answer: Answer) -> Picture:
     )
 
 
-def _path(source: Path) -> str:
-    """Absolute: the process may have been started in another folder."""
+def _given(source: Source) -> str | bytes:
+    """Content, or an absolute path: the process may have been started in another folder."""
+    if isinstance(source, io.BytesIO):
+        return source.getvalue()
     path = os.fsdecode(source)
     with suppress(OSError):  # there is no current folder
         return os.path.abspath(path)

@@ -140,6 +140,14 @@ class Forest:
         flatten(self._parents)
         return self._parents
 
+    def groups(self, ids: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """The ``ids`` (n,) of the rows of each group of more than one, ascending; by the first."""
+        labels = self.labels()
+        order = np.argsort(labels, kind="stable")
+        parts = np.split(ids[order], np.flatnonzero(np.diff(labels[order])) + 1)
+        found = [np.sort(part) for part in parts if len(part) > 1]
+        return sorted(found, key=lambda part: int(part[0]))
+
 
 def all_pairs(joined: Joined, limit: int) -> tuple[Pairs, Floats]:
     """As `LSHIndex.join`; ValueError for more than ``limit`` pairs."""
@@ -164,11 +172,7 @@ def groups(joined: Joined) -> list[NDArray[np.int64]]:
     forest = Forest(len(joined.ids))
     for _ in near_pairs(joined, forest):
         pass
-    labels = forest.labels()
-    order = np.argsort(labels, kind="stable")
-    parts = np.split(joined.ids[order], np.flatnonzero(np.diff(labels[order])) + 1)
-    found = [np.sort(part) for part in parts if len(part) > 1]
-    return sorted(found, key=lambda part: int(part[0]))
+    return forest.groups(joined.ids)
 
 
 def near_pairs(joined: Joined, forest: Forest | None = None) -> Iterator[tuple[Pairs, Floats]]:

@@ -86,7 +86,7 @@ def test_an_item_searched_by_itself_is_first(name: str, count: int) -> None:
     own = rng.choice(len(rows), 300, replace=False)
     queries = index.vectors(own)
     found, exact = index.search(queries, 1), index.search(queries, 1, exact=True)
-    # Equal vectors, and those that float32 cannot tell apart, are in order of their ids.
+    # Equal vectors, and those that float32 cannot distinguish, are in order of their ids.
     equal = found.cosines[:, 0] >= exact.cosines[:, 0] - 3e-7
     assert ((found.ids[:, 0] == own) | equal).all()
     assert (exact.cosines[:, 0] >= 1 - 3e-7).all()

@@ -50,7 +50,7 @@ def default_candidates(n: int, k: int) -> int:
 def default_rerank(n: int, k: int, dim: int) -> int:
     """Candidates whose exact cosine is computed for ``k`` results from ``n`` items, likewise.
 
-    Few dimensions hold many items that no code tells apart, and cost little to compare.
+    Few dimensions hold many items that no code distinguishes, and cost little to compare.
     """
     return int(max(96, 2 * k, k**0.55 * max(36, 0.12 * math.sqrt(n)), FEW_DIMENSIONS / dim**2))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lookalike.lsh import LSHIndex
-from lookalike.lsh.segment import Segment
+from lookalike.lsh.segment import ARRAYS, Segment
 
 __all__ = ["beyond_vectors", "index_bytes"]
 
@@ -21,5 +21,4 @@ def beyond_vectors(index: LSHIndex) -> float:
 
 
 def _segment_bytes(segment: Segment) -> int:
-    arrays = (segment.ids, segment.by_id, segment.vectors, segment.codes, segment.corrections)
-    return sum(array.nbytes for array in (*arrays, segment.offsets, segment.blocks, segment.rows))
+    return sum(getattr(segment, name).nbytes for name in ARRAYS)

@@ -24,6 +24,7 @@ from lookalike.lsh import LSHIndex, LSHSettings, families
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.join import collision_probability
 from lookalike.lsh.kernels import sign_scores
+from lookalike.lsh.segment import ARRAYS
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -669,10 +670,9 @@ def memory(trial: Trial) -> list[str]:
         index = LSHIndex(settings=LSHSettings(DIM, tables=tables))
         index.add(np.arange(ITEMS), trial.items)
         (segment,) = index.segments()
-        names = ("ids", "by_id", "codes", "corrections", "offsets", "blocks", "rows")
-        total = sum(getattr(segment, name).nbytes for name in names)
+        total = sum(getattr(segment, name).nbytes for name in ARRAYS if name != "vectors")
         buckets = 1 << segment.key_bits
-        formula = 12 + tables * (34 * (1 + 16 * buckets / ITEMS) + 4 * (tables > 1))
+        formula = 12 + tables * (36 * (1 + 16 * buckets / ITEMS) + 4 * (tables > 1))
         numbers.append(
             f"  {tables} tables of {buckets} buckets: {total / ITEMS:.1f}, formula {formula:.1f}"
         )

@@ -18,7 +18,7 @@ from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.threads import cores, for_all_parts
 
-__all__ = ["Segment", "are_unit", "default_key_bits", "gather"]
+__all__ = ["ARRAYS", "Segment", "are_unit", "default_key_bits", "gather"]
 
 BUILD_ROWS = 2048
 BUILD_BUCKETS = 512

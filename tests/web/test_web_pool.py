@@ -102,11 +102,11 @@ def test_what_searches_need_is_loaded_when_no_request_waits_for_thumbnails(
     done, opened = threading.Event(), threading.Event()
     threads: list[int] = []
     loop: list[int] = []
-    true_open, true_search = Encoder.open, LSHIndex.search
+    true_encoder, true_search = Gallery.encoder, LSHIndex.search
 
-    def opening(*args: Any, **kwargs: Any) -> Encoder:
+    def opening(self: Gallery) -> Encoder:
         opened.set()
-        return true_open(*args, **kwargs)
+        return true_encoder(self)
 
     def searching(self: LSHIndex, *args: Any, **kwargs: Any) -> Any:
         threads.append(threading.get_ident())
@@ -117,7 +117,7 @@ def test_what_searches_need_is_loaded_when_no_request_waits_for_thumbnails(
 
     monkeypatch.setattr("lookalike.web.service.QUIET", 0.02)
     monkeypatch.setattr(WorkerPool, "taken", property(lambda self: 0 if done.is_set() else 1))
-    monkeypatch.setattr(Encoder, "open", opening)
+    monkeypatch.setattr(Gallery, "encoder", opening)
     monkeypatch.setattr(LSHIndex, "search", searching)
     with client_of(gallery) as client:
         assert client.portal is not None

@@ -12,6 +12,7 @@ import pytest
 from fakes import assert_holds
 from formats import make_version_1
 
+from lookalike.encoder import Encoder
 from lookalike.gallery import Gallery, schema
 from lookalike.gallery.schema import SCHEMA_VERSION
 from lookalike.gallery.store import Store
@@ -49,7 +50,8 @@ def test_a_table_of_version_1_becomes_what_a_new_one_is_when_it_is_written(
     make_version_1(gallery)
     report = gallery.update()
     assert (report.images, report.added, report.changed, report.removed) == (11, 0, 0, 1)
-    assert decoded == []
+    assert (report.hashed, len(decoded)) == (11, 11)
+    assert (gallery.update().hashed, len(decoded)) == (0, 11)
     assert version_of(gallery) == SCHEMA_VERSION
     Store.create(tmp_path / "new.sqlite", {})
     assert schema_of(gallery.directory / "gallery.sqlite") == schema_of(tmp_path / "new.sqlite")
@@ -58,6 +60,24 @@ def test_a_table_of_version_1_becomes_what_a_new_one_is_when_it_is_written(
     gallery.restore(["a/000.png", "b/001.png"])
     gallery.update()
     assert_holds(gallery, photos)
+
+
+def test_an_old_gallery_gets_its_perceptual_hashes_without_encoding(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hashes() -> dict[bytes, int | None]:
+        with gallery._files.reading() as store:
+            return {row.path: row.phash for row in store.indexed()}
+
+    expected = hashes()
+    assert None not in expected.values()
+    assert len(set(expected.values())) > 10
+    make_version_1(gallery)
+    assert set(hashes().values()) == {None}
+    monkeypatch.setattr(Encoder, "embed", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(Encoder, "encode", lambda *_: pytest.fail("encoded again"))
+    gallery.update()
+    assert hashes() == expected
 
 
 def test_a_migration_that_is_interrupted_changes_nothing(

@@ -18,7 +18,7 @@ import pytest
 from fakes import write_photo, write_photos
 from webtools import TestClient, answer_of, client_of, connect, error_of, running, wait_until
 
-from lookalike.gallery import Gallery
+from lookalike.gallery import Gallery, Kind
 from lookalike.images.decoder import Decoder
 from lookalike.lsh import LSHIndex
 from lookalike.web.statistics import bucket_sizes, histogram, measure
@@ -120,13 +120,14 @@ def test_skipped_files_are_listed_with_reasons(client: TestClient, served: Galle
 
 def test_duplicates_are_the_gallerys(client: TestClient, served: Gallery) -> None:
     answer = answer_of(client.post("/api/duplicates", json={"threshold": 0.95}))
-    (group,) = served.duplicates(0.95)
+    (group,) = served.duplicates(0.95, kinds=frozenset(Kind))
     (listed,) = answer["groups"]
     assert answer["threshold"] == 0.95
     items = [*group.keep, *group.duplicates]
     for item, shown in zip(items, [listed["keep"], *listed["others"]], strict=True):
         assert (shown["id"], shown["path"]) == (item.row.id, item.path)
         assert shown["bytes"] == item.row.size
+        assert shown["kind"] == (None if item in group.keep else "same bytes")
         assert shown["cosine"] == pytest.approx(item.cosine, abs=1e-6)
     assert {item.path for item in items} == {"a/000.png", "copy of 000.png"}
     assert answer_of(client.post("/api/duplicates", json={})) == answer

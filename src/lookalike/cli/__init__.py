@@ -20,6 +20,7 @@ import click
 from lookalike import __version__
 from lookalike.cli.cluster import cluster
 from lookalike.cli.demo import demo
+from lookalike.cli.duplicates import duplicates
 from lookalike.cli.evaluate import data, evaluate, reproduce
 from lookalike.cli.index import index
 from lookalike.cli.model import model
@@ -35,7 +36,7 @@ from lookalike.cli.output import (
     say,
     visible,
 )
-from lookalike.cli.search import duplicates, search
+from lookalike.cli.search import search
 from lookalike.cli.serve import serve
 from lookalike.cli.train import augment, train
 from lookalike.cli.tune import tune
@@ -49,7 +50,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Find images": {
         "index": ("index a folder, or update its gallery", "index ~/Pictures"),
         "search": ("find what looks like an image", "search query.jpg -k 20"),
-        "duplicates": ("list near duplicates; delete nothing", "duplicates --threshold 0.97"),
+        "duplicates": (
+            "find copies; move, trash or link them",
+            "duplicates --move-to ~/duplicates",
+        ),
         "serve": ("a web page to search by looking, and an API", "serve ~/Pictures"),
         "demo": ("index real photographs and draw what is found", "demo --folder ~/Pictures"),
     },

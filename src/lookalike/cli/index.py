@@ -155,10 +155,10 @@ def index(
             }
         )
     else:
-        words = {"missing": " but kept", "removed": " by you"}
+        words = {"missing": " but kept", "removed": " by you", "read again": " for duplicates"}
         changes = [
             f"{n:,} {what}{words.get(what, '')}"
-            for what, n in {**counts, "missing": missing}.items()
+            for what, n in {**counts, "missing": missing, "read again": report.hashed}.items()
             if n and what != "images"
         ]
         click.echo(

@@ -1,4 +1,4 @@
-"""``lookalike search`` and ``lookalike duplicates``."""
+"""``lookalike search``."""
 
 from __future__ import annotations
 
@@ -20,24 +20,19 @@ from lookalike.cli.options import (
 )
 from lookalike.cli.output import (
     FOUND_NOTHING,
-    number,
     print_json,
     require_html,
     say,
     shown,
     visible,
 )
-from lookalike.cli.progress import progress_shown
 from lookalike.errors import LookalikeError
 
 if TYPE_CHECKING:
-    from lookalike.gallery import Duplicate, Hit
+    from lookalike.gallery import Hit
     from lookalike.gallery.protocol import ImageGallery
 
-__all__ = ["duplicates", "search"]
-
-SHOWN = 5
-"""Changed files that are named; --json has all."""
+__all__ = ["search"]
 
 
 @click.command()
@@ -136,69 +131,3 @@ def _write_sheet(opened: ImageGallery, source: str | bytes, hits: list[Hit], she
     row = search_sheet(image, hits, query_caption=("query", name))
     write_html([row], sheet, title=f"What looks like {name}")
     say(f"wrote {shown(sheet.absolute())}")
-
-
-@click.command()
-@gallery_option
-@click.option(
-    "--threshold",
-    metavar="COSINE",
-    type=NumberRange(-0.99, 1),
-    default=0.95,
-    show_default=True,
-    help="Smallest cosine of a duplicate to a file that is kept; 1: equal images alone.",
-)
-@click.option(
-    "--reference",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="A folder of the gallery whose files are always kept.",
-)
-@filter_option
-@json_option
-def duplicates(
-    gallery: Path | str | None,
-    threshold: float,
-    reference: Path | None,
-    pattern: str | None,
-    as_json: bool,
-) -> None:
-    """List groups of near duplicates and which file of each to keep. Deletes nothing.
-
-    Kept is the file with most pixels, then most bytes, then the oldest. Every file that could go is
-    at least as much like a kept one as --threshold says; a series of images that change little by
-    little becomes several groups. Every file of a group is read first: files that have changed or
-    gone since the last 'lookalike update' are left out and named.
-    """
-    opened = find_gallery(gallery)
-    with progress_shown() as progress:
-        groups = opened.duplicates(
-            threshold, reference=reference, filter=pattern, progress=progress
-        )
-    if as_json:
-        answer = {"groups": [group.as_dict() for group in groups], "changed": groups.changed}
-        print_json({"threshold": threshold, **answer})
-    else:
-        for group in groups:
-            for item in group.keep:
-                click.echo(_line("keep", item))
-            for item in group.duplicates:
-                click.echo(_line(f"{item.cosine:.3f}", item))
-            click.echo()
-    count = sum(len(group.duplicates) for group in groups)
-    found = f"{number(len(groups), 'group')}, {number(count, 'file')} that could go"
-    say(f"{found}; nothing was deleted")
-    if groups.changed:
-        names = ", ".join(visible(path) for path in groups.changed[:SHOWN])
-        more = ", …" if len(groups.changed) > SHOWN else ""
-        say(
-            f"{number(len(groups.changed), 'file')} left out: changed or gone since the last "
-            f"update ({names}{more}); run: lookalike update"
-        )
-    if not groups:
-        raise click.exceptions.Exit(FOUND_NOTHING)
-
-
-def _line(mark: str, item: Duplicate) -> str:
-    shape = f"{item.row.width}x{item.row.height}"
-    return f"{mark:>6}  {shape:>11}  {item.row.size:>11,} bytes  {shown(item.file)}"

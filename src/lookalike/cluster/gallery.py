@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Unpack
@@ -29,6 +29,7 @@ from lookalike.errors import ClusterError, GalleryError
 from lookalike.gallery.duplicates import Duplicates, propose_all
 from lookalike.gallery.gallery import GalleryInfo, Path_
 from lookalike.gallery.hits import Hit, smallest_cosine
+from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import Progress, UpdateReport
@@ -216,11 +217,14 @@ class ShardedGallery:
         self,
         threshold: float = 0.95,
         *,
+        kinds: Collection[Kind] = COPIES,
+        keep: KeepRule = LARGEST,
         reference: Path_ | None = None,
         filter: str | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Duplicates:
-        """As `Gallery.duplicates`, within each shard and between them.
+        """By embedding alone, within each shard and between them: what is not of the same bytes is
+        Kind.SHOT, whatever ``kinds``; the largest is kept.
 
         Where the images' folder is not on this machine, files cannot be compared with what was
         indexed, and none is left out for it.

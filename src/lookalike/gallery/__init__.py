@@ -3,16 +3,21 @@
 from lookalike.gallery.duplicates import Duplicate, DuplicateGroup, Duplicates
 from lookalike.gallery.gallery import Gallery, GalleryInfo, Query
 from lookalike.gallery.hits import Hit
+from lookalike.gallery.keep import COPIES, KeepOrder, KeepRule, Kind
 from lookalike.gallery.repair import RepairReport
 from lookalike.gallery.report import Progress, UpdateReport
 
 __all__ = [
+    "COPIES",
     "Duplicate",
     "DuplicateGroup",
     "Duplicates",
     "Gallery",
     "GalleryInfo",
     "Hit",
+    "KeepOrder",
+    "KeepRule",
+    "Kind",
     "Progress",
     "Query",
     "RepairReport",

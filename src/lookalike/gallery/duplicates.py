@@ -1,20 +1,22 @@
-"""Groups of near duplicates, and which file of each to keep. Nothing is ever deleted here."""
+"""Groups of duplicates, and which file of each to keep. Nothing is ever deleted here."""
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import GalleryError
+from lookalike.gallery.changes import is_within
 from lookalike.gallery.hits import glob_matcher, smallest_cosine
+from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import StoredVectors, Table, is_as_indexed
@@ -22,11 +24,16 @@ from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.threads import cores
 
+if TYPE_CHECKING:
+    from lookalike.gallery.copies import Copies
+    from lookalike.images.decoder import Limits
+
 __all__ = [
     "Duplicate",
     "DuplicateGroup",
     "Duplicates",
     "find_duplicates",
+    "inside",
     "propose",
     "propose_all",
 ]
@@ -47,6 +54,8 @@ class Duplicate:
     row: ImageRow
     file: Path
     cosine: float
+    kind: Kind | None = None
+    """How it is like the file that it could go for; None: it is kept."""
 
     @property
     def path(self) -> str:
@@ -57,6 +66,7 @@ class Duplicate:
         return {
             "path": self.path,
             "file": os.fspath(self.file),
+            "kind": None if self.kind is None else str(self.kind),
             "cosine": round(self.cosine, 6),
             "width": row.width,
             "height": row.height,
@@ -82,11 +92,15 @@ class DuplicateGroup:
 
 class Duplicates(list[DuplicateGroup]):
     """The groups; and ``changed``, paths (n,) in the gallery that were left out since the files are
-    gone or no longer hold what was indexed. An update takes them in."""
+    gone or no longer hold what was indexed, and ``unhashed``, how many images have no perceptual
+    hash yet. An update takes them in."""
 
-    def __init__(self, groups: Iterable[DuplicateGroup], changed: Iterable[str]) -> None:
+    def __init__(
+        self, groups: Iterable[DuplicateGroup], changed: Iterable[str], unhashed: int = 0
+    ) -> None:
         super().__init__(groups)
         self.changed = tuple(changed)
+        self.unhashed = unhashed
 
 
 def find_duplicates(
@@ -97,10 +111,103 @@ def find_duplicates(
     reference: str | os.PathLike[str] | None,
     filter: str | None,
     progress: Callable[[Progress], None] | None = None,
+    *,
+    kinds: Collection[Kind] = COPIES,
+    keep: KeepRule = LARGEST,
+    limits: Limits | None = None,
 ) -> Duplicates:
     """The groups of a gallery, as promised by `Gallery.duplicates`."""
-    near = index.groups(smallest_cosine(threshold), recall=RECALL)
-    return propose_all(near, store, index, root, threshold, reference, filter, progress)
+    found, changed, unhashed = list[DuplicateGroup](), set[str](), 0
+    going = set[int]()
+    limit = smallest_cosine(threshold)
+    if copied := set(kinds) - {Kind.SHOT}:
+        from lookalike.gallery.copies import Copies
+        from lookalike.images.decoder import Decoder, Limits  # with all image formats
+
+        with Decoder(limits or Limits()) as decoder:
+            copies = Copies(store, index, root, decoder, copied, progress)
+
+            def split(rows: list[ImageRow], protected: bytes | None) -> list[DuplicateGroup]:
+                return _split(rows, index, root, protected, keep, copies)
+
+            near = copies.groups()
+            unhashed = copies.unhashed
+            groups = propose_all(
+                near, store, index, root, threshold, reference, filter, progress, split=split
+            )
+        found += groups
+        changed |= set(groups.changed)
+        going = {item.row.id for group in groups for item in group.duplicates}
+    if Kind.SHOT in kinds:
+        near = index.groups(limit, recall=RECALL)
+        near = [np.array([i for i in ids.tolist() if i not in going], np.int64) for ids in near]
+        groups = propose_all(near, store, index, root, threshold, reference, filter, progress)
+        found += groups
+        changed |= set(groups.changed)
+    found.sort(key=lambda group: group.keep[0].row.path)
+    return Duplicates(found, sorted(changed), unhashed)
+
+
+def _split(
+    rows: list[ImageRow],
+    index: StoredVectors,
+    root: Path,
+    reference: bytes | None,
+    rule: KeepRule,
+    copies: Copies,
+) -> list[DuplicateGroup]:
+    """Split files that pairs of copies connect into groups around the best file, each with the
+    files that are copies of it. Files below ``reference`` are kept, and better than any other."""
+
+    def protected(row: ImageRow) -> bool:
+        return reference is not None and is_within(row.path, reference)
+
+    def rank(row: ImageRow) -> tuple[object, ...]:
+        return not protected(row), rule.rank(row, copies.has_camera(row))
+
+    rows = sorted(rows, key=rank)
+    vectors = index.vectors([row.id for row in rows])
+    cosines, bits = vectors @ vectors.T, copies.differing_bits(rows)
+
+    def item(at: int, to: int, kind: Kind | None) -> Duplicate:
+        cosine = min(1.0, max(-1.0, float(cosines[at, to])))
+        return Duplicate(rows[at], root / os.fsdecode(rows[at].path), cosine, kind)
+
+    def kind_of(at: int, kept: int) -> Kind | None:
+        return copies.kind(rows[at], rows[kept], float(cosines[at, kept]), int(bits[at, kept]))
+
+    def is_bordered(at: int, others: list[int]) -> bool:
+        """Whether one of the others is the same without a border, and as good otherwise."""
+        return not protected(rows[at]) and any(
+            rule.wish(rows[other]) == rule.wish(rows[at])
+            and kind_of(other, at) == Kind.CROPPED
+            and copies.adds_border(rows[at], rows[other])
+            for other in others
+        )
+
+    groups, left = list[DuplicateGroup](), list(range(len(rows)))
+    behind = set[int]()
+    while left:
+        head, *rest = left
+        if head not in behind and is_bordered(head, rest):
+            behind.add(head)
+            left = [*rest, head]
+            continue
+        safe = [at for at in rest if protected(rows[at]) and kind_of(at, head) is not None]
+        keep, going = [item(at, head, None) for at in (head, *safe)], list[Duplicate]()
+        left = []
+        for at in rest:
+            if at in safe:
+                continue
+            kinds = ((kept, kind_of(at, kept)) for kept in (head, *safe))
+            found = next((pair for pair in kinds if pair[1] is not None), None)
+            if found is None or protected(rows[at]):
+                left.append(at)
+            else:
+                going.append(item(at, *found))
+        if going:
+            groups.append(DuplicateGroup(tuple(keep), tuple(going)))
+    return groups
 
 
 def propose_all(
@@ -114,13 +221,17 @@ def propose_all(
     progress: Callable[[Progress], None] | None = None,
     *,
     here: bool = True,
+    split: Callable[[list[ImageRow], bytes | None], list[DuplicateGroup]] | None = None,
 ) -> Duplicates:
     """What to keep of ids that pairs connect, each (m,) and of another group.
 
     Args:
+        split: makes groups of connected rows, of which those below a folder are to be kept; None:
+            by the cosine alone.
         here: whether the files are on this machine; if not, they are assumed to be unchanged.
     """
-    protected = None if reference is None else _inside(root, Path(reference), here)
+    protected = None if reference is None else inside(root, Path(reference), here)
+    distinct = store.distinct() if isinstance(store, Store) else []
     matches = glob_matcher("*" if filter is None else filter)
     with store.snapshot():
         rows = store.by_ids(itertools.chain.from_iterable(ids.tolist() for ids in near))
@@ -130,11 +241,15 @@ def propose_all(
         chain = [i for i in ids.tolist() if i in rows and matches(rows[i].path)]
         chains.append(contents.distinct(chain) if len(chain) > 1 else [])
     groups: list[DuplicateGroup] = []
+
+    def by_cosine(files: list[ImageRow], protected: bytes | None) -> list[DuplicateGroup]:
+        vectors = index.vectors([row.id for row in files])
+        return propose(files, vectors, root, protected, threshold, distinct)
+
     while chains := [chain for chain in chains if len(chain) > 1]:
-        proposed = []
-        for chain in chains:
-            files = [rows[i] for i in chain]
-            proposed.append(propose(files, index.vectors(chain), root, protected, threshold))
+        made = [[rows[i] for i in chain] for chain in chains]
+        with ThreadPoolExecutor(1 if split is None else cores(), "lookalike") as pool:
+            proposed = list(pool.map(split or by_cosine, made, [protected] * len(made)))
         contents.check(item.row.id for found in proposed for item in _items(found))
         again = []
         for chain, found in zip(chains, proposed, strict=True):
@@ -229,7 +344,7 @@ class _Contents:
             return False
 
 
-def _inside(root: Path, folder: Path, here: bool) -> bytes:
+def inside(root: Path, folder: Path, here: bool) -> bytes:
     """A folder of the gallery, given by any path to it or relative to the root, as rows have it."""
     if not here:
         path = Path(os.path.normpath(root / folder))
@@ -264,6 +379,7 @@ def propose(
     root: Path,
     reference: bytes | None,
     threshold: float,
+    distinct: Sequence[tuple[bytes, bytes]] = (),
 ) -> list[DuplicateGroup]:
     """Split files that chains of pairs connect into groups around a file to keep.
 
@@ -281,6 +397,7 @@ def propose(
         threshold: smallest cosine between a duplicate and a kept file of its group; equal content
             reaches any. Files with a note, of which the embedding shows only a part, are duplicates
             of equal content alone.
+        distinct: pairs of contents that are not duplicates whatever their cosine.
     """
     limit = smallest_cosine(threshold)
 
@@ -295,15 +412,21 @@ def propose(
         pixels = (row.width or 0) * (row.height or 0)
         return not protected(i), -pixels, -row.size, row.mtime_ns, row.path
 
-    def item(place: int, cosine: float) -> Duplicate:
+    def item(place: int, cosine: float, kind: Kind | None = None) -> Duplicate:
         row = rows[order[place]]
-        return Duplicate(row, root / os.fsdecode(row.path), min(1.0, max(-1.0, cosine)))
+        cosine = min(1.0, max(-1.0, cosine))
+        return Duplicate(row, root / os.fsdecode(row.path), cosine, kind)
 
     # From here on files are counted by their place in this order.
     order = sorted(range(len(rows)), key=rank)
     safe = np.array([protected(i) for i in order], np.bool_)
     numbers: dict[bytes | int, int] = {}
     content = np.array([numbers.setdefault(rows[i].hash or i, len(numbers)) for i in order])
+    apart: dict[int, list[int]] = {}
+    for one, two in distinct:
+        if one in numbers and two in numbers:
+            apart.setdefault(numbers[one], []).append(numbers[two])
+            apart.setdefault(numbers[two], []).append(numbers[one])
     # The embedding of a file with a note does not show all that it holds.
     whole = np.array([rows[i].note is None for i in order], np.bool_)
     left, vectors = np.arange(len(rows)), vectors[order]
@@ -312,8 +435,11 @@ def propose(
         """Cosines of what is at ``heads`` in ``left`` to all there; and whether they are alike."""
         cosines = vectors[heads] @ vectors.T
         same = content[left[heads], np.newaxis] == content[left]
-        shown = whole[left[heads], np.newaxis] & whole[left]
-        return cosines, ((cosines >= limit) & shown) | same
+        near = (cosines >= limit) & whole[left[heads], np.newaxis] & whole[left]
+        for at, head in enumerate(heads):
+            for other in apart.get(int(content[left[head]]), ()):
+                near[at, content[left] == other] = False
+        return cosines, near | same
 
     groups: list[DuplicateGroup] = []
     waiting = np.ones(len(rows), np.bool_)  # of left
@@ -340,7 +466,15 @@ def propose(
             going[head] = False
             if going.any():
                 keep = (item(left[i], float(to_best[i])) for i in np.flatnonzero(kept))
-                gone = (item(left[i], float(closest[i])) for i in np.flatnonzero(going))
+                kept_contents = content[left[kept]]
+                gone = (
+                    item(
+                        left[i],
+                        float(closest[i]),
+                        Kind.BYTES if content[left[i]] in kept_contents else Kind.SHOT,
+                    )
+                    for i in np.flatnonzero(going)
+                )
                 groups.append(DuplicateGroup(tuple(keep), tuple(gone)))
             waiting &= ~(kept | going)
         # One taken by another of them was compared in vain; reading all vectors costs as much.

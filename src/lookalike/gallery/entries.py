@@ -106,6 +106,14 @@ def _gallery_id(value: Any) -> None:
     _check(is_owner(value), "the id", value)
 
 
+def _distinct(value: Any) -> None:
+    if value is not None:
+        _check(isinstance(value, list), "the value", value)
+        for pair in value:
+            _check(isinstance(pair, list) and len(pair) == 2, "a pair", pair)
+            _check(all(len(bytes.fromhex(digest)) == 16 for digest in pair), "a pair", pair)
+
+
 def _devices(value: Any) -> None:
     if value is not None:
         _check(isinstance(value, dict), "the value", value)
@@ -126,6 +134,7 @@ OPTIONAL: dict[str, Callable[[Any], object]] = {
     "gallery_id": _gallery_id,
     "index_has_no_id": _flag,
     "devices": _devices,
+    "distinct": _distinct,
 }
 """A table may lack these, which then count as None."""
 CHECKS = REQUIRED | OPTIONAL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +16,7 @@ from lookalike.gallery.duplicates import Duplicates, find_duplicates
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.hits import Hit, smallest_cosine
 from lookalike.gallery.identity import read_identity
+from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
 from lookalike.gallery.reader import Reader
@@ -24,7 +25,7 @@ from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.repair import RepairReport, repair
 from lookalike.gallery.report import GalleryInfo, Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import Query, find, hits
+from lookalike.gallery.search import Query, find, hits, row_of
 from lookalike.gallery.store import Store
 from lookalike.gallery.tuning import reset_tuning, tune
 from lookalike.lsh import LSHSettings
@@ -358,19 +359,27 @@ class Gallery:
         self,
         threshold: float = 0.95,
         *,
+        kinds: Collection[Kind] = COPIES,
+        keep: KeepRule = LARGEST,
         reference: Path_ | None = None,
         filter: str | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Duplicates:
-        """Groups of near duplicates and which file of each to keep; deletes nothing.
+        """Groups of files that show the same picture and which of each to keep; deletes nothing.
+
+        How each is like a kept one is its `Kind`: the pictures themselves are compared, part by
+        part, and a kind is what they prove. Kind.SHOT is what has a near embedding and is nothing
+        else: another shot of a scene perhaps; such groups are made of what no other kind takes.
 
         Every file of a group is read and holds what was indexed. Files that have changed or gone
         since the last update are left out and listed apart, and of links to the same file all but
         one are left out, so that deleting what is proposed loses no image.
 
         Args:
-            threshold: smallest cosine between a duplicate and a kept file of its group, above -1
-                and at most 1; 1: what is equal but for rounding, see `smallest_cosine`.
+            threshold: of Kind.SHOT: smallest cosine to a kept file of its group, above -1 and at
+                most 1; 1: what is equal but for rounding, see `smallest_cosine`.
+            kinds: those that are looked for.
+            keep: what makes a file the better one.
             reference: a folder of the gallery whose files are always kept.
             filter: shell pattern on the relative path; only such files are considered.
             progress: called after each file that was read.
@@ -385,7 +394,53 @@ class Gallery:
         self._check_root()
         self._files.check_table(large=True)
         with self._files.reading_all() as (store, index):
-            return find_duplicates(store, index, self.root, threshold, reference, filter, progress)
+            return find_duplicates(
+                store,
+                index,
+                self.root,
+                threshold,
+                reference,
+                filter,
+                progress,
+                kinds=kinds,
+                keep=keep,
+                limits=self._limits(),
+            )
+
+    def rows_of(self, paths: Iterable[str]) -> dict[str, ImageRow]:
+        """The rows of images, by their paths in the gallery.
+
+        Raises:
+            GalleryError: one is not an indexed image.
+        """
+        wanted = {os.fsencode(path): path for path in paths}
+        with self._files.reading() as store:
+            rows = {row.path: row for row in store.by_paths(wanted) if row.skipped is None}
+        if missing := sorted(wanted.keys() - rows.keys()):
+            raise GalleryError(f"{wanted[missing[0]]} is not an indexed image of {self.root}")
+        return {path: rows[name] for name, path in wanted.items()}
+
+    def set_distinct(self, pairs: Iterable[tuple[Path_, Path_]], distinct: bool = True) -> int:
+        """Remember of pairs of files that they are no duplicates, wherever their contents are; or
+        forget it. Returns how many pairs are remembered now.
+
+        Raises:
+            GalleryError: a file is not an indexed image.
+        """
+        with self._files.writing() as (store, _):
+            known = {tuple(sorted(pair)) for pair in store.distinct()}
+            for pair in pairs:
+                found = [row_of(store, self.root, path) for path in pair]
+                hashes = [row.hash for row in found if row is not None and row.hash is not None]
+                if len(hashes) < 2:
+                    raise GalleryError(
+                        f"{os.fspath(pair[0])} or {os.fspath(pair[1])} is not an indexed image of "
+                        f"{self.root}"
+                    )
+                (known.add if distinct else known.discard)(tuple(sorted(hashes)))
+            with store.transaction():
+                store.set_meta({"distinct": sorted([a.hex(), b.hex()] for a, b in known)})
+            return len(known)
 
     def tune(self, target_recall: float = 0.95, k: int = 10, *, force: bool = False) -> TuneReport:
         """Choose the index's settings by measuring, and keep them; see `LSHIndex.tune`.

@@ -24,6 +24,7 @@ __all__ = [
     "TABLE",
     "THUMBNAIL",
     "THUMBNAILS",
+    "UNDO",
     "delete_gallery",
     "explain_unreadable",
     "find_nearest",
@@ -43,6 +44,8 @@ TABLE = "gallery.sqlite"
 INDEX = "index"
 IDENTITY = "gallery.json"
 LOCK = "lock"
+UNDO = "undo.jsonl"
+"""What was done with duplicates, one line of JSON each."""
 THUMBNAILS = "thumbnails"
 THUMBNAIL = r"[0-9a-f]{32}-[0-9]+-[0-9]+\.webp"
 """Names of files in a folder of thumbnails, in parts named by their first two characters."""
@@ -92,7 +95,7 @@ def explain_unreadable(directory: Path) -> Iterator[None]:
 _TABLES = r"\.?(gallery|repaired|imported)\.sqlite(\.new|\.tmp|\.damaged)?(-journal|-wal|-shm)?"
 _ARRAYS = r"(hasher|segment|removed)-[0-9a-f]{16}\.lka"
 _OWN = re.compile(
-    rf"{_TABLES}|gallery\.json|\.gallery\.json\.tmp|lock"
+    rf"{_TABLES}|gallery\.json|\.gallery\.json\.tmp|lock|undo\.jsonl"
     rf"|index/({_ARRAYS}|manifest\.json|\.({_ARRAYS}|manifest\.json)\.tmp)"
     rf"|{THUMBNAILS}/[0-9a-f]{{2}}/({THUMBNAIL}|\.[0-9a-z_]{{8}}\.tmp)"
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
@@ -114,6 +115,8 @@ class ImageGallery(Protocol):
         self,
         threshold: float = 0.95,
         *,
+        kinds: Collection[Kind] = COPIES,
+        keep: KeepRule = LARGEST,
         reference: Path_ | None = None,
         filter: str | None = None,
         progress: Callable[[Progress], None] | None = None,

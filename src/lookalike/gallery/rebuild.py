@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lookalike.gallery.changes import absences, devices_of, is_within, most_are_
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.identity import read_identity, removed_rows
 from lookalike.gallery.lock import writer_lock
-from lookalike.gallery.places import INCOMING, LOCK, OUTGOING, delete_gallery, is_real_folder
+from lookalike.gallery.places import INCOMING, LOCK, OUTGOING, UNDO, delete_gallery, is_real_folder
 from lookalike.gallery.report import Absence, Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.scan import ScanNotes
@@ -50,12 +51,12 @@ def rebuild(
     fresh = GalleryFiles(files.beside(INCOMING))
     with ExitStack() as stack:
         stack.enter_context(writer_lock(files.directory / LOCK, wait))
-        removed, first_id = _inheritance(files)
+        removed, distinct, first_id = _inheritance(files)
         outgoing = files.beside(OUTGOING)
         _clear(outgoing)
         if not _continues(fresh, encoder, settings):
             _clear(fresh.directory)
-            fresh.create(meta, settings, first_id)
+            fresh.create({**meta, "distinct": distinct}, settings, first_id)
         with fresh.writing() as (store, index):
             known = {row.path for row in store.by_paths(row.path for row in removed)}
             new = [row for row in removed if row.path not in known]
@@ -74,6 +75,8 @@ def rebuild(
             report = run.run(progress)
             if not accept_missing:
                 _check_nothing_is_absent(files, store, run.notes, report)
+        with suppress(FileNotFoundError):
+            shutil.copyfile(files.directory / UNDO, fresh.directory / UNDO, follow_symlinks=False)
         home = files.home  # of which `directory` may be a link
         home.rename(outgoing)
         try:
@@ -95,17 +98,18 @@ def _clear(directory: Path) -> None:
         )
 
 
-def _inheritance(files: GalleryFiles) -> tuple[list[ImageRow], int]:
-    """What was taken out by `remove`, and the first id that the old gallery has never given out.
+def _inheritance(files: GalleryFiles) -> tuple[list[ImageRow], list[list[str]] | None, int]:
+    """What was taken out by `remove`, the pairs that are no duplicates, and the first id that the
+    old gallery has never given out.
 
     No id means two images, so that a reader with one gallery's table and the other's index finds
     nothing, never something wrong.
     """
     try:
         with files.reading() as store:
-            return store.removed(), store.next_id()
+            return store.removed(), store.meta("distinct"), store.next_id()
     except GalleryError:  # damaged or of another version, which may be why it is rebuilt
-        return removed_rows(read_identity(files.directory), 1), 1
+        return removed_rows(read_identity(files.directory), 1), None, 1
 
 
 def _check_nothing_is_absent(

@@ -33,7 +33,8 @@ class ImageRow:
     ``path`` is relative to the gallery's folder, with forward slashes, as stored by the file
     system. ``hash`` is the BLAKE2b-128 of the file's content. ``inode`` and ``ctime_ns`` are those
     of the file when it was read, None if not known. ``note`` says what the embedding leaves out of
-    the file, for instance all frames but the first; None: nothing.
+    the file, for instance all frames but the first; None: nothing. ``phash`` is the perceptual hash
+    of what the embedding shows, 64 bits as a signed integer; None: not known yet.
     """
 
     id: int
@@ -50,6 +51,7 @@ class ImageRow:
     inode: int | None = None
     ctime_ns: int | None = None
     note: str | None = None
+    phash: int | None = None
 
     @property
     def checksum(self) -> int:
@@ -166,4 +168,5 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "inode": _integer(-(1 << 63), 1 << 63, optional=True),
     "ctime_ns": _integer(-(1 << 63), 1 << 63, optional=True),
     "note": _is_text,
+    "phash": _integer(-(1 << 63), 1 << 63, optional=True),
 }

@@ -259,6 +259,11 @@ class Store:
         values = self.meta("pairs")
         return None if values is None else PairStatistics.from_dict(values)
 
+    def distinct(self) -> list[tuple[bytes, bytes]]:
+        """Pairs of contents that the user has called no duplicates."""
+        stored = self.meta("distinct") or []
+        return [(bytes.fromhex(one), bytes.fromhex(two)) for one, two in stored]
+
     def counts(self) -> Counts:
         query = "SELECT count(*), count(skipped), coalesce(sum(skipped = ?), 0) FROM images"
         ((total, skipped, removed),) = self.read(query, (REMOVED,))

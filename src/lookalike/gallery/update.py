@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +30,7 @@ from lookalike.gallery.changes import (
     note_files,
     to_read,
 )
-from lookalike.gallery.files import GalleryFiles
+from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
@@ -37,12 +38,16 @@ from lookalike.gallery.scan import FoundFile, ScanNotes, scan
 from lookalike.gallery.store import REMOVED, Store
 from lookalike.images import Picture, SkippedImageError, SkipReason, content_hash
 from lookalike.images.decoder import Decoder, Limits
+from lookalike.images.likeness import perceptual_hash
 from lookalike.lsh import LSHIndex
+from lookalike.lsh.threads import cores
 
 __all__ = ["RETRIED", "ReadImage", "Update", "read_image", "why_skipped"]
 
 COMMIT_IMAGES = 1024
 COMMIT_SECONDS = 10.0
+HASHED_AT_ONCE = 256
+READ_AT_ONCE = 16
 # What may have changed although the file's size and time have not.
 RETRIED = (
     SkipReason.NEEDS_EXTRA,
@@ -87,7 +92,9 @@ def read_image(row: ImageRow, made: Picture | SkippedImageError) -> ReadImage | 
     if isinstance(made, SkippedImageError):
         return made
     row = replace(row, width=made.width, height=made.height, format=made.format)
-    return ReadImage(replace(row, note=None if made.note is None else str(made.note)), made.pixels)
+    note = None if made.note is None else str(made.note)
+    row = replace(row, note=note, phash=perceptual_hash(made.pixels))
+    return ReadImage(row, made.pixels)
 
 
 class Update:
@@ -156,6 +163,7 @@ class Update:
                 self._commit()
                 raise
         self._drop()
+        self._hash(progress)
         self._note_devices()
         self._measure()
         if self._store.meta("unfinished"):
@@ -355,6 +363,36 @@ class Update:
         self._index.compact(only_if_worth_it=True)
         if not self._index.is_saved:
             self._index.save(self._files.index_folder)
+
+    def _hash(self, progress: Callable[[Progress], None] | None) -> None:
+        """Read the images that an earlier version has encoded, for their perceptual hash."""
+        condition = "phash IS NULL AND skipped IS NULL"
+        ((total,),) = self._store.read(f"SELECT count(*) FROM images WHERE {condition}")
+        if not total:
+            return
+        size = made_with(self._store).input_size
+        last = done = 0
+        with Decoder(self._limits) as decoder, ThreadPoolExecutor(cores(), "lookalike") as pool:
+
+            def read(rows: Sequence[ImageRow]) -> list[ImageRow]:
+                paths = [os.path.join(self._root, row.path) for row in rows]
+                return [
+                    replace(row, phash=perceptual_hash(made.pixels))
+                    for row, made in zip(rows, decoder.read_pictures(paths, size), strict=True)
+                    if isinstance(made, Picture)
+                ]
+
+            query = f"{condition} AND id > ? ORDER BY id LIMIT {HASHED_AT_ONCE}"
+            while rows := list(self._store.rows(query, (last,))):
+                last = rows[-1].id
+                some = [rows[at : at + READ_AT_ONCE] for at in range(0, len(rows), READ_AT_ONCE)]
+                hashed = [row for part in pool.map(read, some) for row in part]
+                with self._store.transaction():
+                    self._store.put(hashed)
+                self._report.hashed += len(hashed)
+                done += len(rows)
+                if progress is not None:
+                    progress(Progress(done, total, 0))
 
     def _note_devices(self) -> None:
         """Those of folders that are absent or could not be looked at stay as they were."""

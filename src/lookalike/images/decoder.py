@@ -32,7 +32,7 @@ from lookalike.images.formats import (
     SkipReason,
     Source,
 )
-from lookalike.images.pixels import DEFAULT_MAX_PIXELS, Note, Picture
+from lookalike.images.pixels import DEFAULT_MAX_PIXELS, Look, Note, Picture
 from lookalike.images.worker import LENGTHS, message
 
 __all__ = ["Decoder", "Limits"]
@@ -297,8 +297,17 @@ class Decoder:
 
     def read_rgb(self, source: Source, *, longest_side: int | None = None) -> Image.Image:
         """As `images.read_rgb`. Also raises DecoderError if no process can be started."""
+        return self.look_at(source, longest_side=longest_side).image
+
+    def look_at(self, source: Source, *, longest_side: int | None = None) -> Look:
+        """As `read_rgb`."""
         answer, payload = self.ask({"task": "rgb", "side": longest_side}, source)
-        return Image.frombytes("RGB", tuple(answer["image"]), payload)
+        image = Image.frombytes("RGB", tuple(answer["image"]), payload)
+        return Look(image, answer["camera"])
+
+    def pixel_digest(self, source: Source) -> bytes:
+        """Of all pixels of the upright RGB image. Raises as `read_rgb`."""
+        return bytes(self.ask({"task": "digest"}, source)[1])
 
     def ask(self, task: dict[str, Any], source: Source) -> Answer:
         """The answer of `worker` to a task.

@@ -54,10 +54,12 @@ if TYPE_CHECKING:  # NumPy is most of the time that a decoding process takes to 
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "Look",
     "Note",
     "Picture",
     "Squeezed",
     "content_hash",
+    "look_at",
     "looks_like_image",
     "read_picture",
     "read_rgb",
@@ -118,6 +120,14 @@ class Picture:
 
 
 @dataclass(frozen=True, eq=False)
+class Look:
+    """An upright RGB image for a comparison, and whether a camera has left its name in the file."""
+
+    image: Image.Image
+    has_camera: bool
+
+
+@dataclass(frozen=True, eq=False)
 class Squeezed:
     """A `Picture` whose pixels are not yet an array."""
 
@@ -169,12 +179,20 @@ def read_rgb(
 
     `longest_side` bounds it in pixels; it never enlarges. Raises SkippedImageError.
     """
+    return look_at(source, max_pixels=max_pixels, longest_side=longest_side).image
+
+
+def look_at(
+    source: Source, *, max_pixels: int = DEFAULT_MAX_PIXELS, longest_side: int | None = None
+) -> Look:
+    """As `read_rgb`."""
 
     def fit(size: Size) -> Size:
         scale = min(1.0, (longest_side or max(size)) / max(size))
         return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
-    return _decode(source, max_pixels, fit).image
+    decoded = _decode(source, max_pixels, fit)
+    return Look(decoded.image, decoded.has_camera)
 
 
 def content_hash(source: Source) -> bytes:
@@ -201,6 +219,7 @@ class _Decoded:
     size: Size
     format: str
     note: Note | None
+    has_camera: bool
 
 
 def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> _Decoded:
@@ -225,7 +244,7 @@ def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> _De
         except Exception as error:  # plugins raise whatever damaged bytes lead them to
             raise explain(error, stream, image) from error
     rgb.info = {}
-    return _Decoded(rgb, size, image.format or "", note)
+    return _Decoded(rgb, size, image.format or "", note, _has_camera(image))
 
 
 def _frame(
@@ -287,6 +306,14 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # damaged metadata do not spoil the pixels
         return 1
     return value if isinstance(value, int) and value in _TRANSPOSE else 1
+
+
+def _has_camera(image: Image.Image) -> bool:
+    try:
+        exif = image.getexif()
+        return bool(exif.get(ExifTags.Base.Make) or exif.get(ExifTags.Base.Model))
+    except Exception:  # as for the orientation
+        return False
 
 
 # ---- colour and size, by the rules at the head of this file --------------------------------------

@@ -14,6 +14,7 @@ decoded when the process ended.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -33,7 +34,7 @@ from lookalike.images.formats import (
     Source,
     memory_limit,
 )
-from lookalike.images.pixels import content_hash, read_rgb, squeeze
+from lookalike.images.pixels import content_hash, look_at, read_rgb, squeeze
 
 __all__ = ["LENGTHS", "main", "message"]
 
@@ -91,6 +92,7 @@ def _answer_or_reason(head: dict[str, Any], source: Source) -> tuple[dict[str, A
 
 def _answer(head: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytes]:
     """``squeeze``: pixels for the encoder. ``rgb``: an upright image. ``webp``: a file of it.
+    ``digest``: of all pixels.
     ``both``: the content's hash, and whichever of the first two are wanted."""
     task, limits = head["task"], {"max_pixels": head["max_pixels"]}
     if task == "webp":
@@ -98,6 +100,9 @@ def _answer(head: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytes
         with io.BytesIO() as out:
             image.save(out, "WEBP", quality=head["quality"], method=2)
             return {}, out.getvalue()
+    if task == "digest":
+        image = read_rgb(source, **limits)
+        return {}, hashlib.blake2b(image.tobytes(), digest_size=16).digest()
     answer: dict[str, Any] = {}
     payload = b""
     if task == "both":
@@ -108,9 +113,9 @@ def _answer(head: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytes
         answer["note"] = made.note
         payload = made.image.tobytes()
     if task == "rgb" or (task == "both" and head["side"]):
-        image = read_rgb(source, longest_side=head["side"], **limits)
-        answer["image"] = list(image.size)
-        payload += image.tobytes()
+        look = look_at(source, longest_side=head["side"], **limits)
+        answer |= {"image": list(look.image.size), "camera": look.has_camera}
+        payload += look.image.tobytes()
     return answer, payload
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "collision_probability",
     "groups",
     "hamming_bound",
+    "hamming_pairs",
     "near_pairs",
 ]
 
@@ -241,30 +242,68 @@ def _in_buckets(
     joined: Joined, rows: NDArray[np.int64], bits: int, tables: int, forest: Forest | None
 ) -> Iterator[tuple[Pairs, Floats]]:
     """The pairs of ``rows`` that meet in a table, compared when they first do."""
+    codes = np.ascontiguousarray(joined.codes[rows])
+    bound = hamming_bound(joined.agreement, codes.shape[1] * 64)
+
+    def labels() -> NDArray[np.int64]:
+        return np.arange(len(rows)) if forest is None else forest.labels()[rows]
+
+    for met in _meetings(codes, bits, tables, bound, joined.seed, labels):
+        yield from _compared(joined, rows[met], forest)
+
+
+def _meetings(
+    codes: NDArray[np.uint64],
+    bits: int,
+    tables: int,
+    bound: int,
+    seed: int,
+    labels_now: Callable[[], NDArray[np.int64]],
+) -> Iterator[Pairs]:
+    """Pairs of rows of (n, words) ``codes`` that agree on some table's bits and differ in at most
+    ``bound`` bits, but for those of equal labels (n,)."""
     from lookalike.lsh.coding import near_pairs_in_buckets
 
-    codes = np.ascontiguousarray(joined.codes[rows])
     code_bits = codes.shape[1] * 64
-    bound = hamming_bound(joined.agreement, code_bits)
-    rng = np.random.default_rng(joined.seed)
+    rng = np.random.default_rng(seed)
     masks = np.zeros((tables, codes.shape[1]), np.uint64)
     out = np.empty((PAIRS, 2), np.int64)
     for t in range(tables):
-        keys = np.zeros(len(rows), np.uint32)
+        keys = np.zeros(len(codes), np.uint32)
         for j, bit in enumerate(rng.choice(code_bits, bits, replace=False)):
             word = codes[:, bit // 64] >> np.uint64(bit % 64)
             keys |= (word & np.uint64(1)).astype(np.uint32) << np.uint32(j)
             masks[t, bit // 64] |= np.uint64(1) << np.uint64(bit % 64)
-        labels = np.arange(len(rows)) if forest is None else forest.labels()[rows]
+        labels = labels_now()
         order = np.lexsort((labels, keys))
         at = 0, 0
-        while at[0] < len(rows):
+        while at[0] < len(codes):
             count, *at = near_pairs_in_buckets(
                 codes, masks[:t], keys[order], labels[order], order, bound, *at, out
             )
-            yield from _compared(joined, rows[out[:count]], forest)
-            if forest is not None:
-                labels = forest.labels()[rows]
+            yield out[:count].copy()
+            labels = labels_now()
+
+
+def hamming_pairs(
+    codes: NDArray[np.uint64],
+    bound: int,
+    *,
+    labels: NDArray[np.int64] | None = None,
+    recall: float = 0.99,
+    seed: int = 0,
+) -> Iterator[Pairs]:
+    """Pairs of rows of (n, words) ``codes`` that differ in at most ``bound`` bits, each once, in
+    batches (m, 2).
+
+    Args:
+        labels: pairs of equal labels (n,) are left out.
+        recall: chance that a pair that differs in ``bound`` bits is found; closer ones are surer.
+    """
+    own = np.arange(len(codes)) if labels is None else labels
+    agreement = 1 - bound / (64 * codes.shape[1])
+    bits, tables = bands(len(codes), agreement, recall, codes.shape[1] * 64)
+    yield from _meetings(np.ascontiguousarray(codes), bits, tables, bound, seed, lambda: own)
 
 
 def _all_with_all(

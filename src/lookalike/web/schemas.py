@@ -343,6 +343,7 @@ class FeedbackAnswer(_Answer):
 
 
 class DuplicateItem(ImageObject):
+    kind: str | None
     cosine: float
     bytes: int
 

@@ -10,7 +10,7 @@ import { askForToken } from "./token.js";
  * @typedef {{rows: number, columns: number, values: number[][], low?: number, high?: number}} Cells
  * @typedef {{query: [number, number], hit: [number, number], cosine: number}} Pair
  * @typedef {{attention: {query: Cells, hit: Cells} | null, attention_note: string | null, regions: {query: Cells, hit: Cells, pairs: Pair[]}, cosine: number}} Explanation
- * @typedef {Picture & {cosine: number, bytes: number}} Duplicate
+ * @typedef {Picture & {kind: string | null, cosine: number, bytes: number}} Duplicate
  * @typedef {{updating: boolean, done: number, total: number | null, report: Object<string, any> | null, error: {message: string, remedy?: string} | null}} Progress
  */
 

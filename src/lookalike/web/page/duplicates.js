@@ -21,6 +21,9 @@ export function show(address, signal) {
   return { title: "Duplicates", element: view.element, ready: view.load() };
 }
 
+/** Whether to keep a file is proposed: another shot of a scene is no copy. @param {Duplicate} item */
+const isProposed = (item) => item.kind === null || item.kind === "another shot";
+
 class Duplicates {
   /** @param {import("./address.js").Address} address @param {AbortSignal} signal */
   constructor(address, signal) {
@@ -120,9 +123,9 @@ class Duplicates {
     const label = first ? `Find similar to ${item.path}` : `Compare ${item.path} with the one proposed to keep`;
     const box = element("input", {
       type: "checkbox",
-      checked: this.isKept(item, first),
+      checked: this.isKept(item),
       "aria-label": `Keep ${item.path}`,
-      onchange: () => this.mark(item, first, box.checked),
+      onchange: () => this.mark(item, box.checked),
     });
     const facts = [`${number(item.width)} × ${number(item.height)}`, bytes(item.bytes), item.format];
     return element(
@@ -131,19 +134,19 @@ class Duplicates {
       element("a", { class: "mat", href: address, "aria-label": label, title: label, draggable: "false" }, thumbnail(item)),
       element("label", { class: "keep" }, box, element("span", {}, "Keep"), first && element("span", { class: "badge" }, "proposed")),
       element("p", {}, facts.join(", ")),
-      element("p", {}, first ? "" : `cosine ${item.cosine.toFixed(3)}`),
+      element("p", {}, first ? "" : `${item.kind}, cosine ${item.cosine.toFixed(3)}`),
       pathShown(item.path),
     );
   }
 
-  /** @param {Duplicate} item @param {boolean} first */
-  isKept(item, first) {
-    return this.changed.get(item.id) ?? first;
+  /** @param {Duplicate} item */
+  isKept(item) {
+    return this.changed.get(item.id) ?? isProposed(item);
   }
 
-  /** @param {Duplicate} item @param {boolean} first @param {boolean} kept */
-  mark(item, first, kept) {
-    if (kept === first) this.changed.delete(item.id);
+  /** @param {Duplicate} item @param {boolean} kept */
+  mark(item, kept) {
+    if (kept === isProposed(item)) this.changed.delete(item.id);
     else this.changed.set(item.id, kept);
     rememberNow({ changed: [...this.changed] });
     this.sum();
@@ -152,7 +155,7 @@ class Duplicates {
   marked() {
     return this.groups.map(({ keep: proposed, others }) => {
       const all = [proposed, ...others];
-      const kept = (item) => this.isKept(item, item === proposed);
+      const kept = (item) => this.isKept(item);
       return { keep: all.filter(kept), couldGo: all.filter((item) => !kept(item)) };
     });
   }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from lookalike.gallery import Duplicate, DuplicateGroup
+from lookalike.gallery import Duplicate, DuplicateGroup, Kind
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.web import schemas, statistics
 from lookalike.web.deps import LimitParam, OffsetParam, ServiceDep, SnapshotDep, json_body, problems
@@ -135,13 +136,16 @@ async def skipped(
     openapi_extra=json_body(DuplicatesRequest),
 )
 async def duplicates(request: Request, service: ServiceDep) -> DuplicatesAnswer:
-    """Groups of near duplicates, and which file of each to keep. Deletes nothing.
+    """Groups of duplicates, and which file of each to keep. Deletes nothing.
 
+    The `kind` of a file says how it is like the one to keep; null: it is kept. `another shot` is
+    what only has a near embedding, from `threshold` on, and should be kept as well.
     Every file of a group was read and holds what was indexed; `changed` are paths that were left
     out since they are gone or do not.
     """
     asked = await service.bodies.json(request, DuplicatesRequest)
-    groups = await service.workers.slow.run(service.gallery.duplicates, asked.threshold)
+    search = partial(service.gallery.duplicates, asked.threshold, kinds=frozenset(Kind))
+    groups = await service.workers.slow.run(search)
     return DuplicatesAnswer(
         groups=[_group(group) for group in groups],
         threshold=asked.threshold,
@@ -155,4 +159,6 @@ def _group(group: DuplicateGroup) -> schemas.DuplicateGroup:
 
 
 def _item(item: Duplicate) -> schemas.DuplicateItem:
-    return schemas.DuplicateItem.of(item.row, cosine=round(item.cosine, 6), bytes=item.row.size)
+    kind = None if item.kind is None else str(item.kind)
+    cosine = round(item.cosine, 6)
+    return schemas.DuplicateItem.of(item.row, kind=kind, cosine=cosine, bytes=item.row.size)

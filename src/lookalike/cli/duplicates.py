@@ -1,0 +1,477 @@
+"""``lookalike duplicates``: find, look, decide, act, undo."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lookalike.cli.options import (
+    NumberRange,
+    filter_option,
+    find_gallery,
+    gallery_option,
+    json_option,
+)
+from lookalike.cli.output import (
+    FOUND_NOTHING,
+    number,
+    print_json,
+    require_html,
+    say,
+    shown,
+    visible,
+)
+from lookalike.cli.progress import progress_shown
+from lookalike.errors import LookalikeError
+
+if TYPE_CHECKING:
+    from lookalike.gallery import Duplicate, Duplicates, Gallery
+    from lookalike.gallery.act import Action, Done, Removal
+    from lookalike.gallery.protocol import ImageGallery
+
+__all__ = ["duplicates"]
+
+SHOWN = 5
+"""Changed files that are named; --json has all."""
+KINDS = {
+    "bytes": "same bytes",
+    "pixels": "same pixels",
+    "picture": "same picture",
+    "turned": "mirrored or rotated",
+    "cropped": "cropped",
+    "shot": "another shot",
+}
+MARKS = "lookalike duplicates"
+PAST = {"move": "moved", "trash": "moved to the trash", "hardlink": "linked", "delete": "deleted"}
+BACK = {"move": "put back", "trash": "put back", "hardlink": "made files of their own again"}
+
+
+@click.command()
+@gallery_option
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(list(KINDS)),
+    help="Only duplicates of this kind; may be repeated. Default: all but 'shot', which are other "
+    "pictures with a near embedding.",
+)
+@click.option(
+    "--threshold",
+    metavar="COSINE",
+    type=NumberRange(-0.99, 1),
+    default=0.95,
+    show_default=True,
+    help="Of '--kind shot': smallest cosine to a file that is kept; 1: equal pictures alone.",
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["largest", "smallest", "oldest", "newest"]),
+    default="largest",
+    show_default=True,
+    help="Which file of a group is kept.",
+)
+@click.option(
+    "--keep-folder",
+    "folders",
+    metavar="DIR",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Rather keep files of this folder of the gallery; may be repeated, the first is best.",
+)
+@click.option(
+    "--keep-name",
+    "names",
+    metavar="GLOB",
+    multiple=True,
+    help="Rather keep files that match; may be repeated, the first is best.",
+)
+@click.option(
+    "--reference",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="A folder of the gallery whose files are always kept and never touched.",
+)
+@filter_option
+@click.option(
+    "--sheet",
+    metavar="FILE.html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the groups with their pictures as a page.",
+)
+@click.option(
+    "--move-to",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Move duplicates to this folder, outside of the gallery's.",
+)
+@click.option("--trash", is_flag=True, help="Move duplicates to the trash.")
+@click.option(
+    "--hardlink", is_flag=True, help="Replace duplicates of the same bytes by hard links."
+)
+@click.option("--delete", is_flag=True, help="Delete duplicates for good; asks for a word.")
+@click.option("--yes", is_flag=True, help="Do not ask, except before --delete.")
+@click.option(
+    "--apply",
+    "marks",
+    metavar="MARKS.json",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Act on what was marked on the page of 'serve' and exported, instead of searching.",
+)
+@click.option("--undo", is_flag=True, help="Undo the last --move-to, --trash or --hardlink.")
+@click.option(
+    "--not-duplicate",
+    "distinct",
+    metavar="FILE FILE",
+    nargs=2,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Remember that two files are no duplicates; may be repeated.",
+)
+@json_option
+def duplicates(
+    gallery: Path | str | None,
+    kinds: tuple[str, ...],
+    threshold: float,
+    keep: str,
+    folders: tuple[Path, ...],
+    names: tuple[str, ...],
+    reference: Path | None,
+    pattern: str | None,
+    sheet: Path | None,
+    move_to: Path | None,
+    trash: bool,
+    hardlink: bool,
+    delete: bool,
+    yes: bool,
+    marks: Path | None,
+    undo: bool,
+    distinct: tuple[tuple[Path, Path], ...],
+    as_json: bool,
+) -> None:
+    """Find files that show the same picture, and do something about them.
+
+    Pictures are compared, not only their embeddings: a duplicate has the same bytes, the same
+    pixels, or shows the same picture resized, recompressed, brighter, in grey, mirrored, rotated,
+    cropped or with a border. Other shots of a scene are not duplicates; '--kind shot' lists them.
+
+    Kept is the file with most pixels, then one with a camera's name in it, then one that is not
+    named like a copy or by a messenger, then the one with most bytes, then the oldest.
+
+    Without --move-to, --trash, --hardlink or --delete nothing is touched. With one of them, what
+    would be done is listed first. Each file is read again before it is touched, and so is one that
+    is kept. --delete can not be undone.
+    """
+    if sheet is not None:
+        require_html(sheet)
+    action = _action(move_to, trash, hardlink, delete)
+    if (undo or distinct) and (action or marks):
+        raise click.UsageError("--undo and --not-duplicate do not go with an action.")
+    if marks is not None and action is None:
+        raise click.UsageError("--apply needs one of --move-to, --trash, --hardlink and --delete.")
+    opened = find_gallery(gallery)
+    if undo:
+        _undo(_on_disk(opened))
+        return
+    if distinct:
+        count = _on_disk(opened).set_distinct(distinct)
+        click.echo(f"{number(count, 'pair')} remembered as no duplicates")
+        return
+    if action is not None:
+        local = _on_disk(opened)
+        _check(local, move_to)
+        protected = _protected(local, reference)
+        if marks is not None:
+            removals = _marked(local, marks)
+            _act(local, removals, action, move_to, protected, yes, as_json)
+            return
+    with progress_shown() as progress:
+        groups = opened.duplicates(
+            threshold,
+            kinds=_kinds(kinds),
+            keep=_rule(opened, keep, folders, names),
+            reference=reference,
+            filter=pattern,
+            progress=progress,
+        )
+    if sheet is not None:
+        _write_sheet(groups, sheet)
+    if action is not None:
+        _act(local, _removals(groups), action, move_to, protected, yes, as_json)
+        return
+    if as_json:
+        answer = {"groups": [group.as_dict() for group in groups], "changed": groups.changed}
+        print_json({"threshold": threshold, "summary": _summary(groups), **answer})
+    else:
+        _print(groups)
+    count = sum(len(group.duplicates) for group in groups)
+    found = f"{number(len(groups), 'group')}, {number(count, 'file')} that could go"
+    say(f"{found}; nothing was deleted")
+    _warn(groups)
+    if not groups:
+        raise click.exceptions.Exit(FOUND_NOTHING)
+
+
+def _action(move_to: Path | None, trash: bool, hardlink: bool, delete: bool) -> Action | None:
+    from lookalike.gallery.act import Action
+
+    wanted = {
+        Action.MOVE: move_to is not None,
+        Action.TRASH: trash,
+        Action.HARDLINK: hardlink,
+        Action.DELETE: delete,
+    }
+    chosen = [action for action, is_wanted in wanted.items() if is_wanted]
+    if len(chosen) > 1:
+        raise click.UsageError("Only one of --move-to, --trash, --hardlink and --delete.")
+    return chosen[0] if chosen else None
+
+
+def _on_disk(opened: ImageGallery) -> Gallery:
+    from lookalike.gallery import Gallery
+
+    if not isinstance(opened, Gallery):
+        raise LookalikeError(
+            "files are moved, and pairs remembered, for a gallery on disk, not for one in shards"
+        )
+    return opened
+
+
+def _kinds(names: Sequence[str]) -> Any:
+    from lookalike.gallery import COPIES, Kind
+
+    return frozenset(Kind(KINDS[name]) for name in names) or COPIES
+
+
+def _rule(opened: ImageGallery, order: str, folders: Sequence[Path], names: Sequence[str]) -> Any:
+    from lookalike.gallery import KeepOrder, KeepRule
+    from lookalike.gallery.duplicates import inside
+
+    places = tuple(inside(opened.root, folder, True) for folder in folders)
+    return KeepRule(KeepOrder(order), places, tuple(names))
+
+
+def _protected(local: Gallery, reference: Path | None) -> bytes | None:
+    from lookalike.gallery.duplicates import inside
+
+    return None if reference is None else inside(local.root, reference, True)
+
+
+def _check(local: Gallery, move_to: Path | None) -> None:
+    from lookalike.gallery.act import check_target
+
+    if move_to is not None:
+        check_target(move_to, local.root)
+
+
+# ---- what was found ------------------------------------------------------------------------------
+
+
+def _print(groups: Duplicates) -> None:
+    width = max((len(str(d.kind)) for group in groups for d in group.duplicates), default=4)
+    for group in groups:
+        for item in group.keep:
+            click.echo(_line("keep".rjust(width), item))
+        for item in group.duplicates:
+            click.echo(_line(str(item.kind).rjust(width), item))
+        click.echo()
+    if groups:
+        click.echo(f"{'kind':19}  {'files':>7}  {'would be freed':>18}")
+        for row in _summary(groups):
+            click.echo(f"{row['kind']:19}  {row['files']:>7,}  {row['bytes']:>12,} bytes")
+
+
+def _line(mark: str, item: Duplicate) -> str:
+    shape = f"{item.row.width}x{item.row.height}"
+    return f"{mark}  {shape:>11}  {item.row.size:>11,} bytes  {shown(item.file)}"
+
+
+def _summary(groups: Duplicates) -> list[dict[str, Any]]:
+    """Files and bytes of each kind that was found."""
+    items = [item for group in groups for item in group.duplicates]
+    found = []
+    for kind in KINDS.values():
+        sizes = [item.row.size for item in items if item.kind == kind]
+        if sizes:
+            found.append({"kind": kind, "files": len(sizes), "bytes": sum(sizes)})
+    return found
+
+
+def _warn(groups: Duplicates) -> None:
+    if groups.changed:
+        names = ", ".join(visible(path) for path in groups.changed[:SHOWN])
+        more = ", …" if len(groups.changed) > SHOWN else ""
+        say(
+            f"{number(len(groups.changed), 'file')} left out: changed or gone since the last "
+            f"update ({names}{more}); run: lookalike update"
+        )
+    if groups.unhashed:
+        say(
+            f"{number(groups.unhashed, 'image')} of an earlier version compared by embedding only; "
+            f"for a full search run first: lookalike update"
+        )
+
+
+def _write_sheet(groups: Duplicates, sheet: Path) -> None:
+    from lookalike.sheet import Cell, Row, thumbnail, write_html
+
+    def cell(item: Duplicate) -> Cell:
+        facts = f"{item.row.width} x {item.row.height}, {item.row.size:,} bytes"
+        kind = "kept" if item.kind is None else str(item.kind)
+        return Cell(thumbnail(item.file), (item.path, kind, facts))
+
+    rows = []
+    for group in groups:
+        first, *others = group.keep
+        rest = tuple(cell(item) for item in (*others, *group.duplicates))
+        rows.append(Row(cell(first), rest, ("Kept", "Could go")))
+    lines = [
+        f"{row['kind']}: {row['files']:,} files, {row['bytes']:,} bytes" for row in _summary(groups)
+    ]
+    write_html(rows, sheet, title="Duplicates", lead="\n".join(lines) or "none found")
+    say(f"wrote {shown(sheet.absolute())}")
+
+
+# ---- acting --------------------------------------------------------------------------------------
+
+
+def _removals(groups: Duplicates) -> list[Removal]:
+    from lookalike.gallery.act import Removal
+
+    return [
+        Removal(
+            item.file,
+            item.row.hash or b"",
+            tuple((kept.file, kept.row.hash or b"") for kept in group.keep),
+            item.kind,
+            item.row.size,
+        )
+        for group in groups
+        for item in group.duplicates
+    ]
+
+
+def _marked(local: Gallery, marks: Path) -> list[Removal]:
+    """What a file of marks says could go. Remembers its pairs that are no duplicates."""
+    from lookalike.gallery.act import Removal
+
+    try:
+        content = json.loads(marks.read_bytes())
+        if (content["format"], content["version"]) != (MARKS, 1):
+            raise ValueError("it is of another format or version")
+        groups = [
+            ([str(i["path"]) for i in g["keep"]], [str(i["path"]) for i in g["could_go"]])
+            for g in content["groups"]
+        ]
+        distinct = [(Path(one), Path(two)) for one, two in content.get("not_duplicates", [])]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LookalikeError(
+            f"{marks} is not what the page of 'lookalike serve' exports ({error})"
+        ) from error
+    if distinct:
+        local.set_distinct(distinct)
+    rows = local.rows_of({path for group in groups for paths in group for path in paths})
+    return [
+        Removal(
+            local.root / path,
+            rows[path].hash or b"",
+            tuple((local.root / kept, rows[kept].hash or b"") for kept in keep),
+            size=rows[path].size,
+        )
+        for keep, going in groups
+        for path in going
+    ]
+
+
+def _act(
+    local: Gallery,
+    removals: list[Removal],
+    action: Action,
+    target: Path | None,
+    protected: bytes | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    from lookalike.gallery.act import Action, act
+
+    if action is Action.HARDLINK:
+        removals = [r for r in removals if any(r.digest == digest for _, digest in r.kept)]
+    if not removals:
+        say("nothing to do")
+        raise click.exceptions.Exit(FOUND_NOTHING)
+    for removal in [] if as_json else removals:
+        kept = shown(removal.kept[0][0]) if removal.kept else "nothing"
+        click.echo(f"{action}  {shown(removal.file)}  (kept: {kept})")
+    size = sum(removal.size for removal in removals)
+    question = f"{action} {number(len(removals), 'file')}, {size:,} bytes"
+    if not _is_confirmed(action, question, len(removals), yes):
+        say(f"{question}: nothing was done")
+        return
+    with progress_shown() as progress:
+        done = act(
+            removals,
+            action,
+            local.directory,
+            local.root,
+            target=target,
+            reference=protected,
+            progress=progress,
+        )
+    undo = "" if action is Action.DELETE else "; undo it with: lookalike duplicates --undo"
+    _report(done, PAST[action], as_json, f"{undo}; then run: lookalike update")
+
+
+def _is_confirmed(action: str, question: str, count: int, yes: bool) -> bool:
+    """A dry run ends here: where there is no one to ask, only --yes confirms, and --delete not even
+    with that."""
+    is_asked = sys.stdin.isatty()
+    if action == "delete":
+        if not is_asked:
+            raise LookalikeError(
+                "--delete asks for a word on a terminal; --trash or --move-to do without one"
+            )
+        word = f"delete {count}"
+        say(f"{question}. This can not be undone. Type '{word}' to go on:")
+        return bool(click.prompt("", prompt_suffix="> ", default="", show_default=False) == word)
+    if yes:
+        return True
+    if not is_asked:
+        say("this was a dry run; add --yes to do it")
+        return False
+    return click.confirm(f"{question}?", err=True)
+
+
+def _report(done: Sequence[Done], what: str, as_json: bool, more: str) -> None:
+    problems = [each for each in done if each.problem is not None]
+    if as_json:
+        print_json(
+            [
+                {
+                    "file": os.fspath(each.file),
+                    "to": None if each.to is None else os.fspath(each.to),
+                    "problem": each.problem,
+                }
+                for each in done
+            ]
+        )
+    for each in problems:
+        say(f"{shown(each.file)}: left as it is: {each.problem}")
+    say(f"{number(len(done) - len(problems), 'file')} {what}{more}")
+    if problems:
+        raise click.exceptions.Exit(FOUND_NOTHING)
+
+
+def _undo(local: Gallery) -> None:
+    from lookalike.gallery.act import undo
+
+    action, done = undo(local.directory)
+    if action is None:
+        say("nothing to undo")
+        raise click.exceptions.Exit(FOUND_NOTHING)
+    _report(done, BACK.get(action, "put back"), False, "; then run: lookalike update")

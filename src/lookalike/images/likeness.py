@@ -1,0 +1,392 @@
+"""Whether two images show the same picture: a perceptual hash that finds candidates, and a check of
+every part of both that decides.
+
+The hash is that of the library imagehash (`phash`): the luminance in 32 x 32 pixels, its discrete
+cosine transform (DCT-II), of which the 8 x 8 lowest frequencies are compared with their median. It
+is taken of the square that the encoder gets.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+__all__ = ["Agreement", "adds_border", "compare", "hash_variants", "perceptual_hash"]
+
+HASH_BITS = 64
+SIDE = 32
+LOW = 8
+
+Floats = NDArray[np.float32]
+Box = tuple[float, float, float, float]
+
+
+Agreement = Literal["same picture", "mirrored or rotated", "cropped"]
+
+
+# ---- the hash ------------------------------------------------------------------------------------
+
+
+@cache
+def _cosines() -> NDArray[np.float64]:
+    """The rows of the DCT-II that are kept, (LOW, SIDE)."""
+    k, n = np.arange(LOW)[:, np.newaxis], np.arange(SIDE)
+    return 2 * np.cos(np.pi * k * (2 * n + 1) / (2 * SIDE))
+
+
+def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
+    """Of RGB pixels (height, width, 3): 64 bits, as a signed integer.
+
+    Its bytes, most significant first, are those of `imagehash.phash`.
+    """
+    grey = Image.fromarray(pixels).convert("L")
+    small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.float64)
+    low = _cosines() @ small @ _cosines().T
+    bits = np.packbits(low > np.median(low))
+    return int.from_bytes(bits.tobytes(), signed=True)
+
+
+def hash_variants(hashes: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The hashes (n,) of the pictures as they are, mirrored and turned: (8, n), themselves first.
+
+    Mirroring changes the sign of every second frequency, transposing exchanges the axes. Bits of
+    frequencies between the median and its negative come out wrong; they are few.
+    """
+    octets = hashes.astype(">i8").view(np.uint8).reshape(-1, 8)
+    bits = np.unpackbits(octets, axis=1).reshape(-1, LOW, LOW).astype(np.bool_)
+    odd = np.arange(LOW) % 2 == 1
+    found = []
+    for turned in (bits, bits.transpose(0, 2, 1)):
+        for down in (False, True):
+            for across in (False, True):
+                flipped = (odd[:, np.newaxis] & down) ^ (odd[np.newaxis, :] & across)
+                packed = np.packbits((turned ^ flipped).reshape(-1, HASH_BITS), axis=1)
+                found.append(np.ascontiguousarray(packed).view(">u8")[:, 0].astype(np.uint64))
+    return np.stack(found)
+
+
+# ---- the check -----------------------------------------------------------------------------------
+
+TURNS = (
+    None,
+    Image.Transpose.FLIP_LEFT_RIGHT,
+    Image.Transpose.ROTATE_180,
+    Image.Transpose.FLIP_TOP_BOTTOM,
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.TRANSVERSE,
+)
+EDGE = 2
+"""Pixels along the sides of a part into which a resized image mixes what is beside it."""
+SMALLEST = 8
+"""Pixels along a side of what is compared."""
+DARK, LIGHT = 4, 250
+"""Values beyond which a channel may have been cut off."""
+LEAST_SLOPE = 0.2
+"""Of a change of brightness and contrast."""
+NOISE, OF_CONTRAST = 11.0, 0.63
+"""What compression and resizing may change: grey levels, and a share of the local contrast."""
+SAME_DETAIL = 0.75
+"""Smallest correlation of what is fine."""
+OF_LOSSLESS = 0.3
+"""Share of that which may differ where nothing was compressed or resized."""
+NOISE_OF_COLOUR = 32.0
+GREY = 2.5
+"""Mean distance of the channels from the luminance, in levels, below which an image is grey."""
+ASPECT = 0.04
+"""By how much the shapes of two whole images may differ."""
+BORDER = 6.0
+"""Levels by which rows and columns of a border differ from one colour, in the mean."""
+SEARCHED = 64
+"""Longest side, in pixels, at which a part is looked for."""
+SMALLEST_PART = 0.7
+"""Of the longest that would fit."""
+SCALE_STEP = 0.97
+PROMISING = 0.8
+"""Correlation from which a part that was found is aligned."""
+ROUNDS = 12
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def compare(
+    a: Image.Image, b: Image.Image, side: int, *, is_lossless: bool = False
+) -> Agreement | None:
+    """What two upright RGB images have in common, None if they show different pictures.
+
+    They show the same picture if every part agrees after one change of brightness, contrast and
+    saturation for the whole, but for what compression and resizing do. A cropped one may have been
+    resized, not turned; one with a border both.
+
+    Args:
+        side: longest side at which they are compared, in pixels.
+        is_lossless: both are of one size and not of a lossy format, so that a small difference is
+            one of the pictures: that of two screenshots perhaps.
+    """
+    noise = OF_LOSSLESS if is_lossless else 1.0
+    outline = _outline(a)
+    for turn in TURNS:
+        turned = b if turn is None else b.transpose(turn)
+        if (
+            _shapes_agree(_whole(a), _whole(turned))
+            and _correlation(outline, _outline(turned)) >= PROMISING
+            and _agree(a, _whole(a), turned, side, noise=noise)
+        ):
+            return "same picture" if turn is None else "mirrored or rotated"
+    inner, other = _within_border(a), _within_border(b)
+    if inner != _whole(a) or other != _whole(b):
+        for one, two in ((inner, other), (inner, _whole(b)), (_whole(a), other)):
+            part = b if two == _whole(b) else b.crop(two)
+            outline = _outline(a, one)
+            for turn in TURNS:
+                turned = part if turn is None else part.transpose(turn)
+                if (
+                    _shapes_agree(one, _whole(turned))
+                    and _correlation(outline, _outline(turned)) >= PROMISING
+                    and (box := _aligned(a, one, turned, side))
+                    and _agree(a, box, turned, side, EDGE)
+                ):
+                    return "cropped"
+    for large, small in ((a, b), (b, a)):
+        box = _found(large, small)
+        for at in (SEARCHED, side):
+            box = box and _aligned(large, box, small, at)
+        if box and _shapes_agree(box, _whole(small)) and _agree(large, box, small, side, EDGE):
+            return "cropped"
+    return None
+
+
+def _outline(image: Image.Image, box: Box | None = None) -> Floats:
+    return _fitted(image.convert("L"), box or _whole(image), (SIDE, SIDE))
+
+
+def _correlation(one: Floats, two: Floats) -> float:
+    a, b = one - one.mean(), two - two.mean()
+    return float((a * b).sum()) / max(1e-3, float(np.sqrt((a * a).sum() * (b * b).sum())))
+
+
+def _whole(image: Image.Image) -> Box:
+    return 0.0, 0.0, float(image.width), float(image.height)
+
+
+def _shapes_agree(one: Box, two: Box) -> bool:
+    """But for rounding, which counts more for small images."""
+    (w, h), (v, u) = _sides(one), _sides(two)
+    return abs(w * u - h * v) <= ASPECT * w * u + max(w, h, v, u)
+
+
+def _sides(box: Box) -> tuple[float, float]:
+    return box[2] - box[0], box[3] - box[1]
+
+
+def _fitted(image: Image.Image, box: Box, size: tuple[int, int]) -> Floats:
+    made = image.resize(size, Image.Resampling.BILINEAR, box=box)
+    return np.asarray(made, np.float32)
+
+
+def _grid(box: Box, small: Image.Image, side: int) -> tuple[int, int]:
+    """The size, (width, height), at which a part and an image are compared: larger than neither."""
+    w, h = small.size
+    scale = min(1.0, side / max(w, h), _sides(box)[0] / w)
+    return max(SMALLEST, round(w * scale)), max(SMALLEST, round(h * scale))
+
+
+def _agree(
+    a: Image.Image, box: Box, b: Image.Image, side: int, edge: int = 0, noise: float = 1.0
+) -> bool:
+    """Whether the part of ``a`` within ``box`` shows what all of ``b`` shows, but for ``edge``
+    pixels along its sides."""
+    size = _grid(box, b, side)
+    one, two = _fitted(a, box, size), _fitted(b, _whole(b), size)
+    if edge and min(size) > SMALLEST + 2 * edge:
+        one, two = (x[edge:-edge, edge:-edge] for x in (one, two))
+    if any(np.abs(x - (x @ _LUMINANCE)[..., np.newaxis]).mean() < GREY for x in (one, two)):
+        one, two = ((x @ _LUMINANCE)[..., np.newaxis] for x in (one, two))
+    # Where one was made so bright that it was cut off, only it can be predicted from the other.
+    return _predicts(one, two, noise) or (
+        bool(((one >= LIGHT) | (one <= DARK)).any()) and _predicts(two, one, noise)
+    )
+
+
+def _predicts(source: Floats, target: Floats, noise: float) -> bool:
+    """Whether one change of tone makes all of ``target`` of ``source``, (h, w, 1 or 3)."""
+    toned = _with_tone_of(target, source)
+    if toned is None:
+        return False
+    if source.shape[2] == 1:
+        ours, theirs = toned[..., 0], target[..., 0]
+    else:
+        ours, theirs = toned @ _LUMINANCE, target @ _LUMINANCE
+    if _correlation(_detail(ours), _detail(theirs)) < SAME_DETAIL:
+        return False
+    differ = np.abs(_mean_around(ours - theirs, 1))
+    contrast = np.minimum(_contrast_around(ours), _contrast_around(theirs))
+    if (differ > noise * (NOISE + OF_CONTRAST * contrast)).any():
+        return False
+    if source.shape[2] == 1:
+        return True
+    # Red and blue less luminance.
+    ours, theirs = (
+        x[..., [0, 2]] - y[..., np.newaxis] for x, y in ((toned, ours), (target, theirs))
+    )
+    gain = float((ours * theirs).sum() / max(1e-6, float((ours * ours).sum())))
+    differ = min(2.5, max(0.4, gain)) * ours - theirs
+    differ -= np.clip(np.median(differ, axis=(0, 1)), -12, 12)
+    return all(
+        bool((np.abs(_mean_around(differ[..., k], 3)) <= NOISE_OF_COLOUR).all()) for k in (0, 1)
+    )
+
+
+def _with_tone_of(target: Floats, source: Floats) -> Floats | None:
+    """The polynomial c0 + c1 x + c2 x^2 of ``source`` that is closest to ``target``; None if it
+    does not rise with x."""
+    kept = (source > DARK) & (source < LIGHT) & (target > DARK) & (target < LIGHT)
+    if np.count_nonzero(kept) < SMALLEST**2:
+        kept[:] = True
+    x, y = source[kept].astype(np.float64) / 255, target[kept].astype(np.float64) / 255
+    powers = np.stack([np.ones_like(x), x, x * x])
+    gram = powers @ powers.T
+    gram[2, 2] += 1e-3 * len(x)  # rather straight than bent
+    c = np.linalg.lstsq(gram, powers @ y, rcond=None)[0]
+    if min(c[1] + 2 * c[2] * np.quantile(x, q) for q in (0.02, 0.98)) < LEAST_SLOPE:
+        return None
+    scaled = source / 255
+    toned: Floats = 255 * (c[0] + c[1] * scaled + c[2] * scaled * scaled).astype(np.float32)
+    return toned.clip(0, 255)
+
+
+def _mean_around(values: Floats, radius: int) -> Floats:
+    """Means over squares of 2 radius + 1 pixels, (h, w)."""
+    size = 2 * radius + 1
+    sums = np.cumsum(np.cumsum(np.pad(values, radius, mode="edge"), 0, np.float64), 1)
+    sums = np.pad(sums, ((1, 0), (1, 0)))
+    corners = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
+    return (corners / size**2).astype(np.float32)
+
+
+def _detail(values: Floats) -> Floats:
+    """What is finer than 7 pixels: two clear skies differ in nothing else."""
+    return values - _mean_around(values, 3)
+
+
+def _contrast_around(values: Floats) -> Floats:
+    """Standard deviations over squares of 7 pixels."""
+    mean = _mean_around(values, 3)
+    return np.sqrt(np.maximum(_mean_around(values * values, 3) - mean * mean, 0))
+
+
+def _within_border(image: Image.Image) -> Box:
+    """What is left of an image without borders of one colour, at most a quarter of each side."""
+    grey = np.asarray(image.convert("L"), np.float32)
+
+    def depth(lines: Floats) -> int:
+        """How many of the first lines are of one colour; one more, which a smaller size blurs."""
+        away = np.abs(lines[: len(lines) // 4] - np.median(lines[0]))
+        plain = (away.mean(axis=1) <= BORDER) & (away.max(axis=1) <= 4 * BORDER)
+        count = len(plain) if plain.all() else int(np.argmin(plain))
+        return count + 1 if 0 < count < len(plain) else 0
+
+    top, bottom, left, right = map(depth, (grey, grey[::-1], grey.T, grey.T[::-1]))
+    return float(left), float(top), float(image.width - right), float(image.height - bottom)
+
+
+def adds_border(a: Image.Image, b: Image.Image, side: int) -> float | None:
+    """Of images of which ``b`` is a part of ``a``: the width of that part, as a share of that of
+    ``a``, if the rest of ``a`` is a border of one colour; else None."""
+    box = _found(a, b)
+    for at in (SEARCHED, side):
+        box = box and _aligned(a, box, b, at)
+    if box is None:
+        return None
+    grey = np.asarray(a.convert("L"), np.float32)
+    left, top, right, bottom = (round(x) for x in box)
+    strips = (
+        grey[: max(0, top - EDGE)],
+        grey[bottom + EDGE :],
+        grey[:, : max(0, left - EDGE)],
+        grey[:, right + EDGE :],
+    )
+    away = [np.abs(strip - np.median(strip)).mean() for strip in strips if strip.size]
+    return _sides(box)[0] / a.width if away and max(away) <= 2 * BORDER else None
+
+
+def _found(large: Image.Image, small: Image.Image) -> Box | None:
+    """Where all of ``small`` is in ``large``, about: the best of normalised cross-correlations at
+    several sizes. None if it is not."""
+    scale = min(1.0, SEARCHED / max(large.size))
+    size = (max(SMALLEST, round(large.width * scale)), max(SMALLEST, round(large.height * scale)))
+    image = _fitted(large.convert("L"), _whole(large), size)
+    grey = small.convert("L")
+    fit = min(size[0] / small.width, size[1] / small.height)
+    best, box = PROMISING, None
+    spectrum = np.fft.rfft2(image)
+    share = 1.0
+    while share >= SMALLEST_PART:
+        w, h = (max(SMALLEST, round(n * fit * share)) for n in small.size)
+        if w <= size[0] and h <= size[1]:
+            part = _fitted(grey, _whole(small), (w, h))
+            score, x, y = _best_place(image, spectrum, part)
+            if score > best:
+                across, down = large.width / size[0], large.height / size[1]
+                best, box = score, (x * across, y * down, (x + w) * across, (y + h) * down)
+        share *= SCALE_STEP
+    return box
+
+
+def _best_place(
+    image: Floats, spectrum: NDArray[np.complexfloating], part: Floats
+) -> tuple[float, int, int]:
+    """Where in ``image`` ``part`` correlates most: the correlation, x and y."""
+    h, w = part.shape
+    part = part - part.mean()
+    norm = float(np.sqrt((part * part).sum()))
+    product = np.fft.irfft2(spectrum * np.conj(np.fft.rfft2(part, image.shape)), image.shape)
+    product = product[: image.shape[0] - h + 1, : image.shape[1] - w + 1]
+
+    def sums(values: Floats) -> NDArray[np.float64]:
+        total = np.pad(np.cumsum(np.cumsum(values, 0, np.float64), 1), ((1, 0), (1, 0)))
+        return total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]
+
+    spread = sums(image * image) - sums(image) ** 2 / (h * w)
+    scores = product / np.maximum(norm * np.sqrt(np.maximum(spread, 0)), 1e-3 * h * w)
+    y, x = np.unravel_index(np.argmax(scores), scores.shape)
+    return float(scores[y, x]), int(x), int(y)
+
+
+def _aligned(a: Image.Image, box: Box, b: Image.Image, side: int) -> Box | None:
+    """``box`` moved and scaled so that it shows best what ``b`` shows, by the method of Lucas and
+    Kanade; None if it leaves ``a``."""
+    grey, theirs = a.convert("L"), b.convert("L")
+    size = _grid(box, b, side)
+    target = _fitted(theirs, _whole(b), size)
+    target = target - target.mean()
+    y, x = np.mgrid[-0.5 : 0.5 : size[1] * 1j, -0.5 : 0.5 : size[0] * 1j].astype(np.float32)
+    for _ in range(ROUNDS):
+        found = _fitted(grey, box, size)
+        found = found - found.mean()
+        energy = float((found * found).sum())
+        found = found * (float((found * target).sum()) / max(energy, 1e-6))
+        down, across = np.gradient(found)
+        wider, higher = across * x * size[0], down * y * size[1]
+        slopes = np.stack([each.ravel() for each in (across, down, wider, higher)])
+        gram = slopes @ slopes.T
+        gram += 1e-6 * np.trace(gram) * np.eye(4)
+        step = np.linalg.solve(gram, slopes @ (target - found).ravel())
+        dx, dy, dw, dh = (float(value) for value in step)
+        w, h = _sides(box)
+        dx, dy, dw, dh = dx * w / size[0], dy * h / size[1], dw * w / 2, dh * h / 2
+        box = (
+            max(0.0, box[0] + dx - dw),
+            max(0.0, box[1] + dy - dh),
+            min(float(a.width), box[2] + dx + dw),
+            min(float(a.height), box[3] + dy + dh),
+        )
+        if min(_sides(box)) < SMALLEST / 2:
+            return None
+        if max(abs(dx), abs(dw), abs(dy), abs(dh)) < 2e-4 * max(w, h):
+            break
+    return box

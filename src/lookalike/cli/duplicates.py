@@ -132,7 +132,7 @@ BACK = {"move": "put back", "trash": "put back", "hardlink": "made files of thei
     nargs=2,
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Remember that two files are no duplicates; may be repeated.",
+    help="Remember that two files are not duplicates; may be repeated.",
 )
 @json_option
 def duplicates(
@@ -181,7 +181,7 @@ def duplicates(
         return
     if distinct:
         count = _on_disk(opened).set_distinct(distinct)
-        click.echo(f"{number(count, 'pair')} remembered as no duplicates")
+        click.echo(f"{number(count, 'pair')} remembered as not duplicates")
         return
     if action is not None:
         local = _on_disk(opened)
@@ -358,7 +358,7 @@ def _removals(groups: Duplicates) -> list[Removal]:
 
 
 def _marked(local: Gallery, marks: Path) -> list[Removal]:
-    """What a file of marks says could go. Remembers its pairs that are no duplicates."""
+    """What a file of marks says could go. Remembers its pairs that are not duplicates."""
     from lookalike.gallery.act import Removal
 
     try:

@@ -22,9 +22,8 @@ from typing import Any
 
 from lookalike.atomic import IrregularFileError, read_regular
 from lookalike.errors import GalleryError
-from lookalike.gallery.changes import is_within
 from lookalike.gallery.keep import Kind
-from lookalike.gallery.places import UNDO
+from lookalike.gallery.places import UNDO, is_within
 from lookalike.gallery.report import Progress
 
 __all__ = ["Action", "Done", "Removal", "act", "check_target", "trash_folder", "undo"]
@@ -120,7 +119,7 @@ def check_target(target: Path | None, root: Path) -> None:
 
 def _check(removal: Removal, going: set[str], root: Path, reference: bytes | None) -> None:
     """Raises _RefusedError unless the file holds what was indexed and another file that is kept
-    does, too."""
+    does as well."""
     path = removal.file
     if reference is not None:
         place = os.path.realpath(path)

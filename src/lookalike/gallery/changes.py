@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from lookalike.gallery.places import is_within
 from lookalike.gallery.report import Absence
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.scan import FoundFile, ScanNotes
@@ -16,7 +17,6 @@ __all__ = [
     "adopt_states",
     "devices_of",
     "found_below",
-    "is_within",
     "known_below",
     "missing",
     "most_are_gone",
@@ -127,11 +127,6 @@ def missing(store: Store, unlisted: Sequence[bytes]) -> list[ImageRow]:
         return []
     gone = store.rows("path NOT IN (SELECT path FROM found) ORDER BY path")
     return [row for row in gone if not any(is_within(row.path, path) for path in unlisted)]
-
-
-def is_within(path: bytes, folder: bytes) -> bool:
-    """Whether it is the folder, or below it; b"" is the folder of all."""
-    return not folder or path == folder or path.startswith(folder + b"/")
 
 
 def devices_of(store: Store) -> dict[bytes, int]:

@@ -35,8 +35,6 @@ __all__ = ["Copies"]
 
 HASH_BOUND = 10
 """Bits in which the hashes of a picture and its copy, mirrored perhaps, differ at most."""
-UNRELATED = 0.2
-"""Cosine below which no copies of any kind were seen."""
 NEAR = 8
 """Neighbours by embedding that are looked at."""
 NEAR_COSINE = 0.8
@@ -163,17 +161,7 @@ class Copies:
                 sides = np.repeat([0, 1], len(hashes))
                 met = hamming_pairs(both, HASH_BOUND, labels=sides)
             for pairs in met:
-                pairs = first[pairs % len(hashes)]
-                yield pairs[self._cosines(contents.ids[pairs]) >= UNRELATED]
-
-    def _cosines(self, pairs: Pairs) -> NDArray[np.float32]:
-        """Of ids (m, 2)."""
-        parts = [np.empty(0, np.float32)]
-        for start in range(0, len(pairs), QUERIES):
-            some = pairs[start : start + QUERIES]
-            one, two = (self._index.vectors(some[:, side].tolist()) for side in (0, 1))
-            parts.append(np.einsum("ij,ij->i", one, two))
-        return np.concatenate(parts)
+                yield first[pairs % len(hashes)]
 
     def _near_embeddings(self, contents: _Contents) -> Iterator[Pairs]:
         """Of contents whose embedding shows all of them."""

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import GalleryError
-from lookalike.gallery.changes import is_within
 from lookalike.gallery.hits import glob_matcher, smallest_cosine
 from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
+from lookalike.gallery.places import is_within
 from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import StoredVectors, Table, is_as_indexed

@@ -421,7 +421,7 @@ class Gallery:
         return {path: rows[name] for name, path in wanted.items()}
 
     def set_distinct(self, pairs: Iterable[tuple[Path_, Path_]], distinct: bool = True) -> int:
-        """Remember of pairs of files that they are no duplicates, wherever their contents are; or
+        """Remember of pairs of files that they are not duplicates, wherever their contents are; or
         forget it. Returns how many pairs are remembered now.
 
         Raises:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from lookalike.gallery.changes import is_within
 from lookalike.gallery.hits import glob_matcher
+from lookalike.gallery.places import is_within
 from lookalike.gallery.rows import ImageRow
 
 __all__ = ["COPIES", "LARGEST", "KeepOrder", "KeepRule", "Kind"]

@@ -32,6 +32,7 @@ __all__ = [
     "is_full",
     "is_gallery",
     "is_real_folder",
+    "is_within",
     "nearest_above",
     "places",
     "repair_command",
@@ -90,6 +91,11 @@ def explain_unreadable(directory: Path) -> Iterator[None]:
             f"{directory} belongs to another user; get the right to read it from its owner, or "
             f"make one of your own with --gallery DIR"
         ) from error
+
+
+def is_within(path: bytes, folder: bytes) -> bool:
+    """Whether it is the folder, or below it; b"" is the folder of all."""
+    return not folder or path == folder or path.startswith(folder + b"/")
 
 
 _TABLES = r"\.?(gallery|repaired|imported)\.sqlite(\.new|\.tmp|\.damaged)?(-journal|-wal|-shm)?"

@@ -11,11 +11,19 @@ from pathlib import Path
 
 from lookalike.encoder import Encoder
 from lookalike.errors import GalleryError
-from lookalike.gallery.changes import absences, devices_of, is_within, most_are_gone
+from lookalike.gallery.changes import absences, devices_of, most_are_gone
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.identity import read_identity, removed_rows
 from lookalike.gallery.lock import writer_lock
-from lookalike.gallery.places import INCOMING, LOCK, OUTGOING, UNDO, delete_gallery, is_real_folder
+from lookalike.gallery.places import (
+    INCOMING,
+    LOCK,
+    OUTGOING,
+    UNDO,
+    delete_gallery,
+    is_real_folder,
+    is_within,
+)
 from lookalike.gallery.report import Absence, Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.scan import ScanNotes
@@ -99,7 +107,7 @@ def _clear(directory: Path) -> None:
 
 
 def _inheritance(files: GalleryFiles) -> tuple[list[ImageRow], list[list[str]] | None, int]:
-    """What was taken out by `remove`, the pairs that are no duplicates, and the first id that the
+    """What was taken out by `remove`, the pairs that are not duplicates, and the first id that the
     old gallery has never given out.
 
     No id means two images, so that a reader with one gallery's table and the other's index finds

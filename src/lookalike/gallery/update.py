@@ -23,7 +23,6 @@ from lookalike.gallery.changes import (
     adopt_states,
     devices_of,
     found_below,
-    is_within,
     known_below,
     missing,
     most_are_gone,
@@ -31,6 +30,7 @@ from lookalike.gallery.changes import (
     to_read,
 )
 from lookalike.gallery.files import GalleryFiles, made_with
+from lookalike.gallery.places import is_within
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow

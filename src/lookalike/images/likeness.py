@@ -134,7 +134,7 @@ def compare(
         if (
             _shapes_agree(_whole(a), _whole(turned))
             and _correlation(outline, _outline(turned)) >= PROMISING
-            and _agree(a, _whole(a), turned, side, noise=noise)
+            and _agree(a, _whole(a), turned, side, 1, noise)
         ):
             return "same picture" if turn is None else "mirrored or rotated"
     inner, other = _within_border(a), _within_border(b)
@@ -196,13 +196,13 @@ def _grid(box: Box, small: Image.Image, side: int) -> tuple[int, int]:
 
 
 def _agree(
-    a: Image.Image, box: Box, b: Image.Image, side: int, edge: int = 0, noise: float = 1.0
+    a: Image.Image, box: Box, b: Image.Image, side: int, edge: int, noise: float = 1.0
 ) -> bool:
     """Whether the part of ``a`` within ``box`` shows what all of ``b`` shows, but for ``edge``
     pixels along its sides."""
     size = _grid(box, b, side)
     one, two = _fitted(a, box, size), _fitted(b, _whole(b), size)
-    if edge and min(size) > SMALLEST + 2 * edge:
+    if min(size) > SMALLEST + 2 * edge:
         one, two = (x[edge:-edge, edge:-edge] for x in (one, two))
     if any(np.abs(x - (x @ _LUMINANCE)[..., np.newaxis]).mean() < GREY for x in (one, two)):
         one, two = ((x @ _LUMINANCE)[..., np.newaxis] for x in (one, two))

@@ -21,7 +21,7 @@ export function show(address, signal) {
   return { title: "Duplicates", element: view.element, ready: view.load() };
 }
 
-/** Whether to keep a file is proposed: another shot of a scene is no copy. @param {Duplicate} item */
+/** Whether to keep a file is proposed: another shot of a scene is not a copy. @param {Duplicate} item */
 const isProposed = (item) => item.kind === null || item.kind === "another shot";
 
 class Duplicates {

@@ -1,0 +1,118 @@
+"""`lookalike duplicates` as the owner of photographs uses it: find, look, decide, move, undo."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import lookalike
+from fakes import listing
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+
+def texture(seed: int) -> Image.Image:
+    """Sharp enough to be compared, and like no other."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((320, 240), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def album(tmp_path: Path, model: Path) -> Path:
+    """Three pictures; of the first a small version, a mirrored one, and an exact copy."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for seed in range(3):
+        texture(seed).save(folder / f"{seed}.png")
+    texture(0).resize((160, 120)).save(folder / "small.jpg", quality=85)
+    texture(0).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "mirrored.jpg", quality=95)
+    shutil.copy2(folder / "0.png", folder / "0 copy.png")
+    lookalike("index", folder, "--model", model)
+    return folder
+
+
+def test_kinds_are_named_and_summed_up(album: Path) -> None:
+    done = lookalike("duplicates", cwd=album)
+    found = {line.split()[-1]: line for line in done.stdout.splitlines() if "bytes  " in line}
+    assert found["0.png"].split()[0] == "keep"
+    assert "same bytes" in next(line for line in done.stdout.splitlines() if "0 copy.png" in line)
+    assert "same picture" in found["small.jpg"]
+    assert "mirrored or rotated" in found["mirrored.jpg"]
+    document = json.loads(lookalike("duplicates", "--json", cwd=album).stdout)
+    size = (album / "small.jpg").stat().st_size
+    assert {"kind": "same picture", "files": 1, "bytes": size} in document["summary"]
+    only = json.loads(lookalike("duplicates", "--json", "--kind", "bytes", cwd=album).stdout)
+    assert [[i["path"] for i in g["duplicates"]] for g in only["groups"]] == [["0 copy.png"]]
+
+
+def test_copies_are_moved_only_with_yes_and_come_back(album: Path, tmp_path: Path) -> None:
+    before = listing(album)
+    aside = tmp_path / "aside"
+    done = lookalike("duplicates", "--move-to", aside, cwd=album)
+    assert "this was a dry run; add --yes to do it" in done.stderr
+    assert listing(album) == before and not aside.exists()
+    done = lookalike("duplicates", "--move-to", aside, "--yes", cwd=album)
+    assert "3 files moved; undo it with: lookalike duplicates --undo" in done.stderr
+    assert sorted(os.listdir(aside)) == ["0 copy.png", "mirrored.jpg", "small.jpg"]
+    assert "3 files put back" in lookalike("duplicates", "--undo", cwd=album).stderr
+    now = {name: state for name, state in listing(album).items() if Path(name).suffix}
+    assert now == {name: state for name, state in before.items() if Path(name).suffix} | {
+        name: state for name, state in now.items() if Path(name).name == "undo.jsonl"
+    }
+    assert "nothing to undo" in lookalike("duplicates", "--undo", cwd=album, status=1).stderr
+
+
+def test_delete_takes_no_yes_and_other_folders_are_refused(album: Path) -> None:
+    done = lookalike("duplicates", "--delete", "--yes", cwd=album, status=2)
+    assert "--delete asks for a word on a terminal" in done.stderr
+    done = lookalike("duplicates", "--move-to", album / "aside", cwd=album, status=2)
+    assert "is inside" in done.stderr
+    both = lookalike("duplicates", "--trash", "--hardlink", cwd=album, status=2)
+    assert "Only one of" in both.stderr
+    assert len(list(album.glob("*.*g"))) == 6
+
+
+def test_marks_of_the_page_are_carried_out(album: Path, tmp_path: Path) -> None:
+    marks = tmp_path / "duplicates.json"
+    content = {
+        "format": "lookalike duplicates",
+        "version": 1,
+        "threshold": 0.95,
+        "groups": [{"keep": [{"path": "small.jpg"}], "could_go": [{"path": "0 copy.png"}]}],
+        "not_duplicates": [["0.png", "mirrored.jpg"]],
+    }
+    marks.write_text(json.dumps(content))
+    words: list[str | Path] = [
+        "duplicates",
+        "--apply",
+        marks,
+        "--move-to",
+        tmp_path / "aside",
+        "--yes",
+    ]
+    lookalike(*words, cwd=album)
+    assert sorted(os.listdir(tmp_path / "aside")) == ["0 copy.png"]
+    lookalike("update", cwd=album)
+    listed = lookalike("duplicates", cwd=album).stdout
+    assert "mirrored.jpg" not in listed and "small.jpg" in listed
+    marks.write_text("[]")
+    assert "is not what the page" in lookalike(*words, cwd=album, status=2).stderr
+
+
+def test_what_is_better_can_be_chosen(album: Path, tmp_path: Path) -> None:
+    def kept(*words: str) -> list[str]:
+        document = json.loads(lookalike("duplicates", "--json", *words, cwd=album).stdout)
+        return [item["path"] for group in document["groups"] for item in group["keep"]]
+
+    assert kept() == ["0.png"]
+    assert kept("--keep", "smallest") == ["small.jpg"]
+    assert kept("--keep-name", "mirr*") == ["mirrored.jpg"]
+    page = tmp_path / "page.html"
+    lookalike("duplicates", "--sheet", page, cwd=album)
+    text = page.read_text()
+    assert text.count("<img ") == 4 and "mirrored or rotated" in text

@@ -162,7 +162,8 @@ def duplicates(
     cropped or with a border. Other shots of a scene are not duplicates; '--kind shot' lists them.
 
     Kept is the file with most pixels, then one with a camera's name in it, then one that is not
-    named like a copy or by a messenger, then the one with most bytes, then the oldest.
+    named like a copy or by a messenger, then a lossless one, then the one with most bytes, then the
+    oldest.
 
     Without --move-to, --trash, --hardlink or --delete nothing is touched. With one of them, what
     would be done is listed first. Each file is read again before it is touched, and so is one that

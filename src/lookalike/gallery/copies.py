@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.gallery.keep import Kind
+from lookalike.gallery.keep import LOSSLESS, Kind
 from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import Store
@@ -39,7 +39,7 @@ NEAR = 8
 """Neighbours by embedding that are looked at."""
 NEAR_COSINE = 0.8
 """From here on they are candidates; from FAR_COSINE on those that differ in FAR_BOUND bits."""
-FAR_COSINE = 0.65
+FAR_COSINE = 0.55
 FAR_BOUND = 16
 COMMON = 8
 """Contents of the same hash that each is compared with."""
@@ -51,7 +51,6 @@ PIXELS_KEPT = 24 << 20
 ROUNDING = 0.04
 """By which the width of a part may seem larger than it is."""
 QUERIES = 1024
-LOSSLESS = frozenset({"PNG", "BMP", "GIF", "TIFF"})
 Pairs = NDArray[np.int64]
 
 

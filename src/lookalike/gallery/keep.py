@@ -12,7 +12,7 @@ from lookalike.gallery.hits import glob_matcher
 from lookalike.gallery.places import is_within
 from lookalike.gallery.rows import ImageRow
 
-__all__ = ["COPIES", "LARGEST", "KeepOrder", "KeepRule", "Kind"]
+__all__ = ["COPIES", "LARGEST", "LOSSLESS", "KeepOrder", "KeepRule", "Kind"]
 
 COPY = re.compile(
     r"^(copy|kopie|copie|copia)\b|[ _-](copy|kopie|copie|copia)( ?\(?\d*\)?)?$|\(\d+\)$"
@@ -37,6 +37,9 @@ COPIES = frozenset(Kind) - {Kind.SHOT}
 """Of what shows the same picture, so that one file is enough."""
 
 
+LOSSLESS = frozenset({"PNG", "BMP", "GIF", "TIFF"})
+
+
 class KeepOrder(StrEnum):
     """What is better, before all that decides else."""
 
@@ -50,8 +53,8 @@ class KeepOrder(StrEnum):
 class KeepRule:
     """Which file is better: one below ``folders`` (relative to the gallery's, the first best), one
     that fits ``names`` (shell patterns), then by ``order``. What is equal by these is decided by
-    most pixels; a camera's name in the file; a name that is not
-    that of a copy or a messenger's; most bytes; the oldest; the first by path."""
+    most pixels; a camera's name in the file; a name that is not that of a copy or a messenger's; a
+    lossless format; most bytes; the oldest; the first by path."""
 
     order: KeepOrder = KeepOrder.LARGEST
     folders: tuple[bytes, ...] = ()
@@ -75,8 +78,9 @@ class KeepRule:
         pixels = (row.width or 0) * (row.height or 0)
         stem = os.path.splitext(os.path.basename(os.fsdecode(row.path)))[0]
         is_copy = COPY.search(stem) is not None
-        usual = (-pixels, not has_camera, is_copy, -row.size, row.mtime_ns, row.path)
-        return *self.wish(row), *usual
+        is_lossy = row.format not in LOSSLESS
+        better = -pixels, not has_camera, is_copy, is_lossy, -row.size, row.mtime_ns, row.path
+        return *self.wish(row), *better
 
 
 LARGEST = KeepRule()

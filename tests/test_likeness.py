@@ -150,3 +150,11 @@ def test_a_border_of_one_colour_is_distinguished_from_more_of_the_picture() -> N
         share = adds_border(bordered, original, 320)
         assert share == pytest.approx(320 / 340, abs=0.02)
         assert adds_border(original, original.crop((16, 12, 304, 228)), 320) is None
+
+
+def test_a_sky_with_stars_around_the_rest_is_not_a_border() -> None:
+    night = ImageOps.expand(scene(1), 24, "black")
+    ImageDraw.Draw(night).point([(5, 40), (200, 6)], "white")
+    night = night.filter(ImageFilter.GaussianBlur(0.7))
+    assert adds_border(night, night.crop((24, 24, 344, 264)), 368) is None
+    assert compare(night, night.crop((24, 24, 344, 264)), 368) == "cropped"

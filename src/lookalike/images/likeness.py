@@ -310,8 +310,8 @@ def adds_border(a: Image.Image, b: Image.Image, side: int) -> float | None:
         grey[:, : max(0, left - EDGE)],
         grey[:, right + EDGE :],
     )
-    away = [np.abs(strip - np.median(strip)).mean() for strip in strips if strip.size]
-    return _sides(box)[0] / a.width if away and max(away) <= 2 * BORDER else None
+    away = [np.abs(strip - np.median(strip)).max() for strip in strips if strip.size]
+    return _sides(box)[0] / a.width if away and max(away) <= 4 * BORDER else None
 
 
 def _found(large: Image.Image, small: Image.Image) -> Box | None:

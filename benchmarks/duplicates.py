@@ -1,4 +1,4 @@
-"""How many planted copies `duplicates` finds, and how many pairs it proposes that are none.
+"""How many planted copies `duplicates` finds, and how many of its pairs are wrong.
 
     python benchmarks/duplicates.py PHOTOS [--planted 80] [--json FILE]
 

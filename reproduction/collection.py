@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.errors import TrainingError
-from lookalike.images import read_rgb
-from lookalike.images.formats import SkippedImageError
+from lookalike.images import SkippedImageError, read_rgb
 from lookalike.models.data import (
     LabelledImages,
     Skipped,

@@ -1,13 +1,8 @@
-"""Pictures to embeddings: an ONNX model, its identity, and the pipeline that feeds it.
-
-onnxruntime is imported by `import_onnxruntime`, not here, so that commands without a model start
-fast, and nowhere else, so that it never reports to its maker.
-"""
+"""Pictures to embeddings: an ONNX model, its identity, and the pipeline that feeds it."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import math
 import os
@@ -25,9 +20,9 @@ import numpy as np
 
 from lookalike.errors import DecoderError, LookalikeError, ModelError
 from lookalike.onnxfile import has_external_data
+from lookalike.runtimes import INPUT, OUTPUT, OnnxRuntime, cores
 
 if TYPE_CHECKING:
-    import onnxruntime
     from numpy.typing import NDArray
 
 __all__ = [
@@ -38,24 +33,17 @@ __all__ = [
     "Failed",
     "HasPixels",
     "ModelInfo",
-    "import_onnxruntime",
     "one_by_one",
 ]
 
 DEFAULT_MODEL = Path(__file__).with_name("data") / "default.onnx"
 
-INPUT = "images"
-OUTPUT = "embeddings"
 METADATA_PREFIX = "lookalike."
 FORMAT = "1"
 LARGEST = 1 << 16
 """Of an image's side in pixels, and of a dimension."""
 BATCHES_AHEAD = 3
 """`Encoder.encode` takes so many batches of items besides those that the model runs on."""
-SMALL_MODEL = 64 << 20
-"""Bytes. Smaller models run on several batches at once, one thread each: about a tenth faster than
-all threads on one batch, which wait for each other after every operation, also for one that
-decoding has stopped. One run of a larger model takes all threads, so that one query is fast."""
 GROUP_SECONDS = 0.04
 """It asks for as many items at once as take about so long to read."""
 
@@ -196,16 +184,12 @@ Outcome: TypeAlias = "Encoded[Item, Picture] | Failed[Item]"
 class Encoder:
     """An open model. Any number of threads may use one at once; made by `Encoder.open`."""
 
-    def __init__(
-        self, session: onnxruntime.InferenceSession, info: ModelInfo, settings: EncoderSettings
-    ) -> None:
+    def __init__(self, runtime: OnnxRuntime, info: ModelInfo, settings: EncoderSettings) -> None:
         self.info = info
         self.settings = settings
-        self._session = session
-        self._threads = settings.threads or _cores()
-        alone = session.get_session_options().intra_op_num_threads == 1
-        on_cpu = session.get_providers()[0] == "CPUExecutionProvider"
-        self._runs = self._threads if alone and on_cpu else 1
+        self._runtime = runtime
+        self._threads = settings.threads or cores()
+        self._runs = runtime.runs
         self.lookahead = (BATCHES_AHEAD + self._runs) * settings.batch_size
         self._scale = (1 / np.array(info.std)).astype(np.float32)[:, None, None]
         self._shift = (-np.array(info.mean) / np.array(info.std)).astype(np.float32)[:, None, None]
@@ -225,9 +209,10 @@ class Encoder:
         try:
             if path.exists() and not path.is_file():
                 raise OSError(None, "it is not a file")  # a pipe or device may never end
-            content = path.read_bytes()
+            before, content = path.stat(), path.read_bytes()
         except OSError as error:
             raise ModelError(f"cannot read model {path} ({error.strerror}): {remedy}") from error
+        sha256 = hashlib.sha256(content).hexdigest()
         try:
             if has_external_data(content):
                 # They would be read from the current folder, and sha256 would not cover them.
@@ -235,20 +220,21 @@ class Encoder:
                     f"model {path} keeps weights in other files; pack all into one with: lookalike "
                     f"model adopt {path} --out FILE"
                 )
-            threads = 1 if len(content) < SMALL_MODEL else settings.threads or _cores()
-            session = _open_session(content, threads)
+            del content  # before it is read once more, which takes as much memory
+            runtime = OnnxRuntime(path, settings.threads or cores())
+            if _version(path.stat()) != _version(before):
+                raise ModelError(f"model {path} was written while it was opened; try again")
         except ModelError:
             raise
         except Exception as error:  # onnxruntime has a dozen unrelated classes for a bad file
             reason = str(error).partition("\n")[0]
             raise ModelError(f"model {path} is damaged ({reason}): {remedy}") from error
         try:
-            metadata = session.get_modelmeta().custom_metadata_map
-            info = ModelInfo.from_metadata(metadata, hashlib.sha256(content).hexdigest())
-            _check_shapes(session, info)
+            info = ModelInfo.from_metadata(runtime.metadata, sha256)
+            _check_shapes(runtime, info)
         except ValueError as error:
             raise ModelError(f"model {path} is not an image encoder: {error}; {remedy}") from error
-        return cls(session, info, settings)
+        return cls(runtime, info, settings)
 
     def normalise(self, picture: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
         """Pixels (s, s, 3) -> what the network takes, written to `out`, float32 (3, s, s)."""
@@ -286,13 +272,12 @@ class Encoder:
     @property
     def outputs(self) -> frozenset[str]:
         """What the model gives: embeddings, and perhaps the gates of its attention."""
-        return frozenset(output.name for output in self._session.get_outputs())
+        return frozenset(output.name for output in self._runtime.outputs)
 
     def output(self, name: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One of `outputs` as the model gives it, of a picture uint8 (s, s, 3): float32 (...)."""
         self._check(pixels.dtype, pixels.shape)
-        (values,) = self._session.run([name], {INPUT: self._input([pixels])})
-        row: NDArray[np.float32] = values[0]
+        row: NDArray[np.float32] = self._runtime.run(self._input([pixels]), name)[0]
         return row
 
     def encode(
@@ -396,8 +381,7 @@ class Encoder:
         """At most one batch. Rows without a direction become NaN."""
         if not len(pixels):
             return np.empty((0, self.info.dim), np.float32)
-        rows: NDArray[np.float32]
-        (rows,) = self._session.run([OUTPUT], {INPUT: self._input(pixels)})
+        rows = self._runtime.run(self._input(pixels))
         lengths = np.linalg.norm(rows, axis=1)
         lengths[~np.isfinite(lengths) | (lengths == 0)] = np.nan
         rows /= lengths[:, None]
@@ -443,45 +427,19 @@ def _without_frames(error: LookalikeError) -> LookalikeError:
     return error
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    """Changes when a file is written or replaced."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def import_onnxruntime(module: str = "onnxruntime") -> Any:
-    """The module, or one below it, without its telemetry.
-
-    While it is imported, onnxruntime writes a device id to the cache folder and a file to the
-    temporary folder, and seconds later it looks up its maker's host. Only this variable, set
-    before, prevents it; `disable_telemetry_events` is too late. Processes started later inherit it.
-    """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    return importlib.import_module(module)
-
-
-def _open_session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    known = onnxruntime.get_available_providers()  # with onnxruntime-gpu, the first; else the last
-    providers = [
-        name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in known
-    ]
-    return onnxruntime.InferenceSession(content, options, providers=providers)
-
-
-def _check_shapes(session: onnxruntime.InferenceSession, info: ModelInfo) -> None:
+def _check_shapes(runtime: OnnxRuntime, info: ModelInfo) -> None:
     """ValueError unless the graph takes and gives what its metadata says, for any batch."""
     size = info.input_size
     for ends, name, shape in (
-        (session.get_inputs(), INPUT, [3, size, size]),
-        (session.get_outputs(), OUTPUT, [info.dim]),
+        (runtime.inputs, INPUT, [3, size, size]),
+        (runtime.outputs, OUTPUT, [info.dim]),
     ):
-        found = [(end.name, end.type, end.shape) for end in ends]
+        found = [tuple(end) for end in ends]
         if name == OUTPUT:  # a model may give more, its attention say; only this one is asked for
             found = [end for end in found if end[0] == OUTPUT] or found
         if (

@@ -19,9 +19,8 @@ from PIL import Image
 
 from lookalike.atomic import atomic_writer
 from lookalike.gallery.hits import Hit
-from lookalike.images import SkippedImageError
+from lookalike.images import SkippedImageError, Source
 from lookalike.images.decoder import Decoder
-from lookalike.images.formats import Source
 
 __all__ = [
     "Cell",

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from lookalike.lsh import LSHIndex, LSHSettings, SearchSettings
 from lookalike.lsh.families import CODES, KEYS
+from lookalike.lsh.index import EXACT_AT_ONCE
+from lookalike.lsh.segment import FEW
 
 DIM = 48
 Floats = NDArray[np.float32]
@@ -208,6 +210,37 @@ def test_hamming_counts_the_bits_of_the_two_codes_that_differ() -> None:
     expected = ((stored @ planes.T > 0) != (query @ planes.T > 0)).sum(axis=1)
     assert np.abs(index.hamming(query, np.arange(40)) - expected).max() <= 1  # a bit on the plane
     assert index.hamming(VECTORS[7], [7])[0] <= 2
+
+
+def test_few_ids_and_many_are_found_alike_and_unknown_ones_are_not() -> None:
+    ids = np.random.default_rng(0).permutation(1000) * 3
+    index = LSHIndex(DIM)
+    index.add(ids, clustered(1000, 1))
+    (segment,) = index.segments()
+    wanted = np.arange(-1, 3002)
+    rows = segment.find(wanted)
+    assert np.array_equal(rows >= 0, np.isin(wanted, ids))
+    assert np.array_equal(segment.ids[rows[rows >= 0]], wanted[rows >= 0])
+    for start in range(0, len(wanted), FEW):
+        some = slice(start, start + FEW)
+        assert np.array_equal(segment.find(wanted[some]), rows[some])
+
+
+def test_a_search_that_may_choose_compares_few_items_and_hashes_many() -> None:
+    vectors, query = clustered(EXACT_AT_ONCE + 1, 2, 8), clustered(1, 3, 8)[0]
+    index = LSHIndex(8)
+    index.add(np.arange(EXACT_AT_ONCE), vectors[:-1])
+    few = {"candidates": 1, "rerank": 1}
+    true = index.search(query, 50, exact=True)
+    assert np.array_equal(index.search(query, 50, exact=None, **few).ids, true.ids)
+    index.add([EXACT_AT_ONCE], vectors[-1:])
+    chosen, hashed = (index.search(query, 50, exact=way, **few) for way in (None, False))
+    assert np.array_equal(chosen.ids, hashed.ids)
+    assert not np.array_equal(chosen.ids, true.ids)
+    bare = LSHIndex(settings=LSHSettings(dim=8, vectors="none"))
+    bare.add(np.arange(100), vectors[:100])
+    chosen, hashed = (bare.search(query, 5, exact=way) for way in (None, False))
+    assert np.array_equal(chosen.ids, hashed.ids)
 
 
 def test_range_search_returns_exactly_what_is_near() -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import LookalikeWarning
 from lookalike.lsh import coding, compiled, kernels, simd
+from lookalike.lsh.segment import Segment
 
 
 @numba.njit
@@ -185,18 +186,11 @@ def test_codes_come_back_from_their_blocks() -> None:
     assert np.array_equal(flat_corrections[:5], corrections[:5])
     assert np.array_equal(flat_additions[:5], corrections[:-6:-1])
     assert np.array_equal(flat[: 16 * 32], pack(codes[:5]))
+    by_id, vectors = order.astype(np.uint32), np.empty((0, 128), np.float16)
+    buckets = offsets[np.newaxis], blocks[np.newaxis], np.empty((1, 0), np.uint32)
+    segment = Segment(3, order, by_id, vectors, *into, *buckets)
     rows = rng.permutation(len(codes))
-    out = np.empty((len(codes), 16), np.uint8)
-    coding.gather_codes(rows, offsets, blocks, flat, out)
-    assert np.array_equal(out, codes[rows])
-
-
-def test_hamming_distance_counts_bits() -> None:
-    rng = np.random.default_rng(4)
-    bits = rng.integers(0, 2, (50, 128))
-    words = np.packbits(bits, axis=1, bitorder="little").view(np.uint64)
-    expected = (bits != bits[7]).sum(axis=1)
-    assert np.array_equal(coding.hamming_rows(words, words[7]), expected)
+    assert np.array_equal(segment.codes_of(rows, 16), codes[rows].view(np.uint64))
 
 
 def test_encoding_gives_signs_and_the_length_ratio() -> None:

@@ -99,7 +99,7 @@ def search(
             threshold=threshold,
             filter=pattern,
             exclude_self=exclude_self,
-            exact=exact,
+            exact=exact or None,
         )
     except SkippedImageError as error:
         name = "standard input" if from_stdin else visible(query)

@@ -204,7 +204,7 @@ class ShardedGallery:
             k,
             without=own if options.get("exclude_self") else None,
             filter=options.get("filter"),
-            exact=options.get("exact", False),
+            exact=bool(options.get("exact")),
         )
         return hits(found, root, shards.code_bits, shards.pairs, options.get("threshold"))
 

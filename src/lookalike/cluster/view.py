@@ -20,9 +20,9 @@ from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found, NearOptions
 from lookalike.lsh import LSHSettings
+from lookalike.lsh.exact import best_of
 from lookalike.lsh.index import Neighbors
 from lookalike.lsh.join import Forest
-from lookalike.lsh.search import best_of
 
 __all__ = ["JOB_SECONDS", "Facts", "ShardedReader", "ShardedSnapshot", "near_groups"]
 

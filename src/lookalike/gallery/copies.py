@@ -26,7 +26,7 @@ from lookalike.gallery.store import Store
 from lookalike.images import SkippedImageError
 from lookalike.images.decoder import Decoder
 from lookalike.images.likeness import adds_border, compare, hash_variants
-from lookalike.images.pixels import Look
+from lookalike.images.outcome import Look
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.join import Forest, hamming_pairs
 from lookalike.lsh.threads import cores
@@ -116,8 +116,9 @@ class Copies:
 
     def _read_contents(self) -> _Contents:
         """Those of which the embedding shows all, and others as far as they have equal files."""
-        column = "phash" if self._store.version > 2 else "NULL"
-        query = f"SELECT id, hash, {column}, note FROM images WHERE skipped IS NULL ORDER BY id"
+        phash = "phash" if self._store.version > 2 else "NULL"
+        note = "note" if self._store.version > 1 else "NULL"
+        query = f"SELECT id, hash, {phash}, {note} FROM images WHERE skipped IS NULL ORDER BY id"
         members: dict[bytes, list[int]] = {}
         found: dict[bytes, int | None] = {}
         for number, digest, phash, note in self._store.read(query):

@@ -304,7 +304,7 @@ class Gallery:
         threshold: float | None = None,
         filter: str | None = None,
         exclude_self: bool = False,
-        exact: bool = False,
+        exact: bool | None = False,
     ) -> list[Hit]:
         """The ``k`` images most like the query, best first; fewer if there are fewer.
 
@@ -316,7 +316,8 @@ class Gallery:
             filter: shell pattern on the relative path (see `glob_matcher`), applied before the cut
                 to k.
             exclude_self: leave out the query itself and files of the same content.
-            exact: compare with every image instead of those in the probed buckets.
+            exact: compare with every image instead of those in the probed buckets. None: if they
+                are few, for a process that searches once; see `LSHIndex.search`.
 
         Raises:
             ValueError: k < 1, or a threshold that is not from -1 to 1.

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["PairStatistics"]
 
 SAMPLE = 1000
-LEVELS = np.unique(
-    np.concatenate([np.arange(100) / 100, 0.99 + np.arange(10) / 1000, 1 - np.logspace(-3, -5, 21)])
+LEVELS = np.concatenate(
+    [np.arange(99) / 100, 0.99 + np.arange(9) / 1000, 1 - np.logspace(-3, -5, 21)]
 )
 MOST_LEVELS = 10_000
 LIMIT = 1.01

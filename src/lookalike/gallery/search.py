@@ -50,7 +50,7 @@ class SearchOptions(TypedDict, total=False):
     threshold: float | None
     filter: str | None
     exclude_self: bool
-    exact: bool
+    exact: bool | None
 
 
 class MemoryOptions(TypedDict, total=False):
@@ -105,7 +105,7 @@ class Index(StoredVectors, Protocol):
         /,
         *,
         allowed: NDArray[np.int64] | None,
-        exact: bool,
+        exact: bool | None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
 
     def hamming(
@@ -131,7 +131,7 @@ def find(
     *,
     filter: str | None,
     exclude_self: bool,
-    exact: bool,
+    exact: bool | None,
     encoder: Callable[[], Encoder],
     limits: Limits,
 ) -> tuple[list[Found], int]:
@@ -215,15 +215,14 @@ def embed_query(
             raise GalleryError(
                 f"{os.fspath(query)} is neither a file nor an indexed image of {root}"
             )
-    from lookalike.images import content_hash  # with all image formats
     from lookalike.images.decoder import Decoder
 
     source = io.BytesIO(query) if isinstance(query, bytes) else query
     with Decoder(limits) as decoder:
         decoder.prepare()  # while the model is opened
         model = encoder()
-        picture = decoder.read_picture(source, model.info.input_size)
-    own |= {copy.id for copy in store.by_hash(content_hash(source))}
+        digest, picture = decoder.read_hashed(source, model.info.input_size)
+    own |= {copy.id for copy in store.by_hash(digest)}
     return model.embed(picture.pixels[np.newaxis])[0], own
 
 
@@ -235,7 +234,7 @@ def _nearest(
     *,
     without: Set[int],
     allowed: NDArray[np.int64] | None,
-    exact: bool,
+    exact: bool | None,
 ) -> tuple[list[Found], int]:
     """The ``k`` nearest images but those ids ``without``; the rest as `find`."""
     wanted = k + len(without)

@@ -21,19 +21,24 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from lookalike.errors import DecoderError
-from lookalike.images.formats import (
+from lookalike.images.outcome import (
+    DEFAULT_MAX_PIXELS,
+    LENGTHS,
     MEMORY_REMEDY,
+    Look,
+    Note,
+    Picture,
     SkippedImageError,
     SkipReason,
     Source,
+    message,
 )
-from lookalike.images.pixels import DEFAULT_MAX_PIXELS, Look, Note, Picture
-from lookalike.images.worker import LENGTHS, message
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["Decoder", "Limits"]
 
@@ -277,6 +282,11 @@ class Decoder:
         """As `images.read_picture`. Also raises DecoderError if no process can be started."""
         return _picture(size, self.ask({"task": "squeeze", "size": size}, source))
 
+    def read_hashed(self, source: Source, size: int) -> tuple[bytes, Picture]:
+        """`content_hash` and `read_picture`, of one reading of the file."""
+        answer = self.ask({"task": "both", "size": size, "side": None}, source)
+        return bytes.fromhex(answer[0]["hash"]), _picture(size, answer)
+
     def read_pictures(
         self, sources: Sequence[Source], size: int
     ) -> list[Picture | SkippedImageError]:
@@ -301,6 +311,8 @@ class Decoder:
 
     def look_at(self, source: Source, *, longest_side: int | None = None) -> Look:
         """As `read_rgb`."""
+        from PIL import Image
+
         answer, payload = self.ask({"task": "rgb", "side": longest_side}, source)
         image = Image.frombytes("RGB", tuple(answer["image"]), payload)
         return Look(image, answer["camera"])

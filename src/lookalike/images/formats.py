@@ -15,7 +15,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from enum import StrEnum
 from typing import Any, TypeAlias, cast
 
 from PIL import AvifImagePlugin as Avif
@@ -27,15 +26,11 @@ from PIL import PngImagePlugin as Png
 from PIL import TiffImagePlugin as Tiff
 from PIL import WebPImagePlugin as WebP
 
-from lookalike.errors import LookalikeError
+from lookalike.images.outcome import MEMORY_REMEDY, SkippedImageError, SkipReason, Source
 
 __all__ = [
-    "MEMORY_REMEDY",
     "Reader",
     "Size",
-    "SkipReason",
-    "SkippedImageError",
-    "Source",
     "check_pixels",
     "check_strips",
     "explain",
@@ -46,10 +41,7 @@ __all__ = [
     "unreadable",
 ]
 
-Source: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes] | io.BytesIO"
 Size: TypeAlias = tuple[int, int]
-
-MEMORY_REMEDY = "raise --max-pixels, which also raises the memory for one file"
 
 _HEIF_BRANDS = frozenset(
     b"heic heix heim heis hevc hevx hevm hevs mif1 msf1 "
@@ -84,46 +76,6 @@ _MAX_BOXES = 4096
 """Boxes of AVIF or HEIF before the index and the data; real files have a dozen."""
 _OWN_WORDS = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)
 """What plugins raise with a sentence for people; others quote Python at most."""
-
-
-class SkipReason(StrEnum):
-    """Why a file gives no image."""
-
-    EMPTY = "empty"
-    TRUNCATED = "truncated"  # the data end before the image does
-    DAMAGED = "damaged"  # the data are all there and cannot be decoded
-    NOT_AN_IMAGE = "not-an-image"
-    TOO_LARGE = "too-large"
-    TOO_SLOW = "too-slow"
-    UNREADABLE = "unreadable"  # the operating system refuses, or it is not a regular file
-    VANISHED = "vanished"
-    NEEDS_EXTRA = "needs-extra"
-    UNSUPPORTED = "unsupported"  # a variant of a known format that the decoder does not know
-
-
-_REMEDY = {
-    SkipReason.EMPTY: "copy it again from where it came from",
-    SkipReason.TRUNCATED: "copy or download it again",
-    SkipReason.DAMAGED: "restore it from a copy",
-    SkipReason.NOT_AN_IMAGE: "remove it, or convert it to JPEG or PNG",
-    SkipReason.TOO_LARGE: "raise --max-pixels to read it",
-    SkipReason.TOO_SLOW: "raise --max-seconds to read it",
-    SkipReason.UNREADABLE: "check what it is, its permissions and the disk",
-    SkipReason.VANISHED: "update again once it is back",
-    SkipReason.NEEDS_EXTRA: "pip install 'lookalike[heif]'",
-    SkipReason.UNSUPPORTED: "convert it to JPEG or PNG",
-}
-
-
-class SkippedImageError(LookalikeError):
-    """A file that gives no image. `str()` is "reason: detail; remedy", without the path."""
-
-    def __init__(self, reason: SkipReason, detail: str, remedy: str = "") -> None:
-        self.reason, self.detail, self.remedy = reason, detail, remedy or _REMEDY[reason]
-        super().__init__(reason, detail, self.remedy)  # all three, so that it survives pickling
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}; {self.remedy}"
 
 
 class Reader(io.BufferedReader):

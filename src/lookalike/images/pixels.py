@@ -27,18 +27,14 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from PIL import ExifTags, Image, ImageFile
 
 from lookalike.images.formats import (
     Reader,
     Size,
-    SkippedImageError,
-    SkipReason,
-    Source,
     check_pixels,
     check_strips,
     explain,
@@ -47,16 +43,17 @@ from lookalike.images.formats import (
     plugin_of,
     unreadable,
 )
-
-if TYPE_CHECKING:  # NumPy is most of the time that a decoding process takes to start
-    import numpy as np
-    from numpy.typing import NDArray
+from lookalike.images.outcome import (
+    DEFAULT_MAX_PIXELS,
+    Look,
+    Note,
+    Picture,
+    SkippedImageError,
+    SkipReason,
+    Source,
+)
 
 __all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "Look",
-    "Note",
-    "Picture",
     "Squeezed",
     "content_hash",
     "look_at",
@@ -65,8 +62,6 @@ __all__ = [
     "read_rgb",
     "squeeze",
 ]
-
-DEFAULT_MAX_PIXELS = 200_000_000
 
 _EXTENSIONS = tuple(
     b".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .gif .tif .tiff .bmp "
@@ -98,33 +93,6 @@ _FAINT = 32
 
 Box: TypeAlias = tuple[float, float, float, float]
 Conversion: TypeAlias = Callable[[Image.Image], Image.Image]
-
-
-class Note(StrEnum):
-    """What the pixels leave out of a file: a reason not to take it for another of equal pixels."""
-
-    FRAMES = "one of several frames"
-    LIGHT = "light on transparent"
-    BLANK = "blank"
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """What the encoder takes, and what the gallery remembers of the original."""
-
-    pixels: NDArray[np.uint8]  # (size, size, 3), RGB, C-contiguous
-    width: int  # of the original, upright
-    height: int
-    format: str  # by content: "JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP" or "HEIF"
-    note: Note | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """An upright RGB image for a comparison, and whether a camera has left its name in the file."""
-
-    image: Image.Image
-    has_camera: bool
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,6 @@ import io
 import json
 import os
 import signal
-import struct
 import sys
 import time
 from contextlib import suppress
@@ -27,26 +26,21 @@ from typing import Any, BinaryIO
 
 from PIL import AvifImagePlugin
 
-from lookalike.images.formats import (
+from lookalike.images.formats import memory_limit
+from lookalike.images.outcome import (
+    LENGTHS,
     MEMORY_REMEDY,
     SkippedImageError,
     SkipReason,
     Source,
-    memory_limit,
+    message,
 )
 from lookalike.images.pixels import content_hash, look_at, read_rgb, squeeze
 
-__all__ = ["LENGTHS", "main", "message"]
+__all__ = ["main"]
 
-LENGTHS = struct.Struct(">IQ")
 GROUP_SECONDS = 0.1
 """After so long, what is left of a request is for another one."""
-
-
-def message(head: dict[str, Any], payload_length: int = 0) -> bytes:
-    """A head, to be followed by so many bytes."""
-    text = json.dumps(head).encode()
-    return LENGTHS.pack(len(text), payload_length) + text
 
 
 def main() -> None:

@@ -16,15 +16,11 @@ from lookalike.lsh.simd import BLOCK, as_float, as_half, popcount
 __all__ = [
     "argmax_rows",
     "encode",
-    "find_rows",
     "flatten",
-    "gather_codes",
-    "hamming_rows",
     "near_pairs_in_buckets",
     "pack_blocks",
     "pair_cosines",
     "round_to_half",
-    "squared_lengths",
     "unite",
 ]
 
@@ -82,17 +78,6 @@ def encode(
         ratios[i] = square / max(total, np.float32(1e-12))
 
 
-@compiled(fastmath={"reassoc", "contract", "nsz"})
-def squared_lengths(vectors: NDArray[Any], out: NDArray[np.float32]) -> None:
-    """Of the rows of (n, dim) ``vectors``, float32, or float16 as their bits: out (n,)."""
-    for i in range(vectors.shape[0]):
-        total = np.float32(0)
-        for j in range(vectors.shape[1]):
-            value = as_float(vectors[i, j])
-            total += value * value
-        out[i] = total
-
-
 @compiled()
 def argmax_rows(scores: NDArray[np.float32], out: NDArray[np.uint32]) -> None:
     """Column of the largest value of each row of (m, b) ``scores``, the first one on ties."""
@@ -146,74 +131,6 @@ def pack_blocks(
                 out_additions[block * BLOCK + i] = additions[row]
             for r in range(width):
                 out_codes[(block * width + r) * BLOCK + lane] = codes[row, r]
-
-
-@compiled()
-def find_rows(
-    ids: NDArray[np.int64],
-    by_id: NDArray[np.uint32],
-    wanted: NDArray[np.int64],
-    rows: NDArray[np.int64],
-) -> bool:
-    """Rows of ``wanted`` (m,) among ``ids`` (n,), whose ascending order is ``by_id``, by bisection
-    that reads only what it compares; those of unknown ids stay as they are. False: ``by_id`` names
-    a row that is not there.
-    """
-    count = ids.shape[0]
-    for i in range(wanted.shape[0]):
-        low, high = 0, count
-        while low < high:
-            middle = (low + high) // 2
-            row = np.int64(by_id[middle])
-            if row >= count:
-                return False
-            if ids[row] < wanted[i]:
-                low = middle + 1
-            else:
-                high = middle
-        if low < count:
-            row = np.int64(by_id[low])
-            if row >= count:
-                return False
-            if ids[row] == wanted[i]:
-                rows[i] = row
-    return True
-
-
-@compiled()
-def gather_codes(
-    rows: NDArray[np.int64],
-    offsets: NDArray[np.uint32],
-    blocks: NDArray[np.uint32],
-    codes: NDArray[np.uint8],
-    out: NDArray[np.uint8],
-) -> None:
-    """The codes of ``rows`` (r,) of the first table, out of their blocks: out (r, bytes)."""
-    for i in range(rows.shape[0]):
-        low, high = 0, offsets.shape[0] - 1
-        while high - low > 1:  # the last bucket that begins at or before the row
-            middle = (low + high) // 2
-            if offsets[middle] <= rows[i]:
-                low = middle
-            else:
-                high = middle
-        t = rows[i] - np.int64(offsets[low])
-        block = np.int64(blocks[low]) + t // BLOCK
-        lane = 2 * (t % BLOCK % 16) + t % BLOCK // 16
-        for r in range(out.shape[1]):
-            out[i, r] = codes[(block * out.shape[1] + r) * BLOCK + lane]
-
-
-@compiled()
-def hamming_rows(codes: NDArray[np.uint64], code: NDArray[np.uint64]) -> NDArray[np.int32]:
-    """Bits in which each of (n, w) ``codes`` differs from ``code`` (w,): (n,) int32."""
-    out = np.empty(codes.shape[0], np.int32)
-    for i in range(codes.shape[0]):
-        distance = np.uint64(0)
-        for w in range(codes.shape[1]):
-            distance += popcount(codes[i, w] ^ code[w])
-        out[i] = np.int32(distance)
-    return out
 
 
 @compiled()

@@ -215,7 +215,8 @@ class Hasher:
 
     def query_codes(self, queries: Floats) -> NDArray[np.uint8]:
         """Packed codes (q, code_bits / 8) alone."""
-        return self.codes(queries)[0]
+        bits = self.settings.code_bits
+        return np.packbits(self._projected(queries)[:, :bits] > 0, axis=1, bitorder="little")
 
     def _projected(self, vectors: Floats) -> Floats:
         projected = self._uncentred(vectors)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lookalike.lsh import storage
 from lookalike.lsh.arrayfile import is_owner, new_owner
+from lookalike.lsh.exact import best_of, search_exactly
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.join import Joined, all_pairs, groups
 from lookalike.lsh.segment import Segment
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["LSHIndex", "Neighbors"]
 
 Floats = NDArray[np.float32]
+EXACT_AT_ONCE = 20_000
+"""Items that are compared one by one in less time than compiled code takes to load."""
 
 
 class Neighbors(NamedTuple):
@@ -121,7 +124,7 @@ class LSHIndex:
         wanted, state = as_ids(ids), self._state
         where, rows = state.locate_all(wanted)
         out = np.empty((len(wanted), self.settings.dim), np.float32)
-        for i in np.unique(where):
+        for i in set(where.tolist()):
             out[where == i] = state.segments[i].vectors_of(rows[where == i])
         return out
 
@@ -214,7 +217,7 @@ class LSHIndex:
         allowed: ArrayLike | None = None,
         candidates: int | None = None,
         rerank: int | None = None,
-        exact: bool = False,
+        exact: bool | None = False,
         threads: int | None = None,
     ) -> Neighbors:
         """The ``k`` nearest items of each query by cosine.
@@ -228,7 +231,8 @@ class LSHIndex:
             candidates: items to meet before probing stops, per segment; None: the index's
                 setting, or from its size.
             rerank: candidates whose exact cosine is computed; None: likewise.
-            exact: compare with every item instead (the oracle).
+            exact: compare with every item instead (the oracle). None: if there are so few that it
+                takes less time than loading compiled code, for a process that searches once.
             threads: for a batch of queries; None: all cores.
 
         Raises:
@@ -240,19 +244,21 @@ class LSHIndex:
         asked = SearchSettings(candidates, rerank)
         given = np.asarray(queries, dtype=np.float32)
         rows = unit_rows(np.atleast_2d(given), self.settings.dim)
-        # Numba takes a third of a second to import.
-        from lookalike.lsh import search
-
+        if exact is None:
+            exact = self.settings.vectors != "none" and len(self) <= EXACT_AT_ONCE
         state, defaults = self._state, self.settings.search
         if state.hasher is not None and state.segments:
-            prepared = state.hasher.prepare(rows)
+            if not exact:  # Numba takes a third of a second to import
+                from lookalike.lsh.search import search_segment
+
+                prepared = state.hasher.prepare(rows)
             among = None if allowed is None else state.locate(np.unique(as_ids(allowed)))
             for i, segment in enumerate(state.segments):
                 blocked = state.blocked(i, among)
                 if exact:
-                    found = search.search_exactly(segment, rows, k, blocked.marks)
+                    found = search_exactly(segment, rows, k, blocked.marks)
                 else:
-                    found = search.search_segment(
+                    found = search_segment(
                         state.hasher,
                         segment,
                         prepared,
@@ -268,7 +274,7 @@ class LSHIndex:
                 else:
                     both_ids = np.concatenate([ids, found[0]], axis=1)
                     both = np.concatenate([cosines, found[1]], axis=1)
-                    ids, cosines = search.best_of(both_ids, both, k)
+                    ids, cosines = best_of(both_ids, both, k)
             np.clip(cosines, -1, 1, out=cosines, where=ids >= 0)  # estimates may exceed them
         else:
             ids = np.full((len(rows), k), -1, np.int64)
@@ -360,8 +366,6 @@ class LSHIndex:
             KeyError: an id of ``ids`` (m,) is unknown.
             ValueError: the query's shape is not (dim,).
         """
-        from lookalike.lsh.coding import hamming_rows
-
         if np.ndim(query) != 1:
             shape = np.shape(query)
             raise ValueError(f"query has shape {shape}; it must be ({self.settings.dim},)")
@@ -369,10 +373,10 @@ class LSHIndex:
         where, rows = state.locate_all(wanted)
         out = np.empty(len(wanted), np.int32)
         row = unit_rows(np.atleast_2d(np.asarray(query, np.float32)), self.settings.dim)
-        for i in np.unique(where):
+        for i in set(where.tolist()):
             code = state.fitted.query_codes(row).view(np.uint64)[0]
             codes = state.segments[i].codes_of(rows[where == i], self.settings.code_bits // 8)
-            out[where == i] = hamming_rows(codes, code)
+            out[where == i] = np.bitwise_count(codes ^ code).sum(axis=1)
         return out
 
     def join(

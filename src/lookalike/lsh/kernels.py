@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh.compiled import compiled
+from lookalike.lsh.exact import LARGEST_COSINE
 from lookalike.lsh.simd import (
     BLOCK,
     LARGEST_ADDITION,
@@ -23,7 +24,6 @@ from lookalike.lsh.simd import (
 )
 
 __all__ = [
-    "LARGEST_COSINE",
     "TOP",
     "choose_buckets",
     "make_table",
@@ -46,8 +46,6 @@ BYTES_OF_1 = np.uint64(0x0101010101010101)
 MOST_SAME = np.uint64(1 << 12)
 ROUNDING = np.float32(0.001)
 """How far rounding to float16 may move a unit vector's length, twice over."""
-LARGEST_COSINE = np.float32(1.02)
-"""Of unit vectors that were rounded to float16."""
 
 
 # ---- before the scan -----------------------------------------------------------------------------

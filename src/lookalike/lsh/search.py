@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh import kernels
+from lookalike.lsh.exact import Found, check_cosines, search_exactly
 from lookalike.lsh.hashing import Hasher, Prepared
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings
@@ -17,25 +18,18 @@ from lookalike.lsh.threads import for_all_parts
 
 __all__ = [
     "EXACT_ROWS",
-    "Found",
     "Plan",
-    "best_of",
     "default_candidates",
     "default_rerank",
     "estimate",
-    "search_exactly",
     "search_segment",
 ]
 
 QUERIES_AT_ONCE = 128
-ROWS_AT_ONCE = 16_384
-SPARE = 8
-"""Rows beyond k whose cosine an exact search computes once more."""
 HAMMING_SCALE = 7
 FEW_DIMENSIONS = 1 << 19
 EXACT_ROWS = 1024
 Floats = NDArray[np.float32]
-Found = tuple[NDArray[np.int64], Floats]
 
 
 def default_candidates(n: int, k: int) -> int:
@@ -147,72 +141,8 @@ def search_segment(
         for_all_parts(run_some, len(queries), size, threads)
     if not keeps_vectors:
         return ids, estimate(hasher, prepared, cosines)
-    _check_cosines(segment, cosines[:, 0])
+    check_cosines(segment, cosines[:, 0])
     return ids, cosines
-
-
-def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[np.bool_]) -> Found:
-    """The same by comparing with every row that is not blocked.
-
-    Raises:
-        ValueError: the segment keeps no vectors.
-    """
-    if len(segment) and not len(segment.vectors):
-        raise ValueError("this index keeps no vectors, so an exact search is impossible")
-    chosen = np.flatnonzero(~blocked) if blocked.size else None
-    total = len(segment) if chosen is None else len(chosen)
-    wanted = k + SPARE
-    rows = np.full((len(queries), wanted), -1, np.int64)
-    cosines = np.full((len(queries), wanted), -np.inf, np.float32)
-    for start in range(0, total, ROWS_AT_ONCE):
-        stop = min(total, start + ROWS_AT_ONCE)
-        here = np.arange(start, stop) if chosen is None else chosen[start:stop]
-        part = segment.vectors[slice(start, stop) if chosen is None else here]
-        with np.errstate(all="ignore"):  # a damaged file may hold anything
-            vectors = part.astype(np.float32)
-            found = queries @ vectors.T
-        _check_cosines(segment, found.max(axis=1, initial=-1))
-        found /= _lengths(vectors)
-        best = found
-        if found.shape[1] > wanted:
-            at = np.argpartition(found, found.shape[1] - wanted, axis=1)[:, -wanted:]
-            best, here = np.take_along_axis(found, at, axis=1), here[at]
-        else:
-            here = np.broadcast_to(here, found.shape)
-        all_rows = np.concatenate([rows, here], axis=1)
-        all_cosines = np.concatenate([cosines, best], axis=1)
-        order = np.argsort(-all_cosines, axis=1, kind="stable")[:, :wanted]
-        rows = np.take_along_axis(all_rows, order, axis=1)
-        cosines = np.take_along_axis(all_cosines, order, axis=1)
-    # A matrix product rounds an item's cosine by where the item lies; this does not, so that the
-    # same items in other segments, or on other machines, give the same bits.
-    for query, its_rows, its_cosines in zip(queries, rows, cosines, strict=True):
-        there = np.flatnonzero(its_rows >= 0)
-        for start in range(0, len(there), ROWS_AT_ONCE):
-            some = there[start : start + ROWS_AT_ONCE]
-            vectors = segment.vectors[its_rows[some]].astype(np.float32)
-            its_cosines[some] = np.einsum("ij,j->i", vectors, query) / _lengths(vectors)
-    np.clip(cosines, -1, 1, out=cosines, where=rows >= 0)  # rounding may exceed them
-    ids = np.where(rows >= 0, segment.ids[np.maximum(rows, 0)], -1)
-    return best_of(ids, cosines, k)
-
-
-def _lengths(vectors: Floats) -> Floats:
-    """Of stored vectors: 1, but for rounding to float16."""
-    lengths: Floats = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    return lengths
-
-
-def _check_cosines(segment: Segment, largest: Floats) -> None:
-    """Raises IndexFormatError for a cosine that only a damaged vector has."""
-    if not (largest < kernels.LARGEST_COSINE).all():
-        raise segment.damaged("a vector is not of unit length")
-
-
-def best_of(ids: NDArray[np.int64], cosines: Floats, k: int) -> Found:
-    """The ``k`` largest of each row, falling by cosine, then rising by id."""
-    order = np.lexsort((ids, -cosines), axis=1)[:, :k]
-    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(cosines, order, axis=1)
 
 
 def _hamming_scale(bits: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,8 @@ BUILD_ROWS = 2048
 BUILD_BUCKETS = 512
 BLOCK = 32
 BUCKET = 64
+FEW = 64
+"""Ids that are looked up one by one."""
 UNIT = 0.01
 Floats = NDArray[np.float32]
 
@@ -291,20 +294,27 @@ class Segment:
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of ``ids``, -1 where an id is not here."""
-        from lookalike.lsh.coding import find_rows
-
-        rows = np.full(len(ids), -1, np.int64)
-        if not find_rows(self.ids, self.by_id, ids, rows):
-            raise self.damaged("by_id")
-        return rows
+        if not len(self):
+            return np.full(len(ids), -1, np.int64)
+        try:
+            if len(ids) > FEW:
+                at = np.searchsorted(self.ids, ids, sorter=self.by_id)
+            else:  # reads only what it compares, where a sorter is read whole
+                places = [bisect_left(self.by_id, id_, key=self.ids.item) for id_ in ids.tolist()]
+                at = np.array(places, np.int64)
+            rows = self.by_id[np.minimum(at, len(self) - 1)].astype(np.int64)
+            return np.where(self.ids[rows] == ids, rows, -1)
+        except (IndexError, ValueError):  # it names a row that is not there
+            raise self.damaged("by_id") from None
 
     def codes_of(self, rows: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
         """The packed codes of ``rows``: (r, width / 8) words."""
-        from lookalike.lsh.coding import gather_codes
-
-        out = np.empty((len(rows), width), np.uint8)
-        gather_codes(rows, self.offsets[0], self.blocks[0], self.codes, out)
-        return out.view(np.uint64)
+        bucket = np.searchsorted(self.offsets[0], rows, side="right") - 1
+        at = rows - self.offsets[0][bucket].astype(np.int64)
+        block = self.blocks[0][bucket].astype(np.int64) + at // BLOCK
+        lane = 2 * (at % BLOCK % 16) + at % BLOCK // 16
+        codes: NDArray[np.uint8] = self.codes.reshape(-1, width, BLOCK)[block, :, lane]
+        return codes.view(np.uint64)
 
     def is_stored_in(self, folder: Path, hasher_name: str, owner: str) -> bool:
         """Whether ``folder`` holds it as a file of this hasher and this index."""
@@ -457,13 +467,13 @@ def _fit(offsets: NDArray[np.uint32], blocks: NDArray[np.uint32], n: int, total:
 
 def are_unit(vectors: NDArray[Any]) -> NDArray[np.bool_]:
     """Which of (n, dim) stored vectors have unit length, but for rounding to float16."""
-    from lookalike.lsh.coding import squared_lengths
-
     squares = np.empty(len(vectors), np.float32)
-    bits = vectors.view(np.uint16) if vectors.dtype == np.float16 else vectors.view()
-    bits.flags.writeable = False  # as stored ones are: one compiled kernel serves both
-    squared_lengths(bits, squares)
-    return np.abs(squares - 1) < 2 * UNIT
+    with np.errstate(all="ignore"):  # a damaged file may hold anything
+        for start in range(0, len(vectors), BUILD_ROWS):
+            some = slice(start, start + BUILD_ROWS)
+            rows = vectors[some].astype(np.float32)
+            np.einsum("ij,ij->i", rows, rows, out=squares[some])
+        return np.abs(squares - 1) < 2 * UNIT
 
 
 def _dtype(settings: LSHSettings) -> np.dtype[Any]:

@@ -18,8 +18,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from lookalike.encoder import INPUT, OUTPUT, Encoder, EncoderSettings, ModelInfo, import_onnxruntime
+from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ModelError
+from lookalike.runtimes import INPUT, OUTPUT, import_onnxruntime
 
 __all__ = ["Tokens", "adopt"]
 

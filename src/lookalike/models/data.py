@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import TrainingError
-from lookalike.images import looks_like_image
+from lookalike.images import SkippedImageError, looks_like_image
 from lookalike.images.decoder import Decoder
-from lookalike.images.formats import SkippedImageError
 
 __all__ = [
     "LabelledImages",

@@ -31,9 +31,10 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from lookalike.atomic import atomic_writer
-from lookalike.encoder import INPUT, OUTPUT, Encoder, ModelInfo
+from lookalike.encoder import Encoder, ModelInfo
 from lookalike.errors import ModelError
 from lookalike.models.embedder import Embedder
+from lookalike.runtimes import INPUT, OUTPUT
 
 __all__ = [
     "CHANNEL_OUTPUT",

@@ -19,7 +19,7 @@ from lookalike.errors import (
     IndexFormatError,
     ModelMismatchError,
 )
-from lookalike.images.formats import SkippedImageError, SkipReason
+from lookalike.images import SkippedImageError, SkipReason
 from lookalike.web.schemas import ErrorAnswer, ErrorContent
 
 __all__ = [

@@ -1,0 +1,87 @@
+"""Exact search of one segment, in NumPy alone: nothing is compiled, or loaded, for it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.lsh.segment import Segment
+
+__all__ = ["LARGEST_COSINE", "Found", "best_of", "check_cosines", "search_exactly"]
+
+NUMBERS_AT_ONCE = (1 << 18, 1 << 20)
+"""Of vectors made float32, for one query and for several: 1 and 4 MiB."""
+SPARE = 8
+"""Rows beyond k whose cosine is computed once more."""
+LARGEST_COSINE = np.float32(1.02)
+"""Of unit vectors that were rounded to float16."""
+Floats = NDArray[np.float32]
+Found = tuple[NDArray[np.int64], Floats]
+
+
+def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[np.bool_]) -> Found:
+    """The ``k`` nearest of all rows that are not blocked; results as ``search_segment`` gives them.
+
+    Args:
+        queries: (q, dim) unit rows; blocked: (n,) rows that do not count, or (0,).
+
+    Raises:
+        ValueError: the segment keeps no vectors.
+    """
+    if len(segment) and not len(segment.vectors):
+        raise ValueError("this index keeps no vectors, so an exact search is impossible")
+    chosen = np.flatnonzero(~blocked) if blocked.size else None
+    total = len(segment) if chosen is None else len(chosen)
+    wanted, numbers = k + SPARE, NUMBERS_AT_ONCE[len(queries) > 1]
+    at_once = max(1, numbers // queries.shape[1])
+    rows = np.full((len(queries), wanted), -1, np.int64)
+    cosines = np.full((len(queries), wanted), -np.inf, np.float32)
+    for start in range(0, total, at_once):
+        stop = min(total, start + at_once)
+        here = np.arange(start, stop) if chosen is None else chosen[start:stop]
+        part = segment.vectors[slice(start, stop) if chosen is None else here]
+        with np.errstate(all="ignore"):  # a damaged file may hold anything
+            vectors = part.astype(np.float32)
+            found = queries @ vectors.T
+        check_cosines(segment, found.max(axis=1, initial=-1))
+        found /= _lengths(vectors)
+        best = found
+        if found.shape[1] > wanted:
+            at = np.argpartition(found, found.shape[1] - wanted, axis=1)[:, -wanted:]
+            best, here = np.take_along_axis(found, at, axis=1), here[at]
+        else:
+            here = np.broadcast_to(here, found.shape)
+        all_rows = np.concatenate([rows, here], axis=1)
+        all_cosines = np.concatenate([cosines, best], axis=1)
+        order = np.argsort(-all_cosines, axis=1, kind="stable")[:, :wanted]
+        rows = np.take_along_axis(all_rows, order, axis=1)
+        cosines = np.take_along_axis(all_cosines, order, axis=1)
+    # A matrix product rounds an item's cosine by where the item lies; this does not, so that the
+    # same items in other segments, or on other machines, give the same bits.
+    for query, its_rows, its_cosines in zip(queries, rows, cosines, strict=True):
+        there = np.flatnonzero(its_rows >= 0)
+        for start in range(0, len(there), at_once):
+            some = there[start : start + at_once]
+            vectors = segment.vectors[its_rows[some]].astype(np.float32)
+            its_cosines[some] = np.einsum("ij,j->i", vectors, query) / _lengths(vectors)
+    np.clip(cosines, -1, 1, out=cosines, where=rows >= 0)  # rounding may exceed them
+    ids = np.where(rows >= 0, segment.ids[np.maximum(rows, 0)], -1)
+    return best_of(ids, cosines, k)
+
+
+def _lengths(vectors: Floats) -> Floats:
+    """Of stored vectors: 1, but for rounding to float16."""
+    lengths: Floats = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return lengths
+
+
+def check_cosines(segment: Segment, largest: Floats) -> None:
+    """Raises IndexFormatError for a cosine that only a damaged vector has."""
+    if not (largest < LARGEST_COSINE).all():
+        raise segment.damaged("a vector is not of unit length")
+
+
+def best_of(ids: NDArray[np.int64], cosines: Floats, k: int) -> Found:
+    """The ``k`` largest of each row, falling by cosine, then rising by id."""
+    order = np.lexsort((ids, -cosines), axis=1)[:, :k]
+    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(cosines, order, axis=1)

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from lookalike.gallery.rows import FileState, ImageRow, file_state
 from lookalike.gallery.store import Store
 from lookalike.gallery.update import why_skipped
 from lookalike.images import SkippedImageError, SkipReason
+from lookalike.lsh import LSHIndex
 
 
 def counts(report: UpdateReport) -> dict[str, int]:
@@ -54,6 +56,25 @@ def test_files_that_swap_their_names_are_not_encoded(
     assert counts(gallery.update()) == {"changed": 2, "reused": 2}
     assert decoded == []
     assert_holds(gallery, photos)
+
+
+@pytest.mark.parametrize(("most", "searches"), [(11, 1), (12, 0)])
+def test_an_update_searches_once_where_searches_will_need_compiled_code(
+    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, most: int, searches: int
+) -> None:
+    asked = list[int]()
+    search = LSHIndex.search
+
+    def counted(index: LSHIndex, queries: Any, k: int = 10) -> Any:
+        asked.append(k)
+        return search(index, queries, k)
+
+    monkeypatch.setattr(LSHIndex, "search", counted)
+    monkeypatch.setattr(update_module, "EXACT_AT_ONCE", most)
+    gallery = Gallery.open(photos, model=model)
+    assert gallery.update().images == 12
+    assert gallery.update().added == 0
+    assert asked == [1] * searches
 
 
 def test_a_missing_folder_drops_nothing(gallery: Gallery, photos: Path, tmp_path: Path) -> None:

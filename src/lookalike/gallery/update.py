@@ -40,6 +40,7 @@ from lookalike.images import Picture, SkippedImageError, SkipReason, content_has
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.images.likeness import perceptual_hash
 from lookalike.lsh import LSHIndex
+from lookalike.lsh.index import EXACT_AT_ONCE
 from lookalike.lsh.threads import cores
 
 __all__ = ["RETRIED", "ReadImage", "Update", "read_image", "why_skipped"]
@@ -166,6 +167,9 @@ class Update:
         self._hash(progress)
         self._note_devices()
         self._measure()
+        if report.added and len(self._index) > EXACT_AT_ONCE:
+            # Compiles, once for an installation, what the first search would wait for.
+            self._index.search(self._index.vectors(self._index.ids[:1])[0], 1)
         if self._store.meta("unfinished"):
             self._mark_unfinished(False)
         report.images, report.skipped, report.removed = self._store.counts()

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from lookalike.lsh import LSHIndex, LSHSettings, families
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.join import collision_probability
-from lookalike.lsh.kernels import sign_scores
+from lookalike.lsh.probing import sign_scores
 from lookalike.lsh.segment import ARRAYS
 
 Floats = NDArray[np.float32]

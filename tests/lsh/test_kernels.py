@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from lookalike.errors import LookalikeWarning
-from lookalike.lsh import coding, compiled, kernels, simd
+from lookalike.lsh import coding, compiled, kernels, probing, simd
 from lookalike.lsh.segment import Segment
 
 
@@ -139,7 +139,7 @@ def test_hamming_tables_count_equal_bits_without_rounding() -> None:
 def test_sign_scores_equal_the_sum_of_squares_over_every_perturbation(bits: int) -> None:
     margins = np.random.default_rng(bits).standard_normal((3, bits)).astype(np.float32)
     out = np.empty((3, 1 << bits), np.float32)
-    kernels.sign_scores(margins, out)
+    probing.sign_scores(margins, out)
     for i in range(3):
         own = margins[i] > 0
         for v in range(1 << bits):
@@ -155,7 +155,7 @@ def test_buckets_are_chosen_in_exact_order_until_the_budget_is_met(seed: int) ->
     sizes = rng.integers(0, 50, count).astype(np.uint32)
     budget = int(rng.integers(1, 1 + sizes.sum() + 10))
     chosen = np.empty(count, np.int64)
-    number = kernels.choose_buckets(scores, sizes, budget, chosen, np.empty(count, np.int64))
+    number = probing.choose_buckets(scores, sizes, budget, chosen, np.empty(count, np.int64))
     order = np.argsort(-scores, kind="stable")
     order = order[sizes[order] > 0]
     enough = np.searchsorted(np.cumsum(sizes[order]), budget) + 1

@@ -308,7 +308,7 @@ class Hasher:
         """
         if self.settings.tables == 1 and not self._has_signs:
             return mapped @ self.key_points[0, : 1 << bits].T
-        from lookalike.lsh.kernels import sign_scores
+        from lookalike.lsh.probing import sign_scores
 
         out = np.empty((len(mapped), self.settings.tables, 1 << bits), np.float32)
         for t in range(self.settings.tables):

@@ -172,6 +172,7 @@ class ShardedGallery:
                 self._limits,
                 accept_missing=accept_missing,
                 listed=listed,
+                fill_hashes=False,  # of what may be millions of images
             )
             return run.run(progress)
 

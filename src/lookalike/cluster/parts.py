@@ -55,8 +55,11 @@ OF_FILE = {
     "detail": pa.string(),
     "remedy": pa.string(),
     "note": pa.string(),
+    "phash": pa.int64(),
 }
-"""Columns that are fields of an ImageRow; parts of format 1 lack the last."""
+"""Columns that are fields of an ImageRow."""
+LATER = ("note", "phash")
+"""Those that older parts lack."""
 
 
 class Share(NamedTuple):
@@ -326,7 +329,7 @@ class Parts:
                 file = pq.ParquetFile(source, page_checksum_verification=True)
                 self._check_note(name, file.schema_arrow)
                 expected, there = _schema(self.job), file.schema_arrow.names
-                columns = [name for name in columns if name in there or name != "note"]
+                columns = [name for name in columns if name in there or name not in LATER]
                 for column in columns:
                     if file.schema_arrow.field(column).type != expected.field(column).type:
                         raise ValueError(f"its column '{column}' is of another type")

@@ -112,9 +112,11 @@ class Update:
         skip: Sequence[Path] = (),
         accept_missing: bool = False,
         listed: Callable[[], Iterator[FoundFile]] | None = None,
+        fill_hashes: bool = True,
     ) -> None:
         """``skip``: folders that are passed over, besides the gallery's own; ``accept_missing``: as
-        in `Gallery.update`; ``listed``: the files that there are, None: the folder is walked."""
+        in `Gallery.update`; ``listed``: the files that there are, None: the folder is walked;
+        ``fill_hashes``: whether to read images that an earlier version has left without one."""
         self._root = os.fsencode(root)
         self._files = files
         self._store = store
@@ -125,6 +127,7 @@ class Update:
         self._next_id = max(store.next_id(), int(index.ids.max(initial=0)) + 1)
         self._accept_missing = accept_missing
         self._listed = listed
+        self._fill_hashes = fill_hashes
         self._report = UpdateReport()
         self.notes = ScanNotes()
         self._known = 0
@@ -164,7 +167,8 @@ class Update:
                 self._commit()
                 raise
         self._drop()
-        self._hash(progress)
+        if self._fill_hashes:
+            self._hash(progress)
         self._note_devices()
         self._measure()
         if report.added and len(self._index) > EXACT_AT_ONCE:

@@ -102,7 +102,7 @@ def test_index_and_search_open_no_socket_and_leave_no_file(place: Place) -> None
     query = write_photo(place.root / "query.png", 99)
     place.run("index", photos)
     place.run("search", query, "--gallery", photos)
-    place.run("duplicates", "--gallery", photos, "--threshold", "0.2")
+    place.run("duplicates", "--gallery", photos, "--kind", "shot", "--threshold", "0.2")
     place.run("verify", "--gallery", photos)
     assert place.new_files() == {"query.png"}
 

@@ -362,3 +362,16 @@ def test_settings_of_another_type_or_range_are_refused(values: dict[str, object]
 def test_settings_that_are_not_a_dictionary_are_refused(value: object) -> None:
     with pytest.raises(ValueError):
         LSHSettings.from_dict(value)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.usefixtures("large")
+def test_an_item_with_an_id_below_zero_is_an_error_instead_of_a_hit(
+    tmp_path: Path, exact: bool
+) -> None:
+    index, path = one_segment(tmp_path)
+    row = int(index.segments()[0].find(np.array([77]))[0])
+    query = index.vectors([77])[0]
+    forging.forge_arrays(path, partial(set_number, "ids", row, -5))
+    with pytest.raises(IndexFormatError, match=f"{path.name} is damaged: ids"):
+        LSHIndex.open(tmp_path).search(query, 10, exact=exact)

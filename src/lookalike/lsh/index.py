@@ -269,6 +269,8 @@ class LSHIndex:
                         rerank=asked.rerank or defaults.rerank,
                         threads=threads or (cores() if len(rows) > 1 else 1),
                     )
+                if (found[0][found[1] > -np.inf] < 0).any():
+                    raise segment.damaged("ids")
                 if i == 0:
                     ids, cosines = found
                 else:

@@ -272,12 +272,10 @@ class Hasher:
         if self.lengths is not None:
             projected -= of_mean
             margins, mapped = projected[:, :bits], projected[:, bits:]
-        elif self.settings.ranking == "hamming":
-            signs = projected[:, :bits] > of_mean[:bits]
-            margins = np.where(signs, np.float32(1), np.float32(-1))
-            mapped = projected[:, bits:] - of_mean[bits:]
-        else:
+        else:  # also those of indexes before format 4, whose queries were not centred
             margins, mapped = projected[:, :bits], projected[:, bits:] - of_mean[bits:]
+            if self.settings.ranking == "hamming":
+                margins = np.where(margins > of_mean[:bits], np.float32(1), np.float32(-1))
         return Prepared(queries, margins, mapped if self.key_map.size else queries - self.mean)
 
     @cached_property
@@ -360,7 +358,7 @@ class Hasher:
         if (
             not (isinstance(unit, float) and 0 < unit < LARGEST)
             or not is_count(fitted_on)
-            or not ("lengths" not in file.meta or _are_lengths(lengths))
+            or ("lengths" in file.meta and not _are_lengths(lengths))
             or file.arrays.keys() != set(ARRAYS)
         ):
             raise IndexFormatError(

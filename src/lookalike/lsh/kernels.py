@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from lookalike.lsh.compiled import compiled
 from lookalike.lsh.exact import LARGEST_COSINE
+from lookalike.lsh.hashing import LARGEST_ADDITION
 from lookalike.lsh.probing import LOOSE, choose_buckets, equal_scores
 from lookalike.lsh.simd import (
     BLOCK,
-    LARGEST_ADDITION,
     SCORES,
     as_float,
     popcount,

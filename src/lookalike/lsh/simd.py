@@ -25,7 +25,6 @@ from lookalike.lsh.compiled import compiled
 __all__ = [
     "BLOCK",
     "CORRECTION_ONE",
-    "LARGEST_ADDITION",
     "SCORES",
     "SHUFFLE",
     "as_float",
@@ -43,7 +42,6 @@ SCORES = 4096
 """Scores are whole numbers from 0 to SCORES - 1."""
 CORRECTION_ONE = 32767
 """A correction of 1 in fixed point."""
-LARGEST_ADDITION = 16383
 
 cgutils: Any = _untyped_cgutils
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
@@ -307,7 +305,7 @@ def score_block_portably(
         table: uint8, (2 * code_bytes * 16,) flat: 16 entries of at most 63 for each nibble, low
             nibble of byte 0 first.
         corrections: int16, flat; 0 to CORRECTION_ONE, one per code from ``at_item``.
-        additions: likewise, of at most LARGEST_ADDITION on both sides of zero.
+        additions: likewise, of at most 16383 on both sides of zero.
         query: offset, gain and base, int16.
         out: int16 (BLOCK,), receives the scores.
 

@@ -372,6 +372,6 @@ def test_an_item_with_an_id_below_zero_is_an_error_instead_of_a_hit(
     index, path = one_segment(tmp_path)
     row = int(index.segments()[0].find(np.array([77]))[0])
     query = index.vectors([77])[0]
-    forging.forge_arrays(path, partial(set_number, "ids", row, -5))
+    forging.forge_arrays(path, partial(set_number, "ids", (row,), -5))
     with pytest.raises(IndexFormatError, match=f"{path.name} is damaged: ids"):
         LSHIndex.open(tmp_path).search(query, 10, exact=exact)

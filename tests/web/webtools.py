@@ -30,7 +30,7 @@ with warnings.catch_warnings():
     from starlette.testclient import TestClient
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 __all__ = [
     "HOST",
@@ -64,12 +64,12 @@ def service_of(client: TestClient) -> Service:
     return service
 
 
-def answer_of(response: httpx.Response, status: int = 200) -> Any:
+def answer_of(response: httpx2.Response, status: int = 200) -> Any:
     assert response.status_code == status, response.text
     return response.json()
 
 
-def error_of(response: httpx.Response, status: int, code: str) -> dict[str, str]:
+def error_of(response: httpx2.Response, status: int, code: str) -> dict[str, str]:
     """The error, after checking its shape and that it gives nothing away."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"

@@ -433,6 +433,50 @@ def test_an_index_or_table_of_another_gallery_is_refused_and_replaced(
     assert answer(photos) == expected
 
 
+def put(source: Gallery, names: tuple[str, ...], target: Gallery) -> None:
+    for name in names:
+        place, theirs = target.directory / name, source.directory / name
+        if theirs.is_dir():
+            shutil.rmtree(place)
+            shutil.copytree(theirs, place)
+        else:
+            place.write_bytes(theirs.read_bytes())
+
+
+@pytest.mark.parametrize("lost", [None, "gallery.json"])
+@pytest.mark.parametrize("manifest", ["index/manifest.json", "index"])
+@pytest.mark.parametrize("swapped", [1, 2, 3, 4, 5, 6, 7])
+def test_a_repair_never_takes_over_the_files_of_another_gallery(
+    gallery: Gallery,
+    photos: Path,
+    other: Gallery,
+    model: Path,
+    lost: str | None,
+    manifest: str,
+    swapped: int,
+) -> None:
+    expected, theirs = answer(photos), answer(other.root)
+    parts = ("gallery.sqlite", "gallery.json", manifest)
+    put(other, tuple(name for n, name in enumerate(parts) if swapped >> n & 1), gallery)
+    if lost:
+        (gallery.directory / lost).unlink()
+    before = {path: path.read_bytes() for path in gallery.directory.rglob("*") if path.is_file()}
+    try:
+        Gallery.repair(photos)
+    except GalleryDamagedError as error:
+        assert "different galleries" in str(error)
+        assert "lookalike index --rebuild" in str(error)
+        after = {path: path.read_bytes() for path in gallery.directory.rglob("*") if path.is_file()}
+        assert after == before
+        Gallery.rebuild(photos, model=model)
+    else:
+        if swapped == 7 and manifest == "index":  # the other gallery as a whole
+            assert answer(other.root) == theirs
+            return
+        Gallery.open(photos, create=False).update()
+    assert answer(photos) == expected
+
+
 def test_a_gallery_of_version_1_gets_an_id_that_its_index_shares(
     gallery: Gallery, photos: Path, decoded: list[str]
 ) -> None:

@@ -6,8 +6,10 @@ import os
 import shutil
 import sqlite3
 import stat
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from lookalike.gallery.identity import (
     write_identity,
 )
 from lookalike.gallery.lock import writer_lock
-from lookalike.gallery.places import IDENTITY, LOCK, is_real_folder
+from lookalike.gallery.places import IDENTITY, INDEX, LOCK, TABLE, is_real_folder
 from lookalike.gallery.rows import ImageRow, checked_row
 from lookalike.gallery.schema import (
     COMPANIONS,
@@ -39,7 +41,7 @@ from lookalike.gallery.schema import (
 )
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
-from lookalike.lsh.storage import stored_owner
+from lookalike.lsh.storage import stored_owner, stored_owners
 
 __all__ = ["RepairReport", "repair"]
 
@@ -117,35 +119,42 @@ def _move_aside(path: Path, report: RepairReport) -> None:
 
 
 def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
+    identity = read_identity(files.directory)
     refused: GalleryError | None = None
+    meta, rows, whole = dict[str, Any](), list[ImageRow](), False
     try:
         with files.reading() as store:
-            if _is_foreign(files, store.meta("gallery_id")):
-                _move_aside(files.table, report)
-            elif not store.integrity():
-                return
+            meta["gallery_id"], whole = store.meta("gallery_id"), not store.integrity()
     except GalleryDamagedError:
         pass
     except GalleryError as error:
         refused = error
-    meta, rows = _salvage_table(files.table)
+    if not whole:
+        meta, rows = _salvage_table(files.table)
     if refused is not None and not meta:  # of a later version, unless just its number is damaged
         raise refused
-    identity = read_identity(files.directory)
+    own = _own_id(files, meta.get("gallery_id"), (identity or {}).get("gallery_id"))
+    if own is not None and (identity or {}).get("gallery_id", own) != own:
+        report.done.append(f"{IDENTITY} was of another gallery and was rewritten")
+        identity = None
+    if own is not None and meta.get("gallery_id") not in (None, own):
+        _move_aside(files.table, report)  # its rows name another folder's files
+        meta, rows = {}, []
+    elif whole:
+        return
     meta = entries_of(identity) | meta
     if "model" not in meta:
         raise GalleryDamagedError(
             f"{files.table} is damaged beyond repair: nothing says which model made the gallery; "
             f"run: lookalike index --rebuild"
         )
-    owner = _known_owner(files)
     if "gallery_id" not in meta:
         # A gallery of version 1 and its index have none. Else table and copy have lost it.
-        meta |= {"index_has_no_id": True} if owner is None else {"gallery_id": owner}
+        meta |= {"index_has_no_id": True} if own is None else {"gallery_id": own}
     # Ids are never given out twice, or old vectors would belong to new files.
     top = max((row.id for row in rows), default=0)
     with suppress(IndexFormatError):
-        ids = LSHIndex.open(files.index_folder, owner).ids if owner else np.empty(0, np.int64)
+        ids = LSHIndex.open(files.index_folder, own).ids if own else np.empty(0, np.int64)
         top = max(top, int(ids[ids < LARGEST_ID].max(initial=0)))
     saved = {row.path for row in rows}
     removed = [row for row in removed_rows(identity, top + 1) if row.path not in saved]
@@ -177,13 +186,36 @@ def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
         )
 
 
-def _is_foreign(files: GalleryFiles, gallery_id: str | None) -> bool:
-    """Whether a table is of another gallery: the index and the copy agree on an id that it lacks.
+def _own_id(files: GalleryFiles, in_table: str | None, in_copy: str | None) -> str | None:
+    """The id of the gallery itself: the one that its files agree on, or two of the three carry.
 
-    Rows of such a table would name another folder's files, and its id would drop the index.
+    Raises:
+        GalleryDamagedError: the table, its copy and the index belong to different galleries, so
+            that any choice could take over another gallery's rows.
     """
-    copied = (read_identity(files.directory) or {}).get("gallery_id")
-    return copied is not None and gallery_id != copied == _known_owner(files)
+    carried = {
+        TABLE: {in_table} if in_table else set[str](),
+        IDENTITY: {in_copy} if in_copy else set[str](),
+        INDEX: set[str](),
+    }
+    with suppress(GalleryDamagedError):
+        files.check_index_folder()
+        carried[INDEX] = stored_owners(files.index_folder)
+    every = set[str]().union(*carried.values())
+    votes = Counter(owner for owners in carried.values() if len(owners) == 1 for owner in owners)
+    own, number = max(votes.items(), key=itemgetter(1), default=(None, 0))
+    if number < 2 and len(every) > 1:
+        found = "; ".join(
+            f"{name} of {' and '.join(sorted(owners))}"
+            for name, owners in carried.items()
+            if owners
+        )
+        raise GalleryDamagedError(
+            f"{files.directory} holds files of different galleries, and it is unknown which are "
+            f"its own ({found}); put back its own files from a backup, or read the images again: "
+            f"lookalike index --rebuild"
+        )
+    return own
 
 
 def _known_owner(files: GalleryFiles) -> str | None:

@@ -19,7 +19,15 @@ from lookalike.lsh.segment import Segment, are_unit
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.state import Removed, State, live_ids
 
-__all__ = ["damaged", "read", "stored_owner", "stored_settings", "whole_items", "write"]
+__all__ = [
+    "damaged",
+    "read",
+    "stored_owner",
+    "stored_owners",
+    "stored_settings",
+    "whole_items",
+    "write",
+]
 
 VERIFY_ON_OPEN = 64 << 20
 SALVAGED = (("<i8", "<f2"), ("<i8", "<f4"))
@@ -143,6 +151,14 @@ def stored_owner(folder: Path) -> str | None:
     except IndexFormatError:
         owners = {file.owner for file in _segment_files(folder)}
         return owners.pop() if len(owners) == 1 else None
+
+
+def stored_owners(folder: Path) -> set[str]:
+    """Every id that manifest and segments in ``folder`` carry: several if files were mixed up."""
+    owners = {file.owner for file in _segment_files(folder)}
+    with suppress(IndexFormatError):
+        owners.add(Manifest.read(folder).owner)
+    return {owner for owner in owners if owner is not None}
 
 
 def _segment_files(folder: Path) -> Iterator[ArrayFile]:

@@ -267,7 +267,7 @@ def test_own_pictures_are_found_and_never_touched(own: Path) -> None:
 
 @pytest.mark.slow
 def test_what_is_not_found_first_is_a_failure(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    search = Gallery.search
+    search: Any = Gallery.search
     monkeypatch.setattr(
         Gallery, "search", lambda *a, **o: [h for h in search(*a, **o) if "chelsea" not in h.path]
     )

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lookalike.encoder import Encoder, EncoderSettings
-    from lookalike.gallery import Gallery, Hit
+    from lookalike.gallery import Blend, Gallery, Hit
     from lookalike.lsh import LSHIndex, LSHSettings
 
 __version__ = "0.1.0"
 __all__ = [
+    "Blend",
     "Encoder",
     "EncoderSettings",
     "Gallery",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Blend": "lookalike.gallery",
     "Encoder": "lookalike.encoder",
     "EncoderSettings": "lookalike.encoder",
     "Gallery": "lookalike.gallery",

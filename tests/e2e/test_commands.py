@@ -165,6 +165,34 @@ def test_search_reads_an_image_from_standard_input(indexed: Path) -> None:
 
 
 @pytest.mark.slow
+def test_search_takes_several_images_and_what_hits_should_not_look_like(
+    indexed: Path, tmp_path: Path
+) -> None:
+    outside = write_photo(tmp_path / "outside.png", 77)
+    vectors = {name: embedding(indexed / name) for name in images_of(indexed)}
+    direction = (embedding(outside) + vectors["b/001.png"]) / 2 - 0.5 * vectors["c/002.png"]
+    words: list[str | Path] = [
+        "search",
+        outside,
+        "b/001.png",
+        "--not",
+        "c/002.png",
+        "-k",
+        "12",
+        "--json",
+    ]
+    hits = json.loads(lookalike(*words, cwd=indexed).stdout)
+    nearest = sorted(vectors, key=lambda name: -float(vectors[name] @ direction))
+    assert [hit["path"] for hit in hits] == nearest
+    done = lookalike("search", "-", "a/000.png", "-", cwd=indexed, status=2)
+    assert "standard input holds one image" in done.stderr
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"not an image")
+    done = lookalike("search", outside, bad, cwd=indexed, status=2)
+    assert f"({bad}, number 2 of 2)" in done.stderr
+
+
+@pytest.mark.slow
 def test_search_options_reach_the_search(indexed: Path) -> None:
     shutil.copy(indexed / "a/000.png", indexed / "c/copy.png")
     lookalike("update", cwd=indexed)

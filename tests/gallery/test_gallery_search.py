@@ -9,7 +9,7 @@ from fakes import embedding, write_photo, write_photos
 
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery, Hit
-from lookalike.gallery.hits import glob_matcher
+from lookalike.gallery.filter import glob_matcher
 
 
 @pytest.fixture

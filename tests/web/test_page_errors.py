@@ -37,7 +37,7 @@ def test_limits_narrow_the_search(visit: Visit) -> None:
     visit.open(f"/search?id={visit.ids[0]}")
     visit.hits.first.wait_for()
     visit.page.get_by_text("Limits").click()
-    visit.role("textbox", "Path fits").fill("china/*")
+    visit.role("textbox", "Filter").fill("china/*")
     visit.role("spinbutton", "Cosine at least").fill("0.1")
     visit.role("button", "Apply").click()
     visit.page.wait_for_url("**filter=china*")

@@ -60,9 +60,10 @@ gallery_option = click.option(
 filter_option = click.option(
     "--filter",
     "pattern",
-    metavar="GLOB",
-    help="Only files whose path in the gallery (or name, if GLOB has no slash) matches. Case "
-    "counts; * also stands for slashes, and **/ for any folders or none.",
+    metavar="WORDS",
+    help="Only files whose path in the gallery holds all these words, in any case, or fits a "
+    "pattern: 2019/*, *.png. Also date:2021..2023, size:>2MB, width:>=1000, shape:portrait, "
+    "type:jpeg; a minus before any excludes: -beach.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -36,7 +36,17 @@ __all__ = ["search"]
 
 
 @click.command()
-@click.argument("query", type=click.Path(allow_dash=True))
+@click.argument(
+    "queries", metavar="QUERY...", nargs=-1, required=True, type=click.Path(allow_dash=True)
+)
+@click.option(
+    "--not",
+    "unlike",
+    metavar="IMAGE",
+    multiple=True,
+    type=click.Path(allow_dash=True),
+    help="Find what looks less like this image; may be given several times.",
+)
 @gallery_option
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Images to find.")
 @click.option(
@@ -57,7 +67,8 @@ __all__ = ["search"]
 @encoding_options
 @json_option
 def search(
-    query: str,
+    queries: tuple[str, ...],
+    unlike: tuple[str, ...],
     gallery: Path | str | None,
     k: int,
     threshold: float | None,
@@ -71,30 +82,41 @@ def search(
     """Find the images that look most like QUERY.
 
     QUERY is an image file, the path of an indexed image, or - for an image on standard input. A
-    relative path is looked for in the current folder first, then in the gallery's.
+    relative path is looked for in the current folder first, then in the gallery's. Of several,
+    what looks like all of them is found: the mean of their directions is compared.
 
     Each line: cosine, bits of the code that differ, share of random pairs less alike, path. Paths
     below the current folder are printed relative to it, others in full; --filter and the "path" of
     --json are relative to the gallery's folder.
     """
+    from lookalike.gallery.hits import CHANCE_IN_WORDS, NO_FILE, is_chance
+    from lookalike.gallery.query import Blend
     from lookalike.images import SkippedImageError
 
     if sheet is not None:
         require_html(sheet)
-    from_stdin = query == "-"
-    if os.path.isdir(query):
-        raise LookalikeError(f"{visible(query)} is a folder; QUERY is one image")
-    source = sys.stdin.buffer.read() if from_stdin else query
-    if not source:
-        raise LookalikeError(
-            "standard input: empty: no image came; pipe one in, for instance: "
-            "lookalike search - < query.jpg"
-        )
-    opened = find_gallery(gallery, None if from_stdin else Path(query), **encoding)
+    names = [*queries, *unlike]
+    for name in names:
+        if os.path.isdir(name):
+            raise LookalikeError(f"{visible(name)} is a folder; QUERY is one image")
+    content = b""
+    if "-" in names:
+        if names.count("-") > 1:
+            raise click.UsageError("standard input holds one image: give - only once")
+        content = sys.stdin.buffer.read()
+        if not content:
+            raise LookalikeError(
+                "standard input: empty: no image came; pipe one in, for instance: "
+                "lookalike search - < query.jpg"
+            )
+    sources = [content if name == "-" else name for name in names]
+    like, others = sources[: len(queries)], sources[len(queries) :]
+    first = next((Path(name) for name in names if name != "-"), None)
+    opened = find_gallery(gallery, first, **encoding)
     warn_if_unfinished(opened)
     try:
         hits = opened.search(
-            source,
+            like[0] if len(sources) == 1 else Blend(like, others),
             k,
             threshold=threshold,
             filter=pattern,
@@ -102,8 +124,10 @@ def search(
             exact=exact or None,
         )
     except SkippedImageError as error:
-        name = "standard input" if from_stdin else visible(query)
-        raise LookalikeError(f"{name}: {error}") from error
+        which = "standard input" if names[0] == "-" else visible(names[0])
+        raise LookalikeError(f"{which}: {error}" if len(names) == 1 else str(error)) from error
+    except ValueError as error:
+        raise LookalikeError(str(error)) from error
     if as_json:
         print_json([hit.as_dict() for hit in hits])
     else:
@@ -112,13 +136,19 @@ def search(
             bits = f"{hit.bits}/{hit.code_bits}"
             click.echo(f"{hit.cosine:.3f}  {bits:>7}  {rarity:>8}  {shown(hit.file)}")
     if sheet is not None:
-        _write_sheet(opened, source, hits, sheet)
+        _write_sheet(opened, like[0], len(names) - 1, hits, sheet)
+    if hits and not unlike and is_chance(hits[0].cosine, hits[0].rarity, max(1, len(opened))):
+        say(CHANCE_IN_WORDS)
     if not hits:
-        say("nothing found")
+        unmatched = pattern is not None and not opened.reader().now().page(pattern, 0, 0)[1]
+        say(NO_FILE if unmatched else "nothing found")
         raise click.exceptions.Exit(FOUND_NOTHING)
 
 
-def _write_sheet(opened: ImageGallery, source: str | bytes, hits: list[Hit], sheet: Path) -> None:
+def _write_sheet(
+    opened: ImageGallery, source: str | bytes, others: int, hits: list[Hit], sheet: Path
+) -> None:
+    """``source``: the first of the images that were searched with, besides ``others`` more."""
     import io
 
     from lookalike.sheet import search_sheet, thumbnail, write_html
@@ -128,6 +158,7 @@ def _write_sheet(opened: ImageGallery, source: str | bytes, hits: list[Hit], she
     else:
         path = Path(source) if os.path.exists(source) else opened.root / source
         image, name = thumbnail(path), path.name
-    row = search_sheet(image, hits, query_caption=("query", name))
-    write_html([row], sheet, title=f"What looks like {name}")
+    title = f"What looks like {name}" + (f" and {others} more" if others else "")
+    caption = ("query", name, f"and {others} more") if others else ("query", name)
+    write_html([search_sheet(image, hits, query_caption=caption)], sheet, title=title)
     say(f"wrote {shown(sheet.absolute())}")

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, Unpack
+from typing import Any, NoReturn, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,10 +31,11 @@ from lookalike.gallery.gallery import GalleryInfo, Path_
 from lookalike.gallery.hits import Hit, smallest_cosine
 from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.model import GalleryModel
+from lookalike.gallery.query import Query, embed_queries
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import Query, SearchOptions, embed_query, hits
+from lookalike.gallery.search import SearchOptions, hits
 from lookalike.gallery.verify import changed_contents
 from lookalike.images.decoder import Limits
 from lookalike.lsh.index import Neighbors
@@ -188,7 +189,17 @@ class ShardedGallery:
 
     # ---- search ----------------------------------------------------------------------------------
 
-    def search(self, query: Query, k: int = 10, **options: Unpack[SearchOptions]) -> list[Hit]:
+    @overload
+    def search(
+        self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]
+    ) -> list[list[Hit]]: ...
+
+    @overload
+    def search(self, query: Query, k: int = 10, **how: Unpack[SearchOptions]) -> list[Hit]: ...
+
+    def search(
+        self, query: Query | list[Any], k: int = 10, **how: Unpack[SearchOptions]
+    ) -> list[Hit] | list[list[Hit]]:
         """As `Gallery.search`.
 
         Raises:
@@ -199,15 +210,21 @@ class ShardedGallery:
             raise ValueError(f"k is {k}; it must be at least 1")
         self._model.check(self._known_model, self._rebuild_command)
         shards, root = self._reader.now(), self.root
-        embedding, own = embed_query(shards, shards, root, query, self.encoder, self._limits)
-        found = shards.search(
-            embedding,
-            k,
-            without=own if options.get("exclude_self") else None,
-            filter=options.get("filter"),
-            exact=bool(options.get("exact")),
-        )
-        return hits(found, root, shards.code_bits, shards.pairs, options.get("threshold"))
+        queries = query if isinstance(query, list) else [query]
+        results = []
+        for embedding, own in embed_queries(
+            shards, shards, root, queries, self.encoder, self._limits
+        ):
+            found = shards.search(
+                embedding,
+                k,
+                without=own if how.get("exclude_self") else None,
+                filter=how.get("filter"),
+                exact=bool(how.get("exact")),
+            )
+            threshold = how.get("threshold")
+            results.append(hits(found, root, shards.code_bits, shards.pairs, threshold))
+        return results if isinstance(query, list) else results[0]
 
     def nearest(self, queries: ArrayLike, k: int = 10, *, exact: bool = False) -> Neighbors:
         """Ids and cosines of the nearest images of a batch of embeddings (q, dim), by one call to

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.cluster.client import LONG_SECONDS, Shards
-from lookalike.gallery.hits import glob_matcher, smallest_cosine
+from lookalike.gallery.filter import parse_filter
+from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.reader import KeptRows
 from lookalike.gallery.report import Progress
@@ -175,7 +176,7 @@ class ShardedSnapshot(KeptRows):
         asked: dict[str, Any] = {n: options.get(n) for n in ("without", "filter", "exact")}
         threshold, pattern = options.get("threshold"), asked["filter"]
         if pattern is not None:
-            glob_matcher(pattern)  # an empty one is refused here
+            parse_filter(pattern)  # one that cannot be understood is refused here
         deadline = LONG_SECONDS if asked["exact"] or pattern is not None else None
         answers = self._shards.ask("matches", query, k, deadline=deadline, **asked)
         found = [match for some in answers for match in some]

@@ -1,14 +1,16 @@
 """A folder of images as a searchable gallery."""
 
 from lookalike.gallery.duplicates import Duplicate, DuplicateGroup, Duplicates
-from lookalike.gallery.gallery import Gallery, GalleryInfo, Query
+from lookalike.gallery.gallery import Gallery, GalleryInfo
 from lookalike.gallery.hits import Hit
 from lookalike.gallery.keep import COPIES, KeepOrder, KeepRule, Kind
+from lookalike.gallery.query import Blend, Query
 from lookalike.gallery.repair import RepairReport
 from lookalike.gallery.report import Progress, UpdateReport
 
 __all__ = [
     "COPIES",
+    "Blend",
     "Duplicate",
     "DuplicateGroup",
     "Duplicates",

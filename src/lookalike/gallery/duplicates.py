@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import GalleryError
-from lookalike.gallery.hits import glob_matcher, smallest_cosine
+from lookalike.gallery.filter import parse_filter
+from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.places import is_within
+from lookalike.gallery.query import is_as_indexed
 from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import StoredVectors, Table, is_as_indexed
+from lookalike.gallery.search import StoredVectors, Table
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.threads import cores
@@ -232,13 +234,13 @@ def propose_all(
     """
     protected = None if reference is None else inside(root, Path(reference), here)
     distinct = store.distinct() if isinstance(store, Store) else []
-    matches = glob_matcher("*" if filter is None else filter)
+    chosen = parse_filter("*" if filter is None else filter)
     with store.snapshot():
         rows = store.by_ids(itertools.chain.from_iterable(ids.tolist() for ids in near))
     contents = _Contents(root, rows, progress) if here else _Unread()
     chains: list[list[int]] = []
     for ids in near:
-        chain = [i for i in ids.tolist() if i in rows and matches(rows[i].path)]
+        chain = [i for i in ids.tolist() if i in rows and chosen.fits(rows[i].path, rows[i])]
         chains.append(contents.distinct(chain) if len(chain) > 1 else [])
     groups: list[DuplicateGroup] = []
 

@@ -7,7 +7,10 @@ import shlex
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lookalike.atomic import attempts
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
@@ -19,13 +22,14 @@ from lookalike.gallery.identity import read_identity
 from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
+from lookalike.gallery.query import Query, embed_queries, row_of
 from lookalike.gallery.reader import Reader
 from lookalike.gallery.remote import check_on_disk, is_remote, open_remote
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.repair import RepairReport, repair
 from lookalike.gallery.report import GalleryInfo, Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import Query, find, hits, row_of
+from lookalike.gallery.search import SearchOptions, find, hits
 from lookalike.gallery.store import Store
 from lookalike.gallery.tuning import reset_tuning, tune
 from lookalike.lsh import LSHSettings
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
     from lookalike.images.decoder import Limits
     from lookalike.lsh.tuning import TuneReport
 
-__all__ = ["Gallery", "GalleryInfo", "Query"]
+__all__ = ["Gallery", "GalleryInfo"]
 
 Path_ = str | os.PathLike[str]
 
@@ -296,32 +300,44 @@ class Gallery:
 
     # ---- search ----------------------------------------------------------------------------------
 
+    @overload
+    def search(
+        self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]
+    ) -> list[list[Hit]]: ...
+
+    @overload
+    def search(self, query: Query, k: int = 10, **how: Unpack[SearchOptions]) -> list[Hit]: ...
+
     def search(
         self,
-        query: Query,
+        query: Query | list[Any],
         k: int = 10,
         *,
         threshold: float | None = None,
         filter: str | None = None,
         exclude_self: bool = False,
         exact: bool | None = False,
-    ) -> list[Hit]:
+    ) -> list[Hit] | list[list[Hit]]:
         """The ``k`` images most like the query, best first; fewer if there are fewer.
 
         Args:
-            query: path of an image file (in the gallery or not), an image file's bytes, or an
-                embedding, float (dim,).
+            query: path of an image file (in the gallery or not), an image file's bytes, an open
+                file, a Pillow image, pixels uint8 (height, width, 3), or an embedding, float
+                (dim,); a `Blend` of several; or a list of any of these, whose images are read side
+                by side, for a list with the hits of each.
             threshold: smallest cosine of a hit; 1: what is equal but for rounding, see
                 `smallest_cosine`.
-            filter: shell pattern on the relative path (see `glob_matcher`), applied before the cut
-                to k.
+            filter: words or patterns of the path, dates, sizes (see `parse_filter`), applied
+                before the cut to k.
             exclude_self: leave out the query itself and files of the same content.
             exact: compare with every image instead of those in the probed buckets. None: if they
                 are few, for a process that searches once; see `LSHIndex.search`.
 
         Raises:
-            ValueError: k < 1, or a threshold that is not from -1 to 1.
-            GalleryError: the query is neither a file nor an indexed image; an empty filter.
+            ValueError: k < 1, or a threshold that is not from -1 to 1; an array that is neither
+                pixels nor an embedding; queries of a `Blend` that cancel each other.
+            GalleryError: the query is neither a file nor an indexed image; a filter that cannot be
+                understood.
             ModelMismatchError: a model was given to `open` that is not the gallery's.
             SkippedImageError: the query cannot be read.
         """
@@ -329,16 +345,17 @@ class Gallery:
             raise ValueError(f"k is {k}; it must be at least 1")
         if threshold is not None:
             smallest_cosine(threshold)
+        queries = query if isinstance(query, list) else [query]
         for last in attempts():
             with self._files.reading_all() as (store, index):
                 known, pairs = made_with(store), store.pairs()
                 self._model.check(known, self._rebuild_command)
                 try:
-                    found, strangers = find(
+                    answers = find(
                         store,
                         index,
                         self.root,
-                        query,
+                        queries,
                         min(k, len(index) + 1),
                         filter=filter,
                         exclude_self=exclude_self,
@@ -349,12 +366,23 @@ class Gallery:
                 except GalleryError:
                     self._files.check_table(large=True)  # which may hide a row
                     raise
-            torn = strangers and (len(found) < k or not self._files.index_is(index))
-            if last or not torn:
+            short = [len(found) < k for found, strangers in answers if strangers]
+            if last or not (any(short) or (short and not self._files.index_is(index))):
                 break
-        if strangers:  # of an update that was killed, or of a table that hides rows
+        if short:  # ids of an update that was killed, or of a table that hides rows
             self._files.check_table(large=True)
-        return hits(found, self.root, index.settings.code_bits, pairs, threshold)
+        code_bits = index.settings.code_bits
+        results = [hits(found, self.root, code_bits, pairs, threshold) for found, _ in answers]
+        return results if isinstance(query, list) else results[0]
+
+    def encode(self, images: Iterable[Query]) -> NDArray[np.float32]:
+        """The unit embeddings of images, (n, dim): files, in the gallery or not, and whatever else
+        `search` takes. Raises as `search`."""
+        with self._files.reading_all() as (store, index):
+            encoder = partial(self._matching_encoder, made_with(store))
+            embedded = embed_queries(store, index, self.root, list(images), encoder, self._limits())
+            rows = [vector for vector, _ in embedded]
+            return np.array(rows, np.float32).reshape(len(rows), index.settings.dim)
 
     def duplicates(
         self,
@@ -382,7 +410,7 @@ class Gallery:
             kinds: those that are looked for.
             keep: what makes a file the better one.
             reference: a folder of the gallery whose files are always kept.
-            filter: shell pattern on the relative path; only such files are considered.
+            filter: as of `search`; only such files are considered.
             progress: called after each file that was read.
 
         Returns:
@@ -390,7 +418,8 @@ class Gallery:
 
         Raises:
             ValueError: the threshold is out of range.
-            GalleryError: no such reference folder in the gallery; an empty filter.
+            GalleryError: no such reference folder in the gallery; a filter that cannot be
+                understood.
         """
         self._check_root()
         self._files.check_table(large=True)

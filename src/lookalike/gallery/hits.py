@@ -1,21 +1,27 @@
-"""What a search returns, which images it may choose from, and when a threshold is reached."""
+"""What a search returns, and when a threshold is reached."""
 
 from __future__ import annotations
 
-import fnmatch
-import itertools
 import os
-import re
-import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lookalike.errors import GalleryError
+__all__ = [
+    "CHANCE_IN_WORDS",
+    "FLOAT16_SLACK",
+    "NO_FILE",
+    "Hit",
+    "is_chance",
+    "score_in_words",
+    "smallest_cosine",
+]
 
-__all__ = ["FLOAT16_SLACK", "Hit", "glob_matcher", "score_in_words", "smallest_cosine"]
-
+CHANCE = 0.98
+SURE = 0.7
+"""A cosine that means something however alike the images of a gallery are."""
+CHANCE_IN_WORDS = "even the best of these is as dissimilar as a random pair of images"
+NO_FILE = "no file matches the filter"
 FLOAT16_SLACK = 2.0**-10
 """How far below 1 the cosine of equal images may come out.
 
@@ -81,35 +87,14 @@ def score_in_words(cosine: float, bits: int, code_bits: int, rarity: float | Non
     return text
 
 
-def glob_matcher(pattern: str) -> Callable[[bytes], bool]:
-    """Whether a relative path fits a shell pattern.
+def is_chance(cosine: float, rarity: float | None, images: int) -> bool:
+    """Whether random pairs of ``images`` are as alike as the best hit is to the query.
 
-    ``*`` also stands for slashes: ``2019/*`` is everything below that folder. A pattern without a
-    slash is compared with the file name alone; ``**/`` may stand for nothing. Case counts.
-    Different Unicode spellings of a name are equal.
-
-    Raises:
-        GalleryError: the pattern is empty.
+    The best of n images that have nothing to do with the query is expected to be closer than
+    1 - 1/n of random pairs. A hit that does not reach this, or in a large gallery CHANCE, means
+    nothing, unless its cosine is SURE: in a gallery of a few large classes many pairs are alike.
     """
-    if not pattern:
-        raise GalleryError("the filter is empty; leave it out, or use '*' for all files")
-    whole = "/" in pattern
-    # Every ``**/`` is one or more folders, or none.
-    first, *others = re.split(r"(?:(?<=/)|^)(?:\*\*/)+", unicodedata.normalize("NFC", pattern))
-    spellings = itertools.product(*(("", "*/") for _ in others))
-    compiled = [
-        re.compile(
-            fnmatch.translate(first + "".join(itertools.chain(*zip(gaps, others, strict=True))))
-        )
-        for gaps in spellings
-    ]
-
-    def matches(path: bytes) -> bool:
-        text = unicodedata.normalize("NFC", os.fsdecode(path))
-        name = text if whole else text.rpartition("/")[2]
-        return any(expression.match(name) for expression in compiled)
-
-    return matches
+    return rarity is not None and cosine < SURE and rarity < min(CHANCE, 1 - 1 / images)
 
 
 def smallest_cosine(threshold: float) -> float:

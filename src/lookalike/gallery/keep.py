@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from lookalike.gallery.hits import glob_matcher
+from lookalike.gallery.filter import glob_matcher
 from lookalike.gallery.places import is_within
 from lookalike.gallery.rows import ImageRow
 

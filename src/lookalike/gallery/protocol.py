@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
+from lookalike.gallery.query import Query
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import Found, MemoryOptions, NearOptions, Query, SearchOptions
+from lookalike.gallery.search import Found, MemoryOptions, NearOptions, SearchOptions
 
 if TYPE_CHECKING:
     from lookalike.encoder import Encoder
@@ -109,7 +110,13 @@ class ImageGallery(Protocol):
 
     def restore(self, paths: Sequence[Path_]) -> int: ...
 
-    def search(self, query: Query, k: int = 10, **options: Unpack[SearchOptions]) -> list[Hit]: ...
+    @overload
+    def search(
+        self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]
+    ) -> list[list[Hit]]: ...
+
+    @overload
+    def search(self, query: Query, k: int = 10, **how: Unpack[SearchOptions]) -> list[Hit]: ...
 
     def duplicates(
         self,

@@ -7,12 +7,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence, Set
 from functools import cached_property
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.gallery.files import GalleryFiles
-from lookalike.gallery.hits import glob_matcher, smallest_cosine
+from lookalike.gallery.filter import parse_filter
+from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found
@@ -254,27 +256,31 @@ class Snapshot(KeptRows):
             return store.by_ids(ids)
 
     def page(self, pattern: str | None, offset: int, limit: int) -> tuple[list[ImageRow], int]:
-        """Some of the images whose path fits (see `glob_matcher`; None: of all), by path, and how
+        """Some of the images that a filter fits (see `parse_filter`; None: all), by path, and how
         many there are.
 
         Raises:
-            GalleryError: the pattern is empty.
+            GalleryError: the filter is empty or cannot be understood.
         """
         ids = self.matching(pattern)
         rows = self.rows(ids[min(offset, len(ids)) : offset + limit].tolist())
         return list(rows.values()), len(ids)
 
     def matching(self, pattern: str | None) -> NDArray[np.int64]:
-        """Ids of the images whose path fits (see `glob_matcher`; None: of all), by path.
+        """Ids of the images that a filter fits (see `parse_filter`; None: all), by path.
 
         Raises:
-            GalleryError: the pattern is empty.
+            GalleryError: the filter is empty or cannot be understood.
         """
         known = self._matching.get(pattern)
         if known is None:
-            matches = glob_matcher("*" if pattern is None else pattern)
+            chosen = parse_filter("*" if pattern is None else pattern)
             with self._files.reading() as store:
-                found = [number for number, path in store.paths() if matches(path)]
+                if chosen.needs_row:
+                    rows = sorted(store.indexed(), key=attrgetter("path"))
+                    found = [row.id for row in rows if chosen.fits(row.path, row)]
+                else:
+                    found = [number for number, path in store.paths() if chosen.fits(path)]
             known = np.array(found, np.int64)
             with self._noting:
                 while len(self._matching) >= KEPT_FILTERS:
@@ -300,7 +306,7 @@ class Snapshot(KeptRows):
         Args:
             query: an embedding, float32 (dim,).
             without: content hash, or ids, of images to leave out.
-            filter: pattern that the path has to fit.
+            filter: see `parse_filter`.
             threshold: smallest cosine of a hit.
             own: id of the image whose stored vector ``query`` is, whose code is then known.
             exact: compare with every image.

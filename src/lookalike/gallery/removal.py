@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lookalike.errors import GalleryError
 from lookalike.gallery.identity import removed_row
+from lookalike.gallery.query import row_of
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import row_of
 from lookalike.gallery.store import REMOVED, Store
 
 __all__ = ["restore_rows", "take_out_rows"]

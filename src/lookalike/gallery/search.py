@@ -1,22 +1,20 @@
-"""From an embedding to rows of the table, and from a path to the row that it means."""
+"""From queries to rows of the table."""
 
 from __future__ import annotations
 
-import io
 import os
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import GalleryError
-from lookalike.gallery.hits import Hit, glob_matcher, smallest_cosine
+from lookalike.gallery.filter import parse_filter
+from lookalike.gallery.hits import Hit, smallest_cosine
+from lookalike.gallery.query import Query, embed_queries
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ImageRow
 
@@ -29,19 +27,12 @@ __all__ = [
     "Index",
     "MemoryOptions",
     "NearOptions",
-    "Query",
     "SearchOptions",
     "StoredVectors",
     "Table",
-    "embed_query",
     "find",
     "hits",
-    "is_as_indexed",
-    "row_of",
 ]
-
-
-Query: TypeAlias = "str | os.PathLike[str] | bytes | NDArray[np.floating[Any]]"
 
 
 class SearchOptions(TypedDict, total=False):
@@ -126,7 +117,7 @@ def find(
     store: Table,
     index: Index,
     root: Path,
-    query: Query,
+    queries: Sequence[Query],
     k: int,
     *,
     filter: str | None,
@@ -134,22 +125,26 @@ def find(
     exact: bool | None,
     encoder: Callable[[], Encoder],
     limits: Limits,
-) -> tuple[list[Found], int]:
-    """What `Gallery.search` finds, before any threshold, best first.
+) -> list[tuple[list[Found], int]]:
+    """What `Gallery.search` finds for each query, before any threshold, best first.
 
-    Also returns how many ids of the index had no row in the table: those of a commit in progress,
-    or of an update that was killed. They are passed over.
+    With how many ids of the index had no row in the table: those of a commit in progress, or of an
+    update that was killed. They are passed over.
     """
-    embedding, own = embed_query(store, index, root, query, encoder, limits)
-    return _nearest(
-        store,
-        index,
-        embedding,
-        k,
-        without=own if exclude_self else set(),
-        allowed=None if filter is None else _ids_matching(store, filter),
-        exact=exact,
-    )
+    embedded = embed_queries(store, index, root, queries, encoder, limits)
+    allowed = None if filter is None else _ids_matching(store, filter)
+    return [
+        _nearest(
+            store,
+            index,
+            embedding,
+            k,
+            without=own if exclude_self else set(),
+            allowed=allowed,
+            exact=exact,
+        )
+        for embedding, own in embedded
+    ]
 
 
 def hits(
@@ -184,46 +179,9 @@ def _hit(found: Found, root: Path, code_bits: int, rarity: float | None) -> Hit:
     )
 
 
-def _ids_matching(store: Table, pattern: str) -> NDArray[np.int64]:
-    matches = glob_matcher(pattern)
-    return np.array([row.id for row in store.indexed() if matches(row.path)], np.int64)
-
-
-def embed_query(
-    store: Table,
-    index: StoredVectors,
-    root: Path,
-    query: Query,
-    encoder: Callable[[], Encoder],
-    limits: Limits,
-) -> tuple[NDArray[np.float32], set[int]]:
-    """The query's embedding, and the ids that are the query itself or have its content.
-
-    An indexed image has its vector stored; for others ``encoder`` is asked for the model.
-    """
-    if isinstance(query, np.ndarray):
-        return np.asarray(query, np.float32), set()
-    own = set[int]()
-    if not isinstance(query, bytes):
-        row = row_of(store, root, query)
-        if row is not None and row.skipped is None and index.contains([row.id])[0]:
-            own.add(row.id)
-            if is_as_indexed(root, row, if_gone=True, strict=True):
-                copies = store.by_hash(row.hash) if row.hash else []
-                return index.vectors([row.id])[0], own | {copy.id for copy in copies}
-        if not os.path.lexists(query):
-            raise GalleryError(
-                f"{os.fspath(query)} is neither a file nor an indexed image of {root}"
-            )
-    from lookalike.images.decoder import Decoder
-
-    source = io.BytesIO(query) if isinstance(query, bytes) else query
-    with Decoder(limits) as decoder:
-        decoder.prepare()  # while the model is opened
-        model = encoder()
-        digest, picture = decoder.read_hashed(source, model.info.input_size)
-    own |= {copy.id for copy in store.by_hash(digest)}
-    return model.embed(picture.pixels[np.newaxis])[0], own
+def _ids_matching(store: Table, text: str) -> NDArray[np.int64]:
+    chosen = parse_filter(text)
+    return np.array([row.id for row in store.indexed() if chosen.fits(row.path, row)], np.int64)
 
 
 def _nearest(
@@ -252,42 +210,3 @@ def _nearest(
         if len(found) >= k or count < wanted:
             return found[:k], count - len(rows)
         wanted *= 2
-
-
-def row_of(store: Table, root: Path, path: str | os.PathLike[str]) -> ImageRow | None:
-    """The row of a file, given by any path to it or by its path in the gallery.
-
-    A name that is spelled in another Unicode form than on disk is recognised.
-    """
-    given = Path(path)
-    names = [
-        os.fsencode(spelling.relative_to(folder))
-        for spelling in (Path(os.path.abspath(given)), given.resolve())
-        for folder in (root.absolute(), root.resolve())
-        if spelling.is_relative_to(folder)
-    ]
-    if not given.is_absolute() and not given.exists():
-        names.append(os.fsencode(os.path.normpath(given)))
-    for name in names:
-        if (row := store.by_path(name)) is not None:
-            return row
-    if given.exists():
-        return None
-    alike = {_composed(name) for name in names if not name.isascii()}
-    if not alike:
-        return None
-    known = chain(store.indexed(), store.skipped())
-    return next((row for row in known if _composed(row.path) in alike), None)
-
-
-def _composed(path: bytes) -> str:
-    return unicodedata.normalize("NFC", os.fsdecode(path))
-
-
-def is_as_indexed(root: Path, row: ImageRow, *, if_gone: bool, strict: bool = False) -> bool:
-    """Whether a file has the size and time with which it was indexed; see `ImageRow.fits`."""
-    try:
-        status = (root / os.fsdecode(row.path)).stat()
-    except OSError:
-        return if_gone
-    return row.fits(status, strict=strict)

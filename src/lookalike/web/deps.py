@@ -50,9 +50,11 @@ OffsetParam = Annotated[
 LimitParam = Annotated[
     int, Query(strict=True, ge=1, le=200, description="How many to return."), AS_IN_JSON
 ]
-GlobParam = Annotated[
-    schemas.Glob | None, Query(description="Shell pattern on the path, or the name.")
-]
+FILTER = (
+    "Words or patterns of the path, in any case; date:2021..2023, size:>2MB, width:>=1000, "
+    "shape:portrait, type:jpeg; a minus before any excludes."
+)
+GlobParam = Annotated[schemas.Glob | None, Query(description=FILTER)]
 
 
 async def _service(request: Request) -> Service:

@@ -78,7 +78,7 @@ function nothing(filter) {
     "p",
     { class: "empty" },
     filter
-      ? `No picture's path fits ${filter}. A star stands for anything: *.png, buses/*.`
+      ? `No file matches ${filter}. Words are looked for anywhere in the path; a star stands for anything: *.png, buses/*.`
       : "This gallery has no picture yet. Put some into its folder, then start an update in the Gallery view.",
   );
 }

@@ -241,14 +241,14 @@ class Search {
 function nothing(address, found) {
   let text = "Nothing similar is in this gallery.";
   if (!found.some && address.threshold !== undefined) text = `No picture reaches a cosine of ${address.threshold}. Lower the limit to see what comes closest.`;
-  else if (!found.some && address.filter) text = `Nothing was found among the pictures that fit ${address.filter}.`;
+  else if (!found.some && address.filter) text = found.note ? "" : `Nothing was found among the pictures that fit ${address.filter}.`;
   const why = found.note ? sentence(found.note) : "";
   return element("p", { class: "empty nothing" }, `${text} ${why}`.trim());
 }
 
 /** @param {Address} address */
 function narrowForm(address) {
-  const filter = element("input", { id: "filter", type: "text", value: address.filter, placeholder: "buses/*", autocomplete: "off", spellcheck: "false" });
+  const filter = element("input", { id: "filter", type: "text", value: address.filter, placeholder: "buses, *.png, date:2022", autocomplete: "off", spellcheck: "false" });
   const threshold = element("input", { id: "threshold", type: "number", min: -1, max: 1, step: "any", value: address.threshold, placeholder: "any" });
   return element(
     "details",
@@ -263,7 +263,7 @@ function narrowForm(address) {
           go({ ...here(), filter: filter.value.trim() || undefined, threshold: least, compare: undefined, yes: [], no: [], round: 0 });
         },
       },
-      element("label", { for: "filter" }, "Path fits"),
+      element("label", { for: "filter" }, "Filter"),
       filter,
       element("label", { for: "threshold" }, "Cosine at least"),
       threshold,

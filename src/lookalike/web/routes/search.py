@@ -11,6 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from lookalike.gallery.hits import CHANCE_IN_WORDS, NO_FILE, is_chance
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.search import Found
 from lookalike.web.body import bad_values, media_type
@@ -24,13 +25,10 @@ from lookalike.web.schemas import (
     UploadOptions,
     hit_objects,
 )
+from lookalike.web.service import Service
 
 __all__ = ["router"]
 
-CHANCE = 0.98
-SURE = 0.7
-"""A cosine that means something however alike the images of a gallery are."""
-NOTHING = "even the best of these is as dissimilar as a random pair of images"
 INLINE_UP_TO = 50_000
 """Images up to which a search that needs no file takes less time than handing it to a thread."""
 SHOWN_SIDE = 1024
@@ -93,8 +91,19 @@ async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -
         more=len(found) == wanted,
         seconds={"encode": round(query.seconds, 6), "search": round(seconds, 6)},
         nothing_similar=not found or chance,
-        note=NOTHING if chance else None,
+        note=await _note(service, snapshot, asked.filter, bool(found), chance),
     )
+
+
+async def _note(
+    service: Service, snapshot: GallerySnapshot, filter: str | None, found: bool, chance: bool
+) -> str | None:
+    if chance:
+        return CHANCE_IN_WORDS
+    if found or filter is None:
+        return None
+    _, total = await service.workers.searches.run(snapshot.page, filter, 0, 0)
+    return None if total else NO_FILE
 
 
 def _options_of_url(request: Request) -> UploadOptions:
@@ -109,16 +118,8 @@ def _options_of_url(request: Request) -> UploadOptions:
 
 
 def _is_chance(snapshot: GallerySnapshot, best: Found) -> bool:
-    """Whether random pairs of images are as alike as the best hit is to the query.
-
-    The best of n images that have nothing to do with the query is expected to be closer than
-    1 - 1/n of random pairs. A hit that does not reach this, or in a large gallery CHANCE, means
-    nothing, unless its cosine is SURE: in a gallery of a few large classes many pairs are alike.
-    """
     (rarity,) = snapshot.rarities([best.cosine])
-    if rarity is None or snapshot.pairs is None:
-        return False
-    return best.cosine < SURE and rarity < min(CHANCE, 1 - 1 / snapshot.pairs.images)
+    return is_chance(best.cosine, rarity, max(1, len(snapshot)))
 
 
 @router.post(

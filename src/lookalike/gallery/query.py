@@ -1,0 +1,254 @@
+"""What a search compares with: images in any form, embeddings, and directions made of several."""
+
+from __future__ import annotations
+
+import io
+import os
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lookalike.encoder import Encoder, Failed, one_by_one
+from lookalike.errors import GalleryError
+from lookalike.gallery.rows import ImageRow
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from lookalike.gallery.search import StoredVectors, Table
+    from lookalike.images.decoder import Limits
+    from lookalike.images.outcome import Picture
+
+__all__ = ["Blend", "Example", "Query", "combine", "embed_queries", "is_as_indexed", "row_of"]
+
+UNLIKE_WEIGHT = 0.5
+"""Of what the query should not look like. All images have something in common, which a weight of 1
+would take out of the query altogether."""
+
+Example: TypeAlias = (
+    "str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8] "
+    "| NDArray[np.floating[Any]]"
+)
+"""One image: path of a file or of an indexed image, a file's bytes, an open file, a Pillow image,
+pixels uint8 (height, width[, 3 or 4]); or an embedding, float (dim,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """Looks like all of these and not like those: one direction, see `combine`."""
+
+    like: Sequence[Example]
+    unlike: Sequence[Example] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.like):
+            raise ValueError("give at least one image that the hits should look like")
+
+
+Query: TypeAlias = "Example | Blend"
+
+
+def combine(like: ArrayLike, unlike: ArrayLike = ()) -> NDArray[np.float32]:
+    """The mean of unit directions, less UNLIKE_WEIGHT of the mean of others: float32 (dim,).
+
+    Args:
+        like, unlike: embeddings (n, dim) of any length but zero; ``unlike`` may be empty.
+
+    Returns:
+        a unit vector.
+
+    Raises:
+        ValueError: what remains has no direction, as of a vector and its opposite.
+    """
+    mean = _mean_direction(like)
+    if np.size(unlike):
+        mean = mean - UNLIKE_WEIGHT * _mean_direction(unlike)
+    length = np.linalg.norm(mean)
+    if not length > 1e-6:
+        raise ValueError("these queries cancel each other; leave one out")
+    return (mean / length).astype(np.float32)
+
+
+def _mean_direction(vectors: ArrayLike) -> NDArray[np.float64]:
+    rows = np.atleast_2d(np.asarray(vectors, np.float64))
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not (lengths > 0).all():  # NaN as well
+        raise ValueError("an embedding has no direction: it is zero or not finite")
+    mean: NDArray[np.float64] = (rows / lengths).mean(axis=0)
+    return mean
+
+
+def embed_queries(
+    store: Table,
+    index: StoredVectors,
+    root: Path,
+    queries: Sequence[Query],
+    encoder: Callable[[], Encoder],
+    limits: Limits,
+) -> list[tuple[NDArray[np.float32], set[int]]]:
+    """Of each query its embedding, and the ids that are the query itself or have its content.
+
+    An indexed image has its vector stored; for others ``encoder`` is asked for the model, and they
+    are read side by side.
+
+    Raises:
+        GalleryError: neither a file nor an indexed image.
+        SkippedImageError: an image cannot be read; with its name, if there are several.
+    """
+    examples = [example for query in queries for example in _examples(query)]
+    known = [_stored(store, index, root, example) for example in examples]
+    unknown = {
+        number: _source(example)
+        for number, (example, (vector, _)) in enumerate(zip(examples, known, strict=True))
+        if vector is None
+    }
+    if unknown:
+        for number, (digest, vector) in _encoded(examples, unknown, encoder, limits).items():
+            own = known[number][1] | {copy.id for copy in store.by_hash(digest)}
+            known[number] = vector, own
+    found = iter(cast("list[tuple[NDArray[np.float32], set[int]]]", known))
+    return [_together(query, found) for query in queries]
+
+
+def _examples(query: Query) -> Sequence[Example]:
+    return [*query.like, *query.unlike] if isinstance(query, Blend) else [query]
+
+
+def _together(
+    query: Query, found: Iterator[tuple[NDArray[np.float32], set[int]]]
+) -> tuple[NDArray[np.float32], set[int]]:
+    if not isinstance(query, Blend):
+        return next(found)
+    like, unlike = ([next(found) for _ in some] for some in (query.like, query.unlike))
+    direction = combine([vector for vector, _ in like], [vector for vector, _ in unlike])
+    return direction, set[int]().union(*(own for _, own in [*like, *unlike]))
+
+
+def _stored(
+    store: Table, index: StoredVectors, root: Path, example: Example
+) -> tuple[NDArray[np.float32] | None, set[int]]:
+    """The embedding if there is no need to compute it, and the ids of the example, if it is there.
+
+    Raises:
+        GalleryError, ValueError: as `embed_queries`; an array of another type or shape.
+    """
+    if isinstance(example, np.ndarray):
+        if np.issubdtype(example.dtype, np.floating) and example.ndim == 1:
+            return np.asarray(example, np.float32), set()
+        if example.dtype != np.uint8 or example.ndim not in (2, 3):
+            raise ValueError(
+                f"an array of {example.dtype} and shape {example.shape} is not a query: give "
+                f"pixels, uint8 (height, width, 3), or an embedding, float (dim,); several as a "
+                f"list"
+            )
+    if not isinstance(example, str | os.PathLike):
+        return None, set()
+    row, own = row_of(store, root, example), set[int]()
+    if row is not None and row.skipped is None and index.contains([row.id])[0]:
+        own.add(row.id)
+        if is_as_indexed(root, row, if_gone=True, strict=True):
+            copies = store.by_hash(row.hash) if row.hash else []
+            return index.vectors([row.id])[0], own | {copy.id for copy in copies}
+    if not os.path.lexists(example):
+        raise GalleryError(f"{os.fspath(example)} is neither a file nor an indexed image of {root}")
+    return None, own
+
+
+def _source(example: Example) -> str | os.PathLike[str] | io.BytesIO:
+    """What the decoder takes. Of pixels, a file of them: they are then read as files are."""
+    if isinstance(example, str | os.PathLike):
+        return example
+    if isinstance(example, bytes):
+        return io.BytesIO(example)
+    if not isinstance(example, np.ndarray) and hasattr(example, "read"):
+        return io.BytesIO(example.read())
+    from PIL import Image, ImageOps
+
+    if isinstance(example, np.ndarray):
+        image = Image.fromarray(example)
+    else:
+        image = ImageOps.exif_transpose(example)
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        image = image.convert("RGB")
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=0)
+    file.seek(0)
+    return file
+
+
+def _encoded(
+    examples: Sequence[Example],
+    sources: dict[int, str | os.PathLike[str] | io.BytesIO],
+    encoder: Callable[[], Encoder],
+    limits: Limits,
+) -> dict[int, tuple[bytes, NDArray[np.float32]]]:
+    """Content hash and embedding of each of the ``sources``, by its place in ``examples``."""
+    from lookalike.images.decoder import Decoder
+    from lookalike.images.outcome import SkippedImageError
+
+    made = dict[int, tuple[bytes, NDArray[np.float32]]]()
+    with Decoder(limits) as decoder:
+        decoder.prepare(len(sources))  # while the model is opened
+        model = encoder()
+        hashes = dict[int, bytes]()
+
+        def read(number: int) -> Picture:
+            hashes[number], picture = decoder.read_hashed(sources[number], model.info.input_size)
+            return picture
+
+        for outcome in model.encode(sources, one_by_one(read), decoder.close):
+            if not isinstance(outcome, Failed):
+                made[outcome.item] = hashes[outcome.item], outcome.embedding
+                continue
+            error, example = outcome.error, examples[outcome.item]
+            if isinstance(error, SkippedImageError) and len(examples) > 1:
+                name = os.fspath(example) if isinstance(example, str | os.PathLike) else "an image"
+                detail = f"{error.detail} ({name}, number {outcome.item + 1} of {len(examples)})"
+                raise SkippedImageError(error.reason, detail, error.remedy)
+            raise error
+    return made
+
+
+def row_of(store: Table, root: Path, path: str | os.PathLike[str]) -> ImageRow | None:
+    """The row of a file, given by any path to it or by its path in the gallery.
+
+    A name that is spelled in another Unicode form than on disk is recognised.
+    """
+    given = Path(path)
+    names = [
+        os.fsencode(spelling.relative_to(folder))
+        for spelling in (Path(os.path.abspath(given)), given.resolve())
+        for folder in (root.absolute(), root.resolve())
+        if spelling.is_relative_to(folder)
+    ]
+    if not given.is_absolute() and not given.exists():
+        names.append(os.fsencode(os.path.normpath(given)))
+    for name in names:
+        if (row := store.by_path(name)) is not None:
+            return row
+    if given.exists():
+        return None
+    alike = {_composed(name) for name in names if not name.isascii()}
+    if not alike:
+        return None
+    known = chain(store.indexed(), store.skipped())
+    return next((row for row in known if _composed(row.path) in alike), None)
+
+
+def _composed(path: bytes) -> str:
+    return unicodedata.normalize("NFC", os.fsdecode(path))
+
+
+def is_as_indexed(root: Path, row: ImageRow, *, if_gone: bool, strict: bool = False) -> bool:
+    """Whether a file has the size and time with which it was indexed; see `ImageRow.fits`."""
+    try:
+        status = (root / os.fsdecode(row.path)).stat()
+    except OSError:
+        return if_gone
+    return row.fits(status, strict=strict)

@@ -1,0 +1,121 @@
+"""What a search takes: images in any form, several at once, and what hits should not look like."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import HALF, embedding, images_of, write_photo
+from PIL import Image
+
+from lookalike import Blend, Gallery
+from lookalike.gallery.query import combine
+from lookalike.images import SkippedImageError
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    return write_photo(tmp_path / "outside.png", 77)
+
+
+def test_every_form_of_an_image_finds_the_same(gallery: Gallery, outside: Path) -> None:
+    expected = gallery.search(outside, 5)
+    image = Image.open(outside)
+    forms: list[Any] = [
+        str(outside),
+        outside.read_bytes(),
+        io.BytesIO(outside.read_bytes()),
+        image,
+        np.asarray(image),
+        image.convert("RGBA"),
+        embedding(outside).astype(np.float32),
+    ]
+    for form in forms:
+        hits = gallery.search(form, 5)
+        assert [hit.path for hit in hits] == [hit.path for hit in expected]
+        assert [hit.cosine for hit in hits] == pytest.approx(
+            [hit.cosine for hit in expected], abs=HALF
+        )
+    with outside.open("rb") as file:
+        assert gallery.search(file, 5) == expected
+    forms[2] = io.BytesIO(outside.read_bytes())  # the first has been read
+    lists = gallery.search(forms, 5)
+    assert [hits[0].path for hits in lists] == [expected[0].path] * len(forms)
+    grey = np.asarray(image.convert("L"))
+    assert len(gallery.search(grey, 5)) == 5
+
+
+def test_a_turned_image_is_read_upright_as_its_file_is(gallery: Gallery, tmp_path: Path) -> None:
+    image = Image.open(write_photo(tmp_path / "upright.png", 5)).rotate(90, expand=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to show
+    image.save(tmp_path / "turned.png", exif=exif)
+    turned = Image.open(tmp_path / "turned.png")
+    a, b = gallery.search([tmp_path / "turned.png", turned], 3)
+    assert [hit.cosine for hit in a] == pytest.approx([hit.cosine for hit in b], abs=HALF)
+
+
+def test_a_list_gives_the_hits_of_each_and_leaves_each_itself_out(gallery: Gallery) -> None:
+    names = ["a/000.png", "b/001.png", "c/002.png"]
+    assert gallery.search(names, 4) == [gallery.search(name, 4) for name in names]
+    alone = gallery.search(names, 12, exclude_self=True)
+    for name, hits in zip(names, alone, strict=True):
+        assert {hit.path for hit in hits} == images_of(gallery.root) - {name}
+    assert gallery.search([], 4) == []
+
+
+def test_of_a_blend_the_mean_direction_is_compared(gallery: Gallery, outside: Path) -> None:
+    like: list[str | Path] = ["a/000.png", outside]
+    unlike = ["c/002.png"]
+    folder = gallery.root
+    vectors = {name: embedding(folder / name) for name in images_of(folder)}
+    direction = (vectors["a/000.png"] + embedding(outside)) / 2 - 0.5 * vectors["c/002.png"]
+    direction /= np.linalg.norm(direction)
+    nearest = sorted(vectors, key=lambda name: -float(vectors[name] @ direction))
+    hits = gallery.search(Blend(like, unlike), 12, exact=True)
+    assert [hit.path for hit in hits] == nearest
+    assert [hit.cosine for hit in hits] == pytest.approx(
+        [float(vectors[name] @ direction) for name in nearest], abs=HALF
+    )
+    others = gallery.search(Blend(like, unlike), 12, exclude_self=True)
+    assert {hit.path for hit in others} == set(vectors) - {"a/000.png", "c/002.png"}
+
+
+def test_combine_weighs_directions_and_not_lengths() -> None:
+    a, b, c = np.eye(3)
+    np.testing.assert_allclose(combine([a, 5 * b]), [0.5**0.5, 0.5**0.5, 0], atol=1e-6)
+    np.testing.assert_allclose(combine([a], [3 * c]), [0.8**0.5, 0, -(0.2**0.5)], atol=1e-6)
+    with pytest.raises(ValueError, match="cancel each other"):
+        combine([a, -a])
+    with pytest.raises(ValueError, match="zero or not finite"):
+        combine([a, 0 * b])
+    with pytest.raises(ValueError, match="at least one image"):
+        Blend([])
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((4, 4, 3), np.int64), np.zeros((2, 48), np.float32), np.zeros(2, np.uint8)]
+)
+def test_an_array_that_is_neither_pixels_nor_an_embedding_is_refused(
+    gallery: Gallery, array: Any
+) -> None:
+    with pytest.raises(ValueError, match=r"uint8 \(height, width, 3\), or an embedding"):
+        gallery.search(array, 3)
+
+
+def test_of_several_queries_the_unreadable_one_is_named(gallery: Gallery, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"not an image")
+    with pytest.raises(SkippedImageError, match=r"bad\.jpg, number 2 of 2"):
+        gallery.search(["a/000.png", bad], 3)
+
+
+def test_encode_gives_unit_rows_in_the_order_of_the_images(gallery: Gallery, outside: Path) -> None:
+    rows = gallery.encode([outside, "a/000.png", outside])
+    expected = [embedding(outside), embedding(gallery.root / "a/000.png"), embedding(outside)]
+    np.testing.assert_allclose(rows, expected, atol=HALF)
+    assert rows.dtype == np.float32
+    assert gallery.encode([]).shape == (0, 48)

@@ -157,8 +157,8 @@ PATHS = [
     ],
 )
 def test_without_the_token_there_is_nothing(guarded: TestClient, headers: dict[str, str]) -> None:
-    raw = {name: value.encode("latin-1") for name, value in headers.items()}
     raw = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+    for path in PATHS:
         response = guarded.get(path, headers=raw)
         if path == "/API/images":  # another address, where there is nothing at all
             error_of(response, 404, "not_found")

@@ -55,7 +55,7 @@ class Spy:
         search = Gallery.search
 
         def spied(gallery: Gallery, query: Any, k: int = 10, **options: Any) -> list[Hit]:
-            hits = search(gallery, query, k, **options)
+            hits: list[Hit] = search(gallery, query, k, **options)
             self.searched[query] = hits
             return hits
 

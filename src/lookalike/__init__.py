@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lookalike.encoder import Encoder, EncoderSettings
     from lookalike.gallery import Blend, Gallery, Hit
     from lookalike.lsh import LSHIndex, LSHSettings
+    from lookalike.progress import progress_bar
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "LSHIndex",
     "LSHSettings",
     "__version__",
+    "progress_bar",
 ]
 
 _HOMES = {
@@ -38,6 +40,7 @@ _HOMES = {
     "Hit": "lookalike.gallery",
     "LSHIndex": "lookalike.lsh",
     "LSHSettings": "lookalike.lsh",
+    "progress_bar": "lookalike.progress",
 }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "progress_bar"]
 
 
 @dataclass(frozen=True)
@@ -14,3 +16,22 @@ class Progress:
     done: int
     total: int
     skipped: int = 0
+
+
+@contextmanager
+def progress_bar(what: str = "images") -> Iterator[Callable[[Progress], None]]:
+    """A bar with the time that is left, on the terminal (stderr) or in a notebook.
+
+    >>> with progress_bar() as show:
+    ...     gallery.update(show)
+    """
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(*Bar.get_default_columns(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(what, total=None)
+
+        def show(progress: Progress) -> None:
+            bar.update(task, total=progress.total, completed=progress.done)
+
+        yield show

@@ -28,10 +28,11 @@ from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ClusterError, GalleryError
 from lookalike.gallery.duplicates import Duplicates, propose_all
 from lookalike.gallery.gallery import GalleryInfo, Path_
-from lookalike.gallery.hits import Hit, smallest_cosine
+from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
+from lookalike.gallery.listing import Hits, ImageCollection
 from lookalike.gallery.model import GalleryModel
-from lookalike.gallery.query import Query, embed_queries
+from lookalike.gallery.query import Query, embed_queries, row_of
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
@@ -74,7 +75,7 @@ def open_uri(
     )
 
 
-class ShardedGallery:
+class ShardedGallery(ImageCollection):
     """See `lookalike.gallery.protocol.ImageGallery`; made by `Gallery.open` of its URI.
 
     Threads may share it. Searches need neither the image files nor the parts; what changes the
@@ -190,16 +191,14 @@ class ShardedGallery:
     # ---- search ----------------------------------------------------------------------------------
 
     @overload
-    def search(
-        self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]
-    ) -> list[list[Hit]]: ...
+    def search(self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]) -> list[Hits]: ...
 
     @overload
-    def search(self, query: Query, k: int = 10, **how: Unpack[SearchOptions]) -> list[Hit]: ...
+    def search(self, query: Query, k: int = 10, **how: Unpack[SearchOptions]) -> Hits: ...
 
     def search(
         self, query: Query | list[Any], k: int = 10, **how: Unpack[SearchOptions]
-    ) -> list[Hit] | list[list[Hit]]:
+    ) -> Hits | list[Hits]:
         """As `Gallery.search`.
 
         Raises:
@@ -223,7 +222,7 @@ class ShardedGallery:
                 exact=bool(how.get("exact")),
             )
             threshold = how.get("threshold")
-            results.append(hits(found, root, shards.code_bits, shards.pairs, threshold))
+            results.append(Hits(hits(found, root, shards.code_bits, shards.pairs, threshold)))
         return results if isinstance(query, list) else results[0]
 
     def nearest(self, queries: ArrayLike, k: int = 10, *, exact: bool = False) -> Neighbors:
@@ -287,6 +286,16 @@ class ShardedGallery:
 
     def __len__(self) -> int:
         return Facts(self._shards).images
+
+    def __contains__(self, path: object) -> bool:
+        """As `Gallery`."""
+        if not isinstance(path, str | os.PathLike):
+            return False
+        row = row_of(self._reader.now(), self.root, path)
+        return row is not None and row.skipped is None
+
+    def close(self) -> None:
+        """As `Gallery.close`: nothing is open."""
 
     def reader(self) -> ShardedReader:
         """For the web page."""

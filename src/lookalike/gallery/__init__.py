@@ -4,6 +4,7 @@ from lookalike.gallery.duplicates import Duplicate, DuplicateGroup, Duplicates
 from lookalike.gallery.gallery import Gallery, GalleryInfo
 from lookalike.gallery.hits import Hit
 from lookalike.gallery.keep import COPIES, KeepOrder, KeepRule, Kind
+from lookalike.gallery.listing import Embeddings, GalleryImage, Hits
 from lookalike.gallery.query import Blend, Query
 from lookalike.gallery.repair import RepairReport
 from lookalike.gallery.report import Progress, UpdateReport
@@ -14,9 +15,12 @@ __all__ = [
     "Duplicate",
     "DuplicateGroup",
     "Duplicates",
+    "Embeddings",
     "Gallery",
+    "GalleryImage",
     "GalleryInfo",
     "Hit",
+    "Hits",
     "KeepOrder",
     "KeepRule",
     "Kind",

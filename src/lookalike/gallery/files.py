@@ -84,6 +84,12 @@ class GalleryFiles:
         self._sound: tuple[int, int, int] | None = None
         self._idle = deque[_Open](maxlen=1)
 
+    def close(self) -> None:
+        """Let go of the table and the index; the next who reads opens them again."""
+        self._index = None
+        with suppress(IndexError):
+            self._idle.pop().store.close()
+
     def exist(self) -> bool:
         """Whether there is a gallery; ends a rebuild that was killed while it took its place."""
         with explain_unreadable(self.directory):

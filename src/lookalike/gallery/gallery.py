@@ -17,9 +17,10 @@ from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import Duplicates, find_duplicates
 from lookalike.gallery.files import GalleryFiles, made_with
-from lookalike.gallery.hits import Hit, smallest_cosine
+from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.identity import read_identity
 from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
+from lookalike.gallery.listing import Hits, ImageCollection
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
 from lookalike.gallery.query import Query, embed_queries, row_of
@@ -43,7 +44,7 @@ __all__ = ["Gallery", "GalleryInfo"]
 Path_ = str | os.PathLike[str]
 
 
-class Gallery:
+class Gallery(ImageCollection):
     """Images below a folder, searchable by what they look like. Made by `open`.
 
     Searches may run in several threads and processes while one writes; each sees a committed state.
@@ -60,7 +61,7 @@ class Gallery:
         max_seconds: float,
     ) -> None:
         """As `open`, but opens nothing."""
-        self.root, home = _places(folder, directory)
+        self._root, home = _places(folder, directory)
         self._files = GalleryFiles(home)
         file = None if model is None else Path(model).absolute()
         self._model = GalleryModel(file, encoder_settings or EncoderSettings())
@@ -69,6 +70,11 @@ class Gallery:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": GalleryFiles(self.directory)}
+
+    @property
+    def root(self) -> Path:
+        """The images' folder."""
+        return self._root
 
     @property
     def directory(self) -> Path:
@@ -147,7 +153,7 @@ class Gallery:
         stored, model = store.meta("root"), store.meta("model_path")
         if self._model.path is None and model is not None:
             self._model.path = Path(model)
-        self.root = root_from(stored, self.directory, given)
+        self._root = root_from(stored, self.directory, given)
 
     def _meta(self, info: ModelInfo) -> dict[str, Any]:
         """What the table says of the gallery as a whole."""
@@ -257,7 +263,7 @@ class Gallery:
             return gallery, gallery.update(progress, wait=wait, accept_missing=accept_missing)
         stored = (read_identity(gallery.directory) or {}).get("root")
         if stored is not None:
-            gallery.root = root_from(stored, gallery.directory, Path(folder))
+            gallery._root = root_from(stored, gallery.directory, Path(folder))
         gallery._check_root()
         encoder = gallery._model.open()
         report = rebuild(
@@ -301,12 +307,10 @@ class Gallery:
     # ---- search ----------------------------------------------------------------------------------
 
     @overload
-    def search(
-        self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]
-    ) -> list[list[Hit]]: ...
+    def search(self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]) -> list[Hits]: ...
 
     @overload
-    def search(self, query: Query, k: int = 10, **how: Unpack[SearchOptions]) -> list[Hit]: ...
+    def search(self, query: Query, k: int = 10, **how: Unpack[SearchOptions]) -> Hits: ...
 
     def search(
         self,
@@ -317,7 +321,7 @@ class Gallery:
         filter: str | None = None,
         exclude_self: bool = False,
         exact: bool | None = False,
-    ) -> list[Hit] | list[list[Hit]]:
+    ) -> Hits | list[Hits]:
         """The ``k`` images most like the query, best first; fewer if there are fewer.
 
         Args:
@@ -372,7 +376,9 @@ class Gallery:
         if short:  # ids of an update that was killed, or of a table that hides rows
             self._files.check_table(large=True)
         code_bits = index.settings.code_bits
-        results = [hits(found, self.root, code_bits, pairs, threshold) for found, _ in answers]
+        results = [
+            Hits(hits(found, self.root, code_bits, pairs, threshold)) for found, _ in answers
+        ]
         return results if isinstance(query, list) else results[0]
 
     def encode(self, images: Iterable[Query]) -> NDArray[np.float32]:
@@ -523,6 +529,18 @@ class Gallery:
     def __len__(self) -> int:
         with self._files.reading() as store:
             return store.counts()[0]
+
+    def __contains__(self, path: object) -> bool:
+        """Whether a path, to the file or in the gallery, is of an indexed image."""
+        if not isinstance(path, str | os.PathLike):
+            return False
+        with self._files.reading() as store:
+            row = row_of(store, self.root, path)
+        return row is not None and row.skipped is None
+
+    def close(self) -> None:
+        """Let go of open files; the next call opens them again."""
+        self._files.close()
 
     def verify(self, *, contents: bool = False) -> list[str]:
         """What is wrong with the gallery's files, in sentences; [] if nothing is.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lookalike.encoder import Encoder
     from lookalike.gallery.duplicates import Duplicates
     from lookalike.gallery.gallery import GalleryInfo
-    from lookalike.gallery.hits import Hit
+    from lookalike.gallery.listing import Hits
     from lookalike.lsh import LSHIndex, LSHSettings
     from lookalike.lsh.tuning import TuneReport
 
@@ -111,12 +111,10 @@ class ImageGallery(Protocol):
     def restore(self, paths: Sequence[Path_]) -> int: ...
 
     @overload
-    def search(
-        self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]
-    ) -> list[list[Hit]]: ...
+    def search(self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]) -> list[Hits]: ...
 
     @overload
-    def search(self, query: Query, k: int = 10, **how: Unpack[SearchOptions]) -> list[Hit]: ...
+    def search(self, query: Query, k: int = 10, **how: Unpack[SearchOptions]) -> Hits: ...
 
     def duplicates(
         self,

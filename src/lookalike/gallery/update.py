@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -44,6 +45,8 @@ from lookalike.lsh.index import EXACT_AT_ONCE
 from lookalike.lsh.threads import cores
 
 __all__ = ["RETRIED", "ReadImage", "Update", "read_image", "why_skipped"]
+
+_log = logging.getLogger(__name__)
 
 COMMIT_IMAGES = 1024
 COMMIT_SECONDS = 10.0
@@ -178,6 +181,16 @@ class Update:
             self._mark_unfinished(False)
         report.images, report.skipped, report.removed = self._store.counts()
         report.seconds = time.monotonic() - began
+        _log.info(
+            "updated %s: %d images, %d added, %d changed, %d moved, %d dropped, %.1f s",
+            os.fsdecode(self._root),
+            report.images,
+            report.added,
+            report.changed,
+            report.moved,
+            report.dropped,
+            report.seconds,
+        )
         return report
 
     def _scan(self) -> list[ImageRow]:
@@ -322,6 +335,7 @@ class Update:
         row = replace(row, skipped=reason, detail=detail, remedy=remedy)
         self._put(file, row)
         self._report.newly_skipped.append(row)
+        _log.info("skipped %s: %s: %s", os.fsdecode(file.path), reason, detail)
 
     # ---- writing ------------------------------------------------------------------------------
 
@@ -349,6 +363,7 @@ class Update:
                 self._overwritten[row.hash] = row
         with self._store.transaction():
             self._store.put(self._rows.values())
+        _log.info("committed %d files", len(self._rows))
         self._rows, self._vectors = {}, {}
 
     def _drop(self) -> None:

@@ -91,6 +91,10 @@ class LSHIndex:
     def __len__(self) -> int:
         return len(self._state)
 
+    def __repr__(self) -> str:
+        made = self.settings
+        return f"<LSHIndex: {len(self):,} vectors of dimension {made.dim}, {made.code_bits} bits>"
+
     @property
     def ids(self) -> NDArray[np.int64]:
         """All ids, ascending, int64 (n,)."""
@@ -446,6 +450,11 @@ class LSHIndex:
         with self._writing:
             self._state = storage.write(folder, self.settings, self.owner, self._state)
             self._stored = folder.absolute(), self._state, self.settings
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Another name of `open`."""
+        return cls.open(folder)
 
     @classmethod
     def open(cls, folder: str | Path, owner: str | None = None) -> Self:

@@ -24,7 +24,7 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/demo.stamp
 
-demo: $(VENV)/demo.stamp  ## find real pictures and draw what was found (FOLDER=~/Pictures for your own)
+demo: $(VENV)/demo.stamp  ## find real images and draw what was found (FOLDER=~/Pictures for your own)
 	$(BIN)/lookalike demo $(if $(FOLDER),--folder "$(FOLDER)")
 
 test: $(VENV)/dev.stamp lint  ## lint, types and the fast tests, in a few minutes

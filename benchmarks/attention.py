@@ -7,7 +7,7 @@ training set and the gallery. Every variant in VARIANTS is trained on every spli
 own loop, and ranked by exact cosine and through the hash tables. Differences between variants are
 paired by split; the interval is Student's, 95 %.
 
-The trunk's first stages are frozen, so what they give is worked out once: the picture as it is and
+The trunk's first stages are frozen, so what they give is worked out once: the image as it is and
 VIEWS augmented views of it, as float16 in the cache, for all splits and variants. A training takes
 those of its gallery. Finished trainings are kept in the result file, and a second call goes on.
 """

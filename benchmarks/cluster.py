@@ -105,7 +105,7 @@ def image(number: int) -> ImageRow:
 def make_parts(where: Path, pieces: Iterator[Floats], n: int) -> Parts:
     """A job whose images are these vectors, with ids from 1 on."""
     model = ModelInfo("vectors", "1", "0" * 64, 1, (0.0,) * 3, (1.0,) * 3, DIM)
-    job = Job(model, "/pictures", CHUNK, source="/pictures")
+    job = Job(model, "/images", CHUNK, source="/images")
     parts = Parts.create(str(where), job, ((b"%d" % number, -1) for number in range(n)))
     left, start = np.empty((0, DIM), np.float16), 0
     for piece in (*pieces, None):

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from encode import link_pictures
+from encode import link_images
 
 from lookalike.cluster.parts import Parts
 from lookalike.gallery.rows import ImageRow
@@ -74,18 +74,18 @@ def measure(folder: Path, limit: int | None, chunk_images: int) -> dict[str, Any
     there: list[int] = []
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
-        pictures = home / "pictures"
-        count = len(link_pictures(folder, pictures, limit))
+        images = home / "images"
+        count = len(link_images(folder, images, limit))
         chunks = -(-count // chunk_images)
 
         def embed(name: str, *words: str, meanwhile: Callable[[], None] = lambda: None) -> None:
             place = ("--out", str(home / name), "--chunk-images", str(chunk_images))
             seconds[name] = seconds_of(
-                "cluster", "embed", str(pictures), *place, *words, meanwhile=meanwhile
+                "cluster", "embed", str(images), *place, *words, meanwhile=meanwhile
             )
             print(f"{name}: {seconds[name]:.1f} s", file=sys.stderr)
 
-        seconds["index"] = seconds_of("index", str(pictures), "--gallery", str(home / "gallery"))
+        seconds["index"] = seconds_of("index", str(images), "--gallery", str(home / "gallery"))
         embed("here")
         embed("here, one thread", "--threads", "1")
         nodes = RayNodes.start(1)
@@ -105,7 +105,7 @@ def measure(folder: Path, limit: int | None, chunk_images: int) -> dict[str, Any
         expected = embeddings(home / "here")
         same = all(embeddings(home / name) == expected for name in seconds if name != "index")
     return {
-        "pictures": count,
+        "images": count,
         "chunks": chunks,
         "cores": os.cpu_count(),
         "seconds": seconds,
@@ -119,7 +119,7 @@ def measure(folder: Path, limit: int | None, chunk_images: int) -> dict[str, Any
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--limit", type=int, help="use only this many pictures, evenly chosen")
+    parser.add_argument("--limit", type=int, help="use only this many images, evenly chosen")
     parser.add_argument("--chunk-images", type=int, default=64)
     parser.add_argument("--json", type=Path, help="write the result there")
     options = parser.parse_args()

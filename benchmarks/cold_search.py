@@ -32,11 +32,11 @@ import click, lookalike.cli; mark("command line")
 from lookalike.gallery import Gallery; mark("gallery and its imports")
 gallery = Gallery.open(sys.argv[1], create=False); len(gallery); mark("open and check the table")
 with gallery._files.reading_all() as (_, index): mark("open the index")
-from lookalike.images import read_picture
+from lookalike.images import read_image
 from lookalike.runtimes import import_onnxruntime
 import_onnxruntime(); mark("import onnxruntime")
 encoder = gallery.encoder(); mark("load the model")
-pixels = read_picture(sys.argv[2], encoder.info.input_size).pixels; mark("read the picture")
+pixels = read_image(sys.argv[2], encoder.info.input_size).pixels; mark("read the image")
 vector = encoder.embed(pixels[None])[0]; mark("embed")
 index.search(vector, 10, exact=None); mark("search")
 print(json.dumps(marks))

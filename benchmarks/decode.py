@@ -24,12 +24,12 @@ from pathlib import Path
 from statistics import median
 from unittest.mock import patch
 
-from encode import link_pictures
+from encode import link_images
 from PIL import Image
 
 from lookalike.encoder import EncoderSettings
 from lookalike.gallery import Gallery
-from lookalike.images import Picture, SkippedImageError, Source, decoder, read_picture
+from lookalike.images import DecodedImage, SkippedImageError, Source, decoder, read_image
 from lookalike.images.decoder import Decoder
 
 LARGE = (4000, 3000)
@@ -38,10 +38,10 @@ RUN = "from lookalike.cli import main; main()"
 
 def in_threads(
     self: Decoder, paths: Sequence[Source], size: int
-) -> list[Picture | SkippedImageError]:
-    def read(path: Source) -> Picture | SkippedImageError:
+) -> list[DecodedImage | SkippedImageError]:
+    def read(path: Source) -> DecodedImage | SkippedImageError:
         try:
-            return read_picture(path, size, max_pixels=self.limits.max_pixels)
+            return read_image(path, size, max_pixels=self.limits.max_pixels)
         except SkippedImageError as error:
             return error
 
@@ -66,7 +66,7 @@ def compare(folder: Path, settings: EncoderSettings, rounds: int) -> dict[str, l
         for way in sorted(speeds, reverse=turn % 2 == 1):
             with tempfile.TemporaryDirectory() as home:
                 if way == "threads":
-                    with patch.object(Decoder, "read_pictures", in_threads):
+                    with patch.object(Decoder, "read_images", in_threads):
                         speed = per_second(folder, Path(home) / "gallery", settings)
                 else:
                     speed = per_second(folder, Path(home) / "gallery", settings)
@@ -111,7 +111,7 @@ def main() -> None:
     settings = EncoderSettings(threads=options.threads)
     with tempfile.TemporaryDirectory() as temporary:
         small, large = Path(temporary) / "small", Path(temporary) / "large"
-        links = link_pictures(options.folder, small, options.limit)
+        links = link_images(options.folder, small, options.limit)
         enlarge([links[i * len(links) // options.large] for i in range(options.large)], large)
         result = {
             "small": compare(small, settings, options.rounds),

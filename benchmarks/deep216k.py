@@ -4,14 +4,14 @@
 
 FOLDER holds the folders corel1k and corel5k; needs the extra ``train`` and takes minutes.
 
-``deep216k``: EfficientNet-Lite0 feature maps before pooling of all 5,999 pictures in sorted order
+``deep216k``: EfficientNet-Lite0 feature maps before pooling of all 5,999 images in sorted order
 at 192 x 192 (stretched bilinearly, normalised by the mean and deviation of ImageNet): 6 x 6
 positions each, 215,964 x 1,280 in all. PCA to 256 axes fitted on 20,000 of them (seed 0), unit
-length; 1,000 of them (seed 1) are taken out as queries. Neighbouring positions and pictures of a
+length; 1,000 of them (seed 1) are taken out as queries. Neighbouring positions and images of a
 class look alike, and a fifth of the variance lies in one direction: a hard set.
 
-``corel5k``: the same maps averaged over positions, one vector of 1,280 per picture of Corel-5k, as
-an index of pictures holds them; unit length, 500 of 4,999 (seed 1) are taken out as queries.
+``corel5k``: the same maps averaged over positions, one vector of 1,280 per image of Corel-5k, as
+an index of images holds them; unit length, 500 of 4,999 (seed 1) are taken out as queries.
 
 Beside each set lie the exact 100 nearest items of every query by cosine.
 """
@@ -84,13 +84,13 @@ def recall(found: Ids, exact: Ids) -> float:
     return float(hits / exact.size)
 
 
-def pictures(folder: Path) -> list[Path]:
+def images(folder: Path) -> list[Path]:
     """The JPEG files below ``folder``, sorted by path."""
     return sorted(folder.rglob("*.jpg"), key=str)
 
 
 def feature_maps(paths: list[Path]) -> Iterator[Floats]:
-    """Maps (b, 36, 1280) of the pictures, batch after batch."""
+    """Maps (b, 36, 1280) of the images, batch after batch."""
     import torch
 
     from lookalike.models.trunks import make_trunk
@@ -145,17 +145,17 @@ def load(cache: Path, name: str) -> VectorSet:
 
 
 def build(folder: Path, cache: Path) -> None:
-    """Compute both sets from the pictures in ``folder`` and store them."""
-    groups = [pictures(folder / name) for name in FOLDERS]
+    """Compute both sets from the images in ``folder`` and store them."""
+    groups = [images(folder / name) for name in FOLDERS]
     paths = [path for group in groups for path in group]
     if not all(groups):
-        raise SystemExit(f"{folder} must hold pictures in {' and '.join(FOLDERS)}")
+        raise SystemExit(f"{folder} must hold images in {' and '.join(FOLDERS)}")
     maps = np.empty((len(paths), POSITIONS, CHANNELS), np.float32)
     done = 0
     for batch in feature_maps(paths):
         maps[done : done + len(batch)] = batch
         done += len(batch)
-        print(f"\r{done:,} of {len(paths):,} pictures", end="", flush=True)
+        print(f"\r{done:,} of {len(paths):,} images", end="", flush=True)
     print()
     pooled = unit(maps[len(groups[0]) :].mean(axis=1))
     store(cache, "corel5k", *hold_out(pooled, QUERIES["corel5k"]))

@@ -4,7 +4,7 @@
 
 The paper's split and configuration (flatten, FC), without ImageNet weights for ResNet50. First an
 EfficientNet-Lite0 + CBAM with ImageNet weights learns the classes of the gallery; then ResNet50
-begins at random and learns, beside the classes, to embed each augmented picture as that teacher
+begins at random and learns, beside the classes, to embed each augmented image as that teacher
 does. `--alone` trains it without the teacher: what distillation buys. `--weights FILE` begins with
 ImageNet weights instead. Every training goes on where it was when the same command is given again.
 The queries are never seen before the end.

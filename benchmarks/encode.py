@@ -25,16 +25,16 @@ import numpy as np
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.gallery import Gallery
 from lookalike.gallery.update import Update
-from lookalike.images import content_hash, looks_like_image, read_picture, read_rgb
+from lookalike.images import content_hash, looks_like_image, read_image, read_rgb
 
 SAMPLE = 256
 
 
-def link_pictures(folder: Path, place: Path, limit: int | None) -> list[Path]:
-    """Link the pictures of `folder`, or an even sample of `limit` of them, into `place`."""
+def link_images(folder: Path, place: Path, limit: int | None) -> list[Path]:
+    """Link the images of `folder`, or an even sample of `limit` of them, into `place`."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and looks_like_image(p.name))
     if not paths:
-        raise SystemExit(f"{folder}: no pictures")
+        raise SystemExit(f"{folder}: no images")
     if limit is not None and limit < len(paths):
         paths = [paths[i * len(paths) // limit] for i in range(limit)]
     links = []
@@ -82,15 +82,15 @@ def measure(
     cpu_ratios: list[float] = []
     storing = clocked(("_commit", "_drop", "_measure"))
     with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary) / "pictures"
-        links = link_pictures(folder, place, limit)
+        place = Path(temporary) / "images"
+        links = link_images(folder, place, limit)
         for turn in range(rounds):
             home = Path(temporary) / f"gallery-{turn}"
             gallery = Gallery.open(place, directory=home, encoder_settings=settings)
             encoder = gallery.encoder()
             size = encoder.info.input_size
             if turn == 0:
-                pixels = np.stack([read_picture(path, size).pixels for path in links[:SAMPLE]])
+                pixels = np.stack([read_image(path, size).pixels for path in links[:SAMPLE]])
             encoder.embed(pixels[: settings.batch_size])
             passes = max(1, round(len(links) / len(pixels)))
             began, cpu_began = time.perf_counter(), time.process_time()
@@ -108,7 +108,7 @@ def measure(
     return {
         "batch_size": settings.batch_size,
         "threads": settings.threads,
-        "pictures": len(links),
+        "images": len(links),
         "model_per_second": model,
         "index_per_second": index,
         "ratio": ratios,
@@ -119,23 +119,23 @@ def measure(
 
 
 def parts(paths: list[Path], encoder: Encoder) -> dict[str, float]:
-    """Milliseconds per picture of each part. Resizing is what reading takes beyond decoding,
+    """Milliseconds per image of each part. Resizing is what reading takes beyond decoding,
     inference what embedding takes beyond normalising."""
     size, batch_size = encoder.info.input_size, encoder.settings.batch_size
     planes = np.empty((3, size, size), np.float32)
     digest, decode, read, normalise, embed = (Clock() for _ in range(5))
     for start in range(0, len(paths), batch_size):
-        pictures = []
+        images = []
         for path in paths[start : start + batch_size]:
             with digest:
                 content_hash(path)
             with decode:
                 read_rgb(path)
             with read:
-                pictures.append(read_picture(path, size))
+                images.append(read_image(path, size))
             with normalise:
-                encoder.normalise(pictures[-1].pixels, planes)
-        pixels = np.stack([picture.pixels for picture in pictures])
+                encoder.normalise(images[-1].pixels, planes)
+        pixels = np.stack([image.pixels for image in images])
         with embed:
             encoder.embed(pixels)
     seconds = {
@@ -151,10 +151,10 @@ def parts(paths: list[Path], encoder: Encoder) -> dict[str, float]:
 def report(result: dict[str, Any]) -> str:
     """The table for people."""
     total = sum(result["milliseconds"].values())
-    lines = [f"{result['pictures']} pictures, batches of {result['batch_size']}"]
+    lines = [f"{result['images']} images, batches of {result['batch_size']}"]
     for key, label in (
-        ("model_per_second", "model, pictures/s"),
-        ("index_per_second", "index, pictures/s"),
+        ("model_per_second", "model, images/s"),
+        ("index_per_second", "index, images/s"),
         ("ratio", "index / model"),
         ("cpu_ratio", "the same in CPU time"),
     ):
@@ -172,7 +172,7 @@ def report(result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--limit", type=int, help="use only this many pictures, evenly chosen")
+    parser.add_argument("--limit", type=int, help="use only this many images, evenly chosen")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=EncoderSettings.batch_size)
     parser.add_argument("--threads", type=int, help="of the model and of the readers each")

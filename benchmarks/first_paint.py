@@ -1,8 +1,8 @@
-"""How soon does the page show pictures?
+"""How soon does the page show images?
 
     python benchmarks/first_paint.py GALLERY [--rounds 5] [--chromium FILE] [--json OUT]
 
-Opens the page of all pictures in Chromium (`pip install playwright`), whose cache is empty each
+Opens the page of all images in Chromium (`pip install playwright`), whose cache is empty each
 time, and reports milliseconds from the beginning of the navigation until the first content (`first
 paint`), the first thumbnail, and all thumbnails in view were drawn; medians and the slowest of
 ROUNDS. `cold`: the server has just been started and there is no thumbnail: the folder `thumbnails`
@@ -38,7 +38,7 @@ document.addEventListener("load", async ({target}) => {
   requestAnimationFrame(() => setTimeout(() => window.drawn.push([target, performance.now()])));
 }, true);
 """
-"""A picture counts as drawn in the task that follows the frame that it is in."""
+"""An image counts as drawn in the task that follows the frame that it is in."""
 SEEN = """() => {
   const seen = [...document.querySelectorAll(".tiles img")].filter((image) => {
     const {top, bottom} = image.getBoundingClientRect();

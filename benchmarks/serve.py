@@ -5,8 +5,8 @@
 Starts `lookalike serve` on a gallery that is up to date, and in this process CLIENTS connections
 that each ask again as soon as they are answered: by id of random images of the gallery, and with
 random files of the folder QUERIES as the body. Server and clients share the machine. In each round
-the gallery's model also runs alone on decoded pictures, which uploads cannot outdo: in batches by
-all cores, and picture by picture by each core for itself. Rates are a second, latencies
+the gallery's model also runs alone on decoded images, which uploads cannot outdo: in batches by
+all cores, and image by image by each core for itself. Rates are a second, latencies
 milliseconds; medians of the rounds.
 """
 
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.gallery import Gallery
-from lookalike.images import looks_like_image, read_picture
+from lookalike.images import looks_like_image, read_image
 from lookalike.lsh.threads import cores
 
 K = 30
@@ -104,7 +104,7 @@ def serving(gallery: Path) -> Iterator[tuple[str, int]]:
 
 
 def batches(gallery: Path, files: list[Path], seconds: float) -> float:
-    """Pictures a second of the model alone, in batches of its own choice."""
+    """Images a second of the model alone, in batches of its own choice."""
     encoder, pixels = _sample(gallery, files, EncoderSettings())
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
@@ -114,7 +114,7 @@ def batches(gallery: Path, files: list[Path], seconds: float) -> float:
 
 
 def singles(gallery: Path, files: list[Path], seconds: float) -> float:
-    """The same, one picture at a time on each core."""
+    """The same, one image at a time on each core."""
     encoder, pixels = _sample(gallery, files, EncoderSettings(threads=1))
     began = time.perf_counter()
 
@@ -132,10 +132,10 @@ def singles(gallery: Path, files: list[Path], seconds: float) -> float:
 def _sample(
     gallery: Path, files: list[Path], settings: EncoderSettings
 ) -> tuple[Encoder, NDArray[np.uint8]]:
-    """The model, warm, and SAMPLE pictures for it."""
+    """The model, warm, and SAMPLE images for it."""
     encoder = Gallery.open(gallery, create=False, encoder_settings=settings).encoder()
     size = encoder.info.input_size
-    pixels = np.stack([read_picture(file, size).pixels for file in files[:SAMPLE]])
+    pixels = np.stack([read_image(file, size).pixels for file in files[:SAMPLE]])
     encoder.embed(pixels)
     return encoder, pixels
 

@@ -105,10 +105,10 @@ class Sets:
 
 
 def thumbnails(collection: Collection) -> Floats:
-    """Grey pictures of THUMBNAIL x THUMBNAIL without their borders, less their mean, unit rows."""
+    """Grey images of THUMBNAIL x THUMBNAIL without their borders, less their mean, unit rows."""
     rows = np.empty((len(collection), THUMBNAIL**2), np.float32)
-    for row, picture in zip(rows, collection.pixels, strict=True):
-        large = squeeze(picture, 10 * THUMBNAIL).mean(axis=2)
+    for row, image in zip(rows, collection.pixels, strict=True):
+        large = squeeze(image, 10 * THUMBNAIL).mean(axis=2)
         inner = large[THUMBNAIL // 2 : -THUMBNAIL // 2, THUMBNAIL // 2 : -THUMBNAIL // 2]
         row[:] = inner.reshape(THUMBNAIL, 9, THUMBNAIL, 9).mean(axis=(1, 3)).ravel()
         row -= row.mean()

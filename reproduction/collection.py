@@ -135,7 +135,7 @@ class Sample:
 
 
 def squeeze(image: Pixels, size: int) -> Pixels:
-    """(h, w, 3) -> (size, size, 3), as `lookalike.images.read_picture` does it for a query."""
+    """(h, w, 3) -> (size, size, 3), as `lookalike.images.read_image` does it for a query."""
     if image.shape[:2] == (size, size):
         return image
     resized = Image.fromarray(image).resize(

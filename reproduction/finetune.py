@@ -205,12 +205,12 @@ class Learner:
 
 def fine_tune(
     tuned: Tuned,
-    pictures: Tensor,
+    images: Tensor,
     labels: Positions,
     report: Callable[[str], None] = lambda _: None,
 ) -> Embedder:
-    """Train on uint8 pictures (n, 3, s, s) with their labels; the averaged weights, evaluating."""
-    training, device = tuned.recipe.training, pictures.device
+    """Train on uint8 images (n, 3, s, s) with their labels; the averaged weights, evaluating."""
+    training, device = tuned.recipe.training, images.device
     random = np.random.default_rng(training.seed)
     generator = torch.Generator(device).manual_seed(training.seed)
     kept, numbered = np.unique(labels, return_inverse=True)
@@ -225,7 +225,7 @@ def fine_tune(
     batches = torch.from_numpy(order[: steps * batch].reshape(steps, batch)).to(device)
     began = time.perf_counter()
     for number, rows in enumerate(batches):
-        shown = augment(pictures[rows], tuned.views, generator)
+        shown = augment(images[rows], tuned.views, generator)
         mixed, share = mix(shown, tuned.views, random)
         rate = one_cycle(number, steps, training.warmup)
         learner.step(normalise(mixed), targets[rows], share, rate)
@@ -236,17 +236,17 @@ def fine_tune(
 
 
 @torch.no_grad()
-def embed(embedder: Embedder, pictures: Tensor) -> Floats:
-    """Unit rows (n, dim) of uint8 pictures (n, 3, s, s): the mean of an image and its mirror."""
-    size, normalise = embedder.settings.input_size, normaliser(embedder, pictures.device)
+def embed(embedder: Embedder, images: Tensor) -> Floats:
+    """Unit rows (n, dim) of uint8 images (n, 3, s, s): the mean of an image and its mirror."""
+    size, normalise = embedder.settings.input_size, normaliser(embedder, images.device)
     rows = []
-    for start in range(0, len(pictures), CHUNK):
-        images = pictures[start : start + CHUNK].float()
-        if images.shape[-1] != size:
-            images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        images = normalise(images)
-        with _half(pictures.device, torch.float16):
-            both = embedder(images).float() + embedder(images.flip(3)).float()
+    for start in range(0, len(images), CHUNK):
+        chunk = images[start : start + CHUNK].float()
+        if chunk.shape[-1] != size:
+            chunk = F.interpolate(chunk, (size, size), mode="bilinear", antialias=True)
+        chunk = normalise(chunk)
+        with _half(chunk.device, torch.float16):
+            both = embedder(chunk).float() + embedder(chunk.flip(3)).float()
         rows.append(unit(both).cpu().numpy())
     return np.concatenate(rows)
 
@@ -328,7 +328,7 @@ class Runs:
 
     def __init__(self, study: Study, device: str) -> None:
         self.study, self.device = study, torch.device(device)
-        self.pictures: Tensor | None = None
+        self.images: Tensor | None = None
 
     def joined(self, networks: tuple[str, ...], seed: int) -> Floats:
         """Of the networks side by side, unit rows (n, sum of dims): cosines are their means."""
@@ -341,19 +341,19 @@ class Runs:
         path = self.path(network, seed, training)
         if not path.exists():
             tuned = self._tuned(network, seed)
-            if self.pictures is None:
+            if self.images is None:
                 if self.device.type == "cuda" and not torch.cuda.is_available():
                     raise LookalikeError(
                         "device is cuda, and torch finds none here: use --device cpu (a day or two)"
                     )
                 size = tuned.recipe.embedder.input_size
-                self.pictures = on_device(self.study.collection, size, self.device)
+                self.images = on_device(self.study.collection, size, self.device)
             self.study.report(f"training {path.stem} on {len(training)} images")
             labels = self.study.collection.labels[training]
-            chosen = self.pictures[torch.from_numpy(training).to(self.device)]
+            chosen = self.images[torch.from_numpy(training).to(self.device)]
             embedder = fine_tune(tuned, chosen, labels, self.study.report)
             with atomic_writer(path) as file:
-                np.save(file, embed(embedder, self.pictures).astype(np.float16))
+                np.save(file, embed(embedder, self.images).astype(np.float16))
         stored: Floats = np.load(path).astype(np.float32)
         return _unit_rows(stored)
 

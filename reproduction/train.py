@@ -14,7 +14,7 @@ import torch
 
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.models.augment import NO_AUGMENTATION
-from lookalike.models.data import LabelledImages, Pictures
+from lookalike.models.data import LabelledImages, SquareImages
 from lookalike.models.embedder import Embedder, load_embedder, save_embedder
 from lookalike.models.export import export_embedder
 from lookalike.models.inputs import (
@@ -186,7 +186,7 @@ def _train_on_maps(recipe: Recipe, training: Sample, maps: SharedMaps) -> Embedd
     kept = np.unique(training.labels)
     classes = tuple(images.classes[label] for label in kept.tolist())
     numbered = LabelledImages(classes, images.paths, np.searchsorted(kept, images.labels))
-    no_pixels = Pictures(images.paths, np.empty((0, size, size, 3), np.uint8), size)
+    no_pixels = SquareImages(images.paths, np.empty((0, size, size, 3), np.uint8), size)
     none = np.empty(0, np.int64)
     data = TrainData(numbered, no_pixels, training.rows, None, none, 0, ())
     embedder, seed = recipe.embedder, recipe.training.seed

@@ -1,4 +1,4 @@
-"""Find words that this project has had too many of, and say what to write instead.
+"""Find words that this project has had too many of, in prose and in identifiers, and what to write.
 
     python scripts/words.py
 
@@ -24,9 +24,16 @@ INSTEAD = {
     r"(?<!there )(is|are|was|were) no (?!longer|more|less|better|worse)[a-z0-9]+": "is not a",
     r"(?<!there )(is|are) (?-i:none)": "is not one, is invalid",
     r"numbers of an embedding": "dimension",
+    r"(?<!same )pictures?": "image, figure",
 }
+KEPT = re.compile(
+    r"~/Pictures|(?<=[\"'/ ])Pictures(?=[\"'/])|[\"'`]picture[\"'`]|--picture|picture_memory"
+)
+"""Folders of users, an option's value, and a setting: digests of trained networks hold its name."""
+START, END = r"(?:(?<![a-z])|(?-i:(?<=[a-z])(?=[A-Z])))", r"(?:(?![a-z])|(?-i:(?=[A-Z])))"
+"""Of a word in prose or in an identifier: read_picture, PICTURES, showPicture."""
 WORDS = [
-    (re.compile(rf"(?<![a-z]){word}(?![a-z])".replace(" ", "[ _]"), re.I), instead)
+    (re.compile(rf"{START}{word.replace(' ', '[ _]')}{END}", re.I), instead)
     for word, instead in INSTEAD.items()
 ]
 
@@ -34,6 +41,7 @@ WORDS = [
 def findings(top: Path, path: Path) -> Iterator[str]:
     last = ""
     for number, line in enumerate((top / path).read_text(encoding="utf-8").splitlines(), 1):
+        line = KEPT.sub("", line)
         text = f"{last} {line.lstrip(' #*')}"  # for what spans two lines
         for word, instead in WORDS:
             for match in word.finditer(text):

@@ -9,7 +9,7 @@ import pytest
 from fakes import write_model, write_photos
 
 from lookalike.gallery import Gallery
-from lookalike.images import Picture, SkippedImageError, Source
+from lookalike.images import DecodedImage, SkippedImageError, Source
 from lookalike.images.decoder import Decoder
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the tests that import onnxruntime themselves
@@ -43,7 +43,7 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder of twelve pictures, a/000.png, b/001.png, c/002.png, a/003.png and so on."""
+    """A folder of twelve images, a/000.png, b/001.png, c/002.png, a/003.png and so on."""
     folder = tmp_path / "photos"
     write_photos(folder, 12)
     return folder
@@ -62,19 +62,19 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that have been decoded, in order, since the test began."""
     names: list[str] = []
 
-    read_one, read_some = Decoder.read_picture, Decoder.read_pictures
+    read_one, read_some = Decoder.read_image, Decoder.read_images
 
-    def note_one(self: Decoder, source: Source, size: int) -> Picture:
+    def note_one(self: Decoder, source: Source, size: int) -> DecodedImage:
         assert isinstance(source, bytes | os.PathLike)
         names.append(os.path.basename(os.fsdecode(source)))
         return read_one(self, source, size)
 
     def note_some(
         self: Decoder, paths: Sequence[bytes], size: int
-    ) -> list[Picture | SkippedImageError]:
+    ) -> list[DecodedImage | SkippedImageError]:
         names.extend(os.path.basename(os.fsdecode(path)) for path in paths)
         return read_some(self, paths, size)
 
-    monkeypatch.setattr(Decoder, "read_picture", note_one)
-    monkeypatch.setattr(Decoder, "read_pictures", note_some)
+    monkeypatch.setattr(Decoder, "read_image", note_one)
+    monkeypatch.setattr(Decoder, "read_images", note_some)
     return names

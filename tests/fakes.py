@@ -1,4 +1,4 @@
-"""A tiny model that numpy can check, pictures for it, and what a gallery made of them."""
+"""A tiny model that numpy can check, images for it, and what a gallery made of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from lookalike.encoder import ModelInfo
 from lookalike.gallery import Gallery
-from lookalike.images import read_picture
+from lookalike.images import read_image
 
 SIZE, CELLS = 16, 4
 MEAN = 127.0
@@ -44,7 +44,7 @@ def write_model(path: Path, name: str = "pooled", *, std: float = 64.0, cells: i
 
 def embedding(path: Path | str, cells: int = CELLS) -> NDArray[np.float64]:
     """What the model makes of a file, by numpy alone."""
-    pixels = read_picture(path, SIZE).pixels.astype(np.float64) - MEAN
+    pixels = read_image(path, SIZE).pixels.astype(np.float64) - MEAN
     side = SIZE // cells
     pooled = pixels.reshape(cells, side, cells, side, 3).mean(axis=(1, 3))
     vector: NDArray[np.float64] = pooled.transpose(2, 0, 1).ravel()
@@ -52,7 +52,7 @@ def embedding(path: Path | str, cells: int = CELLS) -> NDArray[np.float64]:
 
 
 def write_photo(path: Path, seed: int, *, width: int = 64, height: int = 48) -> Path:
-    """A lossless picture that no other seed gives."""
+    """A lossless image that no other seed gives."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode(photo(seed, height, width), "PNG", compress_level=1))
     return path

@@ -221,7 +221,7 @@ def make_hostile_files(folder: Path) -> dict[Path, SkipReason]:
 
 
 def make_good_files(folder: Path) -> list[Path]:
-    """One readable file, all different pictures, of each format, odd mode and odd name."""
+    """One readable file, all different images, of each format, odd mode and odd name."""
     made: list[Path] = []
 
     def put(name: str | bytes, encoder: Callable[[NDArray[np.uint8]], bytes]) -> None:

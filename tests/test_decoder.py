@@ -22,7 +22,7 @@ from PIL import Image
 
 from lookalike.errors import DecoderError
 from lookalike.gallery import Gallery
-from lookalike.images import SkippedImageError, SkipReason, read_picture, read_rgb
+from lookalike.images import SkippedImageError, SkipReason, read_image, read_rgb
 from lookalike.images import decoder as decoder_module
 from lookalike.images.decoder import Decoder, Limits, _Process
 
@@ -38,16 +38,14 @@ def decoder() -> Iterator[Decoder]:
 
 def skipped(decoder: Decoder, source: Any) -> SkippedImageError:
     with pytest.raises(SkippedImageError) as caught:
-        decoder.read_picture(source, 16)
+        decoder.read_image(source, 16)
     return caught.value
 
 
 def reads(decoder: Decoder) -> None:
     """Whether the next good image is read."""
     data = io.BytesIO(encode(photo(3), "PNG"))
-    np.testing.assert_array_equal(
-        decoder.read_picture(data, 16).pixels, read_picture(data, 16).pixels
-    )
+    np.testing.assert_array_equal(decoder.read_image(data, 16).pixels, read_image(data, 16).pixels)
 
 
 def test_every_good_file_gives_what_it_gives_in_this_process(
@@ -55,7 +53,7 @@ def test_every_good_file_gives_what_it_gives_in_this_process(
 ) -> None:
     for path in hostile.make_good_files(tmp_path):
         for source in (path, os.fsencode(path), io.BytesIO(path.read_bytes())):
-            here, there = read_picture(path, 16), decoder.read_picture(source, 16)
+            here, there = read_image(path, 16), decoder.read_image(source, 16)
             np.testing.assert_array_equal(there.pixels, here.pixels)
             assert there.pixels.flags.writeable
             assert [there.width, there.height, there.format, there.note] == [
@@ -84,7 +82,7 @@ def test_a_relative_path_is_one_from_the_current_folder(
     reads(decoder)  # its process was started elsewhere
     (tmp_path / "a.png").write_bytes(encode(photo(1), "PNG"))
     monkeypatch.chdir(tmp_path)
-    assert decoder.read_picture("a.png", 16).width == 64
+    assert decoder.read_image("a.png", 16).width == 64
 
 
 def test_a_file_that_takes_too_long_is_skipped_and_the_next_one_read() -> None:
@@ -118,7 +116,7 @@ def test_a_file_that_takes_too_much_memory_is_skipped_and_the_next_one_read(
 ) -> None:
     large = encode(Image.new("RGB", (6000, 6000)), "PNG", compress_level=1)
     with Decoder() as decoder:
-        assert decoder.read_picture(io.BytesIO(large), 16).width == 6000
+        assert decoder.read_image(io.BytesIO(large), 16).width == 6000
         monkeypatch.setattr(Limits, "memory", 100 << 20)  # its pixels take 144 MB
         error = skipped(decoder, io.BytesIO(large))
         assert error.reason is SkipReason.TOO_LARGE
@@ -139,7 +137,7 @@ def test_an_image_in_another_mode_takes_no_second_one_in_rgb(
     with Decoder() as decoder:
         # Its pixels take up to 144 MB, those of another in RGB 144 MB, NumPy and a strip 180.
         monkeypatch.setattr(Limits, "memory", 380 << 20)
-        assert decoder.read_picture(tmp_path / "large.tif", 16).width == 6000
+        assert decoder.read_image(tmp_path / "large.tif", 16).width == 6000
 
 
 def test_memory_is_a_gibibyte_or_grows_with_the_pixels() -> None:
@@ -206,13 +204,13 @@ def test_a_process_that_an_earlier_file_has_broken_costs_the_next_file_nothing(
 def test_files_read_together_are_what_they_are_alone(tmp_path: Path, decoder: Decoder) -> None:
     files = [*hostile.make_good_files(tmp_path), *hostile.make_hostile_files(tmp_path)]
     files = files[::2] + files[1::2]
-    together = decoder.read_pictures(files, 16)
+    together = decoder.read_images(files, 16)
     assert len(together) == len(files)
     for path, made in zip(files, together, strict=True):
         if isinstance(made, SkippedImageError):
             assert str(made) == str(skipped(decoder, path))
         else:
-            np.testing.assert_array_equal(made.pixels, read_picture(path, 16).pixels)
+            np.testing.assert_array_equal(made.pixels, read_image(path, 16).pixels)
 
 
 @pytest.fixture
@@ -226,7 +224,7 @@ def group(tmp_path: Path) -> list[Path]:
 
 
 def outcomes_of(decoder: Decoder, paths: list[Path]) -> list[object]:
-    made = decoder.read_pictures(paths, 16)
+    made = decoder.read_images(paths, 16)
     return [one.reason if isinstance(one, SkippedImageError) else one.width for one in made]
 
 
@@ -274,7 +272,7 @@ def test_closing_ends_what_is_being_read_at_once() -> None:
     def read() -> None:
         begun.set()
         try:
-            decoder.read_picture(io.BytesIO(SLOW), 16)
+            decoder.read_image(io.BytesIO(SLOW), 16)
         except DecoderError as error:
             raised.append(error)
 
@@ -295,10 +293,10 @@ def test_many_threads_get_their_own_answers(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     files = hostile.make_good_files(tmp_path)
-    expected = [read_picture(path, 16).pixels for path in files]
+    expected = [read_image(path, 16).pixels for path in files]
     with Decoder() as decoder, ThreadPoolExecutor(4) as pool:
         for _ in range(2):
-            found = pool.map(lambda path: decoder.read_picture(path, 16).pixels, files)
+            found = pool.map(lambda path: decoder.read_image(path, 16).pixels, files)
             for one, other in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(one, other)
     assert len(decoder_module._idle._waiting) <= decoder_module.KEPT
@@ -326,7 +324,7 @@ decoder = Decoder(Limits(max_seconds=1))
 for _ in range(2):
     decoder.prepare(2)
 idle, busy = Decoder(), []
-threading.Thread(target=decoder.read_picture, args=(io.BytesIO(data), 16), daemon=True).start()
+threading.Thread(target=decoder.read_image, args=(io.BytesIO(data), 16), daemon=True).start()
 while not decoder._at_work:
     pass
 from lookalike.images.decoder import _idle

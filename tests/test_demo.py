@@ -76,14 +76,14 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     shutil.rmtree(out)
 
 
-# ---- the demo's own pictures ---------------------------------------------------------------------
+# ---- the demo's own images ---------------------------------------------------------------------
 
 
 def test_every_photograph_that_the_packages_carry_is_used(ran: Run) -> None:
-    sources = {name.split("/")[0] for name in files_below(ran.out / "pictures")}
+    sources = {name.split("/")[0] for name in files_below(ran.out / "images")}
     assert sources == set(demo.PHOTOGRAPHS)
     assert {name.split("/")[0] for name in files_below(ran.out / "queries")} == sources
-    original = read_rgb(ran.out / "pictures" / "chelsea" / "original.png")
+    original = read_rgb(ran.out / "images" / "chelsea" / "original.png")
     skimage = find_spec("skimage")
     assert skimage is not None
     package = Path(str(skimage.origin)).parent
@@ -91,12 +91,12 @@ def test_every_photograph_that_the_packages_carry_is_used(ran: Run) -> None:
     assert original.tobytes() == read_rgb(package / "data" / "chelsea.png").tobytes()
 
 
-def test_no_query_is_in_the_gallery_and_no_two_pictures_are_the_same(ran: Run) -> None:
-    pictures = [content_hash(path) for path in files_below(ran.out / "pictures").values()]
+def test_no_query_is_in_the_gallery_and_no_two_images_are_the_same(ran: Run) -> None:
+    images = [content_hash(path) for path in files_below(ran.out / "images").values()]
     queries = [content_hash(path) for path in files_below(ran.out / "queries").values()]
-    assert len(set(pictures)) == len(pictures)
+    assert len(set(images)) == len(images)
     assert len(set(queries)) == len(queries)
-    assert set(pictures).isdisjoint(queries)
+    assert set(images).isdisjoint(queries)
 
 
 def test_building_again_makes_the_same_bytes_and_keeps_what_is_there(
@@ -104,18 +104,18 @@ def test_building_again_makes_the_same_bytes_and_keeps_what_is_there(
 ) -> None:
     monkeypatch.setattr(demo, "PHOTOGRAPHS", {"motorcycle": demo.PHOTOGRAPHS["motorcycle"]})
     built = build(tmp_path / "a")
-    assert built == demo.Built(tmp_path / "a/pictures", tmp_path / "a/queries", ("motorcycle",))
+    assert built == demo.Built(tmp_path / "a/images", tmp_path / "a/queries", ("motorcycle",))
     first = {name: path.read_bytes() for name, path in files_below(tmp_path / "a").items()}
     assert len(first) == 17 + 13
     build(tmp_path / "b")
     assert {n: path.read_bytes() for n, path in files_below(tmp_path / "b").items()} == first
 
-    gone = tmp_path / "a/pictures/motorcycle/mirror.png"
+    gone = tmp_path / "a/images/motorcycle/mirror.png"
     gone.unlink()
     kept = tmp_path / "a/queries/motorcycle/grey.jpg"
     kept.write_bytes(b"kept")
     build(tmp_path / "a")
-    assert gone.read_bytes() == first["pictures/motorcycle/mirror.png"]
+    assert gone.read_bytes() == first["images/motorcycle/mirror.png"]
     assert kept.read_bytes() == b"kept"
     assert not list((tmp_path / "a").rglob(".*"))
 
@@ -176,7 +176,7 @@ def test_the_result_counts_the_gallery(ran: Run) -> None:
     result = ran.result
     assert (result.images, result.skipped, result.sources) == (340, 0, 20)
     assert len(Gallery.open(result.folder, create=False)) == 340
-    assert result.folder == ran.out / "pictures"
+    assert result.folder == ran.out / "images"
     assert 0 < result.search_seconds < 5
     assert ran.lines[0] == "making the demo's images"
     assert "340 images in the gallery, 0 skipped" in ran.lines
@@ -234,20 +234,20 @@ def state(folder: Path) -> dict[str, tuple[int, int, bytes]]:
 @pytest.fixture(scope="module")
 def own(ran: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight photographs in folders, one with a name that is not UTF-8, one twice, one broken."""
-    folder = tmp_path_factory.mktemp("own") / "my pictures"
+    folder = tmp_path_factory.mktemp("own") / "my images"
     (folder / "2019").mkdir(parents=True)
     for name in ("astronaut", "chelsea", "coffee", "rocket", "coins", "flower", "camera"):
-        shutil.copy(ran.out / "pictures" / name / "original.png", folder / "2019" / f"{name}.png")
-    shutil.copy(ran.out / "pictures/china/original.png", folder / "china & lake.png")
+        shutil.copy(ran.out / "images" / name / "original.png", folder / "2019" / f"{name}.png")
+    shutil.copy(ran.out / "images/china/original.png", folder / "china & lake.png")
     shutil.copy(folder / "china & lake.png", folder / "again.png")
     if sys.platform == "linux":
         os.rename(folder / "2019/coffee.png", os.fsencode(folder) + b"/caf\xe9.png")
-    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no image")
     return folder
 
 
 @pytest.mark.slow
-def test_own_pictures_are_found_and_never_touched(own: Path) -> None:
+def test_own_images_are_found_and_never_touched(own: Path) -> None:
     before = state(own)
     with Spy() as spy:
         result = run(own.parent / "out", own, lambda _: None)

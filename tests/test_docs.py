@@ -1,4 +1,4 @@
-"""The documentation is true: pictures are what the script draws, code runs, links arrive."""
+"""The documentation is true: figures are what the script draws, code runs, links arrive."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from lookalike.lsh import storage
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PICTURES = DOCS / "pictures"
+FIGURES = DOCS / "figures"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 RUN = [ROOT / "README.md", DOCS / "commands.md", DOCS / "lsh.md"]
-SCRIPT = ROOT / "scripts" / "draw_lsh_pictures.py"
+SCRIPT = ROOT / "scripts" / "draw_lsh_figures.py"
 NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?")
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("draw_lsh_pictures", SCRIPT)
+    spec = importlib.util.spec_from_file_location("draw_lsh_figures", SCRIPT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -40,8 +40,8 @@ def script() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def drawn(script: ModuleType) -> dict[str, str]:
-    pictures: dict[str, str] = script.draw_all()
-    return pictures
+    figures: dict[str, str] = script.draw_all()
+    return figures
 
 
 def skeleton(text: str) -> str:
@@ -52,41 +52,41 @@ def numbers(text: str) -> list[float]:
     return [float(number.replace(",", "")) for number in NUMBER.findall(text)]
 
 
-def test_the_folder_of_pictures_holds_what_the_script_draws_and_nothing_else(
+def test_the_folder_of_figures_holds_what_the_script_draws_and_nothing_else(
     drawn: dict[str, str],
 ) -> None:
-    assert {path.name for path in PICTURES.iterdir()} == set(drawn)
+    assert {path.name for path in FIGURES.iterdir()} == set(drawn)
 
 
 @pytest.mark.parametrize(
     "name", ["hyperplanes.svg", "collision.svg", "probes.svg", "recall.svg", "ranking.svg"]
 )
-def test_a_picture_is_what_the_script_draws(drawn: dict[str, str], name: str) -> None:
-    stored = (PICTURES / name).read_text(encoding="utf-8")
+def test_a_figure_is_what_the_script_draws(drawn: dict[str, str], name: str) -> None:
+    stored = (FIGURES / name).read_text(encoding="utf-8")
     assert skeleton(stored) == skeleton(drawn[name])
     # Another BLAS rounds otherwise, and may give the principal axes other signs, which draws other
     # codes: measured curves may move by 2% of their height, 4 pixels.
     assert numbers(stored) == pytest.approx(numbers(drawn[name]), abs=4)
 
 
-def test_the_picture_of_cells_is_what_the_script_draws_but_for_cells_on_a_border(
+def test_the_figure_of_cells_is_what_the_script_draws_but_for_cells_on_a_border(
     drawn: dict[str, str],
 ) -> None:
-    stored = (PICTURES / "cells.svg").read_text(encoding="utf-8").splitlines()
+    stored = (FIGURES / "cells.svg").read_text(encoding="utf-8").splitlines()
     lines = drawn["cells.svg"].splitlines()
     same = sum(a == b for a, b in zip(stored, lines, strict=True))
     assert same > 0.9 * len(lines)
 
 
 def test_the_quoted_numbers_are_what_the_script_computes(drawn: dict[str, str]) -> None:
-    stored = (PICTURES / "numbers.txt").read_text(encoding="utf-8")
+    stored = (FIGURES / "numbers.txt").read_text(encoding="utf-8")
     assert skeleton(stored) == skeleton(drawn["numbers.txt"])
     # Shares within 0.02, counts within 10%, for the same reason as above.
     assert numbers(stored) == pytest.approx(numbers(drawn["numbers.txt"]), rel=0.1, abs=0.02)
 
 
 def test_every_row_of_the_tables_in_lsh_md_stands_in_numbers_txt() -> None:
-    computed = (PICTURES / "numbers.txt").read_text(encoding="utf-8")
+    computed = (FIGURES / "numbers.txt").read_text(encoding="utf-8")
     page = (DOCS / "lsh.md").read_text(encoding="utf-8")
     of_ranking = re.findall(r"^\| (?:Hamming|margins).*?\| ([\d.]+) \| ([\d.]+) \|$", page, re.M)
     of_keys = re.findall(r"^\| (?:`|the paper).*?\| ([\d,]{5,}) \| ([\d,]{5,}) \|$", page, re.M)
@@ -96,7 +96,7 @@ def test_every_row_of_the_tables_in_lsh_md_stands_in_numbers_txt() -> None:
             assert f": {number}" in computed, number
 
 
-def test_pictures_have_paper_of_their_own_and_a_title(drawn: dict[str, str]) -> None:
+def test_figures_have_paper_of_their_own_and_a_title(drawn: dict[str, str]) -> None:
     import xml.etree.ElementTree as ET
 
     for name, text in drawn.items():

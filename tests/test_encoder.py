@@ -34,7 +34,7 @@ from lookalike.encoder import (
     one_by_one,
 )
 from lookalike.errors import LookalikeError, ModelError
-from lookalike.images import read_picture
+from lookalike.images import read_image
 
 MEANS = ModelInfo("means", "1", "", 4, (1.0, 2.0, 3.0), (2.0, 4.0, 0.5), 3)
 
@@ -251,8 +251,8 @@ def test_pixels_are_normalised_per_channel_and_rows_to_length_one(means: Path) -
 
 def test_embed_equals_the_steps_by_hand_on_photographs() -> None:
     encoder = Encoder.open()
-    pictures = [getattr(data, name)() for name in ("chelsea", "coffee", "astronaut")]
-    pixels = np.stack([np.asarray(Image.fromarray(p).resize((224, 224))) for p in pictures])
+    images = [getattr(data, name)() for name in ("chelsea", "coffee", "astronaut")]
+    pixels = np.stack([np.asarray(Image.fromarray(p).resize((224, 224))) for p in images])
     session = onnxruntime.InferenceSession(DEFAULT_MODEL, providers=["CPUExecutionProvider"])
     planes = ((pixels.astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2)
     (raw,) = session.run(["embeddings"], {"images": planes})
@@ -271,7 +271,7 @@ def test_an_embedding_depends_neither_on_its_batch_nor_on_threads(
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
 
 
-def test_no_pictures_give_no_rows(means: Path) -> None:
+def test_no_images_give_no_rows(means: Path) -> None:
     assert small(means).embed(np.empty((0, 4, 4, 3), np.uint8)).shape == (0, 3)
 
 
@@ -290,14 +290,14 @@ def test_pixels_of_another_type_or_shape_are_refused(means: Path, pixels: NDArra
         small(means).embed(pixels)
 
 
-def test_an_embedding_without_direction_is_an_error_that_names_the_pictures(
+def test_an_embedding_without_direction_is_an_error_that_names_the_images(
     tmp_path: Path,
 ) -> None:
     info = replace(MEANS, mean=(1.0, 1.0, 1.0), std=(1.0, 1.0, 1.0))
     encoder = Encoder.open(write_model(tmp_path / "m.onnx", info), EncoderSettings(batch_size=2))
     pixels = np.full((5, 4, 4, 3), 9, np.uint8)
     pixels[[1, 4]] = 1  # becomes zero
-    with pytest.raises(ModelError, match=r"means 1 gives pictures \[1, 4\] an embedding that is"):
+    with pytest.raises(ModelError, match=r"means 1 gives images \[1, 4\] an embedding that is"):
         encoder.embed(pixels)
 
     outcomes = list(encoder.encode(range(5), one_by_one(lambda i: Page(pixels[i], ""))))
@@ -328,7 +328,7 @@ def test_outcomes_keep_the_order_of_the_items_whatever_reading_takes(
             assert str(outcome.error) == f"torn {number}"
         else:
             assert isinstance(outcome, Encoded)
-            assert outcome.picture.note == f"page {number}"
+            assert outcome.image.note == f"page {number}"
             expected = unit([99 / 2, (number - 2) / 4, -6])
             np.testing.assert_allclose(outcome.embedding, expected, atol=1e-6)
 
@@ -339,15 +339,15 @@ def test_files_give_the_same_embeddings_as_their_pixels(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     encoder = Encoder.open(settings=EncoderSettings(batch_size=2))
     paths = sorted(tmp_path.iterdir())
-    outcomes = list(encoder.encode(paths, one_by_one(lambda path: read_picture(path, 224))))
+    outcomes = list(encoder.encode(paths, one_by_one(lambda path: read_image(path, 224))))
     assert [type(outcome) for outcome in outcomes] == [Failed, Encoded, Encoded, Encoded]
     rows = [outcome.embedding for outcome in outcomes if isinstance(outcome, Encoded)]
-    alone = encoder.embed(np.stack([read_picture(path, 224).pixels for path in paths[1:]]))
+    alone = encoder.embed(np.stack([read_image(path, 224).pixels for path in paths[1:]]))
     np.testing.assert_array_equal(rows, alone)
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_items_are_taken_as_needed_and_pictures_in_flight_are_bounded(
+def test_items_are_taken_as_needed_and_images_in_flight_are_bounded(
     means: Path, failing: bool
 ) -> None:
     """The input never ends: only laziness lets this test end."""
@@ -422,7 +422,7 @@ def test_an_exception_of_the_items_ends_it_and_leaves_no_thread(means: Path) -> 
     assert readers() == []
 
 
-def test_a_picture_of_another_size_is_the_caller_s_mistake(means: Path) -> None:
+def test_an_image_of_another_size_is_the_caller_s_mistake(means: Path) -> None:
     def read(number: int) -> Page:
         return Page(np.zeros((5, 5, 3), np.uint8), "")
 

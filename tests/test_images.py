@@ -1,4 +1,4 @@
-"""Decoding against NumPy oracles, and every way in which a file can fail to be a picture."""
+"""Decoding against NumPy oracles, and every way in which a file can fail to be an image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lookalike.images import (
     content_hash,
     formats,
     looks_like_image,
-    read_picture,
+    read_image,
     read_rgb,
 )
 from lookalike.images import pixels as pixels_module
@@ -46,7 +46,7 @@ def rgb_of(data: bytes) -> Array:
 
 def reason_of(source: Any, **options: Any) -> SkippedImageError:
     with pytest.raises(SkippedImageError) as caught:
-        read_picture(source, 32, **options)
+        read_image(source, 32, **options)
     return caught.value
 
 
@@ -93,8 +93,8 @@ def squeezed(rgb: Array, size: int) -> Array:
 def test_lossless_formats_give_back_the_very_pixels(kind: str, options: dict[str, Any]) -> None:
     data = encode(RGB, kind, **options)
     np.testing.assert_array_equal(rgb_of(data), RGB)
-    picture = read_picture(io.BytesIO(data), 48)
-    assert (picture.width, picture.height, picture.format) == (64, 48, kind)
+    image = read_image(io.BytesIO(data), 48)
+    assert (image.width, image.height, image.format) == (64, 48, kind)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_lossless_formats_give_back_the_very_pixels(kind: str, options: dict[str
 def test_lossy_formats_give_nearly_the_pixels(kind: str, options: dict[str, Any]) -> None:
     data = encode(RGB, kind, **options)
     assert np.abs(rgb_of(data) - RGB).mean() < 3  # what these qualities lose on smooth colours
-    assert read_picture(io.BytesIO(data), 32).format == kind
+    assert read_image(io.BytesIO(data), 32).format == kind
 
 
 @pytest.mark.skipif(not hostile.HAS_HEIF, reason="needs the extra heif")
@@ -119,8 +119,8 @@ def test_heic_gives_nearly_the_pixels_and_is_turned_once(data: bytes, quarter_tu
     y, x = np.mgrid[0:24, 0:32]
     expected = np.rot90(np.dstack([x * 8, y * 10, (x + y) * 4]), quarter_turns)
     assert np.abs(rgb_of(data) - expected).mean() < 2  # quality 60
-    picture = read_picture(io.BytesIO(data), 8)
-    assert (picture.height, picture.width, picture.format) == (*expected.shape[:2], "HEIF")
+    image = read_image(io.BytesIO(data), 8)
+    assert (image.height, image.width, image.format) == (*expected.shape[:2], "HEIF")
 
 
 def test_heic_without_the_extra_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,17 +156,17 @@ def test_a_blank_first_frame_gives_way_to_the_first_that_is_not(kind: str) -> No
     data = frames(kind, blank(0), blank(0) + 3, RGB, other)
     expected = RGB if kind != "GIF" else np.asarray(Image.fromarray(RGB).quantize().convert("RGB"))
     assert np.abs(rgb_of(data) - expected).mean() < 6  # GIF and AVIF lose colours
-    picture = read_picture(io.BytesIO(data), 32)
-    assert picture.note is Note.FRAMES
-    plain = read_picture(io.BytesIO(encode(RGB, "PNG")), 32)
-    assert np.abs(picture.pixels.astype(int) - plain.pixels).mean() < 6
+    image = read_image(io.BytesIO(data), 32)
+    assert image.note is Note.FRAMES
+    plain = read_image(io.BytesIO(encode(RGB, "PNG")), 32)
+    assert np.abs(image.pixels.astype(int) - plain.pixels).mean() < 6
 
 
 @pytest.mark.parametrize("kind", FRAMED)
 def test_frames_that_are_all_blank_are_noted_as_blank(kind: str) -> None:
     data = frames(kind, blank(255), blank(0))
     assert np.array_equal(rgb_of(data), blank(255))
-    assert read_picture(io.BytesIO(data), 32).note is Note.BLANK
+    assert read_image(io.BytesIO(data), 32).note is Note.BLANK
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -187,31 +187,31 @@ def test_what_is_damaged_behind_the_first_frame_does_not_spoil_it(kind: str) -> 
 def test_later_frames_count_towards_the_limit_of_pixels() -> None:
     data = frames("GIF", blank(0), *[blank(level) for level in (1, 2, 3)], RGB)
     area = 48 * 64
-    shown = read_picture(io.BytesIO(data), 16, max_pixels=4 * area).pixels
+    shown = read_image(io.BytesIO(data), 16, max_pixels=4 * area).pixels
     assert shown.std() > 5
-    assert read_picture(io.BytesIO(data), 16, max_pixels=3 * area).pixels.std() == 0
+    assert read_image(io.BytesIO(data), 16, max_pixels=3 * area).pixels.std() == 0
 
 
 def test_the_second_image_of_a_jpeg_is_not_a_frame() -> None:
     """Phones store gain maps and previews there."""
     data = encode(RGB, "MPO", save_all=True, append_images=[Image.fromarray(255 - RGB)])
-    assert read_picture(io.BytesIO(data), 16).note is None
+    assert read_image(io.BytesIO(data), 16).note is None
 
 
 def test_an_image_of_one_colour_is_noted_as_blank_and_one_with_a_faint_shape_is_not() -> None:
     for level in (0, 100, 255):
-        assert read_picture(io.BytesIO(encode(blank(level), "PNG")), 32).note is Note.BLANK
+        assert read_image(io.BytesIO(encode(blank(level), "PNG")), 32).note is Note.BLANK
     faint = blank(200)
     faint[10:30, 20:40] -= 12
     for kind in ("PNG", "JPEG"):
-        assert read_picture(io.BytesIO(encode(faint, kind)), 32).note is None
-    assert read_picture(io.BytesIO(encode(RGB, "JPEG")), 32).note is None
+        assert read_image(io.BytesIO(encode(faint, kind)), 32).note is None
+    assert read_image(io.BytesIO(encode(RGB, "JPEG")), 32).note is None
 
 
 def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
     path = tmp_path / "actually a png.jpg"
     path.write_bytes(encode(RGB, "PNG"))
-    assert read_picture(path, 8).format == "PNG"
+    assert read_image(path, 8).format == "PNG"
     np.testing.assert_array_equal(np.asarray(read_rgb(path)), RGB)
 
 
@@ -257,9 +257,9 @@ def test_what_white_would_hide_is_laid_on_black(kind: str) -> None:
         **({"lossless": True, "exact": True} if kind == "WEBP" else {}),
     )
     np.testing.assert_array_equal(rgb_of(data), np.where(shape[..., None], 255, 0) * [1, 1, 1])
-    picture = read_picture(io.BytesIO(data), 32)
-    assert picture.note is Note.LIGHT
-    assert picture.pixels.std() > 50
+    image = read_image(io.BytesIO(data), 32)
+    assert image.note is Note.LIGHT
+    assert image.pixels.std() > 50
 
 
 def test_white_stays_where_it_hides_nothing_or_black_would_hide_more() -> None:
@@ -441,9 +441,9 @@ def test_strips_give_the_very_pixels_of_the_whole(monkeypatch: pytest.MonkeyPatc
     ):
         for size in (16, 23):
             with monkeypatch.context() as patched:
-                whole = read_picture(io.BytesIO(data), size)
+                whole = read_image(io.BytesIO(data), size)
                 patched.setattr(pixels_module, "_STRIP", 5000)
-                strips = read_picture(io.BytesIO(data), size)
+                strips = read_image(io.BytesIO(data), size)
             np.testing.assert_array_equal(strips.pixels, whole.pixels)
 
 
@@ -512,12 +512,12 @@ def test_every_exif_orientation_is_turned_upright(kind: str, tag: int) -> None:
     expected = UPRIGHT[tag](RGB)
     tolerance = {"JPEG": 4, "AVIF": 6}.get(kind, 0)  # mean, default quality
     assert np.abs(rgb_of(data) - expected).mean() <= tolerance
-    picture = read_picture(io.BytesIO(data), 24)
-    assert (picture.height, picture.width) == expected.shape[:2]
-    assert np.abs(picture.pixels - squeezed(expected, 24)).mean() <= tolerance + 1
+    image = read_image(io.BytesIO(data), 24)
+    assert (image.height, image.width) == expected.shape[:2]
+    assert np.abs(image.pixels - squeezed(expected, 24)).mean() <= tolerance + 1
 
 
-def test_damaged_exif_does_not_lose_the_picture() -> None:
+def test_damaged_exif_does_not_lose_the_image() -> None:
     for damage in (b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40, b"Exif\0\0nonsense"):
         data = encode(RGB, "JPEG", exif=damage, quality=95)
         assert np.abs(rgb_of(data) - RGB).mean() < 3  # and no warning, which pytest makes an error
@@ -529,7 +529,7 @@ def test_damaged_exif_does_not_lose_the_picture() -> None:
 @pytest.mark.parametrize(("height", "width", "size"), [(128, 192, 192), (128, 192, 64), (10, 7, 9)])
 def test_squeezing_is_antialiased_bilinear(height: int, width: int, size: int) -> None:
     rgb = np.random.default_rng(9).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    pixels = read_picture(io.BytesIO(encode(rgb, "PNG")), size).pixels
+    pixels = read_image(io.BytesIO(encode(rgb, "PNG")), size).pixels
     assert pixels.shape == (size, size, 3)
     assert pixels.dtype == np.uint8
     assert pixels.flags.c_contiguous
@@ -544,7 +544,7 @@ def test_the_fast_path_stays_within_two_levels_of_the_full_one(kind: str) -> Non
     large = small.resize((2600, 1900), Image.Resampling.BICUBIC)
     data = encode(large, kind, **({"quality": 92} if kind == "JPEG" else {"compress_level": 1}))
     full = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    difference = np.abs(read_picture(io.BytesIO(data), 192).pixels - squeezed(full, 192))
+    difference = np.abs(read_image(io.BytesIO(data), 192).pixels - squeezed(full, 192))
     assert difference.mean() < 1
     assert np.percentile(difference, 99.9) < 8
 
@@ -570,9 +570,9 @@ def test_a_draft_is_never_below_twice_the_target(
         return resized(image, *others)
 
     monkeypatch.setattr(pixels_module, "_resized", spy)
-    picture = read_picture(io.BytesIO(encode(photo(1, height, width), "JPEG")), 64)
+    image = read_image(io.BytesIO(encode(photo(1, height, width), "JPEG")), 64)
     assert sizes == [decoded]
-    assert (picture.width, picture.height) == (width, height)
+    assert (image.width, image.height) == (width, height)
 
 
 def test_a_bounded_image_keeps_its_aspect_ratio_and_is_never_enlarged() -> None:
@@ -616,12 +616,12 @@ def test_every_good_file_is_read_by_any_kind_of_source(tmp_path: Path) -> None:
     assert len(files) >= 40
     for path in files:
         assert looks_like_image(path.name)
-        by_path = read_picture(path, 16)
+        by_path = read_image(path, 16)
         with io.BytesIO(path.read_bytes()) as content:
             content.seek(5)
             sources: list[Any] = [str(path), os.fsencode(path), content]
             for source in sources:
-                np.testing.assert_array_equal(read_picture(source, 16).pixels, by_path.pixels)
+                np.testing.assert_array_equal(read_image(source, 16).pixels, by_path.pixels)
             assert content.tell() == 5  # the caller's stream stays where it was
         assert by_path.pixels.std() > 5  # not a blank
 
@@ -630,10 +630,10 @@ def test_many_threads_read_what_one_does_and_leave_the_warning_filters_alone(
     tmp_path: Path,
 ) -> None:
     files = hostile.make_good_files(tmp_path)
-    alone = [read_picture(path, 16).pixels for path in files]
+    alone = [read_image(path, 16).pixels for path in files]
     filters = list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda path: read_picture(path, 16).pixels, files * 4))
+        results = list(pool.map(lambda path: read_image(path, 16).pixels, files * 4))
     for index, pixels in enumerate(results):
         np.testing.assert_array_equal(pixels, alone[index % len(files)])
     assert warnings.filters == filters
@@ -720,7 +720,7 @@ def test_the_limit_itself_is_allowed_and_pillows_own_is_neither_asked_nor_moved(
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     for name in ("JPEG", "PNG", "GIF", "BMP"):
-        assert read_picture(io.BytesIO(FILES[name]), 8, max_pixels=48 * 64).width == 64
+        assert read_image(io.BytesIO(FILES[name]), 8, max_pixels=48 * 64).width == 64
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
@@ -824,7 +824,7 @@ def test_the_content_hash_is_blake2b_of_16_bytes_for_any_kind_of_source(tmp_path
     block = bytes(1 << 18)  # what hashlib reads at a time
     for data in (b"abc", FILES["PNG"], block, block * 3 + b"rest"):
         expected = hashlib.blake2b(data, digest_size=16).digest()
-        path = tmp_path / "no picture, and not asked.txt"
+        path = tmp_path / "no image, and not asked.txt"
         path.write_bytes(data)
         content = io.BytesIO(data)
         content.seek(2)
@@ -896,7 +896,7 @@ def test_an_error_of_the_disk_while_hashing_is_unreadable(
 
 def test_a_size_below_one_is_the_callers_mistake_and_not_the_files() -> None:
     with pytest.raises(ValueError, match="size is 0"):
-        read_picture(io.BytesIO(FILES["PNG"]), 0)
+        read_image(io.BytesIO(FILES["PNG"]), 0)
 
 
 def test_a_skip_survives_pickling() -> None:
@@ -910,11 +910,11 @@ def test_a_skip_survives_pickling() -> None:
 
 def reads_or_skips(data: bytes) -> None:
     try:
-        picture = read_picture(io.BytesIO(data), 8, max_pixels=1_000_000)
+        image = read_image(io.BytesIO(data), 8, max_pixels=1_000_000)
     except SkippedImageError:
         return
-    assert picture.pixels.shape == (8, 8, 3)
-    assert picture.width * picture.height <= 1_000_000
+    assert image.pixels.shape == (8, 8, 3)
+    assert image.width * image.height <= 1_000_000
 
 
 @functools.cache

@@ -34,7 +34,7 @@ def test_the_hash_is_that_of_imagehash(seed: int) -> None:
     assert (bits_of(perceptual_hash(pixels)) == reference_hash(pixels)).all()
 
 
-def test_hashes_of_mirrored_and_turned_pictures_are_derived_but_for_a_few_bits() -> None:
+def test_hashes_of_mirrored_and_turned_images_are_derived_but_for_a_few_bits() -> None:
     for seed in range(12):
         pixels = np.asarray(Image.fromarray(photo(seed)).resize((224, 224)))
         derived = hash_variants(np.array([perceptual_hash(pixels)], np.int64))[:, 0]
@@ -94,7 +94,7 @@ CHANGES: dict[str, tuple[Callable[[Image.Image], Image.Image], str]] = {
 
 @pytest.mark.parametrize("side", [160, 640])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_picture_is_called_what_it_is(change: str, side: int) -> None:
+def test_a_changed_image_is_called_what_it_is(change: str, side: int) -> None:
     alter, expected = CHANGES[change]
     for seed in range(6):
         original = scene(seed)
@@ -107,14 +107,14 @@ def small_to(image: Image.Image, side: int) -> Image.Image:
     return small(image, min(1.0, side / max(image.size)))
 
 
-def test_other_pictures_and_other_shots_have_nothing_in_common() -> None:
+def test_other_images_and_other_shots_have_nothing_in_common() -> None:
     for seed in range(12):
         one = scene(seed)
         assert compare(one, scene(seed + 100), 160) is None
         assert compare(one, jpeg(scene(seed, moved=60), 90), 160) is None
 
 
-def test_two_clear_skies_are_not_the_same_picture() -> None:
+def test_two_clear_skies_are_not_the_same_image() -> None:
     rng = np.random.default_rng(0)
     skies = []
     for _ in range(2):
@@ -125,7 +125,7 @@ def test_two_clear_skies_are_not_the_same_picture() -> None:
     assert compare(skies[0], skies[0].resize((160, 120)), 160) == "same picture"
 
 
-def test_the_same_thing_in_another_colour_is_another_picture() -> None:
+def test_the_same_thing_in_another_colour_is_another_image() -> None:
     one = scene(3)
     red, green, blue = one.split()
     assert compare(one, Image.merge("RGB", (blue, green, red)), 160) is None
@@ -143,7 +143,7 @@ def test_screenshots_that_differ_in_a_few_letters_are_not_the_same() -> None:
     assert compare(one, one.copy(), 640, is_lossless=True) == "same picture"
 
 
-def test_a_border_of_one_colour_is_distinguished_from_more_of_the_picture() -> None:
+def test_a_border_of_one_colour_is_distinguished_from_more_of_the_image() -> None:
     for seed in range(6):
         original = scene(seed)
         bordered = ImageOps.expand(original, 10, "white")

@@ -107,14 +107,14 @@ def test_the_page_shows_captions_marks_and_alternative_texts(tmp_path: Path) -> 
     assert (hole["role"], hole["aria-label"]) == ("img", "hit 2: b.jpg")
 
 
-def test_the_pictures_are_in_the_page_as_small_webp(tmp_path: Path) -> None:
+def test_the_images_are_in_the_page_as_small_webp(tmp_path: Path) -> None:
     big = Row(Cell(plain(BLUE, 2000, 1000), ("q",)), ())
-    (image,) = page(tmp_path / "s.html", big).all("img")
-    kind, _, data = (image["src"] or "").partition(",")
+    (tag,) = page(tmp_path / "s.html", big).all("img")
+    kind, _, data = (tag["src"] or "").partition(",")
     assert kind == "data:image/webp;base64"
-    with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as picture:
-        assert (picture.format, picture.size) == ("WEBP", (480, 240))
-        colour = np.asarray(picture.convert("RGB"))[120, 240].astype(int)
+    with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as image:
+        assert (image.format, image.size) == ("WEBP", (480, 240))
+        colour = np.asarray(image.convert("RGB"))[120, 240].astype(int)
     assert np.abs(colour - BLUE).max() <= 6  # lossy
 
 
@@ -184,9 +184,9 @@ def hit(file: Path, rarity: float | None = 0.998) -> Hit:
     return Hit(file.name, file, 0.9126, 31, 256, rarity, 1, 4, 3, "PNG")
 
 
-def test_a_search_becomes_a_row_with_scores_and_pictures(tmp_path: Path) -> None:
+def test_a_search_becomes_a_row_with_scores_and_images(tmp_path: Path) -> None:
     plain(BLUE, 40, 20).save(tmp_path / "blue.png")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     hits = [hit(tmp_path / "blue.png"), hit(tmp_path / "broken.png", None), hit(tmp_path / "gone")]
     row = search_sheet(
         plain(PINK),
@@ -213,8 +213,8 @@ def test_a_thumbnail_is_upright_and_none_if_unreadable(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     plain(BLUE, 40, 20).save(tmp_path / "turned.jpg", exif=exif)
-    picture = thumbnail(tmp_path / "turned.jpg", 10)
-    assert picture is not None
-    assert picture.size == (5, 10)
+    image = thumbnail(tmp_path / "turned.jpg", 10)
+    assert image is not None
+    assert image.size == (5, 10)
     assert thumbnail(tmp_path / "none.jpg") is None
     assert thumbnail(io.BytesIO(b"")) is None

@@ -1,4 +1,4 @@
-"""Content-based image retrieval: point it at a folder, give it a picture, get what looks alike.
+"""Content-based image retrieval: point it at a folder, give it an image, get what looks alike.
 
 >>> from lookalike import Gallery
 >>> gallery = Gallery.open("photos/")

@@ -214,7 +214,7 @@ class Built:
 
 
 def build(folder: Path) -> Built:
-    """Write the demo's gallery (``folder/pictures``) and queries (``folder/queries``).
+    """Write the demo's gallery (``folder/images``) and queries (``folder/queries``).
 
     Files that are there already are kept.
 
@@ -222,7 +222,7 @@ def build(folder: Path) -> Built:
         MissingExtraError: the photographs are not installed.
     """
     files = _photographs()
-    built = Built(folder / "pictures", folder / "queries", tuple(files))
+    built = Built(folder / "images", folder / "queries", tuple(files))
 
     def write(source: str) -> None:
         _write(files[source], built.gallery / source, IN_GALLERY)

@@ -1,4 +1,4 @@
-"""Pictures to embeddings: an ONNX model, its identity, and the pipeline that feeds it."""
+"""Images to embeddings: an ONNX model, its identity, and the pipeline that feeds it."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class EncoderSettings:
     """How to run a model; never what comes out. ValueError for no positive integer."""
 
     batch_size: int = 8
-    """Pictures per run. Larger ones cost more per picture: activations leave the CPU's cache."""
+    """Images per run. Larger ones cost more per image: activations leave the CPU's cache."""
     threads: int | None = None
     """Of the model, and as many again that decode. None takes all cores this process may use."""
 
@@ -149,7 +149,7 @@ class EncoderSettings:
 
 
 class HasPixels(Protocol):
-    """What `Encoder.encode` needs of a picture; all else that it carries passes through."""
+    """What `Encoder.encode` needs of an image; all else that it carries passes through."""
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -157,16 +157,16 @@ class HasPixels(Protocol):
 
 
 Item = TypeVar("Item")
-Picture = TypeVar("Picture", bound=HasPixels)
+Decoded = TypeVar("Decoded", bound=HasPixels)
 Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Encoded(Generic[Item, Picture]):
-    """An item with its picture and its embedding, a unit vector of float32 (dim,)."""
+class Encoded(Generic[Item, Decoded]):
+    """An item with its image and its embedding, a unit vector of float32 (dim,)."""
 
     item: Item
-    picture: Picture
+    image: Decoded
     embedding: NDArray[np.float32]
 
 
@@ -178,7 +178,7 @@ class Failed(Generic[Item]):
     error: LookalikeError
 
 
-Outcome: TypeAlias = "Encoded[Item, Picture] | Failed[Item]"
+Outcome: TypeAlias = "Encoded[Item, Decoded] | Failed[Item]"
 
 
 class Encoder:
@@ -236,9 +236,9 @@ class Encoder:
             raise ModelError(f"model {path} is not an image encoder: {error}; {remedy}") from error
         return cls(runtime, info, settings)
 
-    def normalise(self, picture: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+    def normalise(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
         """Pixels (s, s, 3) -> what the network takes, written to `out`, float32 (3, s, s)."""
-        np.multiply(picture.transpose(2, 0, 1), self._scale, out=out)
+        np.multiply(image.transpose(2, 0, 1), self._scale, out=out)
         np.add(out, self._shift, out=out)
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -266,7 +266,7 @@ class Encoder:
                 run(rows)
         bad = np.flatnonzero(np.isnan(embeddings[:, 0]))
         if bad.size:
-            raise ModelError(self._no_direction(f"pictures {bad.tolist()}"))
+            raise ModelError(self._no_direction(f"images {bad.tolist()}"))
         return embeddings
 
     @property
@@ -275,7 +275,7 @@ class Encoder:
         return frozenset(output.name for output in self._runtime.outputs)
 
     def output(self, name: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """One of `outputs` as the model gives it, of a picture uint8 (s, s, 3): float32 (...)."""
+        """One of `outputs` as the model gives it, of an image uint8 (s, s, 3): float32 (...)."""
         self._check(pixels.dtype, pixels.shape)
         row: NDArray[np.float32] = self._runtime.run(self._input([pixels]), name)[0]
         return row
@@ -283,9 +283,9 @@ class Encoder:
     def encode(
         self,
         items: Iterable[Item],
-        read: Callable[[Sequence[Item]], Sequence[Picture | LookalikeError]],
+        read: Callable[[Sequence[Item]], Sequence[Decoded | LookalikeError]],
         stop: Callable[[], None] | None = None,
-    ) -> Iterator[Outcome[Item, Picture]]:
+    ) -> Iterator[Outcome[Item, Decoded]]:
         """Read the items and embed their images; yield the outcomes in the order of `items`.
 
         `read` runs in threads while the model runs. It is given several items at once if they take
@@ -300,14 +300,14 @@ class Encoder:
         """
         batch_size = self.settings.batch_size
         room = self.lookahead
-        waiting: deque[tuple[list[Item], Future[Sequence[Picture | LookalikeError]]]] = deque()
-        ready: deque[tuple[Item, Picture | LookalikeError]] = deque()
-        batch: list[tuple[Item, Picture | LookalikeError]] = []
+        waiting: deque[tuple[list[Item], Future[Sequence[Decoded | LookalikeError]]]] = deque()
+        ready: deque[tuple[Item, Decoded | LookalikeError]] = deque()
+        batch: list[tuple[Item, Decoded | LookalikeError]] = []
         images = 0
-        running: deque[tuple[int, Future[list[Outcome[Item, Picture]]]]] = deque()
+        running: deque[tuple[int, Future[list[Outcome[Item, Decoded]]]]] = deque()
         group_size = 1
 
-        def read_timed(group: list[Item]) -> Sequence[Picture | LookalikeError]:
+        def read_timed(group: list[Item]) -> Sequence[Decoded | LookalikeError]:
             nonlocal group_size
             began = time.perf_counter()
             made = read(group)
@@ -351,13 +351,13 @@ class Encoder:
             models.shutdown()
 
     def _finish(
-        self, batch: list[tuple[Item, Picture | LookalikeError]]
-    ) -> list[Outcome[Item, Picture]]:
+        self, batch: list[tuple[Item, Decoded | LookalikeError]]
+    ) -> list[Outcome[Item, Decoded]]:
         pixels = [part.pixels for _, part in batch if not isinstance(part, LookalikeError)]
         for array in pixels:
             self._check(array.dtype, array.shape)
         rows = iter(self._run(pixels))
-        outcomes: list[Outcome[Item, Picture]] = []
+        outcomes: list[Outcome[Item, Decoded]] = []
         for item, part in batch:
             if isinstance(part, LookalikeError):
                 outcomes.append(Failed(item, part))
@@ -373,8 +373,8 @@ class Encoder:
         """What the network takes, (n, 3, s, s)."""
         size = self.info.input_size
         batch = np.empty((len(pixels), 3, size, size), np.float32)
-        for picture, planes in zip(pixels, batch, strict=True):
-            self.normalise(picture, planes)
+        for image, planes in zip(pixels, batch, strict=True):
+            self.normalise(image, planes)
         return batch
 
     def _run(self, pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -391,7 +391,7 @@ class Encoder:
         size = self.info.input_size
         if dtype != np.uint8 or shape != (size, size, 3):
             raise ValueError(
-                f"a picture must be uint8 of shape ({size}, {size}, 3), not {dtype} of {shape}"
+                f"an image must be uint8 of shape ({size}, {size}, 3), not {dtype} of {shape}"
             )
 
     def _no_direction(self, what: str) -> str:

@@ -48,7 +48,7 @@ def embedded(out: Path) -> dict[str, Any]:
     }
 
 
-def test_every_picture_is_embedded_once_and_a_second_run_has_nothing_to_do(
+def test_every_image_is_embedded_once_and_a_second_run_has_nothing_to_do(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "parts"

@@ -41,7 +41,7 @@ main()
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Thirty pictures and one file that is not an image."""
+    """Thirty images and one file that is not an image."""
     photos = tmp_path / "photos"
     write_photos(photos, 30)
     (photos / "bad.jpg").write_bytes(b"nothing")

@@ -41,18 +41,18 @@ def rays() -> Iterator[RayNodes]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ray") / "pictures"
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ray") / "images"
     for n in range(IMAGES):
         write_photo(folder / f"{n:03}.png", n, width=384, height=256)
     return folder
 
 
 @pytest.fixture(scope="module")
-def here(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+def here(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
     """All of them, embedded in this process."""
     where = tmp_path_factory.mktemp("ray") / "here"
-    parts = prepare(str(pictures), str(where), chunk_images=CHUNK)
+    parts = prepare(str(images), str(where), chunk_images=CHUNK)
     embed_all(parts, settings=EmbedSettings(threads=1))
     return parts
 
@@ -91,10 +91,10 @@ def stopped_by(number: signal.Signals, words: list[str], out: Path, parts: int) 
 
 
 def test_a_driver_that_is_stopped_leaves_whole_parts_and_only_the_others_are_done_again(
-    rays: RayNodes, pictures: Path, here: Parts, tmp_path: Path
+    rays: RayNodes, images: Path, here: Parts, tmp_path: Path
 ) -> None:
     out = tmp_path / "parts"
-    words = [*COMMAND, str(pictures), "--out", str(out), "--address", rays.address]
+    words = [*COMMAND, str(images), "--out", str(out), "--address", rays.address]
     words += ["--chunk-images", str(CHUNK), "--json"]
     assert stopped_by(signal.SIGINT, words, out, 2) == 130
     assert stopped_by(signal.SIGKILL, words, out, 5) == -signal.SIGKILL
@@ -113,18 +113,18 @@ def test_a_driver_that_is_stopped_leaves_whole_parts_and_only_the_others_are_don
 
 
 def test_errors_of_a_chunk_arrive_as_they_are(
-    rays: RayNodes, pictures: Path, other_model: Path, tmp_path: Path
+    rays: RayNodes, images: Path, other_model: Path, tmp_path: Path
 ) -> None:
-    parts = prepare(str(pictures), str(tmp_path / "parts"))
+    parts = prepare(str(images), str(tmp_path / "parts"))
     with pytest.raises(ModelMismatchError, match="the one in use is coarse 1"):
         embed_all(parts, rays.address, EmbedSettings(model=str(other_model)))
     assert parts.names() == []
 
 
 def test_a_deadline_stops_the_job_and_says_how_to_go_on(
-    rays: RayNodes, pictures: Path, model: Path, tmp_path: Path
+    rays: RayNodes, images: Path, model: Path, tmp_path: Path
 ) -> None:
-    parts = prepare(str(pictures), str(tmp_path / "parts"), model=str(model), chunk_images=CHUNK)
+    parts = prepare(str(images), str(tmp_path / "parts"), model=str(model), chunk_images=CHUNK)
     with pytest.raises(
         GalleryError,
         match=rf"stopped after 0\.1 s, the deadline: \d+ of {CHUNKS} chunks are done .* run the "
@@ -137,9 +137,9 @@ def test_a_deadline_stops_the_job_and_says_how_to_go_on(
 
 
 def test_what_no_node_has_is_said_at_once(
-    rays: RayNodes, pictures: Path, model: Path, tmp_path: Path
+    rays: RayNodes, images: Path, model: Path, tmp_path: Path
 ) -> None:
-    parts = prepare(str(pictures), str(tmp_path / "parts"), model=str(model))
+    parts = prepare(str(images), str(tmp_path / "parts"), model=str(model))
     with pytest.raises(ClusterError, match=r"has the 1 CPU and 0\.5 GPU that a task reserves"):
         embed_all(parts, rays.address, EmbedSettings(model=str(model)), gpus_per_task=0.5)
     with pytest.raises(ClusterError, match=r"has the 2 CPU that a task reserves"):
@@ -147,9 +147,9 @@ def test_what_no_node_has_is_said_at_once(
 
 
 def test_another_token_is_refused_with_the_variables_to_set(
-    rays: RayNodes, pictures: Path, model: Path, tmp_path: Path
+    rays: RayNodes, images: Path, model: Path, tmp_path: Path
 ) -> None:
-    words = [*COMMAND, str(pictures), "--out", str(tmp_path / "parts"), "--model", str(model)]
+    words = [*COMMAND, str(images), "--out", str(tmp_path / "parts"), "--model", str(model)]
     words += ["--address", rays.address]  # in a process of its own: Ray reads its token once
     environment = {**os.environ, "RAY_AUTH_TOKEN": "0" * 64}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
@@ -159,11 +159,11 @@ def test_another_token_is_refused_with_the_variables_to_set(
 
 
 def test_another_version_of_ray_is_an_error_with_both_versions(
-    rays: RayNodes, pictures: Path, model: Path, tmp_path: Path
+    rays: RayNodes, images: Path, model: Path, tmp_path: Path
 ) -> None:
     import ray
 
-    parts = prepare(str(pictures), str(tmp_path / "parts"), model=str(model))
+    parts = prepare(str(images), str(tmp_path / "parts"), model=str(model))
     raylet: Any = ray._raylet
     client = raylet.GcsClient(address=rays.address)
     place = (b"CLUSTER_METADATA", b"cluster")
@@ -180,10 +180,10 @@ def test_another_version_of_ray_is_an_error_with_both_versions(
 
 
 def test_a_chunk_that_loses_every_worker_is_named_and_not_tried_for_ever(
-    rays: RayNodes, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rays: RayNodes, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embed, "TRIES", 1)
-    parts = prepare(str(pictures), str(tmp_path / "parts"), chunk_images=IMAGES)
+    parts = prepare(str(images), str(tmp_path / "parts"), chunk_images=IMAGES)
     ended = threading.Event()
 
     def kill_all() -> None:
@@ -205,9 +205,9 @@ def test_a_chunk_that_loses_every_worker_is_named_and_not_tried_for_ever(
 
 
 def test_a_node_killed_at_work_costs_no_row_and_doubles_none(
-    rays: RayNodes, pictures: Path, here: Parts, tmp_path: Path
+    rays: RayNodes, images: Path, here: Parts, tmp_path: Path
 ) -> None:
-    parts = prepare(str(pictures), str(tmp_path / "parts"), chunk_images=CHUNK)
+    parts = prepare(str(images), str(tmp_path / "parts"), chunk_images=CHUNK)
     head, victim = rays.hosts
     seen: list[Progress] = []
     ended = threading.Event()
@@ -233,14 +233,14 @@ def test_a_node_killed_at_work_costs_no_row_and_doubles_none(
 
 
 def test_the_loss_of_the_head_ends_the_command_with_what_to_do(
-    rays: RayNodes, pictures: Path, here: Parts, tmp_path: Path
+    rays: RayNodes, images: Path, here: Parts, tmp_path: Path
 ) -> None:
     out = tmp_path / "parts"
     hasty = (
         "from lookalike.cluster import embed as driver; "
         "driver.HEAD_SECONDS = driver.LOOK_SECONDS = 1.0; "
     )
-    words = [sys.executable, "-c", hasty + COMMAND[2], *COMMAND[3:], str(pictures)]
+    words = [sys.executable, "-c", hasty + COMMAND[2], *COMMAND[3:], str(images)]
     words += ["--out", str(out), "--chunk-images", str(CHUNK), "--address", rays.address]
     driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: list(out.glob("part-*")), 180, "a part is there")

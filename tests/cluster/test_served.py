@@ -57,7 +57,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("served") / "photos"
     write_photos(folder, 30)
     return folder
@@ -115,10 +115,10 @@ def pid_of(name: str, shard: int, replica: int = 0) -> int:
 
 
 def test_a_folder_is_embedded_served_searched_and_stopped_by_commands(
-    nodes: RayNodes, pictures: Path, model: Path, tmp_path: Path
+    nodes: RayNodes, images: Path, model: Path, tmp_path: Path
 ) -> None:
     out, cache = tmp_path / "parts", tmp_path / "cache"
-    run("cluster", "embed", pictures, "--out", out, "--model", model, "--chunk-images", 7)
+    run("cluster", "embed", images, "--out", out, "--model", model, "--chunk-images", 7)
     words = ("cluster", "start", out, "--name", "one", "--shards", 3, "--cpus", CPUS)
     done = run(*words, "--cache", cache)
     assert done.stdout == f"ray://one: 3 shards x 1 replica of {out}\n"
@@ -129,11 +129,9 @@ def test_a_folder_is_embedded_served_searched_and_stopped_by_commands(
     search = ("search", query, "--gallery", "ray://one", "--model", model, "-k", 4, "--json")
     found = json.loads(run(*search).stdout)
     vector = embedding(query)
-    nearest = sorted(
-        images_of(pictures), key=lambda name: -float(vector @ embedding(pictures / name))
-    )
+    nearest = sorted(images_of(images), key=lambda name: -float(vector @ embedding(images / name)))
     assert [hit["path"] for hit in found] == nearest[:4]
-    assert found[0]["file"] == str(pictures / nearest[0])
+    assert found[0]["file"] == str(images / nearest[0])
     status = run("cluster", "status", "one")
     lines = status.stdout.splitlines()
     assert len(lines) == 4 and lines[0] == done.stdout.strip()
@@ -170,7 +168,7 @@ def test_a_folder_is_embedded_served_searched_and_stopped_by_commands(
 def test_a_start_that_was_killed_is_taken_over_by_the_next_one(
     nodes: RayNodes,
     serve: Callable[..., ShardedGallery],
-    pictures: Path,
+    images: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def killed(*_: object) -> None:
@@ -180,22 +178,22 @@ def test_a_start_that_was_killed_is_taken_over_by_the_next_one(
         for name in ("_wait", "_end"):  # as if nothing ran after the actors were created
             patch.setattr(deployment, name, killed)
         with pytest.raises(KeyboardInterrupt):
-            serve(pictures)
+            serve(images)
     before = _actors()
     assert len(before) == 2
-    assert len(serve(pictures)) == 30
+    assert len(serve(images)) == 30
     assert _actors() == before
 
 
 def test_what_cannot_be_started_says_why(
     nodes: RayNodes,
     serve: Callable[..., ShardedGallery],
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     model: Path,
 ) -> None:
-    serve(pictures)
-    other = embedded(pictures, tmp_path / "others", model)
+    serve(images)
+    other = embedded(images, tmp_path / "others", model)
     with pytest.raises(
         ClusterError, match=r"'photos' is served from .*cluster switch photos OTHER"
     ):
@@ -265,12 +263,10 @@ def _hits(gallery: ShardedGallery, vector: NDArray[np.float32]) -> list[Hit]:
 
 
 def test_a_replica_killed_under_load_fails_no_search(
-    serve: Callable[..., ShardedGallery], pictures: Path
+    serve: Callable[..., ShardedGallery], images: Path
 ) -> None:
-    gallery = serve(pictures, replicas=2)
-    queries = [
-        embedding(pictures / name).astype(np.float32) for name in sorted(images_of(pictures))
-    ]
+    gallery = serve(images, replicas=2)
+    queries = [embedding(images / name).astype(np.float32) for name in sorted(images_of(images))]
     expected = [[hit.id for hit in gallery.search(query, 7, exact=True)] for query in queries]
     ended, wrong, longest, answers = threading.Event(), list[object](), [0.0], [0]
 
@@ -312,9 +308,9 @@ def _is_another(shard: int, victim: int) -> bool:
 
 
 def test_without_a_replica_the_error_names_the_shard_and_answers_come_back_by_themselves(
-    serve: Callable[..., ShardedGallery], pictures: Path, nodes: RayNodes
+    serve: Callable[..., ShardedGallery], images: Path, nodes: RayNodes
 ) -> None:
-    serve(pictures)
+    serve(images)
     hasty = Shards("photos", nodes.address, deadline=0.3)
     assert len(hasty.ask("counts")) == 2
     os.kill(pid_of("photos", 1), signal.SIGKILL)
@@ -329,11 +325,11 @@ def test_without_a_replica_the_error_names_the_shard_and_answers_come_back_by_th
 
 
 def test_more_calls_than_a_shard_takes_are_refused_and_the_others_answered(
-    serve: Callable[..., ShardedGallery], pictures: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., ShardedGallery], images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deployment, "QUEUE", 2)
-    gallery = serve(pictures, name="small")
-    vector = embedding(pictures / "a/000.png").astype(np.float32)
+    gallery = serve(images, name="small")
+    vector = embedding(images / "a/000.png").astype(np.float32)
     expected = [hit.id for hit in gallery.search(vector, 9)]
     found, refused = list[list[int]](), list[ClusterBusyError]()
 
@@ -362,9 +358,9 @@ def _answers(gallery: ShardedGallery) -> bool:
 
 
 def test_replicas_come_and_go_without_a_failed_search(
-    serve: Callable[..., ShardedGallery], pictures: Path
+    serve: Callable[..., ShardedGallery], images: Path
 ) -> None:
-    gallery = serve(pictures)
+    gallery = serve(images)
     ended, failed = threading.Event(), list[Exception]()
 
     def search() -> None:
@@ -399,9 +395,9 @@ def _actors() -> list[str]:
 
 
 def test_replicas_that_do_not_all_start_are_ended_again(
-    serve: Callable[..., ShardedGallery], pictures: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., ShardedGallery], images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gallery = serve(pictures)
+    gallery = serve(images)
     before = _actors()
 
     def interrupted(*_: object) -> None:
@@ -424,59 +420,59 @@ def test_replicas_that_do_not_all_start_are_ended_again(
 
 
 def test_a_client_finds_a_gallery_that_was_stopped_and_started_again_at_once(
-    serve: Callable[..., ShardedGallery], pictures: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., ShardedGallery], images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "KNOWN_SECONDS", 0.0)
-    gallery = serve(pictures)
+    gallery = serve(images)
     deployment.stop("photos")
     with pytest.raises(ClusterError):
         gallery.search("a/000.png", 5)
     wait_until(
         lambda: isinstance(gallery._shards._known[1], ClusterError), 60, "the client to know it"
     )
-    serve(pictures)
+    serve(images)
     assert len(gallery.search("a/000.png", 5)) == 5
 
 
 def test_another_model_and_number_of_shards_take_the_name_by_a_switch(
-    serve: Callable[..., ShardedGallery], pictures: Path, other_model: Path
+    serve: Callable[..., ShardedGallery], images: Path, other_model: Path
 ) -> None:
-    old = serve(pictures)
-    new = serve(pictures, name="new", shards=3, file=other_model)
+    old = serve(images)
+    new = serve(images, name="new", shards=3, file=other_model)
     run("cluster", "switch", "photos", "new")
     wait_until(lambda: old.deployment.shards == 3, 20, "the client follows")
     with pytest.raises(ModelMismatchError, match=r"coarse 1 .*cluster embed .*; lookalike cluster"):
-        old.search(pictures / "a/000.png", 1)
+        old.search(images / "a/000.png", 1)
     assert len(old) == 30
     renamed = open_uri("ray://photos", model=other_model)
-    assert renamed.search(pictures / "a/000.png", 1)[0].path == "a/000.png"
+    assert renamed.search(images / "a/000.png", 1)[0].path == "a/000.png"
     wait_until(lambda: new.deployment.shards == 2, 20, "the other name means the old one")
     run("cluster", "stop", "new")
-    assert renamed.search(pictures / "a/000.png", 1)[0].path == "a/000.png"
+    assert renamed.search(images / "a/000.png", 1)[0].path == "a/000.png"
 
 
 def test_the_page_is_served_from_shards(
-    serve: Callable[..., ShardedGallery], pictures: Path, tmp_path: Path
+    serve: Callable[..., ShardedGallery], images: Path, tmp_path: Path
 ) -> None:
     from webtools import client_of
 
-    gallery = serve(pictures)
+    gallery = serve(images)
     with client_of(gallery) as client:  # type: ignore[arg-type]
         listed = client.get("/api/images", params={"offset": 4, "limit": 3}).json()
         assert listed["total"] == 30
         paths = [image["path"] for image in listed["images"]]
-        assert paths == sorted(images_of(pictures))[4:7]
+        assert paths == sorted(images_of(images))[4:7]
         number = listed["images"][0]["id"]
         found = client.post("/api/search", json={"id": number, "k": 5, "filter": "b/*"}).json()
-        vector = embedding(pictures / paths[0])
+        vector = embedding(images / paths[0])
         expected = sorted(
-            (name for name in images_of(pictures) if name.startswith("b/")),
-            key=lambda name: -float(vector @ embedding(pictures / name)),
+            (name for name in images_of(images) if name.startswith("b/")),
+            key=lambda name: -float(vector @ embedding(images / name)),
         )
         assert [hit["path"] for hit in found["hits"]] == expected[:5]
         thumbnail = client.get(f"/api/images/{number}/thumbnail")
         assert thumbnail.status_code == 200 and thumbnail.content[:4] == b"RIFF"
-        assert client.get(f"/api/images/{number}").content == (pictures / paths[0]).read_bytes()
+        assert client.get(f"/api/images/{number}").content == (images / paths[0]).read_bytes()
         query = write_photo(tmp_path / "outside.png", 77).read_bytes()
         stored = client.post("/api/queries", content=query, headers={"Content-Type": "image/png"})
         hits = client.post("/api/search", json={"query": stored.json()["query"], "k": 3}).json()
@@ -503,10 +499,8 @@ def test_the_page_is_served_from_shards(
 
 
 @pytest.fixture
-def actor(
-    pictures: Path, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> ShardActor:
-    parts = embedded(pictures, tmp_path / "parts", model)
+def actor(images: Path, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> ShardActor:
+    parts = embedded(images, tmp_path / "parts", model)
     monkeypatch.setattr(actor_module, "_build_apart", None)
     return ShardActor(Place(parts.where, 0, 1, 0, str(tmp_path / "cache")))
 

@@ -247,7 +247,7 @@ def test_nothing_found_is_status_1_and_an_unreadable_query_2(indexed: Path, tmp_
     assert (done.stdout, done.stderr) == ("", "nothing found\n")
     done = lookalike("search", outside, "--threshold", "1", "--json", cwd=indexed, status=1)
     assert json.loads(done.stdout) == []
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     done = lookalike("search", tmp_path / "text.jpg", cwd=indexed, status=2)
     assert done.stdout == ""
     assert "text.jpg: not-an-image: " in done.stderr
@@ -415,7 +415,7 @@ def test_remove_and_its_undoing(indexed: Path) -> None:
     done = lookalike("update", cwd=indexed)
     assert done.stdout.startswith("11 images (1 removed by you)")
     assert "11 indexed, 0 skipped, 1 removed by you" in lookalike("info", cwd=indexed).stdout
-    (indexed / "bad.png").write_text("no picture")
+    (indexed / "bad.png").write_text("no image")
     done = lookalike("update", cwd=indexed, status=1)
     assert "1 file is skipped; list them with: lookalike info --skipped" in done.stderr
     lookalike("remove", "bad.png", cwd=indexed)

@@ -24,7 +24,7 @@ def texture(seed: int) -> Image.Image:
 
 @pytest.fixture
 def album(tmp_path: Path, model: Path) -> Path:
-    """Three pictures; of the first a small version, a mirrored one, and an exact copy."""
+    """Three images; of the first a small version, a mirrored one, and an exact copy."""
     folder = tmp_path / "album"
     folder.mkdir()
     for seed in range(3):

@@ -24,7 +24,7 @@ FEW = ("--queries-per-class", "3", "--seeds", "2", "--threads", "1")
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
-    """Two classes of eight pictures that are somewhat alike."""
+    """Two classes of eight images that are somewhat alike."""
     for label, seed in (("north sea", 1), ("south", 2)):
         home = tmp_path / "labelled" / label
         home.mkdir(parents=True)

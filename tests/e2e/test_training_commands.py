@@ -31,7 +31,7 @@ LENET += ["--threads=1", "--learning-rate=0.004", "--trunk-learning-rate=0.004"]
 LENET += ["--augment=rotation=0"]
 
 
-def picture(label: str, generator: np.random.Generator) -> Image.Image:
+def image(label: str, generator: np.random.Generator) -> Image.Image:
     """Random colours and places; the class is in the shape."""
     y, x = np.mgrid[:48, :48]
     shift, (cx, cy) = generator.uniform(0, 12), generator.uniform(18, 30, 2)
@@ -50,7 +50,7 @@ def write_classes(folder: Path, images: int, seed: int, classes: tuple[str, ...]
     for label in classes:
         (folder / label).mkdir(parents=True)
         for number in range(images):
-            picture(label, generator).save(folder / label / f"{number:03}.png")
+            image(label, generator).save(folder / label / f"{number:03}.png")
     return folder
 
 
@@ -129,9 +129,9 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_model_file(
     assert not checkpoint.exists()
 
 
-def test_an_unreadable_picture_is_reported_and_int8_weights_with_their_cost(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_reported_and_int8_weights_with_their_cost(tmp_path: Path) -> None:
     data = write_classes(tmp_path / "data", 4, seed=0)
-    (data / "rows" / "bad.png").write_bytes(b"no picture")
+    (data / "rows" / "bad.png").write_bytes(b"no image")
     words = ["train", "data", "--out", "m.onnx", "--epochs", "1", "--storage", "int8", *LENET]
     done = lookalike(*words, cwd=tmp_path, status=1)
     assert "skipped data/rows/bad.png: not-an-image" in done.stderr
@@ -233,7 +233,7 @@ def test_a_missing_package_is_reported_with_the_extra_that_brings_it(
 
 
 def test_augment_shows_an_image_for_each_method_that_is_on(tmp_path: Path) -> None:
-    picture("discs", np.random.default_rng(0)).save(tmp_path / "photo.png")
+    image("discs", np.random.default_rng(0)).save(tmp_path / "photo.png")
     off = [f"--augment={name}=0" for name in ("noise", "contrast", "brightness", "colour")]
     for options, images in (((), 12), (off, 8)):  # original, methods, 3 draws
         out = tmp_path / f"{images}.html"

@@ -22,7 +22,7 @@ from lookalike.evaluation.hashed import hashed_ranking, index_of, lsh_relevance
 from lookalike.evaluation.metrics import cosine_relevance, precision_at, rank, score
 from lookalike.evaluation.protocol import METRICS, ProtocolSettings
 from lookalike.evaluation.splits import query_split
-from lookalike.images import Picture, read_picture
+from lookalike.images import DecodedImage, read_image
 from lookalike.images.decoder import Decoder
 from lookalike.models.data import LabelledImages, class_folders
 from lookalike.progress import Progress
@@ -35,7 +35,7 @@ SWAP = 6e-3
 
 
 def write_class(home: Path, count: int, seed: int, share: float) -> None:
-    """Pictures that have `share` of their light in common."""
+    """Images that have `share` of their light in common."""
     home.mkdir(parents=True)
     common = photo(seed)
     for number in range(count):
@@ -155,16 +155,16 @@ def test_rankings_in_many_blocks_give_the_same(
             assert one.hashed[name].mean() == pytest.approx(other.hashed[name].mean(), abs=SWAP)
 
 
-def test_each_picture_is_read_once_for_all_splits(
+def test_each_image_is_read_once_for_all_splits(
     images: LabelledImages, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
 
-    def noting(self: Decoder, paths: Sequence[Path], size: int) -> list[Picture]:
+    def noting(self: Decoder, paths: Sequence[Path], size: int) -> list[DecodedImage]:
         read.extend(paths)
-        return [read_picture(path, size) for path in paths]
+        return [read_image(path, size) for path in paths]
 
-    monkeypatch.setattr(Decoder, "read_pictures", noting)
+    monkeypatch.setattr(Decoder, "read_images", noting)
     reported: list[Progress] = []
     evaluate_images(
         images.classes,
@@ -245,11 +245,11 @@ def refused(images: LabelledImages, encoder: Encoder, queries: int) -> str:
 def test_too_small_classes_are_named_with_the_largest_number_that_works(
     images: LabelledImages, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unwanted(*_: object, **__: object) -> Picture:
+    def unwanted(*_: object, **__: object) -> DecodedImage:
         raise AssertionError("nothing need be read to know that")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Decoder, "read_pictures", unwanted)
+        patch.setattr(Decoder, "read_images", unwanted)
         message = refused(images, encoder, 30)
     assert "at least 31 readable images" in message
     assert "'mixed' (30), 'reds' (26): use --queries-per-class 25, add images" in message

@@ -96,7 +96,7 @@ class World:
     other: Reference
     large: Reference
     home: Reference
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
 
     @classmethod
     def make(cls, folder: Path) -> World:
@@ -108,8 +108,8 @@ class World:
         _make_gallery(folder, "other", SMALL_IMAGES, tiny, 5000)
         _make_gallery(folder, "home", SMALL_IMAGES, tiny, 0, remove="003.png")
         _make_gallery(folder, "large", LARGE_IMAGES, _write_wide_model(folder), 0)
-        (folder / "pictures").mkdir()
-        make_good_files(folder / "pictures")
+        (folder / "images").mkdir()
+        make_good_files(folder / "images")
         return cls.load(folder)
 
     @classmethod
@@ -118,12 +118,12 @@ class World:
         for name in ("small", "other", "large", "home"):
             facts = json.loads((folder / f"{name}.json").read_text())
             vectors = np.load(folder / f"{name}.npy", mmap_mode="r")
-            gallery, images = _gallery_of(folder, name), folder / name
+            gallery, source = _gallery_of(folder, name), folder / name
             model, removed = Path(facts["model"]), frozenset(facts["removed"])
-            references.append(Reference(gallery, images, model, removed, facts["names"], vectors))
+            references.append(Reference(gallery, source, model, removed, facts["names"], vectors))
         small, other, large, home = references
-        pictures = sorted(path for path in (folder / "pictures").iterdir() if path.is_file())
-        return cls(folder, small, other, large, home, tuple(pictures))
+        images = sorted(path for path in (folder / "images").iterdir() if path.is_file())
+        return cls(folder, small, other, large, home, tuple(images))
 
 
 def _write_wide_model(folder: Path) -> Path:
@@ -397,12 +397,12 @@ def _use(
     return Verdict(CLEAR if errors or named else RIGHT, "")
 
 
-def pictures(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict:
+def images(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict:
     """Damaged image files are read, or refused with a reason, one after the other."""
     refused = []
     with Decoder() as decoder:
         for n in range(IMAGES_OF_A_CASE):
-            source = world.pictures[int(rng.integers(len(world.pictures)))]
+            source = world.images[int(rng.integers(len(world.images)))]
             content, what = source.read_bytes(), []
             for _ in range(int(rng.integers(1, 4))):
                 content, done = mutate_bytes(rng, content)
@@ -410,10 +410,10 @@ def pictures(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdi
             terminal.note(f"{source.name}: {', '.join(what)}")
             path = scratch / f"{n}{source.suffix}"
             path.write_bytes(content)
-            (scratch / "step").write_text(f"read_picture {path.name}")
+            (scratch / "step").write_text(f"read_image {path.name}")
             _set_limits(SECONDS)
             try:
-                pixels = decoder.read_picture(path, SIDE).pixels
+                pixels = decoder.read_image(path, SIDE).pixels
             except SkippedImageError as error:
                 refused.append(str(error))
                 continue
@@ -521,4 +521,4 @@ def _kill(
         time.sleep(0.002)
 
 
-CASES = {"mutations": damaged, "forged": forged, "images": pictures, "kills": killed}
+CASES = {"mutations": damaged, "forged": forged, "images": images, "kills": killed}

@@ -16,16 +16,18 @@ from pathlib import Path
 
 from lookalike.cli import main
 from lookalike.gallery import update
-from lookalike.images import Picture, SkippedImageError
+from lookalike.images import DecodedImage, SkippedImageError
 from lookalike.images.decoder import Decoder
 
 notes = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
-read = Decoder.read_pictures
+read = Decoder.read_images
 
 
-def noting(self: Decoder, paths: Sequence[bytes], size: int) -> list[Picture | SkippedImageError]:
+def noting(
+    self: Decoder, paths: Sequence[bytes], size: int
+) -> list[DecodedImage | SkippedImageError]:
     made = read(self, paths, size)
     for path in paths:
         os.write(notes, Path(os.fsdecode(path)).name.encode() + b"\n")
@@ -43,7 +45,7 @@ def deadly(call: Callable[..., None], kill_at: int, count: list[int]) -> Callabl
 
 
 if __name__ == "__main__":
-    setattr(Decoder, "read_pictures", noting)  # noqa: B010
+    setattr(Decoder, "read_images", noting)  # noqa: B010
     update.COMMIT_IMAGES = int(sys.argv[2])
     count = [0]
     for name in ("fsync", "replace", "rename"):

@@ -42,7 +42,7 @@ def removals(groups: Sequence[DuplicateGroup]) -> list[Removal]:
 
 @pytest.fixture
 def copies(tmp_path: Path, model: Path) -> Gallery:
-    """Five pictures: the first alone, the others with one to four copies."""
+    """Five images: the first alone, the others with one to four copies."""
     folder = tmp_path / "photos"
     for n in range(5):
         original = write_photo(folder / f"{n}.png", n)

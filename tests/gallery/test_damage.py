@@ -31,7 +31,7 @@ def gallery(photos: Path, model: Path) -> Gallery:
     opened = Gallery.open(photos, model=model)
     opened.update()
     write_photos(photos / "more", 10, first_seed=300)
-    (photos / "bad.png").write_bytes(b"no picture")
+    (photos / "bad.png").write_bytes(b"no image")
     opened.update()
     opened.remove(["a/003.png"])
     assert opened.verify() == []
@@ -294,7 +294,7 @@ def test_without_table_and_identity_a_repair_names_the_remedy(
     assert_holds(rebuilt, photos)
 
 
-def test_a_picture_that_rotted_on_disk_is_named_when_contents_are_compared(
+def test_an_image_that_rotted_on_disk_is_named_when_contents_are_compared(
     gallery: Gallery, photos: Path
 ) -> None:
     path = photos / "a/000.png"

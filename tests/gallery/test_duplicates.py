@@ -45,7 +45,7 @@ def oracle(gallery: Gallery, threshold: float) -> Groups:
 
 @pytest.fixture
 def variants(tmp_path: Path) -> Path:
-    """Thirty pictures, each in three versions that are ever less alike, and one exact copy."""
+    """Thirty images, each in three versions that are ever less alike, and one exact copy."""
     folder = tmp_path / "photos"
     rng = np.random.default_rng(0)
     for n in range(30):
@@ -114,7 +114,7 @@ def test_of_a_series_that_turns_slowly_all_that_could_go_are_near_one_that_is_ke
     assert len(ungrouped) < 10
 
 
-def test_a_threshold_of_1_finds_equal_pictures_and_no_others(variants: Path, model: Path) -> None:
+def test_a_threshold_of_1_finds_equal_images_and_no_others(variants: Path, model: Path) -> None:
     Image.open(variants / "b/07.png").save(variants / "b/07 again.png", compress_level=0)
     gallery = Gallery.open(variants, model=model)
     gallery.update()
@@ -131,7 +131,7 @@ def test_no_group_is_found_where_all_differ(gallery: Gallery) -> None:
     assert gallery.duplicates(0.95) == []
 
 
-def test_many_copies_of_one_picture_are_one_group(tmp_path: Path, model: Path) -> None:
+def test_many_copies_of_one_image_are_one_group(tmp_path: Path, model: Path) -> None:
     original = write_photo(tmp_path / "photos/0.png", 0)
     for n in range(1, 300):
         shutil.copy(original, tmp_path / f"photos/{n}.png")

@@ -37,7 +37,7 @@ def test_every_good_file_is_indexed_and_every_bad_one_listed_with_its_reason(
     assert (report.images, report.skipped) == (len(made), len(listed))
     assert len(listed) >= 20
 
-    for path in made:  # each name leads to its own picture, by every spelling of the path
+    for path in made:  # each name leads to its own image, by every spelling of the path
         name = path.relative_to(tmp_path).as_posix()
         assert stored[name] @ embedding(path) == pytest.approx(1, abs=2e-3)
         for query in (path, name):

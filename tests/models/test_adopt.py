@@ -88,7 +88,7 @@ def tokens_of(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.asarray(shares / shares.sum(-1, keepdims=True) @ tokens)
 
 
-def pictures(n: int = 3) -> NDArray[np.uint8]:
+def images(n: int = 3) -> NDArray[np.uint8]:
     return np.random.default_rng(1).integers(0, 256, (n, 16, 16, 3)).astype(np.uint8)
 
 
@@ -107,7 +107,7 @@ def check(path: Path, expected: NDArray[np.float64], **options: Any) -> None:
     assert (info.name, info.input_size, info.mean, info.std) == ("mine", 16, MEAN, STD)
     assert info.dim == expected.shape[1]
     expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(encoder.embed(pictures()), expected, atol=1e-5)
+    np.testing.assert_allclose(encoder.embed(images()), expected, atol=1e-5)
     assert sorted(p.name for p in path.parent.iterdir()) == ["adopted.onnx", path.name]
 
 
@@ -117,7 +117,7 @@ def test_a_transformer_gives_the_embeddings_that_it_gave(
     tmp_path: Path, opset: int, form: str
 ) -> None:
     path = transformer(tmp_path / "vit.onnx", opset)
-    tokens = tokens_of(pictures())
+    tokens = tokens_of(images())
     if form == "head":
         check(path, tokens[:, 0] @ HEAD, output="embeddings")
     else:
@@ -127,7 +127,7 @@ def test_a_transformer_gives_the_embeddings_that_it_gave(
 
 def test_a_feature_map_is_averaged_over_places(tmp_path: Path) -> None:
     path = write(tmp_path / "cnn.onnx", [PATCHES], {"map": ["b", 8, 4, 4]})
-    x = ((pictures() - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
+    x = ((images() - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
     blocks = x.reshape(3, 3, 4, 4, 4, 4)
     check(path, np.einsum("ncyixj,kcij->nk", blocks, KERNEL.astype(float)) / 16)
 
@@ -156,7 +156,7 @@ def test_half_precision_is_cast_at_both_ends(tmp_path: Path) -> None:
     write(tmp_path / "full.onnx", [PATCHES], {"map": ["b", 8, 4, 4]})
     adopt(tmp_path / "full.onnx", tmp_path / "ours.onnx", name="mine", size=16, mean=MEAN, std=STD)
     first, second = (
-        Encoder.open(tmp_path / name).embed(pictures()) for name in ("adopted.onnx", "ours.onnx")
+        Encoder.open(tmp_path / name).embed(images()) for name in ("adopted.onnx", "ours.onnx")
     )
     np.testing.assert_allclose(first, second, atol=5e-3)  # float16 has 11 bits
 
@@ -200,7 +200,7 @@ def test_what_a_branch_reads_is_kept(tmp_path: Path) -> None:
     ]
     weights = {**WEIGHTS, "one": np.array(1, np.int64)}
     path = write(tmp_path / "if.onnx", nodes, {"y": ["b", 8, 1, 1]}, weights=weights)
-    x = ((pictures() - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
+    x = ((images() - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
     blocks = x.reshape(3, 3, 4, 4, 4, 4)
     check(path, np.einsum("ncyixj,kcij->nk", blocks, KERNEL.astype(float)) / 8)
 
@@ -208,7 +208,7 @@ def test_what_a_branch_reads_is_kept(tmp_path: Path) -> None:
 def test_weights_in_a_file_beside_come_along(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole.onnx", [PATCHES], {"map": ["b", 8, 4, 4]})
     adopted(whole)
-    expected = Encoder.open(tmp_path / "adopted.onnx").embed(pictures())
+    expected = Encoder.open(tmp_path / "adopted.onnx").embed(images())
     (tmp_path / "split").mkdir()
     path = tmp_path / "split" / "model.onnx"
     onnx.save_model(
@@ -217,7 +217,7 @@ def test_weights_in_a_file_beside_come_along(tmp_path: Path) -> None:
     adopted(path)
     (tmp_path / "split" / "weights").unlink()
     alone = Encoder.open((tmp_path / "split" / "adopted.onnx").rename(tmp_path / "moved.onnx"))
-    np.testing.assert_array_equal(alone.embed(pictures()), expected)
+    np.testing.assert_array_equal(alone.embed(images()), expected)
     with pytest.raises(ModelError, match="not a readable ONNX file"):
         adopted(path)
 
@@ -252,8 +252,8 @@ def test_a_model_with_weights_in_other_files_is_refused_and_adopting_it_packs_th
     )
     assert packed.dim == own.dim
     (split.parent / "weights").unlink()
-    expected = Encoder.open(tmp_path / "adopted.onnx").embed(pictures())
-    np.testing.assert_allclose(Encoder.open(tmp_path / "packed.onnx").embed(pictures()), expected)
+    expected = Encoder.open(tmp_path / "adopted.onnx").embed(images())
+    np.testing.assert_allclose(Encoder.open(tmp_path / "packed.onnx").embed(images()), expected)
 
 
 def test_adopting_twice_gives_the_same_file(tmp_path: Path) -> None:
@@ -297,8 +297,8 @@ FOLDED = [PATCHES, node("Reshape", ["map", "folded_shape"], "n")]
 HIDDEN = [
     PATCHES,
     node("Shape", ["x"], "sides"),
-    node("Gather", ["sides", "zero"], "pictures"),
-    node("Div", ["pictures", "pictures"], "one"),
+    node("Gather", ["sides", "zero"], "count"),
+    node("Div", ["count", "count"], "one"),
     node("Range", ["zero", "one", "one"], "first"),
     node("Gather", ["map", "first"], "first_map"),
     node("Concat", ["map", "first_map"], "n", axis=1),

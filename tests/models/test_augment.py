@@ -27,7 +27,7 @@ METHODS = [field.name for field in fields(AugmentSettings)]
 Pixels = NDArray[np.uint8]
 
 
-def picture(width: int = 64, height: int = 64, seed: int = 0) -> Pixels:
+def noise(width: int = 64, height: int = 64, seed: int = 0) -> Pixels:
     generator = np.random.default_rng(seed)
     return generator.integers(40, 216, (height, width, 3), dtype=np.uint8)
 
@@ -44,7 +44,7 @@ SAME = (64, 64)
 
 
 def test_seed_epoch_and_index_decide_alone_whatever_the_thread() -> None:
-    pixels = picture()
+    pixels = noise()
     calls = [(seed, epoch, index) for seed in (0, 1) for epoch in (0, 1) for index in (0, 1)]
     alone = [augment(pixels, 48, ALL, *call) for call in calls]
     with ThreadPoolExecutor(4) as pool:
@@ -94,45 +94,45 @@ def test_draws_stay_within_their_strengths_and_use_them() -> None:
 
 
 def test_everything_off_is_the_identity() -> None:
-    pixels = picture()
+    pixels = noise()
     assert np.array_equal(augment(pixels, 64, NO_AUGMENTATION, 0, 0, 0), pixels)
     assert not NO_AUGMENTATION.on and ALL.on
 
 
 def test_everything_off_only_resizes() -> None:
-    pixels = picture()
+    pixels = noise()
     expected = Image.fromarray(pixels).resize((48, 48), Image.Resampling.BILINEAR)
     assert np.array_equal(augment(pixels, 48, NO_AUGMENTATION, 0, 0, 0), np.asarray(expected))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_each_method_alone_changes_the_picture(method: str) -> None:
+def test_each_method_alone_changes_the_image(method: str) -> None:
     strength = 1.0 if method.startswith("flip") else getattr(ALL, method)
     settings = replace(NO_AUGMENTATION, **{method: strength})
-    pixels = picture()
+    pixels = noise()
     assert not np.array_equal(augment(pixels, 64, settings, 0, 0, 1), pixels)
 
 
 def test_flips_mirror_exactly() -> None:
-    pixels = picture(60, 40)
+    pixels = noise(60, 40)
     assert np.array_equal(apply(pixels, Transform(mirrored=True), (60, 40)), pixels[:, ::-1])
     assert np.array_equal(apply(pixels, Transform(upside_down=True), (60, 40)), pixels[::-1])
 
 
 def test_a_quarter_turn_is_counterclockwise() -> None:
-    pixels = picture()
+    pixels = noise()
     turned = apply(pixels, Transform(degrees=90), SAME).astype(int)
     assert np.abs(turned - np.rot90(pixels)).max() <= 1  # Pillow cuts its interpolation off
 
 
 def test_a_crop_of_whole_pixels_is_that_window() -> None:
-    pixels = picture()
+    pixels = noise()
     cropped = apply(pixels, Transform(window=(0.25, 0.125, 0.5, 0.5)), (32, 32))
     assert np.array_equal(cropped, pixels[8:40, 16:48])
 
 
 def test_zooming_in_shows_the_middle_and_out_mirrors_the_border() -> None:
-    pixels = picture()
+    pixels = noise()
     assert np.array_equal(apply(pixels, Transform(zoom=2), (32, 32)), pixels[16:48, 16:48])
     wide = apply(pixels, Transform(zoom=0.8), (80, 80))
     assert np.array_equal(wide, np.pad(pixels, ((8, 8), (8, 8), (0, 0)), mode="symmetric"))
@@ -162,7 +162,7 @@ def test_noise_stays_within_0_and_255() -> None:
 
 
 def test_brightness_multiplies() -> None:
-    pixels = picture()
+    pixels = noise()
     brighter = apply(pixels, Transform(brightness=1.15), SAME).astype(float)
     assert np.abs(brighter - pixels * 1.15).max() <= 0.51
 
@@ -185,7 +185,7 @@ def test_colour_stretches_about_each_pixels_grey_and_keeps_it() -> None:
 
 
 def test_the_source_is_not_written_to() -> None:
-    pixels = picture()
+    pixels = noise()
     pixels.flags.writeable = False
     result = augment(pixels, 64, NO_AUGMENTATION, 0, 0, 0)
     result[:] = 0

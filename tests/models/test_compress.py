@@ -29,7 +29,7 @@ def plain(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def pictures(n: int) -> NDArray[np.uint8]:
+def images(n: int) -> NDArray[np.uint8]:
     """Coloured ramps and squares with some noise."""
     generator = np.random.default_rng(1)
     ramps = generator.uniform(-3, 3, (n, 1, 1, 3)) * np.arange(40)[None, :, None, None]
@@ -46,7 +46,7 @@ def test_a_file_that_stores_less_costs_little(
 ) -> None:
     info = export_embedder(embedder, tmp_path / "less.onnx", name="small", storage=storage)
     assert (tmp_path / "less.onnx").stat().st_size < share * plain.stat().st_size
-    found = cost(plain, tmp_path / "less.onnx", pictures(20))
+    found = cost(plain, tmp_path / "less.onnx", images(20))
     assert worst < found.worst <= found.mean < 1 + 1e-6
     assert Encoder.open(tmp_path / "less.onnx").info == info
     again = export_embedder(embedder, tmp_path / "again.onnx", name="small", storage=storage)
@@ -93,5 +93,5 @@ def test_an_unknown_storage_is_refused(plain: Path) -> None:
 
 
 def test_the_cost_of_the_same_file_is_nothing(plain: Path) -> None:
-    found = cost(plain, plain, pictures(5))
+    found = cost(plain, plain, images(5))
     assert found.mean == pytest.approx(1, abs=1e-6) and found.worst == pytest.approx(1, abs=1e-6)

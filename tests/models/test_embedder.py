@@ -15,7 +15,7 @@ from lookalike.models.layers import GAP, GeM, unit, whitening
 LENET = EmbedderSettings(trunk="lenet5", input_size=40, dim=None)
 
 
-def images(n: int = 2, size: int = 40) -> Tensor:
+def samples(n: int = 2, size: int = 40) -> Tensor:
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(5))
 
 
@@ -69,7 +69,7 @@ def test_settings_survive_a_dictionary_and_unknown_or_missing_keys_do_not() -> N
 def test_an_embedding_is_the_steps_one_after_another(pool: str) -> None:
     """Trunk, CBAM, pooling, FC and L2, each called here."""
     model = embedder(replace(LENET, pool=pool, dim=8, neutral=False))
-    x = images()
+    x = samples()
     with torch.no_grad():
         features = model.gates["2"](model.trunk(x))
         pooled = {
@@ -86,7 +86,7 @@ def test_an_embedding_is_the_steps_one_after_another(pool: str) -> None:
 
 def test_attention_inside_the_trunk_is_what_later_stages_read() -> None:
     model = embedder(replace(LENET, attention_stages=(0, 2), neutral=False))
-    x = images()
+    x = samples()
     with torch.no_grad():
         gate = model.gates["0"]
         first = gate(model.trunk.stage(0, x))
@@ -97,7 +97,7 @@ def test_attention_inside_the_trunk_is_what_later_stages_read() -> None:
 
 def test_fused_stages_are_gated_aside_and_joined_as_unit_vectors() -> None:
     model = embedder(replace(LENET, fuse=(1,), neutral=False))
-    x = images()
+    x = samples()
     with torch.no_grad():
         maps = model.trunk.stages(x)
         parts = [
@@ -116,7 +116,7 @@ def test_a_fused_stage_with_a_gate_in_the_trunk_has_no_second_one() -> None:
 def test_flatten_keeps_every_place_of_the_last_map_alone() -> None:
     model = embedder(replace(LENET, pool="flatten", fuse=(0,)))
     assert model.width == 6 + 120 * 3 * 3  # (40 - 4) / 2 = 18, (18 - 4) / 2 = 7, 7 - 4 = 3
-    assert tuple(model(images()).shape) == (2, model.width)
+    assert tuple(model(samples()).shape) == (2, model.width)
 
 
 def test_the_paper_reads_6_x_6_x_2048_at_192() -> None:
@@ -133,7 +133,7 @@ def direction_error(settings: EmbedderSettings, weights: str) -> float:
     plain.trunk.load_state_dict(model.trunk.state_dict())
     if model.fc is not None and plain.fc is not None:
         plain.fc.load_state_dict(model.fc.state_dict())
-    x = images(2, settings.input_size)
+    x = samples(2, settings.input_size)
     with torch.no_grad():
         return float((model(x) - plain(x)).abs().max())
 
@@ -160,26 +160,26 @@ def test_neutral_attention_in_every_stage_leaves_a_trained_trunk_as_it_was() -> 
 def test_gates_of_the_deepest_attended_stage_explain_an_image() -> None:
     model = embedder(replace(LENET, attention_stages=(0, 1), neutral=False))
     with torch.no_grad():
-        channel, spatial = model.attention(images())
-        embeddings, gates = model.explained(images())
-        first = model.gates["0"](model.trunk.stage(0, images()))
+        channel, spatial = model.attention(samples())
+        embeddings, gates = model.explained(samples())
+        first = model.gates["0"](model.trunk.stage(0, samples()))
         gate = model.gates["1"]
         expected = getattr(gate, "attention")(model.trunk.stage(1, first))  # noqa: B009
-        torch.testing.assert_close(embeddings, model(images()))
+        torch.testing.assert_close(embeddings, model(samples()))
     torch.testing.assert_close((channel, spatial), expected)
     assert tuple(channel.shape) == (2, 16) and tuple(spatial.shape) == (2, 7, 7)
     assert torch.equal(gates["channel"], channel) and torch.equal(gates["spatial"], spatial)
 
 
 def test_a_gate_that_is_left_out_explains_nothing_and_is_ones() -> None:
-    channel, spatial = embedder(replace(LENET, attention="channel")).attention(images())
+    channel, spatial = embedder(replace(LENET, attention="channel")).attention(samples())
     assert torch.equal(channel, torch.full((2, 120), 0.5))
     assert torch.equal(spatial, torch.ones(2, 3, 3))
     with pytest.raises(ValueError, match='attention "none"'):
-        embedder(replace(LENET, attention="none")).attention(images())
+        embedder(replace(LENET, attention="none")).attention(samples())
 
 
-def test_pictures_too_small_for_the_trunk_are_refused() -> None:
+def test_images_too_small_for_the_trunk_are_refused() -> None:
     with pytest.raises(ValueError, match="lenet5 cannot read 31 pixels: too small"):
         Embedder(replace(LENET, input_size=31))
 
@@ -250,7 +250,7 @@ def test_more_components_than_directions_are_refused() -> None:
 @pytest.mark.parametrize("dim", [None, 12])
 def test_a_folded_projection_is_the_same_as_one_after_the_fc(dim: int | None) -> None:
     model = embedder(replace(LENET, dim=dim, unit_pool=True))
-    x = images(40)
+    x = samples(40)
     with torch.no_grad():
         features = model.project(model.pooled(x))
         mean, matrix = whitening(features, 5)
@@ -274,13 +274,13 @@ def test_dropout_is_before_the_fc_and_in_training_alone() -> None:
 @pytest.mark.parametrize("attention", ["cbam", "none"])
 def test_with_the_trunk_kept_a_cosine_is_the_mean_of_two(attention: str) -> None:
     net = embedder(replace(LENET, dim=16, attention=attention, neutral=False))
-    pictures = images(30)
+    images = samples(30)
     with torch.no_grad():
-        learnt, plain = net(pictures), unit(net.trunk(pictures).mean((2, 3)))
-        assert torch.allclose(net.own_features(pictures), plain)
+        learnt, plain = net(images), unit(net.trunk(images).mean((2, 3)))
+        assert torch.allclose(net.own_features(images), plain)
         mean, matrix = whitening(plain, 5, power=0.0)
         net.keep_trunk(mean, matrix)
-        both = net(pictures)
+        both = net(images)
     reduced = unit((plain.double() - mean) @ matrix.T)
     cosines = (reduced @ reduced.T + learnt.double() @ learnt.double().T) / 2
     assert both.shape == (30, 21)
@@ -290,12 +290,12 @@ def test_with_the_trunk_kept_a_cosine_is_the_mean_of_two(attention: str) -> None
 
 def test_a_kept_trunk_is_saved_and_explained(tmp_path: Path) -> None:
     net = embedder(replace(LENET, dim=16))
-    pictures = images(12)
+    images = samples(12)
     with torch.no_grad():
-        net.keep_trunk(*whitening(net.own_features(pictures), 4, power=0.0))
+        net.keep_trunk(*whitening(net.own_features(images), 4, power=0.0))
         save_embedder(net, tmp_path / "net.pt")
         again = load_embedder(tmp_path / "net.pt")
-        assert torch.equal(again(pictures), net(pictures))
-        explained, gates = again.explained(pictures)
-        assert torch.equal(explained, net(pictures))
+        assert torch.equal(again(images), net(images))
+        explained, gates = again.explained(images)
+        assert torch.equal(explained, net(images))
     assert gates.keys() == {"channel", "spatial"}

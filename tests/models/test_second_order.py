@@ -42,8 +42,8 @@ def test_maps_and_attention_equal_the_equations_place_by_place() -> None:
     with torch.no_grad():
         features, channel, spatial = block.attend(x)
     assert channel is not None and spatial is not None
-    for i, picture in enumerate(x.numpy()):
-        columns = picture.reshape(32, 12)
+    for i, image in enumerate(x.numpy()):
+        columns = image.reshape(32, 12)
         query, key = linear(block.query, columns), linear(block.key, columns)
         value = linear(block.value, columns)
         read, received = np.zeros((4, 12)), np.zeros(12)
@@ -52,7 +52,7 @@ def test_maps_and_attention_equal_the_equations_place_by_place() -> None:
             attention = np.exp(scores) / np.exp(scores).sum()
             read[:, place] = value @ attention
             received += attention / 12
-        expected = picture + linear(block.psi, read).reshape(32, 3, 4)
+        expected = image + linear(block.psi, read).reshape(32, 3, 4)
         np.testing.assert_allclose(features[i].numpy(), expected, rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(spatial[i].numpy(), received.reshape(3, 4), rtol=1e-12)
     assert torch.equal(channel, torch.ones(2, 32, dtype=torch.float64))

@@ -32,7 +32,7 @@ def written_out(codes: NDArray[np.generic], labels: NDArray[np.int64]) -> float:
 
 
 def codes_of(labels: NDArray[np.generic], bits: int, seed: int) -> NDArray[np.int8]:
-    """Of each picture, that of its class."""
+    """Of each image, that of its class."""
     _, classes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     return class_codes(sizes, bits, seed)[classes]
 

@@ -36,32 +36,32 @@ def grey(values: NDArray[np.float64]) -> Pixels:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_neutral_level_is_the_picture_itself_in_an_array_of_its_own(kind: str) -> None:
-    picture = noise()
-    found = distort(picture, kind, NEUTRAL[kind], seed=3)
-    assert np.array_equal(found, picture)
-    assert not np.shares_memory(found, picture)
+def test_the_neutral_level_is_the_image_itself_in_an_array_of_its_own(kind: str) -> None:
+    image = noise()
+    found = distort(image, kind, NEUTRAL[kind], seed=3)
+    assert np.array_equal(found, image)
+    assert not np.shares_memory(found, image)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_level_is_deterministic_and_leaves_its_picture_alone(kind: str) -> None:
-    picture = noise(96, 128)  # so large that the least blur is more than rounding
-    before = picture.copy()
+def test_every_level_is_deterministic_and_leaves_its_image_alone(kind: str) -> None:
+    image = noise(96, 128)  # so large that the least blur is more than rounding
+    before = image.copy()
     seen = set()
     for level in DISTORTIONS[kind]:
-        found = distort(picture, kind, level, seed=7)
+        found = distort(image, kind, level, seed=7)
         assert found.dtype == np.uint8 and found.shape[2] == 3
-        assert kind == "crop" or found.shape == picture.shape
-        assert np.array_equal(found, distort(picture, kind, level, seed=7))
-        assert not np.shares_memory(found, picture)
+        assert kind == "crop" or found.shape == image.shape
+        assert np.array_equal(found, distort(image, kind, level, seed=7))
+        assert not np.shares_memory(found, image)
         seen.add(found.tobytes())
     assert len(seen) == len(DISTORTIONS[kind])
-    assert np.array_equal(picture, before)
+    assert np.array_equal(image, before)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 2)])
-def test_small_pictures_keep_a_pixel_at_least(kind: str, size: tuple[int, int]) -> None:
+def test_small_images_keep_a_pixel_at_least(kind: str, size: tuple[int, int]) -> None:
     for level in DISTORTIONS[kind]:
         height, width = distort(noise(*size), kind, level, 0).shape[:2]
         assert 1 <= height <= size[0] and 1 <= width <= size[1]
@@ -82,13 +82,13 @@ def test_unknown_kinds_and_impossible_levels_are_refused() -> None:
 
 @pytest.mark.parametrize("size", [(48, 64), (47, 64), (33, 33)])
 def test_half_a_turn_is_two_quarter_turns_of_numpy(size: tuple[int, int]) -> None:
-    picture = noise(*size)
-    assert np.array_equal(distort(picture, "rotation", 180, 0), np.rot90(picture, 2))
+    image = noise(*size)
+    assert np.array_equal(distort(image, "rotation", 180, 0), np.rot90(image, 2))
 
 
 def test_a_quarter_turn_of_a_square_is_counterclockwise() -> None:
-    picture = noise(40, 40)
-    assert np.array_equal(distort(picture, "rotation", 90, 0), np.rot90(picture))
+    image = noise(40, 40)
+    assert np.array_equal(distort(image, "rotation", 90, 0), np.rot90(image))
 
 
 def test_a_rotated_plane_is_the_plane_over_rotated_places() -> None:
@@ -105,15 +105,15 @@ def test_a_rotated_plane_is_the_plane_over_rotated_places() -> None:
     assert np.count_nonzero(inside) > 0.8 * side**2
 
 
-def test_the_border_of_a_rotation_is_mirrored_so_a_plain_picture_stays_plain() -> None:
+def test_the_border_of_a_rotation_is_mirrored_so_a_plain_image_stays_plain() -> None:
     plain = np.full((30, 50, 3), (200, 90, 30), np.uint8)
     assert np.array_equal(distort(plain, "rotation", 45, 0), plain)
 
 
 def test_a_crop_is_a_slice_of_the_middle_by_share_of_the_side() -> None:
-    picture = noise(60, 100)
-    assert np.array_equal(distort(picture, "crop", 50, 0), picture[15:45, 25:75])
-    assert np.array_equal(distort(picture, "crop", 70, 0), picture[9:51, 15:85])
+    image = noise(60, 100)
+    assert np.array_equal(distort(image, "crop", 50, 0), image[15:45, 25:75])
+    assert np.array_equal(distort(image, "crop", 70, 0), image[9:51, 15:85])
     # 0.9 * 11 = 9.9 is 10 of 11 rows; the odd one goes below
     assert np.array_equal(distort(noise(11, 20), "crop", 90, 0), noise(11, 20)[0:10, 1:19])
 
@@ -121,17 +121,17 @@ def test_a_crop_is_a_slice_of_the_middle_by_share_of_the_side() -> None:
 @pytest.mark.parametrize("factor", [0.4, 0.85, 1.3, 1.8])
 def test_brightness_is_a_factor_rounded_and_cut_off(factor: float) -> None:
     values = np.arange(256, dtype=np.uint8)
-    picture = np.stack([values, values[::-1], values], axis=1)[None]
+    image = np.stack([values, values[::-1], values], axis=1)[None]
     expected = [min(255, round(factor * value)) for value in range(256)]
-    found = distort(picture, "brightness", factor, 0)
+    found = distort(image, "brightness", factor, 0)
     assert found[0, :, 0].tolist() == expected
     assert found[0, :, 1].tolist() == expected[::-1]
 
 
 def test_contrast_stretches_about_the_mean_grey() -> None:
-    picture = np.array([[[100, 100, 100], [140, 140, 140]]], np.uint8)
-    assert distort(picture, "contrast", 0.5, 0)[0, :, 0].tolist() == [110, 130]
-    assert distort(picture, "contrast", 1.8, 0)[0, :, 0].tolist() == [84, 156]
+    image = np.array([[[100, 100, 100], [140, 140, 140]]], np.uint8)
+    assert distort(image, "contrast", 0.5, 0)[0, :, 0].tolist() == [110, 130]
+    assert distort(image, "contrast", 1.8, 0)[0, :, 0].tolist() == [84, 156]
     # of pure red the grey is 0.299 * 200 = 59.8: red 59.8 + 140.2 / 2, green 59.8 / 2
     red = np.full((2, 2, 3), (200, 0, 0), np.uint8)
     assert distort(red, "contrast", 0.5, 0)[0, 0].tolist() == [130, 30, 30]
@@ -147,30 +147,30 @@ def test_noise_has_its_deviation_and_no_direction() -> None:
 
 
 def test_a_blurred_dot_is_the_gaussian_and_its_width_goes_by_the_longer_side() -> None:
-    picture = np.zeros((41, 100, 3), np.uint8)
-    picture[20, 50] = 255
+    image = np.zeros((41, 100, 3), np.uint8)
+    image[20, 50] = 255
     sigma = 2.0  # 2 % of 100
     x = np.arange(-7, 8)
     bell = np.exp(-(x**2) / (2 * sigma**2))
     expected = 255 * np.outer(bell, bell) / bell.sum() ** 2
-    found = distort(picture, "blur", 2, 0)[13:28, 43:58, 0]
+    found = distort(image, "blur", 2, 0)[13:28, 43:58, 0]
     assert np.abs(found - expected).max() <= 1  # of OpenCV's fixed-point weights
 
 
 @pytest.mark.parametrize("quality", [95, 50, 5])
 def test_jpeg_is_pillows_own(quality: int) -> None:
-    picture = noise(40, 56)
+    image = noise(40, 56)
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "JPEG", quality=quality)
-    with Image.open(stream) as image:
-        assert np.array_equal(distort(picture, "jpeg", quality, 0), np.asarray(image))
+    Image.fromarray(image).save(stream, "JPEG", quality=quality)
+    with Image.open(stream) as reread:
+        assert np.array_equal(distort(image, "jpeg", quality, 0), np.asarray(reread))
 
 
 def test_scaling_keeps_means_of_blocks_and_loses_what_is_finer() -> None:
     fine = np.indices((40, 40)).sum(axis=0) % 2 * 255.0
     found = distort(grey(fine), "scale", 50, 0)
     assert np.abs(found.astype(int) - 127.5).max() < 1
-    # a plane is its own shrunk and enlarged picture, but for the border of a pixel
+    # a plane is its own shrunk and enlarged image, but for the border of a pixel
     plane = gradient(100)
     kept = distort(grey(plane), "scale", 50, 0)[2:-2, 2:-2, 0]
     assert np.abs(kept - plane[2:-2, 2:-2]).max() < 1.6  # rounded three times

@@ -33,10 +33,10 @@ def drawn(seed: int) -> torch.Generator:
 
 
 def test_images_on_the_device_are_what_a_search_reads(collection: Collection) -> None:
-    pictures = on_device(collection, 48, CPU)
-    assert pictures.dtype == torch.uint8 and pictures.shape == (len(collection), 3, 48, 48)
+    images = on_device(collection, 48, CPU)
+    assert images.dtype == torch.uint8 and images.shape == (len(collection), 3, 48, 48)
     expected = squeeze(collection.pixels[3], 48)
-    assert np.array_equal(pictures[3].permute(1, 2, 0).numpy(), expected)
+    assert np.array_equal(images[3].permute(1, 2, 0).numpy(), expected)
 
 
 def test_augmentation_of_no_strength_shows_the_image_or_its_mirror() -> None:
@@ -100,15 +100,15 @@ def test_the_averaged_weights_begin_at_the_learnt_ones_and_follow_them() -> None
 
 @pytest.mark.slow
 def test_fine_tuning_learns_classes_and_repeats_itself(collection: Collection) -> None:
-    pictures, labels = on_device(collection, 64, CPU), collection.labels
+    images, labels = on_device(collection, 64, CPU), collection.labels
     tuned = small(epochs=4)
-    first, again = (embed(fine_tune(tuned, pictures, labels), pictures) for _ in range(2))
+    first, again = (embed(fine_tune(tuned, images, labels), images) for _ in range(2))
     assert np.array_equal(first, again)
     assert np.abs(np.linalg.norm(first, axis=1) - 1).max() < 1e-5
     cosines = first @ first.T
     same = labels[:, None] == labels
     assert cosines[same].mean() > cosines[~same].mean() + 0.3
-    mirrored = embed(fine_tune(tuned, pictures, labels), pictures.flip(3))
+    mirrored = embed(fine_tune(tuned, images, labels), images.flip(3))
     assert np.abs(mirrored - first).max() < 1e-4
 
 
@@ -143,8 +143,8 @@ def study(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     settings = Settings(seeds=(0,), queries_per_class=2)
     study = Study(collection, Networks(tmp_path / "work"), Results(tmp_path / "results"), settings)
 
-    def projected(embedder: torch.nn.Module, pictures: torch.Tensor) -> Floats:
-        pixels = pictures[:, :, ::8, ::8].float().flatten(1).numpy()
+    def projected(embedder: torch.nn.Module, images: torch.Tensor) -> Floats:
+        pixels = images[:, :, ::8, ::8].float().flatten(1).numpy()
         rows = (pixels - pixels.mean(0)) @ np.random.default_rng(0).normal(
             size=(pixels.shape[1], 16)
         )

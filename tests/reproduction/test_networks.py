@@ -27,18 +27,18 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
 
 
 @pytest.mark.slow
-def test_maps_pictures_and_the_exported_file_give_one_embedding(
+def test_maps_images_and_the_exported_file_give_one_embedding(
     networks: Networks, collection: Collection
 ) -> None:
     everything = collection.sample(np.arange(len(collection)))
     network = networks.network(SMALL, everything)
     by_maps = network.embed(everything)
-    by_pictures = embed_images(network.embedder, collection.pixels)
-    pixels = np.stack([squeeze(picture, 64) for picture in collection.pixels])
+    by_images = embed_images(network.embedder, collection.pixels)
+    pixels = np.stack([squeeze(image, 64) for image in collection.pixels])
     exported = network.encoder().embed(pixels)
-    assert np.abs(by_pictures - exported).max() < 1e-4
+    assert np.abs(by_images - exported).max() < 1e-4
     # Maps are kept as float16, 11 bits.
-    assert np.abs(by_maps - by_pictures).max() < 5e-3
+    assert np.abs(by_maps - by_images).max() < 5e-3
     assert np.abs(np.linalg.norm(by_maps, axis=1) - 1).max() < 1e-5
 
 
@@ -50,7 +50,7 @@ def test_shared_maps_train_what_the_library_trains(
     recipe = SMALL.but(augmentation=NO_AUGMENTATION)
     shared = networks.network(recipe, collection.sample(rows)).embedder
     images = collection.images.take(rows)
-    # Views without augmentation are the working-size picture squeezed, so train at that size.
+    # Views without augmentation are the working-size image squeezed, so train at that size.
     train(images, recipe.embedder, recipe.training, tmp_path / "own.pt")
     own = load_embedder(tmp_path / "own.pt")
     ours, theirs = (embed_images(each, collection.pixels) for each in (shared, own))

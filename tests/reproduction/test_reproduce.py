@@ -49,9 +49,9 @@ def test_tables_times_and_figures_are_made_and_then_known(folder: Path, tmp_path
     assert (about["seed"], about["queries"], about["k"]) == (0, 2 * len(CLASSES), 20)
     assert found["feedback"]["0"]["mAP ranking"][-1] == 1.0  # all of the gallery was judged
     report = (out / "report.html").read_text()
-    pictures = re.findall(r'src="([^"]+)"', report)
-    assert len(pictures) >= 8
-    assert all((out / picture).stat().st_size > 10_000 for picture in pictures)
+    images = re.findall(r'src="([^"]+)"', report)
+    assert len(images) >= 8
+    assert all((out / image).stat().st_size > 10_000 for image in images)
     assert "http" not in report
     cell = f"{found['paper']['ours']['0']['mAP']:.4f}"
     assert f"<td>{cell}</td>" in report

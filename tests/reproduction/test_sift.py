@@ -1,4 +1,4 @@
-"""Visual words of SIFT, against formulas written out, sklearn, and pictures known to be alike."""
+"""Visual words of SIFT, against formulas written out, sklearn, and images known to be alike."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def texture(kind: int, seed: int, side: int = 96) -> Pixels:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def collection_of(pictures: list[Pixels], labels: list[int]) -> Collection:
-    paths = tuple(Path(f"{number}.png") for number in range(len(pictures)))
+def collection_of(images: list[Pixels], labels: list[int]) -> Collection:
+    paths = tuple(Path(f"{number}.png") for number in range(len(images)))
     names = tuple(str(label) for label in sorted(set(labels)))
-    return Collection("toy", LabelledImages(names, paths, np.array(labels)), pictures, ())
+    return Collection("toy", LabelledImages(names, paths, np.array(labels)), images, ())
 
 
 @cache
 def textures(kinds: int = 3, each: int = 12) -> Collection:
     labels = [kind for kind in range(kinds) for _ in range(each)]
-    pictures = [texture(kind, number) for number, kind in enumerate(labels)]
-    return collection_of(pictures, labels)
+    images = [texture(kind, number) for number, kind in enumerate(labels)]
+    return collection_of(images, labels)
 
 
 @cache
@@ -96,9 +96,9 @@ def test_a_plain_area_cannot_divide_by_zero() -> None:
 
 
 def test_keypoints_are_opencvs_own_with_places_as_shares() -> None:
-    picture = texture(1, 0)[:, :80]
-    found = keypoints(picture)
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    image = texture(1, 0)[:, :80]
+    found = keypoints(image)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     grey = cv2.resize(grey, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     finder = cv2.SIFT.create(nfeatures=sift.KEYPOINTS, contrastThreshold=sift.CONTRAST)
     points, raw = finder.detectAndCompute(grey, None)
@@ -140,7 +140,7 @@ def test_tf_idf_is_the_formula(power: float) -> None:
     found = tf_idf(counts, idf, power)
     for row, vector in zip(counts.tolist(), found.tolist(), strict=True):
         total = sum(row) or 1
-        # with the term frequency as the share of the picture's words
+        # with the term frequency as the share of the image's words
         weights = [(n / total * w) ** power for n, w in zip(row, idf.tolist(), strict=True)]
         length = math.sqrt(sum(weight**2 for weight in weights)) or 1
         np.testing.assert_allclose(vector, [weight / length for weight in weights], rtol=1e-6)
@@ -162,7 +162,7 @@ def test_every_size_pyramid_and_power_is_tried_and_the_best_is_chosen() -> None:
     assert method.vocabulary.shape == (method.chosen.words, 128)
 
 
-def test_a_trial_is_held_out_training_pictures_searching_the_rest() -> None:
+def test_a_trial_is_held_out_training_images_searching_the_rest() -> None:
     method, toy = fitted(), textures()
     rest, held = validation_split(toy.labels, 0, sift.HELD_OUT)
     assert len(held) == 3 and not set(held.tolist()) & set(rest.tolist())
@@ -193,7 +193,7 @@ def test_sizes_beyond_the_number_of_descriptors_are_left_out_and_none_left_is_re
 
 
 @pytest.mark.parametrize("degrees", [30, 90, 180])
-def test_a_rotated_picture_is_found_first_among_many(degrees: float) -> None:
+def test_a_rotated_image_is_found_first_among_many(degrees: float) -> None:
     toy = textures()
     method = without_pyramid()
     for wanted in range(0, len(toy), 5):
@@ -204,7 +204,7 @@ def test_a_rotated_picture_is_found_first_among_many(degrees: float) -> None:
 @pytest.mark.slow
 def test_a_match_is_the_exhaustive_order_of_cosines() -> None:
     method, toy = fitted(), textures()
-    gallery = np.stack([method.describe(picture) for picture in toy.pixels])
+    gallery = np.stack([method.describe(image) for image in toy.pixels])
     np.testing.assert_allclose(np.linalg.norm(gallery, axis=1), 1, rtol=1e-5)
     query = method.describe(texture(1, 1000))
     expected = rank(gallery @ query)[0]
@@ -214,7 +214,7 @@ def test_a_match_is_the_exhaustive_order_of_cosines() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (40, 40)])
-def test_a_picture_without_keypoints_is_zero_and_ranks_the_gallery_as_it_stands(
+def test_an_image_without_keypoints_is_zero_and_ranks_the_gallery_as_it_stands(
     size: tuple[int, int],
 ) -> None:
     method = fitted()
@@ -225,7 +225,7 @@ def test_a_picture_without_keypoints_is_zero_and_ranks_the_gallery_as_it_stands(
     assert method.match(described, 5).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_pictures_without_keypoints_may_be_learnt_from_and_searched_in() -> None:
+def test_images_without_keypoints_may_be_learnt_from_and_searched_in() -> None:
     toy = textures()
     plain = [np.full((50, 50, 3), shade, np.uint8) for shade in range(40, 100, 10)]
     mixed = collection_of([*plain, *toy.pixels], [3] * len(plain) + toy.labels.tolist())
@@ -237,7 +237,7 @@ def test_pictures_without_keypoints_may_be_learnt_from_and_searched_in() -> None
     assert np.sort(order).tolist() == list(range(len(mixed)))
 
 
-def test_a_gallery_of_other_pictures_keeps_what_was_learnt() -> None:
+def test_a_gallery_of_other_images_keeps_what_was_learnt() -> None:
     toy = textures()
     rows = np.arange(len(toy))
     method = Sift(0, (20,))

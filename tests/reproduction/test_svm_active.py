@@ -50,10 +50,10 @@ def grating(wavelength: float, degrees: float, size: int = 192) -> Pixels:
     return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
 
 
-def collection_of(pictures: list[Pixels], labels: list[int]) -> Collection:
-    paths = tuple(Path(f"{number}.png") for number in range(len(pictures)))
+def collection_of(images: list[Pixels], labels: list[int]) -> Collection:
+    paths = tuple(Path(f"{number}.png") for number in range(len(images)))
     names = tuple(str(label) for label in sorted(set(labels)))
-    return Collection("toy", LabelledImages(names, paths, np.array(labels)), pictures, ())
+    return Collection("toy", LabelledImages(names, paths, np.array(labels)), images, ())
 
 
 @cache
@@ -62,11 +62,11 @@ def tinted(per_class: int = 12) -> Collection:
     generator = np.random.default_rng(0)
     tints = np.array([(150, 110, 100), (110, 150, 100), (110, 100, 150)])
     labels = np.repeat(np.arange(3), per_class)
-    pictures = [
+    images = [
         np.clip(tints[label] + generator.normal(0, 60, (24, 24, 3)), 0, 255).astype(np.uint8)
         for label in labels.tolist()
     ]
-    return collection_of(pictures, labels.tolist())
+    return collection_of(images, labels.tolist())
 
 
 def answers(labels: Positions, wanted: int, asked: list[Positions] | None = None) -> Oracle:
@@ -84,23 +84,23 @@ def answers(labels: Positions, wanted: int, asked: list[Positions] | None = None
 
 def test_colour_moments_are_the_formula() -> None:
     # grey has hue and saturation 0, and V is its value: 51, 51, 51 and 255 are 0.2, 0.2, 0.2, 1
-    picture = np.array([[51, 51], [51, 255]], np.uint8)[:, :, np.newaxis].repeat(3, axis=2)
+    image = np.array([[51, 51], [51, 255]], np.uint8)[:, :, np.newaxis].repeat(3, axis=2)
     mean = 0.4
     deviation = math.sqrt((3 * 0.2**2 + 0.6**2) / 4)
     skew = ((3 * (-0.2) ** 3 + 0.6**3) / 4) ** (1 / 3)
     expected = [0, 0, mean, 0, 0, deviation, 0, 0, skew]
-    np.testing.assert_allclose(colour_moments(picture), expected, atol=1e-6)
+    np.testing.assert_allclose(colour_moments(image), expected, atol=1e-6)
 
 
 def test_the_skew_keeps_its_sign() -> None:
-    picture = np.array([[255, 255], [255, 51]], np.uint8)[:, :, np.newaxis].repeat(3, axis=2)
-    assert colour_moments(picture)[8] == pytest.approx(-(((3 * 0.2**3 - 0.6**3) / -4) ** (1 / 3)))
+    image = np.array([[255, 255], [255, 51]], np.uint8)[:, :, np.newaxis].repeat(3, axis=2)
+    assert colour_moments(image)[8] == pytest.approx(-(((3 * 0.2**3 - 0.6**3) / -4) ** (1 / 3)))
 
 
 def test_a_histogram_is_the_root_of_the_share_in_the_bin_of_the_colour() -> None:
     # pure red: hue 0, saturation and value 255, so bin 0, 2, 2; black: bin 0, 0, 0
-    picture = np.concatenate([plain((255, 0, 0), (10, 30)), plain((0, 0, 0), (10, 10))], axis=1)
-    histogram = colour_histogram(picture)
+    image = np.concatenate([plain((255, 0, 0), (10, 30)), plain((0, 0, 0), (10, 10))], axis=1)
+    histogram = colour_histogram(image)
     assert np.flatnonzero(histogram).tolist() == [0, 8]
     np.testing.assert_allclose(histogram[[0, 8]], [0.5, math.sqrt(0.75)], atol=1e-7)
     # blue has hue 240 degrees, 12 of 18 bins
@@ -117,7 +117,7 @@ def test_a_grating_excites_its_own_gabor_filter_most(scale: int, turn: int) -> N
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (3, 2)])
-def test_pictures_of_any_size_have_finite_features(size: tuple[int, int]) -> None:
+def test_images_of_any_size_have_finite_features(size: tuple[int, int]) -> None:
     found = [f(plain((9, 80, 7), size)) for f in (colour_histogram, colour_moments, gabor_energies)]
     assert tuple(len(group) for group in found) == GROUPS
     assert all(np.isfinite(group).all() for group in found)
@@ -126,11 +126,11 @@ def test_pictures_of_any_size_have_finite_features(size: tuple[int, int]) -> Non
 # ---- the method ----------------------------------------------------------------------------------
 
 
-def test_features_are_standardised_on_the_training_pictures_and_groups_weigh_the_same() -> None:
+def test_features_are_standardised_on_the_training_images_and_groups_weigh_the_same() -> None:
     made = tinted()
     method = SvmActive()
     method.fit(made.sample(np.arange(len(made))))
-    described = np.stack([method.describe(picture) for picture in made.pixels])
+    described = np.stack([method.describe(image) for image in made.pixels])
     assert described.dtype == np.float32
     np.testing.assert_allclose(described.mean(axis=0), 0, atol=1e-6)
     for group in np.split(described, np.cumsum(GROUPS)[:-1], axis=1):
@@ -139,15 +139,15 @@ def test_features_are_standardised_on_the_training_pictures_and_groups_weigh_the
         np.testing.assert_allclose(group.std(axis=0)[varies], len(varies.T) ** -0.5, rtol=1e-4)
 
 
-def test_a_gallery_of_other_pictures_keeps_the_statistics_of_the_training() -> None:
+def test_a_gallery_of_other_images_keeps_the_statistics_of_the_training() -> None:
     made = tinted()
     rows = np.arange(len(made))
     both, apart = SvmActive(0), SvmActive(0)
     both.fit(made.sample(rows[::2]))
     apart.learn(made.sample(rows[::2]))
     apart.index(made.sample(rows[1::2]))
-    picture = made.pixels[0]
-    assert np.array_equal(both.describe(picture), apart.describe(picture))
+    image = made.pixels[0]
+    assert np.array_equal(both.describe(image), apart.describe(image))
     assert apart.search(made.pixels[3], 1).tolist() == [1]  # row 3 is the gallery's second
 
 
@@ -162,7 +162,7 @@ def test_the_curve_is_the_dialogue_of_the_feedback_module() -> None:
     asked: list[Positions] = []
     curve = method.curve(query, answers(gallery.labels, wanted, asked), 3)
 
-    vectors = np.stack([method.describe(picture) for picture in gallery])
+    vectors = np.stack([method.describe(image) for image in gallery])
     feedback = Feedback(vectors, query)
     for number, found in enumerate(curve):
         if number:
@@ -187,7 +187,7 @@ def test_match_is_the_end_of_the_curve_and_no_round_is_the_order_of_distance() -
 
     still = SvmActive(rounds=0)
     still.fit(everything)
-    vectors = np.stack([still.describe(picture) for picture in made.pixels])
+    vectors = np.stack([still.describe(image) for image in made.pixels])
     distances = np.linalg.norm(vectors - query, axis=1)
     assert still.match(query, 36).tolist() == np.argsort(distances, kind="stable").tolist()
 

@@ -1,4 +1,4 @@
-"""Pictures of a few classes that differ in colour and texture."""
+"""Images of a few classes that differ in colour and texture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EACH = 8
 SIDE = 72
 
 
-def picture(kind: int, seed: int) -> NDArray[np.uint8]:
+def image(kind: int, seed: int) -> NDArray[np.uint8]:
     """RGB (SIDE, SIDE, 3): the texture of its class, placed, coloured and blurred by the seed."""
     rng = np.random.default_rng([kind, seed])
     y, x = np.mgrid[:SIDE, :SIDE] + rng.uniform(0, 20, 2)[:, None, None]
@@ -35,5 +35,5 @@ def write_textures(folder: Path, each: int = EACH) -> Path:
     for kind, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
         for number in range(each):
-            Image.fromarray(picture(kind, number)).save(folder / name / f"{number:02}.png")
+            Image.fromarray(image(kind, number)).save(folder / name / f"{number:02}.png")
     return folder

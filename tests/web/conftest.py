@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty pictures, a copy of one, and two files that are not images."""
+    """Thirty images, a copy of one, and two files that are not images."""
     home = tmp_path_factory.mktemp("served") / "photos"
     write_photos(home, 30)
     (home / "copy of 000.png").write_bytes((home / "a/000.png").read_bytes())
     (home / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    (home / "text.png").write_bytes(b"no picture")
+    (home / "text.png").write_bytes(b"no image")
     return home
 
 
@@ -51,18 +51,18 @@ def ids(served: Gallery) -> dict[str, int]:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photographs and what was made of them; a test leaves them as they were."""
-    from pagetools import write_pictures
+    from pagetools import write_images
 
-    folder = tmp_path_factory.mktemp("page") / "pictures"
-    write_pictures(folder)
+    folder = tmp_path_factory.mktemp("page") / "images"
+    write_images(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def query(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture like some of `pictures`, but none of them."""
+    """An image like some of `images`, but none of them."""
     from pagetools import write_query
 
     file = tmp_path_factory.mktemp("query") / "mine.png"
@@ -71,11 +71,11 @@ def query(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(pictures: Path) -> Iterator[str]:
-    """Address of a server of `pictures`."""
+def server(images: Path) -> Iterator[str]:
+    """Address of a server of `images`."""
     from pagetools import serving
 
-    with serving(pictures) as address:
+    with serving(images) as address:
         yield address
 
 

@@ -29,7 +29,7 @@ __all__ = [
     "serving",
     "visit_of",
     "words_of",
-    "write_pictures",
+    "write_images",
     "write_query",
 ]
 
@@ -46,15 +46,15 @@ WIDTHS: dict[str, dict[str, Any]] = {
     "phone": {"viewport": {"width": 360, "height": 780}, "has_touch": True, "is_mobile": True},
     "desktop": {"viewport": {"width": 1280, "height": 800}},
 }
-SOURCES = ("chelsea", "china", "coffee", "motorcycle", "rocket")  # 17 pictures each: three pages
+SOURCES = ("chelsea", "china", "coffee", "motorcycle", "rocket")  # 17 images each: three pages
 PATIENCE = 60_000.0
 
 
 # ---- a gallery, its server, a browser ------------------------------------------------------------
 
 
-def write_pictures(folder: Path) -> None:
-    """85 pictures and a file that is not an image, indexed."""
+def write_images(folder: Path) -> None:
+    """85 images and a file that is not an image, indexed."""
     for source in SOURCES:
         photograph = demo._locate(*demo.PHOTOGRAPHS[source])
         assert photograph is not None
@@ -64,7 +64,7 @@ def write_pictures(folder: Path) -> None:
 
 
 def write_query(file: Path) -> None:
-    """A picture that the gallery does not hold."""
+    """An image that the gallery does not hold."""
     photograph = demo._locate(*demo.PHOTOGRAPHS["chelsea"])
     assert photograph is not None
     demo.rotate(20)(read_rgb(photograph, longest_side=300)).save(file)
@@ -146,7 +146,7 @@ class Visit:
 
     @cached_property
     def ids(self) -> list[int]:
-        """Of all pictures, by path."""
+        """Of all images, by path."""
         return [image["id"] for image in self.api("/api/images?limit=200")["images"]]
 
     @property

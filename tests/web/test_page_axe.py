@@ -32,7 +32,7 @@ def found(visit: Visit, axe: str) -> list[tuple[str, str, str]]:
 
 def browse(visit: Visit) -> None:
     visit.open("/")
-    visit.role("list", "Pictures").get_by_role("link").first.wait_for()
+    visit.role("list", "Images").get_by_role("link").first.wait_for()
 
 
 def hits(visit: Visit) -> None:
@@ -63,7 +63,7 @@ def teach(visit: Visit) -> None:
     for place, word in ((0, "Alike"), (20, "Not alike")):
         visit.hits.nth(place).get_by_role("button", name=re.compile(f"^{word}")).click()
     visit.role("button", "Ask me").click()
-    visit.role("list", "Pictures to judge").get_by_role("listitem").first.wait_for()
+    visit.role("list", "Images to judge").get_by_role("listitem").first.wait_for()
 
 
 def duplicates(visit: Visit) -> None:

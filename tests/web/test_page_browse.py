@@ -1,4 +1,4 @@
-"""The page: browsing, and searching by a picture of one's own."""
+"""The page: browsing, and searching by an image of one's own."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from playwright.sync_api import expect
 
 
 @pytest.mark.slow
-def test_all_pictures_are_shown_by_path_as_one_scrolls(visit: Visit) -> None:
+def test_all_images_are_shown_by_path_as_one_scrolls(visit: Visit) -> None:
     visit.open("/")
-    expect(visit.role("heading", "85 pictures")).to_be_visible()
-    links = visit.role("list", "Pictures").get_by_role("link")
+    expect(visit.role("heading", "85 images")).to_be_visible()
+    links = visit.role("list", "Images").get_by_role("link")
     expect(links).to_have_count(60)
     links.last.scroll_into_view_if_needed()
     expect(links).to_have_count(85)
@@ -28,17 +28,17 @@ def test_all_pictures_are_shown_by_path_as_one_scrolls(visit: Visit) -> None:
 
 
 @pytest.mark.slow
-def test_the_filter_of_the_pictures_is_part_of_the_address(visit: Visit) -> None:
+def test_the_filter_of_the_images_is_part_of_the_address(visit: Visit) -> None:
     visit.open("/")
-    visit.role("searchbox", "Only pictures whose path fits").fill("china/*.png")
+    visit.role("searchbox", "Only images whose path fits").fill("china/*.png")
     visit.page.keyboard.press("Enter")
     expected = visit.api("/api/images?filter=china/*.png")["total"]
-    expect(visit.role("heading", f"{expected} pictures")).to_be_visible()
+    expect(visit.role("heading", f"{expected} images")).to_be_visible()
     assert visit.address == "/?filter=china%2F*.png"
 
 
 @pytest.mark.slow
-def test_a_click_on_a_picture_finds_similar_ones(visit: Visit) -> None:
+def test_a_click_on_an_image_finds_similar_ones(visit: Visit) -> None:
     visit.open("/")
     visit.role("link", "Find similar to china/mirror.png").click()
     expect(visit.role("heading", "Like china/mirror.png")).to_be_visible()
@@ -47,7 +47,7 @@ def test_a_click_on_a_picture_finds_similar_ones(visit: Visit) -> None:
 
 
 @pytest.mark.slow
-def test_a_chosen_picture_finds_what_the_api_finds_to_the_end(visit: Visit, query: Path) -> None:
+def test_a_chosen_image_finds_what_the_api_finds_to_the_end(visit: Visit, query: Path) -> None:
     visit.open("/")
     name = visit.choose(query)
     expect(visit.role("heading", "Like mine.png")).to_be_visible()
@@ -82,7 +82,7 @@ SEND = """([bytes, kind]) => {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["paste", "drop"])
-def test_a_picture_is_pasted_or_dropped_anywhere(visit: Visit, query: Path, kind: str) -> None:
+def test_an_image_is_pasted_or_dropped_anywhere(visit: Visit, query: Path, kind: str) -> None:
     visit.open("/gallery")
     visit.page.evaluate(SEND, [list(query.read_bytes()), kind])
     visit.page.wait_for_url("**/search?query=*")
@@ -107,7 +107,7 @@ def test_a_phone_offers_its_camera(visit: Visit, query: Path) -> None:
 def test_what_is_not_an_image_is_refused_in_sentences(visit: Visit, tmp_path: Path) -> None:
     visit.allowed.append("status of 4")
     file = tmp_path / "notes.png"
-    file.write_bytes(b"no picture at all")
+    file.write_bytes(b"no image at all")
     visit.open("/")
     visit.page.set_input_files("#choose", file)
     alert = visit.page.get_by_role("alert")

@@ -1,4 +1,4 @@
-"""The page: two pictures side by side, and why they match."""
+"""The page: two images side by side, and why they match."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_explanation_shows_regions_pairs_and_attention(visit: Visit) -> None
     assert sizes == [[attention[s]["rows"], attention[s]["columns"]] for s in ("query", "hit")]
     low, high = (f"{attention['hit'][end]:.2f}" for end in ("low", "high"))
     expect(page.get_by_role("dialog")).to_contain_text(f"from {low} to {high} on the hit")
-    visit.role("radio", "Pictures alone").check()
+    visit.role("radio", "Images alone").check()
     assert page.locator("canvas.heat").count() == 0
 
 

@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 
 
 def drag(visit: Visit, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Over shares of the query's picture: by touch on a phone, by mouse elsewhere."""
+    """Over shares of the query's image: by touch on a phone, by mouse elsewhere."""
     surface = visit.role("application", "Part to search by")
     surface.scroll_into_view_if_needed()
     box = surface.bounding_box()
@@ -51,7 +51,7 @@ def test_a_dragged_rectangle_searches_by_that_part(visit: Visit, query: Path) ->
     visit.page.wait_for_function("document.querySelector('.surface img').naturalWidth > 0")
     drag(visit, (0.1, 0.2), (0.6, 0.9))
     crop = crop_of(visit)
-    # The pointer is somewhere within a pixel of a picture of at least 150.
+    # The pointer is somewhere within a pixel of an image of at least 150.
     assert crop == pytest.approx([0.1, 0.2, 0.5, 0.7], abs=0.01)
     expect(visit.role("heading", "Like a part of mine.png")).to_be_visible()
     body = {"query": name, "k": 40, "crop": crop}
@@ -64,7 +64,7 @@ def test_a_dragged_rectangle_searches_by_that_part(visit: Visit, query: Path) ->
     drag(visit, (0.3, 0.5), (0.4, 0.4))  # within: it moves
     visit.page.wait_for_url(lambda url: url != before)
     assert crop_of(visit) == pytest.approx([0.2, 0.1, 0.5, 0.7], abs=0.02)
-    visit.role("button", "Whole picture").click()
+    visit.role("button", "Whole image").click()
     expect(visit.role("heading", "Like mine.png")).to_be_visible()
     assert "crop" not in visit.address
 

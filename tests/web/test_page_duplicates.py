@@ -17,10 +17,10 @@ from playwright.sync_api import expect
 
 @pytest.mark.slow
 def test_duplicates_are_marked_and_exported_and_nothing_is_deleted(
-    visit: Visit, pictures: Path
+    visit: Visit, images: Path
 ) -> None:
     page = visit.page
-    before = sorted(file.stat().st_mtime_ns for file in pictures.glob("[!.]*/*"))
+    before = sorted(file.stat().st_mtime_ns for file in images.glob("[!.]*/*"))
     groups = visit.api("/api/duplicates", {"threshold": 0.97})["groups"]
     visit.open("/duplicates?threshold=0.97")
     expect(page.get_by_text("Nothing is deleted here.")).to_be_visible()
@@ -56,4 +56,4 @@ def test_duplicates_are_marked_and_exported_and_nothing_is_deleted(
         "threshold": 0.97,
         "groups": expected,
     }
-    assert sorted(file.stat().st_mtime_ns for file in pictures.glob("[!.]*/*")) == before
+    assert sorted(file.stat().st_mtime_ns for file in images.glob("[!.]*/*")) == before

@@ -18,7 +18,7 @@ TOKEN = "open-sesame-42"
 @pytest.mark.slow
 def test_nothing_similar_is_said_plainly(visit: Visit) -> None:
     visit.open(f"/search?id={visit.ids[0]}&threshold=0.9999")
-    expect(visit.page.get_by_text("No picture reaches a cosine of 0.9999.").first).to_be_visible()
+    expect(visit.page.get_by_text("No image reaches a cosine of 0.9999.").first).to_be_visible()
     assert visit.hits.count() == 0
 
     def doubtful(route: Route) -> None:
@@ -52,14 +52,14 @@ def test_limits_narrow_the_search(visit: Visit) -> None:
     ("address", "text"),
     [
         (f"/search?query=q_{'0' * 32}", "has forgotten this one. Drop, paste or choose it again."),
-        ("/search?id=999999", "The gallery no longer has this picture."),
+        ("/search?id=999999", "The gallery no longer has this image."),
     ],
     ids=["query", "image"],
 )
-def test_a_picture_that_is_gone_is_said_to_be(visit: Visit, address: str, text: str) -> None:
+def test_an_image_that_is_gone_is_said_to_be(visit: Visit, address: str, text: str) -> None:
     visit.allowed.append("status of 404")
     visit.open(address)
-    expect(visit.role("heading", "This picture is gone")).to_be_visible()
+    expect(visit.role("heading", "This image is gone")).to_be_visible()
     expect(visit.page.get_by_text(text)).to_be_visible()
 
 
@@ -91,8 +91,8 @@ def test_an_error_is_shown_with_its_remedy_and_a_way_on(visit: Visit) -> None:
 
 
 @pytest.fixture(scope="module")
-def locked(pictures: Path) -> Iterator[str]:
-    with serving(pictures, "--token", TOKEN) as address:
+def locked(images: Path) -> Iterator[str]:
+    with serving(images, "--token", TOKEN) as address:
         yield address
 
 
@@ -108,5 +108,5 @@ def test_a_locked_gallery_asks_for_its_token(browser: Browser, locked: str, widt
         expect(dialog.get_by_role("alert")).to_contain_text("This is not the token")
         dialog.get_by_label("Token").fill(TOKEN)
         visit.role("button", "Unlock").click()
-        expect(visit.role("list", "Pictures").get_by_role("link")).to_have_count(60)
+        expect(visit.role("list", "Images").get_by_role("link")).to_have_count(60)
         expect(visit.page.get_by_role("dialog")).to_have_count(0)

@@ -33,8 +33,8 @@ def test_the_gallery_view_shows_what_the_api_returns(visit: Visit) -> None:
     visit.open("/gallery")
     visit.role("region", "Model").wait_for()
     stats = visit.api("/api/stats")
-    assert fact(visit, "Pictures", "Indexed") == str(stats["gallery"]["images"])
-    assert fact(visit, "Pictures", "Skipped") == str(stats["gallery"]["skipped"]) == "1"
+    assert fact(visit, "Images", "Indexed") == str(stats["gallery"]["images"])
+    assert fact(visit, "Images", "Skipped") == str(stats["gallery"]["skipped"]) == "1"
     assert fact(visit, "Model", "SHA-256") == stats["model"]["sha256"][:12]
     assert fact(visit, "Model", "Embedding") == f"{stats['model']['dim']:,} numbers"
     assert fact(visit, "Index", "Code bits") == str(stats["index"]["code_bits"])
@@ -70,26 +70,26 @@ def test_recall_and_speed_are_measured_and_drawn(visit: Visit) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("events", [True, False], ids=["events", "polling"])
-def test_an_update_is_started_and_watched(visit: Visit, pictures: Path, events: bool) -> None:
+def test_an_update_is_started_and_watched(visit: Visit, images: Path, events: bool) -> None:
     if not events:
         visit.allowed.append("/api/update/events")
         visit.allowed.append("net::ERR_FAILED")
         visit.page.route("**/api/update/events", lambda route: route.abort())
     before = visit.api("/api/stats")["gallery"]["images"]
-    added = pictures / "rocket" / f"new-{visit.width}-{events}.jpg"
-    shutil.copy(pictures / "rocket" / "crop-60.jpg", added)
+    added = images / "rocket" / f"new-{visit.width}-{events}.jpg"
+    shutil.copy(images / "rocket" / "crop-60.jpg", added)
     visit.open("/gallery")
-    visit.role("region", "Pictures").wait_for()
+    visit.role("region", "Images").wait_for()
     visit.role("button", "Update now").click()
     region = visit.role("region", "Update")
     expect(
-        region.get_by_text(f"Up to date: 1 added. {before + 1} pictures in the gallery")
+        region.get_by_text(f"Up to date: 1 added. {before + 1} images in the gallery")
     ).to_be_visible()
     expect(visit.role("heading", "Gallery")).to_be_visible()
-    indexed = visit.role("region", "Pictures").locator("dd").first
+    indexed = visit.role("region", "Images").locator("dd").first
     expect(indexed).to_have_text(str(before + 1))
     added.unlink()
     visit.role("button", "Update now").click()
     expect(
-        region.get_by_text(f"Up to date: 1 dropped. {before} pictures in the gallery")
+        region.get_by_text(f"Up to date: 1 dropped. {before} images in the gallery")
     ).to_be_visible()

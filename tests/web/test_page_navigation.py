@@ -13,10 +13,10 @@ from playwright.sync_api import expect
 
 
 @pytest.mark.slow
-def test_back_forward_and_reload_restore_pictures_and_place(visit: Visit) -> None:
+def test_back_forward_and_reload_restore_images_and_place(visit: Visit) -> None:
     page = visit.page
     visit.open("/")
-    links = visit.role("list", "Pictures").get_by_role("link")
+    links = visit.role("list", "Images").get_by_role("link")
     expect(links).to_have_count(60)
     links.last.scroll_into_view_if_needed()
     expect(links).to_have_count(85)

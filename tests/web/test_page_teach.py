@@ -36,7 +36,7 @@ def test_marks_refine_the_hits_round_by_round(visit: Visit, query: Path) -> None
 
     visit.role("button", "Ask me").click()
     body: dict[str, Any] = {"query": name, "relevant": [shown[0]], "irrelevant": [shown[20]]}
-    asked = visit.role("list", "Pictures to judge").get_by_role("listitem")
+    asked = visit.role("list", "Images to judge").get_by_role("listitem")
     expect(asked).to_have_count(10)
     ids = asked.evaluate_all("all => all.map(t => +t.dataset.id)")
     assert ids == [hit["id"] for hit in visit.api("/api/feedback", {**body, "k": 1})["ask"]]

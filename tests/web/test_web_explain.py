@@ -24,7 +24,7 @@ ROUNDED = 5e-5
 
 
 def tiles_of(path: Path, scratch: Path) -> NDArray[np.float64]:
-    """Embeddings of the sixteen overlapping tiles of a 64 x 48 picture, by Pillow and numpy."""
+    """Embeddings of the sixteen overlapping tiles of a 64 x 48 image, by Pillow and numpy."""
     image = Image.open(path).convert("RGB")
     found = []
     for y in STARTS:
@@ -72,7 +72,7 @@ def test_regions_are_the_cosines_of_tiles(
     assert ordered == sorted(ordered, reverse=True)
 
 
-def test_a_picture_agrees_with_itself_tile_by_tile(
+def test_an_image_agrees_with_itself_tile_by_tile(
     client: TestClient, folder: Path, ids: dict[str, int]
 ) -> None:
     content = (folder / "a/003.png").read_bytes()
@@ -122,7 +122,7 @@ def test_attention_to_features_alone_is_said_to_be_that(tmp_path: Path) -> None:
     assert (answer["attention"], answer["attention_note"]) == (None, CHANNELS_ONLY)
 
 
-def test_explanations_of_single_pictures_are_remembered(
+def test_explanations_of_single_images_are_remembered(
     attentive: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embedded = 0

@@ -140,13 +140,13 @@ def test_an_update_runs_while_searches_go_on(
     gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
-    true_read = Decoder.read_pictures
+    true_read = Decoder.read_images
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         assert gate.wait(20)
         return true_read(*args, **kwargs)
 
-    monkeypatch.setattr(Decoder, "read_pictures", slow)
+    monkeypatch.setattr(Decoder, "read_images", slow)
     for n in range(3):
         write_photo(photos / f"new/{n}.png", 300 + n)
     (photos / "bad.png").write_bytes(b"x")
@@ -208,13 +208,13 @@ def test_another_process_that_writes_is_a_conflict(gallery: Gallery) -> None:
 def test_stopping_ends_an_update_and_keeps_what_it_did(
     gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true_read = Decoder.read_pictures
+    true_read = Decoder.read_images
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         time.sleep(0.05)
         return true_read(*args, **kwargs)
 
-    monkeypatch.setattr(Decoder, "read_pictures", slow)
+    monkeypatch.setattr(Decoder, "read_images", slow)
     for n in range(400):
         write_photo(photos / f"new/{n:03}.png", 1000 + n, width=16, height=16)
     with client_of(gallery) as client:

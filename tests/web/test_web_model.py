@@ -36,7 +36,7 @@ def noise(count: int) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 16])
-def test_pictures_shared_among_cores_get_their_own_embeddings(
+def test_images_shared_among_cores_get_their_own_embeddings(
     served_model: Model, served: Gallery, model: Path, count: int
 ) -> None:
     embeddings = asyncio.run(embed(served_model, served, noise(count)))

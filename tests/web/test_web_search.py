@@ -99,7 +99,7 @@ def test_a_filter_and_a_threshold_are_those_of_the_gallery(
     assert answer["hits"] == [] and answer["nothing_similar"]
 
 
-def test_an_uploaded_picture_finds_what_its_bytes_find(
+def test_an_uploaded_image_finds_what_its_bytes_find(
     client: TestClient, served: Gallery, outside: bytes, folder: Path
 ) -> None:
     expected = objects(served.search(outside, 7))
@@ -118,7 +118,7 @@ def test_an_uploaded_picture_finds_what_its_bytes_find(
 
 
 def cosines_to(folder: Path, image: Image.Image) -> dict[str, float]:
-    """Of a picture to all of the folder, by Pillow and numpy."""
+    """Of an image to all of the folder, by Pillow and numpy."""
     path = folder.parent / "part.png"
     image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, reducing_gap=3.0).save(path)
     query = embedding(path)
@@ -127,7 +127,7 @@ def cosines_to(folder: Path, image: Image.Image) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("crop", [[0, 0, 0.5, 1], [0.25, 0.5, 0.5, 0.25], [0.9, 0.9, 0.1, 0.1]])
-def test_a_part_is_cut_from_the_picture_before_it_is_squeezed(
+def test_a_part_is_cut_from_the_image_before_it_is_squeezed(
     client: TestClient, folder: Path, ids: dict[str, int], crop: list[float]
 ) -> None:
     content = (folder / "b/004.png").read_bytes()
@@ -178,7 +178,7 @@ def test_a_turned_photograph_is_set_upright_before_it_is_cut(
     assert [hit["path"] for hit in answer["hits"]] == best
 
 
-def test_the_second_search_with_a_picture_does_not_encode_it_again(
+def test_the_second_search_with_an_image_does_not_encode_it_again(
     client: TestClient, outside: bytes
 ) -> None:
     asked = {"query": send(client, outside), "crop": [0.1, 0.1, 0.5, 0.5], "k": 1}
@@ -187,7 +187,7 @@ def test_the_second_search_with_a_picture_does_not_encode_it_again(
     assert first["hits"] == second["hits"]
 
 
-def test_a_picture_is_kept_as_it_was_sent(client: TestClient) -> None:
+def test_an_image_is_kept_as_it_was_sent(client: TestClient) -> None:
     pixels = photo(5, 300, 2000)
     answer = answer_of(client.post("/api/queries", content=encode(pixels, "PNG"), headers=PNG), 201)
     assert (answer["width"], answer["height"]) == (2000, 300)
@@ -200,7 +200,7 @@ def test_a_picture_is_kept_as_it_was_sent(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("bound", ["count", "bytes"])
-def test_the_oldest_picture_is_forgotten_and_says_so(
+def test_the_oldest_image_is_forgotten_and_says_so(
     served: Gallery, outside: bytes, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
     each = 3 * SIZE**2 + 3 * 64 * 48  # what the model sees, and what is shown
@@ -306,7 +306,7 @@ def test_what_is_not_json_or_of_another_type_is_refused(client: TestClient) -> N
 
 
 def test_a_form_needs_a_file_named_image(client: TestClient) -> None:
-    for files in ({"picture": ("x", b"x")}, {"image": (None, b"x")}):
+    for files in ({"photo": ("x", b"x")}, {"image": (None, b"x")}):
         error_of(client.post("/api/queries", files=files), 400, "bad_request")
     for kind in ("multipart/form-data", "multipart/form-data; boundary=x"):
         response = client.post("/api/queries", content=b"x", headers={"content-type": kind})

@@ -213,7 +213,7 @@ def test_uploads_share_a_bounded_memory(served: Gallery) -> None:
 
 
 @pytest.mark.skipif(not HAS_HEIF, reason="needs pi-heif")
-def test_a_heic_picture_can_be_searched_with(small: TestClient) -> None:
+def test_a_heic_image_can_be_searched_with(small: TestClient) -> None:
     sent = small.post("/api/queries", content=HEIC_TURNED, headers={"content-type": "image/heic"})
     answer = answer_of(sent, 201)
     assert (answer["width"], answer["height"]) == (24, 32)

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 
 from lookalike.encoder import ModelInfo
 from lookalike.gallery import Gallery
-from lookalike.images import read_picture
+from lookalike.images import read_image
 from lookalike.web import ServeSettings, create_app
 from lookalike.web.server import listen, make_server
 from lookalike.web.service import Service
@@ -159,7 +159,7 @@ def write_attentive_model(path: Path, *outputs: str) -> Path:
 
 def gate_of(path: Path) -> NDArray[np.float64]:
     """The spatial gate of a file, by numpy alone: (CELLS, CELLS)."""
-    pixels = (read_picture(path, SIZE).pixels.astype(np.float64) - MEAN) / 64
+    pixels = (read_image(path, SIZE).pixels.astype(np.float64) - MEAN) / 64
     side = SIZE // CELLS
     grey = pixels.reshape(CELLS, side, CELLS, side, 3).mean(axis=(1, 3, 4))
     gate: NDArray[np.float64] = 1 / (1 + np.exp(-grey))

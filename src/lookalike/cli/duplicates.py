@@ -60,7 +60,7 @@ BACK = {"move": "put back", "trash": "put back", "hardlink": "made files of thei
     multiple=True,
     type=click.Choice(list(KINDS)),
     help="Only duplicates of this kind; may be repeated. Default: all but 'shot', which are other "
-    "pictures with a near embedding.",
+    "images with a near embedding.",
 )
 @click.option(
     "--threshold",
@@ -68,7 +68,7 @@ BACK = {"move": "put back", "trash": "put back", "hardlink": "made files of thei
     type=NumberRange(-0.99, 1),
     default=0.95,
     show_default=True,
-    help="Of '--kind shot': smallest cosine to a file that is kept; 1: equal pictures alone.",
+    help="Of '--kind shot': smallest cosine to a file that is kept; 1: equal images alone.",
 )
 @click.option(
     "--keep",
@@ -103,7 +103,7 @@ BACK = {"move": "put back", "trash": "put back", "hardlink": "made files of thei
     "--sheet",
     metavar="FILE.html",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the groups with their pictures as a page.",
+    help="Write the groups with their images as a page.",
 )
 @click.option(
     "--move-to",
@@ -157,7 +157,7 @@ def duplicates(
 ) -> None:
     """Find files that show the same picture, and do something about them.
 
-    Pictures are compared, not only their embeddings: a duplicate has the same bytes, the same
+    Images are compared, not only their embeddings: a duplicate has the same bytes, the same
     pixels, or shows the same picture resized, recompressed, brighter, in grey, mirrored, rotated,
     cropped or with a border. Other shots of a scene are not duplicates; '--kind shot' lists them.
 

@@ -29,7 +29,7 @@ from lookalike.encoder import Encoded, Encoder, EncoderSettings, ModelInfo, one_
 from lookalike.errors import GalleryError, LookalikeError, ModelMismatchError
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.update import ReadImage, read_image, why_skipped
+from lookalike.gallery.update import ReadImage, read_row, why_skipped
 from lookalike.images import DEFAULT_MAX_PIXELS, SkippedImageError, SkipReason, content_hash
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.lsh.vectors import unit_rows
@@ -134,9 +134,9 @@ def embed_batch(
         def read(items: Sequence[_Item]) -> list[ReadImage | LookalikeError]:
             found = one_by_one(_Item.load)(items)
             sources = [one[1] for one in found if not isinstance(one, LookalikeError)]
-            made = iter(decoder.read_pictures(sources, encoder.info.input_size))
+            made = iter(decoder.read_images(sources, encoder.info.input_size))
             return [
-                one if isinstance(one, LookalikeError) else read_image(one[0], next(made))
+                one if isinstance(one, LookalikeError) else read_row(one[0], next(made))
                 for one in found
             ]
 
@@ -144,7 +144,7 @@ def embed_batch(
         stack.callback(cast("Generator[object]", outcomes).close)  # ends its threads
         for outcome in outcomes:
             if isinstance(outcome, Encoded):
-                images.append(outcome.picture.row)
+                images.append(outcome.image.row)
                 vectors.append(outcome.embedding)
             elif isinstance(outcome.error, GalleryError):  # it is not the image that is at fault
                 raise outcome.error

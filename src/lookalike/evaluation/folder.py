@@ -19,7 +19,7 @@ from lookalike.evaluation.protocol import (
     measure_split,
 )
 from lookalike.evaluation.splits import check_class_sizes
-from lookalike.images import Picture, SkippedImageError
+from lookalike.images import DecodedImage, SkippedImageError
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.progress import Progress
 
@@ -124,8 +124,8 @@ def evaluate_images(
     skipped: list[Failed[Path]] = []
     decoder = Decoder(limits or Limits())
 
-    def read(some: Sequence[int]) -> list[Picture | SkippedImageError]:
-        return decoder.read_pictures([paths[row] for row in some], encoder.info.input_size)
+    def read(some: Sequence[int]) -> list[DecodedImage | SkippedImageError]:
+        return decoder.read_images([paths[row] for row in some], encoder.info.input_size)
 
     for done, outcome in enumerate(encoder.encode(range(len(paths)), read, decoder.close), 1):
         if isinstance(outcome, Failed):

@@ -34,7 +34,7 @@ from lookalike.lsh.threads import cores
 __all__ = ["Copies"]
 
 HASH_BOUND = 10
-"""Bits in which the hashes of a picture and its copy, mirrored perhaps, differ at most."""
+"""Bits in which the hashes of an image and its copy, mirrored perhaps, differ at most."""
 NEAR = 8
 """Neighbours by embedding that are looked at."""
 NEAR_COSINE = 0.8
@@ -185,7 +185,7 @@ class Copies:
     def _connect(self, pairs: Pairs, ids: NDArray[np.int64], forest: Forest) -> None:
         """Unite those of ``pairs`` that are alike, but for what others connect already.
 
-        In each round no content is in two pairs, so that n copies of one picture cost about n
+        In each round no content is in two pairs, so that n copies of one image cost about n
         comparisons.
         """
         left, total = pairs.tolist(), len(pairs)

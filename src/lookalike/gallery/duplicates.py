@@ -387,7 +387,7 @@ def propose(
 
     The best file is kept: most pixels, then most bytes, then the oldest, then the first by path.
     Those within the threshold of it are its duplicates; what is left is split in the same way, so
-    that a series of pictures that change little by little is not taken for one. Files below
+    that a series of images that change little by little is not taken for one. Files below
     ``reference`` are all kept, and are better than any other. Groups without a duplicate are left
     out.
 

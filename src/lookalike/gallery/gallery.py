@@ -402,7 +402,7 @@ class Gallery(ImageCollection):
     ) -> Duplicates:
         """Groups of files that show the same picture and which of each to keep; deletes nothing.
 
-        How each is like a kept one is its `Kind`: the pictures themselves are compared, part by
+        How each is like a kept one is its `Kind`: the images themselves are compared, part by
         part, and a kind is what they prove. Kind.SHOT is what has a near embedding and is nothing
         else: another shot of a scene perhaps; such groups are made of what no other kind takes.
 

@@ -27,7 +27,7 @@ class Kind(StrEnum):
 
     BYTES = "same bytes"
     PIXELS = "same pixels"
-    PICTURE = "same picture"
+    IMAGE = "same picture"
     TURNED = "mirrored or rotated"
     CROPPED = "cropped"
     SHOT = "another shot"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lookalike.gallery.search import StoredVectors, Table
     from lookalike.images.decoder import Limits
-    from lookalike.images.outcome import Picture
+    from lookalike.images.outcome import DecodedImage
 
 __all__ = ["Blend", "Example", "Query", "combine", "embed_queries", "is_as_indexed", "row_of"]
 
@@ -198,9 +198,9 @@ def _encoded(
         model = encoder()
         hashes = dict[int, bytes]()
 
-        def read(number: int) -> Picture:
-            hashes[number], picture = decoder.read_hashed(sources[number], model.info.input_size)
-            return picture
+        def read(number: int) -> DecodedImage:
+            hashes[number], image = decoder.read_hashed(sources[number], model.info.input_size)
+            return image
 
         for outcome in model.encode(sources, one_by_one(read), decoder.close):
             if not isinstance(outcome, Failed):

@@ -37,14 +37,14 @@ from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.scan import FoundFile, ScanNotes, scan
 from lookalike.gallery.store import REMOVED, Store
-from lookalike.images import Picture, SkippedImageError, SkipReason, content_hash
+from lookalike.images import DecodedImage, SkippedImageError, SkipReason, content_hash
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.images.likeness import perceptual_hash
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.index import EXACT_AT_ONCE
 from lookalike.lsh.threads import cores
 
-__all__ = ["RETRIED", "ReadImage", "Update", "read_image", "why_skipped"]
+__all__ = ["RETRIED", "ReadImage", "Update", "read_row", "why_skipped"]
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +91,9 @@ class ReadImage:
     pixels: NDArray[np.uint8]
 
 
-def read_image(row: ImageRow, made: Picture | SkippedImageError) -> ReadImage | SkippedImageError:
+def read_row(
+    row: ImageRow, made: DecodedImage | SkippedImageError
+) -> ReadImage | SkippedImageError:
     """``row``, with what decoding gave."""
     if isinstance(made, SkippedImageError):
         return made
@@ -251,9 +253,9 @@ class Update:
                     for wanted, digest in zip(group, digests, strict=True)
                     if isinstance(digest, bytes)
                 ]
-                made = iter(decoder.read_pictures(paths, encoder.info.input_size))
+                made = iter(decoder.read_images(paths, encoder.info.input_size))
                 return [
-                    read_image(ImageRow(0, b"", 0, 0, found), next(made))
+                    read_row(ImageRow(0, b"", 0, 0, found), next(made))
                     if isinstance(found, bytes)
                     else found
                     for found in digests
@@ -264,7 +266,7 @@ class Update:
             for done, outcome in enumerate(outcomes, 1):
                 wanted = outcome.item
                 if isinstance(outcome, Encoded):
-                    self._take(wanted, outcome.picture.row, outcome.embedding)
+                    self._take(wanted, outcome.image.row, outcome.embedding)
                 elif isinstance(outcome.error, _SameContentError):
                     self._reuse(wanted, outcome.error.digest)
                 else:
@@ -401,8 +403,8 @@ class Update:
                 paths = [os.path.join(self._root, row.path) for row in rows]
                 return [
                     replace(row, phash=perceptual_hash(made.pixels))
-                    for row, made in zip(rows, decoder.read_pictures(paths, size), strict=True)
-                    if isinstance(made, Picture)
+                    for row, made in zip(rows, decoder.read_images(paths, size), strict=True)
+                    if isinstance(made, DecodedImage)
                 ]
 
             query = f"{condition} AND id > ? ORDER BY id LIMIT {HASHED_AT_ONCE}"

@@ -1,6 +1,6 @@
 """Image files to RGB arrays: formats, orientation, colour, limits, the reason when one is skipped.
 
-`read_picture` and `read_rgb` decode in this process; `lookalike.images.decoder` does the same in
+`read_image` and `read_rgb` decode in this process; `lookalike.images.decoder` does the same in
 processes with a bound of time and memory, for untrusted files. What decodes in this process is
 imported when it is first asked for.
 """
@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 from lookalike.images.outcome import (
     DEFAULT_MAX_PIXELS,
+    DecodedImage,
     Note,
-    Picture,
     SkippedImageError,
     SkipReason,
     Source,
 )
 
 if TYPE_CHECKING:
-    from lookalike.images.pixels import content_hash, looks_like_image, read_picture, read_rgb
+    from lookalike.images.pixels import content_hash, looks_like_image, read_image, read_rgb
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "DecodedImage",
     "Note",
-    "Picture",
     "SkipReason",
     "SkippedImageError",
     "Source",
     "content_hash",
     "looks_like_image",
-    "read_picture",
+    "read_image",
     "read_rgb",
 ]
 

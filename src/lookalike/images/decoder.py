@@ -28,9 +28,9 @@ from lookalike.images.outcome import (
     DEFAULT_MAX_PIXELS,
     LENGTHS,
     MEMORY_REMEDY,
+    DecodedImage,
     Look,
     Note,
-    Picture,
     SkippedImageError,
     SkipReason,
     Source,
@@ -278,19 +278,19 @@ class Decoder:
             for process in waiting:
                 _idle.give(process)
 
-    def read_picture(self, source: Source, size: int) -> Picture:
-        """As `images.read_picture`. Also raises DecoderError if no process can be started."""
-        return _picture(size, self.ask({"task": "squeeze", "size": size}, source))
+    def read_image(self, source: Source, size: int) -> DecodedImage:
+        """As `images.read_image`. Also raises DecoderError if no process can be started."""
+        return _image(size, self.ask({"task": "squeeze", "size": size}, source))
 
-    def read_hashed(self, source: Source, size: int) -> tuple[bytes, Picture]:
-        """`content_hash` and `read_picture`, of one reading of the file."""
+    def read_hashed(self, source: Source, size: int) -> tuple[bytes, DecodedImage]:
+        """`content_hash` and `read_image`, of one reading of the file."""
         answer = self.ask({"task": "both", "size": size, "side": None}, source)
-        return bytes.fromhex(answer[0]["hash"]), _picture(size, answer)
+        return bytes.fromhex(answer[0]["hash"]), _image(size, answer)
 
-    def read_pictures(
+    def read_images(
         self, sources: Sequence[Source], size: int
-    ) -> list[Picture | SkippedImageError]:
-        """`read_picture` of each, or why there is none. Raises DecoderError.
+    ) -> list[DecodedImage | SkippedImageError]:
+        """`read_image` of each, or why there is none. Raises DecoderError.
 
         Small files take less time together: every request wakes another process, which stops what
         runs on its core. Contents are decoded one by one.
@@ -301,7 +301,7 @@ class Decoder:
         task = {"task": "squeeze", "size": size}
         answers = [answer for group in groups for answer in self._ask_all(task, group)]
         return [
-            answer if isinstance(answer, SkippedImageError) else _picture(size, answer)
+            answer if isinstance(answer, SkippedImageError) else _image(size, answer)
             for answer in answers
         ]
 
@@ -430,11 +430,11 @@ def _skipped(answer: Answer) -> SkippedImageError:
     return SkippedImageError(SkipReason(said["reason"]), said["detail"], said["remedy"])
 
 
-def _picture(size: int, answer: Answer) -> Picture:
+def _image(size: int, answer: Answer) -> DecodedImage:
     import numpy as np
 
     made, payload = answer
-    return Picture(
+    return DecodedImage(
         np.frombuffer(payload, np.uint8).reshape(size, size, 3),
         made["width"],
         made["height"],

@@ -51,7 +51,7 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
 
 
 def hash_variants(hashes: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """The hashes (n,) of the pictures as they are, mirrored and turned: (8, n), themselves first.
+    """The hashes (n,) of the images as they are, mirrored and turned: (8, n), themselves first.
 
     Mirroring changes the sign of every second frequency, transposing exchanges the axes. Bits of
     frequencies between the median and its negative come out wrong; they are few.
@@ -116,7 +116,7 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 def compare(
     a: Image.Image, b: Image.Image, side: int, *, is_lossless: bool = False
 ) -> Agreement | None:
-    """What two upright RGB images have in common, None if they show different pictures.
+    """What two upright RGB images have in common, None if they show different images.
 
     They show the same picture if every part agrees after one change of brightness, contrast and
     saturation for the whole, but for what compression and resizing do. A cropped one may have been
@@ -125,7 +125,7 @@ def compare(
     Args:
         side: longest side at which they are compared, in pixels.
         is_lossless: both are of one size and not of a lossy format, so that a small difference is
-            one of the pictures: that of two screenshots perhaps.
+            one of the images: that of two screenshots perhaps.
     """
     noise = OF_LOSSLESS if is_lossless else 1.0
     outline = _outline(a)

@@ -21,9 +21,9 @@ __all__ = [
     "DEFAULT_MAX_PIXELS",
     "LENGTHS",
     "MEMORY_REMEDY",
+    "DecodedImage",
     "Look",
     "Note",
-    "Picture",
     "SkipReason",
     "SkippedImageError",
     "Source",
@@ -85,7 +85,7 @@ class Note(StrEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class DecodedImage:
     """What the encoder takes, and what the gallery remembers of the original."""
 
     pixels: NDArray[np.uint8]  # (size, size, 3), RGB, C-contiguous

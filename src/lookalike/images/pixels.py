@@ -45,9 +45,9 @@ from lookalike.images.formats import (
 )
 from lookalike.images.outcome import (
     DEFAULT_MAX_PIXELS,
+    DecodedImage,
     Look,
     Note,
-    Picture,
     SkippedImageError,
     SkipReason,
     Source,
@@ -58,7 +58,7 @@ __all__ = [
     "content_hash",
     "look_at",
     "looks_like_image",
-    "read_picture",
+    "read_image",
     "read_rgb",
     "squeeze",
 ]
@@ -97,7 +97,7 @@ Conversion: TypeAlias = Callable[[Image.Image], Image.Image]
 
 @dataclass(frozen=True, eq=False)
 class Squeezed:
-    """A `Picture` whose pixels are not yet an array."""
+    """A `DecodedImage` whose pixels are not yet an array."""
 
     image: Image.Image
     width: int
@@ -115,7 +115,7 @@ def looks_like_image(name: bytes | str) -> bool:
     return not raw.startswith(b".") and raw.lower().endswith(_EXTENSIONS)
 
 
-def read_picture(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+def read_image(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> DecodedImage:
     """Decode, turn upright, and squeeze to (size, size) by antialiased bilinear interpolation.
 
     The aspect ratio is not kept, as in the paper (192 x 128 becomes 192 x 192). `source` is a path
@@ -128,11 +128,11 @@ def read_picture(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIX
     import numpy as np
 
     made = squeeze(source, size, max_pixels=max_pixels)
-    return Picture(np.array(made.image), made.width, made.height, made.format, made.note)
+    return DecodedImage(np.array(made.image), made.width, made.height, made.format, made.note)
 
 
 def squeeze(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Squeezed:
-    """As `read_picture`, without NumPy."""
+    """As `read_image`, without NumPy."""
     if size < 1:
         raise ValueError(f"size is {size}; it must be 1 or more")
     decoded = _decode(source, max_pixels, lambda _: (size, size))

@@ -203,8 +203,8 @@ def _shape_of(
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        picture = np.zeros((1, 3, size, size), np.float32)
-        (result,) = session.run([chosen], {INPUT: picture})
+        image = np.zeros((1, 3, size, size), np.float32)
+        (result,) = session.run([chosen], {INPUT: image})
     except Exception as error:  # protobuf over 2 GB, and a dozen classes of onnxruntime
         raise ModelError(f"{path}: does not run ({_reason(error)})") from error
     if not isinstance(result, np.ndarray) or result.dtype.kind != "f":
@@ -271,21 +271,21 @@ def _write(path: Path, model: onnx.ModelProto, out: Path) -> ModelInfo:
             encoder = Encoder.open(part, EncoderSettings(threads=1))  # one batch of all
         except ModelError as error:  # it ran: what is wrong is the shape that the runtime infers
             raise ModelError(f"{path}: made for one image at a time: {_EXPORT_AGAIN}") from error
-        _try_pictures(path, encoder)
+        _try_images(path, encoder)
         part.replace(out)
     return encoder.info
 
 
-def _try_pictures(path: Path, encoder: Encoder) -> None:
-    pictures = _pictures(encoder.info.input_size)
-    alone = np.concatenate([encoder.embed(pictures[:1]), encoder.embed(pictures[1:])])
+def _try_images(path: Path, encoder: Encoder) -> None:
+    images = _sample_images(encoder.info.input_size)
+    alone = np.concatenate([encoder.embed(images[:1]), encoder.embed(images[1:])])
     if 1 - float(alone[0] @ alone[1]) < SMALLEST_DIFFERENCE:
         raise ModelError(
             f"{path}: gives two different images the same embedding: choose another output, or "
             "check mean and std"
         )
     try:
-        together = encoder.embed(pictures)
+        together = encoder.embed(images)
     except ModelError:
         raise
     except Exception as error:  # onnxruntime has a dozen unrelated classes
@@ -299,7 +299,7 @@ def _try_pictures(path: Path, encoder: Encoder) -> None:
         )
 
 
-def _pictures(size: int) -> NDArray[np.uint8]:
+def _sample_images(size: int) -> NDArray[np.uint8]:
     """A colour ramp and noise, (2, size, size, 3)."""
     ramp = np.linspace(0, 255, size)
     first = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 128.0), -1)

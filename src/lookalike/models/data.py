@@ -22,9 +22,9 @@ from lookalike.images.decoder import Decoder
 
 __all__ = [
     "LabelledImages",
-    "Pictures",
     "Positions",
     "Skipped",
+    "SquareImages",
     "Statistics",
     "balanced_sample",
     "check_classes",
@@ -220,8 +220,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Pictures:
-    """Pixels of image files, squeezed to size x size: `pictures[i]` is uint8 (size, size, 3).
+class SquareImages:
+    """Pixels of image files, squeezed to size x size: `squares[i]` is uint8 (size, size, 3).
 
     The first ones, as many as `memory` bytes hold, stay decoded; the others are decoded at each
     use. Made by `read_labelled`. Any number of threads may read.
@@ -239,7 +239,7 @@ class Pictures:
             own: NDArray[np.uint8] = self.kept[index]
             return own
         try:
-            return self._decoder.read_picture(self.paths[index], self.size).pixels
+            return self._decoder.read_image(self.paths[index], self.size).pixels
         except SkippedImageError as error:
             raise TrainingError(
                 f"{self.paths[index]} could be read when the training began and now cannot "
@@ -254,7 +254,7 @@ def read_labelled(
     memory: int,
     threads: int,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[LabelledImages, Pictures, tuple[Skipped, ...]]:
+) -> tuple[LabelledImages, SquareImages, tuple[Skipped, ...]]:
     """Decode every file once; those that cannot be are left out and reported.
 
     Returns the readable images, their pixels in the same order, and what was skipped.
@@ -265,7 +265,7 @@ def read_labelled(
 
     def read(path: Path) -> NDArray[np.uint8] | SkippedImageError:
         try:
-            return decoder.read_picture(path, size).pixels
+            return decoder.read_image(path, size).pixels
         except SkippedImageError as error:
             return error
 
@@ -283,7 +283,7 @@ def read_labelled(
         if progress is not None:
             progress(number + 1, len(images))
     readable = images.take(np.array(good, np.int64))
-    return readable, Pictures(readable.paths, kept[: len(good)], size), tuple(skipped)
+    return readable, SquareImages(readable.paths, kept[: len(good)], size), tuple(skipped)
 
 
 def in_order(
@@ -336,11 +336,11 @@ class Statistics:
         return red, green, blue
 
 
-def pixel_statistics(pictures: Pictures, positions: Positions, threads: int) -> Statistics:
+def pixel_statistics(squares: SquareImages, positions: Positions, threads: int) -> Statistics:
     """Of some of the images, exact: integer sums."""
 
     def one(index: int) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint8]]:
-        pixels = pictures[index].reshape(-1, 3)
+        pixels = squares[index].reshape(-1, 3)
         return pixels.sum(axis=0, dtype=np.int64), pixels.min(axis=0), pixels.max(axis=0)
 
     if not len(positions):
@@ -350,7 +350,7 @@ def pixel_statistics(pictures: Pictures, positions: Positions, threads: int) -> 
     for sums, least, most in in_order(one, positions.tolist(), threads):
         total += sums
         low, high = np.minimum(low, least), np.maximum(high, most)
-    mean = total / (len(positions) * pictures.size**2)
+    mean = total / (len(positions) * squares.size**2)
     return Statistics(_triple(mean), _triple(low), _triple(high))
 
 

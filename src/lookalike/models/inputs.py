@@ -23,9 +23,9 @@ from lookalike.errors import TrainingError
 from lookalike.models.augment import Transform, apply, augment
 from lookalike.models.data import (
     LabelledImages,
-    Pictures,
     Positions,
     Skipped,
+    SquareImages,
     balanced_sample,
     check_classes,
     class_folders,
@@ -61,9 +61,9 @@ class TrainData:
     """Images in memory. `plain` are those of gallery, then queries, as a search reads them."""
 
     images: LabelledImages
-    pictures: Pictures
+    squares: SquareImages
     training: Positions
-    plain: Pictures | None
+    plain: SquareImages | None
     plain_labels: Positions
     gallery: int
     skipped: tuple[Skipped, ...]
@@ -91,7 +91,7 @@ class TrainData:
             rate = done / max(time.perf_counter() - began, 1e-9)
             listener(TrainProgress(done, total, epochs=settings.epochs, images_per_second=rate))
 
-        images, pictures, unreadable = read_labelled(
+        images, squares, unreadable = read_labelled(
             listed,
             math.ceil(size * WORKING_SIZE),
             memory=settings.picture_memory,
@@ -128,7 +128,7 @@ class TrainData:
                     f"{gone[0].path} cannot be read for validation: {gone[0].reason}"
                 )
             labels = found.labels
-        return cls(images, pictures, training, plain, labels, len(gallery), skipped)
+        return cls(images, squares, training, plain, labels, len(gallery), skipped)
 
     @property
     def labels(self) -> Positions:
@@ -137,9 +137,9 @@ class TrainData:
 
     def examples(self, count: int, size: int) -> NDArray[np.uint8]:
         """Up to `count` images from all over the data, (n, size, size, 3)."""
-        some = np.linspace(0, len(self.pictures) - 1, min(count, len(self.pictures)))
+        some = np.linspace(0, len(self.squares) - 1, min(count, len(self.squares)))
         positions = some.astype(int).tolist()
-        return np.stack([apply(self.pictures[i], Transform(), (size, size)) for i in positions])
+        return np.stack([apply(self.squares[i], Transform(), (size, size)) for i in positions])
 
 
 Maps: TypeAlias = tuple[Tensor, ...]
@@ -323,7 +323,7 @@ class Inputs:
         def make(chosen: Positions) -> Tensor:
             return self.normalise.stack(
                 [
-                    augment(data.pictures[i], size, settings.augmentation, settings.seed, epoch, i)
+                    augment(data.squares[i], size, settings.augmentation, settings.seed, epoch, i)
                     for i in data.training[chosen].tolist()
                 ]
             )
@@ -386,11 +386,11 @@ class Normalise:
         self.scale = (1 / divisor).astype(np.float32)[:, None, None]
         self.shift = (-np.array(mean) / divisor).astype(np.float32)[:, None, None]
 
-    def stack(self, pictures: list[NDArray[np.uint8]]) -> Tensor:
+    def stack(self, squares: list[NDArray[np.uint8]]) -> Tensor:
         """(n, 3, s, s)."""
-        size = len(pictures[0])
-        batch = torch.empty(len(pictures), 3, size, size)
-        for picture, planes in zip(pictures, batch.numpy(), strict=True):
-            np.multiply(picture.transpose(2, 0, 1), self.scale, out=planes)
+        size = len(squares[0])
+        batch = torch.empty(len(squares), 3, size, size)
+        for square, planes in zip(squares, batch.numpy(), strict=True):
+            np.multiply(square.transpose(2, 0, 1), self.scale, out=planes)
             np.add(planes, self.shift, out=planes)
         return batch

@@ -51,7 +51,7 @@ class Run:
         mean = std = None
         kind = settings.preprocessing
         if kind == "training-set" or (kind == "auto" and not trained):
-            statistics = pixel_statistics(data.pictures, data.training, default_threads())
+            statistics = pixel_statistics(data.squares, data.training, default_threads())
             mean, std = statistics.mean, statistics.std
         self.device = torch.device(settings.device)
         self.embedder = Embedder(embedder, settings.weights, mean=mean, std=std)

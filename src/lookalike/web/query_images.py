@@ -201,7 +201,7 @@ def cut(image: Image.Image, crop: Crop) -> Image.Image:
 
 
 def squeeze(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """RGB -> uint8 (size, size, 3), as `read_picture` does it."""
+    """RGB -> uint8 (size, size, 3), as `read_image` does it."""
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
     return np.array(image)

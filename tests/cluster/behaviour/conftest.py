@@ -20,7 +20,7 @@ from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.gallery import Gallery
 from lookalike.gallery.protocol import ImageGallery
-from lookalike.images import Picture, SkippedImageError
+from lookalike.images import DecodedImage, SkippedImageError
 from lookalike.images.decoder import Decoder
 
 
@@ -75,13 +75,13 @@ def decoded(gallery: ImageGallery, monkeypatch: pytest.MonkeyPatch) -> list[str]
     """Names of the files that updates have decoded, in order, since `gallery` was made."""
     names: list[str] = []
 
-    read = Decoder.read_pictures
+    read = Decoder.read_images
 
     def noting(
         self: Decoder, paths: Sequence[bytes], size: int
-    ) -> list[Picture | SkippedImageError]:
+    ) -> list[DecodedImage | SkippedImageError]:
         names.extend(os.path.basename(os.fsdecode(path)) for path in paths)
         return read(self, paths, size)
 
-    monkeypatch.setattr(Decoder, "read_pictures", noting)
+    monkeypatch.setattr(Decoder, "read_images", noting)
     return names

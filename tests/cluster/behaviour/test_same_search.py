@@ -190,14 +190,14 @@ def test_a_query_that_is_nowhere_says_so(gallery: ImageGallery, tmp_path: Path) 
 
 
 def test_a_query_that_cannot_be_read_says_why(gallery: ImageGallery, tmp_path: Path) -> None:
-    (tmp_path / "text.jpg").write_text("no picture")
-    for query in (tmp_path / "text.jpg", b"no picture"):
+    (tmp_path / "text.jpg").write_text("no image")
+    for query in (tmp_path / "text.jpg", b"no image"):
         with pytest.raises(SkippedImageError) as raised:
             gallery.search(query)
         assert raised.value.reason == SkipReason.NOT_AN_IMAGE
 
 
-def test_a_picture_turned_by_exif_finds_its_upright_self(
+def test_an_image_turned_by_exif_finds_its_upright_self(
     gallery: ImageGallery, photos: Path, tmp_path: Path
 ) -> None:
     turned = Image.Exif()

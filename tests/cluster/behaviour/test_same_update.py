@@ -201,7 +201,7 @@ def test_removing_an_unknown_file_removes_none(gallery: ImageGallery) -> None:
 def test_what_was_removed_is_counted_apart_from_what_was_skipped(
     gallery: ImageGallery, photos: Path
 ) -> None:
-    (photos / "bad.png").write_bytes(b"no picture")
+    (photos / "bad.png").write_bytes(b"no image")
     gallery.remove(["a/000.png"])
     report = gallery.update()
     assert (report.images, report.skipped, report.removed) == (11, 1, 1)
@@ -213,7 +213,7 @@ def test_what_was_removed_is_counted_apart_from_what_was_skipped(
 def test_a_skipped_file_can_be_dismissed_and_brought_back(
     gallery: ImageGallery, photos: Path
 ) -> None:
-    (photos / "bad.png").write_bytes(b"no picture")
+    (photos / "bad.png").write_bytes(b"no image")
     gallery.update()
     assert gallery.remove(["bad.png"]) == 1
     report = gallery.update()

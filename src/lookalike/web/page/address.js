@@ -3,9 +3,9 @@
 /**
  * @typedef {Object} Address
  * @property {string} path "/", "/search", "/duplicates" or "/gallery"
- * @property {number} [id] the gallery's picture that is searched by
- * @property {string} [query] or the picture that was sent
- * @property {number[]} [crop] x, y, width, height as shares of the picture
+ * @property {number} [id] the gallery's image that is searched by
+ * @property {string} [query] or the image that was sent
+ * @property {number[]} [crop] x, y, width, height as shares of the image
  * @property {number} [threshold]
  * @property {string} [filter]
  * @property {number[]} yes judged alike

@@ -4,13 +4,13 @@ import { say } from "./notice.js";
 import { askForToken } from "./token.js";
 
 /**
- * @typedef {{id: number, path: string, width: number, height: number, format: string, thumbnail: string, original: string}} Picture
- * @typedef {Picture & {cosine: number, bits: number, code_bits: number, rarity: number | null, words: string}} Hit
+ * @typedef {{id: number, path: string, width: number, height: number, format: string, thumbnail: string, original: string}} GalleryImage
+ * @typedef {GalleryImage & {cosine: number, bits: number, code_bits: number, rarity: number | null, words: string}} Hit
  * @typedef {{hits: Hit[], more: boolean, seconds: {encode: number, search: number}, nothing_similar: boolean, note: string | null}} Found
  * @typedef {{rows: number, columns: number, values: number[][], low?: number, high?: number}} Cells
  * @typedef {{query: [number, number], hit: [number, number], cosine: number}} Pair
  * @typedef {{attention: {query: Cells, hit: Cells} | null, attention_note: string | null, regions: {query: Cells, hit: Cells, pairs: Pair[]}, cosine: number}} Explanation
- * @typedef {Picture & {kind: string | null, cosine: number, bytes: number}} Duplicate
+ * @typedef {GalleryImage & {kind: string | null, cosine: number, bytes: number}} Duplicate
  * @typedef {{updating: boolean, done: number, total: number | null, report: Object<string, any> | null, error: {message: string, remedy?: string} | null}} Progress
  */
 
@@ -96,8 +96,8 @@ export function post(path, body = {}, signal) {
   return answer(path, { method: "POST", headers, body: JSON.stringify(body), signal });
 }
 
-/** @param {Blob} picture @returns {Promise<{query: string, width: number, height: number}>} */
-export function sendPicture(picture) {
-  const type = picture.type.startsWith("image/") ? picture.type : "application/octet-stream";
-  return answer("/api/queries", { method: "POST", headers: { "Content-Type": type }, body: picture });
+/** @param {Blob} image @returns {Promise<{query: string, width: number, height: number}>} */
+export function sendImage(image) {
+  const type = image.type.startsWith("image/") ? image.type : "application/octet-stream";
+  return answer("/api/queries", { method: "POST", headers: { "Content-Type": type }, body: image });
 }

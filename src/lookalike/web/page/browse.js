@@ -1,11 +1,11 @@
-/** All pictures, by path. */
+/** All images, by path. */
 
 import { get } from "./api.js";
 import { element } from "./dom.js";
 import { Grid } from "./grid.js";
 import { isAbort, problem } from "./notice.js";
 import { go, keep, kept } from "./state.js";
-import { pictureTile } from "./tiles.js";
+import { imageTile } from "./tiles.js";
 import { count } from "./words.js";
 
 const PAGE = 60;
@@ -15,17 +15,17 @@ const PAGE = 60;
  * @param {AbortSignal} signal
  */
 export function show(address, signal) {
-  const title = element("h1", { tabindex: "-1" }, "Pictures");
+  const title = element("h1", { tabindex: "-1" }, "Images");
   const below = element("div", {});
   const showTotal = (total) => {
-    title.textContent = count(total, "picture");
+    title.textContent = count(total, "image");
     keep({ total });
     if (total === 0) below.replaceChildren(nothing(address.filter));
   };
   const grid = new Grid({
-    label: "Pictures",
+    label: "Images",
     kind: "wall",
-    tile: pictureTile,
+    tile: imageTile,
     signal,
     async load(offset, wanted) {
       const given = new URLSearchParams({ offset: String(offset), limit: String(Math.max(PAGE, wanted)) });
@@ -46,7 +46,7 @@ export function show(address, signal) {
     }
   };
   return {
-    title: "Pictures",
+    title: "Images",
     element: element("section", { class: "browse" }, element("div", { class: "head" }, title, filterForm(address)), below),
     ready: load(),
   };
@@ -57,7 +57,7 @@ function filterForm(address) {
   const field = element("input", {
     type: "search",
     name: "filter",
-    "aria-label": "Only pictures whose path fits",
+    "aria-label": "Only images whose path fits",
     placeholder: "Filter: buses/*, *.png",
     value: address.filter,
     autocomplete: "off",
@@ -79,6 +79,6 @@ function nothing(filter) {
     { class: "empty" },
     filter
       ? `No file matches ${filter}. Words are looked for anywhere in the path; a star stands for anything: *.png, buses/*.`
-      : "This gallery has no picture yet. Put some into its folder, then start an update in the Gallery view.",
+      : "This gallery has no image yet. Put some into its folder, then start an update in the Gallery view.",
   );
 }

@@ -41,9 +41,9 @@ function figure(title, draw, table) {
   const observer = new ResizeObserver(([{ contentRect }]) => {
     const width = Math.round(contentRect.width);
     if (width < 120) return;
-    const picture = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": `${title}. The table below says the same.` });
-    picture.append(...draw(width));
-    holder.replaceChildren(picture);
+    const chart = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": `${title}. The table below says the same.` });
+    chart.append(...draw(width));
+    holder.replaceChildren(chart);
   });
   observer.observe(holder);
   return element(

@@ -10,13 +10,13 @@ import { copyPath, score, similarTo } from "./tiles.js";
 import { number } from "./words.js";
 
 /** @typedef {import("./address.js").Address} Address */
-/** @typedef {import("./api.js").Picture} Picture */
+/** @typedef {import("./api.js").GalleryImage} GalleryImage */
 /** @typedef {import("./api.js").Hit} Hit */
 
 const SHOWN_BY_BROWSERS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF"];
 const MOST_PIXELS = 16e6;
 
-/** A picture, what is drawn on it, and its words. @param {string} name */
+/** An image, what is drawn on it, and its words. @param {string} name */
 function side(name) {
   const image = element("img", { alt: "", draggable: "false" });
   const layer = element("div", { class: "layer" });
@@ -121,7 +121,7 @@ export class Compare {
     this.why.clear();
     this.title.textContent = hit.path;
     this.showQuery(address);
-    showPicture(this.hit, hit);
+    showImage(this.hit, hit);
     this.hit.summary.replaceChildren(hit.words ? score(hit) : "", element("p", { class: "hint" }, size(hit)));
     this.acts.replaceChildren(
       this.teach.buttons(hit),
@@ -177,22 +177,22 @@ export class Compare {
   }
 }
 
-/** The thumbnail at once, the file itself as soon as it is there. @param {Picture} picture */
-function showPicture({ image, frame }, picture) {
-  frame.style.setProperty("--ratio", String(picture.width / picture.height));
-  image.src = `/api/images/${picture.id}/thumbnail?size=512`;
-  image.alt = picture.path;
-  const large = picture.width * picture.height > MOST_PIXELS;
-  if (large || !SHOWN_BY_BROWSERS.includes(picture.format.toUpperCase())) return;
+/** The thumbnail at once, the file itself as soon as it is there. @param {GalleryImage} hit */
+function showImage({ image, frame }, hit) {
+  frame.style.setProperty("--ratio", String(hit.width / hit.height));
+  image.src = `/api/images/${hit.id}/thumbnail?size=512`;
+  image.alt = hit.path;
+  const large = hit.width * hit.height > MOST_PIXELS;
+  if (large || !SHOWN_BY_BROWSERS.includes(hit.format.toUpperCase())) return;
   const original = new Image();
-  original.src = picture.original;
+  original.src = hit.original;
   const replace = () => {
-    if (image.alt === picture.path) image.src = original.src;
+    if (image.alt === hit.path) image.src = original.src;
   };
   original.decode().then(replace, () => {});
 }
 
-/** @param {Picture} picture */
+/** @param {GalleryImage} image */
 function size({ width, height, format: kind }) {
   return `${number(width)} × ${number(height)} pixels, ${kind}`;
 }

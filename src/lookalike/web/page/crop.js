@@ -1,4 +1,4 @@
-/** The query's picture, and the part of it that is searched by. */
+/** The query's image, and the part of it that is searched by. */
 
 import { element, place } from "./dom.js";
 import { announce } from "./notice.js";
@@ -36,7 +36,7 @@ export class Crop {
     /** @type {Part | undefined} */
     this.settled = undefined;
     this.timer = 0;
-    this.image = element("img", { alt: "The picture searched by", draggable: "false" });
+    this.image = element("img", { alt: "The image searched by", draggable: "false" });
     const corners = ["0,0", "1,0", "0,1", "1,1"].map((corner) => element("i", { "data-corner": corner }));
     this.rectangle = element("div", { class: "part", hidden: true }, corners);
     this.surface = element(
@@ -54,7 +54,7 @@ export class Crop {
       this.rectangle,
     );
     this.summary = element("p", { class: "hint", id: "crop-help" });
-    this.wholeButton = element("button", { type: "button", onclick: () => this.settle(undefined) }, "Whole picture");
+    this.wholeButton = element("button", { type: "button", onclick: () => this.settle(undefined) }, "Whole image");
     this.element = element(
       "div",
       { class: "crop" },
@@ -90,7 +90,7 @@ export class Crop {
     this.settled = part;
     this.draw(part);
     if (same) return;
-    announce(part ? `Part: ${partInWords(part)}.` : "The whole picture.");
+    announce(part ? `Part: ${partInWords(part)}.` : "The whole image.");
     this.onchange(part);
   }
 

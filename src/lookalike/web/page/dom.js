@@ -65,7 +65,7 @@ export function facts(pairs) {
   );
 }
 
-/** @param {number[]} crop @param {HTMLElement} node laid over the picture */
+/** @param {number[]} crop @param {HTMLElement} node laid over the image */
 export function place([x, y, width, height], node) {
   node.style.left = `${100 * x}%`;
   node.style.top = `${100 * y}%`;

@@ -111,7 +111,7 @@ class Duplicates {
     return element(
       "section",
       { class: "group", "aria-labelledby": `group-${place}` },
-      element("h2", { id: `group-${place}` }, `Group ${place}: ${count(others.length + 1, "picture")}`),
+      element("h2", { id: `group-${place}` }, `Group ${place}: ${count(others.length + 1, "image")}`),
       element("ul", {}, this.item(proposed, proposed), others.map((item) => this.item(item, proposed))),
     );
   }
@@ -167,8 +167,8 @@ class Duplicates {
     const size = bytes(going.reduce((sum, item) => sum + item.bytes, 0));
     const warning = emptied ? ` In ${count(emptied, "group")} nothing would be kept.` : "";
     this.summary.textContent = this.groups.length
-      ? `${count(this.groups.length, "group")}; ${count(going.length, "picture")} of ${size} could go.${warning}`
-      : `No two pictures reach a cosine of ${this.threshold}.${this.threshold > LOWEST ? " Lower it to see what is less alike." : ""}`;
+      ? `${count(this.groups.length, "group")}; ${count(going.length, "image")} of ${size} could go.${warning}`
+      : `No two images reach a cosine of ${this.threshold}.${this.threshold > LOWEST ? " Lower it to see what is less alike." : ""}`;
     if (this.left) this.summary.textContent += ` ${count(this.left, "file")} left out: changed or gone since the last update.`;
   }
 
@@ -180,6 +180,6 @@ class Duplicates {
     element("a", { href: url, download: "duplicates.json" }).click();
     // The browser has to take the content up first.
     setTimeout(() => URL.revokeObjectURL(url), 10_000);
-    say("duplicates.json was exported. No picture was touched.");
+    say("duplicates.json was exported. No image was touched.");
   }
 }

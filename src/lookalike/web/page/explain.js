@@ -1,4 +1,4 @@
-/** Why two pictures match: where the model looks, and which regions agree. */
+/** Why two images match: where the model looks, and which regions agree. */
 
 import { post } from "./api.js";
 import { element, svg } from "./dom.js";
@@ -12,7 +12,7 @@ import { sentence } from "./words.js";
 const VEIL = 0.78;
 
 /** @param {Cells} cells @param {(value: number) => [number, number, number, number]} colour */
-function picture(cells, colour) {
+function drawn(cells, colour) {
   const canvas = element("canvas", { class: "heat", width: cells.columns, height: cells.rows });
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(cells.columns, cells.rows);
@@ -42,7 +42,7 @@ function shown(value) {
 
 export class Why {
   /**
-   * @param {HTMLElement} lines covers both pictures
+   * @param {HTMLElement} lines covers both images
    * @param {HTMLElement} queryLayer covers the part of the query that is searched by
    * @param {HTMLElement} hitLayer
    */
@@ -64,7 +64,7 @@ export class Why {
     this.clear();
     this.key = key;
     this.stop = new AbortController();
-    // From one hit to the next the pictures above keep their size.
+    // From one hit to the next the images above keep their size.
     this.element.style.minHeight = `${this.element.offsetHeight}px`;
     this.element.hidden = false;
     this.element.replaceChildren(element("p", { class: "hint" }, "Comparing the regions…"));
@@ -95,7 +95,7 @@ export class Why {
     const choices = [
       ["agree", "Regions that agree", true],
       ["attention", "Attention", Boolean(attention)],
-      ["plain", "Pictures alone", true],
+      ["plain", "Images alone", true],
     ];
     if (this.view === "attention" && !attention) this.view = "agree";
     const radios = choices.map(([value, label, possible]) =>
@@ -152,24 +152,24 @@ export class Why {
     const { query, hit, pairs } = this.found.regions;
     const [low, high] = range(query, hit);
     const veil = (value) => [8, 10, 16, VEIL * (1 - (value - low) / (high - low || 1))];
-    this.layers.query.append(picture(query, veil));
-    this.layers.hit.append(picture(hit, veil));
+    this.layers.query.append(drawn(query, veil));
+    this.layers.hit.append(drawn(hit, veil));
     this.boxes = pairs.map((pair, at) => [
       this.box(this.layers.query, query, pair.query, at),
       this.box(this.layers.hit, hit, pair.hit, at),
     ]);
-    this.summary.textContent = `Bright where a region finds its like in the other picture: cosine ${shown(low)} to ${shown(high)}. The ${pairs.length} best pairs are numbered; point at one to connect it.`;
+    this.summary.textContent = `Bright where a region finds its like in the other image: cosine ${shown(low)} to ${shown(high)}. The ${pairs.length} best pairs are numbered; point at one to connect it.`;
   }
 
   drawAttention() {
     const { query, hit } = this.found.attention;
-    this.layers.query.append(picture(query, heat));
-    this.layers.hit.append(picture(hit, heat));
+    this.layers.query.append(drawn(query, heat));
+    this.layers.hit.append(drawn(hit, heat));
     this.summary.textContent = `Red where the model looks most. Its gate goes from ${shown(query.low)} to ${shown(query.high)} on the query, from ${shown(hit.low)} to ${shown(hit.high)} on the hit.`;
   }
 
   /**
-   * A numbered region on a picture. Several pairs may share one: their numbers stand side by side.
+   * A numbered region on an image. Several pairs may share one: their numbers stand side by side.
    * @param {HTMLElement} layer
    * @param {Cells} cells
    * @param {[number, number]} at row, column

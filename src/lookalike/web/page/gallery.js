@@ -17,7 +17,7 @@ export function show(address, signal) {
   const skipped = element("div", {});
 
   const showStats = (stats) => {
-    summary.textContent = `${stats.gallery.directory_name}: ${count(stats.gallery.images, "picture")}, ${count(stats.gallery.skipped, "file")} skipped${updatedAt(stats.gallery.updated)}.`;
+    summary.textContent = `${stats.gallery.directory_name}: ${count(stats.gallery.images, "image")}, ${count(stats.gallery.skipped, "file")} skipped${updatedAt(stats.gallery.updated)}.`;
     cards.replaceChildren(
       element("div", { class: "cards made" }, contents(stats), model(stats.model), index(stats)),
       element("div", { class: "cards" }, speed(stats, signal, showStats), buckets(stats)),
@@ -63,7 +63,7 @@ function card(title, ...content) {
 /** @param {any} stats */
 function contents({ gallery }) {
   return card(
-    "Pictures",
+    "Images",
     facts([
       ["Indexed", number(gallery.images)],
       ["Skipped", number(gallery.skipped)],
@@ -124,7 +124,7 @@ function speed({ recall, curve }, signal, onmeasured) {
         [`Recall of the best ${recall.k}`, percentExact(recall.recall)],
         ["A query takes", `${recall.microseconds.toFixed(1)} µs`],
       ])
-    : element("p", { class: "hint" }, "How many of the true nearest pictures the index finds, against exact search, and how long a query takes. Measuring takes some seconds.");
+    : element("p", { class: "hint" }, "How many of the true nearest images the index finds, against exact search, and how long a query takes. Measuring takes some seconds.");
   return card("Recall and speed", summary, curve.length > 0 && speedCurve(curve, recall), button, failure);
 }
 

@@ -1,11 +1,11 @@
-/** Pictures from outside: dropped, pasted, chosen, photographed. */
+/** Images from outside: dropped, pasted, chosen, photographed. */
 
-import { sendPicture } from "./api.js";
+import { sendImage } from "./api.js";
 import { problem, say, whileWorking } from "./notice.js";
 import { go } from "./state.js";
 
 /**
- * Names of the pictures sent from this page. The server still has those.
+ * Names of the images sent from this page. The server still has those.
  * @type {Map<string, string>}
  */
 const sent = new Map();
@@ -15,11 +15,11 @@ export function nameOfSent(query) {
   return sent.get(query);
 }
 
-/** @param {Blob & {name?: string}} picture */
-async function searchBy(picture) {
+/** @param {Blob & {name?: string}} image */
+async function searchBy(image) {
   try {
-    const answer = await whileWorking(sendPicture(picture));
-    sent.set(answer.query, picture.name ?? "");
+    const answer = await whileWorking(sendImage(image));
+    sent.set(answer.query, image.name ?? "");
     go({ path: "/search", query: answer.query });
   } catch (error) {
     showProblem(error);
@@ -35,10 +35,10 @@ function showProblem(error) {
   scrollTo(0, 0);
 }
 
-/** The first picture, or null. @param {DataTransfer | null} data */
-function pictureOf(data) {
+/** The first image, or null. @param {DataTransfer | null} data */
+function imageOf(data) {
   const files = [...(data?.files ?? [])];
-  // Systems do not know the type of every picture; the server looks at the content.
+  // Systems do not know the type of every image; the server looks at the content.
   return files.find((file) => file.type.startsWith("image/")) ?? files.find((file) => !file.type) ?? null;
 }
 
@@ -47,9 +47,9 @@ function connect(button, input) {
   const field = /** @type {HTMLInputElement} */ (document.getElementById(input));
   document.getElementById(button)?.addEventListener("click", () => field.click());
   field.addEventListener("change", () => {
-    const [picture] = field.files ?? [];
+    const [image] = field.files ?? [];
     field.value = "";
-    if (picture) searchBy(picture);
+    if (image) searchBy(image);
   });
 }
 
@@ -59,13 +59,13 @@ async function pasteByButton() {
       const type = item.types.find((name) => name.startsWith("image/"));
       if (type) return searchBy(await item.getType(type));
     }
-    say("There is no picture in the clipboard. Copy one first.");
+    say("There is no image in the clipboard. Copy one first.");
   } catch {
     say("The browser does not let this page read the clipboard. Press Ctrl+V instead.");
   }
 }
 
-export function acceptPictures() {
+export function acceptImages() {
   connect("choose-button", "choose");
   connect("camera-button", "camera-input");
   const paste = /** @type {HTMLElement} */ (document.getElementById("paste-button"));
@@ -74,12 +74,12 @@ export function acceptPictures() {
 
   addEventListener("paste", (event) => {
     const data = event.clipboardData;
-    const picture = pictureOf(data);
-    if (picture) {
+    const image = imageOf(data);
+    if (image) {
       event.preventDefault();
-      searchBy(picture);
+      searchBy(image);
     } else if (!(event.target instanceof HTMLInputElement)) {
-      say("There is no picture in the clipboard. Copy the picture itself, not a link to it.");
+      say("There is no image in the clipboard. Copy the image itself, not a link to it.");
     }
   });
 
@@ -97,8 +97,8 @@ export function acceptPictures() {
     if (!holdsFiles(event)) return;
     event.preventDefault();
     overlay.hidden = true;
-    const picture = pictureOf(event.dataTransfer);
-    if (picture) searchBy(picture);
+    const image = imageOf(event.dataTransfer);
+    if (image) searchBy(image);
     else say("That is not an image. Drop an image file.");
   });
 }

@@ -2,7 +2,7 @@
 
 import { format } from "./address.js";
 import { element } from "./dom.js";
-import { acceptPictures } from "./input.js";
+import { acceptImages } from "./input.js";
 import { isAbort, problem } from "./notice.js";
 import { show as browse } from "./browse.js";
 import { current, freezeScroll, here, start } from "./state.js";
@@ -77,7 +77,7 @@ async function replace(address, first, restored) {
   await made.ready;
 }
 
-acceptPictures();
+acceptImages();
 start((restored) => {
   render(restored).catch((error) => {
     if (!isAbort(error)) main.replaceChildren(element("h1", {}, "This view failed"), problem(error, () => location.reload()));

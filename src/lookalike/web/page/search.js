@@ -1,4 +1,4 @@
-/** What looks like a picture, or like a part of it. */
+/** What looks like an image, or like a part of it. */
 
 import { format, source } from "./address.js";
 import { get, post } from "./api.js";
@@ -23,7 +23,7 @@ const LAST_OFFSET = 1000;
 /** @param {Address} address @param {AbortSignal} signal */
 export function show(address, signal) {
   if (address.id === undefined && address.query === undefined) {
-    const text = "Search by a picture: drop one here, paste one, or choose one above.";
+    const text = "Search by an image: drop one here, paste one, or choose one above.";
     const title = element("h1", { tabindex: "-1" }, "Search");
     return { title: "Search", element: element("section", {}, title, element("p", { class: "empty" }, text)), ready: Promise.resolve() };
   }
@@ -42,8 +42,8 @@ class Search {
     this.address = address;
     this.signal = signal;
     this.title = "Search";
-    /** @type {import("./api.js").Picture | undefined} */
-    this.picture = undefined;
+    /** @type {import("./api.js").GalleryImage | undefined} */
+    this.image = undefined;
     this.heading = element("h1", { tabindex: "-1" }, "Looking…");
     this.summary = element("p", { class: "hint" });
     this.asked = element("div", {});
@@ -85,8 +85,8 @@ class Search {
     return this.load();
   }
 
-  /** Only now: a picture that the server has forgotten would be asked for in vain. */
-  showPicture() {
+  /** Only now: an image that the server has forgotten would be asked for in vain. */
+  showImage() {
     if (this.crop.image.src) return;
     const { id, query } = this.address;
     this.crop.image.src = id === undefined ? `/api/queries/${query}/image` : `/api/images/${id}/thumbnail?size=512`;
@@ -95,11 +95,11 @@ class Search {
   /** The name of what is searched by. */
   async describe() {
     const { id, query } = this.address;
-    let name = nameOfSent(query ?? "") || "your picture";
+    let name = nameOfSent(query ?? "") || "your image";
     try {
       if (id !== undefined) {
-        this.picture = await get(`/api/images/${id}/info`, this.signal);
-        name = this.picture.path;
+        this.image = await get(`/api/images/${id}/info`, this.signal);
+        name = this.image.path;
       }
     } catch {
       // The search itself reports an image that does not exist.
@@ -138,7 +138,7 @@ class Search {
     if (kept().summary) this.summarise(kept().summary);
     try {
       await this.grid.start();
-      this.showPicture();
+      this.showImage();
       await this.compare.follow(this.address);
     } catch (error) {
       if (!isAbort(error)) this.fail(error);
@@ -169,7 +169,7 @@ class Search {
     const { threshold, filter } = this.address;
     let text = "";
     if (found.refined !== undefined) {
-      text = `${count(found.refined, "picture")}, ranked by your marks.`;
+      text = `${count(found.refined, "image")}, ranked by your marks.`;
       if (threshold !== undefined || filter) text += " The limits on the left are for searches that were not refined.";
     } else if (found.seconds) {
       const { encode, search } = found.seconds;
@@ -191,10 +191,10 @@ class Search {
   fail(error) {
     this.heading.dataset.failed = "yes";
     const gone = error.status === 404;
-    this.heading.textContent = gone ? "This picture is gone" : "The search failed";
+    this.heading.textContent = gone ? "This image is gone" : "The search failed";
     this.summary.textContent = "";
-    const forgotten = "The server keeps a picture that was sent for some minutes only, and has forgotten this one. Drop, paste or choose it again.";
-    const removed = "The gallery no longer has this picture.";
+    const forgotten = "The server keeps an image that was sent for some minutes only, and has forgotten this one. Drop, paste or choose it again.";
+    const removed = "The gallery no longer has this image.";
     const text = this.address.query ? forgotten : removed;
     this.found.replaceChildren(
       gone ? element("p", { class: "empty", role: "alert" }, text) : problem(error, () => this.load()),
@@ -209,7 +209,7 @@ class Search {
       this.asked.replaceChildren();
       return;
     }
-    const list = element("ul", { class: "tiles hits", "aria-label": "Pictures to judge" }, hits.map((hit) => hitTile(hit, this.teach)));
+    const list = element("ul", { class: "tiles hits", "aria-label": "Images to judge" }, hits.map((hit) => hitTile(hit, this.teach)));
     const title = element("h2", { id: "asked-title", tabindex: "-1" }, "Are these alike?");
     this.asked.replaceChildren(
       element(
@@ -240,8 +240,8 @@ class Search {
 /** @param {Address} address @param {any} found */
 function nothing(address, found) {
   let text = "Nothing similar is in this gallery.";
-  if (!found.some && address.threshold !== undefined) text = `No picture reaches a cosine of ${address.threshold}. Lower the limit to see what comes closest.`;
-  else if (!found.some && address.filter) text = found.note ? "" : `Nothing was found among the pictures that fit ${address.filter}.`;
+  if (!found.some && address.threshold !== undefined) text = `No image reaches a cosine of ${address.threshold}. Lower the limit to see what comes closest.`;
+  else if (!found.some && address.filter) text = found.note ? "" : `Nothing was found among the images that fit ${address.filter}.`;
   const why = found.note ? sentence(found.note) : "";
   return element("p", { class: "empty nothing" }, `${text} ${why}`.trim());
 }

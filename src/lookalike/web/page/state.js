@@ -7,7 +7,7 @@ import { format, parse } from "./address.js";
  * @typedef {Object} Entry
  * @property {string} key
  * @property {number} scroll
- * @property {number} shown how many pictures were loaded
+ * @property {number} shown how many images were loaded
  * @property {boolean} [opened] whether going back closes what this entry opened
  * @property {Object<string, any>} values of the view: marks
  */
@@ -81,7 +81,7 @@ export function freezeScroll(value) {
 /**
  * @param {Partial<import("./address.js").Address>} address
  * @param {{replace?: boolean, stay?: boolean, values?: Object<string, any>}} [how] stay: the same
- *   pictures at the same place, with something opened above them
+ *   images at the same place, with something opened above them
  */
 export function go(address, { replace = false, stay = false, values } = {}) {
   const next = stay ? { ...entry, opened: !replace || entry.opened } : fresh();

@@ -12,7 +12,7 @@ import { count } from "./words.js";
 const ASKED = 10;
 
 export class Teach {
-  /** @param {(hits: Hit[]) => void} onask shows the pictures that the server asks about */
+  /** @param {(hits: Hit[]) => void} onask shows the images that the server asks about */
   constructor(onask) {
     /** @type {Map<number, boolean>} */
     this.marks = new Map();
@@ -26,7 +26,7 @@ export class Teach {
       { class: "teach", "aria-labelledby": "teach-title" },
       element("h2", { id: "teach-title" }, "Teach it"),
       this.counted,
-      element("p", { class: "counted more" }, "Or be asked about the pictures that teach most."),
+      element("p", { class: "counted more" }, "Or be asked about the images that teach most."),
       element(
         "div",
         { class: "buttons" },
@@ -126,7 +126,7 @@ export class Teach {
     try {
       const { ask } = await whileWorking(post("/api/feedback", { ...source(here()), ...judged, k: 1, ask: ASKED }));
       this.onask(ask);
-      say(ask.length ? `${count(ask.length, "picture")} to judge. Then refine.` : "There is nothing left to ask about.");
+      say(ask.length ? `${count(ask.length, "image")} to judge. Then refine.` : "There is nothing left to ask about.");
     } catch (error) {
       if (!isAbort(error)) this.failure.replaceChildren(problem(error));
     }

@@ -5,18 +5,18 @@ import { element, icon, iconButton } from "./dom.js";
 import { say } from "./notice.js";
 import { here } from "./state.js";
 
-/** @typedef {import("./api.js").Picture} Picture */
+/** @typedef {import("./api.js").GalleryImage} GalleryImage */
 /** @typedef {import("./api.js").Hit} Hit */
 
 const NARROWEST = 0.7;
 const WIDEST = 2.2;
 
-/** @param {Picture} picture */
-export function thumbnail(picture, attributes = {}) {
+/** @param {GalleryImage} image */
+export function thumbnail(image, attributes = {}) {
   return element("img", {
-    src: picture.thumbnail,
-    width: picture.width,
-    height: picture.height,
+    src: image.thumbnail,
+    width: image.width,
+    height: image.height,
     alt: "",
     loading: "lazy",
     decoding: "async",
@@ -25,9 +25,9 @@ export function thumbnail(picture, attributes = {}) {
   });
 }
 
-/** @param {Picture} picture */
-export function similarTo(picture) {
-  return format({ path: "/search", id: picture.id });
+/** @param {GalleryImage} image */
+export function similarTo(image) {
+  return format({ path: "/search", id: image.id });
 }
 
 /** @param {string} path */
@@ -35,18 +35,18 @@ export function pathShown(path) {
   return element("span", { class: "path", title: path }, path);
 }
 
-/** A picture that searches by itself. @param {Picture} picture */
-export function pictureTile(picture) {
+/** An image that searches by itself. @param {GalleryImage} image */
+export function imageTile(image) {
   const tile = element(
     "li",
     {},
     element(
       "a",
-      { href: similarTo(picture), "aria-label": `Find similar to ${picture.path}`, title: picture.path, draggable: "false" },
-      thumbnail(picture),
+      { href: similarTo(image), "aria-label": `Find similar to ${image.path}`, title: image.path, draggable: "false" },
+      thumbnail(image),
     ),
   );
-  const ratio = Math.min(WIDEST, Math.max(NARROWEST, picture.width / picture.height));
+  const ratio = Math.min(WIDEST, Math.max(NARROWEST, image.width / image.height));
   tile.style.setProperty("--ratio", ratio.toFixed(3));
   return tile;
 }
@@ -94,13 +94,13 @@ export function hitTile(hit, teach) {
   );
 }
 
-/** @param {Picture} picture */
-export async function copyPath(picture) {
+/** @param {GalleryImage} image */
+export async function copyPath(image) {
   try {
-    await navigator.clipboard.writeText(picture.path);
-    say(`Copied: ${picture.path}`);
+    await navigator.clipboard.writeText(image.path);
+    say(`Copied: ${image.path}`);
   } catch {
     // Browsers open the clipboard to pages from this computer or over TLS alone.
-    say(`The browser does not let this page copy. The path is ${picture.path}`);
+    say(`The browser does not let this page copy. The path is ${image.path}`);
   }
 }

@@ -59,7 +59,7 @@ function inWords(report) {
     .filter((name) => report[name])
     .map((name) => `${number(report[name])} ${name}`);
   const took = ` It took ${duration(report.seconds)}.`;
-  const images = ` ${count(report.images, "picture")} in the gallery, ${count(report.skipped, "file")} skipped.`;
+  const images = ` ${count(report.images, "image")} in the gallery, ${count(report.skipped, "file")} skipped.`;
   const unlisted = report.unlisted ? ` ${count(report.unlisted, "path")} could not be read; what was known there is kept.` : "";
   const missing = report.missing
     ? ` ${count(report.missing, "file")} missing, but kept (${report.missing_why}). Mount their disk and update again, or, if they are gone for good, run: lookalike index --accept-missing.`

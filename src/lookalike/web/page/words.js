@@ -2,7 +2,7 @@
 
 const plain = new Intl.NumberFormat("en");
 
-/** "1 picture", "5,000 pictures". @param {number} count @param {string} noun */
+/** "1 image", "5,000 images". @param {number} count @param {string} noun */
 export function count(count, noun) {
   return `${plain.format(count)} ${noun}${count === 1 ? "" : "s"}`;
 }

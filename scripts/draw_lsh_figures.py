@@ -1,8 +1,8 @@
-"""Draw the pictures of docs/lsh.md and compute the numbers that it quotes, from the library itself.
+"""Draw the figures of docs/lsh.md and compute the numbers that it quotes, from the library itself.
 
-    python scripts/draw_lsh_pictures.py [--out FOLDER]      writes *.svg and numbers.txt
-    python scripts/draw_lsh_pictures.py --vectors FILE.npy  the same comparisons on your vectors
-    python scripts/draw_lsh_pictures.py --time              prints exact search beside the index
+    python scripts/draw_lsh_figures.py [--out FOLDER]      writes *.svg and numbers.txt
+    python scripts/draw_lsh_figures.py --vectors FILE.npy  the same comparisons on your vectors
+    python scripts/draw_lsh_figures.py --time              prints exact search beside the index
 
 Everything is drawn from seeds. Another BLAS may move a measured curve by a pixel or two.
 """
@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Points = Sequence[tuple[float, float]]
 
-PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+FIGURES = Path(__file__).resolve().parents[1] / "docs" / "figures"
 INK, FAINT, GRID, PAPER = "#1f2328", "#59636e", "#d8dee4", "#fbfbf8"
 # Okabe and Ito's colours, which colour-blind readers can distinguish.
 BLUE, ORANGE, GREEN, RED, PINK, SKY = (
@@ -680,7 +680,7 @@ def memory(trial: Trial) -> list[str]:
 
 
 def draw_all() -> dict[str, str]:
-    """Every picture and ``numbers.txt``, by file name."""
+    """Every figure and ``numbers.txt``, by file name."""
     trials = {
         "200 clusters": Trial.draw(0, clusters=200),
         "the same spectrum without clusters": Trial.draw(1, clusters=0),
@@ -704,7 +704,7 @@ def draw_all() -> dict[str, str]:
 
 
 def compare(path: Path) -> None:
-    """What the pictures compare, for the rows of a NumPy file instead of synthetic vectors."""
+    """What the figures compare, for the rows of a NumPy file instead of synthetic vectors."""
     vectors = np.load(path).astype(np.float32)
     vectors = np.random.default_rng(0).permutation(vectors)
     trial = Trial.of(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
@@ -733,7 +733,7 @@ def time_exact() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, default=PICTURES, help="folder to write to")
+    parser.add_argument("--out", type=Path, default=FIGURES, help="folder to write to")
     parser.add_argument("--vectors", type=Path, help="compare on these, (n, dim), and draw nothing")
     parser.add_argument("--time", action="store_true", help="measure speed instead")
     arguments = parser.parse_args()

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.gallery import Gallery
 from lookalike.images import looks_like_image, read_image
-from lookalike.lsh.threads import cores
+from lookalike.threads import cores
 
 K = 30
 SAMPLE = 64

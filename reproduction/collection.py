@@ -21,9 +21,9 @@ from lookalike.models.data import (
     Skipped,
     check_classes,
     class_folders,
-    default_threads,
     in_order,
 )
+from lookalike.threads import cores
 
 __all__ = ["Collection", "Floats", "Pixels", "Positions", "Sample", "read_pixels", "squeeze"]
 
@@ -104,7 +104,7 @@ class Collection:
         known = self._remembered.setdefault(key, {})
         missing = [row for row in rows.tolist() if row not in known]
         images = (self.pixels[row] for row in missing)
-        known.update(zip(missing, in_order(function, images, default_threads()), strict=True))
+        known.update(zip(missing, in_order(function, images, cores()), strict=True))
         return [known[row] for row in rows.tolist()]
 
 

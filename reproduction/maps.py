@@ -20,9 +20,10 @@ from numpy.typing import DTypeLike
 
 from lookalike.atomic import atomic_writer
 from lookalike.models.augment import AugmentSettings, augment
-from lookalike.models.data import default_threads, in_order
+from lookalike.models.data import in_order
 from lookalike.models.inputs import CHUNK, WORKING_SIZE, Normalise
 from lookalike.models.trunk import Trunk
+from lookalike.threads import cores
 from reproduction.collection import Collection, Pixels, Positions, squeeze
 
 __all__ = ["AUGMENTATION", "VIEWS", "Rows", "SharedMaps", "augmented"]
@@ -120,7 +121,7 @@ class SharedMaps:
             return normalise.stack([view(i) for i in range(start, min(start + CHUNK, self.total))])
 
         starts = range(begin, self.total, CHUNK)
-        batches = in_order(batch, starts, default_threads(), ahead=4)
+        batches = in_order(batch, starts, cores(), ahead=4)
         for start, images in zip(starts, batches, strict=True):
             with torch.no_grad():
                 maps = self.trunk.stages(images.contiguous(memory_format=torch.channels_last))

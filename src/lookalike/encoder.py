@@ -20,7 +20,8 @@ import numpy as np
 
 from lookalike.errors import DecoderError, LookalikeError, ModelError
 from lookalike.onnxfile import has_external_data
-from lookalike.runtimes import INPUT, OUTPUT, OnnxRuntime, cores
+from lookalike.runtimes import INPUT, OUTPUT, OnnxRuntime
+from lookalike.threads import cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

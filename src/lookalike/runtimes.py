@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["INPUT", "OUTPUT", "End", "OnnxRuntime", "cores", "import_onnxruntime"]
+__all__ = ["INPUT", "OUTPUT", "End", "OnnxRuntime", "import_onnxruntime"]
 
 INPUT = "images"
 OUTPUT = "embeddings"
@@ -83,10 +83,3 @@ def import_onnxruntime(module: str = "onnxruntime") -> Any:
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     return importlib.import_module(module)
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

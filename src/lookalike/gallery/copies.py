@@ -29,7 +29,7 @@ from lookalike.images.likeness import adds_border, compare, hash_variants
 from lookalike.images.outcome import Look
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.join import Forest, hamming_pairs
-from lookalike.lsh.threads import cores
+from lookalike.threads import cores
 
 __all__ = ["Copies"]
 

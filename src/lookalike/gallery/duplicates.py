@@ -24,7 +24,7 @@ from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import StoredVectors, Table
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex
-from lookalike.lsh.threads import cores
+from lookalike.threads import cores
 
 if TYPE_CHECKING:
     from lookalike.gallery.copies import Copies

@@ -42,7 +42,7 @@ from lookalike.images.decoder import Decoder, Limits
 from lookalike.images.likeness import perceptual_hash
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.index import EXACT_AT_ONCE
-from lookalike.lsh.threads import cores
+from lookalike.threads import cores
 
 __all__ = ["RETRIED", "ReadImage", "Update", "read_row", "why_skipped"]
 

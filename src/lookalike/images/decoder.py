@@ -36,6 +36,7 @@ from lookalike.images.outcome import (
     Source,
     message,
 )
+from lookalike.threads import cores
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -272,9 +273,8 @@ class Decoder:
 
     def prepare(self, files: int = 1) -> None:
         """Start processes for so many files, a few at most, to be ready when the first comes."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         with suppress(DecoderError):  # reported when it is needed
-            waiting = [_idle.take() for _ in range(min(files, cores, PREPARED))]
+            waiting = [_idle.take() for _ in range(min(files, cores(), PREPARED))]
             for process in waiting:
                 _idle.give(process)
 

@@ -14,7 +14,7 @@ from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import is_count, open_arrays, write_arrays
 from lookalike.lsh.families import CODES, KEYS, MAX_KEY_BITS, Principal, Sample
 from lookalike.lsh.settings import LSHSettings
-from lookalike.lsh.threads import one_blas_thread
+from lookalike.threads import one_blas_thread
 
 __all__ = ["Hasher", "Prepared"]
 

@@ -18,8 +18,8 @@ from lookalike.lsh.join import Joined, all_pairs, groups
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings, SearchSettings, whole
 from lookalike.lsh.state import State, live_ids
-from lookalike.lsh.threads import cores
 from lookalike.lsh.vectors import as_ids, unit_rows
+from lookalike.threads import cores
 
 if TYPE_CHECKING:
     from lookalike.lsh.tuning import Evaluation, TuneReport

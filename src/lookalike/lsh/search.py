@@ -14,7 +14,7 @@ from lookalike.lsh.hashing import Hasher, Prepared
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.simd import SCORES
-from lookalike.lsh.threads import for_all_parts
+from lookalike.threads import for_all_parts
 
 __all__ = [
     "EXACT_ROWS",

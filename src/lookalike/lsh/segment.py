@@ -17,7 +17,7 @@ from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import ArrayFile, is_count, open_arrays, write_arrays
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.settings import LSHSettings
-from lookalike.lsh.threads import cores, for_all_parts
+from lookalike.threads import cores, for_all_parts
 
 __all__ = ["ARRAYS", "Segment", "are_unit", "default_key_bits", "gather"]
 

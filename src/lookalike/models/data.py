@@ -5,7 +5,6 @@ A training folder holds one folder for each class, and that one its images: FOLD
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +28,6 @@ __all__ = [
     "balanced_sample",
     "check_classes",
     "class_folders",
-    "default_threads",
     "epoch_batches",
     "in_order",
     "pixel_statistics",
@@ -306,13 +304,6 @@ def in_order(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def default_threads() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from lookalike.models.data import (
     balanced_sample,
     check_classes,
     class_folders,
-    default_threads,
     in_order,
     read_labelled,
     validation_split,
@@ -39,6 +38,7 @@ from lookalike.models.report import Listener, TrainProgress
 from lookalike.models.settings import EmbedderSettings, TrainSettings
 from lookalike.models.trunk import Triple, Trunk
 from lookalike.models.trunks import TRUNKS
+from lookalike.threads import cores
 
 __all__ = [
     "CHUNK",
@@ -84,7 +84,7 @@ class TrainData:
             listed, skipped = class_folders(source)
         if len(listed.classes) < 2:
             check_classes(listed, skipped)
-        threads, size = default_threads(), embedder.input_size
+        threads, size = cores(), embedder.input_size
         began = time.perf_counter()
 
         def reading(done: int, total: int) -> None:
@@ -300,8 +300,8 @@ class Inputs:
         images = in_order(
             lambda chunk: self.normalise.stack([plain[i] for i in chunk]),
             chunks,
-            default_threads(),
-            ahead=2 * default_threads(),
+            cores(),
+            ahead=2 * cores(),
         )
         if self.frozen is None:
             yield from images
@@ -328,7 +328,7 @@ class Inputs:
                 ]
             )
 
-        return in_order(make, batches, default_threads(), ahead=2 * default_threads())
+        return in_order(make, batches, cores(), ahead=2 * cores())
 
     def _maps(self, images: Iterator[Tensor], total: int, epoch: int) -> list[Maps]:
         """Frozen maps in chunks of CHUNK images, as float16."""

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from lookalike.errors import TrainingError
 from lookalike.evaluation.hashed import lsh_relevance
 from lookalike.evaluation.metrics import cosine_relevance, score
-from lookalike.models.data import Positions, default_threads, epoch_batches, pixel_statistics
+from lookalike.models.data import Positions, epoch_batches, pixel_statistics
 from lookalike.models.embedder import Embedder, EmbedderSettings
 from lookalike.models.inputs import (
     CHUNK,
@@ -32,6 +32,7 @@ from lookalike.models.inputs import (
 from lookalike.models.losses import Teacher, make_loss
 from lookalike.models.report import EpochScores, Listener, TrainProgress, overfitting
 from lookalike.models.settings import TrainSettings
+from lookalike.threads import cores
 
 __all__ = ["Run", "make_optimizer", "one_cycle"]
 
@@ -51,7 +52,7 @@ class Run:
         mean = std = None
         kind = settings.preprocessing
         if kind == "training-set" or (kind == "auto" and not trained):
-            statistics = pixel_statistics(data.squares, data.training, default_threads())
+            statistics = pixel_statistics(data.squares, data.training, cores())
             mean, std = statistics.mean, statistics.std
         self.device = torch.device(settings.device)
         self.embedder = Embedder(embedder, settings.weights, mean=mean, std=std)

@@ -22,7 +22,7 @@ from PIL import Image
 from lookalike.errors import DecoderError
 from lookalike.images import SkippedImageError, SkipReason
 from lookalike.images.decoder import Decoder, Limits
-from lookalike.lsh.threads import cores
+from lookalike.threads import cores
 from lookalike.web.errors import ApiError, busy
 from lookalike.web.settings import ServeSettings
 

@@ -1,4 +1,4 @@
-"""Threads of our own around NumPy products that then must not start more of theirs."""
+"""How many threads to start, and BLAS kept from starting more beside them."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import torch
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.models.augment import NO_AUGMENTATION
 from lookalike.models.data import LabelledImages, SquareImages
+from lookalike.models.download import file_sha256
 from lookalike.models.embedder import Embedder, load_embedder, save_embedder
 from lookalike.models.export import export_embedder
 from lookalike.models.inputs import (
@@ -29,7 +30,6 @@ from lookalike.models.inputs import (
 from lookalike.models.run import Run, make_optimizer
 from lookalike.models.train import train
 from lookalike.models.trunks import make_trunk
-from lookalike.models.weights import file_sha256
 from reproduction.collection import Collection, Floats, Pixels, Positions, Sample, squeeze
 from reproduction.confs import SHARED_TRUNK, Recipe
 from reproduction.hashing import HASHINGS

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 __all__ = [
+    "NO_SPACE",
     "IrregularFileError",
     "atomic_writer",
     "attempts",
@@ -18,6 +19,10 @@ __all__ = [
     "read_regular",
     "replacing",
 ]
+
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of an OSError: a disk or quota is full."""
 
 
 class IrregularFileError(OSError):

@@ -28,7 +28,9 @@ def indexed(photos: Path, model: Path) -> Path:
     return photos
 
 
-@pytest.mark.parametrize("command", ["", *commands.commands, "model adopt", "model info"])
+@pytest.mark.parametrize(
+    "command", ["", *commands.commands, *(f"model {name}" for name in ("adopt", "get", "info"))]
+)
 def test_every_command_explains_itself(command: str) -> None:
     done = CliRunner().invoke(commands, [*command.split(), "--help"])
     lines = done.output.splitlines()

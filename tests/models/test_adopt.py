@@ -355,3 +355,20 @@ def test_what_is_not_an_onnx_file_is_refused(tmp_path: Path, content: bytes) -> 
         adopted(tmp_path / "bad.onnx")
     with pytest.raises(ModelError, match="not a readable ONNX file"):
         adopted(tmp_path / "none.onnx")
+
+
+def test_a_dynamically_quantised_model_gives_an_image_the_same_embedding_in_any_company(
+    tmp_path: Path,
+) -> None:
+    nodes = [
+        PATCHES,
+        helper.make_node("DynamicQuantizeLinear", ["map"], ["q", "scale", "zero_point"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero_point"], ["rounded"]),
+    ]
+    path = write(tmp_path / "quantised.onnx", nodes, {"rounded": ["b", 8, 4, 4]})
+    assert adopted(path).dim == 8
+    encoder = Encoder.open(tmp_path / "adopted.onnx")
+    dull = np.clip(images(2).astype(int) // 16 + 110, 0, 255).astype(np.uint8)
+    all_of_them = np.concatenate([dull, images(2)])  # whose range is sixteen times as large
+    alone = np.concatenate([encoder.embed(image[np.newaxis]) for image in all_of_them])
+    np.testing.assert_array_equal(encoder.embed(all_of_them), alone)

@@ -66,7 +66,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Models": {
         "train": ("train a model on folders of your classes", "train classes/ --out mine.onnx"),
         "augment": ("show how training alters an image", "augment photo.jpg --out augmented.html"),
-        "model": ("describe a model file, or make one of ONNX", "model info mine.onnx"),
+        "model": ("download a better model, or describe or make one", "model get dinov2-small"),
         "evaluate": ("measure a model on your classes", "evaluate classes/ --model mine.onnx"),
         "data": (
             "check and lay out the paper's datasets",

@@ -1,4 +1,4 @@
-"""``lookalike model adopt`` and ``lookalike model info``."""
+"""``lookalike model``: what model files are, how to make one, and published ones by name."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lookalike.cli.extras import extra_needed
-from lookalike.cli.options import json_option
-from lookalike.cli.output import print_json, say, shown
+from lookalike.cli.options import ModelFile, json_option
+from lookalike.cli.output import FOUND_NOTHING, print_json, say, shown
+from lookalike.cli.progress import download_shown
 
 if TYPE_CHECKING:
     from lookalike.encoder import ModelInfo
@@ -28,21 +29,85 @@ def triple(text: str) -> tuple[float, float, float]:
 
 @click.group()
 def model() -> None:
-    """Model files: what is in one, and how to make one of another encoder."""
+    """Model files: published ones to download, what is in one, and how to make one."""
+
+
+@model.command("list")
+@json_option
+def list_models(as_json: bool) -> None:
+    """List the published encoders that can be downloaded by name."""
+    from lookalike.models.catalogue import CATALOGUE, model_file
+
+    files = {name: model_file(name) for name in CATALOGUE}
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": name,
+                    "about": entry.about,
+                    "licence": entry.licence,
+                    "bytes": entry.bytes,
+                    "source": f"{entry.repository}@{entry.revision}",
+                    "file": str(files[name]) if files[name].exists() else None,
+                }
+                for name, entry in CATALOGUE.items()
+            ]
+        )
+        return
+    width = max(map(len, CATALOGUE))
+    for name, entry in CATALOGUE.items():
+        state = "downloaded" if files[name].exists() else f"{entry.bytes / 1e6:.0f} MB"
+        click.echo(f"{name:{width}}  {state:>10}  {entry.licence:10}  {entry.about}")
 
 
 @model.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("name")
+@click.option(
+    "--host",
+    metavar="URL",
+    help="A mirror to download from. Default: $LOOKALIKE_MODELS_URL, or https://huggingface.co",
+)
+@json_option
+def get(name: str, host: str | None, as_json: bool) -> None:
+    """Download the published encoder NAME and make a model file of it, for use without a network.
+
+    Run it again if it was interrupted: it goes on where it stopped. Proxies are those of the
+    environment (https_proxy).
+    """
+    from lookalike.models import catalogue
+
+    file = catalogue.model_file(name)
+    with extra_needed("onnx"):
+        import onnx  # noqa: F401, before anything is downloaded
+    with download_shown() as show:
+        facts = catalogue.get(name, host=host, progress=show)
+    _report(facts, file, as_json)
+    say(f"use it: lookalike index PHOTOS --model {name}")
+
+
+@model.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Delete the downloaded model NAME.
+
+    Galleries that were made with it need it again for what they do not hold yet: new images, and
+    queries from elsewhere.
+    """
+    from lookalike.models import catalogue
+
+    if not catalogue.remove(name):
+        say(f"{name} is not here")
+        raise click.exceptions.Exit(FOUND_NOTHING)
+
+
+@model.command()
+@click.argument("file", metavar="FILE|NAME", type=ModelFile())
 @json_option
 def info(file: Path, as_json: bool) -> None:
-    """Show what the model FILE takes and gives."""
+    """Show what a model, a FILE or a downloaded one by its NAME, takes and gives."""
     from lookalike.encoder import Encoder
 
-    facts = Encoder.open(file).info
-    if as_json:
-        print_json({**facts.as_dict(), "bytes": file.stat().st_size})
-    else:
-        _print(facts, file)
+    _report(Encoder.open(file).info, file, as_json)
 
 
 @model.command()
@@ -109,14 +174,14 @@ def adopt(
         tokens=tokens,
         version=version,
     )
-    if as_json:
-        print_json({**facts.as_dict(), "bytes": out.stat().st_size})
-    else:
-        _print(facts, out)
+    _report(facts, out, as_json)
     say(f"use it: lookalike index PHOTOS --model {shown(out)}")
 
 
-def _print(facts: ModelInfo, file: Path) -> None:
+def _report(facts: ModelInfo, file: Path, as_json: bool) -> None:
+    if as_json:
+        print_json({**facts.as_dict(), "bytes": file.stat().st_size})
+        return
     lines = {
         "model": f"{facts.name} {facts.version}",
         "file": f"{shown(file)} ({file.stat().st_size / 1e6:.1f} MB)",

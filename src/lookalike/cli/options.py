@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lookalike.gallery.protocol import ImageGallery
 
 __all__ = [
+    "ModelFile",
     "NumberRange",
     "encoding_options",
     "filter_option",
@@ -40,6 +41,23 @@ class NumberRange(click.FloatRange):
         if math.isnan(number):
             self.fail(f"{value} is not a number.", param, ctx)
         return number
+
+
+class ModelFile(click.Path):
+    """A model file, or the name of one that ``lookalike model get`` has downloaded."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False, exists=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from lookalike.models.catalogue import CATALOGUE, model_file
+
+        if value in CATALOGUE and not Path(value).exists():
+            file = model_file(value)
+            if not file.exists():
+                self.fail(f"{value} is not here yet; get it with: lookalike model get {value}")
+            return file
+        return super().convert(value, param, ctx)
 
 
 def gallery_name(value: str) -> Path | str:
@@ -87,9 +105,10 @@ max_seconds_option = click.option(
 )
 model_option = click.option(
     "--model",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="An ONNX model file instead of the one that comes with lookalike.",
+    metavar="FILE|NAME",
+    type=ModelFile(),
+    help="A model instead of the one that comes with lookalike: an ONNX file, or the name of one "
+    "that 'lookalike model get' has downloaded.",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from lookalike.progress import Progress
 if TYPE_CHECKING:
     from lookalike.models.report import TrainProgress
 
-__all__ = ["progress_shown", "training_shown"]
+__all__ = ["download_shown", "progress_shown", "training_shown"]
 
 SECONDS_BETWEEN_LINES = 5.0
 Some = TypeVar("Some", bound=Progress)
@@ -67,7 +68,9 @@ def _shown(
 
 
 @contextmanager
-def progress_shown() -> Iterator[Callable[[Progress], None]]:
+def progress_shown(
+    unit: str = "images", verb: str = "read"
+) -> Iterator[Callable[[Progress], None]]:
     """With the time that is left."""
     first: tuple[float, int] | None = None
 
@@ -82,16 +85,24 @@ def progress_shown() -> Iterator[Callable[[Progress], None]]:
         return f"{rate:.1f}/s, about {duration((progress.total - progress.done) / rate)} left"
 
     def line(progress: Progress) -> str:
-        done = f"{progress.done:,} of {progress.total:,} read, {progress.skipped:,} skipped"
-        return ", ".join(filter(None, [done, speed(progress)]))
+        done = f"{progress.done:,} of {progress.total:,} {verb}"
+        skipped = f"{progress.skipped:,} skipped" if unit == "images" else ""
+        return ", ".join(filter(None, [done, skipped, speed(progress)]))
 
-    with _shown(lambda _: "images", speed, line) as show:
+    with _shown(lambda _: unit, speed, line) as show:
 
         def noted(progress: Progress) -> None:
             speed(progress)
             show(progress)
 
         yield noted
+
+
+@contextmanager
+def download_shown() -> Iterator[Callable[[int, int], None]]:
+    """Takes the bytes that have arrived, and all."""
+    with progress_shown("MB", "MB downloaded") as show:
+        yield lambda done, total: show(Progress(done // 1_000_000, math.ceil(total / 1e6)))
 
 
 @contextmanager

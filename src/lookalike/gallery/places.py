@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shlex
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lookalike.atomic import NO_SPACE
 from lookalike.errors import GalleryError
 
 __all__ = [
@@ -55,7 +55,6 @@ APPLICATION_ID = 0x4C4B4C4B
 # Suffixes of folders: a rebuild is made beside the gallery, which then steps aside for it.
 INCOMING = ".rebuild"
 OUTGOING = ".old"
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL = (
     "the disk of {} is full; free some space and run the command again, everything committed "
     "before is kept"

@@ -66,6 +66,8 @@ def adopt(
     _wrap_input(model, source, size)
     shape, kind = _shape_of(path, model, chosen, size)
     pooled = _wrap_output(path, model, chosen, shape, kind, tokens)
+    if any(node.op_type == "DynamicQuantizeLinear" for node in model.graph.node):
+        _take_images_singly(model.graph, size, pooled)
     info = _describe(name, version, size, mean, std, dim=pooled)
     helper.set_model_props(model, info.to_metadata())
     model.producer_name = "lookalike"
@@ -258,6 +260,34 @@ def _wrap_output(
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", dim]))
     return dim
+
+
+def _take_images_singly(graph: onnx.GraphProto, size: int, dim: int) -> None:
+    """Run the graph on each image of a batch by itself.
+
+    One that was quantised dynamically takes the range of its numbers from all of a batch, so that
+    an image's embedding depends on those beside it.
+    """
+    whole = compose.add_prefix_graph(graph, "single/")
+    ends = {"one": [1, 3, size, size], "row": [dim]}
+    for name, shape in ends.items():
+        whole.initializer.append(
+            numpy_helper.from_array(np.array(shape, np.int64), f"{name}_shape")
+        )
+    body = helper.make_graph(
+        [
+            helper.make_node("Reshape", ["image", "one_shape"], [whole.input[0].name]),
+            *whole.node,
+            helper.make_node("Reshape", [whole.output[0].name, "row_shape"], ["row"]),
+        ],
+        "single",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [3, size, size])],
+        [helper.make_tensor_value_info("row", TensorProto.FLOAT, [dim])],
+        list(whole.initializer),
+        sparse_initializer=list(whole.sparse_initializer),
+    )
+    del graph.node[:], graph.initializer[:], graph.sparse_initializer[:]
+    graph.node.append(helper.make_node("Scan", [INPUT], [OUTPUT], body=body, num_scan_inputs=1))
 
 
 def _write(path: Path, model: onnx.ModelProto, out: Path) -> ModelInfo:

@@ -33,11 +33,12 @@ from torch import Tensor, nn
 from lookalike.atomic import atomic_writer
 from lookalike.encoder import ModelInfo
 from lookalike.errors import ModelError
+from lookalike.models.download import Report
 from lookalike.models.layers import CBAM, GAP, GeM, SecondOrderAttention, unit
 from lookalike.models.settings import EmbedderSettings
 from lookalike.models.trunk import Triple
 from lookalike.models.trunks import make_trunk
-from lookalike.models.weights import Progress, fill, read_torch_file
+from lookalike.models.weights import fill, read_torch_file
 
 __all__ = [
     "Attention",
@@ -74,7 +75,7 @@ class Embedder(nn.Module):
         *,
         mean: Triple | None = None,
         std: Triple | None = None,
-        progress: Progress | None = None,
+        progress: Report | None = None,
     ) -> None:
         super().__init__()
         self.trunk = make_trunk(settings.trunk, weights, progress)

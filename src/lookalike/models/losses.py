@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lookalike.errors import MissingExtraError, TrainingError
+from lookalike.models.download import file_sha256
 from lookalike.models.embedder import Embedder, load_embedder
 from lookalike.models.settings import LOSSES
-from lookalike.models.weights import file_sha256
 
 __all__ = [
     "LOSSES",

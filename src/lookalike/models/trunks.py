@@ -24,8 +24,9 @@ from torch.nn import functional as F
 from lookalike.errors import MissingExtraError, ModelError
 from lookalike.models import classic
 from lookalike.models.classic import VGG16, VGG16BN, LeNet5
+from lookalike.models.download import Report
 from lookalike.models.trunk import Trunk
-from lookalike.models.weights import Progress, fetch, load_weights
+from lookalike.models.weights import fetch, load_weights
 
 __all__ = [
     "FEATURES",
@@ -312,7 +313,7 @@ _PUBLISHED = {
 }
 
 
-def make_trunk(name: str, weights: str | Path = "none", progress: Progress | None = None) -> Trunk:
+def make_trunk(name: str, weights: str | Path = "none", progress: Report | None = None) -> Trunk:
     """A new trunk without classifier.
 
     `weights` is "none" (random), "imagenet", or a file of PyTorch weights; a file that is called
@@ -334,7 +335,7 @@ def make_trunk(name: str, weights: str | Path = "none", progress: Progress | Non
     return trunk
 
 
-def _imagenet(name: str, progress: Progress | None) -> Path:
+def _imagenet(name: str, progress: Report | None) -> Path:
     if name in _PUBLISHED:
         return fetch(_PUBLISHED[name], progress=progress)
     if name not in _PACKAGED:

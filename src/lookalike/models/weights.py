@@ -1,38 +1,19 @@
-"""Weight files: strict loading, and a download that is checked before anything sees it."""
+"""Weight files: strict loading, and those that PyTorch publishes."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import os
 import re
-import tempfile
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lookalike.errors import ModelError
+from lookalike.models.download import Report, cache_directory, download
 
-__all__ = [
-    "Progress",
-    "cache_directory",
-    "fetch",
-    "file_sha256",
-    "fill",
-    "load_weights",
-    "read_torch_file",
-]
-
-Progress: TypeAlias = Callable[[int, int | None], None]
-"""Called with the bytes that have arrived and the bytes expected, None if unknown."""
-
-_PIECE = 1 << 20
-_TIMEOUT_SECONDS = 30
+__all__ = ["fetch", "fill", "load_weights", "read_torch_file"]
 
 
 def read_torch_file(path: Path, kind: str = "PyTorch weight file") -> Any:
@@ -94,72 +75,18 @@ def fill(module: nn.Module, state: Mapping[Any, Any], message: str) -> None:
 _COUNTER = "num_batches_tracked"
 
 
-def cache_directory() -> Path:
-    """Where downloaded weights stay: $XDG_CACHE_HOME/lookalike, or ~/.cache/lookalike."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "lookalike"
-
-
-def fetch(url: str, directory: Path | None = None, progress: Progress | None = None) -> Path:
-    """The file at `url`, from `directory` (the cache) if it is there already.
+def fetch(url: str, directory: Path | None = None, progress: Report | None = None) -> Path:
+    """The file at `url`, from `directory` (the cache) if it is there already; see `download`.
 
     The name ends in "-" and the first digits of the content's SHA-256, as PyTorch's do
-    (resnet50-0676ba61.pth). A file appears in `directory` only when whole and right; one found
-    there is checked too, and downloaded again if it has changed. ModelError otherwise, with the
-    way round it.
+    (resnet50-0676ba61.pth). One found in `directory` is checked too, and downloaded again if it
+    has changed. ModelError otherwise, with the way round it.
     """
     name = url.rpartition("/")[2]
     digits = re.search(r"-([0-9a-f]{8,64})\.", name)
     if not digits:
         raise ValueError(f"{url} does not carry its checksum in its name")
-    directory = cache_directory() if directory is None else directory
-    path = directory / name
-    if path.is_file() and file_sha256(path).startswith(digits[1]):
-        return path
-    part: Path | None = None
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=directory, suffix=".part", delete=False) as out:
-            part = Path(out.name)
-            found = _download(url, out, progress)
-        if not found.startswith(digits[1]):
-            raise ModelError(
-                f"{url}: its SHA-256 begins with {found[: len(digits[1])]}, not {digits[1]}: "
-                "try again, or give a file of your own with --weights FILE"
-            )
-        part.replace(path)
-    except (OSError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise ModelError(
-            f"cannot download {url} ({reason}): get it on another machine and give it with "
-            f"--weights FILE, or put it at {path}"
-        ) from error
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
+    path = (cache_directory() if directory is None else directory) / name
+    otherwise = ", or give a file of your own with --weights FILE"
+    download(url, path, digits[1], progress=progress, otherwise=otherwise)
     return path
-
-
-def _download(url: str, out: IO[bytes], progress: Progress | None) -> str:
-    """Write the content to `out`, down to the disk, and return its SHA-256."""
-    digest = hashlib.sha256()
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
-        length = response.headers.get("Content-Length")
-        expected = int(length) if length else None
-        arrived = 0
-        while piece := response.read(_PIECE):
-            out.write(piece)
-            digest.update(piece)
-            arrived += len(piece)
-            if progress is not None:
-                progress(arrived, expected)
-    if expected is not None and arrived != expected:
-        raise http.client.IncompleteRead(b"", expected - arrived)
-    out.flush()
-    os.fsync(out.fileno())
-    return digest.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

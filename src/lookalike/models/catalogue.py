@@ -1,0 +1,200 @@
+"""Published encoders that one command downloads and makes model files of.
+
+They are kept in the user's cache folder and work offline from then on. A new model is one entry of
+`CATALOGUE`. Downloading needs onnx, not torch; using what was downloaded does not.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lookalike.atomic import NO_SPACE
+from lookalike.errors import ModelError
+from lookalike.models.download import Report, cache_directory, download, locked
+
+if TYPE_CHECKING:
+    from lookalike.encoder import ModelInfo
+    from lookalike.models.adopt import Tokens
+
+__all__ = ["CATALOGUE", "HOST", "Entry", "Source", "get", "model_file", "remove"]
+
+HOST = "https://huggingface.co"
+HOST_VARIABLE = "LOOKALIKE_MODELS_URL"
+"""Environment variable with the address of a mirror."""
+Triple = tuple[float, float, float]
+IMAGENET: tuple[Triple, Triple] = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+"""Mean and standard deviation, of pixels from 0 to 255."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A published file: its path in the repository, its size in bytes and its SHA-256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+    def within(self, folder: Path) -> Path:
+        """Where it is kept until the model file is made."""
+        return folder / Path(self.path).name
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model as it was published.
+
+    Attributes:
+        repository, revision: of the host, where files are at REPOSITORY/resolve/REVISION/PATH.
+        about, licence: for people.
+        image: the ONNX file of the image encoder.
+        size, mean, std, output, tokens: arguments of `adopt`.
+    """
+
+    repository: str
+    revision: str
+    about: str
+    licence: str
+    image: Source
+    size: int
+    statistics: tuple[Triple, Triple]
+    output: str
+    tokens: Tokens | None = None
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All that is downloaded."""
+        return (self.image,)
+
+    @property
+    def bytes(self) -> int:
+        """Of all downloads."""
+        return sum(source.bytes for source in self.sources)
+
+
+def _dinov2(about: str, image: Source) -> Entry:
+    revision = "c2bb04a51fab207c420665f1946016107bffc701"
+    return Entry(
+        "Xenova/dinov2-small",
+        revision,
+        about,
+        "Apache-2.0",
+        image,
+        224,
+        IMAGENET,
+        "last_hidden_state",
+        "cls",
+    )
+
+
+CATALOGUE: Mapping[str, Entry] = {
+    "dinov2-small": _dinov2(
+        "what an image shows, learnt without labels",
+        Source(
+            "onnx/model.onnx",
+            88_459_888,
+            "83141175ec78b4ff9a2bb58a4c7c264ba0054d1c2e122e5a8114b79a8d4179ea",
+        ),
+    ),
+    "dinov2-small-quantized": _dinov2(
+        "the same in 8 bits: a third of the size",
+        Source(
+            "onnx/model_quantized.onnx",
+            24_451_943,
+            "3afdc8bc63b50558d6e5770f5b799bb82455c2311183a2de43803f343a29d917",
+        ),
+    ),
+}
+
+
+def model_file(name: str) -> Path:
+    """Where the model file of an entry is, or would be.
+
+    Raises:
+        ModelError: there is no such entry.
+    """
+    if name not in CATALOGUE:
+        raise ModelError(f"no model is called {name!r}; there are: {', '.join(CATALOGUE)}")
+    return cache_directory() / "models" / name / f"{name}.onnx"
+
+
+def get(
+    name: str, *, host: str | None = None, progress: Callable[[int, int], None] | None = None
+) -> ModelInfo:
+    """Download an entry, unless it is there, and make its model file.
+
+    Args:
+        host: address of a mirror; None: $LOOKALIKE_MODELS_URL, or HOST.
+        progress: called with the bytes that have arrived, of all files together, and their sum.
+
+    Raises:
+        ModelError: no such entry; a failed download, see `download`, what has arrived is kept; or
+            the file is not what the entry says. No model file is written then.
+    """
+    from lookalike.encoder import Encoder
+
+    out = model_file(name)
+    if out.exists():
+        return Encoder.open(out).info
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with locked(out.parent / "lock"):
+            return _make(out, CATALOGUE[name], host, progress)
+    except OSError as error:
+        free = "free some space" if error.errno in NO_SPACE else "see why"
+        raise ModelError(
+            f"cannot write {out} ({error.strerror}): {free} and run the command again, what was "
+            "downloaded is kept"
+        ) from error
+
+
+def _make(
+    out: Path, entry: Entry, host: str | None, progress: Callable[[int, int], None] | None
+) -> ModelInfo:
+    """Download what is missing to a folder beside `out`, and leave `out` alone there."""
+    from lookalike.models.adopt import adopt
+
+    for unfinished in out.parent.glob(".lookalike-*"):  # by a process that was killed
+        shutil.rmtree(unfinished)
+    base = (host or os.environ.get(HOST_VARIABLE) or HOST).rstrip("/")
+    files, before = out.parent / "downloads", 0
+    for source in entry.sources:
+        url = f"{base}/{entry.repository}/resolve/{entry.revision}/{source.path}"
+        report = None if progress is None else _counted(progress, before, entry.bytes)
+        download(url, source.within(files), source.sha256, size=source.bytes, progress=report)
+        before += source.bytes
+    mean, std = entry.statistics
+    info = adopt(
+        entry.image.within(files),
+        out,
+        name=out.stem,
+        version=entry.revision[:12],
+        size=entry.size,
+        mean=mean,
+        std=std,
+        output=entry.output,
+        tokens=entry.tokens,
+    )
+    shutil.rmtree(files)
+    return info
+
+
+def _counted(progress: Callable[[int, int], None], before: int, total: int) -> Report:
+    return lambda arrived, _: progress(before + arrived, total)
+
+
+def remove(name: str) -> bool:
+    """Delete what was downloaded and made of an entry; returns whether there was anything.
+
+    Raises:
+        ModelError: there is no such entry.
+    """
+    folder = model_file(name).parent
+    if not folder.exists():
+        return False
+    shutil.rmtree(folder)
+    return True

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.lsh import LSHIndex, LSHSettings, kernels
+from lookalike.lsh import LSHIndex, LSHSettings, lookup
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.vectors import unit_rows
 
@@ -66,7 +66,7 @@ def test_codes_and_additions_estimate_the_cosine_also_of_vectors_with_a_common_o
     assert errors.std() < 0.05 * (1 - cosines.min())
     assert np.abs(np.diagonal(errors)).max() < 1e-6  # itself: exact
     assert (np.argmax(sums, axis=1) == np.arange(50)).all()
-    tops = np.array([kernels.most_in_common(query, hasher.scoring) for query in queries.queries])
+    tops = np.array([lookup.most_in_common(query, hasher.scoring) for query in queries.queries])
     assert (sums <= tops[:, np.newaxis] + 0.1 * (1 - cosines.min())).all()
     assert (np.diagonal(sums) >= tops - 0.01 * (1 - cosines.min())).all()
 

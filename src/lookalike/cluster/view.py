@@ -157,7 +157,7 @@ class ShardedSnapshot(KeptRows):
         """As `LSHIndex.search`, of a batch (q, dim), by one call to each shard."""
         answers = self._shards.ask("near", queries, k, exact=exact, deadline=LONG_SECONDS)
         ids, cosines = (np.concatenate(parts, axis=1) for parts in zip(*answers, strict=True))
-        return Neighbors(*best_of(ids, cosines, k))
+        return best_of(ids, cosines, k)
 
     def nearest(self, query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         found: NDArray[np.int64] = self.near(query[np.newaxis], k).ids[0]

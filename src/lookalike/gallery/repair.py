@@ -41,7 +41,7 @@ from lookalike.gallery.schema import (
 )
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
-from lookalike.lsh.storage import stored_owner, stored_owners
+from lookalike.lsh.storage import stored_owner, stored_owners, stored_settings
 
 __all__ = ["RepairReport", "repair"]
 
@@ -299,7 +299,7 @@ def _repair_index(files: GalleryFiles, store: Store, report: RepairReport) -> LS
         damage = [str(error.__cause__ or error)]
     stored = _known_owner(files)
     own = stored == owner or (stored is None and bool(store.meta("index_has_no_id")))
-    settings = LSHIndex.stored_settings(files.index_folder) if own else None
+    settings = stored_settings(files.index_folder) if own else None
     if settings is None or settings.dim != dim:
         settings = LSHSettings(dim=dim)
     index = LSHIndex.salvage(files.index_folder, settings, stored if own else owner)

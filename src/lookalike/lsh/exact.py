@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh.segment import Segment
 
-__all__ = ["LARGEST_COSINE", "Found", "best_of", "check_cosines", "search_exactly"]
+__all__ = ["LARGEST_COSINE", "Neighbors", "best_of", "check_cosines", "search_exactly"]
 
 NUMBERS_AT_ONCE = (1 << 18, 1 << 20)
 """Of vectors made float32, for one query and for several: 1 and 4 MiB."""
@@ -16,10 +18,22 @@ SPARE = 8
 LARGEST_COSINE = np.float32(1.02)
 """Of unit vectors that were rounded to float16."""
 Floats = NDArray[np.float32]
-Found = tuple[NDArray[np.int64], Floats]
 
 
-def search_exactly(segment: Segment, queries: Floats, k: int, blocked: NDArray[np.bool_]) -> Found:
+class Neighbors(NamedTuple):
+    """What a search found, best first.
+
+    ``ids`` int64, -1 where fewer than k items exist; ``cosines`` float32, -inf there. Shapes
+    (q, k), or (k,) for a single query.
+    """
+
+    ids: NDArray[np.int64]
+    cosines: Floats
+
+
+def search_exactly(
+    segment: Segment, queries: Floats, k: int, blocked: NDArray[np.bool_]
+) -> Neighbors:
     """The ``k`` nearest of all rows that are not blocked; results as ``search_segment`` gives them.
 
     Args:
@@ -81,7 +95,7 @@ def check_cosines(segment: Segment, largest: Floats) -> None:
         raise segment.damaged("a vector is not of unit length")
 
 
-def best_of(ids: NDArray[np.int64], cosines: Floats, k: int) -> Found:
+def best_of(ids: NDArray[np.int64], cosines: Floats, k: int) -> Neighbors:
     """The ``k`` largest of each row, falling by cosine, then rising by id."""
     order = np.lexsort((ids, -cosines), axis=1)[:, :k]
-    return np.take_along_axis(ids, order, axis=1), np.take_along_axis(cosines, order, axis=1)
+    return Neighbors(*(np.take_along_axis(values, order, axis=1) for values in (ids, cosines)))

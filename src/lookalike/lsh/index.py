@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lookalike.lsh import storage
 from lookalike.lsh.arrayfile import is_owner, new_owner
-from lookalike.lsh.exact import best_of, search_exactly
+from lookalike.lsh.exact import Neighbors, best_of, search_exactly
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.join import Joined, all_pairs, groups
 from lookalike.lsh.segment import Segment
@@ -29,17 +29,6 @@ __all__ = ["LSHIndex", "Neighbors"]
 Floats = NDArray[np.float32]
 EXACT_AT_ONCE = 20_000
 """Items that are compared one by one in less time than compiled code takes to load."""
-
-
-class Neighbors(NamedTuple):
-    """What a search found, best first.
-
-    ``ids`` int64, -1 where fewer than k items exist; ``cosines`` float32, -inf there. Shapes
-    (q, k), or (k,) for a single query.
-    """
-
-    ids: NDArray[np.int64]
-    cosines: Floats
 
 
 class LSHIndex:
@@ -273,13 +262,13 @@ class LSHIndex:
                         rerank=asked.rerank or defaults.rerank,
                         threads=threads or (cores() if len(rows) > 1 else 1),
                     )
-                if (found[0][found[1] > -np.inf] < 0).any():
+                if (found.ids[found.cosines > -np.inf] < 0).any():
                     raise segment.damaged("ids")
                 if i == 0:
                     ids, cosines = found
                 else:
-                    both_ids = np.concatenate([ids, found[0]], axis=1)
-                    both = np.concatenate([cosines, found[1]], axis=1)
+                    both_ids = np.concatenate([ids, found.ids], axis=1)
+                    both = np.concatenate([cosines, found.cosines], axis=1)
                     ids, cosines = best_of(both_ids, both, k)
             np.clip(cosines, -1, 1, out=cosines, where=ids >= 0)  # estimates may exceed them
         else:
@@ -426,11 +415,6 @@ class LSHIndex:
         return groups(self._joined(threshold, recall))
 
     def _joined(self, threshold: float, recall: float) -> Joined:
-        if not -1 < threshold <= 1 or not 0 < recall < 1:
-            raise ValueError(
-                f"threshold is {threshold} and recall {recall}; they must be above -1 and at most "
-                f"1, and between 0 and 1"
-            )
         self._need_vectors("pairs cannot be compared")
         return Joined.of(self._state, self.settings, threshold, recall)
 
@@ -481,11 +465,6 @@ class LSHIndex:
         is well.
         """
         return storage.damaged(self._state)
-
-    @staticmethod
-    def stored_settings(folder: str | Path) -> LSHSettings | None:
-        """The settings of the index in ``folder``, None if they cannot be read."""
-        return storage.stored_settings(Path(folder))
 
     @classmethod
     def salvage(cls, folder: str | Path, settings: LSHSettings, owner: str | None = None) -> Self:

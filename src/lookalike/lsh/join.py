@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.lsh.segment import gather
+from lookalike.lsh.build import gather
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.state import State, kept
 
@@ -97,7 +97,12 @@ class Joined(NamedTuple):
 
     @classmethod
     def of(cls, state: State, settings: LSHSettings, threshold: float, recall: float) -> Self:
-        """All items of an index with vectors."""
+        """All items of an index with vectors. ValueError: threshold or recall out of range."""
+        if not -1 < threshold <= 1 or not 0 < recall < 1:
+            raise ValueError(
+                f"threshold is {threshold} and recall {recall}; they must be above -1 and at most "
+                f"1, and between 0 and 1"
+            )
         live = [
             (segment, np.arange(len(segment))[kept(removed.marks)])
             for segment, removed in zip(state.segments, state.removed, strict=True)

@@ -8,8 +8,8 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.lsh import kernels
-from lookalike.lsh.exact import Found, check_cosines, search_exactly
+from lookalike.lsh import kernels, lookup
+from lookalike.lsh.exact import Neighbors, check_cosines, search_exactly
 from lookalike.lsh.hashing import Hasher, Prepared
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings
@@ -91,7 +91,7 @@ def search_segment(
     candidates: int | None,
     rerank: int | None,
     threads: int,
-) -> Found:
+) -> Neighbors:
     """The ``k`` nearest items that the probed buckets hold.
 
     Args:
@@ -109,7 +109,7 @@ def search_segment(
         return search_exactly(segment, queries, k, blocked)
     if not open_rows or not len(queries):
         nothing = np.full((len(queries), k), -1, np.int64)
-        return nothing, np.full((len(queries), k), -np.inf, np.float32)
+        return Neighbors(nothing, np.full((len(queries), k), -np.inf, np.float32))
     ids, cosines = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
     plan = Plan.make(hasher.settings, n, open_rows, k, candidates, rerank)
 
@@ -162,14 +162,14 @@ def estimate(hasher: Hasher, prepared: Prepared, scores: Floats) -> Floats:
         estimate = np.cos(np.pi * (1 - np.clip(agreement, 0, 1)))
     else:
         spans = 2 * np.abs(margins).reshape(len(margins), -1, 4).sum(axis=2)
-        scale = kernels.table_limit(spans.shape[1]) / spans.max(axis=1, keepdims=True)
+        scale = lookup.table_limit(spans.shape[1]) / spans.max(axis=1, keepdims=True)
         shared = (queries @ hasher.mean)[:, np.newaxis]
         base = np.full_like(scale, SCORES // 2)
         unit = hasher.correction_unit
         if hasher.lengths is not None:
             scale = np.minimum(scale, np.float32(0.999 * unit / hasher.addition_unit))
-            tops = np.array([kernels.most_in_common(query, hasher.scoring) for query in queries])
-            base = kernels.TOP - tops[:, np.newaxis] / unit * scale
+            tops = np.array([lookup.most_in_common(query, hasher.scoring) for query in queries])
+            base = lookup.TOP - tops[:, np.newaxis] / unit * scale
             shared += (1 - float(hasher.mean @ hasher.mean) - hasher.middle) / 2
         estimate = (known - base) * (unit / scale) + shared
     estimate = np.clip(estimate, -1, 1)

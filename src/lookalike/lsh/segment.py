@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,36 +15,15 @@ from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import ArrayFile, is_count, open_arrays, write_arrays
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.settings import LSHSettings
-from lookalike.threads import cores, for_all_parts
 
-__all__ = ["ARRAYS", "Segment", "are_unit", "default_key_bits", "gather"]
+__all__ = ["ARRAYS", "BLOCK", "Segment", "are_unit", "vector_dtype"]
 
-BUILD_ROWS = 2048
-BUILD_BUCKETS = 512
+CHECKED_ROWS = 2048
 BLOCK = 32
-BUCKET = 64
 FEW = 64
 """Ids that are looked up one by one."""
 UNIT = 0.01
 Floats = NDArray[np.float32]
-
-
-def default_key_bits(n: int) -> int:
-    """About 2 sqrt(n) buckets, but of at least 64 items on average."""
-    buckets = min(2 * math.sqrt(n), n / BUCKET)
-    return max(0, round(math.log2(buckets))) if buckets > 1 else 0
-
-
-class Items(NamedTuple):
-    """Hashed items before they are packed: ids (n,), codes (n, bytes), corrections (n,), additions
-    (n,) or (0,), keys (tables, n).
-    """
-
-    ids: NDArray[np.int64]
-    codes: NDArray[np.uint8]
-    corrections: NDArray[np.int16]
-    additions: NDArray[np.int16]
-    keys: NDArray[np.uint32]
 
 
 class Scanned(NamedTuple):
@@ -127,171 +104,6 @@ class Segment:
             self.ids,
         )
 
-    @classmethod
-    def build(cls, hasher: Hasher, ids: NDArray[np.int64], vectors: NDArray[Any]) -> Segment:
-        """Hash ``vectors`` (n, dim), unit rows, and sort them into buckets.
-
-        The result depends on the set of items alone, not on their order.
-        """
-        from lookalike.lsh.coding import round_to_half
-
-        settings, n = hasher.settings, len(ids)
-        order = _order(ids)
-        keys = np.empty((settings.tables, n), np.uint32)
-        codes = np.empty((n, settings.code_bits // 8), np.uint8)
-        corrections = np.empty(n, np.int16)
-        additions = np.empty(n if hasher.lengths else 0, np.int16)
-        kept = np.empty((0 if settings.vectors == "none" else n, settings.dim), _dtype(settings))
-        key_bits = _choose_key_bits(hasher, n)
-
-        def hash_part(part: slice) -> None:
-            # Hash what is stored, so that hashing it again later gives the same bits.
-            chosen = order[part]
-            if vectors.dtype == np.float32 and kept.dtype == np.float16:
-                rows = np.empty((len(chosen), settings.dim), np.float32)
-                halves = kept[part] if len(kept) else np.empty(rows.shape, np.float16)
-                round_to_half(vectors, chosen, halves.view(np.uint16), rows)
-            else:
-                rows = vectors[chosen].astype(np.float32, copy=False)
-                if len(kept):
-                    kept[part] = rows
-            hashed = hasher.hash(rows, key_bits)
-            keys[:, part], codes[part], corrections[part] = hashed[:3]
-            additions[part if additions.size else slice(0)] = hashed.additions
-
-        for_all_parts(hash_part, n, BUILD_ROWS, cores())
-        items = Items(ids[order], codes, corrections, additions, keys)
-        return cls._assemble(key_bits, items, lambda chosen: kept[chosen] if len(kept) else kept)
-
-    @classmethod
-    def merge(cls, hasher: Hasher, parts: Sequence[tuple[Segment, NDArray[np.bool_]]]) -> Segment:
-        """One segment of all items that are not removed; equal to building it from their vectors.
-
-        Args:
-            parts: segments hashed by ``hasher``, and which rows of each are removed, (n,) or (0,).
-
-        Raises:
-            ValueError: they keep no vectors and differ in their key bits, so that keys are unknown.
-        """
-        kept = [
-            (segment, np.flatnonzero(~marks) if marks.size else np.arange(len(segment)))
-            for segment, marks in parts
-        ]
-        items = [segment.items(hasher, rows) for segment, rows in kept]
-        ids = np.concatenate([part.ids for part in items])
-        codes = np.concatenate([part.codes for part in items])
-        corrections = np.concatenate([part.corrections for part in items])
-        additions = np.concatenate([part.additions for part in items])
-        keys = np.concatenate([part.keys for part in items], axis=1)
-        del items
-        n = len(ids)
-        sizes = {segment.key_bits for segment, _ in parts}
-        key_bits = _choose_key_bits(hasher, n)
-        if hasher.settings.vectors == "none" and sizes != {key_bits}:
-            if len(sizes) > 1:
-                raise ValueError("segments without vectors and with different key bits stay apart")
-            (key_bits,) = sizes
-        elif sizes != {key_bits}:
-            first = 0
-            for segment, rows in kept:
-                segment._rekey(hasher, key_bits, rows, keys[:, first : first + len(rows)])
-                first += len(rows)
-        order = np.argsort(ids, kind="stable")
-        if additions.size:
-            additions = additions[order]
-        together = Items(ids[order], codes[order], corrections[order], additions, keys[:, order])
-        return cls._assemble(key_bits, together, lambda chosen: gather(kept, order[chosen]))
-
-    def _rekey(
-        self, hasher: Hasher, key_bits: int, rows: NDArray[np.int64], out: NDArray[np.uint32]
-    ) -> None:
-        """The keys of ``rows`` (n,) with another number of bits: out (tables, n)."""
-
-        def key_part(part: slice) -> None:
-            out[:, part] = hasher.keys(self.vectors[rows[part]].astype(np.float32), key_bits)
-
-        for_all_parts(key_part, len(rows), BUILD_ROWS, cores())
-
-    def items(self, hasher: Hasher, rows: NDArray[np.int64]) -> Items:
-        """The items of ``rows`` (n,) as they were before they were packed."""
-        keys = np.empty((len(self.offsets), len(self)), np.uint32)
-        for t, offsets in enumerate(self.offsets):
-            in_order = np.repeat(np.arange(len(offsets) - 1, dtype=np.uint32), np.diff(offsets))
-            keys[t, self.rows[t] if self.rows.size else slice(None)] = in_order
-        codes = self.codes_of(rows, hasher.settings.code_bits // 8).view(np.uint8)
-        starts, bucket = self.offsets[0], keys[0, rows]
-        at = rows - starts[bucket].astype(np.int64)
-        at += self.blocks[0][bucket].astype(np.int64) * BLOCK
-        additions = self.additions[at] if self.additions.size else self.additions
-        return Items(self.ids[rows], codes, self.corrections[at], additions, keys[:, rows])
-
-    @classmethod
-    def _assemble(
-        cls, key_bits: int, items: Items, take: Callable[[NDArray[np.int64]], NDArray[Any]]
-    ) -> Segment:
-        """Sort hashed items into buckets and pack their codes.
-
-        ``take`` gives the vectors of the items at given positions, so that they, the bulk, are
-        copied once.
-        """
-        from lookalike.lsh.coding import pack_blocks
-
-        tables, n = items.keys.shape
-        width = items.codes.shape[1]
-        row_order = np.argsort(items.keys[0], kind="stable")
-        keys = items.keys[:, row_order]
-        codes, corrections = items.codes[row_order], items.corrections[row_order]
-        additions = items.additions[row_order] if items.additions.size else items.additions
-        offsets = np.zeros((tables, (1 << key_bits) + 1), np.uint32)
-        blocks = np.zeros_like(offsets)
-        before = 0
-        for t in range(tables):
-            counts = np.bincount(keys[t], minlength=1 << key_bits)
-            offsets[t, 1:] = np.cumsum(counts)
-            blocks[t, 0] = before
-            blocks[t, 1:] = before + np.cumsum(-(-counts // BLOCK))
-            before = int(blocks[t, -1])
-        flat_codes = np.zeros(before * width * BLOCK, np.uint8)
-        flat_corrections = np.zeros(before * BLOCK, np.int16)
-        flat_additions = np.zeros(before * BLOCK if additions.size else 0, np.int16)
-        rows = np.empty((1, 0) if tables == 1 else (tables, n), np.uint32)
-        by_id = np.empty(n, np.uint32)
-        by_id[row_order] = np.arange(n, dtype=np.uint32)
-        for t in range(tables):
-            # By id within a bucket in every table: an order that follows from the bucket alone.
-            by_key = np.argsort(items.keys[t], kind="stable") if t else row_order
-            positions = by_id[by_key].astype(np.int64)
-            if tables > 1:
-                rows[t] = positions
-
-            def pack(some: slice, t: int = t, positions: NDArray[np.int64] = positions) -> None:
-                edges = slice(some.start, some.stop + 1)
-                pack_blocks(
-                    codes,
-                    corrections,
-                    additions,
-                    positions,
-                    offsets[t, edges],
-                    blocks[t, edges],
-                    flat_codes,
-                    flat_corrections,
-                    flat_additions,
-                )
-
-            for_all_parts(pack, 1 << key_bits, BUILD_BUCKETS, cores())
-        return cls(
-            key_bits,
-            items.ids[row_order],
-            by_id,
-            take(row_order),
-            flat_codes,
-            flat_corrections,
-            flat_additions,
-            offsets,
-            blocks,
-            rows,
-        )
-
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of ``ids``, -1 where an id is not here."""
         if not len(self):
@@ -353,7 +165,7 @@ class Segment:
         expected = {
             "ids": ((n,), "<i8"),
             "by_id": ((n,), "<u4"),
-            "vectors": ((0 if kept == "none" else n, settings.dim), _dtype(settings).str),
+            "vectors": ((0 if kept == "none" else n, settings.dim), vector_dtype(settings).str),
             "codes": ((blocks * BLOCK * settings.code_bits // 8,), "|u1"),
             "corrections": ((blocks * BLOCK,), "<i2"),
             "additions": ((blocks * BLOCK if hasher.lengths else 0,), "<i2"),
@@ -469,45 +281,13 @@ def are_unit(vectors: NDArray[Any]) -> NDArray[np.bool_]:
     """Which of (n, dim) stored vectors have unit length, but for rounding to float16."""
     squares = np.empty(len(vectors), np.float32)
     with np.errstate(all="ignore"):  # a damaged file may hold anything
-        for start in range(0, len(vectors), BUILD_ROWS):
-            some = slice(start, start + BUILD_ROWS)
+        for start in range(0, len(vectors), CHECKED_ROWS):
+            some = slice(start, start + CHECKED_ROWS)
             rows = vectors[some].astype(np.float32)
             np.einsum("ij,ij->i", rows, rows, out=squares[some])
         return np.abs(squares - 1) < 2 * UNIT
 
 
-def _dtype(settings: LSHSettings) -> np.dtype[Any]:
+def vector_dtype(settings: LSHSettings) -> np.dtype[Any]:
     """How vectors are kept; those that are not are also hashed as float16."""
     return np.dtype("float32" if settings.vectors == "float32" else "float16")
-
-
-def gather(
-    parts: Sequence[tuple[Segment, NDArray[np.int64]]], order: NDArray[np.int64]
-) -> NDArray[Any]:
-    """The vectors of rows of several segments, counted one after the other, in ``order`` (n,)."""
-    like = parts[0][0].vectors
-    if not len(like):
-        return like
-    out = np.empty((len(order), like.shape[1]), like.dtype)
-    ends = np.cumsum([len(rows) for _, rows in parts])
-    for start in range(0, len(order), BUILD_ROWS):
-        some = order[start : start + BUILD_ROWS]
-        part_of = np.searchsorted(ends, some, side="right")
-        for i in np.unique(part_of):
-            segment, rows = parts[i]
-            here = part_of == i
-            first = ends[i] - len(rows)
-            out[start : start + BUILD_ROWS][here] = segment.vectors[rows[some[here] - first]]
-    return out
-
-
-def _order(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows by rising id, which they mostly are already."""
-    if (ids[1:] > ids[:-1]).all():
-        return np.arange(len(ids))
-    return np.argsort(ids, kind="stable")
-
-
-def _choose_key_bits(hasher: Hasher, n: int) -> int:
-    asked = hasher.settings.key_bits
-    return min(default_key_bits(n) if asked is None else asked, hasher.max_key_bits)

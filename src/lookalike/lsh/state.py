@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import IndexFormatError
+from lookalike.lsh.build import build, merge
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings
@@ -117,7 +118,7 @@ class State:
     def added(self, settings: LSHSettings, ids: NDArray[np.int64], rows: Floats) -> Self:
         """With a batch, n >= 1 ids (n,) and unit rows (n, dim); merges segments now and then."""
         hasher = self.hasher or Hasher.fit(settings, rows)
-        segment = Segment.build(hasher, ids, rows)
+        segment = build(hasher, ids, rows)
         state = type(self)(hasher, (*self.segments, segment), (*self.removed, Removed.none()))
         total = sum(len(s) for s in state.segments)
         if (
@@ -177,9 +178,9 @@ class State:
             ids = np.concatenate([s.ids[kept(marks)] for s, marks in parts])
             rows = np.concatenate([s.vectors[kept(marks)] for s, marks in parts])
             hasher = Hasher.fit(hasher.settings, rows)
-            made = Segment.build(hasher, ids, rows)
+            made = build(hasher, ids, rows)
         else:
-            made = Segment.merge(hasher, parts)
+            made = merge(hasher, parts)
         before, after = slice(0, run.start), slice(run.stop, None)
         segments = (*self.segments[before], made, *self.segments[after])
         removed = (*self.removed[before], Removed.none(), *self.removed[after])

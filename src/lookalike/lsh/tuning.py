@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.lsh.build import default_key_bits
 from lookalike.lsh.search import default_candidates
-from lookalike.lsh.segment import default_key_bits
 from lookalike.lsh.settings import LSHSettings, SearchSettings, whole
 
 if TYPE_CHECKING:

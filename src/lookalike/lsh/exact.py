@@ -98,4 +98,5 @@ def check_cosines(segment: Segment, largest: Floats) -> None:
 def best_of(ids: NDArray[np.int64], cosines: Floats, k: int) -> Neighbors:
     """The ``k`` largest of each row, falling by cosine, then rising by id."""
     order = np.lexsort((ids, -cosines), axis=1)[:, :k]
-    return Neighbors(*(np.take_along_axis(values, order, axis=1) for values in (ids, cosines)))
+    best = np.take_along_axis(cosines, order, axis=1)
+    return Neighbors(np.take_along_axis(ids, order, axis=1), best)

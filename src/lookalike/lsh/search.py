@@ -140,9 +140,9 @@ def search_segment(
         size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
         for_all_parts(run_some, len(queries), size, threads)
     if not keeps_vectors:
-        return ids, estimate(hasher, prepared, cosines)
+        return Neighbors(ids, estimate(hasher, prepared, cosines))
     check_cosines(segment, cosines[:, 0])
-    return ids, cosines
+    return Neighbors(ids, cosines)
 
 
 def _hamming_scale(bits: int) -> int:

@@ -151,13 +151,15 @@ def make_hostile_files(folder: Path) -> dict[Path, SkipReason]:
         "drawing.png": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
         "document.tif": b"%PDF-1.7\n",
         "sound.webp": b"RIFF" + struct.pack("<I", 40) + b"WAVEfmt " + b"\0" * 32,
-        "film.heic": mp4 + b"\0" * 64,
         "one byte.gif": b"G",
         "zeros.bmp": bytes(4096),
         "noise.avif": np.random.default_rng(2).bytes(4096),
         "line\nbreak.jpg": b"plain text",
     }.items():
         put(name, data, SkipReason.NOT_AN_IMAGE)
+    has_films = importlib.util.find_spec("av") is not None
+    film = SkipReason.DAMAGED if has_films else SkipReason.NEEDS_EXTRA
+    put("film.heic", mp4 + b"\0" * 64, film)
 
     frame = bytearray(encode(rgb, "JPEG"))
     start = frame.index(b"\xff\xc0") + 5

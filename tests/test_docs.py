@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 FIGURES = DOCS / "figures"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-RUN = [ROOT / "README.md", DOCS / "commands.md", DOCS / "lsh.md"]
+RUN = [ROOT / "README.md", DOCS / "commands.md", DOCS / "lsh.md", DOCS / "recipes.md"]
 SCRIPT = ROOT / "scripts" / "draw_lsh_figures.py"
 NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?")
 
@@ -127,15 +128,42 @@ def blocks(language: str) -> Iterator[tuple[str, str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [pytest.param(code, id=name) for name, code in blocks("python")])
 def test_a_python_block_runs(code: str, tmp_path: Path) -> None:
+    for name in re.findall(r"^(?:import|from) (\w+)", code, re.M):
+        pytest.importorskip(name)
     rng = np.random.default_rng(0)
-    (tmp_path / "photos").mkdir()
-    for name in ("photos/a.jpg", "photos/b.jpg", "query.jpg"):  # what README's reader has
+    names = [f"photos/{part}/{n}.jpg" for part in ("train", "test") for n in range(4)]
+    for name in (*names, "photos/a.jpg", "query.jpg"):  # what the reader has
         pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((64, 64)).save(tmp_path / name)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).resize((96, 64)).save(tmp_path / name)
+    if "clip-image.onnx" in code:  # a small stand-in
+        write_encoder(tmp_path / "clip-image.onnx")
     ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert ran.returncode == 0, ran.stderr
+
+
+def write_encoder(file: Path) -> None:
+    """An ONNX image encoder as others export them: the mean colour of each of 16 squares."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    side = [56, 56]
+    nodes = [
+        helper.make_node("AveragePool", ["pixels"], ["pooled"], kernel_shape=side, strides=side),
+        helper.make_node("Flatten", ["pooled"], ["features"], axis=1),
+    ]
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ("n", 3, 224, 224))
+    features = helper.make_tensor_value_info("features", TensorProto.FLOAT, ("n", 48))
+    graph = helper.make_graph(nodes, "tower", [pixels], [features])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), file)
 
 
 def anchors(page: Path) -> set[str]:

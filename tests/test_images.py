@@ -127,7 +127,7 @@ def test_heic_without_the_extra_names_the_extra(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     error = reason_of(io.BytesIO(hostile.HEIC))
     assert error.reason is SkipReason.NEEDS_EXTRA
-    assert error.remedy == "pip install 'lookalike[heif]'"
+    assert error.remedy == "pip install pi-heif"
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO", "AVIF"])
@@ -595,7 +595,7 @@ def test_a_bounded_image_keeps_its_aspect_ratio_and_is_never_enlarged() -> None:
 CANDIDATES = ["a.jpg", "A.JPEG", "b.Png", "c.webp", "d.avif", "e.gif", "f.tif", "g.TIFF", "h.bmp"]
 CANDIDATES += ["i.heic", "j.HIF", "k.heif", "l.mpo", "-rf.jpg", "new\nline.jpg", "two.dots.png"]
 CANDIDATES += ["not utf-8 \udcff.jpg", "\ud800.jpg"]
-OTHERS = ["a.svg", "a.txt", "jpg", "a.jpg.part", "a.jpg~", "a.mp4", "a.pdf", "", "a."]
+OTHERS = ["a.svg", "a.txt", "jpg", "a.jpg.part", "a.jpg~", "a.mp3", "a.pdf", "", "a."]
 OTHERS += [".hidden.jpg", "._a.jpg", ".jpg", ".DS_Store", "Thumbs.db", "desktop.ini"]
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from lookalike.atomic import atomic_writer
-from lookalike.errors import GalleryError, MissingExtraError
+from lookalike.errors import GalleryError, MissingExtraError, install_command
 from lookalike.gallery import Gallery, Progress
 from lookalike.gallery.hits import Hit
 from lookalike.images import read_rgb
@@ -41,7 +41,6 @@ LONGEST_SIDE = 480  # of the demo's photographs, and of what is made from a user
 HITS = 6
 SHOWN, SHOWN_FAILURES = 8, 8
 USER_IMAGES = 40
-REMEDY = "pip install 'lookalike[demo]'"
 CREDITS = (
     "The photographs come with scikit-image and scikit-learn; china and flower are by "
     "danielbuechele and vultilion on Flickr, CC BY 2.0."
@@ -253,7 +252,8 @@ def _photographs() -> dict[str, Path]:
     files = {source: file for source, file in found.items() if file is not None}
     if not files:
         raise MissingExtraError(
-            f"none of the demo's photographs is installed; {REMEDY}, or give a folder of your own"
+            f"none of the demo's photographs is installed; {install_command('demo')}, or give a "
+            f"folder of your own"
         )
     return files
 
@@ -266,7 +266,8 @@ def _locate(package: tuple[str, str, str], name: str) -> Path | None:
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise MissingExtraError(
-            f"the demo's photographs come with {distribution}, which is not installed; {REMEDY}, "
+            f"the demo's photographs come with {distribution}, which is not installed; "
+            f"{install_command('demo')}, "
             f"or give a folder of your own"
         )
     file = Path(spec.origin).parent / folder / name

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 __all__ = [
     "ClusterBusyError",
     "ClusterError",
@@ -18,7 +21,30 @@ __all__ = [
     "ModelMismatchError",
     "StorageFullError",
     "TrainingError",
+    "install_command",
 ]
+
+
+def install_command(extra: str) -> str:
+    """The command that installs what an extra needs: its packages by name, which works from a
+    clone and where lookalike itself is not in the package index."""
+    from importlib import metadata
+
+    try:
+        declared = metadata.requires("lookalike") or []
+    except metadata.PackageNotFoundError:  # run from its sources
+        return f"pip install 'lookalike[{extra}]'"
+    packages = list[str]()
+    for line in declared:
+        package, _, marker = (part.strip() for part in line.partition(";"))
+        if f"extra == '{extra}'" in marker.replace('"', "'"):
+            others = re.fullmatch(r"lookalike\[([\w,]+)\]", package)
+            if others is None:
+                packages.append(package)
+            else:
+                packages += shlex.split(" ".join(map(install_command, others[1].split(","))))
+    chosen = dict.fromkeys(name for name in packages if name not in ("pip", "install"))
+    return shlex.join(["pip", "install", *(chosen or [f"lookalike[{extra}]"])])
 
 
 class LookalikeError(Exception):

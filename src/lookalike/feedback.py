@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lookalike.errors import MissingExtraError
+from lookalike.errors import MissingExtraError, install_command
 
 __all__ = ["Feedback", "FeedbackSettings"]
 
@@ -269,6 +269,6 @@ def _support_vector_classifier() -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             "feedback needs scikit-learn, which is not installed; get it with: "
-            "pip install 'lookalike[feedback]'"
+            f"{install_command('feedback')}"
         ) from error
     return SVC

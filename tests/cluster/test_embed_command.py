@@ -20,7 +20,7 @@ from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.connect import is_listening
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.parts import Parts
-from lookalike.errors import ClusterError, MissingExtraError
+from lookalike.errors import ClusterError, MissingExtraError, install_command
 
 pytestmark = pytest.mark.slow  # they start Ray
 
@@ -129,11 +129,11 @@ def test_without_pyarrow_or_ray_the_extra_is_named(
     bare = f"import sys; sys.modules['pyarrow'] = None; {MAIN}"
     words = (photos, "--out", tmp_path / "parts")
     assert embed(*words, status=2, program=bare).stderr == (
-        "lookalike: this command needs pyarrow: pip install 'lookalike[cluster]'\n"
+        f"lookalike: this command needs pyarrow: {install_command('cluster')}\n"
     )
     parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"needs ray: pip install 'lookalike\[cluster\]'"):
+    with pytest.raises(MissingExtraError, match=r"needs ray: pip install 'fsspec"):
         embed_all(parts, "127.0.0.2:6379", EmbedSettings(model=str(model)))
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import threading
 from contextlib import closing
@@ -105,6 +106,7 @@ def test_index_prints_counts_on_stdout_and_nothing_else(photos: Path, model: Pat
         "removed": 0,
         "missing": 0,
         "reused": 0,
+        "ignored": 0,
         "passed_over": {},
     }
     done = lookalike("index", cwd=photos)  # the current folder, and says so
@@ -172,7 +174,7 @@ def test_search_takes_several_images_and_what_hits_should_not_look_like(
 ) -> None:
     outside = write_photo(tmp_path / "outside.png", 77)
     vectors = {name: embedding(indexed / name) for name in images_of(indexed)}
-    direction = (embedding(outside) + vectors["b/001.png"]) / 2 - 0.5 * vectors["c/002.png"]
+    direction = (embedding(outside) + vectors["b/001.png"]) / 2 - 0.25 * vectors["c/002.png"]
     words: list[str | Path] = [
         "search",
         outside,
@@ -623,7 +625,7 @@ def test_index_says_what_is_missing_and_which_option_accepts_it(
 
 @pytest.mark.slow
 def test_index_counts_files_in_formats_that_are_not_read(indexed: Path) -> None:
-    for name in ("a.jp2", "b.jp2", "c.ppm", "d.jpg~", "README", "film.mp4"):
+    for name in ("a.jp2", "b.jp2", "c.ppm", "d.jpg~", "README", "film.mpg"):
         (indexed / name).write_bytes(b"")
     done = lookalike("index", cwd=indexed)
     assert (
@@ -641,3 +643,71 @@ def test_index_counts_files_in_formats_that_are_not_read(indexed: Path) -> None:
     for name in ("a.jp2", "b.jp2", "c.ppm", "d.jpg~"):
         (indexed / name).unlink()
     assert "passed over" not in lookalike("index", cwd=indexed).stderr
+
+
+@pytest.mark.slow
+def test_programs_get_paths_alone_and_any_name_ended_by_a_nul(indexed: Path) -> None:
+    (indexed / "a/000.png").rename(indexed / "a/new\nline.png")
+    lookalike("update", cwd=indexed)
+    done = lookalike("search", "a/003.png", "-k", "12", "-0", cwd=indexed)
+    names = done.stdout.split("\0")
+    assert names.pop() == "" and names[0] == os.fspath(indexed / "a/003.png")
+    assert set(names) == {os.fspath(indexed / name) for name in images_of(indexed)}
+    done = lookalike("search", "a/003.png", "-k", "2", "--paths", cwd=indexed)
+    assert done.stdout.splitlines()[0] == "a/003.png"
+    lookalike("search", "a/003.png", "-0", "--json", cwd=indexed, status=2)
+
+
+@pytest.mark.slow
+def test_search_says_why_there_is_little_to_see(indexed: Path) -> None:
+    done = lookalike("search", "a/000.png", "--filter", "horses", cwd=indexed, status=1)
+    assert done.stderr == "no file matches the filter\n"
+    done = lookalike(
+        "search", "a/000.png", "--exclude-self", "--threshold", "1", cwd=indexed, status=1
+    )
+    assert done.stderr == "nothing found\n"
+    (indexed / "a/000.png").rename(indexed / "a/other.png")
+    done = lookalike("search", "a/000.png", "-k", "1", cwd=indexed)
+    assert done.stderr.startswith("1 file of these is not where it was; bring the gallery up to")
+    done = lookalike("search", "a/003.png", "--preview", "-k", "1", cwd=indexed)
+    assert "this terminal shows no images" in done.stderr
+
+
+@pytest.mark.slow
+def test_index_leaves_out_what_is_excluded_and_remove_takes_folders(indexed: Path) -> None:
+    done = lookalike("index", "--exclude", "b/", "--exclude", "*9.png", cwd=indexed)
+    assert done.stdout.startswith("7 images (5 dropped)")
+    assert "2 paths left out by patterns" in done.stderr
+    assert lookalike("update", cwd=indexed).stdout.startswith("7 images (no change)")
+    assert lookalike("remove", "c", cwd=indexed).stdout == "4 images removed\n"
+    assert lookalike("remove", "c", "--undo", cwd=indexed).stdout.startswith("4 images may come")
+
+
+@pytest.mark.slow
+def test_a_gallery_is_found_by_the_environment(
+    indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_GALLERY", os.fspath(indexed))
+    done = lookalike("search", "a/000.png", "-k", "1", cwd=tmp_path)
+    assert done.stdout.endswith("photos/a/000.png\n")
+    (indexed / "a/000.png").unlink()
+    assert lookalike("update", cwd=tmp_path).stdout.startswith("11 images (1 dropped)")
+    other = tmp_path / "other"
+    lookalike("index", indexed / "b", "--gallery", other)
+    monkeypatch.setenv("LOOKALIKE_GALLERY", os.fspath(other))
+    assert lookalike("update", cwd=tmp_path).stdout.startswith("4 images (no change)")
+
+
+@pytest.mark.slow
+def test_watch_updates_when_files_come_and_go(indexed: Path, tmp_path: Path) -> None:
+    words = [*COMMAND, "watch", "--gallery", os.fspath(indexed)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stderr.readline().startswith(f"watching {indexed}")
+    write_photo(tmp_path / "new.png", 99).rename(indexed / "a/new.png")
+    assert process.stdout.readline() == "13 images (1 added)\n"
+    (indexed / "a/new.png").unlink()
+    assert process.stdout.readline() == "12 images (1 dropped)\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0 and out == "" and err == "stopped\n"

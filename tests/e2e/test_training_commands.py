@@ -22,6 +22,7 @@ from PIL import Image
 
 from lookalike.cli.train import settings_of, train
 from lookalike.encoder import Encoder
+from lookalike.errors import install_command
 from lookalike.models.augment import AugmentSettings
 from lookalike.models.settings import EmbedderSettings, TrainSettings
 
@@ -224,9 +225,7 @@ def test_a_missing_package_is_reported_with_the_extra_that_brings_it(
     command = [sys.executable, "-c", code, *words.split()]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == (
-        f"lookalike: this command needs {package}: pip install 'lookalike[{extra}]'\n"
-    )
+    assert done.stderr == (f"lookalike: this command needs {package}: {install_command(extra)}\n")
 
 
 # ---- the other commands --------------------------------------------------------------------------

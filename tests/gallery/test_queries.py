@@ -72,7 +72,7 @@ def test_of_a_blend_the_mean_direction_is_compared(gallery: Gallery, outside: Pa
     unlike = ["c/002.png"]
     folder = gallery.root
     vectors = {name: embedding(folder / name) for name in images_of(folder)}
-    direction = (vectors["a/000.png"] + embedding(outside)) / 2 - 0.5 * vectors["c/002.png"]
+    direction = (vectors["a/000.png"] + embedding(outside)) / 2 - 0.25 * vectors["c/002.png"]
     direction /= np.linalg.norm(direction)
     nearest = sorted(vectors, key=lambda name: -float(vectors[name] @ direction))
     hits = gallery.search(Blend(like, unlike), 12, exact=True)
@@ -87,13 +87,18 @@ def test_of_a_blend_the_mean_direction_is_compared(gallery: Gallery, outside: Pa
 def test_combine_weighs_directions_and_not_lengths() -> None:
     a, b, c = np.eye(3)
     np.testing.assert_allclose(combine([a, 5 * b]), [0.5**0.5, 0.5**0.5, 0], atol=1e-6)
-    np.testing.assert_allclose(combine([a], [3 * c]), [0.8**0.5, 0, -(0.2**0.5)], atol=1e-6)
+    np.testing.assert_allclose(combine([a], [3 * c]), np.array([4, 0, -1]) / 17**0.5, atol=1e-6)
     with pytest.raises(ValueError, match="cancel each other"):
         combine([a, -a])
     with pytest.raises(ValueError, match="zero or not finite"):
         combine([a, 0 * b])
     with pytest.raises(ValueError, match="at least one image"):
         Blend([])
+
+
+def test_what_is_not_an_image_is_refused(gallery: Gallery) -> None:
+    with pytest.raises(TypeError, match="cannot be of the type int"):
+        gallery.search(12, 3)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(

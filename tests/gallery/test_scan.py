@@ -390,7 +390,7 @@ def test_files_that_are_not_read_are_counted_by_extension(tmp_path: Path) -> Non
         ".hidden",
     ):
         (tmp_path / name).write_bytes(b"")
-    for name in ("film.mp4", "notes.txt", "x.py", "sub/film.mov", "strange.\xff"):
+    for name in ("film.mpg", "notes.txt", "x.py", "sub/film.wmv", "strange.\xff"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     write_photo(tmp_path / "sub/seen.png", 1)

@@ -80,6 +80,7 @@ def test_all_of_the_api_is_described(described: Any) -> None:
         "/api/queries",
         "/api/queries/{query}/image",
         "/api/search",
+        "/api/search/upload",
         "/api/session",
         "/api/skipped",
         "/api/stats",

@@ -41,6 +41,7 @@ from lookalike.cli.serve import serve
 from lookalike.cli.train import augment, train
 from lookalike.cli.tune import tune
 from lookalike.cli.upkeep import info, remove, verify
+from lookalike.cli.watch import watch
 from lookalike.errors import LookalikeError, LookalikeWarning
 
 __all__ = ["commands", "main", "run_command"]
@@ -60,6 +61,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Care for a gallery": {
         "info": ("what a gallery holds, and what it skipped", "info --skipped"),
         "remove": ("take images out and keep them out", "remove holiday/blurred.jpg"),
+        "watch": ("update whenever the folder changes", "watch --gallery ~/Pictures"),
         "verify": ("look for damage, and repair it", "verify --repair"),
         "tune": ("choose the index's settings by measuring", "tune --recall 0.98"),
     },
@@ -98,7 +100,7 @@ def commands() -> None:
     """Find images that look alike: index a folder once, then search it with any image."""
 
 
-_ALL = (index, search, duplicates, serve, demo, info, remove, verify, tune)
+_ALL = (index, search, duplicates, serve, demo, info, remove, watch, verify, tune)
 for _command in (*_ALL, train, augment, model, evaluate, data, reproduce, cluster):
     commands.add_command(_command)
 for _name, (_, _example) in (pair for some in SECTIONS.values() for pair in some.items()):

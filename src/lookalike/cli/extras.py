@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lookalike.errors import MissingExtraError
+from lookalike.errors import MissingExtraError, install_command
 
 __all__ = ["extra_needed"]
 
@@ -24,6 +24,7 @@ PACKAGES = {
         "scipy",
         "sklearn",
     ),
+    "watch": ("watchfiles",),
     "cluster": ("fsspec", "pyarrow", "ray"),
 }
 
@@ -38,5 +39,5 @@ def extra_needed(extra: str) -> Iterator[None]:
         if package not in PACKAGES[extra]:
             raise
         raise MissingExtraError(
-            f"this command needs {package}: pip install 'lookalike[{extra}]'"
+            f"this command needs {package}: {install_command(extra)}"
         ) from error

@@ -18,7 +18,7 @@ from lookalike.cli.options import (
 )
 from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, visible
 from lookalike.cli.progress import progress_shown
-from lookalike.errors import GalleryError
+from lookalike.errors import GalleryError, install_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["index", "report_problems"]
 
 KINDS_NAMED = 6
+RAW = frozenset(["arw", "cr2", "cr3", "dng", "nef", "nrw", "orf", "pef", "raf", "rw2", "srw"])
 
 
 @click.command()
@@ -55,6 +56,13 @@ KINDS_NAMED = 6
     "to this folder or URI, without encoding anything; FOLDER is where the images are here.",
 )
 @click.option(
+    "--exclude",
+    metavar="PATTERN",
+    multiple=True,
+    help="Leave out what fits, as in a .gitignore file: 'raw/', '*.png'; remembered, and dropped "
+    "if it is indexed. A file .lookalikeignore in any folder of images does the same.",
+)
+@click.option(
     "--accept-missing",
     is_flag=True,
     help="Drop what is known of all files that are gone, even if a disk that is not mounted may be "
@@ -74,6 +82,7 @@ def index(
     gallery: Path | str | None,
     rebuild: bool,
     parts: str | None,
+    exclude: tuple[str, ...],
     accept_missing: bool,
     wait: float,
     encoding: dict[str, Any],
@@ -86,8 +95,8 @@ def index(
     any moment and run it again: it goes on where it stopped.
 
     Not indexed: hidden files and folders (those whose name begins with a dot), files without the
-    extension of an image, and the files of galleries. Links to folders, also outside FOLDER, are
-    followed.
+    extension of an image, what patterns exclude, and the files of galleries. Links to folders,
+    also outside FOLDER, are followed.
 
     If FOLDER is empty, a disk below it is not mounted, or more than half of the files (10 or more)
     are gone at once, what is known of them is kept, and the exit status is 1.
@@ -99,7 +108,7 @@ def index(
         raise click.UsageError("--from makes a new gallery, --rebuild replaces one: give one only")
     served, named, given = None, gallery, folder
     if folder is None:
-        folder = _default_folder(gallery)
+        folder, gallery = _defaults(gallery)
     elif gallery is None and (above := nearest_above(folder.absolute().parent)) is not None:
         say(
             f"{visible(os.fspath(folder))} is inside {visible(os.fspath(above))}, which has a "
@@ -111,10 +120,19 @@ def index(
                 "--from and --rebuild make galleries on disk; for one in shards there is: "
                 "lookalike cluster start"
             )
+        if exclude:
+            raise click.UsageError(
+                "--exclude is for a gallery on disk; of one in shards, write the patterns into a "
+                "file .lookalikeignore in the images' folder"
+            )
         served = Gallery.open(gallery, **encoding)
         folder = _own_folder(served, given)
         gallery = None
     say(f"indexing {visible(os.path.abspath(folder))}")
+    if exclude:
+        if parts is not None:
+            raise click.UsageError("--exclude is for indexing; --from takes all that was embedded")
+        Gallery.open(folder, directory=gallery, **encoding).exclude(exclude)
     with progress_shown() as show:
         if served is not None:
             report = served.update(show, wait=wait, accept_missing=accept_missing)
@@ -150,6 +168,7 @@ def index(
                 **counts,
                 "missing": missing,
                 "reused": report.reused,
+                "ignored": report.ignored,
                 "passed_over": {name: count for name, count in passed_over.items() if count},
                 "seconds": round(report.seconds, 3),
             }
@@ -169,14 +188,19 @@ def index(
         raise click.exceptions.Exit(FOUND_NOTHING)
 
 
-def _default_folder(gallery: Path | str | None) -> Path:
-    """Without FOLDER: that of the named gallery, or the nearest one that has a gallery."""
+def _defaults(gallery: Path | str | None) -> tuple[Path, Path | str | None]:
+    """Without FOLDER: the named gallery's folder, or the nearest one that has a gallery; and the
+    gallery."""
     from lookalike.gallery.places import has_gallery, nearest_above
 
     here = Path.cwd()
+    if gallery is None and (usual := os.environ.get("LOOKALIKE_GALLERY")):
+        gallery = gallery_name(usual)
+        if isinstance(gallery, Path) and not has_gallery(gallery):
+            return gallery, None  # it names the images' folder
     if gallery is None:
-        return nearest_above(here) or here
-    return gallery if isinstance(gallery, Path) and has_gallery(gallery) else here
+        return nearest_above(here) or here, None
+    return (gallery if isinstance(gallery, Path) and has_gallery(gallery) else here), gallery
 
 
 def _own_folder(served: Gallery, given: Path | None) -> Path:
@@ -224,6 +248,8 @@ def report_problems(
         )
     if passed_over := _passed_over(report):
         say(passed_over)
+    if report.ignored:
+        say(f"{number(report.ignored, 'path')} left out by patterns")
     place = "" if folder is None else f" {shlex.quote(visible(os.fspath(folder)))}"
     accept = f"lookalike index{place}{option} --accept-missing"
     for absence in report.absent:
@@ -259,4 +285,5 @@ def _passed_over(report: UpdateReport) -> str:
     named += [f"{without:,} without extension"] if without else []
     named += [f"{report.others:,} others"] if report.others and not kinds else []
     count = sum(kinds.values()) + without + (0 if kinds else report.others)
-    return f"{number(count, 'file')} passed over, which are not read: {', '.join(named)}"
+    remedy = f"; for camera raw files: {install_command('raw')}" if RAW & set(kinds) else ""
+    return f"{number(count, 'file')} passed over, which are not read: {', '.join(named)}{remedy}"

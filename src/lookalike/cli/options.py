@@ -71,9 +71,10 @@ gallery_option = click.option(
     "--gallery",
     metavar="DIR",
     type=gallery_name,
+    envvar="LOOKALIKE_GALLERY",
     help="A folder that was indexed, the directory given to 'index --gallery', or ray://NAME, the "
-    "address of a gallery in shards. Default: the current folder or the nearest one above it that "
-    "has a gallery.",
+    "address of a gallery in shards. Default: $LOOKALIKE_GALLERY, or the current folder or the "
+    "nearest one above it that has a gallery.",
 )
 filter_option = click.option(
     "--filter",

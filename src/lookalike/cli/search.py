@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +22,14 @@ from lookalike.cli.options import (
 )
 from lookalike.cli.output import (
     FOUND_NOTHING,
+    number,
     print_json,
     require_html,
     say,
     shown,
     visible,
 )
+from lookalike.cli.preview import print_image, shows_images
 from lookalike.errors import LookalikeError
 
 if TYPE_CHECKING:
@@ -64,6 +68,12 @@ __all__ = ["search"]
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the query and its hits as a contact sheet, one page that any browser shows.",
 )
+@click.option("--open", "open_sheet", is_flag=True, help="Show the contact sheet in the browser.")
+@click.option("--preview", is_flag=True, help="Show the hits in a terminal like kitty or iTerm.")
+@click.option("--paths", "only_paths", is_flag=True, help="Print the paths of the hits alone.")
+@click.option(
+    "-0", "null", is_flag=True, help="Print the paths alone, each ended by a NUL, for xargs -0."
+)
 @encoding_options
 @json_option
 def search(
@@ -76,6 +86,10 @@ def search(
     exclude_self: bool,
     exact: bool,
     sheet: Path | None,
+    open_sheet: bool,
+    preview: bool,
+    only_paths: bool,
+    null: bool,
     encoding: dict[str, Any],
     as_json: bool,
 ) -> None:
@@ -95,6 +109,11 @@ def search(
 
     if sheet is not None:
         require_html(sheet)
+    if as_json + (null or only_paths) + preview > 1:
+        raise click.UsageError("give one of --json, --paths (or -0) and --preview")
+    if preview and not shows_images():
+        say("this terminal shows no images (kitty, Ghostty, iTerm and WezTerm do); try --open")
+        preview = False
     names = [*queries, *unlike]
     for name in names:
         if os.path.isdir(name):
@@ -128,21 +147,44 @@ def search(
         raise LookalikeError(f"{which}: {error}" if len(names) == 1 else str(error)) from error
     except ValueError as error:
         raise LookalikeError(str(error)) from error
-    if as_json:
-        print_json([hit.as_dict() for hit in hits])
-    else:
-        for hit in hits:
-            rarity = "-" if hit.rarity is None else f"{100 * hit.rarity:.3f} %"
-            bits = f"{hit.bits}/{hit.code_bits}"
-            click.echo(f"{hit.cosine:.3f}  {bits:>7}  {rarity:>8}  {shown(hit.file)}")
+    _print_hits(hits, as_json=as_json, only_paths=only_paths, null=null, preview=preview)
+    if open_sheet and sheet is None:
+        sheet = Path(tempfile.mkdtemp(prefix="lookalike-")) / "sheet.html"
     if sheet is not None:
         _write_sheet(opened, like[0], len(names) - 1, hits, sheet)
+    if open_sheet and sheet is not None:
+        webbrowser.open(sheet.absolute().as_uri())
+    if gone := sum(not hit.file.exists() for hit in hits) if opened.root.is_dir() else 0:
+        say(
+            f"{number(gone, 'file')} of these {'is' if gone == 1 else 'are'} not where it was; "
+            f"bring the gallery up to date with: lookalike update"
+        )
     if hits and not unlike and is_chance(hits[0].cosine, hits[0].rarity, max(1, len(opened))):
         say(CHANCE_IN_WORDS)
     if not hits:
         unmatched = pattern is not None and not opened.reader().now().page(pattern, 0, 0)[1]
         say(NO_FILE if unmatched else "nothing found")
         raise click.exceptions.Exit(FOUND_NOTHING)
+
+
+def _print_hits(
+    hits: list[Hit], *, as_json: bool, only_paths: bool, null: bool, preview: bool
+) -> None:
+    if as_json:
+        print_json([hit.as_dict() for hit in hits])
+    elif null or only_paths:
+        for hit in hits:
+            # As they are: programs read them, to whom an escape is another name.
+            click.echo(os.fspath(hit.file) if null else shown(hit.file), nl=not null)
+            if null:
+                click.echo("\0", nl=False)
+    else:
+        for hit in hits:
+            rarity = "-" if hit.rarity is None else f"{100 * hit.rarity:.3f} %"
+            bits = f"{hit.bits}/{hit.code_bits}"
+            click.echo(f"{hit.cosine:.3f}  {bits:>7}  {rarity:>8}  {shown(hit.file)}")
+            if preview:
+                print_image(hit.file)
 
 
 def _write_sheet(

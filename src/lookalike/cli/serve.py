@@ -7,14 +7,15 @@ from pathlib import Path
 import click
 
 from lookalike.cli.extras import extra_needed
-from lookalike.cli.options import find_gallery, gallery_name, warn_if_unfinished
+from lookalike.cli.options import find_gallery, gallery_name, gallery_option, warn_if_unfinished
 from lookalike.cli.output import number, say
 
 __all__ = ["serve"]
 
 
 @click.command()
-@click.argument("gallery", required=False, type=gallery_name)
+@click.argument("folder", metavar="GALLERY", required=False, type=gallery_name)
+@gallery_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -32,13 +33,17 @@ __all__ = ["serve"]
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 def serve(
-    gallery: Path | str | None, host: str, port: int, token: str | None, open_page: bool
+    folder: Path | str | None,
+    gallery: Path | str | None,
+    host: str,
+    port: int,
+    token: str | None,
+    open_page: bool,
 ) -> None:
     """Serve GALLERY as a web page and an HTTP API, until Ctrl-C.
 
-    GALLERY is a folder that was indexed, the directory given to 'index --gallery', or ray://NAME,
-    the address of a gallery in shards. Default: the current folder or the nearest one above it that
-    has a gallery. Only this machine can reach the page, unless --host says otherwise.
+    GALLERY may be given with or without --gallery. Only this machine can reach the page, unless
+    --host says otherwise.
     """
     with extra_needed("web"):
         from lookalike.web.app import create_app
@@ -49,7 +54,7 @@ def serve(
         settings = ServeSettings(host=host, port=port, token=token)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    opened = find_gallery(gallery)
+    opened = find_gallery(folder or gallery)
     warn_if_unfinished(opened)
     app = create_app(opened, settings)
     with listen(settings) as listener:

@@ -175,7 +175,8 @@ def remove(paths: tuple[Path, ...], gallery: Path | str | None, undo: bool) -> N
     """Take images out of the gallery and keep them out. Files are never touched.
 
     PATHS are looked for in the current folder first, then in the gallery's. They may also be
-    skipped files, which are then dismissed: they no longer count as skipped.
+    folders, patterns such as 'old/*', and skipped files, which are then dismissed: they no longer
+    count as skipped. What comes into a folder later is indexed; 'index --exclude' keeps it out.
     """
     opened = find_gallery(gallery, paths[0])
     count = opened.restore(paths) if undo else opened.remove(paths)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lookalike.errors import ClusterError, MissingExtraError
+from lookalike.errors import ClusterError, MissingExtraError, install_command
 
 __all__ = ["NAMESPACE", "connected", "is_listening", "join"]
 
@@ -46,7 +46,7 @@ def join(address: str | None = None) -> Any:
         try:
             import ray
         except ModuleNotFoundError as error:
-            raise MissingExtraError("this needs ray: pip install 'lookalike[cluster]'") from error
+            raise MissingExtraError(f"this needs ray: {install_command('cluster')}") from error
         if ray.is_initialized():
             return ray
         if address is not None and not is_listening(address):

@@ -19,6 +19,7 @@ from lookalike.gallery.duplicates import Duplicates, find_duplicates
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.identity import read_identity
+from lookalike.gallery.ignore import add_patterns
 from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.listing import Hits, ImageCollection
 from lookalike.gallery.model import GalleryModel
@@ -279,12 +280,25 @@ class Gallery(ImageCollection):
         )
         return gallery, report
 
+    def exclude(self, patterns: Iterable[str]) -> None:
+        """Remember patterns, as in a .gitignore file, of files and folders that updates leave out;
+        the next one drops those that are indexed. A pattern after "!" takes others back.
+
+        Beside these, a file `.lookalikeignore` in any folder of images holds patterns of what is
+        below it.
+
+        Raises:
+            GalleryError: a pattern is invalid.
+        """
+        with self._files.writing():
+            add_patterns(self.directory, patterns)
+
     def remove(self, paths: Sequence[Path_]) -> int:
         """Take images out of the gallery and keep them out; no file is touched.
 
         Args:
             paths: of indexed images or skipped files, relative to the gallery's folder or any other
-                path to them.
+                path to them; folders with such; or shell patterns (see `glob_matcher`).
 
         Raises:
             GalleryError: one is not in the gallery; none is removed then.

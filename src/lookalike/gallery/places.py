@@ -100,7 +100,7 @@ def is_within(path: bytes, folder: bytes) -> bool:
 _TABLES = r"\.?(gallery|repaired|imported)\.sqlite(\.new|\.tmp|\.damaged)?(-journal|-wal|-shm)?"
 _ARRAYS = r"(hasher|segment|removed)-[0-9a-f]{16}\.lka"
 _OWN = re.compile(
-    rf"{_TABLES}|gallery\.json|\.gallery\.json\.tmp|lock|undo\.jsonl"
+    rf"{_TABLES}|gallery\.json|\.gallery\.json\.tmp|lock|undo\.jsonl|exclude|\.exclude\.tmp"
     rf"|index/({_ARRAYS}|manifest\.json|\.({_ARRAYS}|manifest\.json)\.tmp)"
     rf"|{THUMBNAILS}/[0-9a-f]{{2}}/({THUMBNAIL}|\.[0-9a-z_]{{8}}\.tmp)"
 )

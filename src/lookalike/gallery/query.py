@@ -25,11 +25,22 @@ if TYPE_CHECKING:
     from lookalike.images.decoder import Limits
     from lookalike.images.outcome import DecodedImage
 
-__all__ = ["Blend", "Example", "Query", "combine", "embed_queries", "is_as_indexed", "row_of"]
+__all__ = [
+    "Blend",
+    "Example",
+    "Query",
+    "combine",
+    "embed_queries",
+    "is_as_indexed",
+    "names_of",
+    "row_of",
+]
 
-UNLIKE_WEIGHT = 0.5
+UNLIKE_WEIGHT = 0.25
 """Of what the query should not look like. All images have something in common, which a weight of 1
-would take out of the query altogether."""
+would take out of the query. Measured on 120 images of Corel, with 45 queries and against an image of
+another class that was among their first ten: P@10 is 0.71 without, 0.72 with this weight and 0.66
+with 0.5; the share of that other class is 0.16, 0.06 and 0.04."""
 
 Example: TypeAlias = (
     "str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8] "
@@ -172,6 +183,8 @@ def _source(example: Example) -> str | os.PathLike[str] | io.BytesIO:
 
     if isinstance(example, np.ndarray):
         image = Image.fromarray(example)
+    elif not isinstance(example, Image.Image):
+        raise TypeError(f"a query cannot be of the type {type(example).__name__}")
     else:
         image = ImageOps.exif_transpose(example)
     if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
@@ -215,11 +228,8 @@ def _encoded(
     return made
 
 
-def row_of(store: Table, root: Path, path: str | os.PathLike[str]) -> ImageRow | None:
-    """The row of a file, given by any path to it or by its path in the gallery.
-
-    A name that is spelled in another Unicode form than on disk is recognised.
-    """
+def names_of(root: Path, path: str | os.PathLike[str]) -> list[bytes]:
+    """What a path may be called in the gallery: given to the file or folder, or in the gallery."""
     given = Path(path)
     names = [
         os.fsencode(spelling.relative_to(folder))
@@ -229,6 +239,15 @@ def row_of(store: Table, root: Path, path: str | os.PathLike[str]) -> ImageRow |
     ]
     if not given.is_absolute() and not given.exists():
         names.append(os.fsencode(os.path.normpath(given)))
+    return names
+
+
+def row_of(store: Table, root: Path, path: str | os.PathLike[str]) -> ImageRow | None:
+    """The row of a file, given by any path to it or by its path in the gallery.
+
+    A name that is spelled in another Unicode form than on disk is recognised.
+    """
+    given, names = Path(path), names_of(root, path)
     for name in names:
         if (row := store.by_path(name)) is not None:
             return row

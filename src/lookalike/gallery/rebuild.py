@@ -14,6 +14,7 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.changes import absences, devices_of, most_are_gone
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.identity import read_identity, removed_rows
+from lookalike.gallery.ignore import EXCLUDE
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.places import (
     INCOMING,
@@ -65,6 +66,7 @@ def rebuild(
         if not _continues(fresh, encoder, settings):
             _clear(fresh.directory)
             fresh.create({**meta, "distinct": distinct}, settings, first_id)
+        _copy(EXCLUDE, files, fresh)
         with fresh.writing() as (store, index):
             known = {row.path for row in store.by_paths(row.path for row in removed)}
             new = [row for row in removed if row.path not in known]
@@ -83,8 +85,7 @@ def rebuild(
             report = run.run(progress)
             if not accept_missing:
                 _check_nothing_is_absent(files, store, run.notes, report)
-        with suppress(FileNotFoundError):
-            shutil.copyfile(files.directory / UNDO, fresh.directory / UNDO, follow_symlinks=False)
+        _copy(UNDO, files, fresh)
         home = files.home  # of which `directory` may be a link
         home.rename(outgoing)
         try:
@@ -94,6 +95,11 @@ def rebuild(
                 raise
         delete_gallery(outgoing)
     return report
+
+
+def _copy(name: str, files: GalleryFiles, fresh: GalleryFiles) -> None:
+    with suppress(FileNotFoundError):
+        shutil.copyfile(files.directory / name, fresh.directory / name, follow_symlinks=False)
 
 
 def _clear(directory: Path) -> None:
@@ -134,7 +140,7 @@ def _check_nothing_is_absent(
             for row in old.rows("skipped IS NOT ?", (REMOVED,)):
                 if row.path in paths:
                     found.add(row.path)
-                elif row.hash not in moved:
+                elif row.hash not in moved and not notes.ignores(row.path):
                     gone.append(row)
     except GalleryError:  # damaged or of another version, which may be why it is rebuilt
         return

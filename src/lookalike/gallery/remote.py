@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, TypeGuard
 
-from lookalike.errors import GalleryError, MissingExtraError
+from lookalike.errors import GalleryError, MissingExtraError, install_command
 
 __all__ = ["check_on_disk", "is_remote", "open_remote"]
 
@@ -51,6 +51,6 @@ def open_remote(uri: str, **settings: Any) -> Any:
         if package not in PACKAGES:
             raise
         raise MissingExtraError(
-            f"a gallery in shards needs {package}: pip install 'lookalike[cluster]'"
+            f"a gallery in shards needs {package}: {install_command('cluster')}"
         ) from error
     return home.open_uri(uri, **settings)

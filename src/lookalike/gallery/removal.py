@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lookalike.errors import GalleryError
+from lookalike.gallery.filter import glob_matcher
 from lookalike.gallery.identity import removed_row
-from lookalike.gallery.query import row_of
+from lookalike.gallery.places import is_within
+from lookalike.gallery.query import names_of, row_of
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import REMOVED, Store
 
@@ -25,13 +27,28 @@ def take_out_rows(store: Store, root: Path, paths: Paths) -> list[ImageRow]:
     """
     rows: dict[int, ImageRow] = {}
     for path in paths:
-        row = row_of(store, root, path)
-        if row is None or row.skipped == REMOVED:
-            raise GalleryError(f"{os.fspath(path)} is not an indexed image")
-        rows[row.id] = row
+        found = [row for row in _rows_at(store, root, path) if row.skipped != REMOVED]
+        if not found:
+            raise GalleryError(f"{os.fspath(path)} is not an indexed image, nor a folder with any")
+        rows |= {row.id: row for row in found}
     with store.transaction():
         store.put(removed_row(row) for row in rows.values())
     return list(rows.values())
+
+
+def _rows_at(store: Store, root: Path, path: str | os.PathLike[str]) -> list[ImageRow]:
+    """The row of a file; or those of all files below a folder, or of a pattern with * or ?."""
+    row = row_of(store, root, path)
+    if row is not None:
+        return [row]
+    rows = [*store.indexed(), *store.skipped()]
+    names = names_of(root, path)
+    below = [row for row in rows if any(is_within(row.path, name) for name in names)]
+    text = os.fspath(path)
+    if below or not set(text) & set("*?") or os.path.lexists(path):
+        return below
+    matches = glob_matcher(text)
+    return [row for row in rows if matches(row.path)]
 
 
 def restore_rows(store: Store, root: Path, paths: Paths) -> int:
@@ -42,10 +59,10 @@ def restore_rows(store: Store, root: Path, paths: Paths) -> int:
     """
     found = set[int]()
     for path in paths:
-        row = row_of(store, root, path)
-        if row is None or row.skipped != REMOVED:
+        removed = [row.id for row in _rows_at(store, root, path) if row.skipped == REMOVED]
+        if not removed:
             raise GalleryError(f"{os.fspath(path)} was not removed from this gallery")
-        found.add(row.id)
+        found.update(removed)
     with store.transaction():
         store.delete(found)
     return len(found)

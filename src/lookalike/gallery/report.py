@@ -35,7 +35,8 @@ class UpdateReport:
     encoded. ``unlisted``: folders and files that could not be looked at and why; what was known of
     them is kept. ``absent``: what is missing and was kept, see `Gallery.update`. ``passed_over``:
     files that are images by their names but in formats that are not read, by extension, "" without
-    any; ``others``: all other files but images. ``galleries``: directories of other galleries,
+    any; ``others``: all other files but images. ``ignored``: files and folders that patterns leave
+    out, see `Gallery.exclude`. ``galleries``: directories of other galleries,
     which were not entered. ``nested``: folders that have a gallery of their own.
     """
 
@@ -53,6 +54,7 @@ class UpdateReport:
     absent: list[Absence] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
     others: int = 0
+    ignored: int = 0
     galleries: list[bytes] = field(default_factory=list)
     nested: list[bytes] = field(default_factory=list)
     seconds: float = 0.0

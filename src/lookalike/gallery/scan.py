@@ -8,7 +8,9 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from lookalike.gallery.ignore import IGNORE, Rules
 from lookalike.gallery.places import FOLDER, IDENTITY, TABLE, is_gallery
 from lookalike.gallery.rows import file_state
 from lookalike.images import looks_like_image
@@ -23,6 +25,7 @@ NOT_READ = frozenset(
     b"svgz tga wbmp wmf x3f xbm xcf xpm".split()
 )
 """Extensions of images in formats that are not read."""
+NO_RULES = Rules()
 KINDS = 100
 """Extensions counted one by one, of a folder with endlessly many."""
 
@@ -52,6 +55,7 @@ class ScanNotes:
         dangling: links, without an image's name, that lead to nothing.
         galleries: directories of other galleries' files, which were not entered.
         nested: folders that have a gallery of their own; their images are found all the same.
+        ignored: files and folders that patterns leave out; what is in such folders is not entered.
         passed_over: files by extension, in lower case, that are images by their names but in a
             format that is not read; "" counts those without any extension.
         others: all other files that are not candidates.
@@ -62,8 +66,13 @@ class ScanNotes:
     dangling: list[bytes] = field(default_factory=list)
     galleries: list[bytes] = field(default_factory=list)
     nested: list[bytes] = field(default_factory=list)
+    ignored: set[bytes] = field(default_factory=set)
     passed_over: Counter[str] = field(default_factory=Counter)
     others: int = 0
+
+    def ignores(self, path: bytes) -> bool:
+        """Whether a file is left out by patterns, itself or with a folder around it."""
+        return bool(self.ignored) and not self.ignored.isdisjoint((path, *_above(path)))
 
     def pass_over(self, name: bytes) -> None:
         """Count a file that is not a candidate."""
@@ -94,6 +103,7 @@ def scan(
     unreadable: Callable[[bytes, OSError], None],
     *skip: bytes,
     notes: ScanNotes | None = None,
+    rules: Rules = NO_RULES,
 ) -> Iterator[FoundFile]:
     """Yield the image files below ``root`` in a fixed order, judging by name alone.
 
@@ -108,18 +118,22 @@ def scan(
             of every file or folder that cannot be looked at. If that is so of all that a folder
             holds, it is called once, for the folder.
         notes: filled while the iterator is consumed.
+        rules: patterns of what is left out, besides those of `IGNORE` files.
+
+    Raises:
+        GalleryError: an `IGNORE` file cannot be read, or a pattern in it is invalid.
     """
     notes = ScanNotes() if notes is None else notes
     top = os.path.realpath(root)
     entered = {*_above(top), *(os.path.realpath(folder) for folder in skip)}
-    pending: list[tuple[bytes, bytes, int | None]] = [(b"", top, None)]
-    links = list[tuple[bytes, int]]()
+    pending: list[tuple[bytes, bytes, int | None, Rules]] = [(b"", top, None, rules)]
+    links = list[tuple[bytes, int, Rules]]()
     while pending or links:
         outer: int | None
         if pending:
-            folder, place, outer = pending.pop()
+            folder, place, outer, rules = pending.pop()
         else:
-            folder, outer = links.pop(0)
+            folder, outer, rules = links.pop(0)
             place = os.path.realpath(os.path.join(root, folder))
         if place in entered:
             continue
@@ -142,7 +156,9 @@ def scan(
             notes.nested.append(folder)
         listed = [entry for entry in listed if not entry.name.startswith(b".")]
         notes.is_empty = notes.is_empty or not (folder or listed)
-        folders, failures = list[tuple[bytes, bytes, int]](), list[tuple[bytes, OSError]]()
+        if IGNORE.encode() in names:
+            rules = rules.within(folder, Path(os.fsdecode(_join(absolute, IGNORE.encode()))))
+        folders, failures = list[tuple[bytes, bytes, int, Rules]](), list[tuple[bytes, OSError]]()
         failed = 0
         for entry in listed:
             path = _join(folder, entry.name)
@@ -159,11 +175,13 @@ def scan(
                 else:
                     notes.dangling.append(path)
                 continue
-            if stat.S_ISDIR(found.st_mode):
+            if rules.levels and rules.ignore(path, is_folder=stat.S_ISDIR(found.st_mode)):
+                notes.ignored.add(path)
+            elif stat.S_ISDIR(found.st_mode):
                 if entry.is_symlink():
-                    links.append((path, device))
+                    links.append((path, device, rules))
                 else:
-                    folders.append((path, _join(place, entry.name), device))
+                    folders.append((path, _join(place, entry.name), device, rules))
             elif looks_like_image(entry.name):
                 yield FoundFile(path, *file_state(found))
             elif stat.S_ISREG(found.st_mode):

@@ -31,6 +31,7 @@ from lookalike.gallery.changes import (
     to_read,
 )
 from lookalike.gallery.files import GalleryFiles, made_with
+from lookalike.gallery.ignore import read_rules
 from lookalike.gallery.places import is_within
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
@@ -135,6 +136,7 @@ class Update:
         self._fill_hashes = fill_hashes
         self._report = UpdateReport()
         self.notes = ScanNotes()
+        self._rules = read_rules(files.directory)
         self._known = 0
         # Rows by content: of files that are gone, and those that this run has overwritten. Their
         # vectors stay in the index until the end, for files of that content that turn up.
@@ -203,7 +205,9 @@ class Update:
             report.unlisted.append((path, error.strerror or str(error)))
 
         if self._listed is None:
-            found = scan(self._root, note_unlisted, *self._passed_over, notes=notes)
+            found = scan(
+                self._root, note_unlisted, *self._passed_over, notes=notes, rules=self._rules
+            )
         else:
             found = self._listed()
         note_files(self._store, found)
@@ -213,8 +217,12 @@ class Update:
         gone = missing(self._store, [path for path, _ in report.unlisted])
         if not self._accept_missing:
             is_there = partial(found_below, self._store)
+            ignored = [row for row in gone if notes.ignores(row.path)]
+            gone = [row for row in gone if not notes.ignores(row.path)]
             report.absent, gone = absences(gone, notes, devices_of(self._store), is_there)
+            gone += ignored
         report.passed_over, report.others = dict(notes.passed_over), notes.others
+        report.ignored = len(notes.ignored)
         report.galleries, report.nested = notes.galleries, notes.nested
         return gone
 
@@ -374,9 +382,10 @@ class Update:
         What the user has taken out stays so, whether its file is there or not.
         """
         gone = [row for rows in self._missing.values() for row in rows if row.skipped != REMOVED]
-        if not self._accept_missing and (most := most_are_gone(gone, self._known)):
+        unexplained = [row for row in gone if not self.notes.ignores(row.path)]
+        if not self._accept_missing and (most := most_are_gone(unexplained, self._known)):
             self._report.absent.append(most)
-            gone = []
+            gone = [row for row in gone if self.notes.ignores(row.path)]
         self._report.dropped = sum(row.skipped is None for row in gone)
         if gone:
             with self._store.transaction():

@@ -60,7 +60,7 @@ _REMEDY = {
     SkipReason.TOO_SLOW: "raise --max-seconds to read it",
     SkipReason.UNREADABLE: "check what it is, its permissions and the disk",
     SkipReason.VANISHED: "update again once it is back",
-    SkipReason.NEEDS_EXTRA: "pip install 'lookalike[heif]'",
+    SkipReason.NEEDS_EXTRA: "pip install pi-heif",
     SkipReason.UNSUPPORTED: "convert it to JPEG or PNG",
 }
 
@@ -82,6 +82,7 @@ class Note(StrEnum):
     FRAMES = "one of several frames"
     LIGHT = "light on transparent"
     BLANK = "blank"
+    PREVIEW = "preview of a raw file"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +92,7 @@ class DecodedImage:
     pixels: NDArray[np.uint8]  # (size, size, 3), RGB, C-contiguous
     width: int  # of the original, upright
     height: int
-    format: str  # by content: "JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP" or "HEIF"
+    format: str  # by content: "JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "HEIF", ...
     note: Note | None = None
 
 

@@ -24,14 +24,17 @@ ICC profiles are ignored: an image in a wide gamut is read as if it were sRGB.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeAlias
 
 from PIL import ExifTags, Image, ImageFile
 
+from lookalike.images.containers import extensions, unpack
 from lookalike.images.formats import (
     Reader,
     Size,
@@ -67,6 +70,7 @@ _EXTENSIONS = tuple(
     b".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .gif .tif .tiff .bmp "
     b".heic .heif .hif".split()
 )
+_ALL_EXTENSIONS = _EXTENSIONS + extensions()
 _GREY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 _COLOUR_MODES = frozenset({"1", "L", "P", "RGB", "CMYK", "YCbCr", "LA", "La", "PA", "RGBA"})
 _TRANSPOSE = {
@@ -112,7 +116,7 @@ def looks_like_image(name: bytes | str) -> bool:
     Names with a leading dot, "._x.jpg" of macOS among them, are hidden.
     """
     raw = name if isinstance(name, bytes) else name.encode("utf-8", "surrogatepass")
-    return not raw.startswith(b".") and raw.lower().endswith(_EXTENSIONS)
+    return not raw.startswith(b".") and raw.lower().endswith(_ALL_EXTENSIONS)
 
 
 def read_image(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> DecodedImage:
@@ -196,9 +200,13 @@ def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> _De
     Plugins are called directly, not through Image.open: that one loads every plugin and applies
     Image.MAX_IMAGE_PIXELS, a global of the process, where ours is an argument.
     """
-    with open_source(source) as stream, pillow_kept_quiet():
-        image = None
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_source(source))
+        stack.enter_context(pillow_kept_quiet())
+        image = inner = None
         try:
+            if (inner := unpack(stream, max_pixels)) is not None:
+                stream = stack.enter_context(open_source(io.BytesIO(inner[0])))
             plugin = plugin_of(stream, max_pixels)
             image = plugin(stream)
             check_pixels(image.size, max_pixels)
@@ -212,6 +220,8 @@ def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> _De
         except Exception as error:  # plugins raise whatever damaged bytes lead them to
             raise explain(error, stream, image) from error
     rgb.info = {}
+    if inner is not None:
+        return _Decoded(rgb, size, inner[1], inner[2], _has_camera(image))
     return _Decoded(rgb, size, image.format or "", note, _has_camera(image))
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lookalike.errors import MissingExtraError, TrainingError
+from lookalike.errors import MissingExtraError, TrainingError, install_command
 from lookalike.models.download import file_sha256
 from lookalike.models.embedder import Embedder, load_embedder
 from lookalike.models.settings import LOSSES
@@ -76,7 +76,7 @@ class MetricLoss(nn.Module):
             library = importlib.import_module("pytorch_metric_learning.losses")
         except ImportError as error:
             raise MissingExtraError(
-                f"the loss {name!r} needs pytorch-metric-learning: pip install 'lookalike[metric]'"
+                f"the loss {name!r} needs pytorch-metric-learning: {install_command('metric')}"
             ) from error
         self.metric: nn.Module = getattr(library, _METRIC[name])()
         self.softmax, self.softmax_weight = softmax, softmax_weight

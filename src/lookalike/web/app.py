@@ -17,13 +17,19 @@ from lookalike.gallery.protocol import ImageGallery
 from lookalike.web.errors import ApiError, SurrogateJSONResponse, error_response
 from lookalike.web.middleware import Middleware
 from lookalike.web.routes import explain, feedback, images, info, pages, search, update
+from lookalike.web.schemas import REQUESTS
 from lookalike.web.service import Service
 from lookalike.web.settings import ServeSettings
 
 __all__ = ["create_app"]
 
-ROUTERS = [part.router for part in (search, images, pages, explain, feedback, info, update)]
-"""Looked through in this order."""
+PARTS = {
+    "search": [search.router, explain.router, feedback.router],
+    "images": [images.router],
+    "gallery": [info.router, update.router],
+    "session": [pages.router],
+}
+"""Tag -> its routes."""
 
 
 def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> FastAPI:
@@ -47,6 +53,7 @@ def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> 
         title="lookalike",
         version=__version__,
         summary="Find images that look alike.",
+        generate_unique_id_function=lambda route: route.name,
         openapi_url="/api/openapi.json",
         docs_url=None,  # would load scripts from elsewhere
         redoc_url=None,
@@ -59,14 +66,16 @@ def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> 
     app.add_middleware(Middleware, service=service)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_bad_values)
-    for router in ROUTERS:
-        app.include_router(router)
+    for tag, routers in PARTS.items():
+        for router in routers:
+            app.include_router(router, tags=[tag])
     return app
 
 
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """Without the answers that FastAPI assumes and this application never gives."""
+        """Without the answers that FastAPI assumes and this application never gives, and with the
+        bodies that it reads by hand."""
         if self.openapi_schema is None:
             schema = super().openapi()
             for path in schema["paths"].values():
@@ -74,8 +83,10 @@ class _Application(FastAPI):
                     declared = operation["responses"].get("422", {}).get("content", {})
                     if "HTTPValidationError" in str(declared):
                         del operation["responses"]["422"]
+            named = schema["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
-                schema.get("components", {}).get("schemas", {}).pop(name, None)
+                named.pop(name, None)
+            named |= {model.__name__: model.model_json_schema() for model in REQUESTS}
         return self.openapi_schema or {}
 
 
@@ -96,7 +107,10 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> list[str]:
     """Methods of the address: those of all its routes, while the framework names those of one."""
-    routes = [*request.app.routes, *(route for router in ROUTERS for route in router.routes)]
+    routes = [
+        *request.app.routes,
+        *(r for some in PARTS.values() for router in some for r in router.routes),
+    ]
     matching = (route for route in routes if isinstance(route, Route))
     methods = {
         method

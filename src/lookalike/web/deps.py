@@ -82,10 +82,10 @@ ImageDep = Annotated[ImageRow, Depends(_image)]
 """The image that the address names."""
 
 
-def json_body(model: type[BaseModel], **others: Any) -> dict[str, Any]:
-    """What OpenAPI says of a body that is read by hand; ``others``: further media types."""
-    content = {"application/json": {"schema": model.model_json_schema()}, **others}
-    return {"requestBody": {"required": True, "content": content}}
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """What OpenAPI says of a body that is read by hand, of one of `schemas.REQUESTS`."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

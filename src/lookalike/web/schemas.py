@@ -92,15 +92,6 @@ class QueryRef(_Request):
     ``crop``: x, y, width and height of a part of it, as shares of the upright image.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [
-                {"required": [given], "properties": {given: {"not": {"type": "null"}}}}
-                for given in ("id", "query")
-            ]
-        }
-    )
-
     id: Id | None = None
     query: Annotated[str, Field(pattern=QUERY)] | None = None
     crop: Crop | None = None
@@ -185,6 +176,10 @@ class SessionRequest(_Request):
     """The token, to be kept in a cookie."""
 
     token: Annotated[str, Field(max_length=1000)]
+
+
+REQUESTS = (SearchRequest, ExplainRequest, FeedbackRequest, DuplicatesRequest, SessionRequest)
+"""Bodies in JSON, which OpenAPI describes by name."""
 
 
 # ---- answers -------------------------------------------------------------------------------------

@@ -34,7 +34,9 @@ router = APIRouter()
     responses=problems(404, 408, 413, 415, 422, 504),
     openapi_extra=json_body(ExplainRequest),
 )
-async def explain(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> ExplainAnswer:
+async def explain_hit(
+    request: Request, service: ServiceDep, snapshot: SnapshotDep
+) -> ExplainAnswer:
     """The model's attention on both images, and which of their parts agree."""
     asked = await service.bodies.json(request, ExplainRequest)
     other = QueryRef(id=asked.hit)

@@ -23,7 +23,9 @@ router = APIRouter()
     responses=problems(404, 408, 413, 415, 422, 504),
     openapi_extra=json_body(FeedbackRequest),
 )
-async def feedback(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> FeedbackAnswer:
+async def search_again(
+    request: Request, service: ServiceDep, snapshot: SnapshotDep
+) -> FeedbackAnswer:
     """All that was said is in the request; nothing is remembered between two of them."""
     asked = await service.bodies.json(request, FeedbackRequest)
     query = await service.query_images.find(asked, snapshot)

@@ -31,7 +31,7 @@ router = APIRouter()
 
 
 @router.get("/api/images", responses=problems())
-async def images(
+async def list_images(
     service: ServiceDep,
     snapshot: SnapshotDep,
     offset: OffsetParam = 0,
@@ -44,7 +44,7 @@ async def images(
 
 
 @router.get("/api/images/{id}/info", responses=problems(404))
-async def info(row: ImageDep) -> ImageObject:
+async def image_info(row: ImageDep) -> ImageObject:
     """One image."""
     return ImageObject.of(row)
 
@@ -58,7 +58,7 @@ async def info(row: ImageDep) -> ImageObject:
         304: {"description": "The client has it."},
     },
 )
-async def thumbnail(
+async def image_thumbnail(
     request: Request,
     service: ServiceDep,
     row: ImageDep,
@@ -81,7 +81,7 @@ async def thumbnail(
         304: {"description": "The client has it."},
     },
 )
-async def original(request: Request, service: ServiceDep, row: ImageDep) -> Response:
+async def image_original(request: Request, service: ServiceDep, row: ImageDep) -> Response:
     """The file of an image, as it is."""
     run = service.workers.files.run
     file = await run(open_original, service.gallery.root, row)

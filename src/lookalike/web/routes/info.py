@@ -47,13 +47,13 @@ async def metrics(service: ServiceDep, snapshot: SnapshotDep) -> Response:
 
 
 @router.get("/api/stats", responses=problems(504))
-async def stats(service: ServiceDep, snapshot: SnapshotDep) -> StatsAnswer:
+async def index_stats(service: ServiceDep, snapshot: SnapshotDep) -> StatsAnswer:
     """Counts, model, index, and what was measured last."""
     return await _facts(service, snapshot)
 
 
 @router.post("/api/stats/measure", responses=problems(504))
-async def measure(service: ServiceDep, snapshot: SnapshotDep) -> StatsAnswer:
+async def measure_index(service: ServiceDep, snapshot: SnapshotDep) -> StatsAnswer:
     """Measure recall and speed now; takes seconds."""
     index = snapshot.local_index
     if index is None:
@@ -113,7 +113,7 @@ def _in_utc(seconds: float | None) -> str | None:
 
 
 @router.get("/api/skipped", responses=problems())
-async def skipped(
+async def list_skipped(
     service: ServiceDep, offset: OffsetParam = 0, limit: LimitParam = 60
 ) -> SkippedAnswer:
     """Files that gave no image, by path, and why."""
@@ -135,7 +135,7 @@ async def skipped(
     responses=problems(408, 413, 415, 504),
     openapi_extra=json_body(DuplicatesRequest),
 )
-async def duplicates(request: Request, service: ServiceDep) -> DuplicatesAnswer:
+async def find_duplicates(request: Request, service: ServiceDep) -> DuplicatesAnswer:
     """Groups of duplicates, and which file of each to keep. Deletes nothing.
 
     The `kind` of a file says how it is like the one to keep; null: it is kept. `another shot` is

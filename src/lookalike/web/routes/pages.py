@@ -77,7 +77,7 @@ async def page(request: Request, name: str = "index.html") -> Response:
     responses=problems(408, 413, 415),
     openapi_extra=json_body(SessionRequest),
 )
-async def session(request: Request, service: ServiceDep) -> Response:
+async def open_session(request: Request, service: ServiceDep) -> Response:
     """Sets the cookie that later requests of a browser carry."""
     given = await service.bodies.json(request, SessionRequest)
     if not service.guard.is_token(request.scope, given.token):

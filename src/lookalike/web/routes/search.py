@@ -17,10 +17,12 @@ from lookalike.gallery.search import Found
 from lookalike.web.body import bad_values, media_type
 from lookalike.web.deps import BINARY, IMAGE_BODY, ServiceDep, SnapshotDep, json_body, problems
 from lookalike.web.errors import ApiError
+from lookalike.web.query_images import QueryImage
 from lookalike.web.schemas import (
     QUERY,
     QueryAnswer,
     SearchAnswer,
+    SearchOptions,
     SearchRequest,
     UploadOptions,
     hit_objects,
@@ -49,24 +51,47 @@ def _parameters() -> list[dict[str, Any]]:
 @router.post(
     "/api/search",
     responses=problems(404, 408, 413, 415, 422, 504),
-    openapi_extra={**json_body(SearchRequest, **IMAGE_BODY), "parameters": _parameters()},
+    openapi_extra=json_body(SearchRequest),
 )
 async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> SearchAnswer:
-    """By id or by the name of an image sent before (JSON), or with the image as the body and
-    the options in the URL."""
-    asked: SearchRequest | UploadOptions
-    if media_type(request) == "application/json":
-        if request.url.query:
-            message = "options of a JSON request belong into its body"
-            raise ApiError("bad_request", message, "leave the URL without them")
-        asked = await service.bodies.json(request, SearchRequest)
-        query = await service.query_images.find(asked, snapshot)
-        exclude = asked.id is not None if asked.exclude_self is None else asked.exclude_self
-    else:
-        asked = _options_of_url(request)
-        async with service.bodies.image(request) as content:
-            query = await service.query_images.of_upload(content, asked.crop, snapshot)
-        exclude = bool(asked.exclude_self)
+    """By id or by the name of an image sent before. Takes an image as its body as well, as
+    `/api/search/upload` does."""
+    if media_type(request) != "application/json":
+        return await search_upload(request, service, snapshot)
+    if request.url.query:
+        message = "options of a JSON request belong into its body"
+        raise ApiError("bad_request", message, "leave the URL without them")
+    asked = await service.bodies.json(request, SearchRequest)
+    query = await service.query_images.find(asked, snapshot)
+    exclude = asked.id is not None if asked.exclude_self is None else asked.exclude_self
+    return await _found(service, snapshot, query, asked, exclude)
+
+
+@router.post(
+    "/api/search/upload",
+    responses=problems(404, 408, 413, 415, 422, 504),
+    openapi_extra={
+        "requestBody": {"required": True, "content": IMAGE_BODY},
+        "parameters": _parameters(),
+    },
+)
+async def search_upload(
+    request: Request, service: ServiceDep, snapshot: SnapshotDep
+) -> SearchAnswer:
+    """With the image as the field `image` of a form, or as the body; options in the URL."""
+    asked = _options_of_url(request)
+    async with service.bodies.image(request) as content:
+        query = await service.query_images.of_upload(content, asked.crop, snapshot)
+    return await _found(service, snapshot, query, asked, bool(asked.exclude_self))
+
+
+async def _found(
+    service: Service,
+    snapshot: GallerySnapshot,
+    query: QueryImage,
+    asked: SearchOptions,
+    exclude: bool,
+) -> SearchAnswer:
     wanted = asked.offset + asked.k + 1  # one more shows whether there are more
     how: dict[str, Any] = {
         "without": query.content_hash if exclude else None,
@@ -128,7 +153,7 @@ def _is_chance(snapshot: GallerySnapshot, best: Found) -> bool:
     responses=problems(408, 413, 415, 422, 504),
     openapi_extra={"requestBody": {"required": True, "content": IMAGE_BODY}},
 )
-async def add(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> QueryAnswer:
+async def add_query(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> QueryAnswer:
     """Keep an image for some minutes; its name is what later requests call it by."""
     async with service.bodies.image(request) as content:
         name, stored = await service.query_images.store(content, snapshot)
@@ -140,7 +165,7 @@ async def add(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> Q
     response_class=Response,
     responses={**problems(404, 504), 200: {"content": {"image/webp": BINARY}}},
 )
-async def image(service: ServiceDep, query: Annotated[str, Path(pattern=QUERY)]) -> Response:
+async def query_image(service: ServiceDep, query: Annotated[str, Path(pattern=QUERY)]) -> Response:
     """The image, at most 1024 pixels wide and high."""
     stored = service.query_images.sent(query)
     content = await service.workers.searches.run(_webp, stored.image)

@@ -25,14 +25,14 @@ ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnsw
 
 
 @router.post("/api/update", status_code=202, responses=problems())
-async def start(service: ServiceDep) -> UpdateStarted:
+async def start_update(service: ServiceDep) -> UpdateStarted:
     """Start an update; searches go on meanwhile."""
     service.updates.start()
     return UpdateStarted(updating=True)
 
 
 @router.get("/api/update", responses=problems())
-async def state(service: ServiceDep) -> UpdateAnswer:
+async def update_state(service: ServiceDep) -> UpdateAnswer:
     """How far it is, or how the last one ended."""
     return service.updates.state
 
@@ -53,7 +53,7 @@ async def _watcher(service: ServiceDep) -> AsyncIterator[None]:
     response_class=EventSourceResponse,
     responses={status: {"content": ERROR} for status in problems()},  # a model would be an event
 )
-async def events(
+async def update_events(
     request: Request, service: ServiceDep, _: Annotated[None, Depends(_watcher)]
 ) -> AsyncIterator[UpdateAnswer]:
     """The same as a stream of events, one whenever it changes, at most four a second."""

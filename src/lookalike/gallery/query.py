@@ -38,7 +38,7 @@ __all__ = [
 
 UNLIKE_WEIGHT = 0.25
 """Of what the query should not look like. All images have something in common, which a weight of 1
-would take out of the query. Measured on 120 images of Corel, with 45 queries and against an image of
+would take out of the query. On 120 images of Corel, with 45 queries and against an image of
 another class that was among their first ten: P@10 is 0.71 without, 0.72 with this weight and 0.66
 with 0.5; the share of that other class is 0.16, 0.06 and 0.04."""
 

@@ -283,6 +283,8 @@ def test_nothing_is_similar_when_random_pairs_are_as_alike(
         ({"id": 1, "filter": "**/a/" * 30}, "filter"),
         ({"id": 1, "path": "/etc/passwd"}, "path"),
         ({"query": "../../etc/passwd"}, "query"),
+        ({"id": 1, "filter": "date:soon"}, "filter: the filter's date:soon cannot be understood"),
+        ({"id": 1, "filter": " "}, "filter: the filter is empty"),
     ],
 )
 def test_wrong_values_are_named(client: TestClient, asked: dict[str, Any], what: str) -> None:
@@ -303,6 +305,17 @@ def test_what_is_not_json_or_of_another_type_is_refused(client: TestClient) -> N
     for url in ("?k=0", "?crop=1,2,3", "?crop=a,b,c,d", "?K=1", "?filter="):
         response = client.post(f"/api/search{url}", content=b"x", headers=PNG)
         error_of(response, 400, "bad_request")
+
+
+def test_filters_take_words_and_conditions_and_say_when_no_file_matches(
+    client: TestClient, ids: dict[str, int]
+) -> None:
+    listed = answer_of(client.get("/api/images?filter=A/%20type:png%20-copy"))
+    assert {image["path"] for image in listed["images"]} == {path for path in ids if path[0] == "a"}
+    asked = {"id": ids["a/000.png"], "filter": "horses"}
+    answer = answer_of(client.post("/api/search", json=asked))
+    assert (answer["hits"], answer["note"]) == ([], "no file matches the filter")
+    error_of(client.get("/api/images?filter=size:big"), 400, "bad_request")
 
 
 def test_a_form_needs_a_file_named_image(client: TestClient) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Unpack, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lookalike.cluster.client import Shards
 from lookalike.cluster.deployment import Deployment
@@ -224,6 +224,13 @@ class ShardedGallery(ImageCollection):
             threshold = how.get("threshold")
             results.append(Hits(hits(found, root, shards.code_bits, shards.pairs, threshold)))
         return results if isinstance(query, list) else results[0]
+
+    def encode(self, images: Iterable[Query]) -> NDArray[np.float32]:
+        """As `Gallery.encode`."""
+        shards, queries = self._reader.now(), list(images)
+        embedded = embed_queries(shards, shards, self.root, queries, self.encoder, self._limits)
+        rows = np.array([vector for vector, _ in embedded], np.float32)
+        return rows.reshape(len(queries), self._known_model.dim)
 
     def nearest(self, queries: ArrayLike, k: int = 10, *, exact: bool = False) -> Neighbors:
         """Ids and cosines of the nearest images of a batch of embeddings (q, dim), by one call to

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Unpack, overload
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lookalike.encoder import Encoder
     from lookalike.gallery.duplicates import Duplicates
     from lookalike.gallery.gallery import GalleryInfo
-    from lookalike.gallery.listing import Hits
+    from lookalike.gallery.listing import Embeddings, GalleryImage, Hits
     from lookalike.lsh import LSHIndex, LSHSettings
     from lookalike.lsh.tuning import TuneReport
 
@@ -98,6 +98,12 @@ class ImageGallery(Protocol):
 
     def __len__(self) -> int: ...
 
+    def __contains__(self, path: object) -> bool: ...
+
+    def __iter__(self) -> Iterator[GalleryImage]: ...
+
+    def embeddings(self, filter: str | None = None) -> Embeddings: ...
+
     def update(
         self,
         progress: Callable[[Progress], None] | None = None,
@@ -115,6 +121,8 @@ class ImageGallery(Protocol):
 
     @overload
     def search(self, query: Query, k: int = 10, **how: Unpack[SearchOptions]) -> Hits: ...
+
+    def encode(self, images: Iterable[Query]) -> NDArray[np.float32]: ...
 
     def duplicates(
         self,

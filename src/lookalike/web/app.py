@@ -125,5 +125,5 @@ async def _on_bad_values(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     name = first["loc"][-1] if first["loc"] else "the request"
-    message = f"{name}: {first['msg']}"
+    message = f"{name}: {first['msg'].removeprefix('Value error, ')}"
     return error_response(ApiError("bad_request", message, "see /api/openapi.json"))

@@ -105,7 +105,8 @@ def bad_values(error: ValidationError) -> ApiError:
     """Which of them, and why; not what they were."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    message = f"{where}: {first['msg']}" if where else first["msg"]
+    why = first["msg"].removeprefix("Value error, ")
+    message = f"{where}: {why}" if where else why
     return ApiError("bad_request", message, "see /api/openapi.json for what is possible")
 
 

@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from lookalike.errors import GalleryError
+from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import score_in_words
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.rows import ImageRow
@@ -49,15 +51,19 @@ def _inside(crop: tuple[float, float, float, float]) -> tuple[float, float, floa
     return crop
 
 
-def _cheap(pattern: str) -> str:
+def _understood(pattern: str) -> str:
     if pattern.count("**/") > DEEP_FOLDERS:
         raise ValueError(f"a filter may hold '**/' {DEEP_FOLDERS} times")
+    try:
+        parse_filter(pattern)
+    except GalleryError as error:
+        raise ValueError(str(error)) from error
     return pattern
 
 
 Crop = Annotated[tuple[Share, Share, Side, Side], AfterValidator(_inside)]
 Key = tuple[int | None, str | None, Crop | None]
-Glob = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_cheap)]
+Glob = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_understood)]
 
 
 def value_of(text: object) -> object:

@@ -14,8 +14,9 @@ from PIL import Image
 
 from lookalike.encoder import Encoder
 from lookalike.errors import GalleryError, ModelMismatchError
-from lookalike.gallery import Gallery
+from lookalike.gallery import Blend, Gallery
 from lookalike.gallery.protocol import ImageGallery
+from lookalike.gallery.query import combine
 from lookalike.images import SkippedImageError, SkipReason
 
 
@@ -125,7 +126,8 @@ def test_a_threshold_cuts_where_the_cosine_falls_below_it(
         ("**/00?.png", lambda name: name[-7:-5] == "00"),
         ("b/**/001.png", lambda name: name == "b/001.png"),
         ("**/b/**/**/00?.png", lambda name: name.startswith("b/00")),
-        ("B/*", lambda name: False),
+        ("B/*", lambda name: name.startswith("b/")),
+        ("-a/ type:png 00", lambda name: name[0] != "a" and name[2:4] == "00"),
         ("b/001.png", lambda name: name == "b/001.png"),
     ],
 )
@@ -221,3 +223,19 @@ def test_another_model_is_refused_also_when_the_stored_vector_would_do(
     with pytest.raises(ModelMismatchError, match="coarse"):
         Gallery.open(place, model=other_model).search("a/000.png")
     assert Gallery.open(place, model=model).search("a/000.png", 1)[0].path == "a/000.png"
+
+
+def test_lists_blends_and_rows_are_those_of_a_gallery_on_disk(
+    gallery: ImageGallery, photos: Path, outside: Path
+) -> None:
+    lists = gallery.search([outside, "a/000.png"], 3)
+    assert lists == [gallery.search(outside, 3), gallery.search("a/000.png", 3)]
+    direction = combine([embedding(outside)], [embedding(photos / "a/000.png")])
+    expected = gallery.search(direction, 5)
+    hits = gallery.search(Blend([outside], ["a/000.png"]), 5)
+    assert [hit.path for hit in hits] == [hit.path for hit in expected]
+    assert "a/000.png" in gallery and "a/999.png" not in gallery
+    assert {image.path for image in gallery} == set(oracle(photos, embedding(outside)))
+    _, paths, vectors = gallery.embeddings("b/")
+    np.testing.assert_allclose(vectors, [embedding(photos / path) for path in paths], atol=HALF)
+    np.testing.assert_allclose(gallery.encode([outside])[0], embedding(outside), atol=HALF)

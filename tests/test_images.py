@@ -113,7 +113,7 @@ def test_lossy_formats_give_nearly_the_pixels(kind: str, options: dict[str, Any]
     assert read_image(io.BytesIO(data), 32).format == kind
 
 
-@pytest.mark.skipif(not hostile.HAS_HEIF, reason="needs the extra heif")
+@pytest.mark.skipif(not hostile.HAS_HEIF, reason="needs pi-heif")
 @pytest.mark.parametrize(("data", "quarter_turns"), [(hostile.HEIC, 0), (hostile.HEIC_TURNED, 3)])
 def test_heic_gives_nearly_the_pixels_and_is_turned_once(data: bytes, quarter_turns: int) -> None:
     y, x = np.mgrid[0:24, 0:32]

@@ -101,9 +101,9 @@ def explained(error: Exception) -> ApiError:
         if error.reason is SkipReason.TOO_LARGE:
             return ApiError("too_large", error.detail, "make the image smaller")
         if error.reason is SkipReason.NEEDS_EXTRA:
-            remedy = "install the extra heif on the server, or convert the image to JPEG"
+            remedy = f"on the server, {error.remedy}; or convert the image to JPEG"
             return ApiError("bad_image", error.detail, remedy)
-        remedy = "use a JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP file that is whole"
+        remedy = "use a JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP or HEIC file that is whole"
         return ApiError("bad_image", f"{error.reason}: {error.detail}", remedy)
     if isinstance(error, GalleryLockedError):
         message = "another process is writing to the gallery"

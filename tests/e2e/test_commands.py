@@ -679,6 +679,7 @@ def test_index_leaves_out_what_is_excluded_and_remove_takes_folders(indexed: Pat
     assert done.stdout.startswith("7 images (5 dropped)")
     assert "2 paths left out by patterns" in done.stderr
     assert lookalike("update", cwd=indexed).stdout.startswith("7 images (no change)")
+    assert "left out      b/, *9.png\n" in lookalike("info", cwd=indexed).stdout
     assert lookalike("remove", "c", cwd=indexed).stdout == "4 images removed\n"
     assert lookalike("remove", "c", "--undo", cwd=indexed).stdout.startswith("4 images may come")
 

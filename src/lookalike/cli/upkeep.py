@@ -36,6 +36,8 @@ __all__ = ["info", "remove", "verify"]
 @json_option
 def info(gallery: Path | str | None, skipped: bool, as_json: bool) -> None:
     """Show what a gallery holds and what made it."""
+    from lookalike.gallery.ignore import patterns_of
+
     opened = find_gallery(gallery)
     if skipped:
         _list_skipped(opened, as_json)
@@ -60,6 +62,8 @@ def info(gallery: Path | str | None, skipped: bool, as_json: bool) -> None:
         print_json(entries | (facts.served or {}))
         return
     lines = _in_words(facts)
+    if excluded := patterns_of(facts.directory):
+        lines["left out"] = visible(", ".join(excluded))
     if facts.served is not None:
         lines["gallery"] = str(facts.served["gallery"])
         lines["parts"] = visible(str(facts.served["parts"]))

@@ -14,7 +14,7 @@ from lookalike.errors import GalleryError
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-__all__ = ["EXCLUDE", "IGNORE", "Rules", "add_patterns", "read_rules"]
+__all__ = ["EXCLUDE", "IGNORE", "Rules", "add_patterns", "patterns_of", "read_rules"]
 
 IGNORE = ".lookalikeignore"
 """In any folder of images, for what is below it."""
@@ -53,14 +53,23 @@ def read_rules(directory: Path) -> Rules:
     return Rules().within(b"", file) if os.path.lexists(file) else Rules()
 
 
+def patterns_of(directory: Path) -> list[str]:
+    """Lines of a gallery's own file; [] without one. GalleryError if it cannot be read."""
+    file = directory / EXCLUDE
+    return _lines(file) if os.path.lexists(file) else []
+
+
 def _spec(file: Path) -> GitIgnoreSpec:
+    return _parsed(_lines(file), os.fspath(file))
+
+
+def _lines(file: Path) -> list[str]:
     try:
-        text = read_regular(file, LARGEST).decode("utf-8", "surrogateescape")
+        return read_regular(file, LARGEST).decode("utf-8", "surrogateescape").splitlines()
     except OSError as error:
         raise GalleryError(
             f"cannot read {file}: {error.strerror}; make it readable, or delete it"
         ) from error
-    return _parsed(text.splitlines(), os.fspath(file))
 
 
 def _parsed(lines: Iterable[str], name: str) -> GitIgnoreSpec:
@@ -83,10 +92,8 @@ def add_patterns(directory: Path, patterns: Iterable[str]) -> None:
     _parsed(patterns, "--exclude")
     if any("\n" in pattern or not pattern.strip() for pattern in patterns):
         raise GalleryError("an excluded pattern must be one line of text, for instance '*.png'")
-    known = []
-    if os.path.lexists(file):
-        _spec(file)
-        known = read_regular(file, LARGEST).decode("utf-8", "surrogateescape").splitlines()
+    known = patterns_of(directory)
+    _parsed(known, os.fspath(file))
     lines = [*known, *dict.fromkeys(pattern for pattern in patterns if pattern not in known)]
     with atomic_writer(file) as out:
         out.write("".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape"))

@@ -171,7 +171,7 @@ GOOD = MEANS.to_metadata()
     [
         ({}, r"no lookalike\.\* metadata"),
         ({"other.name": "x"}, r"no lookalike\.\* metadata"),
-        ({**GOOD, "lookalike.format": "2"}, "format 2, this version reads 1"),
+        ({**GOOD, "lookalike.format": "3"}, "format 3, this version reads 1 and 2"),
         ({k: v for k, v in GOOD.items() if k != "lookalike.dim"}, r"missing \['dim'\]"),
         ({**GOOD, "lookalike.pooling": "gap"}, r"unknown \['pooling'\]"),
         ({**GOOD, "lookalike.sha256": "00"}, r"unknown \['sha256'\]"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lookalike.encoder import Encoder, EncoderSettings
-    from lookalike.gallery import Blend, Gallery, Hit
+    from lookalike.gallery import Blend, Gallery, Hit, Words
     from lookalike.lsh import LSHIndex, LSHSettings
     from lookalike.progress import progress_bar
 
@@ -28,6 +28,7 @@ __all__ = [
     "Hit",
     "LSHIndex",
     "LSHSettings",
+    "Words",
     "__version__",
     "progress_bar",
 ]
@@ -40,6 +41,7 @@ _HOMES = {
     "Hit": "lookalike.gallery",
     "LSHIndex": "lookalike.lsh",
     "LSHSettings": "lookalike.lsh",
+    "Words": "lookalike.gallery",
     "progress_bar": "lookalike.progress",
 }
 

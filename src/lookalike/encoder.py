@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
@@ -18,16 +16,18 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from lookalike.errors import DecoderError, LookalikeError, ModelError
-from lookalike.onnxfile import has_external_data
-from lookalike.runtimes import INPUT, OUTPUT, OnnxRuntime
+from lookalike.errors import DecoderError, LookalikeError, ModelError, NoWordsError
+from lookalike.runtimes import INPUT, OUTPUT, OnnxRuntime, open_model
 from lookalike.threads import cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from lookalike.words import WordEncoder
+
 __all__ = [
     "DEFAULT_MODEL",
+    "WITH_WORDS",
     "Encoded",
     "Encoder",
     "EncoderSettings",
@@ -40,7 +40,10 @@ __all__ = [
 DEFAULT_MODEL = Path(__file__).with_name("data") / "default.onnx"
 
 METADATA_PREFIX = "lookalike."
-FORMAT = "1"
+FORMATS = ("1", "2")
+"""Of the description in a model file; the second names a file of words."""
+WITH_WORDS = "clip-vit-base-patch32"
+"""A model of the catalogue for those who ask for words."""
 LARGEST = 1 << 16
 """Of an image's side in pixels, and of a dimension."""
 BATCHES_AHEAD = 3
@@ -55,7 +58,8 @@ class ModelInfo:
 
     Pixels x in 0..255 enter the network as (x - mean) / std per channel, in squares of
     `input_size`; the embedding has dimension `dim`. `sha256` is that of the whole file, in
-    hexadecimal, and empty only for a model that has not been written yet.
+    hexadecimal, and empty only for a model that has not been written yet. `words` is that of the
+    file with the half of the model that embeds words; empty: there is none.
     """
 
     name: str
@@ -65,14 +69,17 @@ class ModelInfo:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     dim: int
+    words: str = ""
 
     def __post_init__(self) -> None:
         for key in ("name", "version"):
             text = getattr(self, key)
             if not isinstance(text, str) or not text or not text.isprintable():
                 raise ValueError(f"{key} must be some text, not {text!r}")
-        if not isinstance(self.sha256, str) or not re.fullmatch(r"([0-9a-f]{64})?", self.sha256):
-            raise ValueError(f"sha256 must be 64 hexadecimal digits, not {self.sha256!r}")
+        for key in ("sha256", "words"):
+            digits = getattr(self, key)
+            if not isinstance(digits, str) or not re.fullmatch(r"([0-9a-f]{64})?", digits):
+                raise ValueError(f"{key} must be 64 hexadecimal digits, not {digits!r}")
         for key in ("input_size", "dim"):
             number = getattr(self, key)
             if type(number) is not int or not 1 <= number <= LARGEST:
@@ -88,12 +95,13 @@ class ModelInfo:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; `from_dict` reads it back."""
-        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        values = {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        return values if self.words else {k: v for k, v in values.items() if k != "words"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelInfo:
         """ValueError for missing or unknown keys and for values that no model can have."""
-        _check_keys(values, {field.name for field in fields(cls)})
+        _check_keys(values, {field.name for field in fields(cls)}, {"words"})
         try:
             mean, std = (tuple(float(v) for v in values[key]) for key in ("mean", "std"))
             return cls(**{**values, "mean": mean, "std": std})
@@ -104,7 +112,8 @@ class ModelInfo:
         """All but `sha256`, as the text that a model file carries."""
         values = {key: value for key, value in self.as_dict().items() if key != "sha256"}
         text = {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
-        return {METADATA_PREFIX + key: value for key, value in {**text, "format": FORMAT}.items()}
+        text["format"] = FORMATS[bool(self.words)]
+        return {METADATA_PREFIX + key: value for key, value in text.items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], sha256: str) -> ModelInfo:
@@ -116,20 +125,25 @@ class ModelInfo:
         }
         if not own:
             raise ValueError(f"it has no {METADATA_PREFIX}* metadata")
-        if (version := own.pop("format", None)) != FORMAT:
-            raise ValueError(f"its metadata has format {version}, this version reads {FORMAT}")
-        _check_keys(own, {field.name for field in fields(cls)} - {"sha256"})
-        values = {k: v if k in ("name", "version") else json.loads(v) for k, v in own.items()}
+        if (version := own.pop("format", None)) not in FORMATS:
+            known = " and ".join(FORMATS)
+            raise ValueError(f"its metadata has format {version}, this version reads {known}")
+        optional = {"words"} if version == FORMATS[1] else set()
+        _check_keys(own, {field.name for field in fields(cls)} - {"sha256", "words"} | optional)
+        texts = ("name", "version", "words")
+        values = {k: v if k in texts else json.loads(v) for k, v in own.items()}
         return cls.from_dict({**values, "sha256": sha256})
 
 
-def _check_keys(values: Mapping[str, Any], known: set[str]) -> None:
+def _check_keys(
+    values: Mapping[str, Any], known: set[str], optional: Set[str] = frozenset()
+) -> None:
     if not isinstance(values, Mapping):
         raise ValueError(f"model description: {values!r:.80} has no entries")
-    if values.keys() != known:
+    missing = known - optional - values.keys()
+    if missing or values.keys() - known:
         raise ValueError(
-            f"model description: missing {sorted(known - values.keys())}, "
-            f"unknown {sorted(values.keys() - known)}"
+            f"model description: missing {sorted(missing)}, unknown {sorted(values.keys() - known)}"
         )
 
 
@@ -185,9 +199,13 @@ Outcome: TypeAlias = "Encoded[Item, Decoded] | Failed[Item]"
 class Encoder:
     """An open model. Any number of threads may use one at once; made by `Encoder.open`."""
 
-    def __init__(self, runtime: OnnxRuntime, info: ModelInfo, settings: EncoderSettings) -> None:
+    def __init__(
+        self, runtime: OnnxRuntime, info: ModelInfo, settings: EncoderSettings, path: Path
+    ) -> None:
         self.info = info
         self.settings = settings
+        self._path = path
+        self._words: WordEncoder | None = None
         self._runtime = runtime
         self._threads = settings.threads or cores()
         self._runs = runtime.runs
@@ -207,35 +225,15 @@ class Encoder:
         remedy = "use one that lookalike has written"
         if path is None:
             path, remedy = DEFAULT_MODEL, "reinstall lookalike, which brings it"
-        try:
-            if path.exists() and not path.is_file():
-                raise OSError(None, "it is not a file")  # a pipe or device may never end
-            before, content = path.stat(), path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"cannot read model {path} ({error.strerror}): {remedy}") from error
-        sha256 = hashlib.sha256(content).hexdigest()
-        try:
-            if has_external_data(content):
-                # They would be read from the current folder, and sha256 would not cover them.
-                raise ModelError(
-                    f"model {path} keeps weights in other files; pack all into one with: lookalike "
-                    f"model adopt {path} --out FILE"
-                )
-            del content  # before it is read once more, which takes as much memory
-            runtime = OnnxRuntime(path, settings.threads or cores())
-            if _version(path.stat()) != _version(before):
-                raise ModelError(f"model {path} was written while it was opened; try again")
-        except ModelError:
-            raise
-        except Exception as error:  # onnxruntime has a dozen unrelated classes for a bad file
-            reason = str(error).partition("\n")[0]
-            raise ModelError(f"model {path} is damaged ({reason}): {remedy}") from error
+        elif path.parts[-4:-1] == ("lookalike", "models", path.stem):  # see models.catalogue
+            remedy = f"get it again with: lookalike model get {path.stem}"
+        runtime, sha256 = open_model(path, settings.threads or cores(), remedy)
         try:
             info = ModelInfo.from_metadata(runtime.metadata, sha256)
             _check_shapes(runtime, info)
         except ValueError as error:
             raise ModelError(f"model {path} is not an image encoder: {error}; {remedy}") from error
-        return cls(runtime, info, settings)
+        return cls(runtime, info, settings, path)
 
     def normalise(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
         """Pixels (s, s, 3) -> what the network takes, written to `out`, float32 (3, s, s)."""
@@ -270,6 +268,28 @@ class Encoder:
             raise ModelError(self._no_direction(f"images {bad.tolist()}"))
         return embeddings
 
+    def words(self) -> WordEncoder:
+        """What embeds words as this model embeds images; opened once.
+
+        Raises:
+            NoWordsError: this model knows images alone.
+            ModelError: the file with the other half of the model is not beside it, or is not its.
+            MissingExtraError: the package tokenizers is missing.
+        """
+        if self._words is None:
+            info = self.info
+            if not info.words:
+                raise NoWordsError(
+                    f"the gallery's model, {info.name} {info.version}, knows images, not words; "
+                    f"{WITH_WORDS} knows both: lookalike model get {WITH_WORDS}, then "
+                    f"lookalike index --rebuild --model {WITH_WORDS}"
+                )
+            from lookalike.words import WordEncoder, words_file
+
+            file = words_file(self._path)
+            self._words = WordEncoder.open(file, info.words, info.dim, self._threads)
+        return self._words
+
     @property
     def outputs(self) -> frozenset[str]:
         """What the model gives: embeddings, and perhaps the gates of its attention."""
@@ -278,7 +298,7 @@ class Encoder:
     def output(self, name: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One of `outputs` as the model gives it, of an image uint8 (s, s, 3): float32 (...)."""
         self._check(pixels.dtype, pixels.shape)
-        row: NDArray[np.float32] = self._runtime.run(self._input([pixels]), name)[0]
+        row: NDArray[np.float32] = self._runtime.run({INPUT: self._input([pixels])}, name)[0]
         return row
 
     def encode(
@@ -382,7 +402,7 @@ class Encoder:
         """At most one batch. Rows without a direction become NaN."""
         if not len(pixels):
             return np.empty((0, self.info.dim), np.float32)
-        rows = self._runtime.run(self._input(pixels))
+        rows = self._runtime.run({INPUT: self._input(pixels)})
         lengths = np.linalg.norm(rows, axis=1)
         lengths[~np.isfinite(lengths) | (lengths == 0)] = np.nan
         rows /= lengths[:, None]
@@ -426,11 +446,6 @@ def _without_frames(error: LookalikeError) -> LookalikeError:
     """Traceback and causes hold the reader's variables, file contents among them: let them go."""
     error.__cause__ = error.__context__ = error.__traceback__ = None
     return error
-
-
-def _version(status: os.stat_result) -> tuple[int, ...]:
-    """Changes when a file is written or replaced."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _check_shapes(runtime: OnnxRuntime, info: ModelInfo) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "ModelMismatchError",
+    "NoWordsError",
     "StorageFullError",
     "TrainingError",
     "install_command",
@@ -57,6 +58,10 @@ class LookalikeWarning(UserWarning):
 
 class ModelError(LookalikeError):
     """A model file is missing, damaged, or not an image encoder that lookalike can run."""
+
+
+class NoWordsError(ModelError):
+    """Words were given to search with, and the gallery's model knows images alone."""
 
 
 class DecoderError(LookalikeError):

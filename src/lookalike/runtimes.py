@@ -6,6 +6,7 @@ nowhere else, so that it never reports to its maker.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 from collections.abc import Mapping
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from lookalike.errors import ModelError
+from lookalike.onnxfile import has_external_data
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["INPUT", "OUTPUT", "End", "OnnxRuntime", "import_onnxruntime"]
+__all__ = ["INPUT", "OUTPUT", "End", "OnnxRuntime", "import_onnxruntime", "open_model"]
 
 INPUT = "images"
 OUTPUT = "embeddings"
@@ -67,11 +71,54 @@ class OnnxRuntime:
         self.inputs = [End(end.name, end.type, end.shape) for end in self._session.get_inputs()]
         self.outputs = [End(end.name, end.type, end.shape) for end in self._session.get_outputs()]
 
-    def run(self, images: NDArray[np.float32], output: str = OUTPUT) -> NDArray[np.float32]:
-        """One output, (n, ...), of (n, 3, s, s)."""
+    def run(self, inputs: Mapping[str, NDArray[Any]], output: str = OUTPUT) -> NDArray[np.float32]:
+        """One output, (n, ...), of arrays (n, ...) by the names of the inputs."""
         values: NDArray[np.float32]
-        (values,) = self._session.run([output], {INPUT: images})
+        (values,) = self._session.run([output], inputs)
         return values
+
+
+def open_model(
+    path: Path, threads: int, remedy: str, expected: str = ""
+) -> tuple[OnnxRuntime, str]:
+    """A model file, which may come from anywhere, and its SHA-256 in hexadecimal.
+
+    ModelError, which ends in `remedy`, if it is missing, damaged, keeps weights in other files, or
+    its SHA-256 is not the `expected` one.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError(None, "it is not a file")  # a pipe or device may never end
+        before, content = path.stat(), path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read model {path} ({error.strerror}): {remedy}") from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    if expected and sha256 != expected:
+        raise ModelError(
+            f"model {path}: its SHA-256 begins with {sha256[:12]}, not {expected[:12]}: {remedy}"
+        )
+    try:
+        if has_external_data(content):
+            # They would be read from the current folder, and sha256 would not cover them.
+            raise ModelError(
+                f"model {path} keeps weights in other files; pack all into one with: lookalike "
+                f"model adopt {path} --out FILE"
+            )
+        del content  # before it is read once more, which takes as much memory
+        runtime = OnnxRuntime(path, threads)
+        if _version(path.stat()) != _version(before):
+            raise ModelError(f"model {path} was written while it was opened; try again")
+    except ModelError:
+        raise
+    except Exception as error:  # onnxruntime has a dozen unrelated classes for a bad file
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"model {path} is damaged ({reason}): {remedy}") from error
+    return runtime, sha256
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    """Changes when a file is written or replaced."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def import_onnxruntime(module: str = "onnxruntime") -> Any:

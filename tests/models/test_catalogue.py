@@ -20,13 +20,16 @@ from click.testing import CliRunner, Result
 from fakes import write_photos
 from hub import Hub, served
 from test_adopt import transformer
+from towers import LENGTH, SIZE, STATISTICS, write_colours, write_towers
 
 from lookalike.cli import commands
 from lookalike.encoder import Encoder
-from lookalike.errors import ModelError
+from lookalike.errors import MissingExtraError, ModelError
+from lookalike.gallery import Gallery
 from lookalike.models import catalogue, download
 from lookalike.models.adopt import adopt
 from lookalike.models.catalogue import CATALOGUE, Entry, Source, get, model_file, remove
+from lookalike.words import words_file
 
 NAME = "tiny-vit"
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
@@ -302,6 +305,46 @@ def test_a_name_that_is_not_downloaded_says_how_and_an_unknown_one_what_there_is
     assert f"lookalike model get {NAME}" in done.output
     with pytest.raises(ModelError, match=f"no model is called 'other'; there are: {NAME}"):
         get("other")
+
+
+def test_a_model_of_both_towers_is_searched_by_words_offline(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vision, text = write_towers(tmp_path)
+    paths = {"onnx/v.onnx": vision, "onnx/t.onnx": text.file, "tokenizer.json": text.tokenizer}
+    parts = [source(path, file.read_bytes()) for path, file in paths.items()]
+    entry = Entry(
+        "some/towers", "f00d", "a test", "MIT", parts[0], SIZE, STATISTICS, "image_embeds",
+        text=(parts[1], parts[2]), length=LENGTH,
+    )  # fmt: skip
+    monkeypatch.setattr(catalogue, "CATALOGUE", {NAME: entry})
+    hub.files = {
+        f"/some/towers/resolve/f00d/{path}": file.read_bytes() for path, file in paths.items()
+    }
+    hub.cuts = [100, 10_000, 200]
+    run("model", "get", NAME)
+    hub.files.clear()
+    photos = tmp_path / "photos"
+    write_colours(photos)
+    run("index", photos, "--model", NAME)
+    found = run("search", "a blue photo", "--gallery", photos, "--json", "-k", "12").stdout
+    assert {hit["path"].partition("/")[0] for hit in json.loads(found)} == {"blue"}
+    assert f"words   in {words_file(model_file(NAME))}" in run("model", "info", NAME).stdout
+    run("model", "remove", NAME)
+    with pytest.raises(ModelError, match=f"lookalike model get {NAME}"):
+        Gallery.open(photos).encoder()
+
+
+def test_without_tokenizers_nothing_is_downloaded(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (part,) = catalogue.CATALOGUE[NAME].sources
+    entry = replace(catalogue.CATALOGUE[NAME], text=(part, part))
+    monkeypatch.setattr(catalogue, "CATALOGUE", {NAME: entry})
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(MissingExtraError, match=r"lookalike\[words\]"):
+        get(NAME)
+    assert not hub.requests
 
 
 def test_entries_are_pinned_to_revisions_and_checksums() -> None:

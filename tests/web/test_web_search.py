@@ -270,7 +270,7 @@ def test_nothing_is_similar_when_random_pairs_are_as_alike(
 @pytest.mark.parametrize(
     ("asked", "what"),
     [
-        ({}, "give either id or query"),
+        ({}, "give id, query or text"),
         ({"id": 1, "query": "q_" + "0" * 32}, "give either id or query"),
         ({"id": 0}, "id"),
         ({"id": 2**63}, "id"),

@@ -12,6 +12,7 @@ __all__ = ["extra_needed"]
 PACKAGES = {
     "train": ("torch", "onnx", "onnx_ir", "onnxscript"),
     "onnx": ("onnx",),
+    "words": ("onnx", "tokenizers"),
     "web": ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "pydantic", "starlette"),
     "paper": (
         "torch",

@@ -141,6 +141,28 @@ def info(file: Path, as_json: bool) -> None:
     type=click.Choice(["cls", "mean"]),
     help="Of an output of tokens, the first, or the mean of all.",
 )
+@click.option(
+    "--text",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The ONNX file of the other half of a model of images and words, to search by words; it "
+    "goes into a second file beside the model file.",
+)
+@click.option(
+    "--tokenizer",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Of --text, a tokenizer.json.",
+)
+@click.option("--text-output", help="The output of --text to use, if it has several.")
+@click.option(
+    "--text-length",
+    metavar="N",
+    type=click.IntRange(1, 4096),
+    default=77,
+    show_default=True,
+    help="The most tokens that --text takes.",
+)
 @click.option("--version", default="1", show_default=True, help="Of the model.")
 @json_option
 def adopt(
@@ -152,6 +174,10 @@ def adopt(
     std: tuple[float, float, float],
     output: str | None,
     tokens: Any,
+    text: Path | None,
+    tokenizer: Path | None,
+    text_output: str | None,
+    text_length: int,
     version: str,
     as_json: bool,
 ) -> None:
@@ -160,9 +186,15 @@ def adopt(
     It is written only if it embeds test images as it should. docs/bring-your-own-encoder.md has
     an example from beginning to end.
     """
+    if (text is None) != (tokenizer is None):
+        raise click.UsageError("--text and --tokenizer belong together: give both, or neither")
     with extra_needed("onnx"):
+        from lookalike.models.adopt import TextTower
         from lookalike.models.adopt import adopt as wrap
 
+    tower = None
+    if text is not None and tokenizer is not None:
+        tower = TextTower(text, tokenizer, text_output, text_length)
     facts = wrap(
         file,
         out,
@@ -173,6 +205,7 @@ def adopt(
         output=output,
         tokens=tokens,
         version=version,
+        text=tower,
     )
     _report(facts, out, as_json)
     say(f"use it: lookalike index PHOTOS --model {shown(out)}")
@@ -182,6 +215,8 @@ def _report(facts: ModelInfo, file: Path, as_json: bool) -> None:
     if as_json:
         print_json({**facts.as_dict(), "bytes": file.stat().st_size})
         return
+    from lookalike.words import words_file
+
     lines = {
         "model": f"{facts.name} {facts.version}",
         "file": f"{shown(file)} ({file.stat().st_size / 1e6:.1f} MB)",
@@ -189,6 +224,7 @@ def _report(facts: ModelInfo, file: Path, as_json: bool) -> None:
         "mean": ", ".join(f"{value:g}" for value in facts.mean),
         "std": ", ".join(f"{value:g}" for value in facts.std),
         "gives": f"{facts.dim} numbers",
+        "words": f"in {shown(words_file(file))}" if facts.words else "not known",
         "sha256": facts.sha256,
     }
     for key, value in lines.items():

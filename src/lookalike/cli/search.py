@@ -30,26 +30,28 @@ from lookalike.cli.output import (
     visible,
 )
 from lookalike.cli.preview import print_image, shows_images
-from lookalike.errors import LookalikeError
+from lookalike.errors import LookalikeError, NoWordsError
 
 if TYPE_CHECKING:
     from lookalike.gallery import Hit
     from lookalike.gallery.protocol import ImageGallery
+    from lookalike.gallery.query import Words
 
 __all__ = ["search"]
 
 
 @click.command()
-@click.argument(
-    "queries", metavar="QUERY...", nargs=-1, required=True, type=click.Path(allow_dash=True)
+@click.argument("queries", metavar="QUERY...", nargs=-1, type=click.Path(allow_dash=True))
+@click.option(
+    "--words", metavar="TEXT", multiple=True, help="What the images are to show, as well."
 )
 @click.option(
     "--not",
     "unlike",
-    metavar="IMAGE",
+    metavar="IMAGE|TEXT",
     multiple=True,
     type=click.Path(allow_dash=True),
-    help="Find what looks less like this image; may be given several times.",
+    help="Find what looks less like this image, or shows less of it; may be given several times.",
 )
 @gallery_option
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Images to find.")
@@ -78,6 +80,7 @@ __all__ = ["search"]
 @json_option
 def search(
     queries: tuple[str, ...],
+    words: tuple[str, ...],
     unlike: tuple[str, ...],
     gallery: Path | str | None,
     k: int,
@@ -93,22 +96,27 @@ def search(
     encoding: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """Find the images that look most like QUERY.
+    """Find the images that look most like QUERY, or show what its words say.
 
     QUERY is an image file, the path of an indexed image, or - for an image on standard input. A
     relative path is looked for in the current folder first, then in the gallery's. Of several,
     what looks like all of them is found: the mean of their directions is compared.
 
+    What is not a file and has neither a slash nor the extension of an image is taken for words, if
+    the gallery's model knows words: see 'lookalike model list'.
+
     Each line: cosine, bits of the code that differ, share of random pairs less alike, path. Paths
     below the current folder are printed relative to it, others in full; --filter and the "path" of
     --json are relative to the gallery's folder.
     """
-    from lookalike.gallery.hits import CHANCE_IN_WORDS, NO_FILE, is_chance
-    from lookalike.gallery.query import Blend
+    from lookalike.gallery.hits import CHANCE_IN_WORDS, NO_FILE, UNRELATED_IN_WORDS
+    from lookalike.gallery.query import Blend, Words
     from lookalike.images import SkippedImageError
 
     if sheet is not None:
         require_html(sheet)
+    if not queries and not words:
+        raise click.UsageError("give an image or words to search with")
     if as_json + (null or only_paths) + preview > 1:
         raise click.UsageError("give one of --json, --paths (or -0) and --preview")
     if preview and not shows_images():
@@ -128,14 +136,17 @@ def search(
                 "standard input: empty: no image came; pipe one in, for instance: "
                 "lookalike search - < query.jpg"
             )
-    sources = [content if name == "-" else name for name in names]
+    sources = [
+        content if name == "-" else name if _is_image(name) else Words(name) for name in names
+    ]
     like, others = sources[: len(queries)], sources[len(queries) :]
-    first = next((Path(name) for name in names if name != "-"), None)
+    like += [Words(text) for text in words]
+    first = next((Path(source) for source in sources if isinstance(source, str)), None)
     opened = find_gallery(gallery, first, **encoding)
     warn_if_unfinished(opened)
     try:
         hits = opened.search(
-            like[0] if len(sources) == 1 else Blend(like, others),
+            like[0] if len(like) == 1 and not others else Blend(like, others),
             k,
             threshold=threshold,
             filter=pattern,
@@ -145,13 +156,17 @@ def search(
     except SkippedImageError as error:
         which = "standard input" if names[0] == "-" else visible(names[0])
         raise LookalikeError(f"{which}: {error}" if len(names) == 1 else str(error)) from error
+    except NoWordsError as error:
+        given = next((x.text for x in sources if isinstance(x, Words)), None)
+        no_file = "" if given is None else f"there is no file {visible(given)}; as words: "
+        raise LookalikeError(f"{no_file}{error}") from error
     except ValueError as error:
         raise LookalikeError(str(error)) from error
     _print_hits(hits, as_json=as_json, only_paths=only_paths, null=null, preview=preview)
     if open_sheet and sheet is None:
         sheet = Path(tempfile.mkdtemp(prefix="lookalike-")) / "sheet.html"
     if sheet is not None:
-        _write_sheet(opened, like[0], len(names) - 1, hits, sheet)
+        _write_sheet(opened, like[0], len(like) + len(others) - 1, hits, sheet)
     if open_sheet and sheet is not None:
         webbrowser.open(sheet.absolute().as_uri())
     if gone := sum(not hit.file.exists() for hit in hits) if opened.root.is_dir() else 0:
@@ -159,8 +174,9 @@ def search(
             f"{number(gone, 'file')} of these {'is' if gone == 1 else 'are'} not where it was; "
             f"bring the gallery up to date with: lookalike update"
         )
-    if hits and not unlike and is_chance(hits[0].cosine, hits[0].rarity, max(1, len(opened))):
-        say(CHANCE_IN_WORDS)
+    has_words = any(isinstance(source, Words) for source in [*like, *others])
+    if hits.is_chance and (has_words or not unlike):
+        say(UNRELATED_IN_WORDS if has_words else CHANCE_IN_WORDS)
     if not hits:
         unmatched = pattern is not None and not opened.reader().now().page(pattern, 0, 0)[1]
         say(NO_FILE if unmatched else "nothing found")
@@ -187,15 +203,30 @@ def _print_hits(
                 print_image(hit.file)
 
 
+def _is_image(name: str) -> bool:
+    """Whether an argument stands for an image rather than for words."""
+    if name == "-" or "/" in name or os.path.lexists(name):
+        return True
+    from lookalike.images import looks_like_image
+
+    return looks_like_image(name)
+
+
 def _write_sheet(
-    opened: ImageGallery, source: str | bytes, others: int, hits: list[Hit], sheet: Path
+    opened: ImageGallery, source: str | bytes | Words, others: int, hits: list[Hit], sheet: Path
 ) -> None:
-    """``source``: the first of the images that were searched with, besides ``others`` more."""
+    """``source``: the first of what was searched with, besides ``others`` more."""
     import io
 
+    from PIL import Image
+
+    from lookalike.gallery.query import Words
     from lookalike.sheet import search_sheet, thumbnail, write_html
 
-    if isinstance(source, bytes):
+    image: Image.Image | None
+    if isinstance(source, Words):
+        image, name = Image.new("RGB", (160, 120), "white"), source.text
+    elif isinstance(source, bytes):
         image, name = thumbnail(io.BytesIO(source)), "standard input"
     else:
         path = Path(source) if os.path.exists(source) else opened.root / source

@@ -32,7 +32,7 @@ from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.listing import Hits, ImageCollection
 from lookalike.gallery.model import GalleryModel
-from lookalike.gallery.query import Query, embed_queries, row_of
+from lookalike.gallery.query import Query, embed_queries, row_of, with_text
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
@@ -194,10 +194,12 @@ class ShardedGallery(ImageCollection):
     def search(self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]) -> list[Hits]: ...
 
     @overload
-    def search(self, query: Query, k: int = 10, **how: Unpack[SearchOptions]) -> Hits: ...
+    def search(
+        self, query: Query | None = None, k: int = 10, **how: Unpack[SearchOptions]
+    ) -> Hits: ...
 
     def search(
-        self, query: Query | list[Any], k: int = 10, **how: Unpack[SearchOptions]
+        self, query: Query | list[Any] | None = None, k: int = 10, **how: Unpack[SearchOptions]
     ) -> Hits | list[Hits]:
         """As `Gallery.search`.
 
@@ -209,27 +211,27 @@ class ShardedGallery(ImageCollection):
             raise ValueError(f"k is {k}; it must be at least 1")
         self._model.check(self._known_model, self._rebuild_command)
         shards, root = self._reader.now(), self.root
-        queries = query if isinstance(query, list) else [query]
+        queries = with_text(query, how.get("text"))
         results = []
-        for embedding, own in embed_queries(
+        for vector, own, scale in embed_queries(
             shards, shards, root, queries, self.encoder, self._limits
         ):
             found = shards.search(
-                embedding,
+                vector,
                 k,
                 without=own if how.get("exclude_self") else None,
                 filter=how.get("filter"),
-                exact=bool(how.get("exact")),
+                exact=scale is not None or bool(how.get("exact")),
             )
-            threshold = how.get("threshold")
-            results.append(Hits(hits(found, root, shards.code_bits, shards.pairs, threshold)))
+            pairs, threshold = scale or shards.pairs, how.get("threshold")
+            results.append(hits(found, root, shards.code_bits, pairs, threshold))
         return results if isinstance(query, list) else results[0]
 
     def encode(self, images: Iterable[Query]) -> NDArray[np.float32]:
         """As `Gallery.encode`."""
         shards, queries = self._reader.now(), list(images)
         embedded = embed_queries(shards, shards, self.root, queries, self.encoder, self._limits)
-        rows = np.array([vector for vector, _ in embedded], np.float32)
+        rows = np.array([query.vector for query in embedded], np.float32)
         return rows.reshape(len(queries), self._known_model.dim)
 
     def nearest(self, queries: ArrayLike, k: int = 10, *, exact: bool = False) -> Neighbors:

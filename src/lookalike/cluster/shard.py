@@ -52,7 +52,7 @@ NEAR = 32
 """Neighbours of an item that are asked of another shard at first, for duplicates."""
 QUESTIONS = (
     *("matches", "near", "bits_here", "vectors_here", "page", "counts", "is_unfinished", "verify"),
-    *("groups", "items", "alike"),
+    *("groups", "items", "alike", "sample"),
 )
 """Methods of a `_State` that may be asked."""
 TABLE = ("by_path", "by_hash", "by_ids", "skipped", "paths")

@@ -153,6 +153,11 @@ class ShardedSnapshot(KeptRows):
         rows = np.array([found[number] for number in ids], np.float32)
         return rows.reshape(len(ids), self.facts.settings.dim)
 
+    def sample(self, count: int) -> NDArray[np.float32]:
+        """Of the first shard, whose images are random ones."""
+        (vectors,) = self._shards.ask("sample", count, of=[0])
+        return np.asarray(vectors, np.float32)
+
     def near(self, queries: NDArray[np.float32], k: int, exact: bool = False) -> Neighbors:
         """As `LSHIndex.search`, of a batch (q, dim), by one call to each shard."""
         answers = self._shards.ask("near", queries, k, exact=exact, deadline=LONG_SECONDS)

@@ -5,7 +5,7 @@ from lookalike.gallery.gallery import Gallery, GalleryInfo
 from lookalike.gallery.hits import Hit
 from lookalike.gallery.keep import COPIES, KeepOrder, KeepRule, Kind
 from lookalike.gallery.listing import Embeddings, GalleryImage, Hits
-from lookalike.gallery.query import Blend, Query
+from lookalike.gallery.query import Blend, Query, Words
 from lookalike.gallery.repair import RepairReport
 from lookalike.gallery.report import Progress, UpdateReport
 
@@ -28,4 +28,5 @@ __all__ = [
     "Query",
     "RepairReport",
     "UpdateReport",
+    "Words",
 ]

@@ -24,7 +24,7 @@ from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.listing import Hits, ImageCollection
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
-from lookalike.gallery.query import Query, embed_queries, row_of
+from lookalike.gallery.query import Query, embed_queries, row_of, with_text
 from lookalike.gallery.reader import Reader
 from lookalike.gallery.remote import check_on_disk, is_remote, open_remote
 from lookalike.gallery.removal import restore_rows, take_out_rows
@@ -324,32 +324,38 @@ class Gallery(ImageCollection):
     def search(self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]) -> list[Hits]: ...
 
     @overload
-    def search(self, query: Query, k: int = 10, **how: Unpack[SearchOptions]) -> Hits: ...
+    def search(
+        self, query: Query | None = None, k: int = 10, **how: Unpack[SearchOptions]
+    ) -> Hits: ...
 
     def search(
         self,
-        query: Query | list[Any],
+        query: Query | list[Any] | None = None,
         k: int = 10,
         *,
         threshold: float | None = None,
         filter: str | None = None,
         exclude_self: bool = False,
         exact: bool | None = False,
+        text: str | None = None,
     ) -> Hits | list[Hits]:
         """The ``k`` images most like the query, best first; fewer if there are fewer.
 
         Args:
             query: path of an image file (in the gallery or not), an image file's bytes, an open
                 file, a Pillow image, pixels uint8 (height, width, 3), or an embedding, float
-                (dim,); a `Blend` of several; or a list of any of these, whose images are read side
-                by side, for a list with the hits of each.
+                (dim,); `Words`, if the gallery's model knows them; a `Blend` of several; or a list
+                of any of these, whose images are read side by side, for a list with the hits of
+                each.
             threshold: smallest cosine of a hit; 1: what is equal but for rounding, see
                 `smallest_cosine`.
             filter: words or patterns of the path, dates, sizes (see `parse_filter`), applied
                 before the cut to k.
             exclude_self: leave out the query itself and files of the same content.
             exact: compare with every image instead of those in the probed buckets. None: if they
-                are few, for a process that searches once; see `LSHIndex.search`.
+                are few, for a process that searches once; see `LSHIndex.search`. Words are always
+                compared with every image.
+            text: words, instead of a query or together with one, as a `Blend` of both.
 
         Raises:
             ValueError: k < 1, or a threshold that is not from -1 to 1; an array that is neither
@@ -358,12 +364,14 @@ class Gallery(ImageCollection):
                 understood.
             ModelMismatchError: a model was given to `open` that is not the gallery's.
             SkippedImageError: the query cannot be read.
+            NoWordsError: the gallery's model knows images alone; MissingExtraError: the package
+                tokenizers is missing.
         """
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
         if threshold is not None:
             smallest_cosine(threshold)
-        queries = query if isinstance(query, list) else [query]
+        queries = with_text(query, text)
         for last in attempts():
             with self._files.reading_all() as (store, index):
                 known, pairs = made_with(store), store.pairs()
@@ -384,14 +392,15 @@ class Gallery(ImageCollection):
                 except GalleryError:
                     self._files.check_table(large=True)  # which may hide a row
                     raise
-            short = [len(found) < k for found, strangers in answers if strangers]
+            short = [len(found) < k for found, strangers, _ in answers if strangers]
             if last or not (any(short) or (short and not self._files.index_is(index))):
                 break
         if short:  # ids of an update that was killed, or of a table that hides rows
             self._files.check_table(large=True)
         code_bits = index.settings.code_bits
         results = [
-            Hits(hits(found, self.root, code_bits, pairs, threshold)) for found, _ in answers
+            hits(found, self.root, code_bits, scale or pairs, threshold)
+            for found, _, scale in answers
         ]
         return results if isinstance(query, list) else results[0]
 
@@ -401,7 +410,7 @@ class Gallery(ImageCollection):
         with self._files.reading_all() as (store, index):
             encoder = partial(self._matching_encoder, made_with(store))
             embedded = embed_queries(store, index, self.root, list(images), encoder, self._limits())
-            rows = [vector for vector, _ in embedded]
+            rows = [query.vector for query in embedded]
             return np.array(rows, np.float32).reshape(len(rows), index.settings.dim)
 
     def duplicates(

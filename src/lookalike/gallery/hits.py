@@ -11,16 +11,14 @@ __all__ = [
     "CHANCE_IN_WORDS",
     "FLOAT16_SLACK",
     "NO_FILE",
+    "UNRELATED_IN_WORDS",
     "Hit",
-    "is_chance",
     "score_in_words",
     "smallest_cosine",
 ]
 
-CHANCE = 0.98
-SURE = 0.7
-"""A cosine that means something however alike the images of a gallery are."""
 CHANCE_IN_WORDS = "even the best of these is as dissimilar as a random pair of images"
+UNRELATED_IN_WORDS = "even the best of these fits the words no better than unrelated words would"
 NO_FILE = "no file matches the filter"
 FLOAT16_SLACK = 2.0**-10
 """How far below 1 the cosine of equal images may come out.
@@ -41,7 +39,7 @@ class Hit:
         cosine: of the angle between the two embeddings, -1 to 1; 1 for the same image.
         bits: how many of the ``code_bits`` bits of the two codes differ.
         rarity: share (0 to 1) of random pairs of this gallery that are less alike; None if the
-            gallery has no pair.
+            gallery has no pair. Of a query with words, of pairs of an image and unrelated words.
         id: number of the image in the gallery.
         width, height: of the upright image, pixels.
         format: of the file's content, for instance "JPEG".
@@ -85,16 +83,6 @@ def score_in_words(cosine: float, bits: int, code_bits: int, rarity: float | Non
         share = f"{100 * rarity:.3f}".rstrip("0").rstrip(".")
         text += f", closer than {share} % of pairs"
     return text
-
-
-def is_chance(cosine: float, rarity: float | None, images: int) -> bool:
-    """Whether random pairs of ``images`` are as alike as the best hit is to the query.
-
-    The best of n images that have nothing to do with the query is expected to be closer than
-    1 - 1/n of random pairs. A hit that does not reach this, or in a large gallery CHANCE, means
-    nothing, unless its cosine is SURE: in a gallery of a few large classes many pairs are alike.
-    """
-    return rarity is not None and cosine < SURE and rarity < min(CHANCE, 1 - 1 / images)
 
 
 def smallest_cosine(threshold: float) -> float:

@@ -62,7 +62,14 @@ class Embeddings(NamedTuple):
 
 
 class Hits(list[Hit]):
-    """Hits, best first; a notebook shows their images."""
+    """Hits, best first; a notebook shows their images.
+
+    Attributes:
+        is_chance: whether even the best one is no more alike than what has nothing to do with the
+            query: random pairs of images, or words about other things.
+    """
+
+    is_chance = False
 
     def _repr_html_(self) -> str:
         return _figures((hit.file, f"{hit.cosine:.3f} {hit.path}") for hit in self[: 2 * SHOWN])

@@ -7,15 +7,16 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lookalike.encoder import Encoder, Failed, one_by_one
 from lookalike.errors import GalleryError
+from lookalike.gallery.rarity import SAMPLE, WordScale
 from lookalike.gallery.rows import ImageRow
 
 if TYPE_CHECKING:
@@ -24,16 +25,20 @@ if TYPE_CHECKING:
     from lookalike.gallery.search import StoredVectors, Table
     from lookalike.images.decoder import Limits
     from lookalike.images.outcome import DecodedImage
+    from lookalike.words import WordEncoder
 
 __all__ = [
     "Blend",
+    "Embedded",
     "Example",
     "Query",
+    "Words",
     "combine",
     "embed_queries",
     "is_as_indexed",
     "names_of",
     "row_of",
+    "with_text",
 ]
 
 UNLIKE_WEIGHT = 0.25
@@ -44,10 +49,17 @@ with 0.5; the share of that other class is 0.16, 0.06 and 0.04."""
 
 Example: TypeAlias = (
     "str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8] "
-    "| NDArray[np.floating[Any]]"
+    "| NDArray[np.floating[Any]] | Words"
 )
 """One image: path of a file or of an indexed image, a file's bytes, an open file, a Pillow image,
-pixels uint8 (height, width[, 3 or 4]); or an embedding, float (dim,)."""
+pixels uint8 (height, width[, 3 or 4]); an embedding, float (dim,); or `Words`."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What an image shows, in words, for a gallery whose model knows them."""
+
+    text: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +71,24 @@ class Blend:
 
     def __post_init__(self) -> None:
         if not len(self.like):
-            raise ValueError("give at least one image that the hits should look like")
+            raise ValueError("give at least one image, or words, that the hits should look like")
+
+    @property
+    def has_words(self) -> bool:
+        """Whether one of them is of words."""
+        return any(isinstance(example, Words) for example in (*self.like, *self.unlike))
 
 
 Query: TypeAlias = "Example | Blend"
+
+
+class Embedded(NamedTuple):
+    """A query's embedding, and the ids that are the query itself or have its content; of words, how
+    its cosines are to be read."""
+
+    vector: NDArray[np.float32]
+    own: set[int]
+    scale: WordScale | None = None
 
 
 def combine(like: ArrayLike, unlike: ArrayLike = ()) -> NDArray[np.float32]:
@@ -102,8 +128,8 @@ def embed_queries(
     queries: Sequence[Query],
     encoder: Callable[[], Encoder],
     limits: Limits,
-) -> list[tuple[NDArray[np.float32], set[int]]]:
-    """Of each query its embedding, and the ids that are the query itself or have its content.
+) -> list[Embedded]:
+    """Of each query what is compared with the gallery's images.
 
     An indexed image has its vector stored; for others ``encoder`` is asked for the model, and they
     are read side by side.
@@ -111,9 +137,15 @@ def embed_queries(
     Raises:
         GalleryError: neither a file nor an indexed image.
         SkippedImageError: an image cannot be read; with its name, if there are several.
+        NoWordsError: the model knows images alone; ValueError: too many words.
     """
     examples = [example for query in queries for example in _examples(query)]
     known = [_stored(store, index, root, example) for example in examples]
+    words: WordEncoder | None = None
+    for number, example in enumerate(examples):
+        if isinstance(example, Words):
+            words = words or encoder().words()
+            known[number] = words.embed(example.text), set()
     unknown = {
         number: _source(example)
         for number, (example, (vector, _)) in enumerate(zip(examples, known, strict=True))
@@ -124,7 +156,30 @@ def embed_queries(
             own = known[number][1] | {copy.id for copy in store.by_hash(digest)}
             known[number] = vector, own
     found = iter(cast("list[tuple[NDArray[np.float32], set[int]]]", known))
-    return [_together(query, found) for query in queries]
+    sample = None if words is None else index.sample(SAMPLE)
+    prompts = None if words is None else words.prompts
+    return [_together(query, found, sample, prompts) for query in queries]
+
+
+def with_text(query: Query | list[Any] | None, text: str | None) -> list[Any]:
+    """Queries, each with ``text`` beside it if there is any.
+
+    Raises:
+        ValueError: neither is given.
+    """
+    if text is None:
+        if query is None:
+            raise ValueError("give a query, or text")
+        return query if isinstance(query, list) else [query]
+    words = Words(text)
+    return [
+        words
+        if one is None
+        else Blend([*one.like, words], one.unlike)
+        if isinstance(one, Blend)
+        else Blend([one, words])
+        for one in (query if isinstance(query, list) else [query])
+    ]
 
 
 def _examples(query: Query) -> Sequence[Example]:
@@ -132,13 +187,21 @@ def _examples(query: Query) -> Sequence[Example]:
 
 
 def _together(
-    query: Query, found: Iterator[tuple[NDArray[np.float32], set[int]]]
-) -> tuple[NDArray[np.float32], set[int]]:
-    if not isinstance(query, Blend):
-        return next(found)
-    like, unlike = ([next(found) for _ in some] for some in (query.like, query.unlike))
-    direction = combine([vector for vector, _ in like], [vector for vector, _ in unlike])
-    return direction, set[int]().union(*(own for _, own in [*like, *unlike]))
+    query: Query,
+    found: Iterator[tuple[NDArray[np.float32], set[int]]],
+    sample: NDArray[np.float32] | None,
+    prompts: NDArray[np.float32] | None,
+) -> Embedded:
+    blend = query if isinstance(query, Blend) else Blend([query])
+    parts = [list(islice(found, len(some))) for some in (blend.like, blend.unlike)]
+    like, unlike = ([vector for vector, _ in part] for part in parts)
+    own = set[int]().union(*(ids for part in parts for _, ids in part))
+    if blend.has_words and sample is not None and prompts is not None:
+        words = [isinstance(example, Words) for example in (*blend.like, *blend.unlike)]
+        pairs = list(zip([*like, *unlike], words, strict=True))
+        scale = WordScale(sample, prompts, pairs[: len(like)], pairs[len(like) :], combine)
+        return Embedded(scale.vector, own, scale)
+    return Embedded(combine(like, unlike) if query is blend else like[0], own)
 
 
 def _stored(
@@ -159,7 +222,7 @@ def _stored(
                 f"list"
             )
     if not isinstance(example, str | os.PathLike):
-        return None, set()
+        return None, set()  # of words as well, which no gallery stores
     row, own = row_of(store, root, example), set[int]()
     if row is not None and row.skipped is None and index.contains([row.id])[0]:
         own.add(row.id)
@@ -181,6 +244,7 @@ def _source(example: Example) -> str | os.PathLike[str] | io.BytesIO:
         return io.BytesIO(example.read())
     from PIL import Image, ImageOps
 
+    assert not isinstance(example, Words)
     if isinstance(example, np.ndarray):
         image = Image.fromarray(example)
     elif not isinstance(example, Image.Image):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from lookalike.lsh import LSHIndex
 
-__all__ = ["PairStatistics"]
+__all__ = ["SAMPLE", "PairStatistics", "WordScale"]
 
 SAMPLE = 1000
 LEVELS = np.concatenate(
     [np.arange(99) / 100, 0.99 + np.arange(9) / 1000, 1 - np.logspace(-3, -5, 21)]
 )
 MOST_LEVELS = 10_000
+CHANCE = 0.98
+SURE = 0.7
+"""A cosine that means something however alike the images of a gallery are, if those least alike are
+at right angles; of a model whose embeddings lie in a cone, as far above its least alike pairs."""
+LEAST = 0.01
 LIMIT = 1.01
 """Of a level and a cosine, with what rounding adds."""
 
@@ -55,10 +60,7 @@ class PairStatistics:
     @classmethod
     def of_index(cls, index: LSHIndex) -> PairStatistics | None:
         """From a random sample of SAMPLE items, the same each time. None for fewer than two."""
-        ids = index.ids
-        rng = np.random.default_rng(0)
-        sample = np.sort(rng.choice(ids, min(SAMPLE, len(ids)), replace=False))
-        return cls.measure(index.vectors(sample), ids)
+        return cls.measure(index.sample(SAMPLE), index.ids)
 
     def fits(self, ids: NDArray[np.int64]) -> bool:
         """Whether at most a tenth of a gallery's images, ``ids`` (n,), are others than when it was
@@ -75,6 +77,17 @@ class PairStatistics:
         """
         found: list[float] = np.interp(cosines, self.cosines, self.levels).tolist()
         return found
+
+    def is_chance(self, cosine: float) -> bool:
+        """Whether random pairs of images are as alike as the best hit is to the query.
+
+        The best of n images that have nothing to do with the query is expected to be closer than
+        1 - 1/n of random pairs. A hit that does not reach this, or in a large gallery CHANCE,
+        means nothing, unless it is SURE: in a gallery of a few large classes many pairs are alike.
+        """
+        least = max(0.0, float(np.interp(LEAST, self.levels, self.cosines)))
+        (rarity,) = self.shares_below([cosine])
+        return cosine < least + SURE * (1 - least) and rarity < min(CHANCE, 1 - 1 / self.images)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -100,3 +113,99 @@ class PairStatistics:
             if type(values[name]) is not int or not 0 <= values[name] < 1 << 63:
                 raise ValueError(f"{name} of pair statistics is {values[name]!r:.80}")
         return cls(tuple(levels), tuple(cosines), values["images"], values["newest_id"])
+
+
+SEVERAL = 64
+"""Meaningless queries that one of words is compared with."""
+MEANINGLESS = 0.75
+"""Share of them whose best image is less alike than what counts as found."""
+FEW = 10
+"""Images, of which none stands out."""
+Vector = NDArray[np.float32]
+Part = tuple[Vector, bool]
+"""A unit vector of a query, and whether it is of words."""
+Combine = Callable[[Sequence[Vector], Sequence[Vector]], Vector]
+
+
+class WordScale:
+    """A query with words in it, and what its cosines mean in a gallery.
+
+    Images and words lie apart in the space of a model of both: cosines between them are low, and
+    differ in level from text to text. So a score is compared with those that a query of the same
+    form has if its words are replaced by words that have nothing to do with the gallery, and its
+    images by random ones of it, each less the mean over the gallery's images.
+
+    Attributes:
+        vector: the query's, float32 (dim,): words alone as they are; of several parts, each less
+            the centre of its kind, so that words count as much as an image.
+    """
+
+    def __init__(
+        self,
+        sample: NDArray[np.float32],
+        prompts: NDArray[np.float32],
+        like: Sequence[Part],
+        unlike: Sequence[Part],
+        combine: Combine,
+    ) -> None:
+        """Args:
+        sample: unit vectors (n, dim) of random images of the gallery.
+        prompts: unit vectors (p, dim) of words that few galleries have images of.
+        like, unlike: parts of the query.
+        combine: makes one vector of several that are alike and unlike.
+        """
+        none = np.zeros(prompts.shape[1], np.float32)
+        self._sample, self._combine = sample, combine
+        self._centres = sample.mean(axis=0) if len(sample) else none, prompts.mean(axis=0)
+        self.vector = self._made(like, unlike)
+        self._level = float(self.vector @ self._centres[0])
+        scores = [
+            self._meaningless(number, prompts, like, unlike)
+            for number in range(min(SEVERAL, len(prompts)) if len(sample) else 0)
+        ]
+        self._scores = np.sort(np.concatenate([none[:0], *scores]))
+        self._least = -np.inf
+        if len(sample) >= FEW and all(is_words for _, is_words in (*like, *unlike)):
+            self._least = float(np.quantile([part.max() for part in scores], MEANINGLESS))
+
+    def shares_below(self, cosines: Sequence[float]) -> list[float]:
+        """Share of meaningless scores below each cosine of the query, 0 to 1."""
+        scores = np.asarray(cosines, np.float32) - self._level
+        at = np.searchsorted(self._scores, scores)
+        shares: list[float] = (at / max(1, len(self._scores))).tolist()
+        return shares
+
+    def is_chance(self, cosine: float) -> bool:
+        """Whether the best image is no more alike to the query, of words alone, than the best one
+        is to words that mean nothing here."""
+        return cosine - self._level < self._least
+
+    def _made(self, like: Sequence[Part], unlike: Sequence[Part]) -> Vector:
+        if len(like) == 1 and not unlike:
+            return like[0][0]
+        above, below = (
+            [vector - self._centres[words] for vector, words in some] for some in (like, unlike)
+        )
+        return self._combine(above, below)
+
+    def _meaningless(
+        self,
+        number: int,
+        prompts: NDArray[np.float32],
+        like: Sequence[Part],
+        unlike: Sequence[Part],
+    ) -> NDArray[np.float32]:
+        """Scores (m,) of one such query with the sampled images but those it is made of."""
+        texts = iter(np.roll(prompts, -number, axis=0))
+        images = np.random.default_rng(number).permutation(len(self._sample))
+        used = iter(images)
+
+        def replaced(parts: Sequence[Part]) -> list[Part]:
+            return [
+                (next(texts) if words else self._sample[next(used)], words) for _, words in parts
+            ]
+
+        vector = self._made(replaced(like), replaced(unlike))
+        scores = (self._sample - self._centres[0]) @ vector
+        left_out = images[: sum(not words for _, words in (*like, *unlike))]
+        return np.asarray(np.delete(scores, left_out), np.float32)

@@ -224,6 +224,10 @@ class Snapshot(KeptRows):
             out[some] = segments[number].vectors_of(rows[some])
         return out
 
+    def sample(self, count: int) -> NDArray[np.float32]:
+        """Unit embeddings of random images, as `LSHIndex.sample`."""
+        return self.index.sample(count)
+
     def codes(self, ids: Sequence[int]) -> NDArray[np.uint64]:
         """The packed codes, uint64 (m, code_bits / 64). KeyError as `vectors`."""
         width = self.index.settings.code_bits // 8

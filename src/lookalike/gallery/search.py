@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import Hit, smallest_cosine
+from lookalike.gallery.listing import Hits
 from lookalike.gallery.query import Query, embed_queries
-from lookalike.gallery.rarity import PairStatistics
+from lookalike.gallery.rarity import PairStatistics, WordScale
 from lookalike.gallery.rows import ImageRow
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class SearchOptions(TypedDict, total=False):
     filter: str | None
     exclude_self: bool
     exact: bool | None
+    text: str | None
 
 
 class MemoryOptions(TypedDict, total=False):
@@ -85,6 +87,8 @@ class StoredVectors(Protocol):
 
     def vectors(self, ids: list[int], /) -> NDArray[np.float32]: ...
 
+    def sample(self, count: int, /) -> NDArray[np.float32]: ...
+
 
 class Index(StoredVectors, Protocol):
     """And of its codes; each as `LSHIndex` does it for one query."""
@@ -125,25 +129,29 @@ def find(
     exact: bool | None,
     encoder: Callable[[], Encoder],
     limits: Limits,
-) -> list[tuple[list[Found], int]]:
+) -> list[tuple[list[Found], int, WordScale | None]]:
     """What `Gallery.search` finds for each query, before any threshold, best first.
 
     With how many ids of the index had no row in the table: those of a commit in progress, or of an
-    update that was killed. They are passed over.
+    update that was killed. They are passed over. And with the scale of a query of words, which is
+    compared with all images: it lies apart from them, where hash functions distinguish nothing.
     """
     embedded = embed_queries(store, index, root, queries, encoder, limits)
     allowed = None if filter is None else _ids_matching(store, filter)
     return [
-        _nearest(
-            store,
-            index,
-            embedding,
-            k,
-            without=own if exclude_self else set(),
-            allowed=allowed,
-            exact=exact,
+        (
+            *_nearest(
+                store,
+                index,
+                query.vector,
+                k,
+                without=query.own if exclude_self else set(),
+                allowed=allowed,
+                exact=True if query.scale else exact,
+            ),
+            query.scale,
         )
-        for embedding, own in embedded
+        for query in embedded
     ]
 
 
@@ -151,16 +159,20 @@ def hits(
     found: list[Found],
     root: Path,
     code_bits: int,
-    pairs: PairStatistics | None,
+    pairs: PairStatistics | WordScale | None,
     threshold: float | None,
-) -> list[Hit]:
+) -> Hits:
     """As users see them, those that reach the threshold."""
+    cosines = [item.cosine for item in found]
+    rarities = [None] * len(found) if pairs is None else pairs.shares_below(cosines)
     limit = None if threshold is None else smallest_cosine(threshold)
-    near = [item for item in found if limit is None or item.cosine >= limit]
-    rarities = [None] * len(near) if pairs is None else pairs.shares_below([i.cosine for i in near])
-    return [
-        _hit(item, root, code_bits, rarity) for item, rarity in zip(near, rarities, strict=True)
-    ]
+    near = Hits(
+        _hit(item, root, code_bits, rarity)
+        for item, rarity in zip(found, rarities, strict=True)
+        if limit is None or item.cosine >= limit
+    )
+    near.is_chance = bool(near) and pairs is not None and pairs.is_chance(near[0].cosine)
+    return near
 
 
 def _hit(found: Found, root: Path, code_bits: int, rarity: float | None) -> Hit:

@@ -106,6 +106,12 @@ class LSHIndex:
         """Which of ``ids`` (n,) are in the index: bool (n,)."""
         return self._state.locate(as_ids(ids))[0] >= 0
 
+    def sample(self, count: int) -> Floats:
+        """The vectors of ``count`` random items, or of all, the same each time: (n, dim)."""
+        ids = self.ids
+        rng = np.random.default_rng(0)
+        return self.vectors(np.sort(rng.choice(ids, min(count, len(ids)), replace=False)))
+
     def vectors(self, ids: ArrayLike) -> Floats:
         """The stored unit vectors of ``ids`` (n,): float32 (n, dim).
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -20,12 +21,33 @@ from onnx import TensorProto, compose, helper, numpy_helper
 
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ModelError
-from lookalike.runtimes import INPUT, OUTPUT, import_onnxruntime
+from lookalike.models.download import file_sha256
+from lookalike.models.prompts import PROMPTS
+from lookalike.runtimes import INPUT, OUTPUT, OnnxRuntime, import_onnxruntime
+from lookalike.words import MASK, TOKENS, WordEncoder, metadata, read_tokenizer, words_file
 
-__all__ = ["Tokens", "adopt"]
+__all__ = ["TextTower", "Tokens", "adopt"]
 
 Tokens: TypeAlias = Literal["cls", "mean"]
 Triple: TypeAlias = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class TextTower:
+    """The other half of a model of images and words: files, and what they take.
+
+    Attributes:
+        file: ONNX, int64 `input_ids` (n, t), perhaps `attention_mask`, to (n, d), d of the images.
+        tokenizer: a tokenizer.json.
+        output: the one to use, if there are several.
+        length: the most tokens that it takes.
+    """
+
+    file: Path
+    tokenizer: Path
+    output: str | None = None
+    length: int = 77
+
 
 SMALLEST_DIFFERENCE = 1e-6
 """1 - cosine of the two test images, above the rounding of float32; a model below is blind."""
@@ -48,13 +70,15 @@ def adopt(
     output: str | None = None,
     tokens: Tokens | None = None,
     version: str = "1",
+    text: TextTower | None = None,
 ) -> ModelInfo:
     """Wrap the ONNX image encoder at `path` into the model file `out`; return its description.
 
     The encoder takes images of `size` x `size` as one float tensor (n, 3, size, size), RGB,
     pixels x in 0..255 as (x - mean) / std per channel. `output` names the output to use, if there
     are several. Of what it gives, (n, d) is the embedding; of (n, t, d), `tokens` takes the first
-    token ("cls") or the mean of all; of (n, C, h, w), the mean over places.
+    token ("cls") or the mean of all; of (n, C, h, w), the mean over places. Of a `text` tower, a
+    file of words is made beside `out`, see `words_file`.
 
     Raises ModelError, which says what to change, and writes nothing then.
     """
@@ -69,8 +93,10 @@ def adopt(
     if any(node.op_type == "DynamicQuantizeLinear" for node in model.graph.node):
         _take_images_singly(model.graph, size, pooled)
     info = _describe(name, version, size, mean, std, dim=pooled)
-    helper.set_model_props(model, info.to_metadata())
     model.producer_name = "lookalike"
+    if text is not None:
+        info = replace(info, words=adopt_words(text, words_file(out), pooled))
+    helper.set_model_props(model, info.to_metadata())
     return _write(path, model, out)
 
 
@@ -335,6 +361,74 @@ def _sample_images(size: int) -> NDArray[np.uint8]:
     first = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 128.0), -1)
     second = np.random.default_rng(0).integers(0, 256, first.shape)
     return np.stack([first, second]).astype(np.uint8)
+
+
+def adopt_words(text: TextTower, out: Path, dim: int) -> str:
+    """Make the file of words `out` of a text tower for embeddings of `dim`; return its SHA-256.
+
+    Raises ModelError, which says what to change, and writes nothing then.
+    """
+    path, model = text.file, compose.add_prefix(_read(text.file), "adopted/")
+    chosen = _choose_output(path, model, text.output)
+    _prune(model.graph, chosen)
+    _wrap_tokens(path, model)
+    try:
+        tokens = text.tokenizer.read_text(encoding="utf-8")
+        tokenizer = read_tokenizer(tokens)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{text.tokenizer}: not a tokenizer.json ({error})") from error
+    model.graph.node.append(helper.make_node("Cast", [chosen], [OUTPUT], to=TensorProto.FLOAT))
+    del model.graph.output[:]
+    end = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", dim])
+    model.graph.output.append(end)
+    model.producer_name = "lookalike"
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".lookalike-") as directory:
+        part = Path(directory) / out.name
+        part.write_bytes(model.SerializeToString(deterministic=True))
+        prompts = _try_words(text, OnnxRuntime(part, 1), tokenizer, dim)
+        helper.set_model_props(model, metadata(tokens, text.length, prompts))
+        part.write_bytes(model.SerializeToString(deterministic=True))
+        sha256 = file_sha256(part)
+        WordEncoder.open(part, sha256, dim, 1)
+        part.replace(out)
+    return sha256
+
+
+def _wrap_tokens(path: Path, model: onnx.ModelProto) -> None:
+    """Give the inputs their names and type."""
+    taken = {value.name.removeprefix("adopted/"): value for value in _inputs_of(model.graph)}
+    if TOKENS not in taken or taken.keys() - {TOKENS, MASK}:
+        raise ModelError(f"{path}: takes {', '.join(taken)}, not {TOKENS} and perhaps {MASK}")
+    del model.graph.input[:]
+    for name, value in taken.items():
+        kind = value.type.tensor_type.elem_type
+        model.graph.node.insert(0, helper.make_node("Cast", [name], [value.name], to=kind))
+        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "t"]))
+
+
+def _try_words(
+    text: TextTower, runtime: OnnxRuntime, tokenizer: Any, dim: int
+) -> NDArray[np.float32]:
+    """The embeddings of PROMPTS, (p, dim)."""
+    encoder = WordEncoder(runtime, tokenizer, text.length, np.empty((0, dim), np.float32))
+    try:
+        prompts = np.stack([encoder.embed(prompt) for prompt in PROMPTS])
+        longest = np.full((1, text.length), tokenizer.encode(PROMPTS[0]).ids[-1], np.int64)
+        inputs = {TOKENS: longest, MASK: np.ones_like(longest)}
+        runtime.run({end.name: inputs[end.name] for end in runtime.inputs})
+    except Exception as error:  # onnxruntime has a dozen unrelated classes
+        raise ModelError(
+            f"{text.file}: does not embed words, or not {text.length} tokens ({_reason(error)}): "
+            "export it with axes of any length, and give the length that it takes"
+        ) from error
+    if prompts.shape[1:] != (dim,):
+        raise ModelError(
+            f"{text.file}: gives words {prompts.shape[1:]} numbers, the images have {dim}: choose "
+            "the projected outputs of both"
+        )
+    if 1 - np.min(prompts @ prompts[0]) < SMALLEST_DIFFERENCE:
+        raise ModelError(f"{text.file}: gives different words the same embedding")
+    return prompts
 
 
 def _dims(value: onnx.ValueInfoProto) -> str:

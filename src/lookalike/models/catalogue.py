@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from lookalike.atomic import NO_SPACE
 from lookalike.errors import ModelError
 from lookalike.models.download import Report, cache_directory, download, locked
+from lookalike.words import import_tokenizers
 
 if TYPE_CHECKING:
     from lookalike.encoder import ModelInfo
@@ -52,7 +53,9 @@ class Entry:
         repository, revision: of the host, where files are at REPOSITORY/resolve/REVISION/PATH.
         about, licence: for people.
         image: the ONNX file of the image encoder.
-        size, mean, std, output, tokens: arguments of `adopt`.
+        size, statistics, output, tokens: arguments of `adopt`.
+        text: of a model that knows words, the ONNX file of the other half, and its tokenizer.
+        length: the most tokens that it takes.
     """
 
     repository: str
@@ -64,11 +67,13 @@ class Entry:
     statistics: tuple[Triple, Triple]
     output: str
     tokens: Tokens | None = None
+    text: tuple[Source, Source] | None = None
+    length: int = 77
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """All that is downloaded."""
-        return (self.image,)
+        return (self.image, *(self.text or ()))
 
     @property
     def bytes(self) -> int:
@@ -91,6 +96,25 @@ def _dinov2(about: str, image: Source) -> Entry:
     )
 
 
+def _clip(about: str, image: Source, text: Source) -> Entry:
+    tokenizer = Source(
+        "tokenizer.json",
+        2_224_119,
+        "f7f3b7af117d467b58374797691a6438d3e6b9e9cef800dfd5dced7f697a90cd",
+    )
+    return Entry(
+        "Xenova/clip-vit-base-patch32",
+        "d15189d7028b43f1d3e65039190477f6af591c2a",
+        about,
+        "MIT",
+        image,
+        224,
+        ((122.771, 116.746, 104.094), (68.501, 66.632, 70.323)),
+        "image_embeds",
+        text=(text, tokenizer),
+    )
+
+
 CATALOGUE: Mapping[str, Entry] = {
     "dinov2-small": _dinov2(
         "what an image shows, learnt without labels",
@@ -106,6 +130,32 @@ CATALOGUE: Mapping[str, Entry] = {
             "onnx/model_quantized.onnx",
             24_451_943,
             "3afdc8bc63b50558d6e5770f5b799bb82455c2311183a2de43803f343a29d917",
+        ),
+    ),
+    "clip-vit-base-patch32": _clip(
+        "images and words: search by what they show",
+        Source(
+            "onnx/vision_model.onnx",
+            351_685_709,
+            "fd6e1402a588279d1723c7534d4bcba5bc0b14b47dfab0e46f8c47b8270d7d40",
+        ),
+        Source(
+            "onnx/text_model.onnx",
+            254_058_553,
+            "3f6571f5bad13a97c469c1622e1cfc4d9aef78b79fdbfcff804ca357bfada8cc",
+        ),
+    ),
+    "clip-vit-base-patch32-quantized": _clip(
+        "the same in 8 bits: a quarter of the size",
+        Source(
+            "onnx/vision_model_quantized.onnx",
+            89_117_001,
+            "583fd1110a514667812fee7d684952aaf82a99b959760c8d7dca7e0ab9839299",
+        ),
+        Source(
+            "onnx/text_model_quantized.onnx",
+            64_504_507,
+            "73baab855d406190da9faa498cfedf65f15cf309f4cc7385b7b032e6d08e5c3a",
         ),
     ),
 }
@@ -156,8 +206,10 @@ def _make(
     out: Path, entry: Entry, host: str | None, progress: Callable[[int, int], None] | None
 ) -> ModelInfo:
     """Download what is missing to a folder beside `out`, and leave `out` alone there."""
-    from lookalike.models.adopt import adopt
+    from lookalike.models.adopt import TextTower, adopt
 
+    if entry.text is not None:
+        import_tokenizers()  # before anything is downloaded
     for unfinished in out.parent.glob(".lookalike-*"):  # by a process that was killed
         shutil.rmtree(unfinished)
     base = (host or os.environ.get(HOST_VARIABLE) or HOST).rstrip("/")
@@ -168,6 +220,9 @@ def _make(
         download(url, source.within(files), source.sha256, size=source.bytes, progress=report)
         before += source.bytes
     mean, std = entry.statistics
+    text = entry.text and TextTower(
+        entry.text[0].within(files), entry.text[1].within(files), "text_embeds", entry.length
+    )
     info = adopt(
         entry.image.within(files),
         out,
@@ -178,6 +233,7 @@ def _make(
         std=std,
         output=entry.output,
         tokens=entry.tokens,
+        text=text,
     )
     shutil.rmtree(files)
     return info

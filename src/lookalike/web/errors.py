@@ -10,6 +10,7 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_json
 from starlette.responses import JSONResponse, Response
 
+from lookalike.encoder import WITH_WORDS
 from lookalike.errors import (
     ClusterBusyError,
     ClusterError,
@@ -17,7 +18,9 @@ from lookalike.errors import (
     GalleryDamagedError,
     GalleryLockedError,
     IndexFormatError,
+    MissingExtraError,
     ModelMismatchError,
+    NoWordsError,
 )
 from lookalike.images import SkippedImageError, SkipReason
 from lookalike.web.schemas import ErrorAnswer, ErrorContent
@@ -116,6 +119,11 @@ def explained(error: Exception) -> ApiError:
     if isinstance(error, ClusterError):
         log.error("%s", error)
         return ApiError("timeout", "some shards of the gallery do not answer", "try again soon")
+    if isinstance(error, NoWordsError):
+        remedy = f"on the server: lookalike index --rebuild --model {WITH_WORDS}"
+        return ApiError("conflict", "the gallery's model knows images, not words", remedy)
+    if isinstance(error, MissingExtraError):
+        return ApiError("conflict", str(error), "install it on the server")
     if isinstance(error, ModelMismatchError):
         message = "the gallery has been rebuilt with another model"
         return ApiError("conflict", message, "start the server again")

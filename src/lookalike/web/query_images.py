@@ -16,11 +16,13 @@ from PIL import Image
 
 from lookalike.encoder import Encoder
 from lookalike.gallery.protocol import GallerySnapshot
+from lookalike.gallery.query import combine
+from lookalike.gallery.rarity import SAMPLE, WordScale
 from lookalike.gallery.rows import ImageRow
 from lookalike.web.errors import ApiError
 from lookalike.web.model import SPATIAL, Model
 from lookalike.web.originals import read_original
-from lookalike.web.schemas import Crop, Key, QueryRef
+from lookalike.web.schemas import Crop, Key, QueryRef, SearchRequest
 from lookalike.web.settings import ServeSettings
 from lookalike.web.workers import Decoded, Workers
 
@@ -46,12 +48,14 @@ class QueryImage:
         own: its id if it is a whole image of the gallery.
         content_hash: of the file that it comes from.
         seconds: spent in the model.
+        scale: how cosines are to be read if there are words in it.
     """
 
     embedding: NDArray[np.float32]
     own: int | None
     content_hash: bytes
     seconds: float
+    scale: WordScale | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +122,19 @@ class QueryImages:
         embedding, seconds = await self._embed(encoder, pixels)
         self._embeddings[asked.key] = embedding
         return QueryImage(embedding, None, content_hash, seconds)
+
+    async def find_with_words(self, asked: SearchRequest, snapshot: GallerySnapshot) -> QueryImage:
+        """Raises as `find`, NoWordsError, and ApiError bad_request for too many words."""
+        if asked.text is None:
+            return await self.find(asked, snapshot)
+        image = None
+        if asked.id is not None or asked.query is not None:
+            image = await self.find(asked, snapshot)
+        encoder = await self._model.encoder(snapshot)
+        began = time.perf_counter()
+        scale = await self._workers.model.run(_scale, encoder, asked.text, image, snapshot)
+        content_hash = b"" if image is None else image.content_hash
+        return QueryImage(scale.vector, None, content_hash, time.perf_counter() - began, scale)
 
     async def of_upload(
         self, content: bytes, crop: Crop | None, snapshot: GallerySnapshot
@@ -188,6 +205,19 @@ class QueryImages:
         began = time.perf_counter()
         (embedding,) = await self._model.embed(encoder, pixels[np.newaxis])
         return embedding, time.perf_counter() - began
+
+
+def _scale(
+    encoder: Encoder, text: str, image: QueryImage | None, snapshot: GallerySnapshot
+) -> WordScale:
+    words = encoder.words()
+    try:
+        parts = [(words.embed(text), True)]
+    except ValueError as error:
+        raise ApiError("bad_request", str(error), "search with fewer words") from error
+    if image is not None:
+        parts.append((image.embedding / np.linalg.norm(image.embedding), False))
+    return WordScale(snapshot.sample(SAMPLE), words.prompts, parts, [], combine)
 
 
 def cut(image: Image.Image, crop: Crop) -> Image.Image:

@@ -23,6 +23,7 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import score_in_words
 from lookalike.gallery.protocol import GallerySnapshot
+from lookalike.gallery.rarity import WordScale
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found
 
@@ -125,7 +126,27 @@ class SearchOptions(_Request):
 
 
 class SearchRequest(SearchOptions, QueryRef):
-    """Search with an image of the gallery or an image that was sent before."""
+    """Search with an image of the gallery, an image that was sent before, words, or an image and
+    words together, if the gallery's model knows words."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [given], "properties": {given: {"not": {"type": "null"}}}}
+                for given in ("id", "query", "text")
+            ]
+        }
+    )
+
+    text: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.id is not None and self.query is not None:
+            raise ValueError("give either id or query")
+        if self.id is None and self.query is None and (self.text is None or self.crop is not None):
+            raise ValueError("give id, query or text; crop is a part of an image")
+        return self
 
 
 class UploadOptions(SearchOptions):
@@ -252,10 +273,13 @@ class HitObject(ImageObject):
 _HITS = TypeAdapter(list[HitObject])
 
 
-def hit_objects(snapshot: GallerySnapshot, found: Sequence[Found]) -> list[HitObject]:
-    """In the order of ``found``; checked all at once, which takes half the time."""
-    bits = snapshot.code_bits
-    rarities = snapshot.rarities([item.cosine for item in found])
+def hit_objects(
+    snapshot: GallerySnapshot, found: Sequence[Found], scale: WordScale | None = None
+) -> list[HitObject]:
+    """In the order of ``found``; checked all at once, which takes half the time. ``scale``: of a
+    query with words."""
+    bits, cosines = snapshot.code_bits, [item.cosine for item in found]
+    rarities = snapshot.rarities(cosines) if scale is None else scale.shares_below(cosines)
     return _HITS.validate_python(
         [
             {
@@ -386,6 +410,7 @@ class ModelFacts(_Answer):
     input_size: int
     sha256: str
     attention: bool
+    words: bool
 
 
 class Recall(_Answer):

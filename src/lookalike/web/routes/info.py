@@ -94,6 +94,7 @@ def _read_facts(service: Service, snapshot: GallerySnapshot, attention: bool) ->
             input_size=model.input_size,
             sha256=model.sha256,
             attention=attention,
+            words=bool(model.words),
         ),
         index={
             **settings,

@@ -11,9 +11,8 @@ from PIL import Image
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from lookalike.gallery.hits import CHANCE_IN_WORDS, NO_FILE, is_chance
+from lookalike.gallery.hits import CHANCE_IN_WORDS, NO_FILE, UNRELATED_IN_WORDS
 from lookalike.gallery.protocol import GallerySnapshot
-from lookalike.gallery.search import Found
 from lookalike.web.body import bad_values, media_type
 from lookalike.web.deps import BINARY, IMAGE_BODY, ServiceDep, SnapshotDep, json_body, problems
 from lookalike.web.errors import ApiError
@@ -54,15 +53,15 @@ def _parameters() -> list[dict[str, Any]]:
     openapi_extra=json_body(SearchRequest),
 )
 async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> SearchAnswer:
-    """By id or by the name of an image sent before. Takes an image as its body as well, as
-    `/api/search/upload` does."""
+    """By id, by the name of an image sent before, by words, or by an image and words together.
+    Takes an image as its body as well, as `/api/search/upload` does."""
     if media_type(request) != "application/json":
         return await search_upload(request, service, snapshot)
     if request.url.query:
         message = "options of a JSON request belong into its body"
         raise ApiError("bad_request", message, "leave the URL without them")
     asked = await service.bodies.json(request, SearchRequest)
-    query = await service.query_images.find(asked, snapshot)
+    query = await service.query_images.find_with_words(asked, snapshot)
     exclude = asked.id is not None if asked.exclude_self is None else asked.exclude_self
     return await _found(service, snapshot, query, asked, exclude)
 
@@ -100,7 +99,9 @@ async def _found(
     }
     began = time.perf_counter()
     found = None
-    if asked.filter is None and service.is_loaded and len(snapshot) <= INLINE_UP_TO:
+    if query.scale is not None:
+        how["exact"] = True
+    elif asked.filter is None and service.is_loaded and len(snapshot) <= INLINE_UP_TO:
         found = snapshot.search_in_memory(query.embedding, wanted, **how)
     if found is None:
         found = await service.workers.searches.run(
@@ -108,23 +109,25 @@ async def _found(
         )
     seconds = time.perf_counter() - began
     service.metrics.search.observe(seconds)
-    chance = bool(found) and asked.threshold is None and _is_chance(snapshot, found[0])
+    chance, judge = False, query.scale or snapshot.pairs
+    if found and asked.threshold is None and judge is not None:
+        chance = judge.is_chance(found[0].cosine)
     return SearchAnswer(
-        hits=hit_objects(snapshot, found[asked.offset : asked.offset + asked.k]),
+        hits=hit_objects(snapshot, found[asked.offset : asked.offset + asked.k], query.scale),
         k=asked.k,
         offset=asked.offset,
         more=len(found) == wanted,
         seconds={"encode": round(query.seconds, 6), "search": round(seconds, 6)},
         nothing_similar=not found or chance,
-        note=await _note(service, snapshot, asked.filter, bool(found), chance),
+        note=(UNRELATED_IN_WORDS if query.scale else CHANCE_IN_WORDS)
+        if chance
+        else await _note(service, snapshot, asked.filter, bool(found)),
     )
 
 
 async def _note(
-    service: Service, snapshot: GallerySnapshot, filter: str | None, found: bool, chance: bool
+    service: Service, snapshot: GallerySnapshot, filter: str | None, found: bool
 ) -> str | None:
-    if chance:
-        return CHANCE_IN_WORDS
     if found or filter is None:
         return None
     _, total = await service.workers.searches.run(snapshot.page, filter, 0, 0)
@@ -140,11 +143,6 @@ def _options_of_url(request: Request) -> UploadOptions:
         return UploadOptions.model_validate(given)
     except ValidationError as error:
         raise bad_values(error) from error
-
-
-def _is_chance(snapshot: GallerySnapshot, best: Found) -> bool:
-    (rarity,) = snapshot.rarities([best.cosine])
-    return is_chance(best.cosine, rarity, max(1, len(snapshot)))
 
 
 @router.post(

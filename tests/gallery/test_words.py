@@ -1,0 +1,168 @@
+"""Search by words, with a model whose embeddings lie in two cones, of images and of words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from towers import COLOURS, adopt_towers, write_colours
+
+from lookalike import Blend, Gallery, Words
+from lookalike.cli import commands
+from lookalike.errors import LookalikeError, NoWordsError
+from lookalike.gallery.query import combine
+from lookalike.gallery.rarity import PairStatistics, WordScale
+
+K = 12
+OTHERS = ("seal", "lunar", "kiln", "diving", "cable", "knee", "bath", "rover", "press", "iron")
+
+
+@pytest.fixture(scope="module")
+def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return adopt_towers(tmp_path_factory.mktemp("towers"))
+
+
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory: pytest.TempPathFactory, towers: Path) -> Gallery:
+    folder = tmp_path_factory.mktemp("photos")
+    write_colours(folder, K)
+    gallery = Gallery.open(folder, model=towers)
+    gallery.update()
+    return gallery
+
+
+def colours(hits: list[object]) -> list[str]:
+    return [str(hit.path).partition("/")[0] for hit in hits]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_words_find_what_they_name_in_the_order_of_the_cosines(
+    coloured: Gallery, colour: str
+) -> None:
+    hits = coloured.search(text=f"a {colour}", k=3 * K)
+    assert colours([*hits[:K]]) == [colour] * K
+    ids, _, vectors = coloured.embeddings()
+    query = coloured.encoder().words().embed(f"a {colour}")
+    cosines = dict(zip(ids.tolist(), (vectors @ query).tolist(), strict=True))
+    assert [hit.cosine for hit in hits] == pytest.approx(sorted(cosines.values())[::-1], abs=2e-3)
+    assert not hits.is_chance
+
+
+def test_a_score_of_words_is_judged_by_unrelated_words_and_not_by_pairs_of_images(
+    coloured: Gallery,
+) -> None:
+    hits = coloured.search(Words("red"), k=3 * K)
+    assert hits[0].cosine < 0.5  # as of no two images here
+    pairs = coloured.info().pairs
+    assert pairs is not None and pairs.shares_below([hits[0].cosine]) == [0.0]
+    assert hits[0].rarity is not None and hits[0].rarity > 0.95
+    assert hits[-1].rarity is not None and hits[-1].rarity < 0.5
+    assert sorted((hit.rarity or 0 for hit in hits), reverse=True) == [h.rarity for h in hits]
+
+
+def test_words_that_nothing_here_shows_are_said_to_find_nothing_alike(coloured: Gallery) -> None:
+    pairs = [(first, second) for first in OTHERS for second in OTHERS if first < second]
+    texts = [f"a photo of a {first} {second}" for first, second in pairs]
+    chance = [hits.is_chance for hits in coloured.search([Words(text) for text in texts], k=1)]
+    assert sum(chance) >= 0.6 * len(chance)  # three quarters, by how the scale is made
+    assert not any(coloured.search(text=f"{colour} photo").is_chance for colour in COLOURS)
+
+
+def test_words_and_images_count_alike_and_what_is_not_wanted_goes_down(
+    coloured: Gallery,
+) -> None:
+    both = coloured.search("red/00.png", k=2 * K, text="blue")
+    assert set(colours([*both])) == {"red", "blue"}
+    without = coloured.search(Blend([Words("a photo"), "red/00.png"], [Words("green")]), k=2 * K)
+    assert colours([*without])[:K] == ["red"] * K
+    blend = Blend(["red/00.png", "green/01.png"], [Words("green")])
+    assert colours([*coloured.search(blend, k=K)]) == ["red"] * K
+    assert both[0].rarity is not None
+
+
+def test_a_list_of_words_is_a_list_of_hits(coloured: Gallery) -> None:
+    red, image = coloured.search([Words("red"), "blue/03.png"], k=2)
+    assert colours([*red, *image]) == ["red", "red", "blue", "blue"]
+    with pytest.raises(ValueError, match="give a query, or text"):
+        coloured.search()
+
+
+def test_the_filter_and_the_threshold_hold_for_words(coloured: Gallery) -> None:
+    hits = coloured.search(text="red", filter="blue/*", k=3)
+    assert colours([*hits]) == ["blue"] * 3
+    best = coloured.search(text="red", k=1)[0].cosine
+    assert len(coloured.search(text="red", threshold=best - 1e-4, k=3 * K)) < K
+
+
+def test_embeddings_in_a_cone_are_judged_by_the_gallerys_own_pairs(coloured: Gallery) -> None:
+    """All cosines are above 0.8, which with another model would be much alike."""
+    hits = coloured.search("red/00.png", k=3 * K)
+    assert hits[-1].cosine > 0.8
+    assert colours([*hits])[:K] == ["red"] * K
+    assert (hits[1].rarity or 0) > 0.7 > 0.5 > (hits[-1].rarity or 0)
+
+
+def test_what_is_unlike_all_means_nothing_in_a_cone_where_every_cosine_is_high() -> None:
+    rng = np.random.default_rng(0)
+
+    def cone(n: int) -> NDArray[np.float32]:
+        rows = np.concatenate([np.full((n, 1), 25.0), rng.normal(size=(n, 100))], axis=1)
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+    images = cone(400)
+    pairs = PairStatistics.measure(images, np.arange(400))
+    assert pairs is not None and pairs.cosines[0] > 0.7
+    near = images[0] + 0.2 * cone(1)[0]
+    near /= np.linalg.norm(near)
+    best = float(near @ images[0])
+    typical = float(np.median(images @ cone(1)[0]))
+    assert typical > 0.75
+    assert pairs.is_chance(typical) and not pairs.is_chance(best)
+    assert 0.2 < pairs.shares_below([typical])[0] < 0.8 < 0.999 < pairs.shares_below([best])[0]
+
+
+def test_the_scale_of_words_survives_a_gallery_of_one_image_and_none() -> None:
+    prompts = np.eye(8, dtype=np.float32)
+    for count in (0, 1, 2):
+        sample = np.eye(8, dtype=np.float32)[:count]
+        scale = WordScale(sample, prompts, [(prompts[3], True)], [], combine)
+        assert not scale.is_chance(0.0) and 0 <= scale.shares_below([0.5])[0] <= 1
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def run(gallery: Gallery, *words: str) -> list[str]:
+    arguments = ["search", *words, "--gallery", str(gallery.root), "--json", "-k", "12"]
+    done = CliRunner().invoke(commands, arguments)
+    if done.exception is not None:
+        raise done.exception
+    return [hit["path"].partition("/")[0] for hit in json.loads(done.stdout)]
+
+
+def test_the_command_takes_words_images_and_what_is_not_wanted(coloured: Gallery) -> None:
+    red = str(coloured.root / "red/00.png")
+    assert run(coloured, "a blue photo") == ["blue"] * K
+    assert run(coloured, "--words", "green") == ["green"] * K
+    assert set(run(coloured, red, "--words", "blue")) <= {"red", "blue"}
+    assert run(coloured, red, "green/01.png", "--not", "green") == ["red"] * K
+
+
+def test_a_name_of_a_file_that_is_not_there_is_not_taken_for_words(coloured: Gallery) -> None:
+    for name in ("rde.png", "nowhere/red"):
+        with pytest.raises(LookalikeError, match="neither a file nor an indexed image"):
+            run(coloured, name)
+
+
+def test_words_for_a_model_that_knows_none_say_that_there_is_no_such_file(
+    gallery: Gallery,
+) -> None:
+    message = r"there is no file a red bus; as words: the gallery's model, pooled 1, knows images"
+    with pytest.raises(LookalikeError, match=message):
+        run(gallery, "a red bus")
+    with pytest.raises(NoWordsError, match="lookalike model get clip"):
+        gallery.search(text="a red bus")

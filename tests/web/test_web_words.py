@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from towers import COLOURS, adopt_towers, write_colours
+from webtools import TestClient, answer_of, client_of, error_of
+
+from lookalike.gallery import Gallery
+
+K = 6
+
+
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    folder = tmp_path_factory.mktemp("photos")
+    write_colours(folder, K)
+    gallery = Gallery.open(folder, model=adopt_towers(tmp_path_factory.mktemp("towers")))
+    gallery.update()
+    return gallery
+
+
+@pytest.fixture(scope="module")
+def words(coloured: Gallery) -> Iterator[TestClient]:
+    with client_of(coloured) as opened:
+        yield opened
+
+
+def test_words_find_as_the_library_does(words: TestClient, coloured: Gallery) -> None:
+    for colour in COLOURS:
+        answer = answer_of(words.post("/api/search", json={"text": f"a {colour}", "k": K}))
+        hits = coloured.search(text=f"a {colour}", k=K)
+        assert [hit["path"] for hit in answer["hits"]] == [hit.path for hit in hits]
+        assert [hit["rarity"] for hit in answer["hits"]] == [
+            pytest.approx(hit.rarity, abs=1e-6) for hit in hits
+        ]
+        assert not answer["nothing_similar"] and answer["seconds"]["encode"] > 0
+
+
+def test_an_image_and_words_are_searched_for_together(words: TestClient, coloured: Gallery) -> None:
+    red = coloured.search("red/00.png", 1)[0].id
+    asked = {"id": red, "text": "blue", "k": 2 * K, "exclude_self": True}
+    paths = [hit["path"] for hit in answer_of(words.post("/api/search", json=asked))["hits"]]
+    expected = coloured.search("red/00.png", 2 * K, text="blue", exclude_self=True)
+    assert paths == [hit.path for hit in expected]
+
+
+def test_unrelated_words_are_noted_in_their_own_words(words: TestClient) -> None:
+    asked = [f"a photo of a {x} {y}" for x in ("seal", "kiln") for y in ("knee", "rover", "bath")]
+    answers = [answer_of(words.post("/api/search", json={"text": text})) for text in asked]
+    notes = {answer["note"] for answer in answers if answer["nothing_similar"]}
+    assert notes == {"even the best of these fits the words no better than unrelated words would"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"text": ""}, {"text": "x" * 1001}, {"text": "a", "crop": [0, 0, 1, 1]}, {"text": 5}, {}],
+)
+def test_a_request_without_words_or_with_too_many_is_a_bad_request(
+    words: TestClient, body: dict[str, object]
+) -> None:
+    error_of(words.post("/api/search", json=body), 400, "bad_request")
+
+
+@pytest.mark.parametrize("text", [" ", "red " * 50])
+def test_words_that_the_model_does_not_take_are_bad_requests(words: TestClient, text: str) -> None:
+    error_of(words.post("/api/search", json={"text": text}), 400, "bad_request")
+
+
+def test_stats_say_whether_words_are_known(words: TestClient, client: TestClient) -> None:
+    assert answer_of(words.get("/api/stats"))["model"]["words"]
+    assert not answer_of(client.get("/api/stats"))["model"]["words"]
+
+
+def test_a_gallery_without_words_says_which_model_has_them(client: TestClient) -> None:
+    error = error_of(client.post("/api/search", json={"text": "a red bus"}), 409, "conflict")
+    assert "clip-vit-base-patch32" in error["remedy"]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lookalike.lsh.segment import Segment
 
-__all__ = ["LARGEST_COSINE", "Neighbors", "best_of", "check_cosines", "search_exactly"]
+__all__ = ["LARGEST_COSINE", "NOT_UNIT", "Neighbors", "best_of", "search_exactly"]
 
 NUMBERS_AT_ONCE = (1 << 18, 1 << 20)
 """Of vectors made float32, for one query and for several: 1 and 4 MiB."""
@@ -17,6 +17,7 @@ SPARE = 8
 """Rows beyond k whose cosine is computed once more."""
 LARGEST_COSINE = np.float32(1.02)
 """Of unit vectors that were rounded to float16."""
+NOT_UNIT = "a vector is not of unit length"
 Floats = NDArray[np.float32]
 
 
@@ -41,6 +42,7 @@ def search_exactly(
 
     Raises:
         ValueError: the segment keeps no vectors.
+        IndexFormatError: it holds an id or a vector that only a damaged file has.
     """
     if len(segment) and not len(segment.vectors):
         raise ValueError("this index keeps no vectors, so an exact search is impossible")
@@ -57,7 +59,8 @@ def search_exactly(
         with np.errstate(all="ignore"):  # a damaged file may hold anything
             vectors = part.astype(np.float32)
             found = queries @ vectors.T
-        check_cosines(segment, found.max(axis=1, initial=-1))
+        if not (found.max(axis=1, initial=-1) < LARGEST_COSINE).all():
+            raise segment.damaged(NOT_UNIT)
         found /= _lengths(vectors)
         best = found
         if found.shape[1] > wanted:
@@ -80,6 +83,8 @@ def search_exactly(
             its_cosines[some] = np.einsum("ij,j->i", vectors, query) / _lengths(vectors)
     np.clip(cosines, -1, 1, out=cosines, where=rows >= 0)  # rounding may exceed them
     ids = np.where(rows >= 0, segment.ids[np.maximum(rows, 0)], -1)
+    if (ids[rows >= 0] < 0).any():
+        raise segment.damaged("ids")
     return best_of(ids, cosines, k)
 
 
@@ -87,12 +92,6 @@ def _lengths(vectors: Floats) -> Floats:
     """Of stored vectors: 1, but for rounding to float16."""
     lengths: Floats = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     return lengths
-
-
-def check_cosines(segment: Segment, largest: Floats) -> None:
-    """Raises IndexFormatError for a cosine that only a damaged vector has."""
-    if not (largest < LARGEST_COSINE).all():
-        raise segment.damaged("a vector is not of unit length")
 
 
 def best_of(ids: NDArray[np.int64], cosines: Floats, k: int) -> Neighbors:

@@ -16,7 +16,7 @@ from lookalike.lsh.exact import Neighbors, best_of, search_exactly
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.join import Joined, all_pairs, groups
 from lookalike.lsh.segment import Segment
-from lookalike.lsh.settings import LSHSettings, SearchSettings, whole
+from lookalike.lsh.settings import LSHSettings, whole
 from lookalike.lsh.state import State, live_ids
 from lookalike.lsh.vectors import as_ids, unit_rows
 from lookalike.threads import cores
@@ -240,7 +240,8 @@ class LSHIndex:
         """
         whole("k", k)
         whole("threads", threads, optional=True)
-        asked = SearchSettings(candidates, rerank)
+        whole("candidates", candidates, optional=True)
+        whole("rerank", rerank, optional=True)
         given = np.asarray(queries, dtype=np.float32)
         rows = unit_rows(np.atleast_2d(given), self.settings.dim)
         if exact is None:
@@ -264,19 +265,16 @@ class LSHIndex:
                         k,
                         blocked=blocked.marks,
                         open_rows=len(segment) - blocked.number,
-                        candidates=asked.candidates or defaults.candidates,
-                        rerank=asked.rerank or defaults.rerank,
+                        candidates=candidates or defaults.candidates,
+                        rerank=rerank or defaults.rerank,
                         threads=threads or (cores() if len(rows) > 1 else 1),
                     )
-                if (found.ids[found.cosines > -np.inf] < 0).any():
-                    raise segment.damaged("ids")
                 if i == 0:
                     ids, cosines = found
                 else:
                     both_ids = np.concatenate([ids, found.ids], axis=1)
                     both = np.concatenate([cosines, found.cosines], axis=1)
                     ids, cosines = best_of(both_ids, both, k)
-            np.clip(cosines, -1, 1, out=cosines, where=ids >= 0)  # estimates may exceed them
         else:
             ids = np.full((len(rows), k), -1, np.int64)
             cosines = np.full((len(rows), k), -np.inf, np.float32)

@@ -24,7 +24,7 @@ from lookalike.lsh.simd import (
     trailing_zeros,
 )
 
-__all__ = ["rerank", "search_range"]
+__all__ = ["BAD_ID", "BAD_VECTOR", "rerank", "search_range"]
 
 LINES_AHEAD = 16
 VECTORS_AHEAD = 6
@@ -33,6 +33,7 @@ BYTES_OF_1 = np.uint64(0x0101010101010101)
 MOST_SAME = np.uint64(1 << 12)
 ROUNDING = np.float32(0.001)
 """How far rounding to float16 may move a unit vector's length, twice over."""
+BAD_VECTOR, BAD_ID = -1, -2
 
 
 @compiled()
@@ -178,6 +179,7 @@ def _scan(
     same = np.uint64(0)
     of_query = (np.int16(query[0]), np.int16(query[1]), np.int16(query[2]))
     threshold = 0
+    lowest: Any = SCORES - 1
     above = 0
     kept = 0
     met = 0
@@ -237,6 +239,9 @@ def _scan(
                 met += 1
                 histogram[score] += 1
                 above += 1
+                if above <= depth:  # it need not climb from 0 through what nothing scored
+                    lowest = min(lowest, score)
+                    threshold = lowest if above == depth else 0
                 while above - histogram[threshold] >= depth:
                     above -= histogram[threshold]
                     threshold += 1
@@ -348,7 +353,8 @@ def search_range(
             from 0 to SCORES - 1.
 
     Returns:
-        number of items visited, for statistics.
+        number of items visited, for statistics; or BAD_VECTOR or BAD_ID if a hit has what only a
+        damaged file holds.
     """
     starts, sizes, blocks, codes, corrections, additions, table_rows, vectors, ids = segment
     count = bucket_scores.shape[1]
@@ -417,4 +423,9 @@ def search_range(
         else:
             for i in range(kept):
                 _insert(np.float32(scores[i]), ids[rows[i]], out_cosines[q], out_ids[q])
+        if vectors.shape[0] > 0 and not out_cosines[q, 0] < LARGEST_COSINE:
+            return BAD_VECTOR
+        for i in range(min(wanted, kept)):
+            if out_ids[q, i] < 0:
+                return BAD_ID
     return int(visited)

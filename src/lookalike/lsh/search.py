@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh import kernels, lookup
-from lookalike.lsh.exact import Neighbors, check_cosines, search_exactly
+from lookalike.lsh.exact import NOT_UNIT, Neighbors, search_exactly
 from lookalike.lsh.hashing import Hasher, Prepared
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings
@@ -101,6 +101,9 @@ def search_segment(
 
     Returns:
         ids (q, k) int64, -1 where fewer exist, and cosines (q, k), -inf there; by id where equal.
+
+    Raises:
+        IndexFormatError: a hit has an id or a vector that only a damaged file holds.
     """
     n = len(segment)
     queries = prepared.queries
@@ -114,7 +117,7 @@ def search_segment(
     plan = Plan.make(hasher.settings, n, open_rows, k, candidates, rerank)
 
     def run(part: Prepared, ids: NDArray[np.int64], cosines: Floats) -> None:
-        kernels.search_range(
+        status = kernels.search_range(
             part.queries,
             np.ascontiguousarray(part.margins),
             hasher.bucket_scores(part.mapped, segment.key_bits),
@@ -129,6 +132,8 @@ def search_segment(
             ids,
             cosines,
         )
+        if status < 0:
+            raise segment.damaged("ids" if status == kernels.BAD_ID else NOT_UNIT)
 
     if len(queries) == 1:
         run(prepared, ids, cosines)
@@ -141,7 +146,6 @@ def search_segment(
         for_all_parts(run_some, len(queries), size, threads)
     if not keeps_vectors:
         return Neighbors(ids, estimate(hasher, prepared, cosines))
-    check_cosines(segment, cosines[:, 0])
     return Neighbors(ids, cosines)
 
 

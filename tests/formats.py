@@ -65,7 +65,7 @@ def make_version_1(gallery: Gallery) -> None:
     as_format_2(gallery.directory / "index")
     identity = read_identity(gallery.directory)
     assert identity is not None
-    del identity["gallery_id"]
+    del identity["gallery_id"], identity["distinct"]
     write_identity(gallery.directory, identity)
     path = gallery.directory / "gallery.sqlite"
     columns = "id, path, size, mtime_ns, hash, width, height, format, skipped, detail, remedy"

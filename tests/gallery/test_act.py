@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -14,7 +15,8 @@ from fakes import write_photo
 
 from lookalike.errors import GalleryError
 from lookalike.gallery import DuplicateGroup, Gallery
-from lookalike.gallery.act import Action, Done, Removal, act, undo
+from lookalike.gallery.act import Removal, act
+from lookalike.gallery.undo import Action, Done, undo
 from lookalike.images import content_hash
 
 
@@ -57,6 +59,10 @@ def copies(tmp_path: Path, model: Path) -> Gallery:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home with a trash of its own."""
+    from send2trash import plat_other
+
+    monkeypatch.setattr(plat_other, "XDG_DATA_HOME", os.fsencode(tmp_path / "data"))
+    monkeypatch.setattr(plat_other, "HOMETRASH_B", os.fsencode(tmp_path / "data/Trash"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
@@ -83,11 +89,11 @@ def test_undo_restores_every_file_with_its_bytes_and_its_time(
         assert {(copies.root / name).stat().st_nlink for name in left} == {1, 2, 3, 4, 5}
     else:
         assert set(left) == {f"{n}.png" for n in range(5)}
-    assert undo(copies.directory)[0] is action
+    assert undo(copies.directory, copies.root)[0] is action
     assert contents(copies.root) == before
     assert {name: (copies.root / name).stat().st_mtime_ns for name in before} == times
     assert {(copies.root / name).stat().st_nlink for name in before} == {1}
-    assert undo(copies.directory) == (None, [])
+    assert undo(copies.directory, copies.root) == (None, [])
 
 
 def test_what_is_moved_lies_in_its_folders_and_overwrites_nothing(
@@ -106,22 +112,23 @@ def test_files_go_to_another_disk_by_a_copy_that_is_compared(
     copies: Gallery, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(copies.root)
-    usual = Path.stat
+    usual = os.rename
 
-    def elsewhere(path: Path, **how: bool) -> os.stat_result:
-        status = usual(path, **how)
-        if "aside" not in path.parts:
-            return status
-        values = list(status[:10])
-        values[2] += 1
-        return os.stat_result(values)
+    def rename(path: Path, to: Path) -> None:
+        if ("aside" in path.parts) != ("aside" in to.parts):
+            raise OSError(errno.EXDEV, "another disk")
+        usual(path, to)
 
-    monkeypatch.setattr(Path, "stat", elsewhere)
+    def link(path: Path, to: Path, follow_symlinks: bool = True) -> None:
+        raise OSError(errno.EPERM, "no hard links")
+
+    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(os, "link", link)
     done_with(copies, Action.MOVE, home / "aside")
     assert set(contents(copies.root)) == {f"{n}.png" for n in range(5)}
     moved = contents(home / "aside")
     assert moved == {name: before[name] for name in moved} and len(moved) == 10
-    undo(copies.directory)
+    undo(copies.directory, copies.root)
     assert contents(copies.root) == before
 
 
@@ -186,7 +193,7 @@ def test_only_files_of_equal_bytes_are_linked(copies: Gallery) -> None:
     one, two = copies.root / "1.png", copies.root / "2.png"
     removal = Removal(one, content_hash(one), ((two, content_hash(two)),))
     (done,) = act([removal], Action.HARDLINK, copies.directory, copies.root)
-    assert done.problem == "only files of the same bytes can be linked"
+    assert done.problem == "only files of the same bytes can share them"
 
 
 def test_files_are_not_moved_to_a_folder_inside_the_gallerys(copies: Gallery) -> None:
@@ -199,8 +206,13 @@ def test_undo_puts_nothing_in_the_place_of_another_file(copies: Gallery, home: P
     done_with(copies, Action.MOVE, home / "aside")
     (copies.root / "copy 0/1.png").write_bytes(b"new")
     (home / "aside/copy 0/2.png").write_bytes(b"changed")
-    problems = {each.file.name: each.problem for each in undo(copies.directory)[1] if each.problem}
-    assert problems["1.png"] == "another file is in its place"
+    problems = {
+        each.file.name: each.problem
+        for each in undo(copies.directory, copies.root)[1]
+        if each.problem
+    }
+    place = f"another file is in its place; it is at {home}/aside/copy 0/1.png"
+    assert problems["1.png"] == place
     assert "no longer holds" in str(problems["2.png"])
     assert (copies.root / "copy 0/1.png").read_bytes() == b"new"
     assert (home / "aside/copy 0/1.png").exists()
@@ -216,8 +228,8 @@ def test_actions_are_undone_one_after_the_other_and_survive_a_rebuild(
     log = (copies.directory / "undo.jsonl").read_text().splitlines()
     assert len([json.loads(line) for line in log]) == 10
     gallery, _ = Gallery.rebuild(copies.root, model=model)
-    assert len(undo(gallery.directory)[1]) == 6
-    assert len(undo(gallery.directory)[1]) == 4
+    assert len(undo(gallery.directory, gallery.root)[1]) == 6
+    assert len(undo(gallery.directory, gallery.root)[1]) == 4
     assert contents(copies.root) == before
 
 

@@ -156,6 +156,22 @@ def test_a_rebuild_of_a_gallery_without_table_keeps_out_what_was_removed(
     assert (report.images, report.removed) == (49, 1)
 
 
+@pytest.mark.parametrize("repair_it", [True, False], ids=["repair", "rebuild"])
+def test_pairs_that_are_not_duplicates_survive_the_loss_of_the_table(
+    gallery: Gallery, photos: Path, model: Path, repair_it: bool
+) -> None:
+    names = "a/000.png", "b/001.png"
+    assert gallery.set_distinct([names]) == 1
+    pair = tuple(sorted(row.hash or b"" for row in gallery.rows_of(names).values()))
+    (gallery.directory / "gallery.sqlite").unlink()
+    if repair_it:
+        Gallery.repair(photos)
+    else:
+        Gallery.rebuild(photos, model=model)
+    with closing(Store.open(gallery.directory / "gallery.sqlite")) as store:
+        assert store.distinct() == [pair]
+
+
 def test_a_repair_says_when_removals_are_lost(
     gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

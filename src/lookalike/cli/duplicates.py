@@ -32,8 +32,9 @@ from lookalike.errors import LookalikeError
 
 if TYPE_CHECKING:
     from lookalike.gallery import Duplicate, Duplicates, Gallery
-    from lookalike.gallery.act import Action, Done, Removal
+    from lookalike.gallery.act import Removal
     from lookalike.gallery.protocol import ImageGallery
+    from lookalike.gallery.undo import Action, Done
 
 __all__ = ["duplicates"]
 
@@ -47,9 +48,16 @@ KINDS = {
     "cropped": "cropped",
     "shot": "another shot",
 }
+ACTIONS = "--move-to, --trash, --hardlink, --reflink and --delete"
 MARKS = "lookalike duplicates"
-PAST = {"move": "moved", "trash": "moved to the trash", "hardlink": "linked", "delete": "deleted"}
-BACK = {"move": "put back", "trash": "put back", "hardlink": "made files of their own again"}
+PAST = {
+    "move": "moved",
+    "trash": "moved to the trash",
+    "hardlink": "linked",
+    "reflink": "cloned",
+    "delete": "deleted",
+}
+BACK = {"hardlink": "made files of their own again", "reflink": "hold what they held"}
 
 
 @click.command()
@@ -115,6 +123,11 @@ BACK = {"move": "put back", "trash": "put back", "hardlink": "made files of thei
 @click.option(
     "--hardlink", is_flag=True, help="Replace duplicates of the same bytes by hard links."
 )
+@click.option(
+    "--reflink",
+    is_flag=True,
+    help="Replace duplicates of the same bytes by copy-on-write clones (Btrfs, XFS).",
+)
 @click.option("--delete", is_flag=True, help="Delete duplicates for good; asks for a word.")
 @click.option("--yes", is_flag=True, help="Do not ask, except before --delete.")
 @click.option(
@@ -124,7 +137,9 @@ BACK = {"move": "put back", "trash": "put back", "hardlink": "made files of thei
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Act on what was marked on the page of 'serve' and exported, instead of searching.",
 )
-@click.option("--undo", is_flag=True, help="Undo the last --move-to, --trash or --hardlink.")
+@click.option(
+    "--undo", is_flag=True, help="Undo the last --move-to, --trash, --hardlink or --reflink."
+)
 @click.option(
     "--not-duplicate",
     "distinct",
@@ -148,6 +163,7 @@ def duplicates(
     move_to: Path | None,
     trash: bool,
     hardlink: bool,
+    reflink: bool,
     delete: bool,
     yes: bool,
     marks: Path | None,
@@ -165,17 +181,17 @@ def duplicates(
     named like a copy or by a messenger, then a lossless one, then the one with most bytes, then the
     oldest.
 
-    Without --move-to, --trash, --hardlink or --delete nothing is touched. With one of them, what
-    would be done is listed first. Each file is read again before it is touched, and so is one that
-    is kept. --delete can not be undone.
+    Without --move-to, --trash, --hardlink, --reflink or --delete nothing is touched. With one of
+    them, what would be done is listed first. Each file is read again before it is touched, and so
+    is one that is kept. --delete can not be undone.
     """
     if sheet is not None:
         require_html(sheet)
-    action = _action(move_to, trash, hardlink, delete)
+    action = _action(move_to, trash, hardlink, reflink, delete)
     if (undo or distinct) and (action or marks):
         raise click.UsageError("--undo and --not-duplicate do not go with an action.")
     if marks is not None and action is None:
-        raise click.UsageError("--apply needs one of --move-to, --trash, --hardlink and --delete.")
+        raise click.UsageError(f"--apply needs one of {ACTIONS}.")
     opened = find_gallery(gallery)
     if undo:
         _undo(_on_disk(opened))
@@ -219,18 +235,21 @@ def duplicates(
         raise click.exceptions.Exit(FOUND_NOTHING)
 
 
-def _action(move_to: Path | None, trash: bool, hardlink: bool, delete: bool) -> Action | None:
-    from lookalike.gallery.act import Action
+def _action(
+    move_to: Path | None, trash: bool, hardlink: bool, reflink: bool, delete: bool
+) -> Action | None:
+    from lookalike.gallery.undo import Action
 
     wanted = {
         Action.MOVE: move_to is not None,
         Action.TRASH: trash,
         Action.HARDLINK: hardlink,
+        Action.REFLINK: reflink,
         Action.DELETE: delete,
     }
     chosen = [action for action, is_wanted in wanted.items() if is_wanted]
     if len(chosen) > 1:
-        raise click.UsageError("Only one of --move-to, --trash, --hardlink and --delete.")
+        raise click.UsageError(f"Only one of {ACTIONS}.")
     return chosen[0] if chosen else None
 
 
@@ -399,9 +418,10 @@ def _act(
     yes: bool,
     as_json: bool,
 ) -> None:
-    from lookalike.gallery.act import Action, act
+    from lookalike.gallery.act import SHARING, act
+    from lookalike.gallery.undo import Action
 
-    if action is Action.HARDLINK:
+    if action in SHARING:
         removals = [r for r in removals if any(r.digest == digest for _, digest in r.kept)]
     if not removals:
         say("nothing to do")
@@ -469,9 +489,9 @@ def _report(done: Sequence[Done], what: str, as_json: bool, more: str) -> None:
 
 
 def _undo(local: Gallery) -> None:
-    from lookalike.gallery.act import undo
+    from lookalike.gallery.undo import undo
 
-    action, done = undo(local.directory)
+    action, done = undo(local.directory, local.root)
     if action is None:
         say("nothing to undo")
         raise click.exceptions.Exit(FOUND_NOTHING)

@@ -25,14 +25,17 @@ __all__ = [
     "write_identity",
 ]
 
-ENTRIES = ("model", "model_path", "root", "gallery_id")
+ENTRIES = ("model", "model_path", "root", "gallery_id", "distinct")
+LATER = ("gallery_id", "distinct")
+"""Those that files of earlier versions lack."""
 FORMAT = 1
 LARGEST = 1 << 30
 """Bytes of the file."""
 
 
 def identity_of(store: Store) -> dict[str, Any]:
-    """Which model made the gallery, where its images are, and what a user took out."""
+    """Which model made the gallery, where its images are, what a user took out, and which pairs of
+    contents are not duplicates."""
     removed = [
         {
             "path": row.path.hex(),
@@ -101,7 +104,7 @@ def read_identity(directory: Path) -> dict[str, Any] | None:
         if document["format"] != FORMAT or _crc32(identity) != document["crc32"]:
             return None
         for name in ENTRIES:
-            if name != "gallery_id" or name in identity:  # which those of version 1 lack
+            if name not in LATER or name in identity:
                 check_entry(name, identity[name])
         for row in removed_rows(identity, 1):
             check_row(row)

@@ -123,7 +123,8 @@ def _inheritance(files: GalleryFiles) -> tuple[list[ImageRow], list[list[str]] |
         with files.reading() as store:
             return store.removed(), store.meta("distinct"), store.next_id()
     except GalleryError:  # damaged or of another version, which may be why it is rebuilt
-        return removed_rows(read_identity(files.directory), 1), None, 1
+        identity = read_identity(files.directory) or {}
+        return removed_rows(identity, 1), identity.get("distinct"), 1
 
 
 def _check_nothing_is_absent(

@@ -182,7 +182,7 @@ def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
     if identity is None:
         report.done.append(
             f"{IDENTITY} is lost as well: images that you removed and whose rows were not saved "
-            f"come back; remove them again"
+            f"come back, and so do pairs that you called not duplicates; say both again"
         )
 
 

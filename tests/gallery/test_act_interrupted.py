@@ -1,0 +1,416 @@
+"""Actions on duplicates that are killed, or refused by the disk, at each of their steps.
+
+A step is a call to the file system, as Python's audit events report it. A child process ends itself
+in place of one, without any clean-up, as by SIGKILL; or the call fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import itertools
+import os
+import random
+import shutil
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import pytest
+from test_full_disk import file_size_limit, mounted
+
+from lookalike.errors import GalleryError, GalleryLockedError
+from lookalike.gallery.act import Removal, act
+from lookalike.gallery.lock import writer_lock
+from lookalike.gallery.moves import FICLONE
+from lookalike.gallery.undo import Action, Done, undo
+from lookalike.images import content_hash
+
+STEPS = {
+    *("open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.utime", "os.chmod", "os.chown"),
+    *("os.truncate", "shutil.copystat", "fcntl.ioctl"),
+}
+FINISHED, KILLED, CRASHED = 0, 9, 2
+WAYS = [
+    (Action.MOVE, "one disk"),
+    (Action.MOVE, "two disks"),
+    (Action.MOVE, "no hard links"),
+    (Action.TRASH, "one disk"),
+    (Action.TRASH, "two disks"),
+    (Action.HARDLINK, "one disk"),
+    (Action.REFLINK, "one disk"),
+    (Action.DELETE, "one disk"),
+]
+KEPT, SAME, LIKE, ALSO = "kept.jpg", "sub/same bytes.jpg", "sub/small.jpg", "deep/er/also.jpg"
+
+
+def kill(_: str) -> NoReturn:
+    os._exit(KILLED)
+
+
+def refuse(event: str) -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), event)
+
+
+def in_child(work: Callable[[], object], top: Path, at: int, fault: Callable[[str], object]) -> int:
+    """Do the work in another process, with a fault in the place of one step; its exit status.
+
+    Counted are the steps on paths below ``top``, from 1 on, and calls of ioctl. What the work
+    returns may be a check of its outcome, which is called without faults.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # other threads do not go on there
+        child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    count, is_over = 0, False
+
+    def hook(event: str, values: tuple[object, ...]) -> None:
+        nonlocal count
+        if event not in STEPS or is_over:
+            return
+        paths = (os.fsdecode(v) for v in values if isinstance(v, str | bytes | os.PathLike))
+        if event == "fcntl.ioctl" or any(path.startswith(str(top)) for path in paths):
+            count += 1
+            if count == at:
+                fault(event)
+
+    try:
+        sys.addaudithook(hook)
+        check = work()
+        is_over = True
+        if callable(check):
+            check()
+        os._exit(FINISHED if count < at else KILLED)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(CRASHED)
+
+
+class Album(NamedTuple):
+    """Four files: one that is kept, two of its bytes, and one that is like it."""
+
+    top: Path
+    root: Path
+    aside: Path
+    directory: Path
+
+    @classmethod
+    def make(cls, top: Path) -> Album:
+        shutil.rmtree(top, ignore_errors=True)
+        album = cls(top, top / "photos", top / "aside", top / "photos/.lookalike")
+        album.directory.mkdir(parents=True)
+        chance = random.Random(0)
+        large, small = chance.randbytes(3000), chance.randbytes(500)
+        for number, name in enumerate((KEPT, SAME, LIKE, ALSO)):
+            path = album.root / name
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.write_bytes(small if name == LIKE else large)
+            os.utime(path, ns=(0, 10**18 + number))
+            path.chmod(0o600 + number)
+        return album
+
+    def removals(self, action: Action) -> list[Removal]:
+        going = [SAME, ALSO] if action in (Action.HARDLINK, Action.REFLINK) else [SAME, LIKE, ALSO]
+        kept = self.root / KEPT, content_hash(self.root / KEPT)
+        files = [path for path in (self.root / name for name in going) if path.exists()]
+        files = [path for path in files if not path.samefile(kept[0])]
+        return [Removal(path, content_hash(path), (kept,)) for path in files]
+
+    def act(self, action: Action, removals: list[Removal] | None = None) -> list[Done]:
+        target = self.aside if action is Action.MOVE else None
+        found = self.removals(action) if removals is None else removals
+        return act(found, action, self.directory, self.root, target=target)
+
+    def undo(self) -> list[Done]:
+        return undo(self.directory, self.root)[1]
+
+    def files(self) -> dict[str, tuple[bytes, int, int, int]]:
+        """Content, times, rights and number of names of the files in the gallery's folder."""
+        found = {}
+        for path in self.root.rglob("*"):
+            if path.is_file() and self.directory not in path.parents:
+                state = path.stat()
+                facts = state.st_mtime_ns, state.st_mode & 0o777, state.st_nlink
+                found[path.relative_to(self.root).as_posix()] = (path.read_bytes(), *facts)
+        return found
+
+    def elsewhere(self) -> set[bytes]:
+        """Contents of all files outside of it."""
+        paths = (path for path in self.top.rglob("*") if self.root not in path.parents)
+        return {path.read_bytes() for path in paths if path.is_file()}
+
+
+@pytest.fixture
+def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for an album, its trash, and what is moved."""
+    from send2trash import plat_other
+
+    top = tmp_path / "top"
+    for name, value in (("HOME", top), ("XDG_DATA_HOME", top / "data")):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(plat_other, "XDG_DATA_HOME", os.fsencode(top / "data"))
+    monkeypatch.setattr(plat_other, "HOMETRASH_B", os.fsencode(top / "data/Trash"))
+    return top
+
+
+@pytest.fixture(params=WAYS, ids=lambda way: " ".join(way))
+def action(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Action:
+    """On a file system of some kind; all can clone."""
+    found, disk = request.param
+    usual = os.rename
+
+    def rename(path: str | bytes | Path, to: str | bytes | Path) -> None:
+        sides = ["photos" in Path(os.fsdecode(each)).parts for each in (path, to)]
+        if disk == "two disks" and sides[0] != sides[1]:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+        usual(path, to)
+
+    def link(path: Path, to: Path, **_: bool) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), path)
+
+    def ioctl(to: int, what: int, source: int) -> None:
+        sys.audit("fcntl.ioctl", to, what, source)
+        assert what == FICLONE
+        os.write(to, os.pread(source, 1 << 20, 0))
+
+    monkeypatch.setattr(os, "rename", rename)
+    if disk != "one disk":
+        monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    assert isinstance(found, Action)
+    return found
+
+
+def steps(
+    top: Path,
+    prepare: Callable[[Album], object],
+    work: Callable[[Album], object],
+    fault: Callable[[str], object],
+) -> Iterator[Album]:
+    """An album in which ``work`` was stopped at each of its steps."""
+    for at in itertools.count(1):
+        album = Album.make(top)
+        prepare(album)
+        status = in_child(partial(work, album), top, at, fault)
+        if status == FINISHED:
+            assert at > 5
+            return
+        assert status == KILLED
+        yield album
+
+
+def assert_nothing_is_lost(album: Album, before: dict[str, tuple[bytes, int, int, int]]) -> None:
+    contents = {content for content, *_ in album.files().values()} | album.elsewhere()
+    assert {content for content, *_ in before.values()} <= contents
+
+
+def assert_restored(
+    album: Album, action: Action, before: dict[str, tuple[bytes, int, int, int]]
+) -> None:
+    while album.undo():
+        pass
+    files = album.files()
+    if action is Action.DELETE:
+        assert files[KEPT] == before[KEPT]
+        assert files.items() <= before.items()
+    else:
+        assert files == before
+
+
+def test_a_killed_action_loses_nothing_and_can_be_undone(top: Path, action: Action) -> None:
+    whole = Album.make(top)
+    before, removals = whole.files(), whole.removals(action)
+    for album in steps(top, lambda _: None, lambda album: album.act(action, removals), kill):
+        if action is not Action.DELETE:
+            assert_nothing_is_lost(album, before)
+        assert_restored(album, action, before)
+        left = {path for path in album.aside.rglob("*") if path.is_file()}
+        assert len(left) <= 1  # a copy on another disk
+
+
+def test_a_killed_action_is_repeated_and_then_undone(top: Path, action: Action) -> None:
+    whole = Album.make(top)
+    before, removals = whole.files(), whole.removals(action)
+    for album in steps(top, lambda _: None, lambda album: album.act(action, removals), kill):
+        assert [done.problem for done in album.act(action) if done.problem] == []
+        going = {each.file.relative_to(album.root).as_posix() for each in album.removals(action)}
+        if action in (Action.HARDLINK, Action.REFLINK):
+            assert {name: facts[0] for name, facts in album.files().items()} == {
+                name: facts[0] for name, facts in before.items()
+            }
+        else:
+            assert going == set() and set(album.files()) == {KEPT}
+        assert_restored(album, action, before)
+
+
+def test_a_killed_undo_loses_nothing_and_is_repeated(top: Path, action: Action) -> None:
+    before = Album.make(top).files()
+    for album in steps(top, lambda album: album.act(action), Album.undo, kill):
+        if action is not Action.DELETE:
+            assert_nothing_is_lost(album, before)
+        assert_restored(album, action, before)
+
+
+def test_where_the_disk_refuses_a_step_nothing_is_lost_and_the_rest_is_done(
+    top: Path, action: Action
+) -> None:
+    whole = Album.make(top)
+    before, removals = whole.files(), whole.removals(action)
+
+    def work(album: Album) -> Callable[[], None]:
+        try:
+            done = album.act(action, removals)
+        except GalleryError:  # of the lock or the log
+            done = []
+
+        def check() -> None:
+            problems = {each.file for each in done if each.problem}
+            assert len(problems) <= 1
+            for name, facts in album.files().items():
+                if album.root / name in problems:
+                    assert facts[:3] == before[name][:3]
+            if not done:
+                assert album.files() == before
+
+        return check
+
+    for album in steps(top, lambda _: None, work, refuse):
+        if action is not Action.DELETE:
+            assert_nothing_is_lost(album, before)
+        assert_restored(album, action, before)
+
+
+def test_what_the_disk_refuses_to_undo_is_undone_by_the_next_call(
+    top: Path, action: Action
+) -> None:
+    before = Album.make(top).files()
+
+    def work(album: Album) -> None:
+        with suppress(GalleryError):
+            album.undo()
+
+    for album in steps(top, lambda album: album.act(action), work, refuse):
+        if action is not Action.DELETE:
+            assert_nothing_is_lost(album, before)
+        assert_restored(album, action, before)
+
+
+def test_a_log_whose_last_line_is_torn_anywhere_is_read_and_continued(top: Path) -> None:
+    album = Album.make(top)
+    before = album.files()
+    act(album.removals(Action.MOVE)[:1], Action.MOVE, album.directory, album.root, target=top / "a")
+    log = album.directory / "undo.jsonl"
+    whole = log.read_bytes()
+    for length in range(1, len(whole) - 1):  # of a second line, after which no file was touched
+        log.write_bytes(whole + whole[:length])
+        assert all(done.problem is None for done in album.act(Action.MOVE))
+        assert set(album.files()) == {KEPT}
+        assert len(album.undo()) == 2
+        assert len(album.undo()) == 1
+        assert album.files() == before
+        act(album.removals(Action.MOVE)[:1], Action.MOVE, album.directory, album.root, target=top)
+        (moved,) = top.glob("sub/*")
+        (top / "a/sub").mkdir(parents=True, exist_ok=True)
+        moved.rename(top / "a/sub" / moved.name)
+
+
+@pytest.mark.parametrize("room", [0, 1, 100])
+def test_where_the_log_has_no_room_no_file_is_touched(top: Path, room: int) -> None:
+    album = Album.make(top)
+    before = album.files()
+    album.act(Action.MOVE)
+    album.undo()
+    log = album.directory / "undo.jsonl"
+    content = log.read_bytes()
+    with file_size_limit(len(content) + room):
+        done = album.act(Action.MOVE)
+    assert all("could not be undone" in str(each.problem) for each in done) and len(done) == 3
+    assert log.read_bytes() == content
+    assert album.files() == before
+    assert [each.problem for each in album.act(Action.MOVE)] == [None] * 3
+
+
+def test_on_a_full_disk_and_a_read_only_one_files_stay_and_are_named(top: Path) -> None:
+    album = Album.make(top)
+    before = album.files()
+    with mounted(album.aside, "16k") as allowed:
+        if not allowed:
+            pytest.skip("file systems cannot be mounted here")
+        (album.aside / "fill").write_bytes(bytes(8192))
+        done = album.act(Action.MOVE)
+        problems = {each.file.name: each.problem for each in done if each.problem}
+        assert problems and all("No space left" in str(each) for each in problems.values())
+        assert set(before) - set(album.files()) == {
+            each.file.relative_to(album.root).as_posix() for each in done if not each.problem
+        }
+        assert not list(album.aside.rglob(".*"))
+        album.undo()
+        assert album.files() == before
+        subprocess.run(["mount", "-o", "remount,ro", str(album.aside)], check=True)
+        with pytest.raises(GalleryError, match=r"cannot move files to .*it cannot be written to"):
+            album.act(Action.MOVE)
+        assert album.files() == before
+
+
+def test_only_one_process_acts_on_a_gallery_at_a_time(top: Path) -> None:
+    """Two with other rules of what is kept might each delete what the other one keeps."""
+    album = Album.make(top)
+    before = album.files()
+    with writer_lock(album.directory / "lock"):
+        with pytest.raises(GalleryLockedError):
+            album.act(Action.DELETE)
+        with pytest.raises(GalleryLockedError):
+            album.undo()
+    assert album.files() == before
+
+
+def test_undo_follows_a_gallery_that_was_moved(top: Path) -> None:
+    album = Album.make(top)
+    before = album.files()
+    album.act(Action.MOVE)
+    moved = album._replace(root=top / "renamed", directory=top / "renamed/.lookalike")
+    album.root.rename(moved.root)
+    assert [each.problem for each in moved.undo()] == [None] * 3
+    assert moved.files() == before
+
+
+def test_forged_lines_of_the_log_are_passed_over(top: Path) -> None:
+    album = Album.make(top)
+    before = album.files()
+    outside = top / "mine.jpg"
+    outside.write_bytes(b"mine")
+    album.act(Action.MOVE)
+    log = album.directory / "undo.jsonl"
+    line = log.read_text().splitlines()[0]
+    path = os.fsencode(SAME).hex()
+    assert path in line
+    for other in (b"../mine.jpg", b"/etc/passwd", b"", b"a\0b"):
+        with log.open("a") as file:
+            file.write(line.replace(path, other.hex()) + "\n")
+    with log.open("a") as file:
+        file.write('[]\n{"undone": []}\n7\n{"path": 3}\n')
+    assert [each.problem for each in album.undo()] == [None] * 3
+    assert album.files() == before and outside.read_bytes() == b"mine"
+
+
+def test_a_file_system_that_cannot_clone_is_named(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ioctl(to: int, what: int, source: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    album = Album.make(top)
+    before = album.files()
+    done = album.act(Action.REFLINK)
+    assert all("the file system cannot clone it" in str(each.problem) for each in done)
+    assert album.files() == before
+    assert not list(album.root.rglob("*.part"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import lookalike
+from command import COMMAND, lookalike
 from fakes import listing
 from PIL import Image
 
@@ -75,6 +77,28 @@ def test_delete_takes_no_yes_and_other_folders_are_refused(album: Path) -> None:
     both = lookalike("duplicates", "--trash", "--hardlink", cwd=album, status=2)
     assert "Only one of" in both.stderr
     assert len(list(album.glob("*.*g"))) == 6
+
+
+@pytest.mark.parametrize("typed", ["", "y", "delete", "delete 2", "delete 33", "delete 3"])
+def test_delete_on_a_terminal_is_confirmed_by_the_typed_count_alone(
+    album: Path, typed: str
+) -> None:
+    leader, follower = pty.openpty()
+    os.write(leader, f"{typed}\n".encode())
+    words = [*COMMAND, "duplicates", "--delete", "--yes"]
+    done = subprocess.run(words, stdin=follower, capture_output=True, cwd=album, text=True)
+    os.close(follower)
+    os.close(leader)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("delete  ") == 3
+    assert "This can not be undone. Type 'delete 3' to go on" in done.stderr
+    left = {path.name for path in album.glob("*.*g")}
+    if typed == "delete 3":
+        assert left == {"0.png", "1.png", "2.png"}
+        assert "3 files deleted" in done.stderr
+    else:
+        assert len(left) == 6
+        assert "nothing was done" in done.stderr
 
 
 def test_marks_of_the_page_are_carried_out(album: Path, tmp_path: Path) -> None:

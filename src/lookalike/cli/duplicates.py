@@ -459,7 +459,8 @@ def _is_confirmed(action: str, question: str, count: int, yes: bool) -> bool:
             )
         word = f"delete {count}"
         say(f"{question}. This can not be undone. Type '{word}' to go on:")
-        return bool(click.prompt("", prompt_suffix="> ", default="", show_default=False) == word)
+        typed = click.prompt("", prompt_suffix="> ", default="", show_default=False, err=True)
+        return bool(typed == word)
     if yes:
         return True
     if not is_asked:

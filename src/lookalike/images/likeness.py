@@ -323,13 +323,13 @@ def _found(large: Image.Image, small: Image.Image) -> Box | None:
     grey = small.convert("L")
     fit = min(size[0] / small.width, size[1] / small.height)
     best, box = PROMISING, None
-    spectrum = np.fft.rfft2(image)
+    spectrum, sums = np.fft.rfft2(image), (_running_sums(image), _running_sums(image * image))
     share = 1.0
     while share >= SMALLEST_PART:
         w, h = (max(SMALLEST, round(n * fit * share)) for n in small.size)
         if w <= size[0] and h <= size[1]:
             part = _fitted(grey, _whole(small), (w, h))
-            score, x, y = _best_place(image, spectrum, part)
+            score, x, y = _best_place(image.shape, spectrum, sums, part)
             if score > best:
                 across, down = large.width / size[0], large.height / size[1]
                 best, box = score, (x * across, y * down, (x + w) * across, (y + h) * down)
@@ -337,21 +337,29 @@ def _found(large: Image.Image, small: Image.Image) -> Box | None:
     return box
 
 
+def _running_sums(values: Floats) -> NDArray[np.float64]:
+    return np.pad(np.cumsum(np.cumsum(values, 0, np.float64), 1), ((1, 0), (1, 0)))
+
+
 def _best_place(
-    image: Floats, spectrum: NDArray[np.complexfloating], part: Floats
+    shape: tuple[int, ...],
+    spectrum: NDArray[np.complexfloating],
+    sums: tuple[NDArray[np.float64], NDArray[np.float64]],
+    part: Floats,
 ) -> tuple[float, int, int]:
-    """Where in ``image`` ``part`` correlates most: the correlation, x and y."""
+    """Where in an image of that shape ``part`` correlates most: the correlation, x and y.
+
+    Args:
+        spectrum: of the image.
+        sums: running ones of its values and of their squares.
+    """
     h, w = part.shape
     part = part - part.mean()
     norm = float(np.sqrt((part * part).sum()))
-    product = np.fft.irfft2(spectrum * np.conj(np.fft.rfft2(part, image.shape)), image.shape)
-    product = product[: image.shape[0] - h + 1, : image.shape[1] - w + 1]
-
-    def sums(values: Floats) -> NDArray[np.float64]:
-        total = np.pad(np.cumsum(np.cumsum(values, 0, np.float64), 1), ((1, 0), (1, 0)))
-        return total[h:, w:] - total[:-h, w:] - total[h:, :-w] + total[:-h, :-w]
-
-    spread = sums(image * image) - sums(image) ** 2 / (h * w)
+    product = np.fft.irfft2(spectrum * np.conj(np.fft.rfft2(part, shape)), shape)
+    product = product[: shape[0] - h + 1, : shape[1] - w + 1]
+    values, squares = (x[h:, w:] - x[:-h, w:] - x[h:, :-w] + x[:-h, :-w] for x in sums)
+    spread = squares - values**2 / (h * w)
     scores = product / np.maximum(norm * np.sqrt(np.maximum(spread, 0)), 1e-3 * h * w)
     y, x = np.unravel_index(np.argmax(scores), scores.shape)
     return float(scores[y, x]), int(x), int(y)

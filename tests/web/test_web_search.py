@@ -15,7 +15,7 @@ from hostile import encode, photo
 from PIL import Image
 from webtools import TestClient, answer_of, client_of, error_of, service_of
 
-from lookalike.gallery import Gallery, Hit
+from lookalike.gallery import Blend, Gallery, Hit
 from lookalike.gallery.reader import Reader
 from lookalike.web import ServeSettings
 
@@ -316,6 +316,20 @@ def test_filters_take_words_and_conditions_and_say_when_no_file_matches(
     answer = answer_of(client.post("/api/search", json=asked))
     assert (answer["hits"], answer["note"]) == ([], "no file matches the filter")
     error_of(client.get("/api/images?filter=size:big"), 400, "bad_request")
+
+
+def test_further_images_are_looked_for_or_against(
+    client: TestClient, served: Gallery, ids: dict[str, int]
+) -> None:
+    like, unlike = [ids["a/003.png"]], [ids["b/004.png"]]
+    asked: dict[str, Any] = {"id": ids["a/000.png"], "like": like, "unlike": unlike, "k": 5}
+    answer = answer_of(client.post("/api/search", json=asked))
+    blend = Blend(["a/000.png", "a/003.png"], ["b/004.png"])
+    expected = [
+        hit for hit in served.search(blend, 8) if hit.id not in {asked["id"], *like, *unlike}
+    ]
+    assert [hit["path"] for hit in answer["hits"]] == [hit.path for hit in expected[:5]]
+    error_of(client.post("/api/search", json={**asked, "like": [10**6]}), 404, "not_found")
 
 
 def test_a_form_needs_a_file_named_image(client: TestClient) -> None:

@@ -127,18 +127,14 @@ class SearchOptions(_Request):
 
 class SearchRequest(SearchOptions, QueryRef):
     """Search with an image of the gallery, an image that was sent before, words, or an image and
-    words together, if the gallery's model knows words."""
+    words together, if the gallery's model knows words.
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "anyOf": [
-                {"required": [given], "properties": {given: {"not": {"type": "null"}}}}
-                for given in ("id", "query", "text")
-            ]
-        }
-    )
+    ``like``, ``unlike``: ids of further images that hits should look like, and should not.
+    """
 
     text: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    like: Annotated[list[Id], Field(max_length=200)] = []
+    unlike: Annotated[list[Id], Field(max_length=200)] = []
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -146,6 +142,8 @@ class SearchRequest(SearchOptions, QueryRef):
             raise ValueError("give either id or query")
         if self.id is None and self.query is None and (self.text is None or self.crop is not None):
             raise ValueError("give id, query or text; crop is a part of an image")
+        if self.text is not None and (self.like or self.unlike):
+            raise ValueError("like and unlike go with an image; leave text out")
         return self
 
 

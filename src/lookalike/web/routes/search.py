@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -13,6 +14,7 @@ from starlette.responses import Response
 
 from lookalike.gallery.hits import CHANCE_IN_WORDS, NO_FILE, UNRELATED_IN_WORDS
 from lookalike.gallery.protocol import GallerySnapshot
+from lookalike.gallery.query import combine
 from lookalike.web.body import bad_values, media_type
 from lookalike.web.deps import BINARY, IMAGE_BODY, ServiceDep, SnapshotDep, json_body, problems
 from lookalike.web.errors import ApiError
@@ -63,7 +65,26 @@ async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -
     asked = await service.bodies.json(request, SearchRequest)
     query = await service.query_images.find_with_words(asked, snapshot)
     exclude = asked.id is not None if asked.exclude_self is None else asked.exclude_self
-    return await _found(service, snapshot, query, asked, exclude)
+    without: bytes | set[int] = query.content_hash
+    if asked.like or asked.unlike:
+        query = await _blended(service, snapshot, query, asked)
+        without = {*asked.like, *asked.unlike} | ({asked.id} if asked.id is not None else set())
+    return await _found(service, snapshot, query, asked, without if exclude else None)
+
+
+async def _blended(
+    service: Service, snapshot: GallerySnapshot, query: QueryImage, asked: SearchRequest
+) -> QueryImage:
+    for number in (*asked.like, *asked.unlike):
+        await service.query_images.row(number, snapshot)  # or there is no such image
+    like, unlike = await service.workers.searches.run(
+        lambda: (snapshot.vectors(asked.like), snapshot.vectors(asked.unlike))
+    )
+    try:
+        direction = combine([query.embedding, *like], unlike)
+    except ValueError as error:
+        raise ApiError("bad_request", str(error), "leave one of the images out") from error
+    return replace(query, embedding=direction, own=None)
 
 
 @router.post(
@@ -81,7 +102,8 @@ async def search_upload(
     asked = _options_of_url(request)
     async with service.bodies.image(request) as content:
         query = await service.query_images.of_upload(content, asked.crop, snapshot)
-    return await _found(service, snapshot, query, asked, bool(asked.exclude_self))
+    without = query.content_hash if asked.exclude_self else None
+    return await _found(service, snapshot, query, asked, without)
 
 
 async def _found(
@@ -89,19 +111,16 @@ async def _found(
     snapshot: GallerySnapshot,
     query: QueryImage,
     asked: SearchOptions,
-    exclude: bool,
+    without: bytes | set[int] | None,
 ) -> SearchAnswer:
     wanted = asked.offset + asked.k + 1  # one more shows whether there are more
-    how: dict[str, Any] = {
-        "without": query.content_hash if exclude else None,
-        "threshold": asked.threshold,
-        "own": query.own,
-    }
+    how: dict[str, Any] = {"without": without, "threshold": asked.threshold, "own": query.own}
     began = time.perf_counter()
     found = None
+    in_memory = not isinstance(without, set) and asked.filter is None
     if query.scale is not None:
         how["exact"] = True
-    elif asked.filter is None and service.is_loaded and len(snapshot) <= INLINE_UP_TO:
+    elif in_memory and service.is_loaded and len(snapshot) <= INLINE_UP_TO:
         found = snapshot.search_in_memory(query.embedding, wanted, **how)
     if found is None:
         found = await service.workers.searches.run(

@@ -225,6 +225,7 @@ def assert_restored(
         assert files == before
 
 
+@pytest.mark.slow
 def test_a_killed_action_loses_nothing_and_can_be_undone(top: Path, action: Action) -> None:
     whole = Album.make(top)
     before, removals = whole.files(), whole.removals(action)
@@ -236,6 +237,7 @@ def test_a_killed_action_loses_nothing_and_can_be_undone(top: Path, action: Acti
         assert len(left) <= 1  # a copy on another disk
 
 
+@pytest.mark.slow
 def test_a_killed_action_is_repeated_and_then_undone(top: Path, action: Action) -> None:
     whole = Album.make(top)
     before, removals = whole.files(), whole.removals(action)
@@ -251,6 +253,7 @@ def test_a_killed_action_is_repeated_and_then_undone(top: Path, action: Action) 
         assert_restored(album, action, before)
 
 
+@pytest.mark.slow
 def test_a_killed_undo_loses_nothing_and_is_repeated(top: Path, action: Action) -> None:
     before = Album.make(top).files()
     for album in steps(top, lambda album: album.act(action), Album.undo, kill):
@@ -259,6 +262,7 @@ def test_a_killed_undo_loses_nothing_and_is_repeated(top: Path, action: Action) 
         assert_restored(album, action, before)
 
 
+@pytest.mark.slow
 def test_where_the_disk_refuses_a_step_nothing_is_lost_and_the_rest_is_done(
     top: Path, action: Action
 ) -> None:
@@ -288,6 +292,7 @@ def test_where_the_disk_refuses_a_step_nothing_is_lost_and_the_rest_is_done(
         assert_restored(album, action, before)
 
 
+@pytest.mark.slow
 def test_what_the_disk_refuses_to_undo_is_undone_by_the_next_call(
     top: Path, action: Action
 ) -> None:

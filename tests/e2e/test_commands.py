@@ -537,19 +537,6 @@ def test_a_second_writer_gets_the_pid_of_the_first(indexed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_that_has_seen_enough_ends_the_command_quietly(indexed: Path) -> None:
-    for words in (["search", "a/000.png", "-k", "12"], ["info", "--json"], ["--help"]):
-        process = subprocess.Popen(
-            [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=indexed
-        )
-        assert process.stdout is not None and process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait() in (0, 1)
-        process.stderr.close()
-
-
-@pytest.mark.slow
 def test_a_terminal_sees_a_bar_while_stdout_has_only_the_result(
     tmp_path: Path, model: Path
 ) -> None:

@@ -16,9 +16,10 @@ import numpy as np
 import onnx
 import pytest
 from command import lookalike
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from shapes import CLASSES as SHAPES
+from shapes import image, write_classes
 
 from lookalike.cli.train import settings_of, train
 from lookalike.encoder import Encoder
@@ -26,40 +27,17 @@ from lookalike.errors import install_command
 from lookalike.models.augment import AugmentSettings
 from lookalike.models.settings import EmbedderSettings, TrainSettings
 
-CLASSES = ("rows", "columns", "discs")
+CLASSES = SHAPES[:3]
 LENET = ["--trunk=lenet5", "--weights=none", "--size=40", "--dim=16", "--batch-size=16"]
 LENET += ["--threads=1", "--learning-rate=0.004", "--trunk-learning-rate=0.004"]
 LENET += ["--augment=rotation=0"]
-
-
-def image(label: str, generator: np.random.Generator) -> Image.Image:
-    """Random colours and places; the class is in the shape."""
-    y, x = np.mgrid[:48, :48]
-    shift, (cx, cy) = generator.uniform(0, 12), generator.uniform(18, 30, 2)
-    shape: NDArray[np.bool_] = {
-        "rows": np.sin((y + shift) / 1.5) > 0,
-        "columns": np.sin((x + shift) / 1.5) > 0,
-        "discs": np.hypot(x - cx, y - cy) < 14,
-    }[label]
-    low, high = generator.uniform(0, 90, 3), generator.uniform(150, 255, 3)
-    pixels = np.where(shape[..., None], high, low) + generator.normal(0, 8, (48, 48, 3))
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-def write_classes(folder: Path, images: int, seed: int, classes: tuple[str, ...] = CLASSES) -> Path:
-    generator = np.random.default_rng(seed)
-    for label in classes:
-        (folder / label).mkdir(parents=True)
-        for number in range(images):
-            image(label, generator).save(folder / label / f"{number:03}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With `data` to train on, and `model.onnx`, `model.json` that came of it."""
     home = tmp_path_factory.mktemp("training")
-    write_classes(home / "data", 24, 0)
+    write_classes(home / "data", 24, CLASSES, 0)
     words = ["train", "data", "--out", "model.onnx", "--epochs=8", *LENET]
     done = lookalike(*words, "--json", cwd=home)
     (home / "model.json").write_text(done.stdout)
@@ -86,9 +64,9 @@ def test_train_prints_each_epoch_on_stderr_and_the_result_on_stdout(home: Path) 
 def test_a_search_with_the_trained_model_finds_the_members_of_the_class(
     home: Path, tmp_path: Path
 ) -> None:
-    gallery = write_classes(tmp_path / "gallery", 8, seed=1)
+    gallery = write_classes(tmp_path / "gallery", 8, CLASSES, 1)
     lookalike("index", gallery, "--model", home / "model.onnx")
-    queries = write_classes(tmp_path / "queries", 1, seed=2)
+    queries = write_classes(tmp_path / "queries", 1, CLASSES, 2)
     for label in CLASSES:
         query = queries / label / "000.png"
         done = lookalike("search", query, "--gallery", gallery, "-k", "5", "--json")
@@ -131,7 +109,7 @@ def test_a_killed_training_goes_on_and_ends_in_the_same_model_file(
 
 
 def test_an_unreadable_image_is_reported_and_int8_weights_with_their_cost(tmp_path: Path) -> None:
-    data = write_classes(tmp_path / "data", 4, seed=0)
+    data = write_classes(tmp_path / "data", 4, CLASSES, 0)
     (data / "rows" / "bad.png").write_bytes(b"no image")
     words = ["train", "data", "--out", "m.onnx", "--epochs", "1", "--storage", "int8", *LENET]
     done = lookalike(*words, cwd=tmp_path, status=1)
@@ -174,7 +152,7 @@ def empty_class(data: Path) -> None:
 def test_what_cannot_be_trained_is_status_2_with_the_reason(
     tmp_path: Path, prepare: Callable[[Path], None] | None, options: list[str], message: str
 ) -> None:
-    data = write_classes(tmp_path / "data", 3, seed=0)
+    data = write_classes(tmp_path / "data", 3, CLASSES, 0)
     if prepare is not None:
         prepare(data)
     done = lookalike("train", data, "--out", tmp_path / "m.onnx", *options, status=2)

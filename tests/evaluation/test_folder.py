@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
 import pytest
-from fakes import SIZE, embedding
+from fakes import embedding
 from hostile import encode, photo
 from numpy.typing import NDArray
 
@@ -283,25 +281,3 @@ def test_one_class_or_none_is_refused(images: LabelledImages, encoder: Encoder) 
 def test_settings_are_positive_integers(queries: int, seeds: int) -> None:
     with pytest.raises(ValueError, match="must be a positive integer, not"):
         ProtocolSettings(queries, seeds)
-
-
-@pytest.mark.slow
-def test_no_pytorch_is_loaded(labelled: Path, model: Path) -> None:
-    code = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from lookalike.encoder import Encoder\n"
-        "from lookalike.evaluation.folder import evaluate_images\n"
-        "from lookalike.evaluation.protocol import ProtocolSettings\n"
-        "from lookalike.models.data import class_folders\n"
-        "images, _ = class_folders(Path(sys.argv[1]))\n"
-        "encoder = Encoder.open(Path(sys.argv[2]))\n"
-        "given = images.classes, images.paths, images.labels\n"
-        "evaluate_images(*given, encoder, ProtocolSettings(6, 1))\n"
-        "assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code, labelled, model], check=True)
-
-
-def test_the_tiny_model_takes_what_the_oracle_reads(encoder: Encoder) -> None:
-    assert encoder.info.input_size == SIZE

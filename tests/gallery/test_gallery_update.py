@@ -39,25 +39,6 @@ def test_the_first_update_encodes_every_image_once(
     assert_holds(gallery, photos)
 
 
-@pytest.mark.parametrize("commit_images", [1, 512])
-def test_files_that_swap_their_names_are_not_encoded(
-    gallery: Gallery,
-    photos: Path,
-    decoded: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    commit_images: int,
-) -> None:
-    monkeypatch.setattr(update_module, "COMMIT_IMAGES", commit_images)
-    (photos / "a/000.png").rename(photos / "held")
-    (photos / "b/001.png").rename(photos / "a/000.png")
-    (photos / "held").rename(photos / "b/001.png")
-    os.utime(photos / "a/000.png", ns=(1, 1))
-    os.utime(photos / "b/001.png", ns=(1, 1))
-    assert counts(gallery.update()) == {"changed": 2, "reused": 2}
-    assert decoded == []
-    assert_holds(gallery, photos)
-
-
 @pytest.mark.parametrize(("most", "searches"), [(11, 1), (12, 0)])
 def test_an_update_searches_once_where_searches_will_need_compiled_code(
     photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, most: int, searches: int

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_train import QUICK, SMALL, write_classes
+from shapes import write_classes
+from test_train import QUICK, SMALL
 
 from lookalike.errors import ModelError, TrainingError
 from lookalike.models.augment import NO_AUGMENTATION

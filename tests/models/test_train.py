@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from shapes import CLASSES, image, write_classes
 from torch import Tensor, nn
 
 from lookalike.encoder import Encoder
@@ -40,32 +36,6 @@ QUICK = TrainSettings(
     validation_per_class=3,
     threads=1,
 )
-
-
-def textured(label: int, generator: np.random.Generator) -> Image.Image:
-    """Stripes or a disc in random colours and places: the class is in the shape and its period."""
-    y, x = np.mgrid[:48, :48]
-    shift = generator.uniform(0, 12)
-    centre = generator.uniform(18, 30, 2)
-    shapes = (
-        np.sin((x + shift) / 1.5) > 0,
-        np.sin((y + shift) / 1.5) > 0,
-        np.hypot(x - centre[0], y - centre[1]) < 14,
-        np.sin((x + y + shift) / 4) > 0,
-    )
-    low, high = generator.uniform(0, 90, 3), generator.uniform(150, 255, 3)
-    pixels = np.where(shapes[label][..., None], high, low) + generator.normal(0, 8, (48, 48, 3))
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-def write_classes(folder: Path, images: int, classes: int = 4) -> Path:
-    generator = np.random.default_rng(0)
-    for label in range(classes):
-        home = folder / f"class {label}"
-        home.mkdir(parents=True)
-        for number in range(images):
-            textured(label, generator).save(home / f"{number:03}.png")
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -130,9 +100,7 @@ def test_the_model_file_embeds_as_the_kept_weights_do(learnt: TrainReport) -> No
     encoder = Encoder.open(learnt.out)
     embedder = load_embedder(learnt.weights)
     generator = np.random.default_rng(5)
-    pixels = np.stack(
-        [np.asarray(textured(c, generator).resize((40, 40)), np.uint8) for c in range(4)]
-    )
+    pixels = np.stack([np.asarray(image(c, generator).resize((40, 40)), np.uint8) for c in CLASSES])
     images = (pixels.transpose(0, 3, 1, 2) - np.array(encoder.info.mean)[:, None, None]) / np.array(
         encoder.info.std
     )[:, None, None]
@@ -183,57 +151,9 @@ def test_a_seed_gives_the_same_weights_and_another_seed_others(
     assert not equal(a, c)
 
 
-CHILD = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_train import HARD, SMALL_FUSED
-from lookalike.models.train import train
-batches = 0
-def listen(progress):
-    global batches
-    print(progress.stage, progress.epoch, progress.done, flush=True)
-    batches += progress.stage == "training"
-    if batches > int(sys.argv[1]):  # late enough: wait to be killed
-        time.sleep(600)
-train(Path({folder!r}), SMALL_FUSED, HARD, Path({out!r}), listen)
-"""
 SMALL_FUSED = replace(SMALL, fuse=(1,), dropout=0.2)
-HARD = replace(QUICK, epochs=4, checkpoint_seconds=0.0, ema=0.9, keep="last")
+HARD = replace(QUICK, epochs=4, ema=0.9, keep="last")
 """Dropout draws from torch's state; the average and Adam's moments must come back too."""
-
-
-@pytest.mark.slow
-def test_a_training_killed_again_and_again_ends_in_the_same_bits(
-    folder: Path, tmp_path: Path
-) -> None:
-    whole = train(folder, SMALL_FUSED, HARD, tmp_path / "whole.pt")
-    out = tmp_path / "killed.pt"
-    code = CHILD.format(tests=str(Path(__file__).parent), folder=str(folder), out=str(out))
-    generator = np.random.default_rng(int(time.time()))
-    places = []
-    for _ in range(3):
-        wanted = int(generator.integers(1, 5))  # batches of this process, and a part of the next
-        words = [sys.executable, "-c", code, str(wanted)]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        for line in process.stdout:
-            wanted -= line.startswith("training")
-            if not wanted:
-                break
-        time.sleep(float(generator.uniform(0, 0.02)))
-        process.send_signal(signal.SIGKILL)
-        rest = process.stdout.read()
-        process.stdout.close()
-        process.wait()
-        places.append(f"{line.strip()} + {len(rest.splitlines())}")
-        assert process.returncode == -signal.SIGKILL, "it was to be killed, and ended by itself"
-    assert out.with_name("killed.pt.checkpoint").exists()
-    report = train(folder, SMALL_FUSED, HARD, out)
-    assert report.resumed is not None
-    assert equal(state_of(tmp_path / "whole.pt"), state_of(out)), f"killed after {places}"
-    assert report.history == whole.history
-    assert not out.with_name("killed.pt.checkpoint").exists()
 
 
 def stop_after(batches: int) -> Callable[[TrainProgress], None]:
@@ -245,6 +165,31 @@ def stop_after(batches: int) -> Callable[[TrainProgress], None]:
             raise KeyboardInterrupt
 
     return listen
+
+
+@pytest.mark.parametrize(
+    ("embedder", "settings"),
+    [
+        pytest.param(SMALL_FUSED, HARD, marks=pytest.mark.slow),
+        (SMALL, replace(QUICK, epochs=3, freeze=-2, views=2)),
+    ],
+    ids=["dropout and average", "kept maps"],
+)
+def test_a_training_interrupted_again_and_again_ends_in_the_same_bits(
+    folder: Path, tmp_path: Path, embedder: EmbedderSettings, settings: TrainSettings
+) -> None:
+    settings = replace(settings, checkpoint_seconds=0.0)
+    whole = train(folder, embedder, settings, tmp_path / "whole.pt")
+    out = tmp_path / "m.pt"
+    for batches in (4, 1, 0):
+        with pytest.raises(KeyboardInterrupt):
+            train(folder, embedder, settings, out, stop_after(batches))
+        assert out.with_name("m.pt.checkpoint").exists()
+    report = train(folder, embedder, settings, out)
+    assert report.resumed is not None
+    assert equal(state_of(tmp_path / "whole.pt"), state_of(out))
+    assert report.history == whole.history
+    assert not out.with_name("m.pt.checkpoint").exists()
 
 
 @pytest.fixture
@@ -370,18 +315,6 @@ def test_maps_that_memory_does_not_hold_are_computed_again(folder: Path, tmp_pat
     assert equal(state_of(tmp_path / "m.pt"), state_of(tmp_path / "n.pt"))
 
 
-def test_a_resumed_training_on_kept_maps_ends_in_the_same_bits(
-    folder: Path, tmp_path: Path
-) -> None:
-    settings = replace(QUICK, epochs=3, freeze=-2, views=2, checkpoint_seconds=0.0)
-    train(folder, SMALL, settings, tmp_path / "whole.pt")
-    with pytest.raises(KeyboardInterrupt):
-        train(folder, SMALL, settings, tmp_path / "m.pt", stop_after(4))
-    report = train(folder, SMALL, settings, tmp_path / "m.pt")
-    assert report.resumed == 2
-    assert equal(state_of(tmp_path / "whole.pt"), state_of(tmp_path / "m.pt"))
-
-
 # ---- what goes wrong -----------------------------------------------------------------------------
 
 
@@ -414,8 +347,8 @@ def test_a_loss_that_is_not_a_number_names_the_files_of_its_batch(
 
 
 def test_an_unreadable_image_is_skipped_and_reported(folder: Path, tmp_path: Path) -> None:
-    data = write_classes(tmp_path / "data", 6, classes=2)
-    (data / "class 1" / "bad.png").write_bytes(b"no image")
+    data = write_classes(tmp_path / "data", 6, CLASSES[:2])
+    (data / "rows" / "bad.png").write_bytes(b"no image")
     report = train(data, SMALL, replace(QUICK, epochs=1), tmp_path / "m.pt")
     assert [skipped.path.name for skipped in report.skipped] == ["bad.png"]
     assert report.skipped[0].reason.startswith("not-an-image")

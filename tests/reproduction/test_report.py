@@ -48,13 +48,6 @@ def test_explanations_of_our_own_misses_stand_in_reports_of_the_papers_sets_alon
     assert MISSES not in written("corel1k", "mine")
 
 
-def test_a_round_after_which_nothing_is_left_is_reported(written: Callable[..., str]) -> None:
-    text = written("mine")
-    assert "| mAP, all | 0.5000 | 1.0000 |" in text
-    assert "| mAP, not judged | 0.5000 | - |" in text
-    assert "(figures/mine-feedback.png)" in text
-
-
 def test_a_quick_report_says_that_it_is_one_and_claims_no_deviation(
     written: Callable[..., str],
 ) -> None:

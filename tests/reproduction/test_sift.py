@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +12,10 @@ pytest.importorskip("cv2")
 pytest.importorskip("sklearn")
 
 import cv2
+from textures import collection_of
 
 from lookalike.evaluation.metrics import average_precision, cosine_relevance, rank
-from lookalike.models.data import LabelledImages, validation_split
+from lookalike.models.data import validation_split
 from reproduction import sift
 from reproduction.collection import Collection, Pixels
 from reproduction.distortions import distort
@@ -49,12 +49,6 @@ def texture(kind: int, seed: int, side: int = 96) -> Pixels:
         else:
             cv2.rectangle(grey, (x, y), (x + 5 + right // 5, y + 5 + below // 5), shade, -1)
     return np.repeat(grey[:, :, None], 3, axis=2)
-
-
-def collection_of(images: list[Pixels], labels: list[int]) -> Collection:
-    paths = tuple(Path(f"{number}.png") for number in range(len(images)))
-    names = tuple(str(label) for label in sorted(set(labels)))
-    return Collection("toy", LabelledImages(names, paths, np.array(labels)), images, ())
 
 
 @cache

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from textures import collection_of
 
 from lookalike.feedback import Feedback
-from lookalike.models.data import LabelledImages
 from reproduction.collection import Collection, Pixels, Positions
 from reproduction.methods import Oracle
 from reproduction.svm_active import (
@@ -48,12 +47,6 @@ def grating(wavelength: float, degrees: float, size: int = 192) -> Pixels:
     wave = np.cos(2 * math.pi * (x * math.cos(angle) + y * math.sin(angle)) / wavelength)
     grey = np.rint(127.5 + 100 * wave).astype(np.uint8)
     return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
-
-
-def collection_of(images: list[Pixels], labels: list[int]) -> Collection:
-    paths = tuple(Path(f"{number}.png") for number in range(len(images)))
-    names = tuple(str(label) for label in sorted(set(labels)))
-    return Collection("toy", LabelledImages(names, paths, np.array(labels)), images, ())
 
 
 @cache

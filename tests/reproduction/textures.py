@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lookalike.models.data import LabelledImages
+from reproduction.collection import Collection
+
 CLASSES = ("cells", "dots", "lines", "waves")
 EACH = 8
 SIDE = 72
@@ -37,3 +40,10 @@ def write_textures(folder: Path, each: int = EACH) -> Path:
         for number in range(each):
             Image.fromarray(image(kind, number)).save(folder / name / f"{number:02}.png")
     return folder
+
+
+def collection_of(images: list[NDArray[np.uint8]], labels: list[int]) -> Collection:
+    """In memory, without files."""
+    paths = tuple(Path(f"{number}.png") for number in range(len(images)))
+    names = tuple(str(label) for label in sorted(set(labels)))
+    return Collection("toy", LabelledImages(names, paths, np.array(labels)), images, ())

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -202,27 +201,6 @@ def test_another_process_that_writes_is_a_conflict(gallery: Gallery) -> None:
         update = answer_of(client.get("/api/update"))
         assert update["error"]["code"] == "conflict" and update["report"] is None
         assert "/" not in update["error"]["message"]
-
-
-@pytest.mark.slow
-def test_stopping_ends_an_update_and_keeps_what_it_did(
-    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    true_read = Decoder.read_images
-
-    def slow(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(0.05)
-        return true_read(*args, **kwargs)
-
-    monkeypatch.setattr(Decoder, "read_images", slow)
-    for n in range(400):
-        write_photo(photos / f"new/{n:03}.png", 1000 + n, width=16, height=16)
-    with client_of(gallery) as client:
-        answer_of(client.post("/api/update"), 202)
-        wait_until(lambda: answer_of(client.get("/api/update"))["done"] > 10)
-    assert 12 + 10 < len(gallery) < 12 + 400
-    monkeypatch.undo()
-    assert gallery.update().images == 412
 
 
 def events_of(port: int, count: int) -> Iterator[dict[str, Any]]:

@@ -109,9 +109,15 @@ def test_a_new_file_in_the_place_of_a_moved_one_is_all_that_is_encoded(
     assert_whole(gallery, photos)
 
 
+@pytest.mark.parametrize("commit_images", [1, 512])
 def test_files_that_swap_their_names_are_not_encoded(
-    gallery: ImageGallery, photos: Path, decoded: list[str]
+    gallery: ImageGallery,
+    photos: Path,
+    decoded: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    commit_images: int,
 ) -> None:
+    monkeypatch.setattr(update_module, "COMMIT_IMAGES", commit_images)
     (photos / "a/000.png").rename(photos / "held")
     (photos / "b/001.png").rename(photos / "a/000.png")
     (photos / "held").rename(photos / "b/001.png")

@@ -267,8 +267,7 @@ def _locate(package: tuple[str, str, str], name: str) -> Path | None:
     if spec is None or spec.origin is None:
         raise MissingExtraError(
             f"the demo's photographs come with {distribution}, which is not installed; "
-            f"{install_command('demo')}, "
-            f"or give a folder of your own"
+            f"{install_command('demo')}, or give a folder of your own"
         )
     file = Path(spec.origin).parent / folder / name
     return file if file.is_file() else None

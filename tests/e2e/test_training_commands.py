@@ -175,7 +175,7 @@ def test_what_cannot_be_trained_is_status_2_with_the_reason(
         ),
         ("augment x.png --out y.html --augment noise=high", "noise=high must be a number"),
         ("augment x.png --out y.html", "x.png: "),
-        ("model info x.onnx", "cannot read model x.onnx"),
+        ("model info x.onnx", "File 'x.onnx' does not exist"),
         (
             "model adopt x --out y --name z --size 9 --mean 1,2 --std 1,1,1",
             "'1,2' is not three numbers, such as 127,127,127",

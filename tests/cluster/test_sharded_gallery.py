@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from fakes import write_photo, write_photos
 from inprocess import InProcess
 from jobs import embedded
+from towers import adopt_towers, write_colours
 
 from lookalike.cli import commands
 from lookalike.cluster import gallery as sharded
@@ -106,3 +107,24 @@ def test_shards_are_not_tuned_and_the_error_says_what_is(serve: Serve, tmp_path:
     for tune in (gallery.tune, gallery.reset_tuning):
         with pytest.raises(GalleryError, match=r"index FOLDER --from .*parts, then lookalike tune"):
             tune()
+
+
+def test_words_find_in_shards_what_they_find_in_a_gallery_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, model = tmp_path / "photos", adopt_towers(tmp_path / "towers")
+    write_colours(photos)
+    local = Gallery.open(photos, directory=tmp_path / "local", model=model)
+    local.update()
+    parts = embedded(photos, tmp_path / "parts", model)
+    shards = InProcess(parts.where, 2, tmp_path / "cache")
+    monkeypatch.setattr(sharded, "Shards", lambda name, address: shards)
+    gallery = Gallery.open("ray://photos", model=model)
+    for query in (None, photos / "red/00.png"):
+        found = gallery.search(query, k=12, text="blue")
+        expected = local.search(query, k=12, text="blue")
+        assert [hit.path for hit in found] == [hit.path for hit in expected]
+        cosines = [hit.cosine for hit in expected]
+        assert [hit.cosine for hit in found] == pytest.approx(cosines, abs=1e-4)
+        assert found[0].rarity == pytest.approx(expected[0].rarity, abs=0.02)
+    shards.close()

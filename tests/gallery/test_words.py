@@ -62,6 +62,7 @@ def test_a_score_of_words_is_judged_by_unrelated_words_and_not_by_pairs_of_image
     assert hits[0].rarity is not None and hits[0].rarity > 0.95
     assert hits[-1].rarity is not None and hits[-1].rarity < 0.5
     assert sorted((hit.rarity or 0 for hit in hits), reverse=True) == [h.rarity for h in hits]
+    assert hits[0].rarity <= 1 - 1 / (64 * 3 * K)  # of so many scores of unrelated words
 
 
 def test_words_that_nothing_here_shows_are_said_to_find_nothing_alike(coloured: Gallery) -> None:
@@ -144,12 +145,16 @@ def run(gallery: Gallery, *words: str) -> list[str]:
     return [hit["path"].partition("/")[0] for hit in json.loads(done.stdout)]
 
 
-def test_the_command_takes_words_images_and_what_is_not_wanted(coloured: Gallery) -> None:
+def test_the_command_takes_words_images_and_what_is_not_wanted(
+    coloured: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     red = str(coloured.root / "red/00.png")
     assert run(coloured, "a blue photo") == ["blue"] * K
     assert run(coloured, "--words", "green") == ["green"] * K
     assert set(run(coloured, red, "--words", "blue")) <= {"red", "blue"}
     assert run(coloured, red, "green/01.png", "--not", "green") == ["red"] * K
+    monkeypatch.chdir(coloured.root)  # where a folder has that name
+    assert run(coloured, "blue") == ["blue"] * K
 
 
 def test_a_name_of_a_file_that_is_not_there_is_not_taken_for_words(coloured: Gallery) -> None:

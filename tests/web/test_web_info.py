@@ -159,6 +159,7 @@ def test_an_update_runs_while_searches_go_on(
             "status": "ok",
             "images": 12,
             "updating": True,
+            "words": False,
         }
         assert len(answer_of(client.post("/api/search", json={"id": 1}))["hits"]) == 11
         assert "lookalike_updating 1.0" in client.get("/metrics").text

@@ -35,6 +35,7 @@ def test_words_find_as_the_library_does(words: TestClient, coloured: Gallery) ->
             pytest.approx(hit.rarity, abs=1e-6) for hit in hits
         ]
         assert not answer["nothing_similar"] and answer["seconds"]["encode"] > 0
+        assert answer["hits"][0]["words"].endswith(" % of unrelated words")
 
 
 def test_an_image_and_words_are_searched_for_together(words: TestClient, coloured: Gallery) -> None:

@@ -124,7 +124,7 @@ def search(
         preview = False
     names = [*queries, *unlike]
     for name in names:
-        if os.path.isdir(name):
+        if "/" in name and os.path.isdir(name):
             raise LookalikeError(f"{visible(name)} is a folder; QUERY is one image")
     content = b""
     if "-" in names:
@@ -158,8 +158,12 @@ def search(
         raise LookalikeError(f"{which}: {error}" if len(names) == 1 else str(error)) from error
     except NoWordsError as error:
         given = next((x.text for x in sources if isinstance(x, Words)), None)
-        no_file = "" if given is None else f"there is no file {visible(given)}; as words: "
-        raise LookalikeError(f"{no_file}{error}") from error
+        if given is None:
+            raise
+        what = f"there is no file {visible(given)}"
+        if os.path.isdir(given):
+            what = f"{visible(given)} is a folder; QUERY is one image"
+        raise LookalikeError(f"{what}; as words: {error}") from error
     except ValueError as error:
         raise LookalikeError(str(error)) from error
     _print_hits(hits, as_json=as_json, only_paths=only_paths, null=null, preview=preview)
@@ -205,7 +209,7 @@ def _print_hits(
 
 def _is_image(name: str) -> bool:
     """Whether an argument stands for an image rather than for words."""
-    if name == "-" or "/" in name or os.path.lexists(name):
+    if name == "-" or "/" in name or (os.path.lexists(name) and not os.path.isdir(name)):
         return True
     from lookalike.images import looks_like_image
 

@@ -33,6 +33,7 @@ from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.listing import Hits, ImageCollection
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.query import Query, embed_queries, row_of, with_text
+from lookalike.gallery.rarity import EXACT_UP_TO
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
@@ -221,7 +222,7 @@ class ShardedGallery(ImageCollection):
                 k,
                 without=own if how.get("exclude_self") else None,
                 filter=how.get("filter"),
-                exact=scale is not None or bool(how.get("exact")),
+                exact=bool(how.get("exact") or (scale and len(shards) <= EXACT_UP_TO)),
             )
             pairs, threshold = scale or shards.pairs, how.get("threshold")
             results.append(hits(found, root, shards.code_bits, pairs, threshold))

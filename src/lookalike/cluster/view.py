@@ -154,9 +154,9 @@ class ShardedSnapshot(KeptRows):
         return rows.reshape(len(ids), self.facts.settings.dim)
 
     def sample(self, count: int) -> NDArray[np.float32]:
-        """Of the first shard, whose images are random ones."""
-        (vectors,) = self._shards.ask("sample", count, of=[0])
-        return np.asarray(vectors, np.float32)
+        """About as many of each shard, whose images are random ones."""
+        each = -(-count // self._shards.deployment.shards)
+        return np.concatenate(self._shards.ask("sample", each))
 
     def near(self, queries: NDArray[np.float32], k: int, exact: bool = False) -> Neighbors:
         """As `LSHIndex.search`, of a batch (q, dim), by one call to each shard."""

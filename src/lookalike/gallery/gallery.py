@@ -353,8 +353,8 @@ class Gallery(ImageCollection):
                 before the cut to k.
             exclude_self: leave out the query itself and files of the same content.
             exact: compare with every image instead of those in the probed buckets. None: if they
-                are few, for a process that searches once; see `LSHIndex.search`. Words are always
-                compared with every image.
+                are few, for a process that searches once; see `LSHIndex.search`. Words are
+                compared with every image of up to 100,000.
             text: words, instead of a query or together with one, as a `Blend` of both.
 
         Raises:

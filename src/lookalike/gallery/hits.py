@@ -76,12 +76,14 @@ class Hit:
         return score_in_words(self.cosine, self.bits, self.code_bits, self.rarity)
 
 
-def score_in_words(cosine: float, bits: int, code_bits: int, rarity: float | None) -> str:
-    """As `Hit.describe`."""
-    text = f"{cosine:.3f}, {bits} of {code_bits} bits differ"
+def score_in_words(
+    cosine: float, bits: int, code_bits: int, rarity: float | None, *, of_words: bool = False
+) -> str:
+    """As `Hit.describe`; of a query with words, codes say nothing."""
+    text = f"{cosine:.3f}" if of_words else f"{cosine:.3f}, {bits} of {code_bits} bits differ"
     if rarity is not None:
         share = f"{100 * rarity:.3f}".rstrip("0").rstrip(".")
-        text += f", closer than {share} % of pairs"
+        text += f", closer than {share} % of {'unrelated words' if of_words else 'pairs'}"
     return text
 
 

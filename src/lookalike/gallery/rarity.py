@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from lookalike.lsh import LSHIndex
 
-__all__ = ["SAMPLE", "PairStatistics", "WordScale"]
+__all__ = ["EXACT_UP_TO", "SAMPLE", "PairStatistics", "WordScale"]
 
 SAMPLE = 1000
 LEVELS = np.concatenate(
@@ -115,6 +115,9 @@ class PairStatistics:
         return cls(tuple(levels), tuple(cosines), values["images"], values["newest_id"])
 
 
+EXACT_UP_TO = 100_000
+"""Images with all of which words are compared. They lie apart from images, where hash functions
+distinguish less: of vectors in two cones (30,000 x 512), recall@10 is 0.90, and 0.98 of images."""
 SEVERAL = 64
 """Meaningless queries that one of words is compared with."""
 MEANINGLESS = 0.75
@@ -169,10 +172,11 @@ class WordScale:
             self._least = float(np.quantile([part.max() for part in scores], MEANINGLESS))
 
     def shares_below(self, cosines: Sequence[float]) -> list[float]:
-        """Share of meaningless scores below each cosine of the query, 0 to 1."""
-        scores = np.asarray(cosines, np.float32) - self._level
+        """Share of meaningless scores below each cosine of the query, 0 to 1, and no more than so
+        many can show."""
+        scores, count = np.asarray(cosines, np.float32) - self._level, max(1, len(self._scores))
         at = np.searchsorted(self._scores, scores)
-        shares: list[float] = (at / max(1, len(self._scores))).tolist()
+        shares: list[float] = (np.minimum(at, count - 1) / count).tolist()
         return shares
 
     def is_chance(self, cosine: float) -> bool:

@@ -16,7 +16,7 @@ from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import Hit, smallest_cosine
 from lookalike.gallery.listing import Hits
 from lookalike.gallery.query import Query, embed_queries
-from lookalike.gallery.rarity import PairStatistics, WordScale
+from lookalike.gallery.rarity import EXACT_UP_TO, PairStatistics, WordScale
 from lookalike.gallery.rows import ImageRow
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class StoredVectors(Protocol):
 class Index(StoredVectors, Protocol):
     """And of its codes; each as `LSHIndex` does it for one query."""
 
+    def __len__(self) -> int: ...
+
     def search(
         self,
         query: NDArray[np.float32],
@@ -133,8 +135,7 @@ def find(
     """What `Gallery.search` finds for each query, before any threshold, best first.
 
     With how many ids of the index had no row in the table: those of a commit in progress, or of an
-    update that was killed. They are passed over. And with the scale of a query of words, which is
-    compared with all images: it lies apart from them, where hash functions distinguish nothing.
+    update that was killed. They are passed over. And with the scale of a query of words.
     """
     embedded = embed_queries(store, index, root, queries, encoder, limits)
     allowed = None if filter is None else _ids_matching(store, filter)
@@ -147,7 +148,7 @@ def find(
                 k,
                 without=query.own if exclude_self else set(),
                 allowed=allowed,
-                exact=True if query.scale else exact,
+                exact=True if query.scale and len(index) <= EXACT_UP_TO else exact,
             ),
             query.scale,
         )

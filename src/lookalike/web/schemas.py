@@ -286,7 +286,9 @@ def hit_objects(
                 "bits": item.bits,
                 "code_bits": bits,
                 "rarity": None if rarity is None else round(rarity, 6),
-                "words": score_in_words(item.cosine, item.bits, bits, rarity),
+                "words": score_in_words(
+                    item.cosine, item.bits, bits, rarity, of_words=scale is not None
+                ),
             }
             for item, rarity in zip(found, rarities, strict=True)
         ]
@@ -297,6 +299,7 @@ class HealthAnswer(_Answer):
     status: Literal["ok"]
     images: int
     updating: bool
+    words: bool
 
 
 class QueryAnswer(_Answer):

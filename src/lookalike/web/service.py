@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 from typing import Any
 
 from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
@@ -46,6 +47,11 @@ class Service:
         self.is_loaded = False
         """Whether a search has been made: the first loads the compiled kernels."""
         self._warming: asyncio.Task[None] | None = None
+
+    @cached_property
+    def knows_words(self) -> bool:
+        """Whether the gallery's model does, which it keeps as long as it is served."""
+        return bool(self.gallery.info().model.words)
 
     async def start(self) -> None:
         """Load in the background what the first search would wait for.

@@ -5,6 +5,7 @@
  * @property {string} path "/", "/search", "/duplicates" or "/gallery"
  * @property {number} [id] the gallery's image that is searched by
  * @property {string} [query] or the image that was sent
+ * @property {string} [text] or the words
  * @property {number[]} [crop] x, y, width, height as shares of the image
  * @property {number} [threshold]
  * @property {string} [filter]
@@ -14,6 +15,8 @@
  * @property {number} [compare] the hit that is open
  * @property {boolean} why whether its explanation is
  */
+
+const LONGEST_TEXT = 1000;
 
 /** @param {string | null} text */
 function whole(text) {
@@ -47,6 +50,7 @@ export function parse(url) {
     path: url.pathname,
     id: whole(given.get("id")),
     query: query && /^q_[0-9a-f]{32}$/.test(query) ? query : undefined,
+    text: given.get("text")?.trim().slice(0, LONGEST_TEXT) || undefined,
     crop: part(given.get("crop")),
     threshold: within(given.get("threshold"), -1, 1),
     filter: given.get("filter") || undefined,
@@ -63,6 +67,7 @@ export function format(address) {
   const shown = [
     ["id", address.id],
     ["query", address.query],
+    ["text", address.text],
     ["crop", address.crop?.map((share) => Number(share.toFixed(4))).join(",")],
     ["threshold", address.threshold],
     ["filter", address.filter],
@@ -78,6 +83,7 @@ export function format(address) {
 
 /** What names the query to the API. @param {Address} address */
 export function source(address) {
+  if (address.text !== undefined) return { text: address.text };
   const crop = address.crop ? { crop: address.crop } : {};
   return address.id !== undefined ? { id: address.id, ...crop } : { query: address.query, ...crop };
 }

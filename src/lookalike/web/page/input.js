@@ -1,8 +1,8 @@
 /** Images from outside: dropped, pasted, chosen, photographed. */
 
-import { sendImage } from "./api.js";
+import { get, sendImage } from "./api.js";
 import { problem, say, whileWorking } from "./notice.js";
-import { go } from "./state.js";
+import { go, here } from "./state.js";
 
 /**
  * Names of the images sent from this page. The server still has those.
@@ -63,6 +63,28 @@ async function pasteByButton() {
   } catch {
     say("The browser does not let this page read the clipboard. Press Ctrl+V instead.");
   }
+}
+
+/** The field for words, if the gallery's model knows them. */
+export async function acceptWords() {
+  const form = /** @type {HTMLFormElement} */ (document.getElementById("words-form"));
+  const field = /** @type {HTMLInputElement} */ (document.getElementById("words"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = field.value.trim();
+    if (text) go({ path: "/search", text });
+  });
+  try {
+    form.hidden = !(await get("/api/health")).words;
+  } catch {
+    // The view reports a server that does not answer.
+  }
+}
+
+/** What is searched for, also after going back. */
+export function showWords() {
+  const field = /** @type {HTMLInputElement} */ (document.getElementById("words"));
+  field.value = here().text ?? "";
 }
 
 export function acceptImages() {

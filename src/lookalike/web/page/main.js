@@ -2,7 +2,7 @@
 
 import { format } from "./address.js";
 import { element } from "./dom.js";
-import { acceptImages } from "./input.js";
+import { acceptImages, acceptWords, showWords } from "./input.js";
 import { isAbort, problem } from "./notice.js";
 import { show as browse } from "./browse.js";
 import { current, freezeScroll, here, start } from "./state.js";
@@ -34,6 +34,7 @@ let below = "";
 /** @param {boolean} restored */
 async function render(restored) {
   const address = here();
+  showWords();
   const under = format({ ...address, compare: undefined });
   const same = under === below;
   const first = below === "";
@@ -78,6 +79,7 @@ async function replace(address, first, restored) {
 }
 
 acceptImages();
+acceptWords();
 start((restored) => {
   render(restored).catch((error) => {
     if (!isAbort(error)) main.replaceChildren(element("h1", {}, "This view failed"), problem(error, () => location.reload()));

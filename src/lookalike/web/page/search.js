@@ -22,7 +22,7 @@ const LAST_OFFSET = 1000;
 
 /** @param {Address} address @param {AbortSignal} signal */
 export function show(address, signal) {
-  if (address.id === undefined && address.query === undefined) {
+  if (address.id === undefined && address.query === undefined && address.text === undefined) {
     const text = "Search by an image: drop one here, paste one, or choose one above.";
     const title = element("h1", { tabindex: "-1" }, "Search");
     return { title: "Search", element: element("section", {}, title, element("p", { class: "empty" }, text)), ready: Promise.resolve() };
@@ -42,6 +42,8 @@ class Search {
     this.address = address;
     this.signal = signal;
     this.title = "Search";
+    /** Words have no parts, and cannot be laid beside an image. */
+    this.isWords = address.text !== undefined;
     /** @type {import("./api.js").GalleryImage | undefined} */
     this.image = undefined;
     this.heading = element("h1", { tabindex: "-1" }, "Looking…");
@@ -61,7 +63,7 @@ class Search {
     this.element = element(
       "section",
       { class: "search" },
-      element("aside", { class: "query", "aria-label": "Query" }, this.crop.element, this.narrowed, this.teach.element),
+      element("aside", { class: "query", "aria-label": "Query" }, ...(this.isWords ? [this.narrowed] : [this.crop.element, this.narrowed, this.teach.element])),
       element("div", { class: "results" }, element("div", { class: "head" }, element("div", {}, this.heading, this.summary)), this.asked, this.found),
     );
     this.ready = Promise.all([this.describe(), this.load()]);
@@ -73,7 +75,7 @@ class Search {
    * @returns {Promise<any> | null}
    */
   follow(address) {
-    if (address.path !== "/search" || address.id !== this.address.id || address.query !== this.address.query) return null;
+    if (address.path !== "/search" || address.id !== this.address.id || address.query !== this.address.query || address.text !== this.address.text) return null;
     const same = sameHits(address, this.address);
     this.address = address;
     if (same) {
@@ -87,14 +89,19 @@ class Search {
 
   /** Only now: an image that the server has forgotten would be asked for in vain. */
   showImage() {
-    if (this.crop.image.src) return;
+    if (this.crop.image.src || this.isWords) return;
     const { id, query } = this.address;
     this.crop.image.src = id === undefined ? `/api/queries/${query}/image` : `/api/images/${id}/thumbnail?size=512`;
   }
 
   /** The name of what is searched by. */
   async describe() {
-    const { id, query } = this.address;
+    const { id, query, text } = this.address;
+    if (text !== undefined) {
+      this.title = this.name = `“${text}”`;
+      this.entitle();
+      return;
+    }
     let name = nameOfSent(query ?? "") || "your image";
     try {
       if (id !== undefined) {
@@ -112,7 +119,8 @@ class Search {
   entitle() {
     if (!this.name || this.heading.dataset.failed) return;
     const part = this.address.crop ? "a part of " : "";
-    this.heading.textContent = this.address.round ? `Refined: like ${part}${this.name}` : `Like ${part}${this.name}`;
+    if (this.isWords) this.heading.textContent = this.name;
+    else this.heading.textContent = this.address.round ? `Refined: like ${part}${this.name}` : `Like ${part}${this.name}`;
     document.title = `${this.heading.textContent} - lookalike`;
   }
 
@@ -129,7 +137,7 @@ class Search {
     this.grid = new Grid({
       label: "Hits, best first",
       kind: "hits",
-      tile: (hit) => hitTile(hit, this.teach),
+      tile: (hit) => hitTile(hit, this.isWords ? null : this.teach),
       load: (offset, wanted) => whileWorking(refined ? this.refined(signal) : this.plain(offset, Math.max(PAGE, wanted), signal)),
       onkey: (key, tile) => this.key(key, tile),
       signal,
@@ -227,7 +235,7 @@ class Search {
   /** @param {string} key @param {HTMLElement} tile */
   key(key, tile) {
     const hit = this.grid.items.find(({ id }) => id === Number(tile.dataset.id));
-    if (!hit) return false;
+    if (!hit || (this.isWords && (key === "+" || key === "-"))) return false;
     if (key === "+") this.teach.mark(hit.id, true);
     else if (key === "-") this.teach.mark(hit.id, false);
     else if (key === "s") go({ path: "/search", id: hit.id });

@@ -64,7 +64,7 @@ export function score(hit) {
 
 /**
  * @param {Hit} hit
- * @param {import("./teach.js").Teach} teach
+ * @param {import("./teach.js").Teach | null} teach null: there is no image to compare it with
  */
 export function hitTile(hit, teach) {
   return element(
@@ -74,8 +74,8 @@ export function hitTile(hit, teach) {
       "a",
       {
         class: "mat",
-        href: format({ ...here(), compare: hit.id, why: false }),
-        "aria-label": `Compare with ${hit.path}: ${hit.words}`,
+        href: teach ? format({ ...here(), compare: hit.id, why: false }) : similarTo(hit),
+        "aria-label": `${teach ? "Compare with" : "Find similar to"} ${hit.path}: ${hit.words}`,
         draggable: "false",
       },
       thumbnail(hit),
@@ -90,7 +90,7 @@ export function hitTile(hit, teach) {
       ),
       iconButton("copy", `Copy the path ${hit.path}`, { title: "Copy path", onclick: () => copyPath(hit) }),
     ),
-    element("div", { class: "caption" }, score(hit), element("div", { class: "line" }, pathShown(hit.path), teach.buttons(hit))),
+    element("div", { class: "caption" }, score(hit), element("div", { class: "line" }, pathShown(hit.path), teach?.buttons(hit) ?? "")),
   );
 }
 

@@ -34,7 +34,9 @@ router = APIRouter()
 async def health(service: ServiceDep, snapshot: SnapshotDep) -> HealthAnswer:
     """Needs no token."""
     _, images = await service.workers.searches.run(snapshot.page, None, 0, 0)
-    return HealthAnswer(status="ok", images=images, updating=service.updates.state.updating)
+    words = await service.workers.files.run(lambda: service.knows_words)
+    updating = service.updates.state.updating
+    return HealthAnswer(status="ok", images=images, updating=updating, words=words)
 
 
 @router.get("/metrics", include_in_schema=False)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from lookalike.gallery.hits import CHANCE_IN_WORDS, NO_FILE, UNRELATED_IN_WORDS
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.query import combine
+from lookalike.gallery.rarity import EXACT_UP_TO
 from lookalike.web.body import bad_values, media_type
 from lookalike.web.deps import BINARY, IMAGE_BODY, ServiceDep, SnapshotDep, json_body, problems
 from lookalike.web.errors import ApiError
@@ -119,7 +120,7 @@ async def _found(
     found = None
     in_memory = not isinstance(without, set) and asked.filter is None
     if query.scale is not None:
-        how["exact"] = True
+        how["exact"] = len(snapshot) <= EXACT_UP_TO
     elif in_memory and service.is_loaded and len(snapshot) <= INLINE_UP_TO:
         found = snapshot.search_in_memory(query.embedding, wanted, **how)
     if found is None:

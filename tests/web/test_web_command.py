@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -218,8 +219,12 @@ def test_every_example_of_the_documentation_is_answered(served: Gallery) -> None
             elif rest:
                 request.data = (served.root / "b/004.png").read_bytes()
                 request.add_header("Content-Type", "image/jpeg")
-            with urllib.request.urlopen(request, timeout=120) as answer:
-                content = answer.read(1 << 16) if "events" not in path else answer.readline()
+            try:
+                with urllib.request.urlopen(request, timeout=120) as answer:
+                    content = answer.read(1 << 16) if "events" not in path else answer.readline()
+            except urllib.error.HTTPError as error:
+                with error:  # this gallery's model knows no words, which is another answer
+                    assert '"text"' in line and error.code == 409
             if path == "/api/queries":
                 query = json.loads(content)["query"]
             tried += 1

@@ -4,8 +4,9 @@
 
 Per split seed, ``--queries`` random images of each class are held out; the others, as links in a
 temporary folder, are the gallery. P@10 (Eq. 10 of the paper, n = 10) is the share of the first ten
-hits that are of the query's class, once through the hash tables at default settings and once with
-``exact=True``. ``--cli`` asks through the command line, one process per query, for the first seed.
+hits that are of the query's class: through the hash tables at default settings, with ``exact=True``
+and expanded by the neighbour graph; mAP is that of a list of the whole gallery, by cosine and
+expanded. ``--cli`` asks through the command line, one process per query, for the first seed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,18 @@ from pathlib import Path
 
 import numpy as np
 
+from lookalike.evaluation.metrics import average_precision
 from lookalike.gallery import Gallery
+from lookalike.gallery.search import NearOptions
 
 DEPTH = 10
+WAYS: dict[str, NearOptions] = {
+    "P@10 lsh": {"expand": False},
+    "P@10 exact": {"expand": False, "exact": True},
+    "P@10 expanded": {"expand": True},
+    "mAP lsh": {"expand": False},
+    "mAP expanded": {"expand": True},
+}
 
 
 def split(folder: Path, queries: int, seed: int) -> tuple[list[Path], list[Path]]:
@@ -54,6 +64,12 @@ def precision(query: Path, paths: list[str]) -> float:
     return sum(path.split("/")[0] == query.parent.name for path in paths) / DEPTH
 
 
+def average(query: Path, paths: list[str]) -> float:
+    """Average precision of the list."""
+    relevance = np.array([[path.split("/")[0] == query.parent.name for path in paths]])
+    return float(average_precision(relevance)[0])
+
+
 def ask_command_line(place: Path, query: Path) -> list[str]:
     command = [sys.executable, "-c", "from lookalike.cli import main; main()", "search"]
     arguments = ["--gallery", os.fspath(place), "-k", str(DEPTH), "--json", "--", os.fspath(query)]
@@ -77,11 +93,15 @@ def main() -> None:
             lay_out(place, files)
             gallery = Gallery.open(place)
             gallery.update()
-            found: dict[str, list[float]] = {"lsh": [], "exact": []}
-            for query in queries:
-                for name, exact in (("lsh", False), ("exact", True)):
-                    hits = gallery.search(query, DEPTH, exact=exact)
-                    found[name].append(precision(query, [hit.path for hit in hits]))
+            found: dict[str, list[float]] = {name: [] for name in WAYS}
+            snapshot, everything = gallery.reader().now(), len(files)
+            for query, vector in zip(queries, gallery.encode(queries), strict=True):
+                for name, way in WAYS.items():
+                    depth = everything if name.startswith("mAP") else DEPTH
+                    hits = snapshot.search(vector, depth, **way)
+                    paths = [os.fsdecode(hit.row.path) for hit in hits]
+                    measure = average if name.startswith("mAP") else precision
+                    found[name].append(measure(query, paths))
             run = {name: float(np.mean(values)) for name, values in found.items()}
             if options.cli and seed == 0:
                 answers = [precision(query, ask_command_line(place, query)) for query in queries]
@@ -93,10 +113,10 @@ def main() -> None:
             "mean": float(np.mean([run[name] for run in runs])),
             "std": float(np.std([run[name] for run in runs], ddof=1)) if len(runs) > 1 else 0.0,
         }
-        for name in ("lsh", "exact")
+        for name in WAYS
     }
     for name, value in summary.items():
-        print(f"P@{DEPTH} {name:6} {value['mean']:.4f} +- {value['std']:.4f}")
+        print(f"{name:13} {value['mean']:.4f} +- {value['std']:.4f}")
     if options.json:
         result = {"folder": options.folder.name, "runs": runs, "summary": summary}
         options.json.write_text(json.dumps(result, indent=2) + "\n")

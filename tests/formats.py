@@ -62,6 +62,7 @@ CREATE INDEX images_skipped ON images (skipped) WHERE skipped IS NOT NULL;
 
 def make_version_1(gallery: Gallery) -> None:
     """Write the gallery's files as the first version of lookalike did."""
+    (gallery.directory / "neighbours.lka").unlink(missing_ok=True)
     as_format_2(gallery.directory / "index")
     identity = read_identity(gallery.directory)
     assert identity is not None

@@ -19,6 +19,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "ModelMismatchError",
+    "NoNeighboursError",
     "NoWordsError",
     "StorageFullError",
     "TrainingError",
@@ -94,6 +95,10 @@ class GalleryDamagedError(GalleryError):
 
 class GalleryLockedError(GalleryError):
     """Another process is writing to the gallery; the message gives its pid."""
+
+
+class NoNeighboursError(GalleryError):
+    """The gallery keeps no neighbour graph; the message says how it comes to one, if it can."""
 
 
 class StorageFullError(GalleryError):

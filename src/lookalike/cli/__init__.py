@@ -22,6 +22,7 @@ from lookalike.cli.cluster import cluster
 from lookalike.cli.demo import demo
 from lookalike.cli.duplicates import duplicates
 from lookalike.cli.evaluate import data, evaluate, reproduce
+from lookalike.cli.groups import groups
 from lookalike.cli.index import index
 from lookalike.cli.model import model
 from lookalike.cli.output import (
@@ -51,6 +52,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Find images": {
         "index": ("index a folder, or update its gallery", "index ~/Pictures"),
         "search": ("find what looks like an image", "search query.jpg -k 20"),
+        "groups": ("show themes, and images that are alone", "groups --smallest 20"),
         "duplicates": (
             "find copies; move, trash or link them",
             "duplicates --move-to ~/duplicates",
@@ -100,7 +102,7 @@ def commands() -> None:
     """Find images that look alike: index a folder once, then search it with any image."""
 
 
-_ALL = (index, search, duplicates, serve, demo, info, remove, watch, verify, tune)
+_ALL = (index, search, groups, duplicates, serve, demo, info, remove, watch, verify, tune)
 for _command in (*_ALL, train, augment, model, evaluate, data, reproduce, cluster):
     commands.add_command(_command)
 for _name, (_, _example) in (pair for some in SECTIONS.values() for pair in some.items()):

@@ -65,6 +65,14 @@ __all__ = ["search"]
 @click.option("--exclude-self", is_flag=True, help="Leave out the query and its exact copies.")
 @click.option("--exact", is_flag=True, help="Compare with every image instead of hashing.")
 @click.option(
+    "--expand",
+    type=click.Choice(["on", "off", "auto"]),
+    default="auto",
+    show_default=True,
+    help="Order hits also by what their own neighbours are; auto: where that was measured to find "
+    "more with the gallery's model. Cosines are those of query and image all the same.",
+)
+@click.option(
     "--sheet",
     metavar="FILE.html",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -88,6 +96,7 @@ def search(
     pattern: str | None,
     exclude_self: bool,
     exact: bool,
+    expand: str,
     sheet: Path | None,
     open_sheet: bool,
     preview: bool,
@@ -152,6 +161,7 @@ def search(
             filter=pattern,
             exclude_self=exclude_self,
             exact=exact or None,
+            expand={"on": True, "off": False}.get(expand),
         )
     except SkippedImageError as error:
         which = "standard input" if names[0] == "-" else visible(names[0])

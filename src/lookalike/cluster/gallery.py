@@ -207,6 +207,7 @@ class ShardedGallery(ImageCollection):
         Raises:
             ClusterBusyError: a shard has too much to do.
             ClusterError: shards do not answer; the message names them.
+            GalleryError: ``expand``, which shards cannot.
         """
         if k < 1:
             raise ValueError(f"k is {k}; it must be at least 1")
@@ -223,6 +224,7 @@ class ShardedGallery(ImageCollection):
                 without=own if how.get("exclude_self") else None,
                 filter=how.get("filter"),
                 exact=bool(how.get("exact") or (scale and len(shards) <= EXACT_UP_TO)),
+                expand=how.get("expand"),
             )
             pairs, threshold = scale or shards.pairs, how.get("threshold")
             results.append(hits(found, root, shards.code_bits, pairs, threshold))

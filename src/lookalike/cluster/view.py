@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.cluster.client import LONG_SECONDS, Shards
+from lookalike.errors import NoNeighboursError
 from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
@@ -180,6 +181,11 @@ class ShardedSnapshot(KeptRows):
         """The ``k`` images most like an embedding (dim,), best first, of all shards."""
         asked: dict[str, Any] = {n: options.get(n) for n in ("without", "filter", "exact")}
         threshold, pattern = options.get("threshold"), asked["filter"]
+        if options.get("expand"):
+            raise NoNeighboursError(
+                "a gallery in shards keeps no neighbour graph to expand searches with; leave it at "
+                "'auto' or 'off'"
+            )
         if pattern is not None:
             parse_filter(pattern)  # one that cannot be understood is refused here
         deadline = LONG_SECONDS if asked["exact"] or pattern is not None else None

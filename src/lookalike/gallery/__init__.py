@@ -8,6 +8,7 @@ from lookalike.gallery.listing import Embeddings, GalleryImage, Hits
 from lookalike.gallery.query import Blend, Query, Words
 from lookalike.gallery.repair import RepairReport
 from lookalike.gallery.report import Progress, UpdateReport
+from lookalike.gallery.themes import Outlier, Theme
 
 __all__ = [
     "COPIES",
@@ -24,9 +25,11 @@ __all__ = [
     "KeepOrder",
     "KeepRule",
     "Kind",
+    "Outlier",
     "Progress",
     "Query",
     "RepairReport",
+    "Theme",
     "UpdateReport",
     "Words",
 ]

@@ -28,6 +28,7 @@ from lookalike.gallery.places import (
     INCOMING,
     INDEX,
     LOCK,
+    NEIGHBOURS,
     NO_SPACE,
     OUTGOING,
     TABLE,
@@ -42,6 +43,7 @@ from lookalike.gallery.schema import check_beside
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.arrayfile import new_owner
+from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.manifest import MANIFEST, Manifest
 
 __all__ = ["GalleryFiles", "made_with", "recover"]
@@ -80,6 +82,8 @@ class GalleryFiles:
         self.directory = directory
         self.table = directory / TABLE
         self.index_folder = directory / INDEX
+        self.neighbours = directory / NEIGHBOURS
+        self._graph: tuple[tuple[object, ...], NeighbourGraph | None] | None = None
         self._index: tuple[bytes, str | None, LSHIndex] | None = None
         self._sound: tuple[int, int, int] | None = None
         self._idle = deque[_Open](maxlen=1)
@@ -186,12 +190,7 @@ class GalleryFiles:
         raise AssertionError("unreachable")
 
     def _table_state(self) -> tuple[int, int, int] | None:
-        """Which file it is, and when it was written."""
-        try:
-            status = self.table.lstat()
-        except FileNotFoundError:
-            return None
-        return status.st_dev, status.st_ino, status.st_mtime_ns
+        return _file_state(self.table)
 
     @contextmanager
     def writing(self, wait: float = 0.0) -> Iterator[tuple[Store, LSHIndex]]:
@@ -332,6 +331,34 @@ class GalleryFiles:
             with explain_unreadable(self.directory):
                 raise
 
+    def graph(self, index: LSHIndex) -> NeighbourGraph | None:
+        """The neighbour graph as written last; None if it is missing, damaged or of another index,
+        in which case the next update makes another."""
+        state = index.owner, _file_state(self.neighbours)
+        if self._graph is None or self._graph[0] != state:
+            graph = None
+            with suppress(IndexFormatError, *DAMAGE):
+                graph = NeighbourGraph.open(self.neighbours, index.owner)
+            self._graph = state, graph
+        return self._graph[1]
+
+    def update_graph(self, index: LSHIndex) -> None:
+        """Bring the neighbour graph up to date with the index; for the writer."""
+        known = self.graph(index)
+        if known is not None and known.problem() is not None:
+            known = None
+        if len(index) < 2 or index.settings.vectors == "none":
+            self.neighbours.unlink(missing_ok=True)
+            return
+        graph = NeighbourGraph.build(index) if known is None else known.updated(index)
+        if graph is not known:
+            if is_real_folder(self.neighbours):
+                raise GalleryDamagedError(
+                    f"{self.neighbours} is a folder, where the neighbour graph should be; run: "
+                    f"{repair_command(self.directory)}"
+                )
+            graph.save(self.neighbours, index.owner)
+
     def disk_bytes(self) -> int:
         return sum(map(_size, self.directory.rglob("*")))
 
@@ -355,6 +382,15 @@ class GalleryFiles:
             tuning=tuning and {name: tuning[name] for name in tuning if name != "before"},
             unfinished=unfinished,
         )
+
+
+def _file_state(path: Path) -> tuple[int, int, int] | None:
+    """Which file it is, and when it was written."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def _size(path: Path) -> int:

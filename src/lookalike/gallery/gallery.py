@@ -16,6 +16,7 @@ from lookalike.atomic import attempts
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import Duplicates, find_duplicates
+from lookalike.gallery.expansion import expanded, measured
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.identity import read_identity
@@ -33,6 +34,13 @@ from lookalike.gallery.report import GalleryInfo, Progress, UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import SearchOptions, find, hits
 from lookalike.gallery.store import Store
+from lookalike.gallery.themes import (
+    Outlier,
+    Theme,
+    find_neighbours,
+    find_outliers,
+    find_themes,
+)
 from lookalike.gallery.tuning import reset_tuning, tune
 from lookalike.lsh import LSHSettings
 
@@ -230,7 +238,9 @@ class Gallery(ImageCollection):
                 self._limits(),
                 accept_missing=accept_missing,
             )
-            return run.run(progress)
+            report = run.run(progress)
+            self._files.update_graph(index)
+            return report
 
     @classmethod
     def rebuild(
@@ -338,6 +348,7 @@ class Gallery(ImageCollection):
         exclude_self: bool = False,
         exact: bool | None = False,
         text: str | None = None,
+        expand: bool | None = None,
     ) -> Hits | list[Hits]:
         """The ``k`` images most like the query, best first; fewer if there are fewer.
 
@@ -356,12 +367,16 @@ class Gallery(ImageCollection):
                 are few, for a process that searches once; see `LSHIndex.search`. Words are
                 compared with every image of up to 100,000.
             text: words, instead of a query or together with one, as a `Blend` of both.
+            expand: reorder the hits by what their own neighbours are, see
+                `lookalike.lsh.expand.Expansion`; False: by cosine alone. None: where that was
+                measured to find more with the gallery's model, and there is a neighbour graph.
+                Hits of words stay as they are.
 
         Raises:
             ValueError: k < 1, or a threshold that is not from -1 to 1; an array that is neither
                 pixels nor an embedding; queries of a `Blend` that cancel each other.
             GalleryError: the query is neither a file nor an indexed image; a filter that cannot be
-                understood.
+                understood; no neighbour graph to ``expand`` with.
             ModelMismatchError: a model was given to `open` that is not the gallery's.
             SkippedImageError: the query cannot be read.
             NoWordsError: the gallery's model knows images alone; MissingExtraError: the package
@@ -376,6 +391,8 @@ class Gallery(ImageCollection):
             with self._files.reading_all() as (store, index):
                 known, pairs = made_with(store), store.pairs()
                 self._model.check(known, self._rebuild_command)
+                graph = None if expand is False else self._files.graph(index)
+                search = expanded(index, graph, measured(known), expand, threshold)
                 try:
                     answers = find(
                         store,
@@ -388,6 +405,7 @@ class Gallery(ImageCollection):
                         exact=exact,
                         encoder=partial(self._matching_encoder, known),
                         limits=self._limits(),
+                        search=search,
                     )
                 except GalleryError:
                     self._files.check_table(large=True)  # which may hide a row
@@ -465,6 +483,40 @@ class Gallery(ImageCollection):
                 keep=keep,
                 limits=self._limits(),
             )
+
+    def themes(self, *, depth: int = 10, smallest: int = 5) -> list[Theme]:
+        """What the images show: groups of them, each around its most central image, largest first.
+
+        Args:
+            depth: nearest images of each that count, at most 50; more make larger themes.
+            smallest: images of a theme, at least.
+
+        Raises:
+            GalleryError: there is no neighbour graph.
+        """
+        with self._files.reading_all() as (store, index):
+            return find_themes(self._files, store, index, depth, smallest)
+
+    def outliers(self, k: int = 20, *, depth: int = 10) -> list[Outlier]:
+        """The ``k`` images whose ``depth`` nearest are farthest, farthest first; raises as
+        `themes`."""
+        with self._files.reading_all() as (store, index):
+            return find_outliers(self._files, store, index, k, depth)
+
+    def neighbours(self, path: Path_, k: int = 10) -> Hits:
+        """The ``k`` nearest others of an indexed image, at most 50, without a search: best first.
+
+        Raises:
+            GalleryError: it is not an indexed image, or newer than the neighbour graph, or there
+                is none.
+        """
+        with self._files.reading_all() as (store, index):
+            row = row_of(store, self.root, path)
+            if row is None or row.skipped is not None:
+                raise GalleryError(f"{os.fspath(path)} is not an indexed image of {self.root}")
+            found = find_neighbours(self._files, store, index, row.id, k)
+            bits = index.settings.code_bits
+            return Hits(hits(found, self.root, bits, store.pairs(), None))
 
     def rows_of(self, paths: Iterable[str]) -> dict[str, ImageRow]:
         """The rows of images, by their paths in the gallery.

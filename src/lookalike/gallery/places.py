@@ -19,6 +19,7 @@ __all__ = [
     "INCOMING",
     "INDEX",
     "LOCK",
+    "NEIGHBOURS",
     "NO_SPACE",
     "OUTGOING",
     "TABLE",
@@ -44,6 +45,8 @@ FOLDER = ".lookalike"
 TABLE = "gallery.sqlite"
 INDEX = "index"
 IDENTITY = "gallery.json"
+NEIGHBOURS = "neighbours.lka"
+"""The neighbour graph; it may be deleted, the next update makes another."""
 LOCK = "lock"
 UNDO = "undo.jsonl"
 """What was done with duplicates, one line of JSON each."""
@@ -101,6 +104,7 @@ _TABLES = r"\.?(gallery|repaired|imported)\.sqlite(\.new|\.tmp|\.damaged)?(-jour
 _ARRAYS = r"(hasher|segment|removed)-[0-9a-f]{16}\.lka"
 _OWN = re.compile(
     rf"{_TABLES}|gallery\.json|\.gallery\.json\.tmp|lock|undo\.jsonl|exclude|\.exclude\.tmp"
+    rf"|\.?neighbours\.lka(\.tmp|\.damaged)?"
     rf"|index/({_ARRAYS}|manifest\.json|\.({_ARRAYS}|manifest\.json)\.tmp)"
     rf"|{THUMBNAILS}/[0-9a-f]{{2}}/({THUMBNAIL}|\.[0-9a-z_]{{8}}\.tmp)"
 )

@@ -12,13 +12,16 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.gallery.files import GalleryFiles
+from lookalike.gallery.expansion import expanded, measured
+from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found
 from lookalike.lsh import LSHIndex
+from lookalike.lsh.expand import Expansion
+from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.index import Neighbors
 from lookalike.lsh.manifest import MANIFEST
 
@@ -66,7 +69,7 @@ class Reader:
         """Which files they are and when they changed, ns. Never opened here: closing the table's
         file would free the locks that SQLite holds on it for a writer in this process."""
         found: list[int] = []
-        for path in (self._table, self._manifest):
+        for path in (self._table, self._manifest, self._files.neighbours):
             try:
                 status = path.stat()
             except FileNotFoundError:
@@ -79,8 +82,9 @@ class Reader:
         settled = abs(time.time() - changed) > SETTLED_SECONDS
         self._files.check_table(large=self._known is None)
         with self._files.reading_all() as (store, index):
-            pairs = store.pairs()
-        return Snapshot(self._files, index, pairs, state, settled)
+            pairs, default = store.pairs(), measured(made_with(store))
+        graph = self._files.graph(index)
+        return Snapshot(self._files, index, pairs, state, settled, graph, default)
 
 
 class KeptRows(ABC):
@@ -125,6 +129,7 @@ class Snapshot(KeptRows):
         index: its vectors and codes.
         pairs: what random pairs are like; None: fewer than two images.
         state, settled: of the files, for `Reader`.
+        graph: the neighbours of each image; None: not kept.
     """
 
     def __init__(
@@ -134,12 +139,16 @@ class Snapshot(KeptRows):
         pairs: PairStatistics | None,
         state: tuple[int, ...],
         settled: bool,
+        graph: NeighbourGraph | None = None,
+        expansion: Expansion | None = None,
     ) -> None:
         super().__init__()
         self.index = index
         self.pairs = pairs
         self.state = state
         self.settled = settled
+        self.graph = graph
+        self._expansion = expansion
         self._files = files
         self._matching: dict[str | None, NDArray[np.int64]] = {}
         self._noting = threading.Lock()
@@ -304,6 +313,7 @@ class Snapshot(KeptRows):
         threshold: float | None = None,
         own: int | None = None,
         exact: bool = False,
+        expand: bool | None = None,
     ) -> list[Found]:
         """The ``k`` images most like a query, best first; as `Gallery.search`.
 
@@ -314,9 +324,15 @@ class Snapshot(KeptRows):
             threshold: smallest cosine of a hit.
             own: id of the image whose stored vector ``query`` is, whose code is then known.
             exact: compare with every image.
+            expand: reorder the hits by their neighbours; see `Gallery.search`.
+
+        Raises:
+            GalleryError: ``expand``, and there is no neighbour graph.
         """
         allowed = None if filter is None else self.matching(filter)
-        found = self._search(query, k, without, allowed, threshold, own, exact, reading=True)
+        found = self._search(
+            query, k, without, allowed, threshold, own, exact, expand, reading=True
+        )
         assert found is not None
         return found
 
@@ -328,9 +344,10 @@ class Snapshot(KeptRows):
         without: bytes | None = None,
         threshold: float | None = None,
         own: int | None = None,
+        expand: bool | None = None,
     ) -> list[Found] | None:
         """As `search`, without reading the table: None if it would have to."""
-        return self._search(query, k, without, None, threshold, own, False, reading=False)
+        return self._search(query, k, without, None, threshold, own, False, expand, reading=False)
 
     def _search(
         self,
@@ -341,14 +358,16 @@ class Snapshot(KeptRows):
         threshold: float | None,
         own: int | None,
         exact: bool,
+        expand: bool | None,
         *,
         reading: bool,
     ) -> list[Found] | None:
         left_out = without if isinstance(without, Set) else frozenset[int]()
         digest = without if isinstance(without, bytes) else None
         wanted = k + len(left_out) + (digest is not None)
+        search = expanded(self.index, self.graph, self._expansion, expand, threshold) or self.near
         while True:
-            ids, cosines = self.near(query, wanted, allowed=allowed, exact=exact)
+            ids, cosines = search(query, wanted, allowed=allowed, exact=exact)
             numbers = ids[ids >= 0].tolist()
             if not (reading or self.has_rows(numbers)):
                 return None

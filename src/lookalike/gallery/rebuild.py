@@ -85,6 +85,7 @@ def rebuild(
             report = run.run(progress)
             if not accept_missing:
                 _check_nothing_is_absent(files, store, run.notes, report)
+            fresh.update_graph(index)
         _copy(UNDO, files, fresh)
         home = files.home  # of which `directory` may be a link
         home.rename(outgoing)

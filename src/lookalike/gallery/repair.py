@@ -84,6 +84,7 @@ def repair(files: GalleryFiles) -> RepairReport:
                 identity = identity_of(store)
                 write_identity(files.directory, identity)
                 index = _repair_index(files, store, report)
+                _repair_graph(files, index, report)
                 report.to_read = recover(store, index)
                 index.save(files.index_folder)
                 files.give_id(store, index)
@@ -108,6 +109,20 @@ def _tidy(files: GalleryFiles, report: RepairReport) -> None:
     except GalleryDamagedError:
         if os.path.lexists(journal := Path(f"{files.table}{COMPANIONS[0]}")):
             _move_aside(journal, report)
+
+
+def _repair_graph(files: GalleryFiles, index: LSHIndex, report: RepairReport) -> None:
+    """Delete a neighbour graph that is damaged, which the next update makes again."""
+    path = files.neighbours
+    if not os.path.lexists(path):
+        return
+    if not stat.S_ISREG(path.lstat().st_mode):
+        _move_aside(path, report)
+        return
+    graph = files.graph(index)
+    if graph is None or graph.problem() is not None:
+        path.unlink()
+        report.done.append("the damaged neighbour graph was deleted; the next update makes another")
 
 
 def _move_aside(path: Path, report: RepairReport) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,17 @@ __all__ = [
     "Index",
     "MemoryOptions",
     "NearOptions",
+    "Search",
     "SearchOptions",
     "StoredVectors",
     "Table",
     "find",
     "hits",
 ]
+
+
+Search: TypeAlias = Callable[..., tuple[NDArray[np.int64], NDArray[np.float32]]]
+"""As `LSHIndex.search`, of one query."""
 
 
 class SearchOptions(TypedDict, total=False):
@@ -44,6 +49,7 @@ class SearchOptions(TypedDict, total=False):
     exclude_self: bool
     exact: bool | None
     text: str | None
+    expand: bool | None
 
 
 class MemoryOptions(TypedDict, total=False):
@@ -52,6 +58,7 @@ class MemoryOptions(TypedDict, total=False):
     without: bytes | None
     threshold: float | None
     own: int | None
+    expand: bool | None
 
 
 class NearOptions(TypedDict, total=False):
@@ -62,6 +69,7 @@ class NearOptions(TypedDict, total=False):
     threshold: float | None
     own: int | None
     exact: bool
+    expand: bool | None
 
 
 class Table(Protocol):
@@ -131,8 +139,10 @@ def find(
     exact: bool | None,
     encoder: Callable[[], Encoder],
     limits: Limits,
+    search: Search | None = None,
 ) -> list[tuple[list[Found], int, WordScale | None]]:
-    """What `Gallery.search` finds for each query, before any threshold, best first.
+    """What `Gallery.search` finds for each query, before any threshold, best first; ``search``: in
+    place of that of the index, but for words.
 
     With how many ids of the index had no row in the table: those of a commit in progress, or of an
     update that was killed. They are passed over. And with the scale of a query of words.
@@ -144,6 +154,7 @@ def find(
             *_nearest(
                 store,
                 index,
+                index.search if search is None or query.scale else search,
                 query.vector,
                 k,
                 without=query.own if exclude_self else set(),
@@ -200,6 +211,7 @@ def _ids_matching(store: Table, text: str) -> NDArray[np.int64]:
 def _nearest(
     store: Table,
     index: Index,
+    search: Search,
     embedding: NDArray[np.float32],
     k: int,
     *,
@@ -210,7 +222,7 @@ def _nearest(
     """The ``k`` nearest images but those ids ``without``; the rest as `find`."""
     wanted = k + len(without)
     while True:
-        ids, cosines = index.search(embedding, wanted, allowed=allowed, exact=exact)
+        ids, cosines = search(embedding, wanted, allowed=allowed, exact=exact)
         count = int(np.count_nonzero(ids >= 0))
         bits = index.hamming(embedding, ids[:count])
         with store.snapshot():

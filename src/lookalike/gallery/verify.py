@@ -13,6 +13,7 @@ from lookalike.gallery.identity import read_identity
 from lookalike.gallery.places import IDENTITY, LOCK
 from lookalike.gallery.rows import ImageRow
 from lookalike.lsh import LSHIndex
+from lookalike.lsh.graph import NeighbourGraph
 
 __all__ = ["changed_contents", "verify"]
 
@@ -36,7 +37,23 @@ def verify(files: GalleryFiles) -> list[str]:
     lock = files.directory / LOCK
     if os.path.lexists(lock) and not stat.S_ISREG(lock.lstat().st_mode):
         problems.append(f"{lock} is not a regular file")
+    problems += _look_at_graph(files)
     return problems + (_compare_index(files) if filled or not problems else _look_at_index(files))
+
+
+def _look_at_graph(files: GalleryFiles) -> list[str]:
+    """What is wrong with the neighbour graph; nothing if it is missing or lags behind the index."""
+    if not os.path.lexists(files.neighbours):
+        return []
+    try:
+        with files.reading() as store:
+            owner = store.meta("gallery_id")
+        problem = NeighbourGraph.open(files.neighbours, owner).problem()
+    except GalleryError:
+        return []  # of the table
+    except (IndexFormatError, OSError) as error:
+        return [f"neighbours: {error}; the next update makes another"]
+    return [] if problem is None else [f"neighbours: {problem}; the next update makes another"]
 
 
 def _compare_index(files: GalleryFiles) -> list[str]:

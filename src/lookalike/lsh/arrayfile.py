@@ -107,9 +107,17 @@ def _chunks(array: NDArray[Any]) -> Iterator[memoryview]:
 
 
 def write_arrays(
-    folder: Path, kind: str, meta: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    folder: Path,
+    kind: str,
+    meta: Mapping[str, Any],
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    fixed_name: str | None = None,
 ) -> Path:
-    """Write ``arrays`` to ``folder/KIND-HASH.lka`` and return its path; written already: kept."""
+    """Write ``arrays`` to ``folder/KIND-HASH.lka`` and return its path; written already: kept.
+
+    ``fixed_name``: of a file that has one name whatever it holds, which replaces an earlier one.
+    """
     entries: list[dict[str, Any]] = []
     for name, array in arrays.items():
         entries.append(
@@ -123,8 +131,8 @@ def write_arrays(
         )
     body = {"kind": kind, "meta": dict(meta), "arrays": entries}
     header = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
-    path = folder / f"{kind}-{hashlib.sha256(header).hexdigest()[:16]}.lka"
-    if _is_whole(path, kind):
+    path = folder / (fixed_name or f"{kind}-{hashlib.sha256(header).hexdigest()[:16]}.lka")
+    if fixed_name is None and _is_whole(path, kind):
         return path
     starts, size = _offsets(len(header), [array.nbytes for array in arrays.values()])
     with atomic_writer(path) as file:

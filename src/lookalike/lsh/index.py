@@ -216,6 +216,7 @@ class LSHIndex:
         allowed: ArrayLike | None = None,
         candidates: int | None = None,
         rerank: int | None = None,
+        effort: int | None = None,
         exact: bool | None = False,
         threads: int | None = None,
     ) -> Neighbors:
@@ -230,18 +231,20 @@ class LSHIndex:
             candidates: items to meet before probing stops, per segment; None: the index's
                 setting, or from its size.
             rerank: candidates whose exact cosine is computed; None: likewise.
+            effort: results for which the size sets both, where more are wanted; None: k.
             exact: compare with every item instead (the oracle). None: if there are so few that it
                 takes less time than loading compiled code, for a process that searches once.
             threads: for a batch of queries; None: all cores.
 
         Raises:
-            ValueError: k, candidates, rerank or threads below 1 or not whole, wrong shape, a NaN or
-                zero query.
+            ValueError: k, candidates, rerank, effort or threads below 1 or not whole, wrong shape,
+                a NaN or zero query.
         """
         whole("k", k)
         whole("threads", threads, optional=True)
         whole("candidates", candidates, optional=True)
         whole("rerank", rerank, optional=True)
+        whole("effort", effort, optional=True)
         given = np.asarray(queries, dtype=np.float32)
         rows = unit_rows(np.atleast_2d(given), self.settings.dim)
         if exact is None:
@@ -267,6 +270,7 @@ class LSHIndex:
                         open_rows=len(segment) - blocked.number,
                         candidates=candidates or defaults.candidates,
                         rerank=rerank or defaults.rerank,
+                        effort=effort or k,
                         threads=threads or (cores() if len(rows) > 1 else 1),
                     )
                 if i == 0:

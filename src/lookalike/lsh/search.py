@@ -69,12 +69,13 @@ class Plan(NamedTuple):
         k: int,
         candidates: int | None,
         rerank: int | None,
+        effort: int,
     ) -> Self:
-        """For ``n`` items, ``open_rows`` >= 1 of which count."""
-        budget = default_candidates(n, k) if candidates is None else candidates
+        """For ``n`` items, ``open_rows`` >= 1 of which count; ``effort``: see `LSHIndex.search`."""
+        budget = default_candidates(n, effort) if candidates is None else candidates
         # A filter thins the buckets out: visit as many of the items that count.
         budget = min(n, math.ceil(budget * n / open_rows)) * settings.tables
-        depth = default_rerank(n, k, settings.dim) if rerank is None else rerank
+        depth = default_rerank(n, effort, settings.dim) if rerank is None else rerank
         depth = min(n, max(k, depth))
         scale = _hamming_scale(settings.code_bits) if settings.ranking == "hamming" else 0
         return cls(budget, depth, min(k, open_rows), scale, settings.code_bits // 8)
@@ -90,6 +91,7 @@ def search_segment(
     open_rows: int,
     candidates: int | None,
     rerank: int | None,
+    effort: int,
     threads: int,
 ) -> Neighbors:
     """The ``k`` nearest items that the probed buckets hold.
@@ -114,7 +116,7 @@ def search_segment(
         nothing = np.full((len(queries), k), -1, np.int64)
         return Neighbors(nothing, np.full((len(queries), k), -np.inf, np.float32))
     ids, cosines = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    plan = Plan.make(hasher.settings, n, open_rows, k, candidates, rerank)
+    plan = Plan.make(hasher.settings, n, open_rows, k, candidates, rerank, effort)
 
     def run(part: Prepared, ids: NDArray[np.int64], cosines: Floats) -> None:
         status = kernels.search_range(

@@ -20,6 +20,7 @@ from lookalike.errors import (
     IndexFormatError,
     MissingExtraError,
     ModelMismatchError,
+    NoNeighboursError,
     NoWordsError,
 )
 from lookalike.images import SkippedImageError, SkipReason
@@ -127,6 +128,9 @@ def explained(error: Exception) -> ApiError:
     if isinstance(error, ModelMismatchError):
         message = "the gallery has been rebuilt with another model"
         return ApiError("conflict", message, "start the server again")
+    if isinstance(error, NoNeighboursError):
+        message = "the gallery keeps no neighbour graph, which expand needs"
+        return ApiError("conflict", message, "leave out expand, or run: lookalike update")
     if isinstance(error, GalleryDamagedError | IndexFormatError):
         log.error("%s", error)
         message = "the gallery's files are damaged"

@@ -123,6 +123,7 @@ class SearchOptions(_Request):
     threshold: Annotated[float, Field(ge=-1, le=1)] | None = None
     filter: Glob | None = None
     exclude_self: bool | None = None
+    expand: bool | None = None
 
 
 class SearchRequest(SearchOptions, QueryRef):
@@ -159,7 +160,7 @@ class UploadOptions(SearchOptions):
             raise ValueError("this must be a whole number")
         return value
 
-    @field_validator("threshold", "exclude_self", mode="before")
+    @field_validator("threshold", "exclude_self", "expand", mode="before")
     @classmethod
     def _value(cls, text: object) -> object:
         return value_of(text)

@@ -115,12 +115,17 @@ async def _found(
     without: bytes | set[int] | None,
 ) -> SearchAnswer:
     wanted = asked.offset + asked.k + 1  # one more shows whether there are more
-    how: dict[str, Any] = {"without": without, "threshold": asked.threshold, "own": query.own}
+    how: dict[str, Any] = {
+        "without": without,
+        "threshold": asked.threshold,
+        "own": query.own,
+        "expand": asked.expand,
+    }
     began = time.perf_counter()
     found = None
     in_memory = not isinstance(without, set) and asked.filter is None
     if query.scale is not None:
-        how["exact"] = len(snapshot) <= EXACT_UP_TO
+        how |= {"exact": len(snapshot) <= EXACT_UP_TO, "expand": False}
     elif in_memory and service.is_loaded and len(snapshot) <= INLINE_UP_TO:
         found = snapshot.search_in_memory(query.embedding, wanted, **how)
     if found is None:

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import write_photo, write_photos
+
+from lookalike.errors import GalleryDamagedError, GalleryError
+from lookalike.gallery import Gallery, expansion
+from lookalike.gallery.query import Query
+from lookalike.lsh.expand import Expansion
+from lookalike.lsh.graph import NeighbourGraph
+
+
+def graph_of(gallery: Gallery) -> NeighbourGraph | None:
+    with gallery._files.reading_all() as (_, index):
+        return gallery._files.graph(index)
+
+
+def order(gallery: Gallery, query: Query, expand: bool | None) -> list[tuple[str, float]]:
+    return [(hit.path, hit.cosine) for hit in gallery.search(query, 12, expand=expand)]
+
+
+def assert_up_to_date(gallery: Gallery) -> None:
+    """Its graph holds all images, each with all others, nearest first."""
+    graph = graph_of(gallery)
+    with gallery._files.reading_all() as (_, index):
+        ids = index.ids
+        cosines = index.vectors(ids) @ index.vectors(ids).T
+    assert graph is not None
+    assert graph.ids.tolist() == ids.tolist()
+    np.fill_diagonal(cosines, -2)
+    expected = -np.sort(-cosines, axis=1)[:, :-1]
+    np.testing.assert_allclose(graph.cosines, expected, atol=2e-3)
+
+
+def test_an_update_keeps_the_neighbours_of_every_image(gallery: Gallery, photos: Path) -> None:
+    assert_up_to_date(gallery)
+    write_photos(photos / "more", 5, 40)
+    (photos / "a/000.png").unlink()
+    gallery.update()
+    assert_up_to_date(gallery)
+    state = (gallery.directory / "neighbours.lka").stat()
+    gallery.update()
+    assert (gallery.directory / "neighbours.lka").stat().st_ino == state.st_ino  # not written again
+    gallery.remove(["b/001.png"])
+    gallery.update()
+    assert_up_to_date(gallery)
+
+
+def test_a_rebuilt_gallery_has_its_neighbours(gallery: Gallery, photos: Path, model: Path) -> None:
+    rebuilt, _ = Gallery.rebuild(photos, model=model)
+    assert_up_to_date(rebuilt)
+
+
+def test_a_gallery_of_one_image_has_no_graph(tmp_path: Path, model: Path) -> None:
+    write_photo(tmp_path / "photos/a.png", 1)
+    gallery = Gallery.open(tmp_path / "photos", model=model)
+    gallery.update()
+    assert not (gallery.directory / "neighbours.lka").exists()
+    assert len(gallery.search(tmp_path / "photos/a.png", expand=True)) == 1
+    write_photo(tmp_path / "photos/b.png", 2)
+    gallery.update()
+    assert_up_to_date(gallery)
+
+
+def test_expansion_is_off_unless_it_was_measured_to_help(
+    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = photos / "c/011.png"
+    off, on = order(gallery, query, False), order(gallery, query, True)
+    assert on != off
+    assert sorted(on) == sorted(off)  # the same images, with the same cosines
+    assert off == sorted(off, key=lambda hit: -hit[1])
+    assert on[0] == off[0]
+    assert order(gallery, query, None) == off
+    monkeypatch.setattr(expansion, "MEASURED", {("pooled", "1"): Expansion()})
+    assert order(gallery, query, None) == on
+    assert order(gallery, query, False) == off
+
+
+def test_a_reader_expands_as_the_gallery_does(gallery: Gallery, photos: Path) -> None:
+    snapshot = gallery.reader().now()
+    with gallery._files.reading_all() as (_, index):
+        (query,) = index.vectors([3])
+    for expand in (True, False, None):
+        found = snapshot.search(query, 12, expand=expand)
+        expected = gallery.search(query, 12, expand=expand)
+        assert [(os.fsdecode(f.row.path), f.cosine) for f in found] == [
+            (hit.path, hit.cosine) for hit in expected
+        ]
+        in_memory = snapshot.search_in_memory(query, 12, expand=expand)
+        assert in_memory == found
+
+
+def test_a_threshold_keeps_all_hits_that_reach_it(gallery: Gallery, photos: Path) -> None:
+    query = photos / "c/011.png"
+    off = gallery.search(query, 12, expand=False)
+    limit = off[5].cosine
+    for count in (12, 6):
+        found = gallery.search(query, count, expand=True, threshold=limit)
+        assert {hit.path for hit in found} == {hit.path for hit in off[:6]}
+        snapshot = gallery.reader().now()
+        (vector,) = snapshot.vectors([off[0].id])
+        rows = snapshot.search(vector, count, expand=True, threshold=limit)
+        assert {os.fsdecode(item.row.path) for item in rows} == {hit.path for hit in off[:6]}
+
+
+def test_a_filter_and_exclude_self_hold_for_expanded_searches(
+    gallery: Gallery, photos: Path
+) -> None:
+    query = photos / "c/011.png"
+    found = gallery.search(query, 12, expand=True, filter="a/*", exclude_self=True)
+    assert {hit.path for hit in found} == {f"a/{n:03}.png" for n in (0, 3, 6, 9)}
+    found = gallery.search(query, 12, expand=True, exclude_self=True)
+    assert len(found) == 11
+    assert "c/011.png" not in {hit.path for hit in found}
+
+
+DAMAGE = ["cut", "changed", "emptied", "link", "folder", "of another gallery"]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_searches_work_without_a_graph_and_repair_makes_it_again(
+    gallery: Gallery, photos: Path, tmp_path: Path, model: Path, damage: str
+) -> None:
+    path, query = gallery.directory / "neighbours.lka", photos / "c/011.png"
+    off = order(gallery, query, False)
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "link":
+        (tmp_path / "elsewhere.lka").write_bytes(content)
+        path.symlink_to(tmp_path / "elsewhere.lka")
+    elif damage == "folder":
+        path.mkdir()
+    elif damage == "of another gallery":
+        write_photos(tmp_path / "others", 12)
+        other = Gallery.open(tmp_path / "others", model=model)
+        other.update()
+        path.write_bytes((other.directory / path.name).read_bytes())
+    else:
+        altered = bytearray(content)
+        altered[-200] ^= 1
+        damaged = {"cut": content[:-64], "changed": bytes(altered), "emptied": b""}
+        path.write_bytes(damaged[damage])
+    assert order(gallery, query, None) == off
+    assert order(gallery, query, False) == off
+    with pytest.raises(GalleryError, match=r"no neighbour graph .* lookalike update"):
+        gallery.search(query, expand=True)
+    (problem,) = gallery.verify()
+    assert "neighbours" in problem
+    if damage == "folder":
+        with pytest.raises(GalleryDamagedError, match="verify --repair"):
+            gallery.update()
+    else:
+        gallery.update()
+        assert_up_to_date(gallery)
+        assert gallery.verify() == []
+        path.unlink()
+        path.write_bytes(b"damaged again")
+    report = Gallery.repair(photos)
+    assert len(report.done) == 1
+    gallery.update()
+    assert_up_to_date(gallery)
+    assert gallery.verify() == []
+    if damage == "link":
+        assert (tmp_path / "elsewhere.lka").read_bytes() == content
+
+
+def test_a_deleted_graph_does_not_count_as_damage_and_the_next_update_makes_another(
+    gallery: Gallery, photos: Path
+) -> None:
+    (gallery.directory / "neighbours.lka").unlink()
+    assert gallery.verify() == []
+    assert len(order(gallery, photos / "c/011.png", None)) == 12
+    gallery.update()
+    assert_up_to_date(gallery)
+
+
+def test_a_graph_that_lags_behind_after_a_removal_still_expands(
+    gallery: Gallery, photos: Path
+) -> None:
+    gallery.remove(["c/002.png", "a/003.png"])
+    found = gallery.search(photos / "c/011.png", 12, expand=True)
+    assert len(found) == 10
+    assert gallery.verify() == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from onnx import TensorProto, helper
 from towers import DIM, LENGTH, SIZE, STATISTICS, adopt_towers, write_towers
 
 from lookalike.encoder import Encoder, ModelInfo
-from lookalike.errors import MissingExtraError, ModelError, NoWordsError
+from lookalike.errors import MissingExtraError, ModelError, NoWordsError, install_command
 from lookalike.models.adopt import adopt
 from lookalike.models.download import file_sha256
 from lookalike.words import PREFIX, WordEncoder, words_file
@@ -150,5 +151,5 @@ def test_without_tokenizers_the_error_names_the_extra(
     towers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'lookalike\[words\]'"):
+    with pytest.raises(MissingExtraError, match=re.escape(install_command("words"))):
         Encoder.open(towers).words()

@@ -19,7 +19,7 @@ from lookalike.cli import commands
 from lookalike.cluster import gallery as sharded
 from lookalike.cluster import view
 from lookalike.cluster.parts import part_name
-from lookalike.errors import GalleryError
+from lookalike.errors import GalleryError, NoNeighboursError
 from lookalike.gallery import Gallery
 
 Serve = Callable[[Path], Gallery]
@@ -128,3 +128,16 @@ def test_words_find_in_shards_what_they_find_in_a_gallery_on_disk(
         assert [hit.cosine for hit in found] == pytest.approx(cosines, abs=1e-4)
         assert found[0].rarity == pytest.approx(expected[0].rarity, abs=0.02)
     shards.close()
+
+
+def test_searches_in_shards_are_not_expanded_and_say_so_if_asked_to_be(
+    serve: Serve, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, 12)
+    gallery, query = serve(photos), tmp_path / "photos/a/000.png"
+    plain = gallery.search(query, 12)
+    for expand in (None, False):
+        assert gallery.search(query, 12, expand=expand) == plain
+    with pytest.raises(NoNeighboursError, match="in shards"):
+        gallery.search(query, 12, expand=True)

@@ -363,3 +363,23 @@ def test_searches_see_what_others_commit(gallery: Gallery, photos: Path) -> None
             )
             if step:
                 error_of(client.post("/api/search", json={"id": number - 1}), 404, "not_found")
+
+
+@pytest.mark.parametrize("expand", [True, False, None])
+def test_a_search_is_expanded_as_asked(
+    client: TestClient, served: Gallery, ids: dict[str, int], expand: bool | None
+) -> None:
+    asked = {"id": ids["a/000.png"], "k": 12, "expand": expand}
+    answer = answer_of(client.post("/api/search", json=asked))
+    expected = served.search("a/000.png", 12, exclude_self=True, expand=expand)
+    assert answer["hits"] == objects(expected)
+
+
+def test_a_search_that_cannot_be_expanded_names_the_remedy(gallery: Gallery) -> None:
+    (gallery.directory / "neighbours.lka").unlink()
+    with client_of(gallery) as client:
+        number = gallery.search("a/000.png", 1)[0].id
+        error = error_of(
+            client.post("/api/search", json={"id": number, "expand": True}), 409, "conflict"
+        )
+    assert "lookalike update" in error["remedy"]

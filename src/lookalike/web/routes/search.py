@@ -52,7 +52,7 @@ def _parameters() -> list[dict[str, Any]]:
 
 @router.post(
     "/api/search",
-    responses=problems(404, 408, 413, 415, 422, 504),
+    responses=problems(404, 408, 409, 413, 415, 422, 504),
     openapi_extra=json_body(SearchRequest),
 )
 async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> SearchAnswer:
@@ -90,7 +90,7 @@ async def _blended(
 
 @router.post(
     "/api/search/upload",
-    responses=problems(404, 408, 413, 415, 422, 504),
+    responses=problems(404, 408, 409, 413, 415, 422, 504),
     openapi_extra={
         "requestBody": {"required": True, "content": IMAGE_BODY},
         "parameters": _parameters(),

@@ -27,11 +27,12 @@ from lookalike.cluster.view import (
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ClusterError, GalleryError
 from lookalike.gallery.duplicates import Duplicates, propose_all
-from lookalike.gallery.gallery import GalleryInfo, Path_
+from lookalike.gallery.gallery import GalleryInfo
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.listing import Hits, ImageCollection
 from lookalike.gallery.model import GalleryModel
+from lookalike.gallery.opening import Path_
 from lookalike.gallery.query import Query, embed_queries, row_of, with_text
 from lookalike.gallery.rarity import EXACT_UP_TO
 from lookalike.gallery.removal import restore_rows, take_out_rows

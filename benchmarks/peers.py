@@ -190,7 +190,8 @@ class FastScan(InvertedFile):
         return [(*n, depth) for n in super().settings(items) for depth in (30, 60, 120, 240, 480)]
 
     def search(self, queries: Floats, k: int, setting: Setting) -> Ids:
-        faiss.downcast_index(self.index.base_index).nprobe = setting[0]
+        lists: Any = faiss.downcast_index(self.index.base_index)
+        lists.nprobe = setting[0]
         self.index.k_factor = setting[1] / k
         return FaissPeer.search(self, queries, k, setting)
 

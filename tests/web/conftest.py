@@ -90,7 +90,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(params=["phone", "desktop"])
 def visit(browser: Browser, server: str, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    """Of the page of `server`, at two widths."""
+    """Of the page of `server`; at other widths where a test names them."""
     from pagetools import visit_of
 
     yield from visit_of(browser, server, request.param)

@@ -22,6 +22,7 @@ from lookalike.gallery import Gallery
 from lookalike.images import read_rgb
 
 __all__ = [
+    "SOURCES",
     "WIDTHS",
     "Visit",
     "answering",
@@ -43,8 +44,9 @@ FLAGS = [
     "--no-first-run",
 ]
 WIDTHS: dict[str, dict[str, Any]] = {
-    "phone": {"viewport": {"width": 360, "height": 780}, "has_touch": True, "is_mobile": True},
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
     "desktop": {"viewport": {"width": 1280, "height": 800}},
+    "wide": {"viewport": {"width": 1920, "height": 1080}},
 }
 SOURCES = ("chelsea", "china", "coffee", "motorcycle", "rocket")  # 17 images each: three pages
 PATIENCE = 60_000.0
@@ -145,9 +147,14 @@ class Visit:
         return self.address.partition("query=")[2]
 
     @cached_property
+    def images(self) -> list[dict[str, Any]]:
+        """All, by path."""
+        found: list[dict[str, Any]] = self.api("/api/images?limit=200")["images"]
+        return found
+
+    @property
     def ids(self) -> list[int]:
-        """Of all images, by path."""
-        return [image["id"] for image in self.api("/api/images?limit=200")["images"]]
+        return [image["id"] for image in self.images]
 
     @property
     def hits(self) -> Locator:
@@ -156,7 +163,7 @@ class Visit:
     def shown(self) -> list[tuple[int, str]]:
         """Id and words of every hit on the page."""
         self.hits.first.wait_for()
-        script = "all => all.map(t => [+t.dataset.id, t.querySelector('.score').textContent])"
+        script = "all => all.map(t => [+t.dataset.id, t.querySelector('.score').title])"
         return [(number, words) for number, words in self.hits.evaluate_all(script)]
 
     def role(self, role: Any, name: str | re.Pattern[str], **options: Any) -> Locator:

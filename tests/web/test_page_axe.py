@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from pagetools import Visit
+from pagetools import WIDTHS, Visit
 from playwright.sync_api import expect
 
 RUN = "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
@@ -33,6 +33,16 @@ def found(visit: Visit, axe: str) -> list[tuple[str, str, str]]:
 def browse(visit: Visit) -> None:
     visit.open("/")
     visit.role("list", "Images").get_by_role("link").first.wait_for()
+
+
+def viewer(visit: Visit) -> None:
+    visit.open(f"/?open={visit.ids[0]}")
+    visit.page.get_by_role("dialog").get_by_text("Changed").wait_for()
+
+
+def chosen(visit: Visit) -> None:
+    visit.open("/?folder=china")
+    visit.role("checkbox", re.compile("^Select ")).first.check()
 
 
 def hits(visit: Visit) -> None:
@@ -66,6 +76,16 @@ def teach(visit: Visit) -> None:
     visit.role("list", "Images to judge").get_by_role("listitem").first.wait_for()
 
 
+def mapped(visit: Visit) -> None:
+    visit.open("/map")
+    visit.role("list", "Themes").get_by_role("button").first.click()
+
+
+def difference(visit: Visit) -> None:
+    duplicates(visit)
+    visit.role("button", re.compile("^Difference of ")).first.click()
+
+
 def duplicates(visit: Visit) -> None:
     visit.open("/duplicates?threshold=0.97")
     visit.role("region", re.compile("^Group 1:")).wait_for()
@@ -73,14 +93,34 @@ def duplicates(visit: Visit) -> None:
 
 def gallery(visit: Visit) -> None:
     visit.open("/gallery")
+    visit.page.get_by_text("Internals").click()
     visit.role("button", re.compile("^Measure")).click()
     visit.role("img", re.compile("^Time of a query against recall")).wait_for()
     visit.role("list", "Skipped files").wait_for()
 
 
+VIEWS = [browse, viewer, chosen, hits, compare, why, attention, teach, mapped, duplicates]
+VIEWS += [difference, gallery]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("visit", list(WIDTHS), indirect=True)
 @pytest.mark.parametrize(
-    "view", [browse, hits, compare, why, attention, teach, duplicates, gallery]
+    "view",
+    [
+        browse,
+        viewer,
+        chosen,
+        hits,
+        compare,
+        why,
+        attention,
+        teach,
+        mapped,
+        duplicates,
+        difference,
+        gallery,
+    ],
 )
 def test_nothing_bars_anyone_from_a_view(
     visit: Visit, axe: str, view: Callable[[Visit], None]
@@ -98,7 +138,7 @@ def test_what_bars_people_is_found(visit: Visit, axe: str) -> None:
     spoil = """() => {
       document.querySelector("#choose-button").ariaLabel = "";
       document.querySelector("#choose-button span").remove();
-      document.querySelector(".path").style.color = "#999";
+      document.querySelector(".folder").style.color = "#999";
     }"""
     visit.page.emulate_media(color_scheme="light")
     visit.page.evaluate(spoil)

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from pagetools import Visit, words_of
+from pagetools import SOURCES, WIDTHS, Visit, words_of
 from playwright.sync_api import expect
 
 
@@ -23,14 +23,14 @@ def test_all_images_are_shown_by_path_as_one_scrolls(visit: Visit) -> None:
     expect(links).to_have_count(85)
     paths = [image["path"] for image in visit.api("/api/images?limit=200")["images"]]
     assert [
-        name.partition(" to ")[2] for name in links.evaluate_all("a => a.map(l => l.ariaLabel)")
+        name.removeprefix("Open ") for name in links.evaluate_all("a => a.map(l => l.ariaLabel)")
     ] == paths
 
 
 @pytest.mark.slow
 def test_the_filter_of_the_images_is_part_of_the_address(visit: Visit) -> None:
     visit.open("/")
-    visit.role("searchbox", "Only images whose path fits").fill("china/*.png")
+    visit.role("searchbox", "Only images that fit").fill("china/*.png")
     visit.page.keyboard.press("Enter")
     expected = visit.api("/api/images?filter=china/*.png")["total"]
     expect(visit.role("heading", f"{expected} images")).to_be_visible()
@@ -38,12 +38,101 @@ def test_the_filter_of_the_images_is_part_of_the_address(visit: Visit) -> None:
 
 
 @pytest.mark.slow
-def test_a_click_on_an_image_finds_similar_ones(visit: Visit) -> None:
+@pytest.mark.parametrize("visit", list(WIDTHS), indirect=True)
+def test_a_click_on_an_image_shows_it_large_and_leads_to_similar_ones(visit: Visit) -> None:
+    page = visit.page
+    images = visit.images[:3]
     visit.open("/")
-    visit.role("link", "Find similar to china/mirror.png").click()
-    expect(visit.role("heading", "Like china/mirror.png")).to_be_visible()
-    number = int(visit.address.partition("id=")[2])
-    assert visit.shown() == words_of(visit.api("/api/search", {"id": number, "k": 40})["hits"])
+    visit.role("link", f"Open {images[1]['path']}").click()
+    dialog = page.get_by_role("dialog")
+    name = images[1]["path"].rpartition("/")[2]
+    expect(dialog.get_by_role("heading", name=name)).to_be_visible()
+    about = visit.api(f"/api/images/{images[1]['id']}/info")
+    expect(dialog).to_contain_text(f"{about['width']} \N{MULTIPLICATION SIGN} {about['height']}")
+    shown = dialog.get_by_role("img", name=images[1]["path"])
+    expect(shown).to_have_attribute("src", visit.base + images[1]["original"])  # as it is
+    dialog.get_by_role("button", name="Larger").click()
+    expect(page.locator(".zoomed img")).to_have_attribute("style", re.compile("scale.1.4."))
+    for key, image in (("ArrowRight", images[2]), ("ArrowLeft", images[1])):
+        page.keyboard.press(key)
+        expect(dialog.get_by_role("img", name=image["path"])).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    assert visit.address == "/"
+    visit.role("link", f"Open {images[1]['path']}").click()
+    dialog.get_by_role("link", name="Find similar").click()
+    expect(visit.role("heading", f"Like {images[1]['path']}")).to_be_visible()
+    body = {"id": images[1]["id"], "k": 40}
+    assert visit.shown() == words_of(visit.api("/api/search", body)["hits"])
+
+
+@pytest.mark.slow
+def test_folders_and_orders_lead_to_their_images(visit: Visit) -> None:
+    page = visit.page
+    folders = {f["name"]: f["images"] for f in visit.api("/api/folders")["folders"]}
+    assert folders == dict.fromkeys(SOURCES, 17)
+    visit.open("/")
+    visit.role("group", "Folders").get_by_role("link", name="china").click()
+    expect(visit.role("heading", "17 images")).to_be_visible()
+    assert visit.address == "/?folder=china"
+    visit.role("combobox", "Order").select_option("Largest files first")
+    page.wait_for_url("**sort=largest")
+    paths = [i["path"] for i in visit.images if i["path"].startswith("china/")]
+    sizes = {i["id"]: visit.api(f"/api/images/{i['id']}/info")["bytes"] for i in visit.images}
+    shown = visit.role("list", "Images").get_by_role("listitem")
+    expect(shown).to_have_count(17)
+    ids = shown.evaluate_all("all => all.map(t => +t.dataset.id)")
+    assert [sizes[i] for i in ids] == sorted((sizes[i] for i in ids), reverse=True)
+    assert len(paths) == 17
+    visit.role("group", "Folder", exact=True).get_by_role("link", name="All").click()
+    expect(visit.role("heading", "85 images")).to_be_visible()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("visit", list(WIDTHS), indirect=True)
+def test_several_images_are_chosen_exported_and_searched_by(visit: Visit) -> None:
+    page = visit.page
+    visit.open("/")
+    boxes = visit.role("checkbox", re.compile("^Select "))
+    expect(boxes).to_have_count(60)
+    boxes.nth(1).check()
+    boxes.nth(3).click(modifiers=["Shift"])
+    expect(page.get_by_text("3 images selected").first).to_be_visible()
+    visit.role("list", "Images").get_by_role("link").nth(4).click()  # a click chooses as well
+    expect(page.get_by_text("4 images selected").first).to_be_visible()
+    page.keyboard.press("x")
+    expect(page.get_by_text("3 images selected").first).to_be_visible()
+    with page.expect_download() as download:
+        visit.role("button", "Export list").click()
+    chosen = visit.images[1:4]
+    assert Path(download.value.path()).read_text().splitlines() == [i["path"] for i in chosen]
+    visit.role("button", "Find similar", exact=True).click()
+    expect(visit.role("heading", "Like these 3 images")).to_be_visible()
+    ids = [i["id"] for i in chosen]
+    expected = visit.api("/api/search", {"id": ids[0], "like": ids[1:], "k": 40})["hits"]
+    assert visit.shown() == words_of(expected)
+    assert not {hit["id"] for hit in expected} & set(ids)
+
+
+@pytest.mark.slow
+def test_chosen_images_leave_the_gallery_and_come_back(visit: Visit, images: Path) -> None:
+    page = visit.page
+    visit.open("/")
+    before = visit.images
+    visit.role("checkbox", f"Select {before[0]['path']}").check()
+    visit.role("button", "Remove").click()
+    visit.role("button", "Take out").click()
+    expect(visit.role("heading", f"{len(before) - 1} images")).to_be_visible()
+    path = before[0]["path"]
+
+    def is_there() -> bool:
+        return path in [image["path"] for image in visit.api("/api/images?limit=200")["images"]]
+
+    assert not is_there()
+    assert (images / path).exists()
+    page.get_by_role("button", name="Undo").click()
+    expect(visit.role("heading", f"{len(before)} images")).to_be_visible()
+    assert is_there()
 
 
 @pytest.mark.slow

@@ -13,10 +13,18 @@ from pagetools import WIDTHS, Visit
 
 from lookalike import demo
 
-VIEWS = ["/", "/search?id={0}", "/search?id={0}&compare={1}&why=1", "/duplicates", "/gallery"]
+VIEWS = [
+    "/",
+    "/search?id={0}",
+    "/search?id={0}&compare={1}&why=1",
+    "/map",
+    "/duplicates",
+    "/gallery",
+]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("visit", list(WIDTHS), indirect=True)
 @pytest.mark.parametrize("address", VIEWS)
 def test_every_view_fits_and_names_its_parts(visit: Visit, address: str) -> None:
     page = visit.page

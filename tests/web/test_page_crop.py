@@ -15,6 +15,10 @@ from playwright.sync_api import expect
 
 def drag(visit: Visit, start: tuple[float, float], end: tuple[float, float]) -> None:
     """Over shares of the query's image: by touch on a phone, by mouse elsewhere."""
+    if visit.width == "phone":
+        larger = visit.role("button", "Choose a part")
+        if larger.get_attribute("aria-pressed") == "false":
+            larger.click()
     surface = visit.role("application", "Part to search by")
     surface.scroll_into_view_if_needed()
     box = surface.bounding_box()

@@ -11,8 +11,11 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from pagetools import Visit
-from playwright.sync_api import expect
+from fakes import write_photos
+from pagetools import WIDTHS, Visit, serving, visit_of
+from playwright.sync_api import Browser, expect
+
+from lookalike.gallery import Gallery
 
 
 @pytest.mark.slow
@@ -23,7 +26,7 @@ def test_duplicates_are_marked_and_exported_and_nothing_is_deleted(
     before = sorted(file.stat().st_mtime_ns for file in images.glob("[!.]*/*"))
     groups = visit.api("/api/duplicates", {"threshold": 0.97})["groups"]
     visit.open("/duplicates?threshold=0.97")
-    expect(page.get_by_text("Nothing is deleted here.")).to_be_visible()
+    expect(page.get_by_text("Nothing happens to a file until you confirm it")).to_be_visible()
     first = visit.role("region", re.compile("^Group 1:"))
     expect(first.get_by_role("listitem")).to_have_count(1 + len(groups[0]["others"]))
     keep, other = groups[0]["keep"], groups[0]["others"][0]
@@ -57,3 +60,42 @@ def test_duplicates_are_marked_and_exported_and_nothing_is_deleted(
         "groups": expected,
     }
     assert sorted(file.stat().st_mtime_ns for file in images.glob("[!.]*/*")) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", list(WIDTHS))
+def test_duplicates_are_looked_at_by_kind_moved_to_the_trash_and_put_back(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    folder = tmp_path / "images"
+    write_photos(folder, 6)
+    copy, first = folder / "twice.png", folder / "a/000.png"
+    copy.write_bytes(first.read_bytes())
+    Gallery.open(folder).update()
+    with serving(folder) as address:
+        for visit in visit_of(browser, address, width):
+            visit.open("/duplicates")
+            kinds = visit.role("group", "Kinds")
+            kinds.get_by_role("button", name=re.compile("^identical")).click()
+            group = visit.role("region", re.compile("^Group 1:"))
+            expect(group.get_by_text("identical")).to_be_visible()
+            kinds.get_by_role("button", name="Keep all identical").click()
+            expect(visit.role("button", "Move to trash")).to_be_disabled()
+            kinds.get_by_role("button", name="Let all identical go").click()
+            group.get_by_role("button", name=re.compile("^Difference of ")).click()
+            dialog = visit.role("dialog", "Difference: identical")
+            dialog.get_by_role("slider").press("End")
+            dialog.get_by_role("button", name="Blink").click()
+            visit.page.keyboard.press("Escape")
+            expect(visit.page.get_by_role("dialog")).to_have_count(0)
+            visit.role("button", "Move 1 image to the trash").click()
+            visit.role("dialog", "Move 1 image to the trash?").get_by_role(
+                "button", name="Move to trash"
+            ).click()
+            visit.role("button", "Undo").wait_for()
+            expect(kinds.get_by_role("button", name=re.compile("^identical"))).to_have_count(0)
+            assert copy.exists() + first.exists() == 1
+            visit.role("button", "Undo").click()
+            expect(kinds.get_by_role("button", name=re.compile("^identical"))).to_be_visible()
+            assert copy.exists() and first.exists()

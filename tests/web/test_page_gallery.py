@@ -31,12 +31,13 @@ def table(visit: Visit, card: str) -> list[list[str]]:
 @pytest.mark.slow
 def test_the_gallery_view_shows_what_the_api_returns(visit: Visit) -> None:
     visit.open("/gallery")
+    visit.page.get_by_text("Internals").click()
     visit.role("region", "Model").wait_for()
     stats = visit.api("/api/stats")
-    assert fact(visit, "Images", "Indexed") == str(stats["gallery"]["images"])
+    assert fact(visit, "Images", "Can be searched") == str(stats["gallery"]["images"])
     assert fact(visit, "Images", "Skipped") == str(stats["gallery"]["skipped"]) == "1"
     assert fact(visit, "Model", "SHA-256") == stats["model"]["sha256"][:12]
-    assert fact(visit, "Model", "Embedding") == f"{stats['model']['dim']:,} numbers"
+    assert fact(visit, "Model", "Dimension of an embedding") == f"{stats['model']['dim']:,}"
     assert fact(visit, "Index", "Code bits") == str(stats["index"]["code_bits"])
     assert fact(visit, "Buckets", "Largest") == f"{stats['largest_bucket']} images"
     counts = [[str(bucket["count"])] for bucket in stats["buckets"]]
@@ -45,7 +46,9 @@ def test_the_gallery_view_shows_what_the_api_returns(visit: Visit) -> None:
     expect(drawing).to_be_visible()
     assert drawing.locator("rect").count() == len(stats["buckets"])
     (skipped,) = visit.api("/api/skipped")["skipped"]
-    visit.role("region", "Skipped files").get_by_text("1 file could not be taken in.").wait_for()
+    visit.role("region", "Skipped files").get_by_text(
+        f"1 file cannot be searched: 1 file {skipped['reason']}."
+    ).wait_for()
     shown = visit.role("list", "Skipped files").get_by_role("listitem").inner_text()
     assert all(skipped[name] in shown for name in ("path", "reason", "detail"))
     assert skipped["remedy"][1:] in shown  # it begins with a capital there
@@ -54,6 +57,7 @@ def test_the_gallery_view_shows_what_the_api_returns(visit: Visit) -> None:
 @pytest.mark.slow
 def test_recall_and_speed_are_measured_and_drawn(visit: Visit) -> None:
     visit.open("/gallery")
+    visit.page.get_by_text("Internals").click()
     visit.role("button", re.compile("^Measure")).click()
     curve = visit.role("img", re.compile("^Time of a query against recall"))
     expect(curve).to_be_visible()
@@ -66,6 +70,15 @@ def test_recall_and_speed_are_measured_and_drawn(visit: Visit) -> None:
     for row, point in zip(rows, points, strict=True):
         assert row == pytest.approx(point, abs=0.051)  # microseconds are shown with one digit
     assert curve.locator("circle.dot").count() == len(points)
+    ticks = curve.locator("text").evaluate_all(
+        """all => { const edge = all[0].ownerSVGElement.getBoundingClientRect();
+          const inside = box => box.left >= edge.left && box.right <= edge.right;
+          return all.map(t => [t.textContent, t.getAttribute("y"), t.getBoundingClientRect()])
+            .map(([text, y, box]) => [text, y, inside(box)]) }"""
+    )
+    assert all(inside for _, _, inside in ticks)
+    below = [text for text, y, _ in ticks if y == "214"]
+    assert len(below) == len(set(below)) > 1
 
 
 @pytest.mark.slow

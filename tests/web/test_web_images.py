@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from lookalike.web import ServeSettings
 from lookalike.web.workers import Decoders
 
 
-def test_the_list_is_by_path_and_in_pages(client: TestClient, ids: dict[str, int]) -> None:
+def test_the_list_is_by_path_and_in_pages(
+    client: TestClient, folder: Path, ids: dict[str, int]
+) -> None:
     names = sorted(ids)
     found = []
     for offset in range(0, 40, 8):
@@ -37,6 +40,9 @@ def test_the_list_is_by_path_and_in_pages(client: TestClient, ids: dict[str, int
     assert answer["total"] == 10
     assert answer_of(client.get(f"/api/images?offset={2**63 - 1}"))["images"] == []
     one = answer_of(client.get(f"/api/images/{found[3]['id']}/info"))
+    file = (folder / names[3]).stat()
+    assert one.pop("bytes") == file.st_size and one.pop("note") is None
+    assert datetime.fromisoformat(one.pop("changed")).timestamp() == int(file.st_mtime)
     assert one == found[3]
 
 

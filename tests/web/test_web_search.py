@@ -16,6 +16,7 @@ from PIL import Image
 from webtools import TestClient, answer_of, client_of, error_of, service_of
 
 from lookalike.gallery import Blend, Gallery, Hit
+from lookalike.gallery.hits import likeness_in_words
 from lookalike.gallery.reader import Reader
 from lookalike.web import ServeSettings
 
@@ -32,6 +33,7 @@ def objects(hits: list[Hit]) -> list[dict[str, Any]]:
             "bits": hit.bits,
             "code_bits": hit.code_bits,
             "rarity": None if hit.rarity is None else round(hit.rarity, 6),
+            "likeness": likeness_in_words(hit.cosine, hit.rarity),
             "words": hit.describe(),
             "width": hit.width,
             "height": hit.height,

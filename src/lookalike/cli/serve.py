@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lookalike.cli.extras import extra_needed
 from lookalike.cli.options import find_gallery, gallery_name, gallery_option, warn_if_unfinished
-from lookalike.cli.output import number, say
+from lookalike.cli.output import number, say, shown
+
+if TYPE_CHECKING:
+    from lookalike.gallery.protocol import ImageGallery
 
 __all__ = ["serve"]
 
@@ -42,7 +46,8 @@ def serve(
 ) -> None:
     """Serve GALLERY as a web page and an HTTP API, until Ctrl-C.
 
-    GALLERY may be given with or without --gallery. Only this machine can reach the page, unless
+    GALLERY may be given with or without --gallery. Of a folder that was never indexed an empty
+    gallery is made, and the page offers to index it. Only this machine can reach the page, unless
     --host says otherwise.
     """
     with extra_needed("web"):
@@ -54,7 +59,7 @@ def serve(
         settings = ServeSettings(host=host, port=port, token=token)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    opened = find_gallery(folder or gallery)
+    opened = _opened(folder or gallery)
     warn_if_unfinished(opened)
     app = create_app(opened, settings)
     with listen(settings) as listener:
@@ -67,3 +72,15 @@ def serve(
             threading.Timer(0.5, webbrowser.open, [address]).start()
         run(app, settings, listener)
     say("stopped")
+
+
+def _opened(named: Path | str | None) -> ImageGallery:
+    """The gallery, made if it names a folder that has none."""
+    from lookalike.gallery import Gallery
+    from lookalike.gallery.places import has_gallery, places
+
+    if isinstance(named, Path) and named.is_dir() and not has_gallery(places(named, None)[1]):
+        opened = Gallery.open(named)
+        say(f"{shown(named)} was not indexed yet; the page offers to do it")
+        return opened
+    return find_gallery(named)

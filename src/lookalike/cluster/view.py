@@ -19,7 +19,7 @@ from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.reader import KeptRows
 from lookalike.gallery.report import Progress
-from lookalike.gallery.rows import ImageRow
+from lookalike.gallery.rows import ORDERS, ImageRow
 from lookalike.gallery.search import Found, NearOptions
 from lookalike.lsh import LSHSettings
 from lookalike.lsh.exact import best_of
@@ -133,9 +133,11 @@ class ShardedSnapshot(KeptRows):
     def read_rows(self, ids: list[int]) -> dict[int, ImageRow]:
         return self.by_ids(ids)
 
-    def page(self, pattern: str | None, offset: int, limit: int) -> tuple[list[ImageRow], int]:
-        answers = self._shards.ask("page", pattern, 0, offset + limit)
-        rows = sorted((row for some, _ in answers for row in some), key=lambda row: row.path)
+    def page(
+        self, pattern: str | None, offset: int, limit: int, order: str = "path"
+    ) -> tuple[list[ImageRow], int]:
+        answers = self._shards.ask("page", pattern, 0, offset + limit, order)
+        rows = sorted((row for some, _ in answers for row in some), key=ORDERS[order])
         chosen = rows[offset : offset + limit]
         self.keep(chosen)
         return chosen, sum(count for _, count in answers)

@@ -13,10 +13,16 @@ __all__ = [
     "NO_FILE",
     "UNRELATED_IN_WORDS",
     "Hit",
+    "likeness_in_words",
     "score_in_words",
     "smallest_cosine",
 ]
 
+SAME = 0.99
+"""Cosine that only other sizes and compressions of one image have."""
+LIKENESS = (("very alike", 0.995, 0.9), ("alike", 0.97, 0.7), ("somewhat alike", 0.9, 0.5))
+"""Each word, and from which share of pairs or which cosine on it is used."""
+FIT = (("fits very well", 0.995), ("fits well", 0.97), ("fits somewhat", 0.9))
 CHANCE_IN_WORDS = "even the best of these is as dissimilar as a random pair of images"
 UNRELATED_IN_WORDS = "even the best of these fits the words no better than unrelated words would"
 NO_FILE = "no file matches the filter"
@@ -85,6 +91,22 @@ def score_in_words(
         share = f"{100 * rarity:.3f}".rstrip("0").rstrip(".")
         text += f", closer than {share} % of {'unrelated words' if of_words else 'pairs'}"
     return text
+
+
+def likeness_in_words(cosine: float, rarity: float | None, *, of_words: bool = False) -> str:
+    """One word for a score: by how many random pairs of this gallery are less alike (``rarity``, 0
+    to 1), or, where most images are alike or there are too few to say, by the cosine alone.
+
+    ``of_words``: the query is words, and ``rarity`` the share of other words that fit less well.
+    """
+    if of_words:
+        return next((word for word, rare in FIT if (rarity or 0) >= rare), "hardly fits")
+    if cosine >= SAME:
+        return "same image"
+    for word, rare, close in LIKENESS:
+        if cosine >= close or (rarity is not None and rarity >= rare):
+            return word
+    return "hardly alike"
 
 
 def smallest_cosine(threshold: float) -> float:

@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence, Set
 from functools import cached_property
-from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
-from lookalike.gallery.rows import ImageRow
+from lookalike.gallery.rows import ORDERS, ImageRow
 from lookalike.gallery.search import Found
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.expand import Expansion
@@ -150,7 +149,7 @@ class Snapshot(KeptRows):
         self.graph = graph
         self._expansion = expansion
         self._files = files
-        self._matching: dict[str | None, NDArray[np.int64]] = {}
+        self._matching: dict[tuple[str | None, str], NDArray[np.int64]] = {}
         self._noting = threading.Lock()
 
     # ---- the index -------------------------------------------------------------------------------
@@ -268,29 +267,32 @@ class Snapshot(KeptRows):
         with self._files.reading() as store:
             return store.by_ids(ids)
 
-    def page(self, pattern: str | None, offset: int, limit: int) -> tuple[list[ImageRow], int]:
-        """Some of the images that a filter fits (see `parse_filter`; None: all), by path, and how
-        many there are.
+    def page(
+        self, pattern: str | None, offset: int, limit: int, order: str = "path"
+    ) -> tuple[list[ImageRow], int]:
+        """Some of the images that a filter fits (see `parse_filter`; None: all), in one of the
+        ORDERS of rows, and how many there are.
 
         Raises:
             GalleryError: the filter is empty or cannot be understood.
         """
-        ids = self.matching(pattern)
+        ids = self.matching(pattern, order)
         rows = self.rows(ids[min(offset, len(ids)) : offset + limit].tolist())
         return list(rows.values()), len(ids)
 
-    def matching(self, pattern: str | None) -> NDArray[np.int64]:
-        """Ids of the images that a filter fits (see `parse_filter`; None: all), by path.
+    def matching(self, pattern: str | None, order: str = "path") -> NDArray[np.int64]:
+        """Ids of the images that a filter fits (see `parse_filter`; None: all), in one of the
+        ORDERS of rows.
 
         Raises:
             GalleryError: the filter is empty or cannot be understood.
         """
-        known = self._matching.get(pattern)
+        known = self._matching.get((pattern, order))
         if known is None:
             chosen = parse_filter("*" if pattern is None else pattern)
             with self._files.reading() as store:
-                if chosen.needs_row:
-                    rows = sorted(store.indexed(), key=attrgetter("path"))
+                if chosen.needs_row or order != "path":
+                    rows = sorted(store.indexed(), key=ORDERS[order])
                     found = [row.id for row in rows if chosen.fits(row.path, row)]
                 else:
                     found = [number for number, path in store.paths() if chosen.fits(path)]
@@ -298,7 +300,7 @@ class Snapshot(KeptRows):
             with self._noting:
                 while len(self._matching) >= KEPT_FILTERS:
                     self._matching.pop(next(iter(self._matching)))
-                self._matching[pattern] = known
+                self._matching[pattern, order] = known
         return known
 
     # ---- search ----------------------------------------------------------------------------------

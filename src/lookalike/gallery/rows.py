@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from lookalike.gallery.entries import LARGEST_ID
 
 __all__ = [
+    "ORDERS",
     "FileState",
     "ImageRow",
     "check_row",
@@ -97,6 +98,14 @@ def file_state(status: os.stat_result) -> FileState:
     )
     return FileState(size, mtime_ns, inode or None, ctime_ns)
 
+
+ORDERS: dict[str, Callable[[ImageRow], Any]] = {
+    "path": lambda row: row.path,
+    "newest": lambda row: (-row.mtime_ns, row.path),
+    "oldest": lambda row: (row.mtime_ns, row.path),
+    "largest": lambda row: (-row.size, row.path),
+}
+"""What images may be listed by, as keys to sort their rows by."""
 
 _values = attrgetter(*(field.name for field in fields(ImageRow)))  # astuple copies deeply
 

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 
 from PIL import AvifImagePlugin
 
+from lookalike.images.exif import read_exif
 from lookalike.images.formats import memory_limit
 from lookalike.images.outcome import (
     LENGTHS,
@@ -86,7 +87,7 @@ def _answer_or_reason(head: dict[str, Any], source: Source) -> tuple[dict[str, A
 
 def _answer(head: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytes]:
     """``squeeze``: pixels for the encoder. ``rgb``: an upright image. ``webp``: a file of it.
-    ``digest``: of all pixels.
+    ``exif``: what the camera wrote. ``digest``: of all pixels.
     ``both``: the content's hash, and whichever of the first two are wanted."""
     task, limits = head["task"], {"max_pixels": head["max_pixels"]}
     if task == "webp":
@@ -94,6 +95,8 @@ def _answer(head: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytes
         with io.BytesIO() as out:
             image.save(out, "WEBP", quality=head["quality"], method=2)
             return {}, out.getvalue()
+    if task == "exif":
+        return {"exif": read_exif(source, **limits)}, b""
     if task == "digest":
         image = read_rgb(source, **limits)
         return {}, hashlib.blake2b(image.tobytes(), digest_size=16).digest()

@@ -16,7 +16,7 @@ from lookalike import __version__
 from lookalike.gallery.protocol import ImageGallery
 from lookalike.web.errors import ApiError, SurrogateJSONResponse, error_response
 from lookalike.web.middleware import Middleware
-from lookalike.web.routes import explain, feedback, images, info, pages, search, update
+from lookalike.web.routes import changes, explain, feedback, images, info, pages, search, update
 from lookalike.web.schemas import REQUESTS
 from lookalike.web.service import Service
 from lookalike.web.settings import ServeSettings
@@ -26,10 +26,11 @@ __all__ = ["create_app"]
 PARTS = {
     "search": [search.router, explain.router, feedback.router],
     "images": [images.router],
-    "gallery": [info.router, update.router],
+    "gallery": [info.router, update.router, changes.router],
     "session": [pages.router],
 }
 """Tag -> its routes."""
+PLACE = "#/components/schemas/{model}"
 
 
 def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> FastAPI:
@@ -86,7 +87,9 @@ class _Application(FastAPI):
             named = schema["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
                 named.pop(name, None)
-            named |= {model.__name__: model.model_json_schema() for model in REQUESTS}
+            for model in REQUESTS:
+                named[model.__name__] = model.model_json_schema(ref_template=PLACE)
+                named[model.__name__].pop("$defs", None)
         return self.openapi_schema or {}
 
 

@@ -56,6 +56,11 @@ class Guard:
         if self._token is not None and _needs_token(scope["path"]):
             self._check_token(scope, headers)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self._local
+
     def is_token(self, scope: Scope, given: str) -> bool:
         """Compared in constant time. True if none is needed.
 

@@ -21,7 +21,7 @@ from pydantic import (
 
 from lookalike.errors import GalleryError
 from lookalike.gallery.filter import parse_filter
-from lookalike.gallery.hits import score_in_words
+from lookalike.gallery.hits import likeness_in_words, score_in_words
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.rarity import WordScale
 from lookalike.gallery.rows import ImageRow
@@ -63,6 +63,7 @@ def _understood(pattern: str) -> str:
 
 
 Crop = Annotated[tuple[Share, Share, Side, Side], AfterValidator(_inside)]
+Ids = Annotated[tuple[Id, ...], Field(min_length=1, max_length=200), Field(strict=False)]
 Key = tuple[int | None, str | None, Crop | None]
 Glob = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_understood)]
 
@@ -198,13 +199,42 @@ class DuplicatesRequest(_Request):
     threshold: Annotated[float, Field(ge=0.8, le=1)] = 0.95
 
 
+class MarkedGroup(_Request):
+    """Of images that show the same: which are kept, and which could go."""
+
+    keep: Ids
+    could_go: Ids
+
+
+class ActRequest(_Request):
+    """What to do with the images that could go."""
+
+    action: Literal["trash", "hardlink"]
+    groups: Annotated[list[MarkedGroup], Field(min_length=1, max_length=100_000)]
+
+
+class ImagesRequest(_Request):
+    """Images of the gallery."""
+
+    ids: Ids
+
+
 class SessionRequest(_Request):
     """The token, to be kept in a cookie."""
 
     token: Annotated[str, Field(max_length=1000)]
 
 
-REQUESTS = (SearchRequest, ExplainRequest, FeedbackRequest, DuplicatesRequest, SessionRequest)
+REQUESTS = (
+    SearchRequest,
+    ExplainRequest,
+    FeedbackRequest,
+    DuplicatesRequest,
+    ActRequest,
+    MarkedGroup,
+    ImagesRequest,
+    SessionRequest,
+)
 """Bodies in JSON, which OpenAPI describes by name."""
 
 
@@ -266,6 +296,7 @@ class HitObject(ImageObject):
     bits: int
     code_bits: int
     rarity: float | None
+    likeness: str
     words: str
 
 
@@ -287,6 +318,7 @@ def hit_objects(
                 "bits": item.bits,
                 "code_bits": bits,
                 "rarity": None if rarity is None else round(rarity, 6),
+                "likeness": likeness_in_words(item.cosine, rarity, of_words=scale is not None),
                 "words": score_in_words(
                     item.cosine, item.bits, bits, rarity, of_words=scale is not None
                 ),
@@ -317,6 +349,74 @@ class SearchAnswer(_Answer):
     seconds: dict[Literal["encode", "search"], float]
     nothing_similar: bool
     note: str | None
+
+
+class ImageInfo(ImageObject):
+    """And its file: size, when it was last changed, what the embedding leaves out of it."""
+
+    bytes: int
+    changed: str
+    note: str | None
+
+
+class ExifAnswer(_Answer):
+    """What the camera wrote: ``taken`` by its own clock, the exposure in seconds, mm, degrees."""
+
+    taken: str | None = None
+    camera: str | None = None
+    lens: str | None = None
+    seconds: float | None = None
+    f_number: float | None = None
+    iso: float | None = None
+    focal_length: float | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+class FolderItem(_Answer):
+    """A folder, and the images below it."""
+
+    name: str
+    path: str
+    images: int
+
+
+class MonthItem(_Answer):
+    """Images whose files were last changed in a month, "2022-05"."""
+
+    month: str
+    images: int
+
+
+class FoldersAnswer(_Answer):
+    folders: list[FolderItem]
+    months: list[MonthItem]
+
+
+class ThemeItem(_Answer):
+    """Images that are alike; ``id`` is the most central of them."""
+
+    name: str
+    id: int
+    images: int
+
+
+class MapAnswer(_Answer):
+    """Where images lie on a map, 0 to 1; ``themes_of``: the place of each one's theme among the
+    ``themes``, or -1. ``ready`` is false while the map is being made: ask again."""
+
+    ready: bool
+    ids: list[int]
+    x: list[float]
+    y: list[float]
+    themes_of: list[int]
+    themes: list[ThemeItem]
+
+
+class ChangedAnswer(_Answer):
+    """How many images were taken out or let back in."""
+
+    images: int
 
 
 class ImagesAnswer(_Answer):
@@ -386,6 +486,20 @@ class DuplicatesAnswer(_Answer):
     changed: list[str]
 
 
+class ActedFile(_Answer):
+    """``problem``: why nothing was done with it."""
+
+    path: str
+    problem: str | None
+
+
+class ActAnswer(_Answer):
+    """``action``: what was done or undone; null if there was nothing to undo."""
+
+    action: Literal["move", "trash", "hardlink", "reflink", "delete"] | None
+    files: list[ActedFile]
+
+
 class SkippedItem(_Answer):
     path: str
     reason: str
@@ -393,7 +507,15 @@ class SkippedItem(_Answer):
     remedy: str
 
 
+class SkippedReason(_Answer):
+    reason: str
+    files: int
+
+
 class SkippedAnswer(_Answer):
+    """Some of the skipped files, and how many there are for each reason, most first."""
+
+    reasons: list[SkippedReason]
     skipped: list[SkippedItem]
     total: int
 
@@ -401,6 +523,7 @@ class SkippedAnswer(_Answer):
 class GalleryFacts(_Answer):
     images: int
     skipped: int
+    bytes: int
     directory_name: str
     updated: str | None
 

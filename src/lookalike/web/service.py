@@ -8,7 +8,9 @@ from typing import Any
 
 from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
 from lookalike.web.body import Bodies
+from lookalike.web.folders import Folders
 from lookalike.web.guard import Guard
+from lookalike.web.map import Atlas
 from lookalike.web.metrics import Metrics
 from lookalike.web.model import Model
 from lookalike.web.query_images import QueryImages
@@ -40,6 +42,8 @@ class Service:
             gallery.root, gallery.directory, settings.max_thumbnail_bytes, self.workers
         )
         self.updates = Updates(gallery)
+        self.folders = Folders()
+        self.atlas = Atlas(self.workers.slow, gallery)
         self.measured: tuple[tuple[object, ...], dict[str, Any]] | None = None
         """Identity of the index that was measured last, and what was found."""
         self.streams = 0

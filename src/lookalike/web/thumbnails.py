@@ -21,7 +21,7 @@ from lookalike.web.workers import Workers
 
 __all__ = ["BoundedFolder", "Thumbnails"]
 
-SIZES = (128, 256, 512)
+SIZES = (128, 256, 512, 2048)
 QUALITY = 80
 VERSION = 1
 """Of how they are made; part of their names."""

@@ -183,6 +183,12 @@ class Decoders:
         task = {"task": "webp", "side": side, "quality": quality}
         return bytes((await self.pool.run(self._ask, task, content))[1])
 
+    async def exif(self, content: bytes) -> dict[str, Any]:
+        """As `read_exif`; raises as `image`."""
+        answer, _ = await self.pool.run(self._ask, {"task": "exif"}, content)
+        found: dict[str, Any] = answer["exif"]
+        return found
+
     def _ask(self, task: dict[str, Any], content: bytes) -> tuple[dict[str, Any], memoryview]:
         try:
             return self._decoder.ask(task, io.BytesIO(content))

@@ -2,13 +2,18 @@
 
 /**
  * @typedef {Object} Address
- * @property {string} path "/", "/search", "/duplicates" or "/gallery"
+ * @property {string} path "/", "/search", "/map", "/duplicates" or "/gallery"
  * @property {number} [id] the gallery's image that is searched by
  * @property {string} [query] or the image that was sent
  * @property {string} [text] or the words
  * @property {number[]} [crop] x, y, width, height as shares of the image
  * @property {number} [threshold]
  * @property {string} [filter]
+ * @property {number[]} like further images of the gallery that are searched by
+ * @property {string} [folder] only images below it
+ * @property {string} [month] only images last changed then, 2022-05
+ * @property {string} [sort] "newest", "oldest" or "largest"
+ * @property {number} [open] the image that is shown large
  * @property {number[]} yes judged alike
  * @property {number[]} no judged not alike
  * @property {number} round of teaching
@@ -54,6 +59,11 @@ export function parse(url) {
     crop: part(given.get("crop")),
     threshold: within(given.get("threshold"), -1, 1),
     filter: given.get("filter") || undefined,
+    like: list(given.get("like")),
+    folder: given.get("folder") || undefined,
+    month: /^\d{4}-\d\d$/.test(given.get("month") ?? "") ? given.get("month") ?? undefined : undefined,
+    sort: ["newest", "oldest", "largest"].find((name) => name === given.get("sort")),
+    open: whole(given.get("open")),
     yes: list(given.get("yes")),
     no: list(given.get("no")),
     round: whole(given.get("round")) ?? 0,
@@ -71,14 +81,30 @@ export function format(address) {
     ["crop", address.crop?.map((share) => Number(share.toFixed(4))).join(",")],
     ["threshold", address.threshold],
     ["filter", address.filter],
+    ["like", address.like?.join(",")],
+    ["folder", address.folder],
+    ["month", address.month],
+    ["sort", address.sort],
     ["yes", address.yes?.join(",")],
     ["no", address.no?.join(",")],
     ["round", address.round || undefined],
     ["compare", address.compare],
+    ["open", address.open],
     ["why", address.compare !== undefined && address.why ? 1 : undefined],
   ].filter(([, value]) => value !== undefined && value !== "");
   const text = shown.map(([name, value]) => `${name}=${encodeURIComponent(value).replaceAll("%2C", ",")}`);
   return address.path + (text.length ? `?${text.join("&")}` : "");
+}
+
+/** The address of what lies below a dialog. @param {Address} address */
+export function below(address) {
+  return format({ ...address, compare: undefined, why: false, open: undefined });
+}
+
+/** Folder, month and words as one filter of the server. @param {Address} address */
+export function wanted({ folder, month, filter }) {
+  const inside = folder && `"${folder.replaceAll("[", "[[]").replaceAll(/["*?]/g, "?")}/*"`;
+  return [inside, month && `date:${month}`, filter].filter(Boolean).join(" ");
 }
 
 /** What names the query to the API. @param {Address} address */

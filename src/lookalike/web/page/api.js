@@ -5,7 +5,7 @@ import { askForToken } from "./token.js";
 
 /**
  * @typedef {{id: number, path: string, width: number, height: number, format: string, thumbnail: string, original: string}} GalleryImage
- * @typedef {GalleryImage & {cosine: number, bits: number, code_bits: number, rarity: number | null, words: string}} Hit
+ * @typedef {GalleryImage & {cosine: number, bits: number, code_bits: number, rarity: number | null, likeness: string, words: string}} Hit
  * @typedef {{hits: Hit[], more: boolean, seconds: {encode: number, search: number}, nothing_similar: boolean, note: string | null}} Found
  * @typedef {{rows: number, columns: number, values: number[][], low?: number, high?: number}} Cells
  * @typedef {{query: [number, number], hit: [number, number], cosine: number}} Pair

@@ -20,9 +20,15 @@ function ticks(low, high, finest = 0) {
   return Array.from({ length: Math.max(2, last - first + 1) }, (_, at) => Number(((first + at) * step).toPrecision(12)));
 }
 
-/** Kept short, and by the eye rather than exact. @param {number} value */
-function label(value) {
-  return new Intl.NumberFormat("en", { notation: value >= 10000 ? "compact" : "standard", maximumFractionDigits: 3 }).format(value);
+/** Kept short, with the digits that neighbours differ in. @param {number} value @param {number} [step] between two */
+function label(value, step = 1) {
+  const digits = Math.max(0, Math.ceil(1 - Math.log10(step)));
+  return new Intl.NumberFormat("en", { notation: value >= 10000 ? "compact" : "standard", maximumFractionDigits: Math.min(6, digits) }).format(value);
+}
+
+/** @param {number[]} values in even steps @param {(value: number) => number} place */
+function marks(values, place) {
+  return values.map((value) => ({ at: place(value), text: label(value, values[1] - values[0]) }));
 }
 
 /** @param {string} text @param {Object<string, any>} attributes */
@@ -77,7 +83,8 @@ function axes(width, xs, ys, xName, yName) {
   return [
     ...ys.map(({ at }) => svg("line", { class: "rule", x1: MARGIN.left, x2: width - MARGIN.right, y1: at, y2: at })),
     ...ys.map(({ at, text }) => words(text, { x: MARGIN.left - 8, y: at + 4, "text-anchor": "end" })),
-    ...xs.map(({ at, text }) => words(text, { x: at, y: bottom + 18, "text-anchor": "middle" })),
+    // In the middle the last one would be cut off at the edge.
+    ...xs.map(({ at, text }) => words(text, { x: at, y: bottom + 18, "text-anchor": at > width - 2 * MARGIN.right ? "end" : "middle" })),
     words(xName, { x: (MARGIN.left + width - MARGIN.right) / 2, y: HEIGHT - 6, "text-anchor": "middle" }),
     words(yName, { transform: `rotate(-90) translate(${-(MARGIN.top + bottom) / 2} 12)`, "text-anchor": "middle" }),
   ];
@@ -100,8 +107,8 @@ export function speedCurve(curve, chosen) {
     return [
       ...axes(
         width,
-        xTicks.map((value) => ({ at: x(value), text: label(value) })),
-        yTicks.map((value) => ({ at: y(value), text: label(value) })),
+        marks(xTicks, x),
+        marks(yTicks, y),
         "recall",
         "µs a query",
       ),
@@ -130,8 +137,8 @@ export function bucketHistogram(buckets) {
     return [
       ...axes(
         width,
-        buckets.map((bucket, at) => ({ at: centre(at), text: at % every ? "" : name(bucket) })),
-        yTicks.map((value) => ({ at: y(value), text: label(value) })),
+        buckets.map((bucket, at) => ({ at: centre(at), text: at % every ? "" : `${label(bucket.size_from)}${bucket.size_to > bucket.size_from ? "+" : ""}` })),
+        marks(yTicks, y),
         "images in a bucket",
         "buckets",
       ),

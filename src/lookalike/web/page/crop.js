@@ -54,12 +54,13 @@ export class Crop {
       this.rectangle,
     );
     this.summary = element("p", { class: "hint", id: "crop-help" });
+    this.partButton = element("button", { type: "button", class: "part-button", "aria-pressed": "false", onclick: () => this.enlarge() }, "Choose a part");
     this.wholeButton = element("button", { type: "button", onclick: () => this.settle(undefined) }, "Whole image");
     this.element = element(
       "div",
       { class: "crop" },
       element("div", { class: "box" }, this.surface),
-      element("div", { class: "line" }, this.summary, this.wholeButton),
+      element("div", { class: "line" }, this.summary, this.partButton, this.wholeButton),
     );
     this.set(undefined);
   }
@@ -69,6 +70,12 @@ export class Crop {
     clearTimeout(this.timer);
     this.settled = /** @type {Part | undefined} */ (part);
     this.draw(this.settled);
+  }
+
+  /** On a phone the image is small until it is drawn on. */
+  enlarge() {
+    const large = this.element.classList.toggle("large");
+    this.partButton.setAttribute("aria-pressed", String(large));
   }
 
   /** @param {Part | undefined} part */

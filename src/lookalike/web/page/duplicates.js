@@ -1,11 +1,13 @@
-/** Groups of near duplicates: what to keep is proposed, changed by hand, and written to a file. */
+/** Groups of duplicates: what to keep is proposed by kind, changed by hand, and done or exported. */
 
-import { format } from "./address.js";
 import { post } from "./api.js";
+import { confirmed } from "./confirm.js";
+import { showDifference } from "./difference.js";
 import { element, icon } from "./dom.js";
 import { announce, isAbort, problem, say, whileWorking } from "./notice.js";
-import { current, go, keep, kept, remember, rememberNow } from "./state.js";
-import { pathShown, similarTo, thumbnail } from "./tiles.js";
+import { current, go, here, keep, kept, remember, rememberNow } from "./state.js";
+import { namesShown, similarTo, thumbnail } from "./tiles.js";
+import { updated } from "./update.js";
 import { bytes, count, number } from "./words.js";
 
 /** @typedef {import("./api.js").Duplicate} Duplicate */
@@ -14,6 +16,17 @@ import { bytes, count, number } from "./words.js";
 const AT_ONCE = 12;
 /** Below, the server says, nearly everything pairs with everything. */
 const LOWEST = 0.8;
+const SHOT = "another shot";
+/** What the server calls a kind, and what people do. @type {Object<string, string>} */
+const KINDS = {
+  "same bytes": "identical",
+  "same pixels": "same pixels",
+  "same image": "same image",
+  "same picture": "same image",
+  "mirrored or rotated": "mirrored or rotated",
+  cropped: "cropped",
+  [SHOT]: SHOT,
+};
 
 /** @param {import("./address.js").Address} address @param {AbortSignal} signal */
 export function show(address, signal) {
@@ -22,7 +35,7 @@ export function show(address, signal) {
 }
 
 /** Whether to keep a file is proposed: another shot of a scene is not a copy. @param {Duplicate} item */
-const isProposed = (item) => item.kind === null || item.kind === "another shot";
+const isProposed = (item) => item.kind === null || item.kind === SHOT;
 
 class Duplicates {
   /** @param {import("./address.js").Address} address @param {AbortSignal} signal */
@@ -35,9 +48,14 @@ class Duplicates {
     this.left = 0;
     /** Where the user differs from the proposal: id -> keep. @type {Map<number, boolean>} */
     this.changed = new Map(current().values.changed ?? []);
-    this.summary = element("p", { class: "hint" }, "Looking for near duplicates…");
+    this.summary = element("p", { class: "hint" }, "Looking for duplicates…");
     this.field = element("input", { id: "closeness", type: "number", min: LOWEST, max: 1, step: "any", value: address.threshold, placeholder: "0.95" });
-    this.exportButton = element("button", { type: "button", class: "main", disabled: true, onclick: () => this.export() }, icon("save"), "Export marks as JSON");
+    /** The one kind that is shown; null: all. @type {string | null} */
+    this.kind = current().values.kind ?? null;
+    this.exportButton = element("button", { type: "button", disabled: true, onclick: () => this.export() }, icon("save"), "Export marks as JSON");
+    this.trashButton = element("button", { type: "button", class: "main", disabled: true, onclick: () => this.act() }, "Move to trash");
+    this.kinds = element("div", { class: "kinds", role: "group", "aria-label": "Kinds" });
+    this.failure = element("div", {});
     this.list = element("div", { class: "groups" });
     this.end = element("div", { class: "end" });
     this.watcher = new IntersectionObserver(
@@ -57,13 +75,21 @@ class Duplicates {
         element(
           "form",
           { class: "closeness", onsubmit: (event) => this.submit(event) },
-          element("label", { for: "closeness" }, "Cosine at least"),
-          this.field,
-          element("button", {}, "Find"),
           this.exportButton,
+          this.trashButton,
+          element(
+            "details",
+            {},
+            element("summary", {}, "Other shots"),
+            element("label", { for: "closeness" }, "Cosine at least"),
+            this.field,
+            element("button", {}, "Find"),
+          ),
         ),
       ),
-      element("p", { class: "safe" }, "Nothing is deleted here. Change the marks, then export them: the file lists what to keep and what could go."),
+      element("p", { class: "safe" }, "Nothing happens to a file until you confirm it, and what goes to the trash can be put back. A file goes only if it and the one that is kept still hold what was indexed."),
+      this.failure,
+      this.kinds,
       this.list,
       this.end,
     );
@@ -92,18 +118,67 @@ class Duplicates {
     this.exportButton.disabled = !this.groups.length;
     this.sum();
     announce(this.summary.textContent);
+    this.showKinds();
     this.showMore(Math.max(AT_ONCE, current().shown));
     this.watcher.observe(this.end);
+  }
+
+  /** @param {string | null} kind */
+  of(kind) {
+    return this.groups.flatMap(({ others }) => others.filter((item) => kind === null || KINDS[item.kind ?? ""] === kind));
+  }
+
+  showKinds() {
+    const button = (kind, text) =>
+      element(
+        "button",
+        {
+          type: "button",
+          class: "chip",
+          "aria-pressed": String(this.kind === kind),
+          onclick: () => this.choose(kind),
+        },
+        text,
+        element("small", {}, number(this.of(kind).length)),
+      );
+    const kinds = [...new Set(Object.values(KINDS))].filter((kind) => this.of(kind).length);
+    const act = (kept, text) => element("button", { type: "button", onclick: () => this.markAll(kept) }, text);
+    const all = this.kind === null ? "" : [act(false, `Let all ${this.kind} go`), act(true, `Keep all ${this.kind}`)];
+    this.kinds.replaceChildren(...(this.groups.length ? [button(null, "All"), ...kinds.map((kind) => button(kind, kind)), ...all] : []));
+  }
+
+  /** @param {string | null} kind */
+  choose(kind) {
+    this.kind = kind;
+    rememberNow({ kind });
+    this.list.replaceChildren();
+    this.showKinds();
+    this.showMore(AT_ONCE);
+  }
+
+  /** All of the kind that is shown. @param {boolean} kept */
+  markAll(kept) {
+    const items = this.of(this.kind);
+    for (const item of items) this.mark(item, kept);
+    const shown = this.list.children.length;
+    this.list.replaceChildren();
+    this.showMore(Math.max(AT_ONCE, shown));
+    say(`${count(items.length, "image")} marked.`);
+  }
+
+  shownGroups() {
+    return this.groups.filter(({ others }) => this.kind === null || others.some((item) => KINDS[item.kind ?? ""] === this.kind));
   }
 
   /** @param {number} more */
   showMore(more) {
     const from = this.list.children.length;
-    const next = this.groups.slice(from, from + more);
+    const groups = this.shownGroups();
+    const next = groups.slice(from, from + more);
     this.list.append(...next.map((group, at) => this.group(group, from + at + 1)));
     if (next.length) remember({ shown: this.list.children.length });
     this.watcher.unobserve(this.end);
-    if (this.list.children.length < this.groups.length) this.watcher.observe(this.end);
+    if (this.list.children.length < groups.length) this.watcher.observe(this.end);
   }
 
   /** @param {Group} group @param {number} place */
@@ -119,8 +194,12 @@ class Duplicates {
   /** @param {Duplicate} item @param {Duplicate} proposed */
   item(item, proposed) {
     const first = item.id === proposed.id;
-    const address = first ? similarTo(item) : format({ path: "/search", id: proposed.id, compare: item.id });
-    const label = first ? `Find similar to ${item.path}` : `Compare ${item.path} with the one proposed to keep`;
+    const kind = KINDS[item.kind ?? ""] ?? item.kind;
+    const label = first ? `Find similar to ${item.path}` : `Difference of ${item.path} to the one proposed to keep`;
+    const image = thumbnail(item, { src: `${item.thumbnail}?size=512`, "data-thumbnail": null });
+    const large = first
+      ? element("a", { class: "mat", href: similarTo(item), "aria-label": label, title: label, draggable: "false" }, image)
+      : element("button", { type: "button", class: "mat", "aria-label": label, title: label, onclick: () => showDifference(proposed, item, kind) }, image);
     const box = element("input", {
       type: "checkbox",
       checked: this.isKept(item),
@@ -131,11 +210,10 @@ class Duplicates {
     return element(
       "li",
       {},
-      element("a", { class: "mat", href: address, "aria-label": label, title: label, draggable: "false" }, thumbnail(item)),
-      element("label", { class: "keep" }, box, element("span", {}, "Keep"), first && element("span", { class: "badge" }, "proposed")),
+      large,
+      element("label", { class: "keep" }, box, element("span", {}, "Keep"), first ? element("span", { class: "badge" }, "proposed") : element("span", { class: "badge", title: `cosine ${item.cosine.toFixed(3)}` }, kind)),
       element("p", {}, facts.join(", ")),
-      element("p", {}, first ? "" : `${item.kind}, cosine ${item.cosine.toFixed(3)}`),
-      pathShown(item.path),
+      namesShown(item.path),
     );
   }
 
@@ -166,10 +244,48 @@ class Duplicates {
     const emptied = marked.filter(({ keep: kept }) => !kept.length).length;
     const size = bytes(going.reduce((sum, item) => sum + item.bytes, 0));
     const warning = emptied ? ` In ${count(emptied, "group")} nothing would be kept.` : "";
+    this.trashButton.disabled = !going.length || emptied > 0;
+    this.trashButton.textContent = going.length ? `Move ${count(going.length, "image")} to the trash` : "Move to trash";
     this.summary.textContent = this.groups.length
       ? `${count(this.groups.length, "group")}; ${count(going.length, "image")} of ${size} could go.${warning}`
-      : `No two images reach a cosine of ${this.threshold}.${this.threshold > LOWEST ? " Lower it to see what is less alike." : ""}`;
+      : "No two files show the same image.";
     if (this.left) this.summary.textContent += ` ${count(this.left, "file")} left out: changed or gone since the last update.`;
+  }
+
+  async act() {
+    const marked = this.marked().filter(({ couldGo }) => couldGo.length);
+    const going = marked.flatMap(({ couldGo }) => couldGo);
+    const size = bytes(going.reduce((sum, item) => sum + item.bytes, 0));
+    const text = `${count(going.length, "file")} of ${size} go to the trash of this computer. One file of each group stays. You can undo it here, or with: lookalike duplicates --undo.`;
+    if (!(await confirmed(`Move ${count(going.length, "image")} to the trash?`, text, "Move to trash"))) return;
+    const ids = (items) => items.map(({ id }) => id);
+    const groups = marked.map(({ keep: stay, couldGo }) => ({ keep: ids(stay), could_go: ids(couldGo) }));
+    await this.done(post("/api/duplicates/apply", { action: "trash", groups }), "in the trash", {
+      text: "Undo",
+      act: () => this.done(post("/api/duplicates/undo"), "back where they were"),
+    });
+  }
+
+  /** @param {Promise<any>} work @param {string} where @param {{text: string, act: () => any}} [offer] */
+  async done(work, where, offer) {
+    this.trashButton.disabled = true;
+    try {
+      const { files } = await whileWorking(work);
+      await whileWorking(updated());
+      const left = files.filter((file) => file.problem);
+      say(`${count(files.length - left.length, "image")} ${where}.`, offer);
+      keep({ found: undefined });
+      if (here().path !== "/duplicates") return;
+      if (left.length) {
+        const lines = left.map(({ path, problem: why }) => element("li", {}, `${path}: ${why}`));
+        this.failure.replaceChildren(element("div", { class: "problem", role: "alert" }, element("p", {}, `${count(left.length, "file")} left as it was:`), element("ul", {}, lines)));
+      }
+      this.list.replaceChildren();
+      await this.load();
+    } catch (error) {
+      if (!isAbort(error)) this.failure.replaceChildren(problem(error));
+      this.sum();
+    }
   }
 
   export() {

@@ -6,20 +6,23 @@ import { element, facts } from "./dom.js";
 import { isAbort, problem, whileWorking } from "./notice.js";
 import { go, here } from "./state.js";
 import { updater } from "./update.js";
-import { bytes, count, number, percent, sentence } from "./words.js";
+import { bytes, count, day, number, percent, sentence } from "./words.js";
 
 const SKIPPED_AT_ONCE = 50;
 
 /** @param {import("./address.js").Address} address @param {AbortSignal} signal */
 export function show(address, signal) {
   const summary = element("p", { class: "hint" });
-  const cards = element("div", {});
+  const contents = element("div", {});
+  const internals = element("div", {});
   const skipped = element("div", {});
 
   const showStats = (stats) => {
-    summary.textContent = `${stats.gallery.directory_name}: ${count(stats.gallery.images, "image")}, ${count(stats.gallery.skipped, "file")} skipped${updatedAt(stats.gallery.updated)}.`;
-    cards.replaceChildren(
-      element("div", { class: "cards made" }, contents(stats), model(stats.model), index(stats)),
+    const { gallery } = stats;
+    summary.textContent = `${gallery.directory_name} holds ${count(gallery.images, "image")}, ${bytes(gallery.bytes)} in all.`;
+    contents.replaceChildren(card("Images", images(gallery)));
+    internals.replaceChildren(
+      element("div", { class: "cards made" }, model(stats.model), index(stats)),
       element("div", { class: "cards" }, speed(stats, signal, showStats), buckets(stats)),
     );
   };
@@ -29,7 +32,7 @@ export function show(address, signal) {
       showStats(await whileWorking(get("/api/stats", signal)));
       await listSkipped(skipped, signal);
     } catch (error) {
-      if (!isAbort(error)) cards.replaceChildren(problem(error, () => go(here(), { replace: true })));
+      if (!isAbort(error)) contents.replaceChildren(problem(error, () => go(here(), { replace: true })));
     }
   };
 
@@ -39,19 +42,12 @@ export function show(address, signal) {
       "section",
       { class: "gallery" },
       element("div", { class: "head" }, element("div", {}, element("h1", { tabindex: "-1" }, "Gallery"), summary)),
-      updater(signal, load),
-      cards,
+      element("div", { class: "cards" }, contents, updater(signal, load)),
       skipped,
+      element("details", { class: "internals" }, element("summary", {}, "Internals: model, index, speed"), internals),
     ),
     ready: load(),
   };
-}
-
-/** @param {string | null} moment */
-function updatedAt(moment) {
-  if (!moment) return "";
-  const text = new Intl.DateTimeFormat("en", { dateStyle: "long", timeStyle: "short" }).format(new Date(moment));
-  return `; updated ${text}`;
 }
 
 /** @param {string} title @param {...any} content */
@@ -60,16 +56,15 @@ function card(title, ...content) {
   return element("section", { class: "card", "aria-labelledby": id }, element("h2", { id }, title), content);
 }
 
-/** @param {any} stats */
-function contents({ gallery }) {
-  return card(
-    "Images",
-    facts([
-      ["Indexed", number(gallery.images)],
-      ["Skipped", number(gallery.skipped)],
-      ["Folder", gallery.directory_name],
-    ]),
-  );
+/** @param {any} gallery */
+function images(gallery) {
+  return facts([
+    ["Can be searched", number(gallery.images)],
+    ["Skipped", number(gallery.skipped)],
+    ["Size of the files", bytes(gallery.bytes)],
+    ["Folder", gallery.directory_name],
+    ["Last update", gallery.updated && day(gallery.updated)],
+  ]);
 }
 
 /** @param {any} made */
@@ -79,7 +74,7 @@ function model(made) {
     facts([
       ["Name", `${made.name} ${made.version}`],
       ["Looks at", `${made.input_size} × ${made.input_size} pixels`],
-      ["Embedding", count(made.dim, "number")],
+      ["Dimension of an embedding", number(made.dim)],
       ["Attention", made.attention ? "yes" : "none"],
       ["SHA-256", element("code", { title: made.sha256 }, made.sha256.slice(0, 12))],
     ]),
@@ -156,9 +151,10 @@ async function listSkipped(holder, signal) {
   async function next() {
     failure.replaceChildren();
     try {
-      const { skipped, total } = await get(`/api/skipped?offset=${files.children.length}&limit=${SKIPPED_AT_ONCE}`, signal);
+      const { skipped, total, reasons } = await get(`/api/skipped?offset=${files.children.length}&limit=${SKIPPED_AT_ONCE}`, signal);
       files.append(...skipped.map(skippedFile));
-      summary.textContent = total ? `${count(total, "file")} could not be taken in.` : "None: every image file could be read.";
+      const why = reasons.map(({ reason, files: number }) => `${count(number, "file")} ${reason}`).join(", ");
+      summary.textContent = total ? `${count(total, "file")} cannot be searched: ${why}.` : "None: every image file could be read.";
       more.hidden = files.children.length >= total || !skipped.length;
     } catch (error) {
       if (!isAbort(error)) failure.replaceChildren(problem(error, next));

@@ -8,6 +8,7 @@ import { current, keep, kept, remember } from "./state.js";
 const AHEAD = "900px";
 const MOST_AT_ONCE = 200;
 const MOST_RESTORED = 2000;
+const PLACEHOLDERS = 24;
 
 /**
  * @template T
@@ -20,11 +21,11 @@ export class Grid {
    * @param {Object} parts
    * @param {string} parts.label accessible name
    * @param {string} parts.kind class of the list
-   * @param {(item: T) => HTMLElement} parts.tile
+   * @param {(item: T, place: number) => HTMLElement} parts.tile
    * @param {(offset: number, count: number) => Promise<Page<T>>} parts.load at least
    *   `count`
    * @param {AbortSignal} parts.signal
-   * @param {(key: string, tile: HTMLElement) => boolean} [parts.onkey]
+   * @param {(key: string, tile: HTMLElement, shift: boolean) => boolean} [parts.onkey]
    */
   constructor({ label, kind, tile, load, signal, onkey }) {
     /** @type {T[]} */
@@ -33,7 +34,8 @@ export class Grid {
     this.makeTile = tile;
     this.loadPage = load;
     this.signal = signal;
-    this.list = element("ul", { class: `tiles ${kind}`, "aria-label": label });
+    const placeholders = Array.from({ length: PLACEHOLDERS }, () => element("li", { class: "placeholder", "aria-hidden": "true" }));
+    this.list = element("ul", { class: `tiles ${kind}`, "aria-label": label }, placeholders);
     this.end = element("div", { class: "end" });
     this.element = element("div", {}, this.list, this.end);
     this.arrows = moveByArrows(this.list, onkey);
@@ -85,7 +87,8 @@ export class Grid {
 
   /** @param {Page<T>} page */
   add({ items, more }) {
-    const tiles = items.map(this.makeTile);
+    const tiles = items.map((item, at) => this.makeTile(item, this.items.length + at));
+    for (const placeholder of this.list.querySelectorAll(".placeholder")) placeholder.remove();
     this.list.append(...tiles);
     this.arrows.added(tiles);
     this.items.push(...items);
@@ -93,6 +96,24 @@ export class Grid {
     this.element.setAttribute("aria-busy", "false");
     keep({ page: { items: this.items.slice(), more } });
     remember({ shown: this.items.length });
+  }
+
+  /** @param {(tile: HTMLElement, item: T) => void} act */
+  each(act) {
+    const byId = new Map(this.items.map((item) => [String(item.id), item]));
+    for (const tile of this.list.children) {
+      const item = byId.get(tile.dataset.id);
+      if (item) act(tile, item);
+    }
+  }
+
+  /** @param {number[]} ids */
+  remove(ids) {
+    const gone = new Set(ids);
+    this.each((tile, { id }) => gone.has(id) && tile.remove());
+    this.items = this.items.filter(({ id }) => !gone.has(id));
+    keep({ page: { items: this.items.slice(), more: this.more } });
+    this.arrows.added([]);
   }
 
   /** @param {any} error */

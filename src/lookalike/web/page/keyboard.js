@@ -1,6 +1,6 @@
 /** Arrow keys in a grid of tiles: one stop for Tab, then by columns and rows. */
 
-const CONTROLS = "a, button";
+const CONTROLS = "a, button, input";
 
 /** @param {Element} tile @param {number} value */
 function setTabbable(tile, value) {
@@ -30,7 +30,8 @@ function inNextRow(tile, direction) {
 
 /**
  * @param {HTMLElement} list whose children are tiles, each with a link first
- * @param {(key: string, tile: HTMLElement) => boolean} [onkey] other keys on a tile; true if used
+ * @param {(key: string, tile: HTMLElement, shift: boolean) => boolean} [onkey] other keys on a tile, and
+ *   arrows with Shift that led to it; true if used
  */
 export function moveByArrows(list, onkey = () => false) {
   /** @type {Element | null} */
@@ -57,8 +58,11 @@ export function moveByArrows(list, onkey = () => false) {
     };
     if (event.key in goals) {
       event.preventDefault();
-      goals[event.key]()?.querySelector("a")?.focus();
-    } else if (onkey(event.key, tile)) {
+      if (event.shiftKey) onkey(event.key, tile, true);
+      const goal = /** @type {HTMLElement | null} */ (goals[event.key]());
+      goal?.querySelector("a")?.focus();
+      if (goal && event.shiftKey) onkey(event.key, goal, true);
+    } else if (onkey(event.key, tile, event.shiftKey)) {
       event.preventDefault();
     }
   });

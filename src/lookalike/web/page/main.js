@@ -1,10 +1,11 @@
 /** Which view the address asks for. */
 
-import { format } from "./address.js";
+import { below as underneath } from "./address.js";
 import { element } from "./dom.js";
 import { acceptImages, acceptWords, showWords } from "./input.js";
 import { isAbort, problem } from "./notice.js";
 import { show as browse } from "./browse.js";
+import { applySize } from "./size.js";
 import { current, freezeScroll, here, start } from "./state.js";
 
 /**
@@ -21,6 +22,7 @@ import { current, freezeScroll, here, start } from "./state.js";
 const views = {
   "/": browse,
   "/search": async (address, signal) => (await import("./search.js")).show(address, signal),
+  "/map": async (address, signal) => (await import("./map.js")).show(address, signal),
   "/duplicates": async (address, signal) => (await import("./duplicates.js")).show(address, signal),
   "/gallery": async (address, signal) => (await import("./gallery.js")).show(address, signal),
 };
@@ -35,7 +37,7 @@ let below = "";
 async function render(restored) {
   const address = here();
   showWords();
-  const under = format({ ...address, compare: undefined });
+  const under = underneath(address);
   const same = under === below;
   const first = below === "";
   below = under;
@@ -78,6 +80,7 @@ async function replace(address, first, restored) {
   await made.ready;
 }
 
+applySize();
 acceptImages();
 acceptWords();
 start((restored) => {

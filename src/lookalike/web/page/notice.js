@@ -7,14 +7,22 @@ const SHOWN_FOR = 6000;
 const notes = /** @type {HTMLElement} */ (document.getElementById("notes"));
 let pending = 0;
 
-/** A note that is seen and read aloud, and goes by itself. @param {string} text */
-export function say(text) {
-  const note = element("p", { class: "note" }, text);
+/**
+ * A note that is seen and read aloud, and goes by itself.
+ * @param {string} text
+ * @param {{text: string, act: () => any}} [offer] a button, for which the note stays longer
+ */
+export function say(text, offer) {
+  const act = () => {
+    note.remove();
+    offer?.act()?.catch?.((error) => say(explained(error)));
+  };
+  const note = element("p", { class: "note" }, text, offer && element("button", { type: "button", onclick: act }, offer.text));
   // A modal dialog covers and mutes what is outside of it.
   const dialog = document.querySelector("dialog[open]");
   if (notes.parentNode !== (dialog ?? document.body)) (dialog ?? document.body).append(notes);
   notes.replaceChildren(note);
-  setTimeout(() => note.remove(), SHOWN_FOR);
+  setTimeout(() => note.remove(), offer ? 5 * SHOWN_FOR : SHOWN_FOR);
 }
 
 /** Read aloud only. @param {string} text */

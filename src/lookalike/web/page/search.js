@@ -9,9 +9,10 @@ import { Grid } from "./grid.js";
 import { nameOfSent } from "./input.js";
 import { announce, isAbort, problem, whileWorking } from "./notice.js";
 import { go, here, keep, kept } from "./state.js";
+import { sizeSlider } from "./size.js";
 import { copyPath, hitTile } from "./tiles.js";
 import { Teach } from "./teach.js";
-import { count, duration, sentence } from "./words.js";
+import { count, duration, number, sentence } from "./words.js";
 
 /** @typedef {import("./address.js").Address} Address */
 /** @typedef {import("./api.js").Hit} Hit */
@@ -19,6 +20,8 @@ import { count, duration, sentence } from "./words.js";
 const PAGE = 40;
 const REFINED = 60;
 const LAST_OFFSET = 1000;
+const NEW = "new";
+const UP = "up";
 
 /** @param {Address} address @param {AbortSignal} signal */
 export function show(address, signal) {
@@ -49,12 +52,13 @@ class Search {
     this.heading = element("h1", { tabindex: "-1" }, "Looking…");
     this.summary = element("p", { class: "hint" });
     this.asked = element("div", {});
+    this.nothing = element("div", {});
     this.found = element("div", { class: "found" });
     this.crop = new Crop((crop) => go({ ...this.address, crop, yes: [], no: [], round: 0, compare: undefined }));
     this.teach = new Teach((hits) => this.showAsked(hits));
     this.narrowed = element("div", {});
     this.compare = new Compare(this.teach, {
-      hits: () => [...this.askedHits, ...(this.grid?.items ?? [])],
+      items: () => [...this.askedHits, ...(this.grid?.items ?? [])],
       more: () => this.grid?.next() ?? Promise.resolve(),
     });
     /** @type {Hit[]} */
@@ -63,10 +67,17 @@ class Search {
     this.element = element(
       "section",
       { class: "search" },
-      element("aside", { class: "query", "aria-label": "Query" }, ...(this.isWords ? [this.narrowed] : [this.crop.element, this.narrowed, this.teach.element])),
-      element("div", { class: "results" }, element("div", { class: "head" }, element("div", {}, this.heading, this.summary)), this.asked, this.found),
+      element("aside", { class: "query", "aria-label": "Query" }, this.asks()),
+      element("div", { class: "results" }, element("div", { class: "head" }, element("div", {}, this.heading, this.summary), sizeSlider()), this.asked, this.nothing, this.found),
     );
     this.ready = Promise.all([this.describe(), this.load()]);
+  }
+
+  /** What is searched by, and how to change that. */
+  asks() {
+    if (this.isWords) return [this.narrowed];
+    const { id, like } = this.address;
+    return [like.length ? several([id, ...like]) : this.crop.element, this.narrowed, this.teach.element];
   }
 
   /**
@@ -75,7 +86,8 @@ class Search {
    * @returns {Promise<any> | null}
    */
   follow(address) {
-    if (address.path !== "/search" || address.id !== this.address.id || address.query !== this.address.query || address.text !== this.address.text) return null;
+    const what = ({ id, query, text, like }) => String([id, query, text, like]);
+    if (address.path !== "/search" || what(address) !== what(this.address)) return null;
     const same = sameHits(address, this.address);
     this.address = address;
     if (same) {
@@ -89,7 +101,7 @@ class Search {
 
   /** Only now: an image that the server has forgotten would be asked for in vain. */
   showImage() {
-    if (this.crop.image.src || this.isWords) return;
+    if (this.crop.image.src || this.isWords || this.address.like.length) return;
     const { id, query } = this.address;
     this.crop.image.src = id === undefined ? `/api/queries/${query}/image` : `/api/images/${id}/thumbnail?size=512`;
   }
@@ -102,9 +114,10 @@ class Search {
       this.entitle();
       return;
     }
-    let name = nameOfSent(query ?? "") || "your image";
+    const together = this.address.like.length;
+    let name = together ? `these ${count(together + 1, "image")}` : nameOfSent(query ?? "") || "your image";
     try {
-      if (id !== undefined) {
+      if (id !== undefined && !together) {
         this.image = await get(`/api/images/${id}/info`, this.signal);
         name = this.image.path;
       }
@@ -134,40 +147,50 @@ class Search {
     delete this.heading.dataset.failed;
     this.entitle();
     const refined = this.address.yes.length + this.address.no.length > 0;
-    this.grid = new Grid({
+    const before = refined || this.address.round ? this.grid?.items : undefined;
+    const grid = new Grid({
       label: "Hits, best first",
-      kind: "hits",
-      tile: (hit) => hitTile(hit, this.isWords ? null : this.teach),
-      load: (offset, wanted) => whileWorking(refined ? this.refined(signal) : this.plain(offset, Math.max(PAGE, wanted), signal)),
+      kind: "wall hits",
+      tile: (hit, place) => hitTile(hit, this.isWords ? null : this.teach, change(hit, place, before)),
+      load: (offset, wanted) => whileWorking(refined ? this.refined(signal, before) : this.plain(offset, Math.max(PAGE, wanted), signal)),
       onkey: (key, tile) => this.key(key, tile),
       signal,
     });
-    this.found.replaceChildren(this.grid.element);
+    // What was there stays until there is something better.
+    if (this.grid?.items.length) this.found.classList.add("stale");
+    else this.found.replaceChildren(grid.element);
     if (kept().summary) this.summarise(kept().summary);
     try {
-      await this.grid.start();
+      await grid.start();
+      this.grid = grid;
+      this.found.replaceChildren(grid.element);
       this.showImage();
       await this.compare.follow(this.address);
     } catch (error) {
       if (!isAbort(error)) this.fail(error);
+    } finally {
+      if (!signal.aborted) this.found.classList.remove("stale");
     }
   }
 
   /** @param {number} offset @param {number} k @param {AbortSignal} signal */
   async plain(offset, k, signal) {
     const { threshold, filter } = this.address;
-    const body = { ...source(this.address), k, offset, threshold, filter };
+    const body = { ...source(this.address), like: this.address.like, k, offset, threshold, filter };
     const found = await post("/api/search", body, signal);
     if (offset === 0) this.summarise({ ...found, hits: undefined, some: found.hits.length > 0 });
     return { items: found.hits, more: found.more && offset + k <= LAST_OFFSET };
   }
 
-  /** @param {AbortSignal} signal */
-  async refined(signal) {
+  /** @param {AbortSignal} signal @param {Hit[]} [before] what was shown until now */
+  async refined(signal, before) {
     const { yes, no } = this.address;
-    const body = { ...source(this.address), relevant: yes, irrelevant: no, k: REFINED, ask: 0 };
+    const body = { ...source(this.address), relevant: [...this.address.like, ...yes], irrelevant: no, k: REFINED, ask: 0 };
     const { hits } = await post("/api/feedback", body, signal);
-    this.summarise({ refined: hits.length, some: hits.length > 0 });
+    const changes = hits.map((hit, place) => change(hit, place, before));
+    const fresh = changes.filter((text) => text === NEW).length;
+    const up = changes.filter((text) => text?.startsWith(UP)).length;
+    this.summarise({ refined: hits.length, some: hits.length > 0, fresh, up });
     return { items: hits, more: false };
   }
 
@@ -178,16 +201,18 @@ class Search {
     let text = "";
     if (found.refined !== undefined) {
       text = `${count(found.refined, "image")}, ranked by your marks.`;
+      if (found.fresh || found.up) text += ` ${count(found.fresh, "new image")} among the first, ${number(found.up)} moved up.`;
       if (threshold !== undefined || filter) text += " The limits on the left are for searches that were not refined.";
     } else if (found.seconds) {
       const { encode, search } = found.seconds;
-      text = `Best first. ${encode ? `Looked at in ${duration(encode)}, found` : "Found"} in ${duration(search)}.`;
+      text = "Best first.";
+      this.summary.title = `${encode ? `Looked at in ${duration(encode)}, found` : "Found"} in ${duration(search)}`;
     }
     this.summary.textContent = text;
-    this.found.querySelector(".nothing")?.remove();
+    this.nothing.replaceChildren();
     if (found.nothing_similar || !found.some) {
       const shown = nothing(this.address, found);
-      this.found.prepend(shown);
+      this.nothing.replaceChildren(shown);
       announce(shown.textContent);
     } else {
       announce(text);
@@ -197,6 +222,8 @@ class Search {
 
   /** @param {any} error */
   fail(error) {
+    this.grid = undefined;
+    this.nothing.replaceChildren();
     this.heading.dataset.failed = "yes";
     const gone = error.status === 404;
     this.heading.textContent = gone ? "This image is gone" : "The search failed";
@@ -217,7 +244,7 @@ class Search {
       this.asked.replaceChildren();
       return;
     }
-    const list = element("ul", { class: "tiles hits", "aria-label": "Images to judge" }, hits.map((hit) => hitTile(hit, this.teach)));
+    const list = element("ul", { class: "tiles wall hits", "aria-label": "Images to judge" }, hits.map((hit) => hitTile(hit, this.teach)));
     const title = element("h2", { id: "asked-title", tabindex: "-1" }, "Are these alike?");
     this.asked.replaceChildren(
       element(
@@ -243,6 +270,23 @@ class Search {
     else return false;
     return true;
   }
+}
+
+/** The images that are searched by together. @param {number[]} ids */
+function several(ids) {
+  const link = (id) => element("a", { href: format({ path: "/search", id }), "aria-label": `Find similar to image ${id} alone` }, element("img", { src: `/api/images/${id}/thumbnail`, alt: "", loading: "lazy" }));
+  return element("ul", { class: "several", "aria-label": "Searched by" }, ids.map((id) => element("li", {}, link(id))));
+}
+
+/**
+ * How the place of a hit differs from before; undefined if it did not get better.
+ * @param {Hit} hit @param {number} place @param {Hit[]} [before]
+ */
+function change(hit, place, before) {
+  if (!before || place >= before.length) return undefined;
+  const last = before.findIndex(({ id }) => id === hit.id);
+  if (last < 0) return NEW;
+  return last > place ? `${UP} ${last - place}` : undefined;
 }
 
 /** @param {Address} address @param {any} found */

@@ -1,6 +1,6 @@
 /** The browser's history: where one is, what was there, and how to go elsewhere. */
 
-import { format, parse } from "./address.js";
+import { below, format, parse } from "./address.js";
 
 /**
  * What is kept of a history entry. `kept` outlives the page only in memory, the rest also a reload.
@@ -128,10 +128,11 @@ function follow(event) {
   if (!link || event.defaultPrevented || event.button || link.target || link.hasAttribute("download")) return;
   if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   const url = new URL(link.href);
-  const views = ["/", "/search", "/duplicates", "/gallery"];
+  const views = ["/", "/search", "/map", "/duplicates", "/gallery"];
   if (url.origin !== location.origin || !views.includes(url.pathname) || url.hash) return;
   event.preventDefault();
   const address = parse(url);
-  const stay = address.compare !== undefined && format({ ...address, compare: here().compare, why: here().why }) === format(here());
+  const opens = address.compare !== undefined || address.open !== undefined;
+  const stay = opens && below(address) === below(here());
   go(address, { stay });
 }

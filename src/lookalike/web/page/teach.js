@@ -122,7 +122,7 @@ export class Teach {
 
   async ask() {
     this.failure.replaceChildren();
-    const judged = { relevant: this.ids(true), irrelevant: this.ids(false) };
+    const judged = { relevant: [...here().like, ...this.ids(true)], irrelevant: this.ids(false) };
     try {
       const { ask } = await whileWorking(post("/api/feedback", { ...source(here()), ...judged, k: 1, ask: ASKED }));
       this.onask(ask);

@@ -3,6 +3,7 @@
 import { format } from "./address.js";
 import { element, icon, iconButton } from "./dom.js";
 import { say } from "./notice.js";
+import { thumbnailOf } from "./size.js";
 import { here } from "./state.js";
 
 /** @typedef {import("./api.js").GalleryImage} GalleryImage */
@@ -10,11 +11,14 @@ import { here } from "./state.js";
 
 const NARROWEST = 0.7;
 const WIDEST = 2.2;
+/** Below, a caption has no room. */
+const NARROWEST_HIT = 0.9;
 
 /** @param {GalleryImage} image */
 export function thumbnail(image, attributes = {}) {
   return element("img", {
-    src: image.thumbnail,
+    src: thumbnailOf(image.thumbnail),
+    "data-thumbnail": image.thumbnail,
     width: image.width,
     height: image.height,
     alt: "",
@@ -30,52 +34,56 @@ export function similarTo(image) {
   return format({ path: "/search", id: image.id });
 }
 
-/** @param {string} path */
-export function pathShown(path) {
-  return element("span", { class: "path", title: path }, path);
+/** The name of a file, then the folder that it is in. @param {string} path */
+export function namesShown(path) {
+  const cut = path.lastIndexOf("/");
+  return [
+    element("span", { class: "name", title: path }, path.slice(cut + 1)),
+    element("span", { class: "folder", title: path }, path.slice(0, Math.max(0, cut))),
+  ];
 }
 
-/** An image that searches by itself. @param {GalleryImage} image */
-export function imageTile(image) {
-  const tile = element(
-    "li",
-    {},
-    element(
-      "a",
-      { href: similarTo(image), "aria-label": `Find similar to ${image.path}`, title: image.path, draggable: "false" },
-      thumbnail(image),
-    ),
-  );
-  const ratio = Math.min(WIDEST, Math.max(NARROWEST, image.width / image.height));
+/** Rows are filled by widths in proportion to this. @param {HTMLElement} tile @param {GalleryImage} image @param {number} narrowest */
+function shape(tile, image, narrowest) {
+  const ratio = Math.min(WIDEST, Math.max(narrowest, image.width / image.height));
   tile.style.setProperty("--ratio", ratio.toFixed(3));
   return tile;
 }
 
-/** The score as the server words it, its number first. @param {Hit} hit */
-export function score(hit) {
-  const [number, ...rest] = hit.words.split(", ");
-  return element(
-    "p",
-    { class: "score" },
-    element("strong", {}, number),
-    rest.length ? `, ${rest.join(", ")}` : "",
+/** An image to look at. @param {GalleryImage} image @param {HTMLElement} [box] to choose it by */
+export function imageTile(image, box) {
+  const tile = element(
+    "li",
+    { "data-id": image.id },
+    element(
+      "a",
+      { href: format({ ...here(), open: image.id }), "aria-label": `Open ${image.path}`, title: image.path, draggable: "false" },
+      thumbnail(image),
+    ),
+    box,
   );
+  return shape(tile, image, NARROWEST);
+}
+
+/** How alike in a word; the numbers are in its tooltip. @param {Hit} hit */
+export function score(hit) {
+  return element("p", { class: "score", title: hit.words }, hit.likeness);
 }
 
 /**
  * @param {Hit} hit
  * @param {import("./teach.js").Teach | null} teach null: there is no image to compare it with
+ * @param {string} [change] what refining did to its place
  */
-export function hitTile(hit, teach) {
-  return element(
+export function hitTile(hit, teach, change) {
+  const tile = element(
     "li",
     { "data-id": hit.id },
     element(
       "a",
       {
-        class: "mat",
         href: teach ? format({ ...here(), compare: hit.id, why: false }) : similarTo(hit),
-        "aria-label": `${teach ? "Compare with" : "Find similar to"} ${hit.path}: ${hit.words}`,
+        "aria-label": `${teach ? "Compare with" : "Find similar to"} ${hit.path}: ${hit.likeness} (${hit.words})`,
         draggable: "false",
       },
       thumbnail(hit),
@@ -90,8 +98,10 @@ export function hitTile(hit, teach) {
       ),
       iconButton("copy", `Copy the path ${hit.path}`, { title: "Copy path", onclick: () => copyPath(hit) }),
     ),
-    element("div", { class: "caption" }, score(hit), element("div", { class: "line" }, pathShown(hit.path), teach?.buttons(hit) ?? "")),
+    change && element("span", { class: "badge change" }, change),
+    element("div", { class: "caption" }, namesShown(hit.path), element("div", { class: "line" }, score(hit), teach?.buttons(hit) ?? "")),
   );
+  return shape(tile, hit, NARROWEST_HIT);
 }
 
 /** @param {GalleryImage} image */

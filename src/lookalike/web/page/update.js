@@ -8,6 +8,7 @@ import { count, duration, explained, number } from "./words.js";
 /** @typedef {import("./api.js").Progress} Progress */
 
 const POLL = 1000;
+const NOTED_EVERY = 2000;
 
 /** @param {AbortSignal} signal */
 function wait(signal) {
@@ -53,6 +54,15 @@ function watch(onprogress, signal) {
   });
 }
 
+/** Brings the gallery up to date and waits for that. */
+export async function updated() {
+  const { signal } = new AbortController();
+  await post("/api/update").catch((error) => {
+    if (error.status !== 409) throw error;
+  });
+  await watch(() => {}, signal);
+}
+
 /** @param {Object<string, any>} report */
 function inWords(report) {
   const parts = ["added", "changed", "moved", "dropped"]
@@ -67,21 +77,35 @@ function inWords(report) {
   return `${report.missing ? "Updated" : "Up to date"}: ${parts.join(", ") || "nothing had changed"}.${images}${unlisted}${missing}${took}`;
 }
 
+export const USUAL = {
+  title: "Update",
+  button: "Update now",
+  text: "Takes in new and changed files, and drops what is gone. Searches go on meanwhile.",
+  onprogress: () => {},
+};
+
 /**
  * @param {AbortSignal} signal
  * @param {() => void} ondone
+ * @param {{title: string, button: string, text: string, onprogress: () => void}} [words] onprogress: now
+ *   and then, while it goes on
  */
-export function updater(signal, ondone) {
-  const summary = element("p", { class: "hint", role: "status" }, "Takes in new and changed files, and drops what is gone. Searches go on meanwhile.");
+export function updater(signal, ondone, words = USUAL) {
+  const summary = element("p", { class: "hint", role: "status" }, words.text);
   const bar = element("progress", { "aria-label": "Progress of the update", hidden: true });
   const failure = element("div", {});
-  const button = element("button", { type: "button", class: "main", onclick: start }, "Update now");
+  let noted = 0;
+  const button = element("button", { type: "button", class: "main", onclick: start }, words.button);
 
   /** @param {Progress} progress */
   function show({ updating, done, total, report, error }) {
     button.disabled = updating;
     bar.hidden = !updating;
     if (updating) {
+      if (Date.now() - noted > NOTED_EVERY) {
+        noted = Date.now();
+        words.onprogress();
+      }
       if (total) {
         bar.max = total;
         bar.value = done;
@@ -131,7 +155,7 @@ export function updater(signal, ondone) {
   return element(
     "section",
     { class: "card update", "aria-labelledby": "update-title" },
-    element("div", { class: "line" }, element("h2", { id: "update-title" }, "Update"), button),
+    element("div", { class: "line" }, element("h2", { id: "update-title" }, words.title), button),
     bar,
     summary,
     failure,

@@ -20,6 +20,16 @@ export function bytes(size) {
   return `${value.toFixed(value < 10 ? 1 : 0)} ${["", "kB", "MB", "GB"][power]}`;
 }
 
+/** A point in time. @param {string} iso */
+export function day(iso) {
+  return new Intl.DateTimeFormat("en", { dateStyle: "long", timeStyle: "short" }).format(new Date(iso));
+}
+
+/** By a camera's clock, whose time zone is not known. @param {string} iso */
+export function moment(iso) {
+  return new Intl.DateTimeFormat("en", { dateStyle: "long", timeStyle: "short", timeZone: "UTC" }).format(new Date(`${iso}Z`));
+}
+
 /** @param {number} seconds */
 export function duration(seconds) {
   if (seconds < 0.001) return `${(1e6 * seconds).toFixed(0)} µs`;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -21,8 +22,18 @@ from lookalike.web.deps import (
     problems,
 )
 from lookalike.web.middleware import HEAD_ONLY
-from lookalike.web.originals import MEDIA_TYPES, open_original
-from lookalike.web.schemas import ImageObject, ImagesAnswer
+from lookalike.web.originals import MEDIA_TYPES, open_original, read_original
+from lookalike.web.schemas import (
+    ExifAnswer,
+    FolderItem,
+    FoldersAnswer,
+    ImageInfo,
+    ImageObject,
+    ImagesAnswer,
+    MapAnswer,
+    MonthItem,
+    ThemeItem,
+)
 
 __all__ = ["router"]
 
@@ -37,16 +48,56 @@ async def list_images(
     offset: OffsetParam = 0,
     limit: LimitParam = 60,
     filter: GlobParam = None,
+    sort: Annotated[
+        Literal["path", "newest", "oldest", "largest"], Query(description="In which order.")
+    ] = "path",
 ) -> ImagesAnswer:
-    """A page of the gallery's images, by path."""
-    rows, total = await service.workers.searches.run(snapshot.page, filter, offset, limit)
+    """A page of the gallery's images."""
+    rows, total = await service.workers.searches.run(snapshot.page, filter, offset, limit, sort)
     return ImagesAnswer(images=[ImageObject.of(row) for row in rows], total=total)
 
 
 @router.get("/api/images/{id}/info", responses=problems(404))
-async def image_info(row: ImageDep) -> ImageObject:
+async def image_info(row: ImageDep) -> ImageInfo:
     """One image."""
-    return ImageObject.of(row)
+    changed = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=row.mtime_ns // 1000)
+    text = changed.isoformat(timespec="seconds")
+    return ImageInfo.of(row, bytes=row.size, changed=text, note=row.note)
+
+
+@router.get("/api/images/{id}/exif", responses=problems(404, 413, 422, 504))
+async def image_exif(service: ServiceDep, row: ImageDep) -> ExifAnswer:
+    """What the camera wrote into the file of an image."""
+    content = await service.workers.files.run(read_original, service.gallery.root, row)
+    return ExifAnswer(**await service.workers.own_images.exif(content))
+
+
+@router.get("/api/folders", responses=problems())
+async def list_folders(
+    service: ServiceDep,
+    snapshot: SnapshotDep,
+    folder: Annotated[str, Query(max_length=4096, description="Path; empty: all.")] = "",
+) -> FoldersAnswer:
+    """Folders in a folder, by name, and the months in which images below it were changed, newest
+    first."""
+    found = await service.workers.searches.run(service.folders.below, snapshot, folder)
+    return FoldersAnswer(
+        folders=[FolderItem(name=n, path=p, images=i) for n, p, i in found.folders],
+        months=[MonthItem(month=month, images=images) for month, images in found.months],
+    )
+
+
+@router.get("/api/map", responses=problems(504))
+async def image_map(service: ServiceDep, snapshot: SnapshotDep) -> MapAnswer:
+    """A layout of all images in the plane, those alike near each other; of more than 10,000, so
+    many drawn at random. Made in the background."""
+    made = service.atlas.layout(snapshot)
+    if made is None:
+        return MapAnswer(ready=False, ids=[], x=[], y=[], themes_of=[], themes=[])
+    themes = [ThemeItem(name=each.name, id=each.id, images=each.images) for each in made.themes]
+    return MapAnswer(
+        ready=True, ids=made.ids, x=made.x, y=made.y, themes_of=made.themes_of, themes=themes
+    )
 
 
 @router.get(
@@ -62,7 +113,9 @@ async def image_thumbnail(
     request: Request,
     service: ServiceDep,
     row: ImageDep,
-    size: Annotated[Literal["128", "256", "512"], Query(description="Longest side.")] = "256",
+    size: Annotated[
+        Literal["128", "256", "512", "2048"], Query(description="Longest side.")
+    ] = "256",
 ) -> Response:
     """A small WebP of an image."""
     fields = _cache_fields(service.thumbnails.name(row, int(size)))

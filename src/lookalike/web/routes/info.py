@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -86,6 +87,7 @@ def _read_facts(service: Service, snapshot: GallerySnapshot, attention: bool) ->
         gallery=schemas.GalleryFacts(
             images=facts.images,
             skipped=facts.skipped,
+            bytes=service.folders.bytes(snapshot),
             directory_name=service.gallery.root.name,
             updated=_in_utc(snapshot.changed),
         ),
@@ -130,7 +132,9 @@ async def list_skipped(
         )
         for row in rows[min(offset, len(rows)) : offset + limit]
     ]
-    return SkippedAnswer(skipped=files, total=len(rows))
+    counts = Counter(row.skipped or "" for row in rows).most_common()
+    reasons = [schemas.SkippedReason(reason=reason, files=count) for reason, count in counts]
+    return SkippedAnswer(skipped=files, total=len(rows), reasons=reasons)
 
 
 @router.post(

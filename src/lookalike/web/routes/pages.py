@@ -54,6 +54,7 @@ def read_page(folder: Path = FOLDER) -> dict[str, PageFile]:
 @router.get("/search", include_in_schema=False)
 @router.get("/duplicates", include_in_schema=False)
 @router.get("/gallery", include_in_schema=False)
+@router.get("/map", include_in_schema=False)
 @router.get("/page/{name:path}", include_in_schema=False)
 async def page(request: Request, name: str = "index.html") -> Response:
     """All addresses of the page are one document, which reads its address."""

@@ -1,0 +1,64 @@
+"""Folders and months to browse a gallery by."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from lookalike.gallery.protocol import GallerySnapshot
+
+__all__ = ["Below", "Folders"]
+
+ALL = 1 << 40
+MOST = 1000
+
+
+@dataclass(frozen=True)
+class Below:
+    """Of what is below a folder: name, path and images of its folders, by name; months such as
+    "2022-05" and their images, newest first. At most MOST of each."""
+
+    folders: list[tuple[str, str, int]]
+    months: list[tuple[str, int]]
+
+
+class Folders:
+    """Counts them; what was read of a snapshot is kept until the next one."""
+
+    def __init__(self) -> None:
+        self._known: tuple[GallerySnapshot, list[tuple[str, str, int]]] | None = None
+
+    def bytes(self, snapshot: GallerySnapshot) -> int:
+        """Of all image files."""
+        return sum(size for _, _, size in self._files(snapshot))
+
+    def _files(self, snapshot: GallerySnapshot) -> list[tuple[str, str, int]]:
+        """Path, month and bytes of each."""
+        known = self._known
+        if known is None or known[0] is not snapshot:
+            rows, _ = snapshot.page(None, 0, ALL)
+            found = [(os.fsdecode(row.path), _month(row.mtime_ns), row.size) for row in rows]
+            known = self._known = snapshot, found
+        return known[1]
+
+    def below(self, snapshot: GallerySnapshot, folder: str) -> Below:
+        """``folder``: a path in the gallery with forward slashes; empty: the gallery's own."""
+        start = f"{folder}/" if folder else ""
+        names, months = Counter[str](), Counter[str]()
+        for path, month, _ in self._files(snapshot):
+            if path.startswith(start):
+                name, slash, _ = path[len(start) :].partition("/")
+                names[name] += bool(slash)
+                months[month] += 1
+        folders = [(name, start + name, count) for name, count in sorted(names.items()) if count]
+        return Below(folders[:MOST], sorted(months.items(), reverse=True)[:MOST])
+
+
+def _month(mtime_ns: int) -> str:
+    """Of the local time, as a filter's ``date:`` has it."""
+    try:
+        return time.strftime("%Y-%m", time.localtime(mtime_ns // 10**9))
+    except (ValueError, OverflowError, OSError):
+        return "unknown"

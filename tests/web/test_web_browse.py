@@ -1,0 +1,146 @@
+"""What one browses by: folders, months, orders, facts of a file, the map."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from webtools import answer_of, client_of, error_of, wait_until
+
+from lookalike.gallery import Gallery
+from lookalike.gallery.hits import likeness_in_words
+from lookalike.web.layout import neighbours, place
+
+
+def test_folders_and_months_are_counted_below_a_folder(gallery: Gallery, photos: Path) -> None:
+    (photos / "a/deep").mkdir()
+    (photos / "a/000.png").rename(photos / "a/deep/000.png")
+    for name, month in (("a/003.png", 3), ("b/001.png", 5)):
+        moment = datetime(2019, month, 15).timestamp()
+        os.utime(photos / name, (moment, moment))
+    gallery.update()
+    with client_of(gallery) as client:
+        whole = answer_of(client.get("/api/folders"))
+        assert whole["folders"] == [
+            {"name": name, "path": name, "images": 4} for name in ("a", "b", "c")
+        ]
+        assert {m["month"]: m["images"] for m in whole["months"][1:]} == {
+            "2019-05": 1,
+            "2019-03": 1,
+        }
+        assert whole["months"][0]["images"] == 10
+        inside = answer_of(client.get("/api/folders?folder=a"))
+        assert inside["folders"] == [{"name": "deep", "path": "a/deep", "images": 1}]
+        assert inside["months"][-1] == {"month": "2019-03", "images": 1}
+
+
+def test_images_are_listed_by_date_and_size(gallery: Gallery, photos: Path) -> None:
+    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
+    for place_, name in enumerate(names):
+        os.utime(photos / name, (1e9 + 7919 * place_ % 97,) * 2)
+    gallery.update()
+    times = {name: (photos / name).stat().st_mtime_ns for name in names}
+    sizes = {name: (photos / name).stat().st_size for name in names}
+    with client_of(gallery) as client:
+
+        def listed(order: str) -> list[str]:
+            answer = answer_of(client.get(f"/api/images?sort={order}&limit=200"))
+            return [image["path"] for image in answer["images"]]
+
+        assert listed("path") == names
+        assert listed("oldest") == sorted(names, key=lambda name: (times[name], name))
+        assert listed("newest") == sorted(names, key=lambda name: (-times[name], name))
+        assert listed("largest") == sorted(names, key=lambda name: (-sizes[name], name))
+        error_of(client.get("/api/images?sort=beauty"), 400, "bad_request")
+
+
+def test_what_the_camera_wrote_is_shown_and_nonsense_is_not(gallery: Gallery, photos: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Canon", "Canon EOS 5D"
+    exif.get_ifd(0x8769).update({0x9003: "2019:07:21 14:03:55", 0x829A: 0.004, 0x8827: 200})
+    exif.get_ifd(0x8825).update({1: "S", 2: (47.0, 22.0, 30.0), 3: "E", 4: (8.0, 30.0, 0.0)})
+    gradient = Image.linear_gradient("L").convert("RGB")
+    gradient.save(photos / "camera.jpg", exif=exif)
+    exif.get_ifd(0x8825)[2] = (470.0, 0.0, 0.0)
+    exif.get_ifd(0x8769)[0x9003] = "yesterday"
+    gradient.rotate(90).save(photos / "nonsense.jpg", exif=exif)
+    gallery.update()
+    with client_of(gallery) as client:
+
+        def shown(name: str) -> dict[str, object]:
+            (image,) = answer_of(client.get(f"/api/images?filter={name}"))["images"]
+            found: dict[str, object] = answer_of(client.get(f"/api/images/{image['id']}/exif"))
+            return {key: value for key, value in found.items() if value is not None}
+
+        known = {"camera": "Canon EOS 5D", "seconds": 0.004, "iso": 200}
+        place_ = {"latitude": -47.375, "longitude": 8.5}
+        assert shown("camera.jpg") == {**known, **place_, "taken": "2019-07-21T14:03:55"}
+        assert shown("nonsense.jpg") == known
+        assert shown("000.png") == {}
+
+
+@pytest.mark.parametrize(
+    ("cosine", "rarity", "word"),
+    [
+        (0.995, None, "same image"),
+        (0.92, None, "very alike"),
+        (0.6, 0.996, "very alike"),
+        (0.6, 0.98, "alike"),
+        (0.72, 0.5, "alike"),
+        (0.3, 0.92, "somewhat alike"),
+        (0.3, 0.5, "hardly alike"),
+        (0.3, None, "hardly alike"),
+    ],
+)
+def test_likeness_is_a_word_by_rarity_or_by_cosine(
+    cosine: float, rarity: float | None, word: str
+) -> None:
+    assert likeness_in_words(cosine, rarity) == word
+
+
+def clusters() -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors (90, 32) around three directions, and which of them each is near to."""
+    rng = np.random.default_rng(0)
+    of = np.repeat(np.arange(3), (40, 30, 20))
+    vectors = rng.standard_normal((3, 32))[of] + 0.4 * rng.standard_normal((90, 32))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), of
+
+
+def test_neighbours_are_those_of_exact_comparison() -> None:
+    vectors, _ = clusters()
+    places, cosines = neighbours(vectors, 5)
+    products = vectors @ vectors.T - 2 * np.eye(90)
+    assert np.array_equal(places, np.argsort(-products, axis=1)[:, :5])
+    assert np.allclose(cosines, np.take_along_axis(products, places, axis=1), atol=1e-6)
+
+
+def test_images_of_a_cluster_lie_together_on_the_map() -> None:
+    vectors, of = clusters()
+    near, _ = neighbours(vectors, 8)
+    at = place(vectors, near)
+    assert at.min() >= 0 and at.max() <= 1 and np.array_equal(at, place(vectors, near))
+    centres = np.stack([at[of == i].mean(axis=0) for i in range(3)])
+    nearest = np.linalg.norm(at[:, None] - centres[None], axis=2).argmin(axis=1)
+    assert np.array_equal(nearest, of)
+
+
+def test_the_map_is_made_once_and_holds_every_image(gallery: Gallery, photos: Path) -> None:
+    with client_of(gallery) as client:
+        wait_until(lambda: answer_of(client.get("/api/map"))["ready"])
+        made = answer_of(client.get("/api/map"))
+        images = answer_of(client.get("/api/images?limit=200"))["images"]
+        assert made["ids"] == [image["id"] for image in images]
+        for axis in ("x", "y"):
+            assert len(made[axis]) == 12 and all(0 <= value <= 1 for value in made[axis])
+        themes = gallery.themes()
+        assert [t["images"] for t in made["themes"]] == [len(theme) for theme in themes]
+        of = {i["path"]: n for i, n in zip(images, made["themes_of"], strict=True)}
+        for number, theme in enumerate(themes):
+            assert {of[path] for path in theme.paths} == {number}
+        (photos / "a/000.png").unlink()
+        gallery.update()
+        wait_until(lambda: len(answer_of(client.get("/api/map"))["ids"]) == 11)

@@ -1,0 +1,101 @@
+"""What the page changes: images taken out and let back in, duplicates moved and put back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from webtools import TestClient, answer_of, client_of, error_of, wait_until
+
+from lookalike.gallery import Gallery
+from lookalike.web import ServeSettings
+
+
+def ids_of(client: TestClient) -> dict[str, int]:
+    images = answer_of(client.get("/api/images?limit=200"))["images"]
+    return {image["path"]: image["id"] for image in images}
+
+
+def updated(client: TestClient) -> None:
+    answer_of(client.post("/api/update"), 202)
+    wait_until(lambda: not answer_of(client.get("/api/update"))["updating"])
+
+
+def test_images_are_taken_out_and_let_back_in_and_no_file_is_touched(
+    gallery: Gallery, photos: Path
+) -> None:
+    with client_of(gallery) as client:
+        before = ids_of(client)
+        gone = {"ids": [before["a/000.png"], before["b/001.png"]]}
+        assert answer_of(client.post("/api/remove", json=gone)) == {"images": 2}
+        assert ids_of(client).keys() == before.keys() - {"a/000.png", "b/001.png"}
+        error_of(client.post("/api/remove", json=gone), 404, "not_found")
+        updated(client)
+        assert ids_of(client).keys() == before.keys() - {"a/000.png", "b/001.png"}
+        assert answer_of(client.post("/api/restore", json=gone)) == {"images": 2}
+        error_of(client.post("/api/restore", json=gone), 404, "not_found")
+        updated(client)
+        assert ids_of(client).keys() == before.keys()
+    assert len(list(photos.rglob("*.png"))) == 12
+
+
+def test_none_is_taken_out_if_one_is_unknown(gallery: Gallery) -> None:
+    with client_of(gallery) as client:
+        before = ids_of(client)
+        asked = {"ids": [before["a/000.png"], 999_999]}
+        error_of(client.post("/api/remove", json=asked), 404, "not_found")
+        assert ids_of(client) == before
+
+
+@pytest.fixture
+def trash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's trash, for as long as the test."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path / "data/Trash/files"
+
+
+def test_duplicates_go_to_the_trash_and_come_back(
+    gallery: Gallery, photos: Path, trash: Path
+) -> None:
+    copy = photos / "copy.png"
+    copy.write_bytes((photos / "a/000.png").read_bytes())
+    gallery.update()
+    with client_of(gallery) as client:
+        ids = ids_of(client)
+        group = {"keep": [ids["a/000.png"]], "could_go": [ids["copy.png"]]}
+        asked = {"action": "trash", "groups": [group]}
+        done = answer_of(client.post("/api/duplicates/apply", json=asked))
+        assert done == {"action": "trash", "files": [{"path": "copy.png", "problem": None}]}
+        assert not copy.exists() and (photos / "a/000.png").exists()
+        assert [file.name for file in trash.iterdir()] == ["copy.png"]
+        done = answer_of(client.post("/api/duplicates/undo"))
+        assert done == {"action": "trash", "files": [{"path": "copy.png", "problem": None}]}
+        assert copy.read_bytes() == (photos / "a/000.png").read_bytes()
+        assert answer_of(client.post("/api/duplicates/undo")) == {"action": None, "files": []}
+
+
+def test_a_file_that_has_changed_is_left_alone_and_no_path_of_the_server_is_shown(
+    gallery: Gallery, photos: Path, trash: Path
+) -> None:
+    with client_of(gallery) as client:
+        ids = ids_of(client)
+        (photos / "b/001.png").write_bytes(b"another")
+        group = {"keep": [ids["a/000.png"]], "could_go": [ids["b/001.png"]]}
+        asked = {"action": "trash", "groups": [group]}
+        (file,) = answer_of(client.post("/api/duplicates/apply", json=asked))["files"]
+    assert file["path"] == "b/001.png" and "no longer holds" in file["problem"]
+    assert str(photos) not in str(file) and not trash.exists()
+    assert (photos / "b/001.png").read_bytes() == b"another"
+
+
+def test_files_are_moved_only_for_this_machine(gallery: Gallery, photos: Path) -> None:
+    settings = ServeSettings(host="0.0.0.0", token="known-to-both")
+    with client_of(gallery, settings) as client:
+        client.headers["Authorization"] = "Bearer known-to-both"
+        ids = ids_of(client)
+        group = {"keep": [ids["a/000.png"]], "could_go": [ids["b/001.png"]]}
+        asked = {"action": "trash", "groups": [group]}
+        error = error_of(client.post("/api/duplicates/apply", json=asked), 403, "forbidden")
+        assert "lookalike duplicates --apply" in error["remedy"]
+        error_of(client.post("/api/duplicates/undo"), 403, "forbidden")
+    assert (photos / "b/001.png").exists()

@@ -401,7 +401,7 @@ def test_a_threshold_that_is_not_a_number_is_bad_usage(indexed: Path) -> None:
 def test_info_shows_what_made_the_gallery(indexed: Path) -> None:
     words = lookalike("info", cwd=indexed).stdout
     assert "12 indexed, 0 skipped" in words
-    assert "pooled 1, 16 x 16 pixels -> 48 numbers" in words
+    assert "pooled 1, 16 x 16 pixels -> 48 dimensions" in words
     facts = json.loads(lookalike("info", "--json", cwd=indexed).stdout)
     assert (facts["images"], facts["skipped"]) == (12, 0)
     assert facts["folder"] == os.fspath(indexed)

@@ -250,7 +250,7 @@ def test_an_adopted_encoder_indexes_and_searches(tmp_path: Path) -> None:
     assert "name the output to use, one of: colours (batch, 3), score (batch, 1)" in done.stderr
     assert not (tmp_path / "mine.onnx").exists()
     done = lookalike(*words, "--output", "colours", cwd=tmp_path)
-    assert "model   colours 1\n" in done.stdout and "gives   3 numbers\n" in done.stdout
+    assert "model   colours 1\n" in done.stdout and "gives   3 dimensions\n" in done.stdout
     assert lookalike("model", "info", "mine.onnx", cwd=tmp_path).stdout == done.stdout
     photos = tmp_path / "photos"
     photos.mkdir()

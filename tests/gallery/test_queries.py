@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from fakes import HALF, embedding, images_of, write_photo
 from PIL import Image
 
 from lookalike import Blend, Gallery
+from lookalike.errors import GalleryError
 from lookalike.gallery.query import combine
 from lookalike.images import SkippedImageError
 
@@ -99,6 +101,46 @@ def test_combine_weighs_directions_and_not_lengths() -> None:
 def test_what_is_not_an_image_is_refused(gallery: Gallery) -> None:
     with pytest.raises(TypeError, match="cannot be of the type int"):
         gallery.search(12, 3)  # type: ignore[call-overload]
+
+
+def test_one_path_where_several_are_expected_is_refused(gallery: Gallery) -> None:
+    for call in (gallery.encode, gallery.remove, gallery.restore, gallery.exclude, Blend):
+        with pytest.raises(TypeError, match=r"'a/000\.png' is one value .* put it in a list"):
+            call("a/000.png")
+
+
+@pytest.mark.parametrize("value", [0, -3, 2.5, "3", True])
+def test_a_count_that_is_not_whole_or_below_one_is_named(gallery: Gallery, value: Any) -> None:
+    calls: dict[str, list[Callable[[], object]]] = {
+        "k": [
+            lambda: gallery.search("a/000.png", value),
+            lambda: gallery.outliers(value),
+            lambda: gallery.neighbours("a/000.png", value),
+        ],
+        "depth": [lambda: gallery.themes(depth=value), lambda: gallery.outliers(depth=value)],
+        "smallest": [lambda: gallery.themes(smallest=value)],
+    }
+    for name, some in calls.items():
+        for call in some:
+            with pytest.raises(
+                ValueError, match=f"^{name} is {value!r}; it must be a whole number"
+            ):
+                call()
+
+
+def test_an_unknown_way_to_expand_is_refused(gallery: Gallery) -> None:
+    with pytest.raises(ValueError, match="expand is 'on'; it must be True, False or None"):
+        gallery.search("a/000.png", expand=cast(Any, "on"))
+
+
+def test_a_file_in_place_of_the_gallery_s_folder_is_refused(gallery: Gallery) -> None:
+    with pytest.raises(GalleryError, match=r"000\.png is a file; give the folder that holds it"):
+        Gallery.open(gallery.root / "a/000.png")
+
+
+def test_of_two_files_the_one_that_is_not_indexed_is_named(gallery: Gallery) -> None:
+    with pytest.raises(GalleryError, match=r"^b/none\.png is not an indexed image"):
+        gallery.set_distinct([("a/000.png", "b/none.png")])
 
 
 @pytest.mark.parametrize(

@@ -261,8 +261,8 @@ def report_problems(
         are = "is" if report.skipped == 1 else "are"
         say(
             f"{number(report.skipped, 'file')} {are} skipped; list them with: "
-            f"lookalike info --skipped{option}; what can stay as it is, lookalike remove{option} "
-            f"dismisses"
+            f"lookalike info --skipped{option}; dismiss what can stay as it is with: "
+            f"lookalike remove{option} PATH"
         )
 
 

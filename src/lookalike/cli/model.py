@@ -223,7 +223,7 @@ def _report(facts: ModelInfo, file: Path, as_json: bool) -> None:
         "takes": f"{facts.input_size} x {facts.input_size} pixels, (x - mean) / std",
         "mean": ", ".join(f"{value:g}" for value in facts.mean),
         "std": ", ".join(f"{value:g}" for value in facts.std),
-        "gives": f"{facts.dim} numbers",
+        "gives": f"{facts.dim} dimensions",
         "words": f"in {shown(words_file(file))}" if facts.words else "not known",
         "sha256": facts.sha256,
     }

@@ -100,7 +100,7 @@ def _in_words(facts: GalleryInfo) -> dict[str, str]:
         "images": f"{facts.images} indexed, {facts.skipped} skipped"
         + (f", {facts.removed} removed by you" if facts.removed else ""),
         "model": f"{model.name} {model.version}, {model.input_size} x {model.input_size} pixels -> "
-        f"{model.dim} numbers, sha256 {model.sha256[:12]}",
+        f"{model.dim} dimensions, sha256 {model.sha256[:12]}",
         "index": f"{lsh.code_bits} bits ({lsh.codes}), {number(lsh.tables, 'table')} ({lsh.keys}), "
         f"seed {lsh.seed}, {number(facts.segments, 'segment')}, vectors {lsh.vectors}",
         "tuning": "none, the defaults",

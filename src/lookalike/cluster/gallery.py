@@ -28,7 +28,7 @@ from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ClusterError, GalleryError
 from lookalike.gallery.duplicates import Duplicates, propose_all
 from lookalike.gallery.gallery import GalleryInfo
-from lookalike.gallery.hits import smallest_cosine
+from lookalike.gallery.hits import check_count, smallest_cosine
 from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.listing import Hits, ImageCollection
 from lookalike.gallery.model import GalleryModel
@@ -210,8 +210,7 @@ class ShardedGallery(ImageCollection):
             ClusterError: shards do not answer; the message names them.
             GalleryError: ``expand``, which shards cannot.
         """
-        if k < 1:
-            raise ValueError(f"k is {k}; it must be at least 1")
+        check_count("k", k)
         self._model.check(self._known_model, self._rebuild_command)
         shards, root = self._reader.now(), self.root
         queries = with_text(query, how.get("text"))

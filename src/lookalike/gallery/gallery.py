@@ -17,14 +17,14 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import Duplicates, find_duplicates
 from lookalike.gallery.expansion import expanded, measured
 from lookalike.gallery.files import made_with
-from lookalike.gallery.hits import smallest_cosine
+from lookalike.gallery.hits import check_count, smallest_cosine
 from lookalike.gallery.identity import read_identity
 from lookalike.gallery.ignore import add_patterns
 from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
 from lookalike.gallery.listing import Hits
 from lookalike.gallery.opening import GalleryOnDisk, Path_, lsh_settings_for
 from lookalike.gallery.places import root_from
-from lookalike.gallery.query import Query, embed_queries, row_of, with_text
+from lookalike.gallery.query import Query, embed_queries, row_of, several, with_text
 from lookalike.gallery.reader import Reader
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import GalleryInfo, Progress, UpdateReport
@@ -162,7 +162,7 @@ class Gallery(GalleryOnDisk):
             GalleryError: a pattern is invalid.
         """
         with self._files.writing():
-            add_patterns(self.directory, patterns)
+            add_patterns(self.directory, several(patterns))
 
     def remove(self, paths: Sequence[Path_]) -> int:
         """Take images out of the gallery and keep them out; no file is touched.
@@ -175,7 +175,7 @@ class Gallery(GalleryOnDisk):
             GalleryError: one is not in the gallery; none is removed then.
         """
         with self._files.writing() as (store, index):
-            rows = take_out_rows(store, self.root, paths)
+            rows = take_out_rows(store, self.root, several(paths))
             index.remove([row.id for row in rows if row.skipped is None])
             index.save(self._files.index_folder)
             return len(rows)
@@ -187,7 +187,7 @@ class Gallery(GalleryOnDisk):
             GalleryError: one was not removed; none is restored then.
         """
         with self._files.writing() as (store, _):
-            return restore_rows(store, self.root, paths)
+            return restore_rows(store, self.root, several(paths))
 
     # ---- search ----------------------------------------------------------------------------------
 
@@ -234,8 +234,9 @@ class Gallery(GalleryOnDisk):
                 Hits of words stay as they are.
 
         Raises:
-            ValueError: k < 1, or a threshold that is not from -1 to 1; an array that is neither
-                pixels nor an embedding; queries of a `Blend` that cancel each other.
+            ValueError: k below 1 or not whole, or a threshold that is not from -1 to 1; an array
+                that is neither pixels nor an embedding; queries of a `Blend` that cancel each
+                other.
             GalleryError: the query is neither a file nor an indexed image; a filter that cannot be
                 understood; no neighbour graph to ``expand`` with.
             ModelMismatchError: a model was given to `open` that is not the gallery's.
@@ -243,8 +244,9 @@ class Gallery(GalleryOnDisk):
             NoWordsError: the gallery's model knows images alone; MissingExtraError: the package
                 tokenizers is missing.
         """
-        if k < 1:
-            raise ValueError(f"k is {k}; it must be at least 1")
+        check_count("k", k)
+        if expand not in (True, False, None):
+            raise ValueError(f"expand is {expand!r}; it must be True, False or None")
         if threshold is not None:
             smallest_cosine(threshold)
         queries = with_text(query, text)
@@ -288,7 +290,9 @@ class Gallery(GalleryOnDisk):
         `search` takes. Raises as `search`."""
         with self._files.reading_all() as (store, index):
             encoder = partial(self._matching_encoder, made_with(store))
-            embedded = embed_queries(store, index, self.root, list(images), encoder, self._limits())
+            embedded = embed_queries(
+                store, index, self.root, several(images), encoder, self._limits()
+            )
             rows = [query.vector for query in embedded]
             return np.array(rows, np.float32).reshape(len(rows), index.settings.dim)
 
@@ -354,13 +358,18 @@ class Gallery(GalleryOnDisk):
 
         Raises:
             GalleryError: there is no neighbour graph.
+            ValueError: a number below 1 or not whole.
         """
+        check_count("depth", depth)
+        check_count("smallest", smallest)
         with self._files.reading_all() as (store, index):
             return find_themes(self._files, store, index, depth, smallest)
 
     def outliers(self, k: int = 20, *, depth: int = 10) -> list[Outlier]:
         """The ``k`` images whose ``depth`` nearest are farthest, farthest first; raises as
         `themes`."""
+        check_count("k", k)
+        check_count("depth", depth)
         with self._files.reading_all() as (store, index):
             return find_outliers(self._files, store, index, k, depth)
 
@@ -370,7 +379,9 @@ class Gallery(GalleryOnDisk):
         Raises:
             GalleryError: it is not an indexed image, or newer than the neighbour graph, or there
                 is none.
+            ValueError: k below 1 or not whole.
         """
+        check_count("k", k)
         with self._files.reading_all() as (store, index):
             row = row_of(store, self.root, path)
             if row is None or row.skipped is not None:
@@ -402,13 +413,14 @@ class Gallery(GalleryOnDisk):
         with self._files.writing() as (store, _):
             known = {tuple(sorted(pair)) for pair in store.distinct()}
             for pair in pairs:
-                found = [row_of(store, self.root, path) for path in pair]
-                hashes = [row.hash for row in found if row is not None and row.hash is not None]
-                if len(hashes) < 2:
-                    raise GalleryError(
-                        f"{os.fspath(pair[0])} or {os.fspath(pair[1])} is not an indexed image of "
-                        f"{self.root}"
-                    )
+                hashes = []
+                for path in pair:
+                    row = row_of(store, self.root, path)
+                    if row is None or row.hash is None:
+                        raise GalleryError(
+                            f"{os.fspath(path)} is not an indexed image of {self.root}"
+                        )
+                    hashes.append(row.hash)
                 (known.add if distinct else known.discard)(tuple(sorted(hashes)))
             with store.transaction():
                 store.set_meta({"distinct": sorted([a.hex(), b.hex()] for a, b in known)})

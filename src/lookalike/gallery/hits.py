@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ __all__ = [
     "NO_FILE",
     "UNRELATED_IN_WORDS",
     "Hit",
+    "check_count",
     "likeness_in_words",
     "score_in_words",
     "smallest_cosine",
@@ -107,6 +109,12 @@ def likeness_in_words(cosine: float, rarity: float | None, *, of_words: bool = F
         if cosine >= close or (rarity is not None and rarity >= rare):
             return word
     return "hardly alike"
+
+
+def check_count(name: str, value: object) -> None:
+    """ValueError unless ``value`` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1")
 
 
 def smallest_cosine(threshold: float) -> float:

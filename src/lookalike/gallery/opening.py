@@ -197,6 +197,8 @@ class GalleryOnDisk(ImageCollection):
 def _places(folder: Path_, directory: Path_ | None) -> tuple[Path, Path]:
     """Folder of the images and directory of the gallery, which is one on disk."""
     check_on_disk(folder)
+    if Path(folder).is_file():
+        raise GalleryError(f"{os.fspath(folder)} is a file; give the folder that holds it")
     return places(Path(folder), None if directory is None else Path(directory))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,8 +38,11 @@ __all__ = [
     "is_as_indexed",
     "names_of",
     "row_of",
+    "several",
     "with_text",
 ]
+
+T = TypeVar("T")
 
 UNLIKE_WEIGHT = 0.25
 """Of what the query should not look like. All images have something in common, which a weight of 1
@@ -70,6 +73,8 @@ class Blend:
     unlike: Sequence[Example] = ()
 
     def __post_init__(self) -> None:
+        for examples in (self.like, self.unlike):
+            several(examples)
         if not len(self.like):
             raise ValueError("give at least one image, or words, that the hits should look like")
 
@@ -89,6 +94,17 @@ class Embedded(NamedTuple):
     vector: NDArray[np.float32]
     own: set[int]
     scale: WordScale | None = None
+
+
+def several(values: Iterable[T]) -> list[T]:
+    """A list of ``values``.
+
+    Raises:
+        TypeError: they are one path, whose characters would be taken for paths.
+    """
+    if isinstance(values, str | bytes | os.PathLike):
+        raise TypeError(f"{values!r} is one value where several are expected; put it in a list")
+    return list(values)
 
 
 def combine(like: ArrayLike, unlike: ArrayLike = ()) -> NDArray[np.float32]:

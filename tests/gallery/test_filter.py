@@ -111,6 +111,13 @@ def test_what_cannot_be_understood_is_an_error_with_an_example(text: str) -> Non
         parse_filter(text)
 
 
+def test_a_mistyped_condition_is_an_error_that_names_the_one_meant() -> None:
+    with pytest.raises(GalleryError, match=r"widht: is not a condition; width: is"):
+        parse_filter("widht:>=1000")
+    assert parse_filter("horse:bay").fits(b"horse:bay.jpg", None)
+    assert parse_filter("*widht:>=1000*").fits(b"my widht:>=1000.jpg", None)
+
+
 def test_search_duplicates_and_pages_take_the_same_filter(gallery: Gallery) -> None:
     assert {hit.path[0] for hit in gallery.search("a/000.png", 12, filter="B/ png")} == {"b"}
     assert {hit.path for hit in gallery.search("a/000.png", 12, filter="-a/ shape:landscape")} == {

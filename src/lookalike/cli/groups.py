@@ -33,14 +33,16 @@ __all__ = ["groups"]
 @click.option(
     "--outliers", is_flag=True, help="List the images whose nearest are far, farthest first."
 )
-@click.option("-k", type=click.IntRange(1), default=20, show_default=True, help="Outliers to list.")
+@click.option(
+    "-k", type=click.IntRange(1), help="At most so many themes, or outliers (20 unless given)."
+)
 @json_option
 def groups(
     gallery: Path | str | None,
     neighbours: int,
     smallest: int,
     outliers: bool,
-    k: int,
+    k: int | None,
     as_json: bool,
 ) -> None:
     """Group images by what they show; each theme is named by its most central image.
@@ -53,7 +55,7 @@ def groups(
     opened = Gallery.open(find_folder(gallery), create=False)
     warn_if_unfinished(opened)
     if outliers:
-        alone = opened.outliers(k, depth=neighbours)
+        alone = opened.outliers(k or 20, depth=neighbours)
         if as_json:
             print_json([{"path": o.path, "cosine": round(o.cosine, 6)} for o in alone])
         else:
@@ -63,7 +65,7 @@ def groups(
             say("nothing found")
             raise click.exceptions.Exit(FOUND_NOTHING)
         return
-    themes = opened.themes(depth=neighbours, smallest=smallest)
+    themes = opened.themes(depth=neighbours, smallest=smallest)[:k]
     if as_json:
         print_json(
             [

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 
 from lookalike.errors import GalleryError
 from lookalike.gallery.rows import ImageRow
@@ -60,7 +61,7 @@ def parse_filter(text: str) -> Filter:
     Conditions take ``>``, ``>=``, ``<``, ``<=``, a value, or ``from..to`` with either left out.
 
     Raises:
-        GalleryError: it is empty, or a condition cannot be understood.
+        GalleryError: it is empty, or a condition cannot be understood or is nearly one.
     """
     if not text.strip():
         raise GalleryError("the filter is empty; leave it out, or use '*' for all files")
@@ -69,6 +70,11 @@ def parse_filter(text: str) -> Filter:
     for minus, key, value in TERM.findall(text):
         make = CONDITIONS.get(key.lower())
         if make is None:
+            if meant := get_close_matches(key.lower(), CONDITIONS, 1):
+                raise GalleryError(
+                    f"the filter's {key}: is not a condition; {meant[0]}: is, and for files with "
+                    f"{key}:{value} in their path there is '*{key}:{value}*'"
+                )
             value = f"{key}:{value}" if key else value
             fits = _in_path(value.replace('"', ""))
         else:

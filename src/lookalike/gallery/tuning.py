@@ -27,7 +27,7 @@ def tune(
         raise GalleryError(
             f"the gallery has {len(index):,} images; below {TUNE_FROM:,} the default "
             f"settings look at nearly all of them anyway, and settings chosen now would "
-            f"hurt when it grows (--force tunes all the same)"
+            f"hurt when it grows (--force, or force=True, tunes all the same)"
         )
     before = (store.meta("tuning") or {}).get("before", index.settings.as_dict())
     try:

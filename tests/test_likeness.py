@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from scipy.fft import dct
 
+from lookalike.gallery.outlines import Outlines
 from lookalike.images.likeness import adds_border, compare, hash_variants, perceptual_hash
 
 
@@ -101,6 +102,32 @@ def test_a_changed_image_is_called_what_it_is(change: str, side: int) -> None:
         altered = alter(original)
         assert compare(small_to(original, side), small_to(altered, side), side) == expected
         assert compare(small_to(altered, side), small_to(original, side), side) == expected
+
+
+def outlines(*images: Image.Image) -> Outlines:
+    found = Outlines(len(images))
+    for at, image in enumerate(images):
+        found.set(at, small_to(image, 160))
+    return found
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_image_is_not_ruled_out_by_its_outline(change: str) -> None:
+    originals = [scene(seed) for seed in range(6)]
+    altered = [CHANGES[change][0](image) for image in originals]
+    pairs = np.stack([np.arange(6), np.arange(6) + 6], axis=1)
+    assert outlines(*originals, *altered).may_agree(np.concatenate([pairs, pairs[:, ::-1]])).all()
+
+
+def test_an_upright_part_of_a_wide_image_is_not_ruled_out_by_its_outline() -> None:
+    for seed in range(6):
+        found = outlines(scene(seed), scene(seed).crop((60, 0, 240, 240)), scene(seed + 50))
+        assert found.may_agree(np.array([[0, 1], [1, 0], [0, 2]])).tolist() == [True, True, False]
+
+
+def test_most_other_images_are_ruled_out_by_their_outlines() -> None:
+    pairs = np.argwhere(np.tri(40, k=-1))
+    assert outlines(*(scene(seed) for seed in range(40))).may_agree(pairs).mean() < 0.02
 
 
 def small_to(image: Image.Image, side: int) -> Image.Image:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from PIL import Image
 
 from lookalike import images
 from lookalike.errors import GalleryError
-from lookalike.gallery import DuplicateGroup, Gallery, Kind, Progress
+from lookalike.gallery import DuplicateGroup, Gallery, KeepOrder, KeepRule, Kind, Progress
 from lookalike.gallery.duplicates import _file_identity, propose
 from lookalike.gallery.rows import ImageRow
 
@@ -165,9 +167,11 @@ def three_sizes(tmp_path: Path) -> Path:
         (["older.png", "younger.png", "more bytes.png"], "large.png"),
     ],
 )
-def test_kept_is_the_largest_then_the_one_of_most_bytes_then_the_oldest(
+def test_kept_is_the_largest_then_the_oldest_then_the_one_of_most_bytes(
     three_sizes: Path, model: Path, gone: list[str], kept: str
 ) -> None:
+    for name in ("large.png", "more bytes.png"):
+        os.utime(three_sizes / name, (3_000, 3_000))
     for name in gone:
         (three_sizes / name).unlink()
     gallery = Gallery.open(three_sizes, model=model)
@@ -175,6 +179,34 @@ def test_kept_is_the_largest_then_the_one_of_most_bytes_then_the_oldest(
     (group,) = gallery.duplicates(0.9)
     assert [item.path for item in group.keep] == [kept]
     assert len(group.duplicates) == 4 - len(gone)
+
+
+ORIGINAL = ImageRow(1, b"b.jpg", 900, 10**18, width=200, height=100, format="JPEG")
+LATER = {"id": 2, "path": b"a.jpg", "mtime_ns": 10**18 + 10**10}
+
+
+@pytest.mark.parametrize(
+    ("order", "other", "has_camera", "better"),
+    [
+        ("original", {**LATER, "size": 2_000}, (False, False), 1),  # re-encoded, better quality
+        ("largest", {**LATER, "size": 2_000}, (False, False), 2),
+        ("largest", {**LATER, "size": 2_000}, (True, False), 2),
+        ("smallest", {**LATER, "size": 2_000}, (False, True), 1),
+        ("original", {**LATER, "size": 2_000, "mtime_ns": 10**18 + 10**9}, (False, False), 2),
+        ("original", {**LATER, "size": 2_000}, (False, True), 2),
+        ("original", {**LATER, "width": 400, "height": 200}, (True, False), 2),
+        ("original", {**LATER, "format": "PNG"}, (False, False), 2),
+        ("original", {"id": 2, "path": b"a copy.jpg", "mtime_ns": 10**17}, (False, False), 1),
+        ("original", {"id": 2, "path": b"a.jpg"}, (False, False), 2),
+    ],
+)
+def test_the_better_of_two_files_follows_the_order(
+    order: str, other: dict[str, Any], has_camera: tuple[bool, bool], better: int
+) -> None:
+    rule = KeepRule(KeepOrder(order))
+    rows = ORIGINAL, replace(ORIGINAL, **other)
+    ranks = [rule.rank(row, camera) for row, camera in zip(rows, has_camera, strict=True)]
+    assert 1 + ranks.index(min(ranks)) == better
 
 
 def test_the_json_gives_sizes_and_which_files_are_identical(three_sizes: Path, model: Path) -> None:

@@ -80,8 +80,8 @@ BACK = {"hardlink": "made files of their own again", "reflink": "hold what they 
 )
 @click.option(
     "--keep",
-    type=click.Choice(["largest", "smallest", "oldest", "newest"]),
-    default="largest",
+    type=click.Choice(["original", "largest", "smallest", "oldest", "newest"]),
+    default="original",
     show_default=True,
     help="Which file of a group is kept.",
 )
@@ -178,8 +178,8 @@ def duplicates(
     cropped or with a border. Other shots of a scene are not duplicates; '--kind shot' lists them.
 
     Kept is the file with most pixels, then one with a camera's name in it, then one that is not
-    named like a copy or by a messenger, then a lossless one, then the one with most bytes, then the
-    oldest.
+    named like a copy or by a messenger, then a lossless one, then the oldest, then the one with
+    most bytes. '--keep largest' asks for pixels and bytes alone.
 
     Without --move-to, --trash, --hardlink, --reflink or --delete nothing is touched. With one of
     them, what would be done is listed first. Each file is read again before it is touched, and so

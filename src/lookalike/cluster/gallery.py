@@ -29,7 +29,7 @@ from lookalike.errors import ClusterError, GalleryError
 from lookalike.gallery.duplicates import Duplicates, propose_all
 from lookalike.gallery.gallery import GalleryInfo
 from lookalike.gallery.hits import check_count, smallest_cosine
-from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
+from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.listing import Hits, ImageCollection
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.opening import Path_
@@ -247,7 +247,7 @@ class ShardedGallery(ImageCollection):
         threshold: float = 0.95,
         *,
         kinds: Collection[Kind] = COPIES,
-        keep: KeepRule = LARGEST,
+        keep: KeepRule = ORIGINAL,
         reference: Path_ | None = None,
         filter: str | None = None,
         progress: Callable[[Progress], None] | None = None,

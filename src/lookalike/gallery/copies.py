@@ -1,13 +1,14 @@
 """Files that show the same picture: candidates by perceptual hash and embedding, each pair checked.
 
 A candidate is a pair of contents whose hashes differ in a few bits, as they are, mirrored or
-turned, or whose embeddings are near. Each is decoded small and compared part by part
-(`likeness.compare`); what agrees is connected, and within what is connected each file is compared
-with the one to keep, once more and larger, before it is proposed.
+turned, or whose embeddings are near. Those that small outlines do not rule out are compared part by
+part (`likeness.compare`); what agrees is connected, and within what is connected each file is
+compared with the one to keep, once more and larger, before it is proposed.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections import OrderedDict, defaultdict
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.gallery.keep import LOSSLESS, Kind
+from lookalike.gallery.outlines import Outlines
 from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import Store
@@ -97,7 +99,7 @@ class Copies:
         self._kinds: dict[tuple[int, int], Kind | None] = {}
         self._proven: dict[tuple[int, int], Kind | None] = {}
         self._digests: dict[int, bytes | None] = {}
-        self._pixels = 0
+        self._pixels, self._total = 0, 0
         self._changing = threading.Lock()
         self.unhashed = 0
 
@@ -108,7 +110,8 @@ class Copies:
         contents = self._read_contents()
         forest = Forest(len(contents.ids))
         if self._wanted - {Kind.BYTES} and len(contents.ids) > 1:
-            self._connect(self._candidates(contents), contents.ids, forest)
+            pairs = self._candidates(contents)
+            self._connect(self._likely(pairs, contents.ids), contents.ids, forest)
         connected = defaultdict[int, list[int]](list)
         for at, label in enumerate(forest.labels().tolist()):
             connected[label] += contents.members[at]
@@ -182,13 +185,37 @@ class Copies:
 
     # ---- the check -------------------------------------------------------------------------------
 
+    def _likely(self, pairs: Pairs, ids: NDArray[np.int64]) -> Pairs:
+        """Those of ``pairs`` whose images are roughly alike, by one small version of each."""
+        places, at = np.unique(pairs, return_inverse=True)
+        outlines = Outlines(len(places))
+
+        def outline(place: int, row: ImageRow | None) -> None:
+            look = None if row is None else self._look(row)
+            if look is not None:
+                outlines.set(place, look.image)
+
+        self._total = len(places) + len(pairs)
+        with ThreadPoolExecutor(cores(), "lookalike") as pool:
+            for start in range(0, len(places), QUERIES):
+                some = ids[places[start : start + QUERIES]].tolist()
+                rows = self._store.by_ids(some)
+                for _ in pool.map(outline, itertools.count(start), map(rows.get, some)):
+                    pass
+                self._report(start + len(some))
+        return pairs[outlines.may_agree(at.reshape(pairs.shape))]
+
+    def _report(self, done: int) -> None:
+        if self._progress is not None:
+            self._progress(Progress(done, self._total, 0))
+
     def _connect(self, pairs: Pairs, ids: NDArray[np.int64], forest: Forest) -> None:
         """Unite those of ``pairs`` that are alike, but for what others connect already.
 
         In each round no content is in two pairs, so that n copies of one image cost about n
         comparisons.
         """
-        left, total = pairs.tolist(), len(pairs)
+        left = pairs.tolist()
         with ThreadPoolExecutor(cores(), "lookalike") as pool:
             while left:
                 labels = forest.labels().tolist()
@@ -208,9 +235,7 @@ class Copies:
 
                     alike = np.array(list(pool.map(check, some)), np.bool_)
                     forest.unite(np.array(some, np.int64)[alike])
-                    done = total - len(later) - len(now) + start + len(some)
-                    if self._progress is not None:
-                        self._progress(Progress(done, total, 0))
+                    self._report(self._total - len(later) - len(now) + start + len(some))
                 left = later
 
     def _alike(self, one: ImageRow, two: ImageRow) -> Kind | None:

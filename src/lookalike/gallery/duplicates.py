@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lookalike.errors import GalleryError
 from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import smallest_cosine
-from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
+from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.places import is_within
 from lookalike.gallery.query import is_as_indexed
 from lookalike.gallery.report import Progress
@@ -115,7 +115,7 @@ def find_duplicates(
     progress: Callable[[Progress], None] | None = None,
     *,
     kinds: Collection[Kind] = COPIES,
-    keep: KeepRule = LARGEST,
+    keep: KeepRule = ORIGINAL,
     limits: Limits | None = None,
 ) -> Duplicates:
     """The groups of a gallery, as promised by `Gallery.duplicates`."""

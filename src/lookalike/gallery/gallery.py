@@ -20,7 +20,7 @@ from lookalike.gallery.files import made_with
 from lookalike.gallery.hits import check_count, smallest_cosine
 from lookalike.gallery.identity import read_identity
 from lookalike.gallery.ignore import add_patterns
-from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
+from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.listing import Hits
 from lookalike.gallery.opening import GalleryOnDisk, Path_, lsh_settings_for
 from lookalike.gallery.places import root_from
@@ -301,7 +301,7 @@ class Gallery(GalleryOnDisk):
         threshold: float = 0.95,
         *,
         kinds: Collection[Kind] = COPIES,
-        keep: KeepRule = LARGEST,
+        keep: KeepRule = ORIGINAL,
         reference: Path_ | None = None,
         filter: str | None = None,
         progress: Callable[[Progress], None] | None = None,

@@ -12,7 +12,7 @@ from lookalike.gallery.filter import glob_matcher
 from lookalike.gallery.places import is_within
 from lookalike.gallery.rows import ImageRow
 
-__all__ = ["COPIES", "LARGEST", "LOSSLESS", "KeepOrder", "KeepRule", "Kind"]
+__all__ = ["COPIES", "LOSSLESS", "ORIGINAL", "KeepOrder", "KeepRule", "Kind"]
 
 COPY = re.compile(
     r"^(copy|kopie|copie|copia)\b|[ _-](copy|kopie|copie|copia)( ?\(?\d*\)?)?$|\(\d+\)$"
@@ -38,11 +38,14 @@ COPIES = frozenset(Kind) - {Kind.SHOT}
 
 
 LOSSLESS = frozenset({"PNG", "BMP", "GIF", "TIFF"})
+TIMES_NS = 2 * 10**9
+"""How precisely zip and FAT keep the time of a file."""
 
 
 class KeepOrder(StrEnum):
     """What is better, before all that decides else."""
 
+    ORIGINAL = "original"
     LARGEST = "largest"
     SMALLEST = "smallest"
     OLDEST = "oldest"
@@ -52,26 +55,30 @@ class KeepOrder(StrEnum):
 @dataclass(frozen=True)
 class KeepRule:
     """Which file is better: one below ``folders`` (relative to the gallery's, the first best), one
-    that fits ``names`` (shell patterns), then by ``order``. What is equal by these is decided by
-    most pixels; a camera's name in the file; a name that is not that of a copy or a messenger's; a
-    lossless format; most bytes; the oldest; the first by path."""
+    that fits ``names`` (shell patterns), then by ``order``. What is equal by these, and all with
+    the order ORIGINAL, is decided by most pixels; a camera's name in the file; a name that is not
+    that of a copy or a messenger's; a lossless format; the oldest; most bytes; the first by path.
 
-    order: KeepOrder = KeepOrder.LARGEST
+    Pixels come before a camera's name, since programs leave it in what they make smaller. Age comes
+    before bytes: a copy is written after its original, and may have more of them."""
+
+    order: KeepOrder = KeepOrder.ORIGINAL
     folders: tuple[bytes, ...] = ()
     names: tuple[str, ...] = ()
 
-    def wish(self, row: ImageRow) -> tuple[int, int, int]:
+    def wish(self, row: ImageRow) -> tuple[int, ...]:
         """What the user asks for, of the better file lower."""
         pixels = (row.width or 0) * (row.height or 0)
         folder = next((n for n, x in enumerate(self.folders) if is_within(row.path, x)), 1 << 30)
         name = next((n for n, x in enumerate(self.names) if glob_matcher(x)(row.path)), 1 << 30)
         chosen = {
-            KeepOrder.LARGEST: 0,
-            KeepOrder.SMALLEST: pixels,
-            KeepOrder.OLDEST: row.mtime_ns,
-            KeepOrder.NEWEST: -row.mtime_ns,
+            KeepOrder.ORIGINAL: (),
+            KeepOrder.LARGEST: (-pixels, -row.size),
+            KeepOrder.SMALLEST: (pixels, row.size),
+            KeepOrder.OLDEST: (row.mtime_ns,),
+            KeepOrder.NEWEST: (-row.mtime_ns,),
         }[self.order]
-        return folder, name, chosen
+        return folder, name, *chosen
 
     def rank(self, row: ImageRow, has_camera: bool) -> tuple[Any, ...]:
         """All that counts, of the better file lower; ``has_camera``: a camera's name is in it."""
@@ -79,8 +86,8 @@ class KeepRule:
         stem = os.path.splitext(os.path.basename(os.fsdecode(row.path)))[0]
         is_copy = COPY.search(stem) is not None
         is_lossy = row.format not in LOSSLESS
-        better = -pixels, not has_camera, is_copy, is_lossy, -row.size, row.mtime_ns, row.path
-        return *self.wish(row), *better
+        better = -pixels, not has_camera, is_copy, is_lossy, row.mtime_ns // TIMES_NS, -row.size
+        return *self.wish(row), *better, row.mtime_ns, row.path
 
 
-LARGEST = KeepRule()
+ORIGINAL = KeepRule()

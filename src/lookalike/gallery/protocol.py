@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.gallery.keep import COPIES, LARGEST, KeepRule, Kind
+from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.query import Query
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import Progress, UpdateReport
@@ -133,7 +133,7 @@ class ImageGallery(Protocol):
         threshold: float = 0.95,
         *,
         kinds: Collection[Kind] = COPIES,
-        keep: KeepRule = LARGEST,
+        keep: KeepRule = ORIGINAL,
         reference: Path_ | None = None,
         filter: str | None = None,
         progress: Callable[[Progress], None] | None = None,

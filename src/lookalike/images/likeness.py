@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Agreement", "adds_border", "compare", "hash_variants", "perceptual_hash"]
+__all__ = [
+    "Agreement",
+    "adds_border",
+    "compare",
+    "hash_variants",
+    "perceptual_hash",
+    "within_border",
+]
 
 HASH_BITS = 64
 SIDE = 32
@@ -137,7 +144,7 @@ def compare(
             and _agree(a, _whole(a), turned, side, 1, noise)
         ):
             return "same picture" if turn is None else "mirrored or rotated"
-    inner, other = _within_border(a), _within_border(b)
+    inner, other = within_border(a), within_border(b)
     if inner != _whole(a) or other != _whole(b):
         for one, two in ((inner, other), (inner, _whole(b)), (_whole(a), other)):
             part = b if two == _whole(b) else b.crop(two)
@@ -279,8 +286,9 @@ def _contrast_around(values: Floats) -> Floats:
     return np.sqrt(np.maximum(_mean_around(values * values, 3) - mean * mean, 0))
 
 
-def _within_border(image: Image.Image) -> Box:
-    """What is left of an image without borders of one colour, at most a quarter of each side."""
+def within_border(image: Image.Image) -> Box:
+    """What is left of an image without borders of one colour, at most a quarter of each side: left,
+    top, right and bottom in pixels."""
     grey = np.asarray(image.convert("L"), np.float32)
 
     def depth(lines: Floats) -> int:

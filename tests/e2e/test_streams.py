@@ -16,6 +16,7 @@ from command import COMMAND
 from fakes import write_model, write_photos
 
 from lookalike.cli import commands
+from lookalike.cli.output import prepare_streams
 from lookalike.gallery import Gallery
 
 TRAIN = "--trunk lenet5 --weights none --epochs 1 --size 32 --batch-size 4"
@@ -191,3 +192,41 @@ def test_a_gallery_of_another_user_is_an_error_that_names_it(
     assert (done.returncode, done.stdout) == (2, "")
     assert os.fspath(gallery) in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_a_line_that_was_interrupted_is_written_once_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Interrupted at each call and return in turn, and written out at the end, as a command is."""
+    steps = 0
+    while True:
+        reading, writing = os.pipe()
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", os.fdopen(writing, "w", closefd=False))
+            prepare_streams()
+            left = steps
+
+            def interrupt(frame: object, event: str, argument: object) -> None:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    sys.setprofile(None)
+                    raise KeyboardInterrupt
+
+            try:
+                sys.setprofile(interrupt)
+                click.echo("a line")
+                sys.setprofile(None)
+            except KeyboardInterrupt:
+                pass
+            stream = sys.stdout
+            stream.flush()
+            ended = left > 0
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            found = pipe.read()
+        assert found in ("", "a line\n") and (found or not ended), (steps, found)
+        if ended:
+            break
+        steps += 1
+    assert steps > 10

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -62,21 +64,33 @@ def prepare_streams() -> None:
         sys.stderr.reconfigure(errors="surrogateescape")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.flush()
-        sys.stdout = io.TextIOWrapper(
-            io.BufferedWriter(_Output(sys.stdout.fileno(), "w", closefd=False)),
+        sys.stdout = _Output(
+            io.BufferedWriter(io.FileIO(sys.stdout.fileno(), "w", closefd=False)),
             sys.stdout.encoding,
             "surrogateescape",
             line_buffering=sys.stdout.line_buffering,
         )
 
 
-class _Output(io.FileIO):
-    def write(self, data: Any) -> int:
-        try:
-            return super().write(data)
-        except OSError as error:
-            error.filename = STDOUT
-            raise
+class _Output(io.TextIOWrapper):
+    """Not the file below: interrupted there, a line that was written would be written again."""
+
+    def write(self, text: str) -> int:
+        with _named():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with _named():
+            super().flush()
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        error.filename = STDOUT
+        raise
 
 
 def discard(stream: TextIO) -> None:

@@ -293,11 +293,11 @@ class Copies:
             cosine: of their embeddings.
             bits: in which their hashes differ, mirrored or turned as it is best.
         """
+        if frozenset((one.hash, two.hash)) in self._distinct:
+            return None
         if one.hash is not None and one.hash == two.hash:
             return self._counted(Kind.BYTES)
         if one.note is not None or two.note is not None:
-            return None
-        if frozenset((one.hash, two.hash)) in self._distinct:
             return None
         key = min(one.id, two.id), max(one.id, two.id)
         if key not in self._kinds and bits > FAR_BOUND and cosine < FAR_COSINE:

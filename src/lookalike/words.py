@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lookalike.errors import MissingExtraError, ModelError
+from lookalike.errors import MissingExtraError, ModelError, install_command
 from lookalike.runtimes import OUTPUT, OnnxRuntime, open_model
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def import_tokenizers() -> Any:
         return importlib.import_module("tokenizers")
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            "searching with words needs tokenizers: pip install 'lookalike[words]'"
+            f"searching with words needs tokenizers: {install_command('words')}"
         ) from error
 
 

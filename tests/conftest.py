@@ -50,6 +50,17 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def trash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's trash, for as long as the test."""
+    from send2trash import plat_other  # which reads the environment when it is imported
+
+    monkeypatch.setattr(plat_other, "XDG_DATA_HOME", os.fsencode(tmp_path / "data"))
+    monkeypatch.setattr(plat_other, "HOMETRASH_B", os.fsencode(tmp_path / "data/Trash"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path / "data/Trash/files"
+
+
+@pytest.fixture
 def gallery(photos: Path, model: Path) -> Gallery:
     """The gallery of `photos`, up to date."""
     opened = Gallery.open(photos, model=model)

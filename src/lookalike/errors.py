@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 
 __all__ = [
     "ClusterBusyError",
@@ -35,18 +36,21 @@ def install_command(extra: str) -> str:
     try:
         declared = metadata.requires("lookalike") or []
     except metadata.PackageNotFoundError:  # run from its sources
-        return f"pip install 'lookalike[{extra}]'"
-    packages = list[str]()
+        declared = []
+    packages = dict.fromkeys(_packages(extra, declared)) or [f"lookalike[{extra}]"]
+    return shlex.join(["pip", "install", *packages])
+
+
+def _packages(extra: str, declared: list[str]) -> Iterator[str]:
+    """What an extra needs, by lookalike's requirements; with what the extras in it need."""
     for line in declared:
         package, _, marker = (part.strip() for part in line.partition(";"))
         if f"extra == '{extra}'" in marker.replace('"', "'"):
-            others = re.fullmatch(r"lookalike\[([\w,]+)\]", package)
-            if others is None:
-                packages.append(package)
+            if others := re.fullmatch(r"lookalike\[([\w,]+)\]", package):
+                for other in others[1].split(","):
+                    yield from _packages(other, declared)
             else:
-                packages += shlex.split(" ".join(map(install_command, others[1].split(","))))
-    chosen = dict.fromkeys(name for name in packages if name not in ("pip", "install"))
-    return shlex.join(["pip", "install", *(chosen or [f"lookalike[{extra}]"])])
+                yield package
 
 
 class LookalikeError(Exception):

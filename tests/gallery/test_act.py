@@ -57,13 +57,8 @@ def copies(tmp_path: Path, model: Path) -> Gallery:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trash: Path) -> Path:
     """A home with a trash of its own."""
-    from send2trash import plat_other
-
-    monkeypatch.setattr(plat_other, "XDG_DATA_HOME", os.fsencode(tmp_path / "data"))
-    monkeypatch.setattr(plat_other, "HOMETRASH_B", os.fsencode(tmp_path / "data/Trash"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
 

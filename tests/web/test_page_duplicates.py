@@ -63,11 +63,11 @@ def test_duplicates_are_marked_and_exported_and_nothing_is_deleted(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("trash")
 @pytest.mark.parametrize("width", list(WIDTHS))
 def test_duplicates_are_looked_at_by_kind_moved_to_the_trash_and_put_back(
-    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: str
+    browser: Browser, tmp_path: Path, width: str
 ) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     folder = tmp_path / "images"
     write_photos(folder, 6)
     copy, first = folder / "twice.png", folder / "a/000.png"

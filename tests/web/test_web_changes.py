@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import pytest
 from webtools import TestClient, answer_of, client_of, error_of, wait_until
 
 from lookalike.gallery import Gallery
@@ -46,17 +44,6 @@ def test_none_is_taken_out_if_one_is_unknown(gallery: Gallery) -> None:
         asked = {"ids": [before["a/000.png"], 999_999]}
         error_of(client.post("/api/remove", json=asked), 404, "not_found")
         assert ids_of(client) == before
-
-
-@pytest.fixture
-def trash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's trash, for as long as the test."""
-    from send2trash import plat_other  # which reads the environment when it is imported
-
-    monkeypatch.setattr(plat_other, "XDG_DATA_HOME", os.fsencode(tmp_path / "data"))
-    monkeypatch.setattr(plat_other, "HOMETRASH_B", os.fsencode(tmp_path / "data/Trash"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    return tmp_path / "data/Trash/files"
 
 
 def test_duplicates_go_to_the_trash_and_come_back(

@@ -21,9 +21,10 @@ from pathlib import Path
 from attention import scores
 
 from lookalike.evaluation.splits import query_split
-from lookalike.models.embedder import EmbedderSettings, load_embedder
+from lookalike.models.embedder import load_embedder
 from lookalike.models.report import TrainProgress
-from lookalike.models.train import TrainSettings, train
+from lookalike.models.settings import EmbedderSettings, TrainSettings
+from lookalike.models.train import train
 from reproduction.collection import Collection
 from reproduction.confs import OURS
 from reproduction.train import embed_images

@@ -25,8 +25,6 @@ from lookalike.models.data import (
 )
 from lookalike.threads import cores
 
-__all__ = ["Collection", "Floats", "Pixels", "Positions", "Sample", "read_pixels", "squeeze"]
-
 Pixels: TypeAlias = NDArray[np.uint8]
 """An image, RGB (h, w, 3)."""
 Positions: TypeAlias = NDArray[np.int64]

@@ -6,34 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from lookalike.models.augment import NO_AUGMENTATION
-from lookalike.models.settings import EmbedderSettings, TrainSettings
-
-__all__ = [
-    "BEST",
-    "BITS",
-    "DISTORTIONS",
-    "NETWORKS",
-    "OTHER",
-    "OURS",
-    "PAPER",
-    "PLANS",
-    "QUICK",
-    "RELATED",
-    "ROBUST",
-    "ROWS",
-    "SHARED_TRUNK",
-    "TABLES",
-    "TUNED",
-    "WHOLE",
-    "Budget",
-    "Joined",
-    "Plan",
-    "Recipe",
-    "Row",
-    "Tuned",
-    "Views",
-]
+from lookalike.models.settings import NO_AUGMENTATION, EmbedderSettings, TrainSettings
 
 SHARED_TRUNK = "efficientnet-lite0"
 """Of nearly all networks; its frozen stages are computed once for all of them."""

@@ -18,8 +18,6 @@ from PIL import Image
 from lookalike.models.augment import GREY
 from reproduction.collection import Pixels
 
-__all__ = ["KINDS", "NEUTRAL", "Kind", "distort"]
-
 
 def distort(image: Pixels, kind: str, level: float, seed: int) -> Pixels:
     """An altered copy; `seed` draws the noise, and nothing else is random.

@@ -34,8 +34,6 @@ from reproduction.results import Results
 from reproduction.study import Parts, Study
 from reproduction.tables import altered, growth
 
-__all__ = ["CAPTIONS", "draw_attention", "draw_figures", "draw_hamming", "draw_searches"]
-
 SHOWN = 8
 """Results of a query, as in Figure 10."""
 ATTENDED = 4

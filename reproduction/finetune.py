@@ -39,8 +39,6 @@ from reproduction.rank import relevance
 from reproduction.study import Study
 from reproduction.train import weights_of
 
-__all__ = ["Learner", "Runs", "augment", "best", "embed", "expand", "fine_tune", "mix", "on_device"]
-
 CHUNK = 500
 WARM_STEPS = 3
 """Before a step is recorded: libraries choose their kernels and allocate in the first ones."""

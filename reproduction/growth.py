@@ -18,8 +18,6 @@ from reproduction.study import Study
 from reproduction.timing import K, one_thread
 from reproduction.train import Network
 
-__all__ = ["SIZES", "grow", "grown_vectors"]
-
 SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 CHUNK = 256
 TIMED = 500

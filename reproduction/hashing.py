@@ -40,21 +40,6 @@ from lookalike.models.embedder import Embedder
 from lookalike.models.layers import unit, whitening
 from reproduction.collection import Floats, Positions
 
-__all__ = [
-    "HASHINGS",
-    "CodeLoss",
-    "DivideAndEncode",
-    "Hashing",
-    "TripletRankingLoss",
-    "class_codes",
-    "hamming_rank",
-    "itq_codes",
-    "lsh_codes",
-    "pack",
-    "pca",
-    "tie_order",
-]
-
 Doubles = NDArray[np.float64]
 Encode = Callable[[Floats], Floats]
 """Unit rows (n, dim) -> numbers (n, bits), above 0 for a bit of 1."""

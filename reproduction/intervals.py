@@ -10,8 +10,6 @@ from typing import TypeVar
 
 from scipy.stats import t
 
-__all__ = ["Difference", "half_width", "paired_difference"]
-
 Key = TypeVar("Key")
 
 

@@ -19,14 +19,13 @@ import torch
 from numpy.typing import DTypeLike
 
 from lookalike.atomic import atomic_writer
-from lookalike.models.augment import AugmentSettings, augment
+from lookalike.models.augment import augment
 from lookalike.models.data import in_order
 from lookalike.models.inputs import CHUNK, WORKING_SIZE, Normalise
+from lookalike.models.settings import AugmentSettings
 from lookalike.models.trunk import Trunk
 from lookalike.threads import cores
 from reproduction.collection import Collection, Pixels, Positions, squeeze
-
-__all__ = ["AUGMENTATION", "VIEWS", "Rows", "SharedMaps", "augmented"]
 
 VIEWS = 4
 AUGMENTATION = AugmentSettings()

@@ -19,8 +19,6 @@ from reproduction.confs import Recipe, Row
 from reproduction.hashing import hamming_rank, itq_codes, lsh_codes, pack, pca
 from reproduction.train import Network, Networks, weights_of
 
-__all__ = ["HashedNetwork", "Method", "NetworkMethod", "Oracle", "nearest", "network_method"]
-
 Oracle: TypeAlias = Callable[[Positions], NDArray[np.bool_]]
 """Gallery positions (n,) -> whether each is relevant to the query: the person of the experiment."""
 PCA_DIM = 128

@@ -17,8 +17,6 @@ from reproduction.score import LAST_NOTED, feedback, robustness, score
 from reproduction.study import Settings, Study
 from reproduction.timing import time_rows
 
-__all__ = ["PARTS", "Part", "Task", "check_rows", "run_tasks", "tasks_of"]
-
 TRUSTED = 300.0
 """Seconds of work after which the pace of this machine counts as much as the estimates."""
 

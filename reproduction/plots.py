@@ -19,16 +19,6 @@ from lookalike.atomic import atomic_writer
 from lookalike.evaluation.metrics import Spread
 from reproduction.distortions import KINDS
 
-__all__ = [
-    "canvas",
-    "crossing",
-    "plot_buckets",
-    "plot_feedback",
-    "plot_growth",
-    "plot_robustness",
-    "plot_table",
-]
-
 STYLE = Path(__file__).with_name("paper.mplstyle")
 SOFT, OWN, OTHER, SHADE = "#5c6574", "C1", "C0", "#eef1f6"
 Curves: TypeAlias = Mapping[str, Mapping[str, NDArray[Any]]]

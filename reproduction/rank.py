@@ -15,8 +15,6 @@ from reproduction.collection import Pixels, Positions
 from reproduction.methods import Method
 from reproduction.study import Parts, Study, oracle_of
 
-__all__ = ["rank", "ranking_path", "rankings", "relevance"]
-
 
 def rank(study: Study, protocol: str, row: str, seed: int) -> Positions:
     """Gallery positions for each query of the split, best first, int64 (q, g); from the file if it

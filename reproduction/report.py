@@ -27,8 +27,6 @@ from reproduction.tables import (
     timing_table,
 )
 
-__all__ = ["write_report"]
-
 TITLE = "The paper's evaluation, regenerated"
 # Cells break between a number and its bracket where a table would be wider than the window.
 STYLE = """

@@ -14,8 +14,6 @@ from typing import Any
 from lookalike.atomic import atomic_writer
 from lookalike.errors import LookalikeError
 
-__all__ = ["FORMAT", "Results"]
-
 FORMAT = 2
 
 

@@ -13,8 +13,6 @@ from reproduction.rank import rank, rankings, relevance
 from reproduction.study import Study, oracle_of
 from reproduction.svm_active import SvmActive
 
-__all__ = ["LAST_NOTED", "feedback", "robustness", "score"]
-
 FEEDBACK_ROUNDS = 6
 ROBUST_METRICS = ("mAP", "P@10")
 LAST_NOTED = ROBUST_METRICS[-1]

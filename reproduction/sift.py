@@ -26,17 +26,6 @@ from reproduction.collection import Floats, Pixels, Positions, Sample
 from reproduction.confs import WHOLE
 from reproduction.methods import Method, Oracle, nearest
 
-__all__ = [
-    "Choice",
-    "Keypoints",
-    "Sift",
-    "keypoints",
-    "nearest_words",
-    "root_sift",
-    "tf_idf",
-    "word_counts",
-]
-
 ENLARGED = 2
 """Before detection, times; OpenCV doubles once more, as Lowe does. Corel's images are small."""
 KEYPOINTS = 2000

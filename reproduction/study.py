@@ -33,8 +33,6 @@ from reproduction.sift import Sift
 from reproduction.svm_active import SvmActive
 from reproduction.train import Networks
 
-__all__ = ["Parts", "RowError", "Settings", "Study", "folders_of", "oracle_of", "working_in"]
-
 UNSEEN_CLASSES = 4
 """That the protocol of unseen categories needs: with a single class on a side nothing is learnt
 there, or every answer is right."""

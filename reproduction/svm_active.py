@@ -20,8 +20,6 @@ from lookalike.feedback import Feedback, FeedbackSettings
 from reproduction.collection import Floats, Pixels, Positions, Sample
 from reproduction.methods import Method, Oracle
 
-__all__ = ["Round", "SvmActive", "colour_histogram", "colour_moments", "gabor_energies"]
-
 BINS = (18, 3, 3)
 """Of hue, saturation and value."""
 TEXTURE_SIDES = (192, 96, 48, 24)

@@ -11,20 +11,6 @@ from reproduction.confs import BEST, PAPER, RELATED, ROBUST, ROWS, TABLES
 from reproduction.intervals import paired_difference
 from reproduction.results import Results
 
-__all__ = [
-    "TABLE_MAKERS",
-    "altered",
-    "attention_table",
-    "best_table",
-    "feedback_table",
-    "growth",
-    "growth_table",
-    "misses",
-    "quality_table",
-    "robustness_table",
-    "timing_table",
-]
-
 REFERENCE = "cnn-lsh", "[19]"
 """The row that the others are compared with, paired by split, and its name in the heading."""
 TABLE_1 = ("mAP", "recall@m", "P@5", "P@10", "P@20", "P@30")

@@ -23,8 +23,6 @@ from reproduction.collection import Pixels, Positions, read_pixels
 from reproduction.methods import Method
 from reproduction.study import Parts, RowError, Study, oracle_of
 
-__all__ = ["K", "one_thread", "time_rows"]
-
 K = 30
 """The largest of the paper's Top-n."""
 

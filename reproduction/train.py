@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from lookalike.encoder import Encoder, EncoderSettings
-from lookalike.models.augment import NO_AUGMENTATION
 from lookalike.models.data import LabelledImages, SquareImages
 from lookalike.models.download import file_sha256
 from lookalike.models.embedder import Embedder, load_embedder, save_embedder
@@ -28,14 +27,13 @@ from lookalike.models.inputs import (
     frozen_stages,
 )
 from lookalike.models.run import Run, make_optimizer
+from lookalike.models.settings import NO_AUGMENTATION
 from lookalike.models.train import train
 from lookalike.models.trunks import make_trunk
 from reproduction.collection import Collection, Floats, Pixels, Positions, Sample, squeeze
 from reproduction.confs import SHARED_TRUNK, Recipe
 from reproduction.hashing import HASHINGS
 from reproduction.maps import AUGMENTATION, VIEWS, SharedMaps
-
-__all__ = ["Network", "Networks", "embed_images", "embed_maps", "weights_of"]
 
 STAGES = (3, 4)
 """Of SHARED_TRUNK, whose maps are shared: what its last stage reads, and what it returns."""

@@ -10,17 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = [
-    "NO_SPACE",
-    "IrregularFileError",
-    "atomic_writer",
-    "attempts",
-    "open_regular",
-    "read_regular",
-    "replacing",
-]
-
-
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Of an OSError: a disk or quota is full."""
 

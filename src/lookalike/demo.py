@@ -32,8 +32,6 @@ from lookalike.images import read_rgb
 from lookalike.models.augment import Transform, apply
 from lookalike.sheet import Row, search_sheet, thumbnail, write_html
 
-__all__ = ["Built", "DemoResult", "build", "run"]
-
 Alter = Callable[[Image.Image], Image.Image]
 
 SEED = 0

@@ -25,18 +25,6 @@ if TYPE_CHECKING:
 
     from lookalike.words import WordEncoder
 
-__all__ = [
-    "DEFAULT_MODEL",
-    "WITH_WORDS",
-    "Encoded",
-    "Encoder",
-    "EncoderSettings",
-    "Failed",
-    "HasPixels",
-    "ModelInfo",
-    "one_by_one",
-]
-
 DEFAULT_MODEL = Path(__file__).with_name("data") / "default.onnx"
 
 METADATA_PREFIX = "lookalike."

@@ -6,27 +6,6 @@ import re
 import shlex
 from collections.abc import Iterator
 
-__all__ = [
-    "ClusterBusyError",
-    "ClusterError",
-    "ClusterStoppedError",
-    "DecoderError",
-    "GalleryDamagedError",
-    "GalleryError",
-    "GalleryLockedError",
-    "IndexFormatError",
-    "LookalikeError",
-    "LookalikeWarning",
-    "MissingExtraError",
-    "ModelError",
-    "ModelMismatchError",
-    "NoNeighboursError",
-    "NoWordsError",
-    "StorageFullError",
-    "TrainingError",
-    "install_command",
-]
-
 
 def install_command(extra: str) -> str:
     """The command that installs what an extra needs: its packages by name, which works from a

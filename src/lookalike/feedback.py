@@ -18,8 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from lookalike.errors import MissingExtraError, install_command
 
-__all__ = ["Feedback", "FeedbackSettings"]
-
 Positions: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 Floats: TypeAlias = NDArray[np.float64]

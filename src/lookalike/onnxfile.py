@@ -6,8 +6,6 @@ messages which may hold a tensor, by the field numbers of onnx.proto.
 
 from __future__ import annotations
 
-__all__ = ["has_external_data"]
-
 # Message -> field number -> message in that field.
 MESSAGES = {
     "model": {7: "graph", 20: "training", 25: "function"},

@@ -11,8 +11,6 @@ from pathlib import Path
 from lookalike.atomic import atomic_writer
 from lookalike.lsh.tuning import Trial
 
-__all__ = ["Axis", "Line", "Panel", "draw_recall_curve", "frontier", "write_svg"]
-
 WIDTH, HEIGHT = 560, 360
 LEFT, TOP, RIGHT, BOTTOM = 64, 56, 24, 52
 INK, SOFT, GRID = "#181d26", "#5c6574", "#e2e6ec"

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["Progress", "progress_bar"]
-
 
 @dataclass(frozen=True)
 class Progress:

@@ -21,8 +21,6 @@ from lookalike.onnxfile import has_external_data
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["INPUT", "OUTPUT", "End", "OnnxRuntime", "import_onnxruntime", "open_model"]
-
 INPUT = "images"
 OUTPUT = "embeddings"
 SMALL_MODEL = 64 << 20

@@ -22,15 +22,6 @@ from lookalike.gallery.hits import Hit
 from lookalike.images import SkippedImageError, Source
 from lookalike.images.decoder import Decoder
 
-__all__ = [
-    "Cell",
-    "Row",
-    "search_sheet",
-    "shorten",
-    "thumbnail",
-    "write_html",
-]
-
 LONGEST_SIDE = 480
 
 

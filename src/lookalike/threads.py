@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["cores", "for_all_parts", "one_blas_thread"]
-
 
 def cores() -> int:
     """Processors that this process may use."""

@@ -21,17 +21,6 @@ from lookalike.runtimes import OUTPUT, OnnxRuntime, open_model
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "MASK",
-    "MOST_TOKENS",
-    "TOKENS",
-    "WordEncoder",
-    "import_tokenizers",
-    "metadata",
-    "read_tokenizer",
-    "words_file",
-]
-
 TOKENS, MASK = "input_ids", "attention_mask"
 """Inputs, int64 (n, t); a network may do without the second."""
 PREFIX = "lookalike.words."

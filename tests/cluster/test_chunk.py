@@ -21,7 +21,7 @@ from lookalike.cluster.parts import Parts, part_name
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery
-from lookalike.gallery.report import Progress
+from lookalike.progress import Progress
 
 SCRIPT = Path(__file__).with_name("embed_process.py")
 

@@ -20,8 +20,8 @@ from lookalike.cluster.parts import GONE, Parts, part_name
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery
 from lookalike.gallery.ingest import Embedded
-from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import ImageRow
+from lookalike.progress import Progress
 
 KILLER = """
 import os, signal, sys

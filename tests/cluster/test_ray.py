@@ -23,7 +23,7 @@ from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.parts import Parts
 from lookalike.errors import ClusterError, GalleryError, ModelMismatchError
-from lookalike.gallery.report import Progress
+from lookalike.progress import Progress
 
 pytestmark = pytest.mark.slow  # they start Ray
 

@@ -24,8 +24,7 @@ from shapes import image, write_classes
 from lookalike.cli.train import settings_of, train
 from lookalike.encoder import Encoder
 from lookalike.errors import install_command
-from lookalike.models.augment import AugmentSettings
-from lookalike.models.settings import EmbedderSettings, TrainSettings
+from lookalike.models.settings import AugmentSettings, EmbedderSettings, TrainSettings
 
 CLASSES = SHAPES[:3]
 LENET = ["--trunk=lenet5", "--weights=none", "--size=40", "--dim=16", "--batch-size=16"]

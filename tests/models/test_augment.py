@@ -13,14 +13,13 @@ from PIL import Image
 from lookalike.models.augment import (
     EXAMPLES,
     GREY,
-    NO_AUGMENTATION,
-    AugmentSettings,
     Transform,
     apply,
     augment,
     draw_transform,
     examples,
 )
+from lookalike.models.settings import NO_AUGMENTATION, AugmentSettings
 
 ALL = AugmentSettings()
 METHODS = [field.name for field in fields(AugmentSettings)]

@@ -9,7 +9,8 @@ import torch
 
 from lookalike.errors import ModelError
 from lookalike.models.classic import LeNet5
-from lookalike.models.embedder import Embedder, EmbedderSettings, load_embedder, save_embedder
+from lookalike.models.embedder import Embedder, load_embedder, save_embedder
+from lookalike.models.settings import EmbedderSettings
 
 SETTINGS = EmbedderSettings(
     trunk="lenet5", fuse=(1,), pool="gem", dim=4, input_size=40, reduction=60, neutral=False

@@ -11,8 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from lookalike.encoder import Encoder
-from lookalike.models.embedder import Embedder, EmbedderSettings
+from lookalike.models.embedder import Embedder
 from lookalike.models.export import Storage, cost, export_embedder, store
+from lookalike.models.settings import EmbedderSettings
 
 
 @pytest.fixture(scope="module")

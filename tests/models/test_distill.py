@@ -12,10 +12,10 @@ from shapes import write_classes
 from test_train import QUICK, SMALL
 
 from lookalike.errors import ModelError, TrainingError
-from lookalike.models.augment import NO_AUGMENTATION
 from lookalike.models.data import class_folders, read_labelled
-from lookalike.models.embedder import Embedder, EmbedderSettings, load_embedder, save_embedder
+from lookalike.models.embedder import Embedder, load_embedder, save_embedder
 from lookalike.models.losses import Teacher
+from lookalike.models.settings import NO_AUGMENTATION, EmbedderSettings
 from lookalike.models.train import train
 
 CPU = torch.device("cpu")

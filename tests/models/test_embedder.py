@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lookalike.models.embedder import Embedder, EmbedderSettings, load_embedder, save_embedder
+from lookalike.models.embedder import Embedder, load_embedder, save_embedder
 from lookalike.models.layers import GAP, GeM, unit, whitening
+from lookalike.models.settings import EmbedderSettings
 
 LENET = EmbedderSettings(trunk="lenet5", input_size=40, dim=None)
 

@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from lookalike.encoder import DEFAULT_MODEL, Encoder, ModelInfo
 from lookalike.errors import ModelError
-from lookalike.models.embedder import Embedder, EmbedderSettings
+from lookalike.models.embedder import Embedder
 from lookalike.models.export import export_embedder, export_onnx
+from lookalike.models.settings import EmbedderSettings
 from lookalike.models.trunks import MEAN, STD
 
 LEARNT = tuple(f"embedder.{part}." for part in ("gates", "side_gates", "fc", "own"))

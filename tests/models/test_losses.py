@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lookalike.errors import MissingExtraError, install_command
-from lookalike.models.losses import LOSSES, CosineSoftmax, make_loss
+from lookalike.models.losses import CosineSoftmax, make_loss
+from lookalike.models.settings import LOSSES
 
 
 def unit_rows(n: int, dim: int, seed: int = 0) -> torch.Tensor:

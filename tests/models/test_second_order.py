@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lookalike.models.embedder import Embedder, EmbedderSettings
+from lookalike.models.embedder import Embedder
 from lookalike.models.export import export_embedder
 from lookalike.models.layers import SecondOrderAttention
+from lookalike.models.settings import EmbedderSettings
 
 Doubles = NDArray[np.float64]
 SETTINGS = EmbedderSettings(

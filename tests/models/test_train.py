@@ -17,13 +17,25 @@ from torch import Tensor, nn
 
 from lookalike.encoder import Encoder
 from lookalike.errors import TrainingError
-from lookalike.models.augment import NO_AUGMENTATION, AugmentSettings
 from lookalike.models.data import class_folders, epoch_batches, validation_split
-from lookalike.models.embedder import Embedder, EmbedderSettings, load_embedder
+from lookalike.models.embedder import Embedder, load_embedder
 from lookalike.models.inputs import Frozen
-from lookalike.models.report import EpochScores, draw_curves, overfitting, write_csv
+from lookalike.models.report import (
+    EpochScores,
+    TrainProgress,
+    TrainReport,
+    draw_curves,
+    overfitting,
+    write_csv,
+)
 from lookalike.models.run import one_cycle
-from lookalike.models.train import TrainProgress, TrainReport, TrainSettings, train
+from lookalike.models.settings import (
+    NO_AUGMENTATION,
+    AugmentSettings,
+    EmbedderSettings,
+    TrainSettings,
+)
+from lookalike.models.train import train
 
 SMALL = EmbedderSettings(trunk="lenet5", input_size=40, dim=16)
 QUICK = TrainSettings(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lookalike.models.augment import NO_AUGMENTATION
 from lookalike.models.embedder import load_embedder
+from lookalike.models.settings import NO_AUGMENTATION
 from lookalike.models.train import train
 from lookalike.models.trunks import make_trunk
 from reproduction import train as train_module

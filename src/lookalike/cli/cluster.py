@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from lookalike.cluster.chunk import ChunkReport
     from lookalike.cluster.parts import Parts
 
-__all__ = ["EXAMPLES", "cluster"]
-
 SKIPPED_SHOWN = 20
 
 

@@ -11,8 +11,6 @@ from lookalike.cli.options import json_option
 from lookalike.cli.output import FOUND_NOTHING, print_json, say
 from lookalike.cli.progress import progress_shown
 
-__all__ = ["demo"]
-
 
 @click.command()
 @click.option(

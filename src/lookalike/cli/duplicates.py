@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from lookalike.gallery.protocol import ImageGallery
     from lookalike.gallery.undo import Action, Done
 
-__all__ = ["duplicates"]
-
 SHOWN = 5
 """Changed files that are named; --json has all."""
 KINDS = {

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from lookalike.evaluation.folder import FolderReport, WorstQuery
     from lookalike.evaluation.metrics import Spread
 
-__all__ = ["data", "evaluate", "reproduce"]
-
 WORST_CLASSES = 5
 
 

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 
 from lookalike.errors import MissingExtraError, install_command
 
-__all__ = ["extra_needed"]
-
 PACKAGES = {
     "train": ("torch", "onnx", "onnx_ir", "onnxscript"),
     "onnx": ("onnx",),

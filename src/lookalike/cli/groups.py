@@ -9,8 +9,6 @@ import click
 from lookalike.cli.options import find_folder, gallery_option, json_option, warn_if_unfinished
 from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, shown
 
-__all__ = ["groups"]
-
 
 @click.command()
 @gallery_option

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from lookalike.gallery import Gallery, Progress, UpdateReport
 
-__all__ = ["index", "report_problems"]
-
 KINDS_NAMED = 6
 RAW = frozenset(["arw", "cr2", "cr3", "dng", "nef", "nrw", "orf", "pef", "raf", "rw2", "srw"])
 

@@ -15,8 +15,6 @@ from lookalike.cli.progress import download_shown
 if TYPE_CHECKING:
     from lookalike.encoder import ModelInfo
 
-__all__ = ["model"]
-
 
 def triple(text: str) -> tuple[float, float, float]:
     """Three numbers with commas between."""

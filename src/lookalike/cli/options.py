@@ -16,22 +16,6 @@ from lookalike.errors import GalleryError
 if TYPE_CHECKING:
     from lookalike.gallery.protocol import ImageGallery
 
-__all__ = [
-    "ModelFile",
-    "NumberRange",
-    "encoding_options",
-    "filter_option",
-    "find_folder",
-    "find_gallery",
-    "gallery_name",
-    "gallery_option",
-    "json_option",
-    "max_pixels_option",
-    "max_seconds_option",
-    "model_option",
-    "warn_if_unfinished",
-]
-
 
 class NumberRange(click.FloatRange):
     """A range of numbers; NaN, which no comparison excludes, is outside."""

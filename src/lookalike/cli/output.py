@@ -15,25 +15,6 @@ import click
 
 from lookalike.errors import LookalikeError
 
-__all__ = [
-    "FAILED",
-    "FOUND_NOTHING",
-    "INTERRUPTED",
-    "NO_FOLDER",
-    "STDOUT",
-    "current_folder",
-    "discard",
-    "duration",
-    "number",
-    "prepare_streams",
-    "print_json",
-    "require_current_folder",
-    "require_html",
-    "say",
-    "shown",
-    "visible",
-]
-
 FOUND_NOTHING = 1
 FAILED = 2
 INTERRUPTED = 130

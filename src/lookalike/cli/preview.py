@@ -10,8 +10,6 @@ from pathlib import Path
 
 import click
 
-__all__ = ["print_image", "shows_images"]
-
 SIDE = 240
 """Pixels."""
 CHUNK = 4096

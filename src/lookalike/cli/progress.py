@@ -15,8 +15,6 @@ from lookalike.progress import Progress
 if TYPE_CHECKING:
     from lookalike.models.report import TrainProgress
 
-__all__ = ["download_shown", "progress_shown", "training_shown"]
-
 SECONDS_BETWEEN_LINES = 5.0
 Some = TypeVar("Some", bound=Progress)
 

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from lookalike.gallery.protocol import ImageGallery
     from lookalike.gallery.query import Words
 
-__all__ = ["search"]
-
 
 @click.command()
 @click.argument("queries", metavar="QUERY...", nargs=-1, type=click.Path(allow_dash=True))

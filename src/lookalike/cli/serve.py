@@ -14,8 +14,6 @@ from lookalike.cli.output import number, say, shown
 if TYPE_CHECKING:
     from lookalike.gallery.protocol import ImageGallery
 
-__all__ = ["serve"]
-
 
 @click.command()
 @click.argument("folder", metavar="GALLERY", required=False, type=gallery_name)

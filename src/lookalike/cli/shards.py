@@ -17,8 +17,6 @@ from lookalike.errors import GalleryError
 if TYPE_CHECKING:
     from lookalike.cluster.deployment import Deployment
 
-__all__ = ["COMMANDS"]
-
 address_option = click.option(
     "--address",
     metavar="HOST:PORT",

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from lookalike.models.report import TrainReport
     from lookalike.models.settings import AugmentSettings, EmbedderSettings, Rule, TrainSettings
 
-__all__ = ["augment", "train"]
-
 Made = TypeVar("Made")
 
 _augment_option = click.option(

@@ -13,8 +13,6 @@ from lookalike.cli.output import number, print_json, say
 if TYPE_CHECKING:
     from lookalike.lsh import LSHSettings
 
-__all__ = ["tune"]
-
 
 @click.command()
 @gallery_option

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from lookalike.gallery import GalleryInfo
     from lookalike.gallery.protocol import ImageGallery
 
-__all__ = ["info", "remove", "verify"]
-
 
 @click.command()
 @gallery_option

@@ -15,8 +15,6 @@ from lookalike.cli.options import encoding_options, find_folder, gallery_option
 from lookalike.cli.output import number, say, visible
 from lookalike.errors import GalleryLockedError
 
-__all__ = ["watch"]
-
 SETTLED_MS = 2000
 """So long nothing must change before an update: copying a folder is one change."""
 

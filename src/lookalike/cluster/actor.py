@@ -14,8 +14,6 @@ from typing import Any
 from lookalike.cluster.shard import Place, Shard, Show
 from lookalike.errors import ClusterError, GalleryError, LookalikeError
 
-__all__ = ["NotReadyError", "ShardActor"]
-
 LOOK_SECONDS = 30.0
 """Between two looks at DIR, for what a writer that was killed could not announce."""
 BEHIND_SECONDS = 2.0

@@ -37,16 +37,6 @@ from lookalike.lsh.vectors import unit_rows
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = [
-    "DEFAULTS",
-    "ChunkReport",
-    "EmbedSettings",
-    "as_stored",
-    "check_model",
-    "embed_batch",
-    "embed_chunk",
-]
-
 
 @dataclass(frozen=True)
 class EmbedSettings:

@@ -17,8 +17,6 @@ from lookalike.cluster.connect import NAMESPACE, join
 from lookalike.cluster.deployment import Deployment, call_all, find
 from lookalike.errors import ClusterBusyError, ClusterError, LookalikeError
 
-__all__ = ["LONG_SECONDS", "Shards"]
-
 DEADLINE = 10.0
 """Seconds in which every question is answered or raises."""
 LONG_SECONDS = 60.0

@@ -17,8 +17,6 @@ from typing import Any
 
 from lookalike.errors import ClusterError, MissingExtraError, install_command
 
-__all__ = ["NAMESPACE", "connected", "is_listening", "join"]
-
 NAMESPACE = "lookalike"
 CONNECT_SECONDS = 3.0
 # Else Ray tries for a quarter of an hour to reach a head that is not there.

@@ -23,12 +23,11 @@ from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.ingest import Embedded, write_gallery
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import places, stored_root
-from lookalike.gallery.report import Progress, UpdateReport
+from lookalike.gallery.report import UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import REMOVED, Store
 from lookalike.lsh import LSHIndex, LSHSettings
-
-__all__ = ["export_gallery", "import_gallery"]
+from lookalike.progress import Progress
 
 PAGE = 1024
 LOOKED_FOR = 100

@@ -21,20 +21,6 @@ from lookalike.cluster.shard import Place, delete_cached
 from lookalike.encoder import ModelInfo
 from lookalike.errors import ClusterError, ClusterStoppedError
 
-__all__ = [
-    "Deployment",
-    "Layout",
-    "call_all",
-    "deployments",
-    "find",
-    "names",
-    "replicas",
-    "start",
-    "status",
-    "stop",
-    "switch",
-]
-
 KEY = b"galleries"
 QUEUE = 64
 """Calls that one client may have waiting at an actor: more are refused, see `ClusterBusyError`."""

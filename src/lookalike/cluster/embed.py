@@ -23,9 +23,7 @@ from lookalike.cluster.source import full_name, open_source
 from lookalike.cluster.storage import Storage
 from lookalike.encoder import Encoder
 from lookalike.errors import ClusterError, GalleryError, LookalikeError
-from lookalike.gallery.report import Progress
-
-__all__ = ["CHUNK_IMAGES", "embed_all", "prepare"]
+from lookalike.progress import Progress
 
 CHUNK_IMAGES = 512
 TRIES = 10

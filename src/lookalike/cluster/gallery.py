@@ -27,7 +27,6 @@ from lookalike.cluster.view import (
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ClusterError, GalleryError
 from lookalike.gallery.duplicates import Duplicates, propose_all
-from lookalike.gallery.gallery import GalleryInfo
 from lookalike.gallery.hits import check_count, smallest_cosine
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.listing import Hits, ImageCollection
@@ -36,14 +35,13 @@ from lookalike.gallery.opening import Path_
 from lookalike.gallery.query import Query, embed_queries, row_of, with_text
 from lookalike.gallery.rarity import EXACT_UP_TO
 from lookalike.gallery.removal import restore_rows, take_out_rows
-from lookalike.gallery.report import Progress, UpdateReport
+from lookalike.gallery.report import GalleryInfo, UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import SearchOptions, hits
 from lookalike.gallery.verify import changed_contents
 from lookalike.images.decoder import Limits
-from lookalike.lsh.index import Neighbors
-
-__all__ = ["ShardedGallery", "open_uri"]
+from lookalike.lsh.exact import Neighbors
+from lookalike.progress import Progress
 
 ANNOUNCE_SECONDS = 60.0
 

@@ -22,8 +22,6 @@ from lookalike.cluster.storage import Storage, first_line
 from lookalike.encoder import ModelInfo
 from lookalike.errors import GalleryError
 
-__all__ = ["IMAGES", "JOB", "Chunk", "Item", "Job", "check_vacant", "chunks_of", "write_list"]
-
 FORMAT = 2
 JOB, IMAGES = "job.json", "images.parquet"
 LIST = pa.schema([pa.field("name", pa.binary(), False), pa.field("row", pa.int64(), False)])

@@ -18,8 +18,6 @@ from typing import Self
 from lookalike.cluster.storage import Storage
 from lookalike.errors import GalleryError, GalleryLockedError
 
-__all__ = ["Lease", "is_unfinished"]
-
 TTL = 60.0
 POLL_SECONDS = 0.5
 NAME = re.compile(r"lease-(\d{9})\.json")

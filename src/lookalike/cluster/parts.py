@@ -34,8 +34,6 @@ from lookalike.errors import GalleryError, GalleryLockedError
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.rows import ImageRow
 
-__all__ = ["GONE", "Parts", "Share", "part_name", "to_batch"]
-
 GONE = "gone"
 """Reason of a row that only says that its path is not there any more."""
 PART = re.compile(r"part-(\d{12,})\.parquet")

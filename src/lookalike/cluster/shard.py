@@ -37,9 +37,7 @@ from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import Store
 from lookalike.gallery.verify import verify
 from lookalike.lsh import LSHIndex, LSHSettings
-from lookalike.lsh.index import Neighbors
-
-__all__ = ["Match", "Place", "Shard", "default_cache", "delete_cached", "effort"]
+from lookalike.lsh.exact import Neighbors
 
 HOLDS = "holds.json"
 ENDING_SECONDS = 30.0

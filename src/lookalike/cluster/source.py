@@ -20,8 +20,6 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.scan import scan
 from lookalike.images import looks_like_image
 
-__all__ = ["ImageSource", "full_name", "open_source", "rows_of"]
-
 BYTES, PATH = "bytes", "path"
 HEAD = 1 << 16
 ROWS_AT_ONCE = 16

@@ -15,10 +15,8 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 from fsspec.core import url_to_fs
 
+from lookalike.atomic import NO_SPACE
 from lookalike.errors import GalleryError, StorageFullError
-from lookalike.gallery.places import NO_SPACE
-
-__all__ = ["Storage", "first_line", "is_uri", "local_path", "resolve"]
 
 TEMPORARY = ".tmp"
 STALE_SECONDS = 3600.0

@@ -18,15 +18,12 @@ from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.reader import KeptRows
-from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import ORDERS, ImageRow
 from lookalike.gallery.search import Found, NearOptions
 from lookalike.lsh import LSHSettings
-from lookalike.lsh.exact import best_of
-from lookalike.lsh.index import Neighbors
+from lookalike.lsh.exact import Neighbors, best_of
 from lookalike.lsh.join import Forest
-
-__all__ = ["JOB_SECONDS", "Facts", "ShardedReader", "ShardedSnapshot", "near_groups"]
+from lookalike.progress import Progress
 
 FRESH_SECONDS = 1.0
 """For which a snapshot is taken for the gallery as it is."""

@@ -31,8 +31,6 @@ from lookalike.gallery.scan import FoundFile
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex
 
-__all__ = ["Journal", "NewVectors", "listed_files", "writing"]
-
 Committed = Callable[[int], None]
 
 

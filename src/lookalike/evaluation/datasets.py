@@ -20,8 +20,6 @@ from pathlib import Path, PurePosixPath
 from lookalike.atomic import atomic_writer
 from lookalike.errors import LookalikeError
 
-__all__ = ["DATASETS", "Check", "Dataset", "LaidOut", "Listed", "check", "lay_out"]
-
 LIST = "SHA256SUMS"
 IN_A_CLASS = 100
 NAMED = 5

@@ -23,8 +23,6 @@ from lookalike.images import DecodedImage, SkippedImageError
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.progress import Progress
 
-__all__ = ["ClassScore", "FolderReport", "WorstQuery", "evaluate_images"]
-
 Positions = NDArray[np.int64]
 
 

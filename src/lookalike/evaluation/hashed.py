@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from lookalike.evaluation.metrics import BLOCK, rank
 from lookalike.lsh import LSHIndex, LSHSettings
 
-__all__ = ["hashed_ranking", "index_of", "lsh_relevance"]
-
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
 

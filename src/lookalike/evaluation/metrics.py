@@ -17,19 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "Scores",
-    "Spread",
-    "average_precision",
-    "cosine_relevance",
-    "precision_at",
-    "rank",
-    "recall_at",
-    "recall_at_m",
-    "score",
-    "spread",
-]
-
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 CUTS = (5, 10, 20, 30)

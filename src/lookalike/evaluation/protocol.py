@@ -22,8 +22,6 @@ from lookalike.evaluation.metrics import (
 )
 from lookalike.evaluation.splits import query_split
 
-__all__ = ["METRICS", "ProtocolSettings", "SplitScores", "measure_split"]
-
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]

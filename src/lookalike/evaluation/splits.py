@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from lookalike.errors import LookalikeError
 
-__all__ = ["Split", "check_class_sizes", "class_split", "query_split"]
-
 Positions = NDArray[np.int64]
 NAMED = 5
 

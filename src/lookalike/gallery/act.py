@@ -16,11 +16,9 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.keep import Kind
 from lookalike.gallery.moves import RefusedError, clone, explain, link, move, require_whole
 from lookalike.gallery.places import is_within
-from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import is_path
 from lookalike.gallery.undo import Action, Done, Entry, Log, forget_parts, open_log
-
-__all__ = ["SHARING", "Removal", "act", "check_target"]
+from lookalike.progress import Progress
 
 SHARING = (Action.HARDLINK, Action.REFLINK)
 """Of files of the same bytes alone."""

@@ -11,19 +11,6 @@ from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.scan import FoundFile, ScanNotes
 from lookalike.gallery.store import REMOVED, Store
 
-__all__ = [
-    "ToRead",
-    "absences",
-    "adopt_states",
-    "devices_of",
-    "found_below",
-    "known_below",
-    "missing",
-    "most_are_gone",
-    "note_files",
-    "to_read",
-]
-
 PAGE = 1000
 ADOPTED_AT_ONCE = 20_000
 MOST_FROM = 10

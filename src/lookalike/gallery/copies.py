@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from lookalike.gallery.keep import LOSSLESS, Kind
 from lookalike.gallery.outlines import Outlines
-from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import Store
 from lookalike.images import SkippedImageError
@@ -31,9 +30,8 @@ from lookalike.images.likeness import adds_border, compare, hash_variants
 from lookalike.images.outcome import Look
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.join import Forest, hamming_pairs
+from lookalike.progress import Progress
 from lookalike.threads import cores
-
-__all__ = ["Copies"]
 
 HASH_BOUND = 10
 """Bits in which the hashes of an image and its copy, mirrored perhaps, differ at most."""

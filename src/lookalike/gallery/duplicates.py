@@ -19,26 +19,16 @@ from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.places import is_within
 from lookalike.gallery.query import is_as_indexed
-from lookalike.gallery.report import Progress
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import StoredVectors, Table
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex
+from lookalike.progress import Progress
 from lookalike.threads import cores
 
 if TYPE_CHECKING:
     from lookalike.gallery.copies import Copies
     from lookalike.images.decoder import Limits
-
-__all__ = [
-    "Duplicate",
-    "DuplicateGroup",
-    "Duplicates",
-    "find_duplicates",
-    "inside",
-    "propose",
-    "propose_all",
-]
 
 RECALL = 0.999
 """Chance that a pair right at the threshold is found; closer ones are surer."""

@@ -15,16 +15,6 @@ from lookalike.gallery.rarity import PairStatistics
 from lookalike.lsh import LSHSettings
 from lookalike.lsh.arrayfile import is_owner, parse_json
 
-__all__ = [
-    "LARGEST_ID",
-    "OPTIONAL",
-    "REQUIRED",
-    "check_entry",
-    "checked_entry",
-    "entry_row",
-    "meta_checksum",
-]
-
 LARGEST_ID = 1 << 62
 """Above every id, and every count, of a gallery."""
 

@@ -13,8 +13,6 @@ from lookalike.lsh import LSHIndex
 from lookalike.lsh.expand import Expansion, search_expanded
 from lookalike.lsh.graph import NeighbourGraph
 
-__all__ = ["MEASURED", "expanded", "measured"]
-
 MEASURED: Mapping[tuple[str, str], Expansion] = {("lookalike-general", "2"): Expansion()}
 """Models, by name and version, of which expansion was measured to find more, and with what."""
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lookalike.atomic import IrregularFileError, attempts, read_regular
+from lookalike.atomic import NO_SPACE, IrregularFileError, attempts, read_regular
 from lookalike.encoder import ModelInfo
 from lookalike.errors import (
     GalleryDamagedError,
@@ -29,7 +29,6 @@ from lookalike.gallery.places import (
     INDEX,
     LOCK,
     NEIGHBOURS,
-    NO_SPACE,
     OUTGOING,
     TABLE,
     delete_gallery,
@@ -45,8 +44,6 @@ from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.arrayfile import new_owner
 from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.manifest import MANIFEST, Manifest
-
-__all__ = ["GalleryFiles", "made_with", "recover"]
 
 DAMAGE = (
     ArithmeticError,

@@ -15,8 +15,6 @@ from difflib import get_close_matches
 from lookalike.errors import GalleryError
 from lookalike.gallery.rows import ImageRow
 
-__all__ = ["Filter", "glob_matcher", "parse_filter"]
-
 Fits = Callable[[str, ImageRow | None], bool]
 """Given a path as `_folded` has it, and the row if it is known."""
 TERM = re.compile(r'(-?)(?:(\w+):)?("[^"]*"|\S+)')

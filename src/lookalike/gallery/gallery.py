@@ -27,7 +27,7 @@ from lookalike.gallery.places import root_from
 from lookalike.gallery.query import Query, embed_queries, row_of, several, with_text
 from lookalike.gallery.reader import Reader
 from lookalike.gallery.removal import restore_rows, take_out_rows
-from lookalike.gallery.report import GalleryInfo, Progress, UpdateReport
+from lookalike.gallery.report import GalleryInfo, UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import SearchOptions, find, hits
 from lookalike.gallery.themes import (
@@ -39,11 +39,10 @@ from lookalike.gallery.themes import (
 )
 from lookalike.gallery.tuning import reset_tuning, tune
 from lookalike.lsh import LSHSettings
+from lookalike.progress import Progress
 
 if TYPE_CHECKING:
     from lookalike.lsh.tuning import TuneReport
-
-__all__ = ["Gallery", "GalleryInfo"]
 
 
 class Gallery(GalleryOnDisk):

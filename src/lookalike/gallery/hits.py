@@ -8,18 +8,6 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-__all__ = [
-    "CHANCE_IN_WORDS",
-    "FLOAT16_SLACK",
-    "NO_FILE",
-    "UNRELATED_IN_WORDS",
-    "Hit",
-    "check_count",
-    "likeness_in_words",
-    "score_in_words",
-    "smallest_cosine",
-]
-
 SAME = 0.99
 """Cosine that only other sizes and compressions of one image have."""
 LIKENESS = (("very alike", 0.995, 0.9), ("alike", 0.97, 0.7), ("somewhat alike", 0.9, 0.5))

@@ -16,15 +16,6 @@ from lookalike.gallery.rows import ImageRow, check_row
 from lookalike.gallery.store import REMOVED, Store
 from lookalike.lsh.arrayfile import parse_json
 
-__all__ = [
-    "entries_of",
-    "identity_of",
-    "read_identity",
-    "removed_row",
-    "removed_rows",
-    "write_identity",
-]
-
 ENTRIES = ("model", "model_path", "root", "gallery_id", "distinct")
 LATER = ("gallery_id", "distinct")
 """Those that files of earlier versions lack."""

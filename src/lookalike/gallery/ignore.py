@@ -14,8 +14,6 @@ from lookalike.errors import GalleryError
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-__all__ = ["EXCLUDE", "IGNORE", "Rules", "add_patterns", "patterns_of", "read_rules"]
-
 IGNORE = ".lookalikeignore"
 """In any folder of images, for what is below it."""
 EXCLUDE = "exclude"

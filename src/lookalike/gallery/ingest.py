@@ -20,8 +20,6 @@ from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import Counts, Store
 from lookalike.lsh import LSHIndex, LSHSettings
 
-__all__ = ["Embedded", "write_gallery"]
-
 SAVED_IMAGES = 32_768
 """Images between two saves, after which their vectors are mapped, not in memory; the hash functions
 are learned from the first so many."""

@@ -12,8 +12,6 @@ from lookalike.gallery.filter import glob_matcher
 from lookalike.gallery.places import is_within
 from lookalike.gallery.rows import ImageRow
 
-__all__ = ["COPIES", "LOSSLESS", "ORIGINAL", "KeepOrder", "KeepRule", "Kind"]
-
 COPY = re.compile(
     r"^(copy|kopie|copie|copia)\b|[ _-](copy|kopie|copie|copia)( ?\(?\d*\)?)?$|\(\d+\)$"
     r"|^img-\d{8}-wa\d+|^(whatsapp|signal|telegram|fb_img|received_|photo_\d{4}-)",

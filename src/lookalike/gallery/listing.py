@@ -24,8 +24,6 @@ from lookalike.gallery.rows import ImageRow
 if TYPE_CHECKING:
     from lookalike.gallery.protocol import GalleryReader
 
-__all__ = ["Embeddings", "GalleryImage", "Hits", "ImageCollection"]
-
 ALL = 1 << 40
 SHOWN = 12
 SHOWN_SIDE = 160

@@ -14,8 +14,6 @@ from lookalike.atomic import open_regular, read_regular
 from lookalike.errors import GalleryDamagedError, GalleryLockedError
 from lookalike.gallery.places import repair_command
 
-__all__ = ["exclusive", "writer_lock"]
-
 POLL_SECONDS = 0.1
 
 

@@ -10,8 +10,6 @@ from typing import Any
 from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ModelMismatchError
 
-__all__ = ["GalleryModel"]
-
 
 class GalleryModel:
     """A model file, and its encoder.

@@ -12,18 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = [
-    "RefusedError",
-    "clone",
-    "explain",
-    "forget_part",
-    "link",
-    "move",
-    "require_whole",
-    "restore",
-    "separate",
-]
-
 FICLONE = 0x40049409
 """Of linux/fs.h: all bytes of one file become those of another one, copied when written to."""
 CANNOT_CLONE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS, errno.EXDEV)

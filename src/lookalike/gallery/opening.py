@@ -21,8 +21,6 @@ from lookalike.lsh import LSHSettings
 if TYPE_CHECKING:
     from lookalike.images.decoder import Limits
 
-__all__ = ["GalleryOnDisk", "Path_", "lsh_settings_for"]
-
 Path_ = str | os.PathLike[str]
 
 

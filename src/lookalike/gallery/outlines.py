@@ -17,8 +17,6 @@ from PIL import Image
 from lookalike.images.likeness import SCALE_STEP, SMALLEST_PART, Box, within_border
 from lookalike.lsh.compiled import compiled
 
-__all__ = ["Outlines"]
-
 SIDE = 16
 LIKELY = 0.82
 """Smallest correlation of what may be alike."""

@@ -13,34 +13,6 @@ from pathlib import Path
 from lookalike.atomic import NO_SPACE
 from lookalike.errors import GalleryError
 
-__all__ = [
-    "FULL",
-    "IDENTITY",
-    "INCOMING",
-    "INDEX",
-    "LOCK",
-    "NEIGHBOURS",
-    "NO_SPACE",
-    "OUTGOING",
-    "TABLE",
-    "THUMBNAIL",
-    "THUMBNAILS",
-    "UNDO",
-    "delete_gallery",
-    "explain_unreadable",
-    "find_nearest",
-    "has_gallery",
-    "is_full",
-    "is_gallery",
-    "is_real_folder",
-    "is_within",
-    "nearest_above",
-    "places",
-    "repair_command",
-    "root_from",
-    "stored_root",
-]
-
 FOLDER = ".lookalike"
 TABLE = "gallery.sqlite"
 INDEX = "index"

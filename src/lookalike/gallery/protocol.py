@@ -13,19 +13,18 @@ from numpy.typing import NDArray
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.query import Query
 from lookalike.gallery.rarity import PairStatistics
-from lookalike.gallery.report import Progress, UpdateReport
+from lookalike.gallery.report import UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found, MemoryOptions, NearOptions, SearchOptions
+from lookalike.progress import Progress
 
 if TYPE_CHECKING:
     from lookalike.encoder import Encoder
     from lookalike.gallery.duplicates import Duplicates
-    from lookalike.gallery.gallery import GalleryInfo
     from lookalike.gallery.listing import Embeddings, GalleryImage, Hits
+    from lookalike.gallery.report import GalleryInfo
     from lookalike.lsh import LSHIndex, LSHSettings
     from lookalike.lsh.tuning import TuneReport
-
-__all__ = ["GalleryReader", "GallerySnapshot", "ImageGallery"]
 
 Path_ = str | os.PathLike[str]
 

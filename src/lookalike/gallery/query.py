@@ -27,21 +27,6 @@ if TYPE_CHECKING:
     from lookalike.images.outcome import DecodedImage
     from lookalike.words import WordEncoder
 
-__all__ = [
-    "Blend",
-    "Embedded",
-    "Example",
-    "Query",
-    "Words",
-    "combine",
-    "embed_queries",
-    "is_as_indexed",
-    "names_of",
-    "row_of",
-    "several",
-    "with_text",
-]
-
 T = TypeVar("T")
 
 UNLIKE_WEIGHT = 0.25

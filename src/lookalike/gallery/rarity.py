@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from lookalike.lsh import LSHIndex
 
-__all__ = ["EXACT_UP_TO", "SAMPLE", "PairStatistics", "WordScale"]
-
 SAMPLE = 1000
 LEVELS = np.concatenate(
     [np.arange(99) / 100, 0.99 + np.arange(9) / 1000, 1 - np.logspace(-3, -5, 21)]

@@ -19,12 +19,10 @@ from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ORDERS, ImageRow
 from lookalike.gallery.search import Found
 from lookalike.lsh import LSHIndex
+from lookalike.lsh.exact import Neighbors
 from lookalike.lsh.expand import Expansion
 from lookalike.lsh.graph import NeighbourGraph
-from lookalike.lsh.index import Neighbors
 from lookalike.lsh.manifest import MANIFEST
-
-__all__ = ["KeptRows", "Reader", "Snapshot"]
 
 KEPT_ROWS = 100_000
 KEPT_FILTERS = 16

@@ -25,15 +25,14 @@ from lookalike.gallery.places import (
     is_real_folder,
     is_within,
 )
-from lookalike.gallery.report import Absence, Progress, UpdateReport
+from lookalike.gallery.report import Absence, UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.scan import ScanNotes
 from lookalike.gallery.store import REMOVED, Store
 from lookalike.gallery.update import Update
 from lookalike.images.decoder import Limits
 from lookalike.lsh import LSHSettings
-
-__all__ = ["rebuild"]
+from lookalike.progress import Progress
 
 
 def rebuild(

@@ -7,8 +7,6 @@ from typing import Any, TypeGuard
 
 from lookalike.errors import GalleryError, MissingExtraError, install_command
 
-__all__ = ["check_on_disk", "is_remote", "open_remote"]
-
 HOME = "lookalike.cluster.gallery"
 """The module whose function ``open_uri`` opens a gallery of the scheme ``ray``."""
 BEFORE = ("valkey", "valkeys", "redis", "rediss")

@@ -14,8 +14,6 @@ from lookalike.gallery.query import names_of, row_of
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import REMOVED, Store
 
-__all__ = ["restore_rows", "take_out_rows"]
-
 Paths = Sequence[str | os.PathLike[str]]
 
 

@@ -43,8 +43,6 @@ from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.storage import stored_owner, stored_owners, stored_settings
 
-__all__ = ["RepairReport", "repair"]
-
 MOST_TRIED = 1_000_000
 """Ids that are tried one by one between damaged pages."""
 UNREADABLE = (sqlite3.Error, UnicodeError, MemoryError, OverflowError)

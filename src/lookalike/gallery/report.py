@@ -10,9 +10,6 @@ from lookalike.encoder import ModelInfo
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ImageRow
 from lookalike.lsh import LSHSettings
-from lookalike.progress import Progress
-
-__all__ = ["Absence", "GalleryInfo", "Progress", "UpdateReport"]
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,6 @@ from typing import Any, NamedTuple
 
 from lookalike.gallery.entries import LARGEST_ID
 
-__all__ = [
-    "ORDERS",
-    "FileState",
-    "ImageRow",
-    "check_row",
-    "checked_row",
-    "columns",
-    "file_state",
-    "is_id",
-    "is_path",
-]
-
 FIRST_FIELDS = 11
 """Fields of an `ImageRow` in version 1; in the table, the checksum follows them."""
 

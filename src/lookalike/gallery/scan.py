@@ -15,8 +15,6 @@ from lookalike.gallery.places import FOLDER, IDENTITY, TABLE, is_gallery
 from lookalike.gallery.rows import file_state
 from lookalike.images import looks_like_image
 
-__all__ = ["FoundFile", "ScanNotes", "scan"]
-
 LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 NOT_READ = frozenset(
     b"3fr arw bpg cr2 cr3 crw cur dcm dcr dds djvu dng dpx emf eps erf exr fff fits flif hdr icns "

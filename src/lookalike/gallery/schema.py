@@ -18,19 +18,6 @@ from lookalike.gallery.entries import entry_row
 from lookalike.gallery.places import explain_unreadable, repair_command
 from lookalike.lsh.arrayfile import new_owner
 
-__all__ = [
-    "BUSY_SECONDS",
-    "COMPANIONS",
-    "SCHEMA_VERSION",
-    "STEPS",
-    "Deadline",
-    "check_beside",
-    "connect",
-    "expected_schema",
-    "migrate",
-    "schema_entries",
-]
-
 BUSY_SECONDS = 60.0
 COMPANIONS = ("-journal", "-wal", "-shm")
 """What SQLite may have beside a table, of which lookalike uses the first alone."""

@@ -23,20 +23,6 @@ if TYPE_CHECKING:
     from lookalike.encoder import Encoder
     from lookalike.images.decoder import Limits
 
-__all__ = [
-    "Found",
-    "Index",
-    "MemoryOptions",
-    "NearOptions",
-    "Search",
-    "SearchOptions",
-    "StoredVectors",
-    "Table",
-    "find",
-    "hits",
-]
-
-
 Search: TypeAlias = Callable[..., tuple[NDArray[np.int64], NDArray[np.float32]]]
 """As `LSHIndex.search`, of one query."""
 

@@ -29,8 +29,6 @@ from lookalike.gallery.schema import (
     schema_entries,
 )
 
-__all__ = ["REMOVED", "Counts", "Store"]
-
 DAMAGE = (
     sqlite3.SQLITE_CORRUPT,
     sqlite3.SQLITE_NOTADB,

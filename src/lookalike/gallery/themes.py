@@ -14,8 +14,6 @@ from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.graph import NeighbourGraph
 
-__all__ = ["Outlier", "Theme", "find_neighbours", "find_outliers", "find_themes"]
-
 
 @dataclass(frozen=True)
 class Theme:

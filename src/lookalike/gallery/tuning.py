@@ -13,8 +13,6 @@ from lookalike.lsh import LSHIndex, LSHSettings
 if TYPE_CHECKING:
     from lookalike.lsh.tuning import TuneReport
 
-__all__ = ["reset_tuning", "tune"]
-
 TUNE_FROM = 10_000
 """Images below which tuning is refused: a search looks at nearly all of them anyway."""
 

@@ -33,8 +33,6 @@ from lookalike.gallery.moves import (
 from lookalike.gallery.places import LOCK, UNDO
 from lookalike.gallery.rows import is_path
 
-__all__ = ["Action", "Done", "Entry", "Log", "forget_parts", "open_log", "trash_folder", "undo"]
-
 LARGEST_LOG = 1 << 30
 TRASH_REMEDY = "restore it from the trash by hand"
 WORD = re.compile("[0-9a-f]{16}")

@@ -34,7 +34,7 @@ from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.ignore import read_rules
 from lookalike.gallery.places import is_within
 from lookalike.gallery.rarity import PairStatistics
-from lookalike.gallery.report import Progress, UpdateReport
+from lookalike.gallery.report import UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.scan import FoundFile, ScanNotes, scan
 from lookalike.gallery.store import REMOVED, Store
@@ -43,9 +43,8 @@ from lookalike.images.decoder import Decoder, Limits
 from lookalike.images.likeness import perceptual_hash
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.index import EXACT_AT_ONCE
+from lookalike.progress import Progress
 from lookalike.threads import cores
-
-__all__ = ["RETRIED", "ReadImage", "Update", "read_row", "why_skipped"]
 
 _log = logging.getLogger(__name__)
 

@@ -15,8 +15,6 @@ from lookalike.gallery.rows import ImageRow
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.graph import NeighbourGraph
 
-__all__ = ["changed_contents", "verify"]
-
 
 def verify(files: GalleryFiles) -> list[str]:
     """Everything that is wrong with a gallery's own files, in sentences; [] if nothing is."""

@@ -16,8 +16,6 @@ from lookalike.errors import install_command
 from lookalike.images.formats import Reader, check_pixels
 from lookalike.images.outcome import Note, SkippedImageError, SkipReason
 
-__all__ = ["extensions", "unpack"]
-
 RAW_NAMES = "arw cr2 cr3 dng nef nrw orf pef raf rw2 srw"
 VIDEO_NAMES = "avi m4v mkv mov mp4 webm"
 FRAMES = 8

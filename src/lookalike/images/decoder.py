@@ -41,8 +41,6 @@ from lookalike.threads import cores
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Decoder", "Limits"]
-
 START_SECONDS = 120.0
 """To import what decoding needs; on an idle machine a tenth of a second."""
 PATIENCE = 6

@@ -12,8 +12,6 @@ from PIL import ExifTags
 from lookalike.images.formats import explain, open_source, pillow_kept_quiet, plugin_of
 from lookalike.images.outcome import SkippedImageError, Source
 
-__all__ = ["read_exif"]
-
 LONGEST = 100
 MOMENT = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d:\d\d:\d\d)")
 Exif = ExifTags.Base

@@ -28,19 +28,6 @@ from PIL import WebPImagePlugin as WebP
 
 from lookalike.images.outcome import MEMORY_REMEDY, SkippedImageError, SkipReason, Source
 
-__all__ = [
-    "Reader",
-    "Size",
-    "check_pixels",
-    "check_strips",
-    "explain",
-    "memory_limit",
-    "open_source",
-    "pillow_kept_quiet",
-    "plugin_of",
-    "unreadable",
-]
-
 Size: TypeAlias = tuple[int, int]
 
 _HEIF_BRANDS = frozenset(

@@ -15,15 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = [
-    "Agreement",
-    "adds_border",
-    "compare",
-    "hash_variants",
-    "perceptual_hash",
-    "within_border",
-]
-
 HASH_BITS = 64
 SIDE = 32
 LOW = 8

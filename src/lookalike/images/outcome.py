@@ -17,19 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-__all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "LENGTHS",
-    "MEMORY_REMEDY",
-    "DecodedImage",
-    "Look",
-    "Note",
-    "SkipReason",
-    "SkippedImageError",
-    "Source",
-    "message",
-]
-
 Source: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes] | io.BytesIO"
 DEFAULT_MAX_PIXELS = 200_000_000
 MEMORY_REMEDY = "raise --max-pixels, which also raises the memory for one file"

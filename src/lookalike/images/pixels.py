@@ -56,16 +56,6 @@ from lookalike.images.outcome import (
     Source,
 )
 
-__all__ = [
-    "Squeezed",
-    "content_hash",
-    "look_at",
-    "looks_like_image",
-    "read_image",
-    "read_rgb",
-    "squeeze",
-]
-
 _EXTENSIONS = tuple(
     b".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .avif .gif .tif .tiff .bmp "
     b".heic .heif .hif".split()

@@ -38,8 +38,6 @@ from lookalike.images.outcome import (
 )
 from lookalike.images.pixels import content_hash, look_at, read_rgb, squeeze
 
-__all__ = ["main"]
-
 GROUP_SECONDS = 0.1
 """After so long, what is left of a request is for another one."""
 

@@ -36,18 +36,6 @@ from numpy.typing import NDArray
 from lookalike.atomic import IrregularFileError, atomic_writer, open_regular
 from lookalike.errors import IndexFormatError
 
-__all__ = [
-    "FORMAT_VERSION",
-    "ArrayFile",
-    "check_owner",
-    "is_count",
-    "is_owner",
-    "new_owner",
-    "open_arrays",
-    "parse_json",
-    "write_arrays",
-]
-
 MAGIC = b"LKARRAY\n"
 FORMAT_VERSION = 1
 PREAMBLE = 24

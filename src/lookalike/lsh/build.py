@@ -13,8 +13,6 @@ from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.segment import BLOCK, Segment, vector_dtype
 from lookalike.threads import cores, for_all_parts
 
-__all__ = ["build", "default_key_bits", "gather", "merge"]
-
 ROWS_AT_ONCE = 2048
 BUCKETS_AT_ONCE = 512
 BUCKET = 64

@@ -13,17 +13,6 @@ from numpy.typing import NDArray
 from lookalike.lsh.compiled import compiled
 from lookalike.lsh.simd import BLOCK, as_float, as_half, popcount
 
-__all__ = [
-    "argmax_rows",
-    "encode",
-    "flatten",
-    "near_pairs_in_buckets",
-    "pack_blocks",
-    "pair_cosines",
-    "round_to_half",
-    "unite",
-]
-
 TILE = 64
 """Codes of a bucket that are compared with as many others at a time."""
 

@@ -18,9 +18,6 @@ from numba.core import caching
 
 from lookalike.errors import LookalikeWarning
 
-__all__ = ["compiled"]
-
-
 FunctionCache: Any = caching.FunctionCache
 
 

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from lookalike.lsh.segment import Segment
 
-__all__ = ["LARGEST_COSINE", "NOT_UNIT", "Neighbors", "best_of", "search_exactly"]
-
 NUMBERS_AT_ONCE = (1 << 18, 1 << 20)
 """Of vectors made float32, for one query and for several: 1 and 4 MiB."""
 SPARE = 8

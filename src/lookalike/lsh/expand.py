@@ -18,14 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import IndexFormatError
-from lookalike.lsh.index import Neighbors
+from lookalike.lsh.exact import Neighbors
 
 if TYPE_CHECKING:
     from lookalike.lsh.graph import NeighbourGraph
     from lookalike.lsh.index import LSHIndex
-
-__all__ = ["Expansion", "reorder", "search_expanded"]
-
 
 DENSE_UP_TO = 800
 """Hits whose weights are multiplied as a whole matrix, which is mostly zeros but small."""

@@ -17,22 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "CODES",
-    "KEYS",
-    "MAX_KEY_BITS",
-    "CodeFamily",
-    "KeyFamily",
-    "Principal",
-    "Sample",
-    "cross_polytope",
-    "hyperplanes",
-    "itq",
-    "orthogonal",
-    "principal",
-    "voronoi",
-]
-
 Floats = NDArray[np.float32]
 MAX_KEY_BITS = 14
 MAX_POLYTOPE_BITS = 11

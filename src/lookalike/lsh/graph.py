@@ -20,8 +20,6 @@ from lookalike.lsh.arrayfile import ArrayFile, open_arrays, write_arrays
 if TYPE_CHECKING:
     from lookalike.lsh.index import LSHIndex
 
-__all__ = ["NEIGHBOURS", "NeighbourGraph"]
-
 NEIGHBOURS = 50
 """Kept of every item, where there are so many others."""
 EXACT_UP_TO = 4096

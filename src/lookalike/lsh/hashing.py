@@ -16,8 +16,6 @@ from lookalike.lsh.families import CODES, KEYS, MAX_KEY_BITS, Principal, Sample
 from lookalike.lsh.settings import LSHSettings
 from lookalike.threads import one_blas_thread
 
-__all__ = ["Hasher", "Prepared"]
-
 SAMPLE = 1 << 15
 PRINCIPAL_SAMPLE = 8192
 ROWS_IN_CACHE = 256

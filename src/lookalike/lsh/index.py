@@ -24,7 +24,6 @@ from lookalike.threads import cores
 if TYPE_CHECKING:
     from lookalike.lsh.tuning import Evaluation, TuneReport
 
-__all__ = ["LSHIndex", "Neighbors"]
 
 Floats = NDArray[np.float32]
 EXACT_AT_ONCE = 20_000

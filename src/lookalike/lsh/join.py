@@ -20,18 +20,6 @@ from lookalike.lsh.build import gather
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.state import State, kept
 
-__all__ = [
-    "Forest",
-    "Joined",
-    "all_pairs",
-    "bands",
-    "collision_probability",
-    "groups",
-    "hamming_bound",
-    "hamming_pairs",
-    "near_pairs",
-]
-
 MAX_TABLES = 2000
 BUCKET = 16
 PAIRS = 1 << 15

@@ -24,8 +24,6 @@ from lookalike.lsh.simd import (
     trailing_zeros,
 )
 
-__all__ = ["BAD_ID", "BAD_VECTOR", "rerank", "search_range"]
-
 LINES_AHEAD = 16
 VECTORS_AHEAD = 6
 SURVIVORS = 1 << 13

@@ -12,8 +12,6 @@ from lookalike.lsh.hashing import LARGEST_ADDITION
 from lookalike.lsh.probing import LOOSE
 from lookalike.lsh.simd import SCORES
 
-__all__ = ["TOP", "make_table", "most_in_common", "table_limit"]
-
 TABLE_MAX = 63
 TOP = 3072
 """The score of an item that has as much in common with the query as any can."""

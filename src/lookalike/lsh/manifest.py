@@ -14,8 +14,6 @@ from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import is_count, is_owner, parse_json
 from lookalike.lsh.settings import LSHSettings
 
-__all__ = ["MANIFEST", "Manifest", "SegmentEntry"]
-
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 4
 READ_VERSIONS = (2, 3, 4)

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from lookalike.lsh.compiled import compiled
 
-__all__ = ["LOOSE", "choose_buckets", "equal_scores", "sign_scores"]
-
 BINS = 256
 EQUAL = np.float32(1e-5)
 # With these flags sums and maxima may be taken in any order, and so are vectorised; infinities stay

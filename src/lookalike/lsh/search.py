@@ -16,15 +16,6 @@ from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.simd import SCORES
 from lookalike.threads import for_all_parts
 
-__all__ = [
-    "EXACT_ROWS",
-    "Plan",
-    "default_candidates",
-    "default_rerank",
-    "estimate",
-    "search_segment",
-]
-
 QUERIES_AT_ONCE = 128
 HAMMING_SCALE = 7
 FEW_DIMENSIONS = 1 << 19

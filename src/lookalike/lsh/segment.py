@@ -16,8 +16,6 @@ from lookalike.lsh.arrayfile import ArrayFile, is_count, open_arrays, write_arra
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.settings import LSHSettings
 
-__all__ = ["ARRAYS", "BLOCK", "Segment", "are_unit", "vector_dtype"]
-
 CHECKED_ROWS = 2048
 BLOCK = 32
 FEW = 64

@@ -9,8 +9,6 @@ import numpy as np
 
 from lookalike.lsh.families import CODES, KEYS, MAX_KEY_BITS
 
-__all__ = ["LSHSettings", "SearchSettings", "whole"]
-
 MOST_LOOKED_AT = 1 << 32
 
 

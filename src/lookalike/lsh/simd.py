@@ -22,20 +22,6 @@ from numba.extending import intrinsic
 
 from lookalike.lsh.compiled import compiled
 
-__all__ = [
-    "BLOCK",
-    "CORRECTION_ONE",
-    "SCORES",
-    "SHUFFLE",
-    "as_float",
-    "as_half",
-    "popcount",
-    "prefetch",
-    "score_block",
-    "score_block_portably",
-    "trailing_zeros",
-]
-
 BLOCK = 32
 """Codes that are scored together; byte ``lane(i) = 2 (i % 16) + i // 16`` belongs to code i."""
 SCORES = 4096

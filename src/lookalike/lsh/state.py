@@ -15,8 +15,6 @@ from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings
 
-__all__ = ["Removed", "State", "kept", "live_ids"]
-
 MERGE_FAN_IN = 4
 REFIT_GROWTH = 8
 REFIT_UNTIL = 32_768

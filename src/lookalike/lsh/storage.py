@@ -19,16 +19,6 @@ from lookalike.lsh.segment import Segment, are_unit
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.state import Removed, State, live_ids
 
-__all__ = [
-    "damaged",
-    "read",
-    "stored_owner",
-    "stored_owners",
-    "stored_settings",
-    "whole_items",
-    "write",
-]
-
 VERIFY_ON_OPEN = 64 << 20
 SALVAGED = (("<i8", "<f2"), ("<i8", "<f4"))
 

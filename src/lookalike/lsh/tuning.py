@@ -17,8 +17,6 @@ from lookalike.lsh.settings import LSHSettings, SearchSettings, whole
 if TYPE_CHECKING:
     from lookalike.lsh.index import LSHIndex
 
-__all__ = ["Evaluation", "Trial", "TuneReport", "evaluate", "tune"]
-
 SAMPLE_QUERIES = 800
 DEEPEST = 4096
 REBUILD_UP_TO = 500_000

@@ -7,8 +7,6 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_ids", "unit_rows"]
-
 UNIT = 1e-6  # of a length of one: float32 cannot do better
 TINY, HUGE = 1e-15, 1e15  # lengths whose squares float32 holds
 Floats = NDArray[np.float32]

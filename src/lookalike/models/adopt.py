@@ -26,8 +26,6 @@ from lookalike.models.prompts import PROMPTS
 from lookalike.runtimes import INPUT, OUTPUT, OnnxRuntime, import_onnxruntime
 from lookalike.words import MASK, TOKENS, WordEncoder, metadata, read_tokenizer, words_file
 
-__all__ = ["TextTower", "Tokens", "adopt"]
-
 Tokens: TypeAlias = Literal["cls", "mean"]
 Triple: TypeAlias = tuple[float, float, float]
 

@@ -19,17 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.models.settings import NO_AUGMENTATION, AugmentSettings
-
-__all__ = [
-    "NO_AUGMENTATION",
-    "AugmentSettings",
-    "Transform",
-    "apply",
-    "augment",
-    "draw_transform",
-    "examples",
-]
+from lookalike.models.settings import AugmentSettings
 
 Pixels = NDArray[np.uint8]
 GREY = np.array([0.299, 0.587, 0.114])

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from lookalike.encoder import ModelInfo
     from lookalike.models.adopt import Tokens
 
-__all__ = ["CATALOGUE", "HOST", "Entry", "Source", "get", "model_file", "remove"]
-
 HOST = "https://huggingface.co"
 HOST_VARIABLE = "LOOKALIKE_MODELS_URL"
 """Environment variable with the address of a mirror."""

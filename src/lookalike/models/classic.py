@@ -28,8 +28,6 @@ from torch import Tensor, nn
 from lookalike.models.trunk import Trunk
 from lookalike.models.weights import load_weights
 
-__all__ = ["IMAGENET", "IMAGENET_BN", "VGG16", "VGG16BN", "LeNet5"]
-
 IMAGENET = "https://download.pytorch.org/models/vgg16-397923af.pth"
 IMAGENET_BN = "https://download.pytorch.org/models/vgg16_bn-6c64b313.pth"
 

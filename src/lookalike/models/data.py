@@ -19,23 +19,6 @@ from lookalike.errors import TrainingError
 from lookalike.images import SkippedImageError, looks_like_image
 from lookalike.images.decoder import Decoder
 
-__all__ = [
-    "LabelledImages",
-    "Positions",
-    "Skipped",
-    "SquareImages",
-    "Statistics",
-    "balanced_sample",
-    "check_classes",
-    "class_folders",
-    "epoch_batches",
-    "in_order",
-    "pixel_statistics",
-    "read_labelled",
-    "validation_split",
-]
-
-
 Positions: TypeAlias = NDArray[np.int64]
 
 

@@ -22,8 +22,6 @@ from urllib.parse import urlsplit
 from lookalike.atomic import NO_SPACE, IrregularFileError, open_regular
 from lookalike.errors import ModelError
 
-__all__ = ["Report", "cache_directory", "download", "file_sha256", "locked"]
-
 Report: TypeAlias = Callable[[int, int | None], None]
 """Called with the bytes that have arrived and the bytes expected, None if unknown."""
 

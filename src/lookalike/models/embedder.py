@@ -40,14 +40,6 @@ from lookalike.models.trunk import Triple
 from lookalike.models.trunks import make_trunk
 from lookalike.models.weights import fill, read_torch_file
 
-__all__ = [
-    "Attention",
-    "Embedder",
-    "EmbedderSettings",
-    "load_embedder",
-    "save_embedder",
-]
-
 
 class Attention(NamedTuple):
     """Why an embedding is what it is: the gates of the deepest stage that has any.

@@ -36,20 +36,6 @@ from lookalike.errors import ModelError
 from lookalike.models.embedder import Embedder
 from lookalike.runtimes import INPUT, OUTPUT
 
-__all__ = [
-    "CHANNEL_OUTPUT",
-    "SPATIAL_OUTPUT",
-    "Cost",
-    "Storage",
-    "cost",
-    "export_embedder",
-    "export_onnx",
-    "no_compiler_cache",
-    "storage_cost",
-    "store",
-]
-
-
 CHANNEL_OUTPUT = "channel_attention"
 SPATIAL_OUTPUT = "spatial_attention"
 INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"

@@ -40,18 +40,6 @@ from lookalike.models.trunk import Triple, Trunk
 from lookalike.models.trunks import TRUNKS
 from lookalike.threads import cores
 
-__all__ = [
-    "CHUNK",
-    "Frozen",
-    "Inputs",
-    "Maps",
-    "Normalise",
-    "TrainData",
-    "frozen_stages",
-    "stage_modules",
-]
-
-
 WORKING_SIZE = 7 / 6
 """Side of the images that are augmented, over the network's input: 224 for 192."""
 

@@ -26,18 +26,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "CBAM",
-    "GAP",
-    "Attended",
-    "ChannelAttention",
-    "GeM",
-    "SecondOrderAttention",
-    "SpatialAttention",
-    "unit",
-    "whitening",
-]
-
 
 class ChannelAttention(nn.Module):
     """Eq. 5: feature map (n, C, h, w) -> the weight of each channel, (n, C), within 0..1."""

@@ -23,16 +23,6 @@ from lookalike.models.download import file_sha256
 from lookalike.models.embedder import Embedder, load_embedder
 from lookalike.models.settings import LOSSES
 
-__all__ = [
-    "LOSSES",
-    "CosineSoftmax",
-    "MetricLoss",
-    "Teacher",
-    "make_loss",
-    "teacher_digest",
-]
-
-
 _METRIC = {
     "triplet": "TripletMarginLoss",
     "supcon": "SupConLoss",

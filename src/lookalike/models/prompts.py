@@ -3,8 +3,6 @@ words that mean nothing there score."""
 
 from __future__ import annotations
 
-__all__ = ["PROMPTS"]
-
 _THINGS = """
     an astrolabe; the inside of a harpsichord; an electron micrograph of pollen; a circuit diagram
     of an amplifier; a nautical chart of a strait; a loom with half a carpet; a tax form filled in

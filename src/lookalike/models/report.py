@@ -17,16 +17,6 @@ from lookalike.models.export import Cost
 from lookalike.plot import BLUE, GREEN, ORANGE, VIOLET, Axis, Line, Panel, write_svg
 from lookalike.progress import Progress
 
-__all__ = [
-    "EpochScores",
-    "Listener",
-    "TrainProgress",
-    "TrainReport",
-    "draw_curves",
-    "overfitting",
-    "write_csv",
-]
-
 
 @dataclass(frozen=True)
 class TrainProgress(Progress):

@@ -19,7 +19,7 @@ from lookalike.errors import TrainingError
 from lookalike.evaluation.hashed import lsh_relevance
 from lookalike.evaluation.metrics import cosine_relevance, score
 from lookalike.models.data import Positions, epoch_batches, pixel_statistics
-from lookalike.models.embedder import Embedder, EmbedderSettings
+from lookalike.models.embedder import Embedder
 from lookalike.models.inputs import (
     CHUNK,
     Batch,
@@ -31,10 +31,8 @@ from lookalike.models.inputs import (
 )
 from lookalike.models.losses import Teacher, make_loss
 from lookalike.models.report import EpochScores, Listener, TrainProgress, overfitting
-from lookalike.models.settings import TrainSettings
+from lookalike.models.settings import EmbedderSettings, TrainSettings
 from lookalike.threads import cores
-
-__all__ = ["Run", "make_optimizer", "one_cycle"]
 
 
 class Run:

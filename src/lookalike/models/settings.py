@@ -12,20 +12,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-__all__ = [
-    "ATTENTION",
-    "LOSSES",
-    "NO_AUGMENTATION",
-    "POOLS",
-    "STAGES",
-    "AugmentSettings",
-    "EmbedderSettings",
-    "Rule",
-    "TrainSettings",
-    "kinds",
-    "rules",
-]
-
 STAGES = {
     "efficientnet-lite0": 5,
     "efficientnet-lite2": 5,

@@ -28,22 +28,19 @@ from torch.utils import deterministic as torch_deterministic
 from lookalike.atomic import atomic_writer
 from lookalike.errors import TrainingError
 from lookalike.models.data import LabelledImages
-from lookalike.models.embedder import Embedder, EmbedderSettings, save_embedder
+from lookalike.models.embedder import Embedder, save_embedder
 from lookalike.models.export import Storage, export_embedder, no_compiler_cache, storage_cost
 from lookalike.models.inputs import TrainData, frozen_stages
 from lookalike.models.losses import Teacher, make_loss, teacher_digest
 from lookalike.models.report import (
     Listener,
-    TrainProgress,
     TrainReport,
     draw_curves,
     overfitting,
     write_csv,
 )
 from lookalike.models.run import Run
-from lookalike.models.settings import TrainSettings
-
-__all__ = ["EmbedderSettings", "TrainProgress", "TrainReport", "TrainSettings", "train"]
+from lookalike.models.settings import EmbedderSettings, TrainSettings
 
 Identity: TypeAlias = dict[str, dict[str, Any]]
 

@@ -10,8 +10,6 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
-__all__ = ["Triple", "Trunk"]
-
 Triple: TypeAlias = tuple[float, float, float]
 
 _NOTHING: Mapping[int, Callable[[Tensor], Tensor]] = MappingProxyType({})

@@ -28,22 +28,6 @@ from lookalike.models.download import Report
 from lookalike.models.trunk import Trunk
 from lookalike.models.weights import fetch, load_weights
 
-__all__ = [
-    "FEATURES",
-    "MEAN",
-    "STD",
-    "TRUNKS",
-    "Bottleneck",
-    "EfficientNetLite0",
-    "EfficientNetLite2",
-    "ResNet50",
-    "SameConv2d",
-    "Trunk",
-    "make_trunk",
-    "same_padding",
-]
-
-
 FEATURES = 1280
 """Channels of the last feature map."""
 

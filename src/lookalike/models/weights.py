@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from lookalike.errors import ModelError
 from lookalike.models.download import Report, cache_directory, download
 
-__all__ = ["fetch", "fill", "load_weights", "read_torch_file"]
-
 
 def read_torch_file(path: Path, kind: str = "PyTorch weight file") -> Any:
     """What `torch.save` wrote: tensors and plain values alone, no code in the file is run.

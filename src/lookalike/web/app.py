@@ -21,8 +21,6 @@ from lookalike.web.schemas import REQUESTS
 from lookalike.web.service import Service
 from lookalike.web.settings import ServeSettings
 
-__all__ = ["create_app"]
-
 PARTS = {
     "search": [search.router, explain.router, feedback.router],
     "images": [images.router],

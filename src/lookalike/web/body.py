@@ -19,8 +19,6 @@ from starlette.requests import Request
 from lookalike.web.errors import ApiError, busy
 from lookalike.web.settings import ServeSettings
 
-__all__ = ["Bodies", "bad_values", "media_type"]
-
 JSON_BYTES = 256 << 10
 Model = TypeVar("Model", bound=BaseModel)
 

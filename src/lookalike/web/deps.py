@@ -13,19 +13,6 @@ from lookalike.web import schemas
 from lookalike.web.schemas import MAX_ID, value_of
 from lookalike.web.service import Service
 
-__all__ = [
-    "BINARY",
-    "IMAGE_BODY",
-    "GlobParam",
-    "ImageDep",
-    "LimitParam",
-    "OffsetParam",
-    "ServiceDep",
-    "SnapshotDep",
-    "json_body",
-    "problems",
-]
-
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 IMAGE_BODY: dict[str, Any] = {
     "image/*": BINARY,

@@ -26,16 +26,6 @@ from lookalike.errors import (
 from lookalike.images import SkippedImageError, SkipReason
 from lookalike.web.schemas import ErrorAnswer, ErrorContent
 
-__all__ = [
-    "RETRY_SECONDS",
-    "STATUS",
-    "ApiError",
-    "SurrogateJSONResponse",
-    "busy",
-    "error_response",
-    "explained",
-]
-
 log = logging.getLogger("lookalike.web")
 
 STATUS = {

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from lookalike.gallery.protocol import GallerySnapshot
 
-__all__ = ["Below", "Folders"]
-
 ALL = 1 << 40
 MOST = 1000
 

@@ -22,8 +22,6 @@ from starlette.types import Scope
 from lookalike.web.errors import RETRY_SECONDS, STATUS, ApiError
 from lookalike.web.settings import ServeSettings, is_loopback
 
-__all__ = ["COOKIE", "GUESSES", "Guard"]
-
 COOKIE = "lookalike_token"
 OPEN = ("/api/health", "/api/session")
 """Paths below /api that need no token."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["neighbours", "place", "project"]
-
 DIMENSIONS = 50
 """To which embeddings are projected before they are compared: noise and time are left out."""
 BLOCK = 1024

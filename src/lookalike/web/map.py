@@ -17,8 +17,6 @@ from lookalike.web.folders import ALL
 from lookalike.web.layout import neighbours, place, project
 from lookalike.web.workers import WorkerPool
 
-__all__ = ["Atlas", "Layout", "Theme"]
-
 MOST = 10_000
 """Images on the map; of more, so many drawn at random."""
 NEIGHBOURS = 12

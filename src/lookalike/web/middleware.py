@@ -11,8 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lookalike.web.errors import ApiError, error_response, explained
 from lookalike.web.service import Service
 
-__all__ = ["HEAD_ONLY", "PAGE_POLICY", "Middleware"]
-
 HEAD_ONLY = "lookalike.head_only"
 """In the scope of a request whose answer will lose its body."""
 

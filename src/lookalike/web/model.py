@@ -13,8 +13,6 @@ from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
 from lookalike.web.metrics import Metrics
 from lookalike.web.workers import WorkerPool
 
-__all__ = ["CHANNEL", "SPATIAL", "Model"]
-
 SPATIAL, CHANNEL = "spatial_attention", "channel_attention"
 """Further outputs of models that show where, and at which features, they look."""
 

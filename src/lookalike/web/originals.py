@@ -11,8 +11,6 @@ from pathlib import Path
 from lookalike.gallery.rows import ImageRow
 from lookalike.web.errors import ApiError
 
-__all__ = ["MEDIA_TYPES", "open_original", "read_original"]
-
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
     "MPO": "image/jpeg",

@@ -26,8 +26,6 @@ from lookalike.web.schemas import Crop, Key, QueryRef, SearchRequest
 from lookalike.web.settings import ServeSettings
 from lookalike.web.workers import Decoded, Workers
 
-__all__ = ["GRID", "QueryImage", "QueryImages"]
-
 LONGEST_SIDE = 2048
 """Of the images that parts are cut from, pixels."""
 GRID = 4

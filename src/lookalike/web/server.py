@@ -35,8 +35,6 @@ from lookalike.web.errors import RETRY_SECONDS, STATUS, ApiError, busy
 from lookalike.web.service import Service
 from lookalike.web.settings import ServeSettings
 
-__all__ = ["address_of", "listen", "make_server", "serve"]
-
 BACKLOG = 1024
 KEEP_ALIVE = 5
 """Seconds that an idle connection is kept; less than the settings' for a head."""

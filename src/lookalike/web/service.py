@@ -19,8 +19,6 @@ from lookalike.web.thumbnails import Thumbnails
 from lookalike.web.updates import Updates
 from lookalike.web.workers import Workers
 
-__all__ = ["Service"]
-
 QUIET = 1.0
 """Seconds between checks whether the server is idle enough to load what searches will need."""
 

@@ -7,8 +7,6 @@ import math
 import re
 from dataclasses import dataclass, fields
 
-__all__ = ["ServeSettings", "is_loopback"]
-
 _TOKEN = re.compile(r"[!#-+\--:<-\[\]-~]{8,200}")  # what a cookie can hold
 _HOST = re.compile(r"[0-9A-Za-z_.:%-]{1,255}")
 

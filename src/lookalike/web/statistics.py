@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.segment import Segment
 
-__all__ = ["bucket_sizes", "histogram", "identity", "measure"]
-
 K = 10
 QUERIES = 300
 ROUNDS = 3

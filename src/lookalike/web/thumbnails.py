@@ -19,8 +19,6 @@ from lookalike.web.errors import ApiError
 from lookalike.web.originals import read_original
 from lookalike.web.workers import Workers
 
-__all__ = ["BoundedFolder", "Thumbnails"]
-
 SIZES = (128, 256, 512, 2048)
 QUALITY = 80
 VERSION = 1

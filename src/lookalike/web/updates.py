@@ -10,8 +10,6 @@ from lookalike.gallery.protocol import ImageGallery
 from lookalike.web.errors import ApiError, explained
 from lookalike.web.schemas import UpdateAnswer, UpdateCounts
 
-__all__ = ["Updates"]
-
 
 class Updates:
     """Starts updates and reports their state, to any thread."""

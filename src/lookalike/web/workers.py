@@ -26,8 +26,6 @@ from lookalike.threads import cores
 from lookalike.web.errors import ApiError, busy
 from lookalike.web.settings import ServeSettings
 
-__all__ = ["Decoded", "Decoders", "WorkerPool", "Workers"]
-
 SLOW_WAITING = 4
 
 P = ParamSpec("P")

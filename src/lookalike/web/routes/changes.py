@@ -18,8 +18,6 @@ from lookalike.web.errors import ApiError
 from lookalike.web.schemas import ActAnswer, ActedFile, ActRequest, ChangedAnswer, ImagesRequest
 from lookalike.web.service import Service
 
-__all__ = ["router"]
-
 router = APIRouter()
 
 

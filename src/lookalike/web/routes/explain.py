@@ -21,8 +21,6 @@ from lookalike.web.schemas import (
     Regions,
 )
 
-__all__ = ["CHANNELS_ONLY", "NONE", "router"]
-
 NONE = "this model has no attention"
 CHANNELS_ONLY = "this model's attention weighs features, not places"
 PAIRS = 8

@@ -12,8 +12,6 @@ from lookalike.web.deps import ServiceDep, SnapshotDep, json_body, problems
 from lookalike.web.query_images import QueryImage
 from lookalike.web.schemas import FeedbackAnswer, FeedbackRequest, hit_objects
 
-__all__ = ["router"]
-
 CANDIDATES = 5000
 router = APIRouter()
 

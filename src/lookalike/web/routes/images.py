@@ -35,8 +35,6 @@ from lookalike.web.schemas import (
     ThemeItem,
 )
 
-__all__ = ["router"]
-
 CHUNK = 256 << 10
 router = APIRouter()
 

@@ -26,8 +26,6 @@ from lookalike.web.schemas import (
 )
 from lookalike.web.service import Service
 
-__all__ = ["router"]
-
 router = APIRouter()
 
 

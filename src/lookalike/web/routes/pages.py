@@ -16,8 +16,6 @@ from lookalike.web.guard import COOKIE
 from lookalike.web.middleware import PAGE_POLICY
 from lookalike.web.schemas import SessionRequest
 
-__all__ = ["PageFile", "read_page", "router"]
-
 FOLDER = Path(__file__).resolve().parents[1] / "page"
 TYPES = {
     ".css": "text/css; charset=utf-8",

@@ -31,8 +31,6 @@ from lookalike.web.schemas import (
 )
 from lookalike.web.service import Service
 
-__all__ = ["router"]
-
 INLINE_UP_TO = 50_000
 """Images up to which a search that needs no file takes less time than handing it to a thread."""
 SHOWN_SIDE = 1024

@@ -15,8 +15,6 @@ from lookalike.web.errors import busy
 from lookalike.web.middleware import HEAD_ONLY
 from lookalike.web.schemas import UpdateAnswer, UpdateStarted
 
-__all__ = ["router"]
-
 INTERVAL = 0.25
 LONGEST = 3600.0
 """Seconds between two events at least, and until a stream ends; clients come again."""

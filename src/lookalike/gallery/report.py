@@ -56,6 +56,11 @@ class UpdateReport:
     nested: list[bytes] = field(default_factory=list)
     seconds: float = 0.0
 
+    @property
+    def missing(self) -> int:
+        """Files that are gone and were kept."""
+        return sum(absence.files for absence in self.absent)
+
 
 @dataclass(frozen=True)
 class GalleryInfo:

@@ -16,8 +16,8 @@ from lookalike import __version__
 from lookalike.gallery.protocol import ImageGallery
 from lookalike.web.errors import ApiError, SurrogateJSONResponse, error_response
 from lookalike.web.middleware import Middleware
+from lookalike.web.requests import REQUESTS
 from lookalike.web.routes import changes, explain, feedback, images, info, pages, search, update
-from lookalike.web.schemas import REQUESTS
 from lookalike.web.service import Service
 from lookalike.web.settings import ServeSettings
 

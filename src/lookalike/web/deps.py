@@ -9,8 +9,8 @@ from pydantic import BaseModel, BeforeValidator
 
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.rows import ImageRow
-from lookalike.web import schemas
-from lookalike.web.schemas import MAX_ID, value_of
+from lookalike.web.answers import ErrorAnswer
+from lookalike.web.requests import MAX_ID, Glob, value_of
 from lookalike.web.service import Service
 
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
@@ -41,7 +41,7 @@ FILTER = (
     "Words or patterns of the path, in any case; date:2021..2023, size:>2MB, width:>=1000, "
     "shape:portrait, type:jpeg; a minus before any excludes."
 )
-GlobParam = Annotated[schemas.Glob | None, Query(description=FILTER)]
+GlobParam = Annotated[Glob | None, Query(description=FILTER)]
 
 
 async def _service(request: Request) -> Service:
@@ -69,13 +69,18 @@ ImageDep = Annotated[ImageRow, Depends(_image)]
 """The image that the address names."""
 
 
-def json_body(model: type[BaseModel]) -> dict[str, Any]:
-    """What OpenAPI says of a body that is read by hand, of one of `schemas.REQUESTS`."""
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors that a route may answer with, besides those of every route."""
     always = (400, 401, 403, 409, 429, 503)
-    return {status: {"model": schemas.ErrorAnswer} for status in sorted({*always, *statuses})}
+    return {status: {"model": ErrorAnswer} for status in sorted({*always, *statuses})}
+
+
+def takes(model: type[BaseModel], *statuses: int) -> dict[str, Any]:
+    """What a route declares whose body is JSON, of a ``model`` in `requests.REQUESTS`, and read by
+    `Bodies.json`. ``statuses``: as of `problems`, besides those of every body."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    content = {"application/json": {"schema": schema}}
+    return {
+        "responses": problems(408, 413, 415, *statuses),
+        "openapi_extra": {"requestBody": {"required": True, "content": content}},
+    }

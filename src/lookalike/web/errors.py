@@ -24,7 +24,7 @@ from lookalike.errors import (
     NoWordsError,
 )
 from lookalike.images import SkippedImageError, SkipReason
-from lookalike.web.schemas import ErrorAnswer, ErrorContent
+from lookalike.web.answers import ErrorAnswer, ErrorContent
 
 log = logging.getLogger("lookalike.web")
 

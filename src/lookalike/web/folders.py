@@ -5,21 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass
 
 from lookalike.gallery.protocol import GallerySnapshot
+from lookalike.web.answers import FolderItem, FoldersAnswer, MonthItem
 
 ALL = 1 << 40
 MOST = 1000
-
-
-@dataclass(frozen=True)
-class Below:
-    """Of what is below a folder: name, path and images of its folders, by name; months such as
-    "2022-05" and their images, newest first. At most MOST of each."""
-
-    folders: list[tuple[str, str, int]]
-    months: list[tuple[str, int]]
 
 
 class Folders:
@@ -41,8 +32,9 @@ class Folders:
             known = self._known = snapshot, found
         return known[1]
 
-    def below(self, snapshot: GallerySnapshot, folder: str) -> Below:
-        """``folder``: a path in the gallery with forward slashes; empty: the gallery's own."""
+    def below(self, snapshot: GallerySnapshot, folder: str) -> FoldersAnswer:
+        """Folders by name, months newest first, at most MOST of each. ``folder``: a path in the
+        gallery with forward slashes; empty: the gallery's own."""
         start = f"{folder}/" if folder else ""
         names, months = Counter[str](), Counter[str]()
         for path, month, _ in self._files(snapshot):
@@ -50,8 +42,12 @@ class Folders:
                 name, slash, _ = path[len(start) :].partition("/")
                 names[name] += bool(slash)
                 months[month] += 1
-        folders = [(name, start + name, count) for name, count in sorted(names.items()) if count]
-        return Below(folders[:MOST], sorted(months.items(), reverse=True)[:MOST])
+        folders = [(name, count) for name, count in sorted(names.items()) if count]
+        newest = sorted(months.items(), reverse=True)
+        return FoldersAnswer(
+            folders=[FolderItem(name=n, path=start + n, images=i) for n, i in folders[:MOST]],
+            months=[MonthItem(month=month, images=images) for month, images in newest[:MOST]],
+        )
 
 
 def _month(mtime_ns: int) -> str:

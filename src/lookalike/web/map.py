@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from lookalike.errors import NoNeighboursError
 from lookalike.gallery import Gallery
 from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
 from lookalike.gallery.rows import ImageRow
+from lookalike.web.answers import NO_MAP, MapAnswer, ThemeItem
 from lookalike.web.folders import ALL
 from lookalike.web.layout import neighbours, place, project
 from lookalike.web.workers import WorkerPool
@@ -25,50 +25,30 @@ COMMON = 0.8
 """Share of a theme's images in one folder that makes its name."""
 
 
-@dataclass(frozen=True)
-class Theme:
-    """A group of images: its name, its most central image, its size."""
-
-    name: str
-    id: int
-    images: int
-
-
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """Of n images: ids, x and y from 0 to 1, the number of the theme of each, -1: none."""
-
-    ids: list[int]
-    x: list[float]
-    y: list[float]
-    themes_of: list[int]
-    themes: list[Theme]
-
-
 class Atlas:
-    """The layout of the gallery as it is. For the event loop's thread."""
+    """The map of the gallery as it is. For the event loop's thread."""
 
     def __init__(self, pool: WorkerPool, gallery: ImageGallery) -> None:
         self._pool = pool
         self._gallery = gallery
-        self._known: tuple[GallerySnapshot, asyncio.Task[Layout]] | None = None
+        self._known: tuple[GallerySnapshot, asyncio.Task[MapAnswer]] | None = None
 
-    def layout(self, snapshot: GallerySnapshot) -> Layout | None:
-        """None while it is being made. Raises what making it raised, and then tries again."""
+    def map(self, snapshot: GallerySnapshot) -> MapAnswer:
+        """Not ready while it is being made. Raises what making it raised, and then tries again."""
         if self._known is None or self._known[0] is not snapshot:
             if self._known is not None and not self._known[1].done():
-                return None  # of the gallery before; the next question asks for this one
-            making = self._pool.run(make_layout, snapshot, self._gallery)
+                return NO_MAP  # of the gallery before; the next question asks for this one
+            making = self._pool.run(make_map, snapshot, self._gallery)
             self._known = snapshot, asyncio.create_task(making)
         task = self._known[1]
         if not task.done():
-            return None
+            return NO_MAP
         if task.exception() is not None:
             self._known = None
         return task.result()
 
 
-def make_layout(snapshot: GallerySnapshot, gallery: ImageGallery) -> Layout:
+def make_map(snapshot: GallerySnapshot, gallery: ImageGallery) -> MapAnswer:
     """Of the images of a snapshot, or MOST of them."""
     rows, _ = snapshot.page(None, 0, ALL)
     if len(rows) > MOST:
@@ -77,19 +57,21 @@ def make_layout(snapshot: GallerySnapshot, gallery: ImageGallery) -> Layout:
     rows = [row for row in rows if snapshot.has(row.id)]
     ids = [row.id for row in rows]
     if len(ids) < 3:
-        middle = [0.5] * len(ids)
-        return Layout(ids, [i / 2 for i in range(len(ids))], middle, [-1] * len(ids), [])
-    vectors = project(snapshot.vectors(ids))
-    near, _ = neighbours(vectors, min(NEIGHBOURS, len(ids) - 1))
-    at = np.round(place(vectors, near), 4)
-    themes, numbers = _themes(rows, gallery)
-    return Layout(ids, at[:, 0].tolist(), at[:, 1].tolist(), numbers, themes)
+        at = np.array([(place / 2, 0.5) for place in range(len(ids))]).reshape(-1, 2)
+        themes, numbers = list[ThemeItem](), [-1] * len(ids)
+    else:
+        vectors = project(snapshot.vectors(ids))
+        near, _ = neighbours(vectors, min(NEIGHBOURS, len(ids) - 1))
+        at = np.round(place(vectors, near), 4)
+        themes, numbers = _themes(rows, gallery)
+    x, y = at.T.tolist()
+    return MapAnswer(ready=True, ids=ids, x=x, y=y, themes_of=numbers, themes=themes)
 
 
-def _themes(rows: list[ImageRow], gallery: ImageGallery) -> tuple[list[Theme], list[int]]:
+def _themes(rows: list[ImageRow], gallery: ImageGallery) -> tuple[list[ThemeItem], list[int]]:
     """The largest, and the number of that of each row, -1: none. A gallery in shards has none."""
     places = {os.fsdecode(row.path): place for place, row in enumerate(rows)}
-    numbers, themes = [-1] * len(rows), list[Theme]()
+    numbers, themes = [-1] * len(rows), list[ThemeItem]()
     try:
         found = gallery.themes() if isinstance(gallery, Gallery) else []
     except NoNeighboursError:
@@ -101,7 +83,7 @@ def _themes(rows: list[ImageRow], gallery: ImageGallery) -> tuple[list[Theme], l
         for member in members:
             numbers[member] = len(themes)
         name = _name(theme.paths, theme.centre)
-        themes.append(Theme(name, rows[members[0]].id, len(theme)))
+        themes.append(ThemeItem(name=name, id=rows[members[0]].id, images=len(theme)))
     return themes, numbers
 
 

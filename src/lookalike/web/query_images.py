@@ -22,7 +22,7 @@ from lookalike.gallery.rows import ImageRow
 from lookalike.web.errors import ApiError
 from lookalike.web.model import SPATIAL, Model
 from lookalike.web.originals import read_original
-from lookalike.web.schemas import Crop, Key, QueryRef, SearchRequest
+from lookalike.web.requests import Crop, Key, QueryRef, SearchRequest
 from lookalike.web.settings import ServeSettings
 from lookalike.web.workers import Decoded, Workers
 

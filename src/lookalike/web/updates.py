@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from lookalike.gallery import Progress, UpdateReport
+from lookalike.gallery import Progress
 from lookalike.gallery.protocol import ImageGallery
+from lookalike.web.answers import UpdateAnswer, UpdateCounts
 from lookalike.web.errors import ApiError, explained
-from lookalike.web.schemas import UpdateAnswer, UpdateCounts
 
 
 class Updates:
@@ -45,7 +45,7 @@ class Updates:
     def _run(self) -> None:
         report = error = None
         try:
-            report = _counts(self._gallery.update(self._note))
+            report = UpdateCounts.of(self._gallery.update(self._note))
         except Exception as raised:
             error = explained(raised)
         self._change(updating=False, report=report, error=error and error.content)
@@ -58,20 +58,3 @@ class Updates:
     def _change(self, **values: Any) -> None:
         with self._changing:
             self.state = UpdateAnswer(**{**dict(self.state), **values})
-
-
-def _counts(report: UpdateReport) -> UpdateCounts:
-    return UpdateCounts(
-        added=report.added,
-        changed=report.changed,
-        moved=report.moved,
-        dropped=report.dropped,
-        reused=report.reused,
-        images=report.images,
-        skipped=report.skipped,
-        removed=report.removed,
-        unlisted=len(report.unlisted),
-        missing=sum(absence.files for absence in report.absent),
-        missing_why="; ".join(dict.fromkeys(absence.why for absence in report.absent)),
-        seconds=round(report.seconds, 3),
-    )

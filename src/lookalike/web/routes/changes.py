@@ -13,19 +13,16 @@ from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import REMOVED
 from lookalike.gallery.undo import Action, Done, undo
-from lookalike.web.deps import ServiceDep, SnapshotDep, json_body, problems
+from lookalike.web.answers import ActAnswer, ActedFile, ChangedAnswer
+from lookalike.web.deps import ServiceDep, SnapshotDep, problems, takes
 from lookalike.web.errors import ApiError
-from lookalike.web.schemas import ActAnswer, ActedFile, ActRequest, ChangedAnswer, ImagesRequest
+from lookalike.web.requests import ActRequest, ImagesRequest
 from lookalike.web.service import Service
 
 router = APIRouter()
 
 
-@router.post(
-    "/api/remove",
-    responses=problems(404, 408, 413, 415, 504),
-    openapi_extra=json_body(ImagesRequest),
-)
+@router.post("/api/remove", **takes(ImagesRequest, 404, 504))
 async def remove_images(
     request: Request, service: ServiceDep, snapshot: SnapshotDep
 ) -> ChangedAnswer:
@@ -37,11 +34,7 @@ async def remove_images(
     return ChangedAnswer(images=await service.workers.slow.run(service.gallery.remove, paths))
 
 
-@router.post(
-    "/api/restore",
-    responses=problems(404, 408, 413, 415, 504),
-    openapi_extra=json_body(ImagesRequest),
-)
+@router.post("/api/restore", **takes(ImagesRequest, 404, 504))
 async def restore_images(request: Request, service: ServiceDep) -> ChangedAnswer:
     """Undo that; the next update indexes them again, with the same content but another id."""
     asked = await service.bodies.json(request, ImagesRequest)
@@ -52,11 +45,7 @@ async def restore_images(request: Request, service: ServiceDep) -> ChangedAnswer
     return ChangedAnswer(images=await service.workers.slow.run(service.gallery.restore, paths))
 
 
-@router.post(
-    "/api/duplicates/apply",
-    responses=problems(404, 408, 413, 415, 504),
-    openapi_extra=json_body(ActRequest),
-)
+@router.post("/api/duplicates/apply", **takes(ActRequest, 404, 504))
 async def apply_duplicates(
     request: Request, service: ServiceDep, snapshot: SnapshotDep
 ) -> ActAnswer:

@@ -7,19 +7,11 @@ from fastapi import APIRouter, Request
 from numpy.typing import NDArray
 
 from lookalike.encoder import Encoder
-from lookalike.web.deps import ServiceDep, SnapshotDep, json_body, problems
+from lookalike.web.answers import ExplainAnswer, Gate, Gates, Grid, Pair, Regions
+from lookalike.web.deps import ServiceDep, SnapshotDep, takes
 from lookalike.web.model import CHANNEL, SPATIAL
 from lookalike.web.query_images import GRID
-from lookalike.web.schemas import (
-    ExplainAnswer,
-    ExplainRequest,
-    Gate,
-    Gates,
-    Grid,
-    Pair,
-    QueryRef,
-    Regions,
-)
+from lookalike.web.requests import ExplainRequest, QueryRef
 
 NONE = "this model has no attention"
 CHANNELS_ONLY = "this model's attention weighs features, not places"
@@ -27,11 +19,7 @@ PAIRS = 8
 router = APIRouter()
 
 
-@router.post(
-    "/api/explain",
-    responses=problems(404, 408, 413, 415, 422, 504),
-    openapi_extra=json_body(ExplainRequest),
-)
+@router.post("/api/explain", **takes(ExplainRequest, 404, 422, 504))
 async def explain_hit(
     request: Request, service: ServiceDep, snapshot: SnapshotDep
 ) -> ExplainAnswer:

@@ -8,19 +8,16 @@ from fastapi import APIRouter, Request
 from lookalike.feedback import Feedback
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.search import Found
-from lookalike.web.deps import ServiceDep, SnapshotDep, json_body, problems
+from lookalike.web.answers import FeedbackAnswer, hit_objects
+from lookalike.web.deps import ServiceDep, SnapshotDep, takes
 from lookalike.web.query_images import QueryImage
-from lookalike.web.schemas import FeedbackAnswer, FeedbackRequest, hit_objects
+from lookalike.web.requests import FeedbackRequest
 
 CANDIDATES = 5000
 router = APIRouter()
 
 
-@router.post(
-    "/api/feedback",
-    responses=problems(404, 408, 413, 415, 422, 504),
-    openapi_extra=json_body(FeedbackRequest),
-)
+@router.post("/api/feedback", **takes(FeedbackRequest, 404, 422, 504))
 async def search_again(
     request: Request, service: ServiceDep, snapshot: SnapshotDep
 ) -> FeedbackAnswer:

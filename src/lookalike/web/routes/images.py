@@ -11,6 +11,14 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
+from lookalike.web.answers import (
+    ExifAnswer,
+    FoldersAnswer,
+    ImageInfo,
+    ImageObject,
+    ImagesAnswer,
+    MapAnswer,
+)
 from lookalike.web.deps import (
     BINARY,
     GlobParam,
@@ -23,17 +31,6 @@ from lookalike.web.deps import (
 )
 from lookalike.web.middleware import HEAD_ONLY
 from lookalike.web.originals import MEDIA_TYPES, open_original, read_original
-from lookalike.web.schemas import (
-    ExifAnswer,
-    FolderItem,
-    FoldersAnswer,
-    ImageInfo,
-    ImageObject,
-    ImagesAnswer,
-    MapAnswer,
-    MonthItem,
-    ThemeItem,
-)
 
 CHUNK = 256 << 10
 router = APIRouter()
@@ -78,24 +75,14 @@ async def list_folders(
 ) -> FoldersAnswer:
     """Folders in a folder, by name, and the months in which images below it were changed, newest
     first."""
-    found = await service.workers.searches.run(service.folders.below, snapshot, folder)
-    return FoldersAnswer(
-        folders=[FolderItem(name=n, path=p, images=i) for n, p, i in found.folders],
-        months=[MonthItem(month=month, images=images) for month, images in found.months],
-    )
+    return await service.workers.searches.run(service.folders.below, snapshot, folder)
 
 
 @router.get("/api/map", responses=problems(504))
 async def image_map(service: ServiceDep, snapshot: SnapshotDep) -> MapAnswer:
     """A layout of all images in the plane, those alike near each other; of more than 10,000, so
     many drawn at random. Made in the background."""
-    made = service.atlas.layout(snapshot)
-    if made is None:
-        return MapAnswer(ready=False, ids=[], x=[], y=[], themes_of=[], themes=[])
-    themes = [ThemeItem(name=each.name, id=each.id, images=each.images) for each in made.themes]
-    return MapAnswer(
-        ready=True, ids=made.ids, x=made.x, y=made.y, themes_of=made.themes_of, themes=themes
-    )
+    return service.atlas.map(snapshot)
 
 
 @router.get(

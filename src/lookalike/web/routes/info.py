@@ -13,17 +13,12 @@ from starlette.responses import Response
 
 from lookalike.gallery import Duplicate, DuplicateGroup, Kind
 from lookalike.gallery.protocol import GallerySnapshot
-from lookalike.web import schemas, statistics
-from lookalike.web.deps import LimitParam, OffsetParam, ServiceDep, SnapshotDep, json_body, problems
+from lookalike.web import answers, statistics
+from lookalike.web.answers import DuplicatesAnswer, HealthAnswer, SkippedAnswer, StatsAnswer
+from lookalike.web.deps import LimitParam, OffsetParam, ServiceDep, SnapshotDep, problems, takes
 from lookalike.web.errors import ApiError
 from lookalike.web.model import CHANNEL, SPATIAL
-from lookalike.web.schemas import (
-    DuplicatesAnswer,
-    DuplicatesRequest,
-    HealthAnswer,
-    SkippedAnswer,
-    StatsAnswer,
-)
+from lookalike.web.requests import DuplicatesRequest
 from lookalike.web.service import Service
 
 router = APIRouter()
@@ -82,14 +77,14 @@ def _read_facts(service: Service, snapshot: GallerySnapshot, attention: bool) ->
         measured = service.measured[1]
     files = [segment.file.path.stat().st_size for segment in segments if segment.file is not None]
     return StatsAnswer(
-        gallery=schemas.GalleryFacts(
+        gallery=answers.GalleryFacts(
             images=facts.images,
             skipped=facts.skipped,
             bytes=service.folders.bytes(snapshot),
             directory_name=service.gallery.root.name,
             updated=_in_utc(snapshot.changed),
         ),
-        model=schemas.ModelFacts(
+        model=answers.ModelFacts(
             name=model.name,
             version=model.version,
             dim=model.dim,
@@ -122,7 +117,7 @@ async def list_skipped(
     """Files that gave no image, by path, and why."""
     rows = await service.workers.files.run(service.gallery.skipped)
     files = [
-        schemas.SkippedItem(
+        answers.SkippedItem(
             path=os.fsdecode(row.path),
             reason=row.skipped or "",
             detail=row.detail or "",
@@ -131,15 +126,11 @@ async def list_skipped(
         for row in rows[min(offset, len(rows)) : offset + limit]
     ]
     counts = Counter(row.skipped or "" for row in rows).most_common()
-    reasons = [schemas.SkippedReason(reason=reason, files=count) for reason, count in counts]
+    reasons = [answers.SkippedReason(reason=reason, files=count) for reason, count in counts]
     return SkippedAnswer(skipped=files, total=len(rows), reasons=reasons)
 
 
-@router.post(
-    "/api/duplicates",
-    responses=problems(408, 413, 415, 504),
-    openapi_extra=json_body(DuplicatesRequest),
-)
+@router.post("/api/duplicates", **takes(DuplicatesRequest, 504))
 async def find_duplicates(request: Request, service: ServiceDep) -> DuplicatesAnswer:
     """Groups of duplicates, and which file of each to keep. Deletes nothing.
 
@@ -158,12 +149,12 @@ async def find_duplicates(request: Request, service: ServiceDep) -> DuplicatesAn
     )
 
 
-def _group(group: DuplicateGroup) -> schemas.DuplicateGroup:
+def _group(group: DuplicateGroup) -> answers.DuplicateGroup:
     (keep,) = group.keep  # without a reference folder there is one
-    return schemas.DuplicateGroup(keep=_item(keep), others=[_item(x) for x in group.duplicates])
+    return answers.DuplicateGroup(keep=_item(keep), others=[_item(x) for x in group.duplicates])
 
 
-def _item(item: Duplicate) -> schemas.DuplicateItem:
+def _item(item: Duplicate) -> answers.DuplicateItem:
     kind = None if item.kind is None else str(item.kind)
     cosine = round(item.cosine, 6)
-    return schemas.DuplicateItem.of(item.row, kind=kind, cosine=cosine, bytes=item.row.size)
+    return answers.DuplicateItem.of(item.row, kind=kind, cosine=cosine, bytes=item.row.size)

@@ -10,11 +10,11 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from lookalike.web.deps import ServiceDep, json_body, problems
+from lookalike.web.deps import ServiceDep, takes
 from lookalike.web.errors import ApiError
 from lookalike.web.guard import COOKIE
 from lookalike.web.middleware import PAGE_POLICY
-from lookalike.web.schemas import SessionRequest
+from lookalike.web.requests import SessionRequest
 
 FOLDER = Path(__file__).resolve().parents[1] / "page"
 TYPES = {
@@ -69,13 +69,7 @@ async def page(request: Request, name: str = "index.html") -> Response:
     return Response(file.content, 200, fields, file.media_type)
 
 
-@router.post(
-    "/api/session",
-    status_code=204,
-    response_class=Response,
-    responses=problems(408, 413, 415),
-    openapi_extra=json_body(SessionRequest),
-)
+@router.post("/api/session", status_code=204, response_class=Response, **takes(SessionRequest))
 async def open_session(request: Request, service: ServiceDep) -> Response:
     """Sets the cookie that later requests of a browser carry."""
     given = await service.bodies.json(request, SessionRequest)

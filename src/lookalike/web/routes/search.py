@@ -16,19 +16,12 @@ from lookalike.gallery.hits import CHANCE_IN_WORDS, NO_FILE, UNRELATED_IN_WORDS
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.query import combine
 from lookalike.gallery.rarity import EXACT_UP_TO
+from lookalike.web.answers import QueryAnswer, SearchAnswer, hit_objects
 from lookalike.web.body import bad_values, media_type
-from lookalike.web.deps import BINARY, IMAGE_BODY, ServiceDep, SnapshotDep, json_body, problems
+from lookalike.web.deps import BINARY, IMAGE_BODY, ServiceDep, SnapshotDep, problems, takes
 from lookalike.web.errors import ApiError
 from lookalike.web.query_images import QueryImage
-from lookalike.web.schemas import (
-    QUERY,
-    QueryAnswer,
-    SearchAnswer,
-    SearchOptions,
-    SearchRequest,
-    UploadOptions,
-    hit_objects,
-)
+from lookalike.web.requests import QUERY, SearchOptions, SearchRequest, UploadOptions
 from lookalike.web.service import Service
 
 INLINE_UP_TO = 50_000
@@ -48,11 +41,7 @@ def _parameters() -> list[dict[str, Any]]:
     ]
 
 
-@router.post(
-    "/api/search",
-    responses=problems(404, 408, 409, 413, 415, 422, 504),
-    openapi_extra=json_body(SearchRequest),
-)
+@router.post("/api/search", **takes(SearchRequest, 404, 409, 422, 504))
 async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> SearchAnswer:
     """By id, by the name of an image sent before, by words, or by an image and words together.
     Takes an image as its body as well, as `/api/search/upload` does."""

@@ -10,10 +10,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse
 
+from lookalike.web.answers import UpdateAnswer, UpdateStarted
 from lookalike.web.deps import ServiceDep, problems
 from lookalike.web.errors import busy
 from lookalike.web.middleware import HEAD_ONLY
-from lookalike.web.schemas import UpdateAnswer, UpdateStarted
 
 INTERVAL = 0.25
 LONGEST = 3600.0

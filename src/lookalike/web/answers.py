@@ -1,244 +1,19 @@
-"""What is asked for and what is answered, as Pydantic models that check it. Unknown names are
-errors."""
+"""What is answered, as Pydantic models, from which OpenAPI describes it."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from lookalike.errors import GalleryError
-from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import likeness_in_words, score_in_words
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.rarity import WordScale
+from lookalike.gallery.report import UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found
-
-MAX_ID = 2**63 - 1
-QUERY = r"^q_[0-9a-f]{32}$"
-DEEP_FOLDERS = 4
-"""``**/`` in one filter; each doubles the work of matching."""
-SLACK = 1e-4
-"""By which rounding may move a part out of its image."""
-
-
-def _whole(value: object) -> object:
-    """JSON knows no integers: 1.0 is 1."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Id = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_whole)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Side = Annotated[float, Field(gt=0, le=1)]
-
-
-def _inside(crop: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    x, y, width, height = crop
-    if x + width > 1 + SLACK or y + height > 1 + SLACK:
-        raise ValueError("the part must lie within the image")
-    return crop
-
-
-def _understood(pattern: str) -> str:
-    if pattern.count("**/") > DEEP_FOLDERS:
-        raise ValueError(f"a filter may hold '**/' {DEEP_FOLDERS} times")
-    try:
-        parse_filter(pattern)
-    except GalleryError as error:
-        raise ValueError(str(error)) from error
-    return pattern
-
-
-Crop = Annotated[tuple[Share, Share, Side, Side], AfterValidator(_inside)]
-Ids = Annotated[tuple[Id, ...], Field(min_length=1, max_length=200), Field(strict=False)]
-Key = tuple[int | None, str | None, Crop | None]
-Glob = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_understood)]
-
-
-def value_of(text: object) -> object:
-    """A number, true, false or null in a URL, written as in JSON; ValueError otherwise.
-
-    Pydantic alone would also take "+1", "1_0", " 1", "on".
-    """
-    if not isinstance(text, str):
-        return text
-    try:
-        if text != text.strip():
-            raise ValueError
-        value = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        value = text
-    if isinstance(value, int | float | None):
-        return value
-    raise ValueError("this must be a number, true or false, written as in JSON")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-
-class QueryRef(_Request):
-    """What to compare with: an image of the gallery, or an image that was sent before.
-
-    ``crop``: x, y, width and height of a part of it, as shares of the upright image.
-    """
-
-    id: Id | None = None
-    query: Annotated[str, Field(pattern=QUERY)] | None = None
-    crop: Crop | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.id is None) == (self.query is None):
-            raise ValueError("give either id or query")
-        return self
-
-    @property
-    def key(self) -> Key:
-        """What is compared with, equal for equal ones."""
-        return self.id, self.query, self.crop
-
-
-class SearchOptions(_Request):
-    """How to search; see `Gallery.search`."""
-
-    k: Annotated[int, Field(ge=1, le=200), BeforeValidator(_whole)] = 30
-    offset: Annotated[int, Field(ge=0, le=1000), BeforeValidator(_whole)] = 0
-    threshold: Annotated[float, Field(ge=-1, le=1)] | None = None
-    filter: Glob | None = None
-    exclude_self: bool | None = None
-    expand: bool | None = None
-
-
-class SearchRequest(SearchOptions, QueryRef):
-    """Search with an image of the gallery, an image that was sent before, words, or an image and
-    words together, if the gallery's model knows words.
-
-    ``like``, ``unlike``: ids of further images that hits should look like, and should not.
-    """
-
-    text: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
-    like: Annotated[list[Id], Field(max_length=200)] = []
-    unlike: Annotated[list[Id], Field(max_length=200)] = []
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if self.id is not None and self.query is not None:
-            raise ValueError("give either id or query")
-        if self.id is None and self.query is None and (self.text is None or self.crop is not None):
-            raise ValueError("give id, query or text; crop is a part of an image")
-        if self.text is not None and (self.like or self.unlike):
-            raise ValueError("like and unlike go with an image; leave text out")
-        return self
-
-
-class UploadOptions(SearchOptions):
-    """Of a search with the image in the body; in the URL."""
-
-    crop: Crop | None = None
-
-    @field_validator("k", "offset", mode="before")
-    @classmethod
-    def _number(cls, text: object) -> object:
-        if isinstance(value := value_of(text), float):
-            raise ValueError("this must be a whole number")
-        return value
-
-    @field_validator("threshold", "exclude_self", "expand", mode="before")
-    @classmethod
-    def _value(cls, text: object) -> object:
-        return value_of(text)
-
-    @field_validator("crop", mode="before")
-    @classmethod
-    def _split(cls, crop: object) -> object:
-        return tuple(map(value_of, crop.split(","))) if isinstance(crop, str) else crop
-
-
-class ExplainRequest(QueryRef):
-    """Why ``hit`` looks like it."""
-
-    hit: Id
-
-
-class FeedbackRequest(QueryRef):
-    """What a person said of some images."""
-
-    relevant: Annotated[list[Id], Field(max_length=1000)] = []
-    irrelevant: Annotated[list[Id], Field(max_length=1000)] = []
-    k: Annotated[int, Field(ge=1, le=200), BeforeValidator(_whole)] = 30
-    ask: Annotated[int, Field(ge=0, le=100), BeforeValidator(_whole)] = 10
-
-    @model_validator(mode="after")
-    def _apart(self) -> Self:
-        if both := set(self.relevant) & set(self.irrelevant):
-            raise ValueError(f"{min(both)} is called relevant and irrelevant")
-        return self
-
-
-class DuplicatesRequest(_Request):
-    """Lower thresholds pair nearly everything with everything."""
-
-    threshold: Annotated[float, Field(ge=0.8, le=1)] = 0.95
-
-
-class MarkedGroup(_Request):
-    """Of images that show the same: which are kept, and which could go."""
-
-    keep: Ids
-    could_go: Ids
-
-
-class ActRequest(_Request):
-    """What to do with the images that could go."""
-
-    action: Literal["trash", "hardlink"]
-    groups: Annotated[list[MarkedGroup], Field(min_length=1, max_length=100_000)]
-
-
-class ImagesRequest(_Request):
-    """Images of the gallery."""
-
-    ids: Ids
-
-
-class SessionRequest(_Request):
-    """The token, to be kept in a cookie."""
-
-    token: Annotated[str, Field(max_length=1000)]
-
-
-REQUESTS = (
-    SearchRequest,
-    ExplainRequest,
-    FeedbackRequest,
-    DuplicatesRequest,
-    ActRequest,
-    MarkedGroup,
-    ImagesRequest,
-    SessionRequest,
-)
-"""Bodies in JSON, which OpenAPI describes by name."""
-
-
-# ---- answers -------------------------------------------------------------------------------------
 
 
 class _Answer(BaseModel):
@@ -413,6 +188,9 @@ class MapAnswer(_Answer):
     themes: list[ThemeItem]
 
 
+NO_MAP = MapAnswer(ready=False, ids=[], x=[], y=[], themes_of=[], themes=[])
+
+
 class ChangedAnswer(_Answer):
     """How many images were taken out or let back in."""
 
@@ -581,6 +359,17 @@ class UpdateCounts(_Answer):
     missing: int
     missing_why: str
     seconds: float
+
+    @classmethod
+    def of(cls, report: UpdateReport) -> Self:
+        alike = cls.model_fields.keys() & vars(report).keys()
+        return cls(
+            **{name: getattr(report, name) for name in alike - {"unlisted", "seconds"}},
+            unlisted=len(report.unlisted),
+            missing=report.missing,
+            missing_why="; ".join(dict.fromkeys(absence.why for absence in report.absent)),
+            seconds=round(report.seconds, 3),
+        )
 
 
 class UpdateAnswer(_Answer):

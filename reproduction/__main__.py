@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from lookalike.cli import run_command
-from lookalike.cli.extras import extra_needed
 from lookalike.cli.output import FOUND_NOTHING, number, require_current_folder, say, shown
+from lookalike.errors import extra_needed
 
 PARTS = (
     "table1",

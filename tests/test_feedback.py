@@ -296,5 +296,5 @@ def test_a_missing_scikit_learn_is_said_at_once_and_names_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.svm", None)
-    with pytest.raises(MissingExtraError, match=r"get it with: pip install 'scikit-learn>=1\.5'$"):
+    with pytest.raises(MissingExtraError, match=r"sklearn: pip install 'scikit-learn>=1\.5'$"):
         Feedback(LINE, [0.0])

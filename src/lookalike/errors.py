@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def install_command(extra: str) -> str:
@@ -98,3 +99,16 @@ class ClusterStoppedError(ClusterError):
 
 class ClusterBusyError(ClusterError):
     """A shard of a gallery has as many requests waiting as it accepts; try again later."""
+
+
+@contextmanager
+def extra_needed(extra: str, what: str = "this command") -> Iterator[None]:
+    """Imports in the block that fail for a package of the extra become a MissingExtraError, which
+    says ``what`` needs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "lookalike", "reproduction"):
+            raise
+        raise MissingExtraError(f"{what} needs {package}: {install_command(extra)}") from error

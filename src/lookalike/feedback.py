@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lookalike.errors import MissingExtraError, install_command
+from lookalike.errors import extra_needed
 
 Positions: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -82,7 +82,9 @@ class Feedback:
         """
         self.settings = settings or FeedbackSettings()
         self._vectors, self._query = _checked(vectors, query)
-        self._svc = _support_vector_classifier()
+        with extra_needed("feedback", "feedback"):
+            from sklearn.svm import SVC
+        self._svc = SVC
         self._asked = np.zeros(len(self._vectors), np.bool_)
         self._answers: dict[int, bool] = {}
         self._scores: Floats | None = None
@@ -259,14 +261,3 @@ def _order(values: Floats) -> Positions:
 
 def _positive(value: object) -> bool:
     return type(value) in (int, float) and 0 < float(value) < math.inf  # type: ignore[arg-type]
-
-
-def _support_vector_classifier() -> Any:
-    try:
-        from sklearn.svm import SVC
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "feedback needs scikit-learn, which is not installed; get it with: "
-            f"{install_command('feedback')}"
-        ) from error
-    return SVC

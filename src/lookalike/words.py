@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lookalike.errors import MissingExtraError, ModelError, install_command
+from lookalike.errors import ModelError, extra_needed
 from lookalike.runtimes import OUTPUT, OnnxRuntime, open_model
 
 if TYPE_CHECKING:
@@ -51,12 +51,8 @@ def metadata(tokenizer: str, length: int, prompts: NDArray[np.float32]) -> dict[
 
 def import_tokenizers() -> Any:
     """The module. MissingExtraError if it is not installed."""
-    try:
+    with extra_needed("words", "searching with words"):
         return importlib.import_module("tokenizers")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"searching with words needs tokenizers: {install_command('words')}"
-        ) from error
 
 
 def read_tokenizer(text: str) -> Any:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lookalike.cli.extras import extra_needed
 from lookalike.cli.options import json_option, max_pixels_option, model_option
 from lookalike.cli.output import (
     FOUND_NOTHING,
@@ -21,6 +20,7 @@ from lookalike.cli.output import (
 )
 from lookalike.cli.progress import progress_shown
 from lookalike.cli.shards import COMMANDS
+from lookalike.errors import extra_needed
 
 if TYPE_CHECKING:
     from lookalike.cluster.chunk import ChunkReport
@@ -67,7 +67,7 @@ def cluster() -> None:
     metavar="X",
     type=click.FloatRange(0),
     default=0.0,
-    help="GPUs, or a part of one, that a task on Ray reserves.  [default: 0]",
+    help="GPUs, or a part of one, that a task on Ray reserves.",
 )
 @max_pixels_option
 @model_option

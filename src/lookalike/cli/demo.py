@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -22,7 +21,6 @@ from lookalike.cli.progress import progress_shown
     "--out",
     type=click.Path(path_type=Path),
     default=Path("demo"),
-    show_default=True,
     help="Results.",
 )
 @json_option
@@ -36,8 +34,7 @@ def demo(folder: Path | None, out: Path, as_json: bool) -> None:
     with progress_shown() as show:
         result = run(out, folder, say, show)
     if as_json:
-        values = vars(result).items()
-        print_json({k: os.fspath(v) if isinstance(v, Path) else v for k, v in values})
+        print_json(result)
     else:
         click.echo(result.in_words())
     if not result.found_first:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,14 +72,12 @@ BACK = {"hardlink": "made files of their own again", "reflink": "hold what they 
     metavar="COSINE",
     type=NumberRange(-0.99, 1),
     default=0.95,
-    show_default=True,
     help="Of '--kind shot': smallest cosine to a file that is kept; 1: equal images alone.",
 )
 @click.option(
     "--keep",
     type=click.Choice(["original", "largest", "smallest", "oldest", "newest"]),
     default="original",
-    show_default=True,
     help="Which file of a group is kept.",
 )
 @click.option(
@@ -470,16 +467,7 @@ def _is_confirmed(action: str, question: str, count: int, yes: bool) -> bool:
 def _report(done: Sequence[Done], what: str, as_json: bool, more: str) -> None:
     problems = [each for each in done if each.problem is not None]
     if as_json:
-        print_json(
-            [
-                {
-                    "file": os.fspath(each.file),
-                    "to": None if each.to is None else os.fspath(each.to),
-                    "problem": each.problem,
-                }
-                for each in done
-            ]
-        )
+        print_json(done)
     for each in problems:
         say(f"{shown(each.file)}: left as it is: {each.problem}")
     say(f"{number(len(done) - len(problems), 'file')} {what}{more}")

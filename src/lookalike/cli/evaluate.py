@@ -13,6 +13,7 @@ from lookalike.cli.output import (
     FOUND_NOTHING,
     number,
     print_json,
+    print_lines,
     say,
     shown,
     visible,
@@ -35,7 +36,6 @@ WORST_CLASSES = 5
     metavar="N",
     type=click.IntRange(1),
     default=10,
-    show_default=True,
     help="Random images of each class to search with; all others are searched.",
 )
 @click.option(
@@ -43,7 +43,6 @@ WORST_CLASSES = 5
     metavar="N",
     type=click.IntRange(1),
     default=5,
-    show_default=True,
     help="How many random splits to measure.",
 )
 @click.option(
@@ -251,7 +250,6 @@ def data(name: str, folder: Path, out: Path | None) -> None:
             f"{shown(out)}: {made.linked:,} linked, {made.copied:,} copied, "
             f"{made.kept:,} there already"
         )
-    for key, value in lines.items():
-        click.echo(f"{key:9} {value}")
+    print_lines(lines)
     if remarks:
         raise click.exceptions.Exit(FOUND_NOTHING)

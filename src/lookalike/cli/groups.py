@@ -17,7 +17,6 @@ from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, shown
     metavar="N",
     type=click.IntRange(1, 50),
     default=10,
-    show_default=True,
     help="Nearest images of each that count: more make fewer and larger themes.",
 )
 @click.option(
@@ -25,7 +24,6 @@ from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, shown
     metavar="N",
     type=click.IntRange(1),
     default=5,
-    show_default=True,
     help="Images of a theme that is shown, at least.",
 )
 @click.option(

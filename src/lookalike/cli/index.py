@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lookalike.cli.extras import extra_needed
 from lookalike.cli.options import (
     NumberRange,
     encoding_options,
@@ -18,7 +17,7 @@ from lookalike.cli.options import (
 )
 from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, visible
 from lookalike.cli.progress import progress_shown
-from lookalike.errors import GalleryError, install_command
+from lookalike.errors import GalleryError, extra_needed, install_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,13 +157,12 @@ def index(
         "skipped": report.skipped,
         "removed": report.removed,
     }
-    missing = sum(absence.files for absence in report.absent)
     if as_json:
         passed_over = {**report.passed_over, "others": report.others}
         print_json(
             {
                 **counts,
-                "missing": missing,
+                "missing": report.missing,
                 "reused": report.reused,
                 "ignored": report.ignored,
                 "passed_over": {name: count for name, count in passed_over.items() if count},
@@ -173,9 +171,10 @@ def index(
         )
     else:
         words = {"missing": " but kept", "removed": " by you", "read again": " for duplicates"}
+        seen = {**counts, "missing": report.missing, "read again": report.hashed}
         changes = [
             f"{n:,} {what}{words.get(what, '')}"
-            for what, n in {**counts, "missing": missing, "read again": report.hashed}.items()
+            for what, n in seen.items()
             if n and what != "images"
         ]
         click.echo(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lookalike.cli.extras import extra_needed
 from lookalike.cli.options import ModelFile, json_option
-from lookalike.cli.output import FOUND_NOTHING, print_json, say, shown
+from lookalike.cli.output import FOUND_NOTHING, print_json, print_lines, say, shown
 from lookalike.cli.progress import download_shown
+from lookalike.errors import extra_needed
 
 if TYPE_CHECKING:
     from lookalike.encoder import ModelInfo
@@ -158,10 +158,9 @@ def info(file: Path, as_json: bool) -> None:
     metavar="N",
     type=click.IntRange(1, 4096),
     default=77,
-    show_default=True,
     help="The most tokens that --text takes.",
 )
-@click.option("--version", default="1", show_default=True, help="Of the model.")
+@click.option("--version", default="1", help="Of the model.")
 @json_option
 def adopt(
     file: Path,
@@ -225,5 +224,4 @@ def _report(facts: ModelInfo, file: Path, as_json: bool) -> None:
         "words": f"in {shown(words_file(file))}" if facts.words else "not known",
         "sha256": facts.sha256,
     }
-    for key, value in lines.items():
-        click.echo(f"{key:7} {value}")
+    print_lines(lines)

@@ -76,7 +76,6 @@ max_pixels_option = click.option(
     metavar="N",
     type=click.IntRange(1),
     default=200_000_000,
-    show_default=True,
     help="Skip larger images, and those that take more than 1 GiB of memory, or 5 bytes for each "
     "of N if that is more.",
 )
@@ -85,7 +84,6 @@ max_seconds_option = click.option(
     metavar="S",
     type=click.FloatRange(0, 1e6, min_open=True),
     default=10.0,
-    show_default=True,
     help="Skip images that take more processor time to decode.",
 )
 model_option = click.option(

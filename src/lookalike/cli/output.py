@@ -6,8 +6,9 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -105,8 +106,21 @@ def duration(seconds: float) -> str:
 
 
 def print_json(value: Any) -> None:
-    """To stdout. Bytes of a file name that are not UTF-8 become lone surrogates, as in Python."""
-    click.echo(json.dumps(value, indent=2))
+    """To stdout, of a dataclass its fields. Bytes of a file name that are not UTF-8 become lone
+    surrogates, as in Python."""
+    click.echo(json.dumps(value, indent=2, default=_plain))
+
+
+def print_lines(lines: Mapping[str, str]) -> None:
+    """Names and what they are, in two columns, to stdout."""
+    width = max(map(len, lines))
+    for name, text in lines.items():
+        click.echo(f"{name:{width}}  {text}")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has for a dataclass, a path, or the bytes of one."""
+    return vars(value) if is_dataclass(value) else os.fsdecode(value)
 
 
 def visible(name: str) -> str:

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     help="Find what looks less like this image, or shows less of it; may be given several times.",
 )
 @gallery_option
-@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Images to find.")
+@click.option("-k", type=click.IntRange(1), default=10, help="Images to find.")
 @click.option(
     "--threshold",
     metavar="COSINE",
@@ -66,7 +66,6 @@ if TYPE_CHECKING:
     "--expand",
     type=click.Choice(["on", "off", "auto"]),
     default="auto",
-    show_default=True,
     help="Order hits also by what their own neighbours are; auto: where that was measured to find "
     "more with the gallery's model. Cosines are those of query and image all the same.",
 )

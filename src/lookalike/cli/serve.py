@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lookalike.cli.extras import extra_needed
 from lookalike.cli.options import find_gallery, gallery_name, gallery_option, warn_if_unfinished
 from lookalike.cli.output import number, say, shown
+from lookalike.errors import extra_needed
 
 if TYPE_CHECKING:
     from lookalike.gallery.protocol import ImageGallery
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("folder", metavar="GALLERY", required=False, type=gallery_name)
 @gallery_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8765,
-    show_default=True,
     help="Port; 0: any free one.",
 )
 @click.option(

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lookalike.cli.extras import extra_needed
 from lookalike.cli.options import find_folder, gallery_name, json_option
 from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, visible
-from lookalike.errors import GalleryError
+from lookalike.errors import GalleryError, extra_needed
 
 if TYPE_CHECKING:
     from lookalike.cluster.deployment import Deployment
@@ -28,7 +27,6 @@ deadline_option = click.option(
     metavar="SECONDS",
     type=click.FloatRange(0, min_open=True),
     default=3600.0,
-    show_default=True,
     help="How long to wait for the shards to be built.",
 )
 
@@ -50,15 +48,12 @@ def _shown() -> Iterator[Callable[[int, int], None]]:
 @click.command()
 @click.argument("parts", metavar="DIR")
 @click.option("--name", required=True, help="Of the gallery: ray://NAME is its address.")
-@click.option("--shards", type=click.IntRange(1), default=1, show_default=True, help="How many.")
-@click.option(
-    "--replicas", type=click.IntRange(1), default=1, show_default=True, help="Copies of each."
-)
+@click.option("--shards", type=click.IntRange(1), default=1, help="How many.")
+@click.option("--replicas", type=click.IntRange(1), default=1, help="Copies of each.")
 @click.option(
     "--cpus",
     type=click.FloatRange(0),
     default=1.0,
-    show_default=True,
     help="That each actor reserves; a part of one is possible.",
 )
 @click.option(
@@ -68,15 +63,14 @@ def _shown() -> Iterator[Callable[[int, int], None]]:
     "--threads",
     type=click.IntRange(1),
     default=2,
-    show_default=True,
     help="Searches that an actor runs at once.",
 )
 @click.option(
     "--cache",
     metavar="FOLDER",
     default="",
-    help="On each node, for the shards' files.  [default: LOOKALIKE_CACHE there, or "
-    "~/.cache/lookalike]",
+    show_default="LOOKALIKE_CACHE there, or ~/.cache/lookalike",
+    help="On each node, for the shards' files.",
 )
 @address_option
 @deadline_option

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lookalike.cli.extras import extra_needed
 from lookalike.cli.options import NumberRange, json_option
 from lookalike.cli.output import (
     FOUND_NOTHING,
     print_json,
+    print_lines,
     require_current_folder,
     require_html,
     say,
@@ -24,7 +24,7 @@ from lookalike.cli.output import (
     visible,
 )
 from lookalike.cli.progress import training_shown
-from lookalike.errors import LookalikeError
+from lookalike.errors import LookalikeError, extra_needed
 
 if TYPE_CHECKING:
     from lookalike.models.report import TrainReport
@@ -117,12 +117,13 @@ def _setting_options(settings: type) -> Iterator[click.Option]:
     help="The model: NAME.onnx for galleries, with NAME.pt, NAME.csv and NAME.svg beside it; or "
     "NAME.pt alone, without the model file.",
 )
-@click.option("--name", default="", help="What the model calls itself. Default: NAME of --out.")
+@click.option(
+    "--name", default="", show_default="NAME of --out", help="What the model calls itself."
+)
 @click.option(
     "--storage",
     type=click.Choice(["float32", "float16", "int8"]),
     default="float32",
-    show_default=True,
     help="What the model file keeps weights as: half, a quarter of the size; not faster.",
 )
 @_augment_option
@@ -165,10 +166,9 @@ def train(
     if report.overfitting is not None:
         say(report.overfitting)
     if as_json:
-        print_json(_as_dict(report))
+        print_json({**vars(report), "seconds": round(report.seconds, 3)})
     else:
-        for key, value in _in_words(report).items():
-            click.echo(f"{key:13} {value}")
+        print_lines(_in_words(report))
     if out.suffix == ".onnx":
         say(f"use it: lookalike index PHOTOS --model {shown(out)}")
     if report.skipped:
@@ -185,7 +185,7 @@ def train(
     help="The page to write.",
 )
 @_augment_option
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of the random draws. [default: 0]")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the random draws.")
 def augment(image: Path, out: Path, strengths: tuple[str, ...], seed: int) -> None:
     """Show what training does to IMAGE: each method at full strength, then three random draws."""
     import numpy as np
@@ -275,18 +275,6 @@ def _built(make: Callable[..., Made], **values: Any) -> Made:
 
 
 # ---- the summary ---------------------------------------------------------------------------------
-
-
-def _as_dict(report: TrainReport) -> dict[str, Any]:
-    values = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
-    cost = report.storage_cost
-    return {
-        **{key: os.fspath(v) if isinstance(v, Path) else v for key, v in values.items()},
-        "skipped": [{"path": os.fspath(f.path), "reason": f.reason} for f in report.skipped],
-        "history": [dataclasses.asdict(scores) for scores in report.history],
-        "storage_cost": None if cost is None else dataclasses.asdict(cost),
-        "seconds": round(report.seconds, 3),
-    }
 
 
 def _in_words(report: TrainReport) -> dict[str, str]:

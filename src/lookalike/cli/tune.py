@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     "--recall",
     type=NumberRange(0, 1, min_open=True),
     default=0.95,
-    show_default=True,
     help="Share of the exact nearest neighbours that a search is to find.",
 )
-@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Neighbours.")
+@click.option("-k", type=click.IntRange(1), default=10, help="Neighbours.")
 @click.option(
     "--curve",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -66,7 +65,7 @@ def tune(
                 "microseconds": 1e6 * expected.seconds,
                 "exact_microseconds": 1e6 * expected.exact_seconds,
                 "settings": settings.as_dict(),
-                "trials": [vars(trial) for trial in report.trials],
+                "trials": report.trials,
             }
         )
     else:

@@ -16,7 +16,7 @@ from lookalike.cli.options import (
     json_option,
     warn_if_unfinished,
 )
-from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, visible
+from lookalike.cli.output import FOUND_NOTHING, number, print_json, print_lines, say, visible
 from lookalike.cli.progress import progress_shown
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ def info(gallery: Path | str | None, skipped: bool, as_json: bool) -> None:
         lines["gallery"] = str(facts.served["gallery"])
         lines["parts"] = visible(str(facts.served["parts"]))
         lines["shards"] = f"{facts.served['shards']}, replicas {facts.served['replicas']}"
-    for name, value in lines.items():
-        click.echo(f"{name:13} {value}")
+    print_lines(lines)
 
 
 def _list_skipped(opened: ImageGallery, as_json: bool) -> None:

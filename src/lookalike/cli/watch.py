@@ -9,11 +9,10 @@ from typing import Any
 
 import click
 
-from lookalike.cli.extras import extra_needed
 from lookalike.cli.index import report_problems
 from lookalike.cli.options import encoding_options, find_folder, gallery_option
 from lookalike.cli.output import number, say, visible
-from lookalike.errors import GalleryLockedError
+from lookalike.errors import GalleryLockedError, extra_needed
 
 SETTLED_MS = 2000
 """So long nothing must change before an update: copying a folder is one change."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import Any, TypeGuard
 
-from lookalike.errors import GalleryError, MissingExtraError, install_command
+from lookalike.errors import GalleryError, extra_needed
 
 HOME = "lookalike.cluster.gallery"
 """The module whose function ``open_uri`` opens a gallery of the scheme ``ray``."""
 BEFORE = ("valkey", "valkeys", "redis", "rediss")
-PACKAGES = ("ray", "pyarrow", "fsspec")
 
 
 def is_remote(name: object) -> TypeGuard[str]:
@@ -42,13 +41,6 @@ def open_remote(uri: str, **settings: Any) -> Any:
             f"this one was loaded from hold all of it: start Ray, then: lookalike cluster start "
             f"DIR --name NAME, and search --gallery ray://NAME; see docs/scale.md"
         )
-    try:
+    with extra_needed("cluster", "a gallery in shards"):
         home = importlib.import_module(HOME)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in PACKAGES:
-            raise
-        raise MissingExtraError(
-            f"a gallery in shards needs {package}: {install_command('cluster')}"
-        ) from error
     return home.open_uri(uri, **settings)

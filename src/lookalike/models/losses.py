@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lookalike.errors import MissingExtraError, TrainingError, install_command
+from lookalike.errors import TrainingError, extra_needed
 from lookalike.models.download import file_sha256
 from lookalike.models.embedder import Embedder, load_embedder
 from lookalike.models.settings import LOSSES
@@ -62,12 +62,8 @@ class MetricLoss(nn.Module):
 
     def __init__(self, name: str, softmax: CosineSoftmax | None, softmax_weight: float) -> None:
         super().__init__()
-        try:
+        with extra_needed("metric", f"the loss {name!r}"):
             library = importlib.import_module("pytorch_metric_learning.losses")
-        except ImportError as error:
-            raise MissingExtraError(
-                f"the loss {name!r} needs pytorch-metric-learning: {install_command('metric')}"
-            ) from error
         self.metric: nn.Module = getattr(library, _METRIC[name])()
         self.softmax, self.softmax_weight = softmax, softmax_weight
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lookalike.errors import MissingExtraError, ModelError, install_command
+from lookalike.errors import ModelError, extra_needed
 from lookalike.models import classic
 from lookalike.models.classic import VGG16, VGG16BN, LeNet5
 from lookalike.models.download import Report
@@ -325,10 +325,6 @@ def _imagenet(name: str, progress: Report | None) -> Path:
     if name not in _PACKAGED:
         raise ModelError(f"there are no ImageNet weights of {name}: use none or a file")
     module, kind = _PACKAGED[name]
-    try:
+    with extra_needed("train", f"a trunk with the ImageNet weights of {name}"):
         file = getattr(importlib.import_module(module), kind)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"the ImageNet weights of {name} come with a package: {install_command('train')}"
-        ) from error
     return Path(file.get_model_file_path())

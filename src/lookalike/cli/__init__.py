@@ -23,7 +23,7 @@ from lookalike.cli.demo import demo
 from lookalike.cli.duplicates import duplicates
 from lookalike.cli.evaluate import data, evaluate, reproduce
 from lookalike.cli.groups import groups
-from lookalike.cli.index import index
+from lookalike.cli.index import index, watch
 from lookalike.cli.model import model
 from lookalike.cli.output import (
     FAILED,
@@ -40,9 +40,7 @@ from lookalike.cli.output import (
 from lookalike.cli.search import search
 from lookalike.cli.serve import serve
 from lookalike.cli.train import augment, train
-from lookalike.cli.tune import tune
-from lookalike.cli.upkeep import info, remove, verify
-from lookalike.cli.watch import watch
+from lookalike.cli.upkeep import info, remove, tune, verify
 from lookalike.errors import LookalikeError, LookalikeWarning
 
 __all__ = ["commands", "main", "run_command"]

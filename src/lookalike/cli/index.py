@@ -1,9 +1,10 @@
-"""``lookalike index``, also called ``update``."""
+"""``lookalike index``, also called ``update``, and ``watch``, which updates by itself."""
 
 from __future__ import annotations
 
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,20 @@ import click
 from lookalike.cli.options import (
     NumberRange,
     encoding_options,
+    find_folder,
     gallery_name,
+    gallery_option,
     json_option,
 )
 from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, visible
 from lookalike.cli.progress import progress_shown
-from lookalike.errors import GalleryError, extra_needed, install_command
+from lookalike.errors import GalleryError, GalleryLockedError, extra_needed, install_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lookalike.gallery import Gallery, Progress, UpdateReport
+
 
 KINDS_NAMED = 6
 RAW = frozenset(["arw", "cr2", "cr3", "dng", "nef", "nrw", "orf", "pef", "raf", "rw2", "srw"])
@@ -284,3 +288,64 @@ def _passed_over(report: UpdateReport) -> str:
     count = sum(kinds.values()) + without + (0 if kinds else report.others)
     remedy = f"; for camera raw files: {install_command('raw')}" if RAW & set(kinds) else ""
     return f"{number(count, 'file')} passed over, which are not read: {', '.join(named)}{remedy}"
+
+
+# ---- watching ------------------------------------------------------------------------------------
+
+
+SETTLED_MS = 2000
+"""So long nothing must change before an update: copying a folder is one change."""
+
+
+@click.command()
+@gallery_option
+@encoding_options
+def watch(gallery: Path | str | None, encoding: dict[str, Any]) -> None:
+    """Keep a gallery up to date while its folder changes, until Ctrl-C.
+
+    An update runs at the start and whenever files have come, gone or changed and then nothing has
+    happened for two seconds. If another process is updating, it is waited for.
+    """
+    with extra_needed("watch"):
+        from watchfiles import watch as changes_of
+
+    from lookalike.gallery import Gallery
+    from lookalike.gallery.ignore import IGNORE
+
+    opened = Gallery.open(find_folder(gallery), create=False, **encoding)
+    own = os.path.realpath(opened.directory)
+
+    def concerns(_: object, path: str) -> bool:
+        inside = Path(os.path.relpath(path, opened.root)).parts
+        hidden = any(part.startswith(".") and part != IGNORE for part in inside)
+        return not hidden and not Path(os.path.realpath(path)).is_relative_to(own)
+
+    def update() -> None:
+        try:
+            report = opened.update(wait=60)
+        except GalleryLockedError as error:
+            say(f"{error}; trying again at the next change")
+            return
+        report_problems(report, gallery)
+        counts = {name: getattr(report, name) for name in ("added", "changed", "moved", "dropped")}
+        done = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+        if done:
+            click.echo(f"{number(report.images, 'image')} ({done})")
+
+    is_first = True
+    with suppress(KeyboardInterrupt):
+        # The first update begins when changes are noticed already, so that none is missed.
+        for changes in changes_of(
+            opened.root,
+            watch_filter=concerns,
+            debounce=10 * SETTLED_MS,
+            step=SETTLED_MS,
+            rust_timeout=SETTLED_MS,
+            yield_on_timeout=True,
+        ):
+            if changes or is_first:
+                update()
+            if is_first:
+                say(f"watching {visible(os.fspath(opened.root))} (Ctrl-C stops)")
+            is_first = False
+    say("stopped")

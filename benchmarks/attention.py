@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.evaluation.hashed import lsh_relevance
 from lookalike.evaluation.metrics import cosine_relevance, score, spread
+from lookalike.evaluation.protocol import lsh_relevance
 from lookalike.evaluation.splits import query_split
 from reproduction.collection import Collection
 from reproduction.confs import OURS, Recipe

@@ -11,8 +11,8 @@ import torch
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from lookalike.evaluation.hashed import index_of
 from lookalike.evaluation.metrics import average_precision, precision_at, spread
+from lookalike.evaluation.protocol import index_of
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.models.augment import examples
 from lookalike.models.inputs import Normalise

@@ -25,9 +25,8 @@ from torch.nn import functional as F
 
 from lookalike.atomic import atomic_writer
 from lookalike.errors import LookalikeError
-from lookalike.evaluation.hashed import hashed_ranking, index_of
 from lookalike.evaluation.metrics import rank
-from lookalike.evaluation.protocol import METRICS
+from lookalike.evaluation.protocol import METRICS, hashed_ranking, index_of
 from lookalike.models.augment import GREY
 from lookalike.models.embedder import Embedder
 from lookalike.models.layers import unit

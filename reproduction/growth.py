@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.evaluation.hashed import LSH_HITS, hashed_ranking, index_of
 from lookalike.evaluation.metrics import average_precision, precision_at, rank
+from lookalike.evaluation.protocol import LSH_HITS, hashed_ranking, index_of
 from reproduction.collection import Floats, Positions, Sample
 from reproduction.maps import VIEWS, Rows, augmented
 from reproduction.methods import nearest

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder import Encoder
-from lookalike.evaluation.hashed import LSH_HITS, hashed_ranking, index_of
+from lookalike.evaluation.protocol import LSH_HITS, hashed_ranking, index_of
 from lookalike.lsh import LSHIndex, LSHSettings
 from reproduction.collection import Floats, Pixels, Positions, Sample, squeeze
 from reproduction.confs import Recipe, Row

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from lookalike import __version__
 from lookalike.atomic import atomic_writer
-from lookalike.evaluation.hashed import LSH_HITS
+from lookalike.evaluation.protocol import LSH_HITS
 from reproduction.confs import OTHER, PAPER, PLANS, RELATED, ROWS
 from reproduction.figures import CAPTIONS
 from reproduction.results import Results

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
-from lookalike.models.adopt import TextTower, adopt
-from lookalike.models.prompts import PROMPTS
+from lookalike.models.adopt import PROMPTS, TextTower, adopt
 
 __all__ = [
     "COLOURS",

@@ -16,9 +16,14 @@ from lookalike.encoder import Encoder
 from lookalike.errors import LookalikeError
 from lookalike.evaluation import protocol
 from lookalike.evaluation.folder import FolderReport, evaluate_images
-from lookalike.evaluation.hashed import hashed_ranking, index_of, lsh_relevance
 from lookalike.evaluation.metrics import cosine_relevance, precision_at, rank, score
-from lookalike.evaluation.protocol import METRICS, ProtocolSettings
+from lookalike.evaluation.protocol import (
+    METRICS,
+    ProtocolSettings,
+    hashed_ranking,
+    index_of,
+    lsh_relevance,
+)
 from lookalike.evaluation.splits import query_split
 from lookalike.images import DecodedImage, read_image
 from lookalike.images.decoder import Decoder

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lookalike.errors import TrainingError
-from lookalike.evaluation.hashed import lsh_relevance
 from lookalike.evaluation.metrics import cosine_relevance, score
+from lookalike.evaluation.protocol import lsh_relevance
 from lookalike.models.data import Positions, epoch_batches, pixel_statistics
 from lookalike.models.embedder import Embedder
 from lookalike.models.inputs import (

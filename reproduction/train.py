@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from lookalike.atomic import file_sha256
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.models.data import LabelledImages, SquareImages
-from lookalike.models.download import file_sha256
 from lookalike.models.embedder import Embedder, load_embedder, save_embedder
 from lookalike.models.export import export_embedder
 from lookalike.models.inputs import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -53,6 +54,12 @@ def read_regular(path: Path, limit: int) -> bytes:
             errno.EFBIG, f"is larger than the {limit:,} bytes that it may have", os.fspath(path)
         )
     return content
+
+
+def file_sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal. OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def attempts(count: int = 5) -> Iterator[bool]:

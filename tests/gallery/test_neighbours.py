@@ -8,7 +8,7 @@ import pytest
 from fakes import write_photo, write_photos
 
 from lookalike.errors import GalleryDamagedError, GalleryError
-from lookalike.gallery import Gallery, expansion
+from lookalike.gallery import Gallery, search
 from lookalike.gallery.query import Query
 from lookalike.lsh.expand import Expansion
 from lookalike.lsh.graph import NeighbourGraph
@@ -76,7 +76,7 @@ def test_expansion_is_off_unless_it_was_measured_to_help(
     assert off == sorted(off, key=lambda hit: -hit[1])
     assert on[0] == off[0]
     assert order(gallery, query, None) == off
-    monkeypatch.setattr(expansion, "MEASURED", {("pooled", "1"): Expansion()})
+    monkeypatch.setattr(search, "MEASURED", {("pooled", "1"): Expansion()})
     assert order(gallery, query, None) == on
     assert order(gallery, query, False) == off
 

@@ -9,10 +9,10 @@ import pytest
 from onnx import TensorProto, helper
 from towers import DIM, LENGTH, SIZE, STATISTICS, adopt_towers, write_towers
 
+from lookalike.atomic import file_sha256
 from lookalike.encoder import Encoder, ModelInfo
 from lookalike.errors import MissingExtraError, ModelError, NoWordsError, install_command
 from lookalike.models.adopt import adopt
-from lookalike.models.download import file_sha256
 from lookalike.words import PREFIX, WordEncoder, words_file
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from lookalike.atomic import atomic_writer
+from lookalike.atomic import atomic_writer, file_sha256
 from lookalike.errors import LookalikeError
 
 LIST = "SHA256SUMS"
@@ -196,7 +196,7 @@ def check(dataset: Dataset, folder: Path) -> Check:
             f"class folders ({_some(labels)}) or the numbered files ({_numbers(dataset)}); "
             f"the source is {dataset.source}"
         )
-    hashes = {name: _hash(path) for name, path in files.items()}
+    hashes = {name: file_sha256(path) for name, path in files.items()}
     expected = dataset.images()
     return Check(
         dataset,
@@ -293,11 +293,6 @@ def _name(dataset: Dataset, parts: Sequence[str]) -> str | None:
     return f"{label}/{number}.jpg"
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _compare(dataset: Dataset, folder: Path, hashes: Mapping[str, str]) -> Listed | None:
     home = Path(os.path.abspath(folder))
     for file in (home / LIST, home.parent / LIST):
@@ -358,7 +353,7 @@ def _present(copy: Check, out: Path) -> set[str]:
             raise LookalikeError(
                 f"{out} holds something else, {name}: give a new folder, or an empty one"
             )
-        if not path.samefile(copy.files[name]) and _hash(path) != copy.hashes[name]:
+        if not path.samefile(copy.files[name]) and file_sha256(path) != copy.hashes[name]:
             raise LookalikeError(
                 f"{path} has other content than {copy.files[name]}: remove it, or give a new folder"
             )

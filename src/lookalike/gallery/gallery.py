@@ -15,7 +15,6 @@ from lookalike.atomic import attempts
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import Duplicates, find_duplicates
-from lookalike.gallery.expansion import expanded, measured
 from lookalike.gallery.files import made_with
 from lookalike.gallery.hits import check_count, smallest_cosine
 from lookalike.gallery.identity import read_identity
@@ -29,7 +28,7 @@ from lookalike.gallery.reader import Reader
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import GalleryInfo, UpdateReport
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import SearchOptions, find, hits
+from lookalike.gallery.search import SearchOptions, expanded, find, hits, measured
 from lookalike.gallery.themes import (
     Outlier,
     Theme,

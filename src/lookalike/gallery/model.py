@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lookalike.atomic import file_sha256
 from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ModelMismatchError
 
@@ -67,13 +68,10 @@ class GalleryModel:
     def sha256(self) -> str:
         """Of the file, hexadecimal; "" if it cannot be read, which opening it will explain."""
         path = self.path or DEFAULT_MODEL
-        try:
-            if not path.is_file():  # a pipe or device may never end
-                return ""
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
-            return ""
+        with suppress(OSError):
+            if path.is_file():  # a pipe or device may never end
+                return file_sha256(path)
+        return ""
 
 
 def _name(info: ModelInfo) -> str:

@@ -11,13 +11,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.gallery.expansion import expanded, measured
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ORDERS, ImageRow
-from lookalike.gallery.search import Found
+from lookalike.gallery.search import Found, expanded, measured
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.exact import Neighbors
 from lookalike.lsh.expand import Expansion
@@ -222,13 +221,7 @@ class Snapshot(KeptRows):
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Unit embeddings, float32 (m, dim). KeyError for an id that is not in the index."""
-        out = np.empty((len(ids), self.index.settings.dim), np.float32)
-        where, rows = self._place(ids)
-        segments = self.index.segments()
-        for number in set(where.tolist()):
-            some = where == number
-            out[some] = segments[number].vectors_of(rows[some])
-        return out
+        return self.index.vectors(ids)
 
     def sample(self, count: int) -> NDArray[np.float32]:
         """Unit embeddings of random images, as `LSHIndex.sample`."""

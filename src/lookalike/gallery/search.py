@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.encoder import ModelInfo
+from lookalike.errors import NoNeighboursError
 from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import Hit, smallest_cosine
 from lookalike.gallery.listing import Hits
 from lookalike.gallery.query import Query, embed_queries
 from lookalike.gallery.rarity import EXACT_UP_TO, PairStatistics, WordScale
 from lookalike.gallery.rows import ImageRow
+from lookalike.lsh import LSHIndex
+from lookalike.lsh.expand import Expansion, search_expanded
+from lookalike.lsh.graph import NeighbourGraph
 
 if TYPE_CHECKING:
     from lookalike.encoder import Encoder
     from lookalike.images.decoder import Limits
+
 
 Search: TypeAlias = Callable[..., tuple[NDArray[np.int64], NDArray[np.float32]]]
 """As `LSHIndex.search`, of one query."""
@@ -84,26 +91,6 @@ class StoredVectors(Protocol):
     def sample(self, count: int, /) -> NDArray[np.float32]: ...
 
 
-class Index(StoredVectors, Protocol):
-    """And of its codes; each as `LSHIndex` does it for one query."""
-
-    def __len__(self) -> int: ...
-
-    def search(
-        self,
-        query: NDArray[np.float32],
-        k: int,
-        /,
-        *,
-        allowed: NDArray[np.int64] | None,
-        exact: bool | None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
-
-    def hamming(
-        self, query: NDArray[np.float32], ids: NDArray[np.int64], /
-    ) -> NDArray[np.integer[Any]]: ...
-
-
 @dataclass(frozen=True)
 class Found:
     """An image near a query: its row, the cosine, and the bits of the code that differ."""
@@ -115,7 +102,7 @@ class Found:
 
 def find(
     store: Table,
-    index: Index,
+    index: LSHIndex,
     root: Path,
     queries: Sequence[Query],
     k: int,
@@ -196,7 +183,7 @@ def _ids_matching(store: Table, text: str) -> NDArray[np.int64]:
 
 def _nearest(
     store: Table,
-    index: Index,
+    index: LSHIndex,
     search: Search,
     embedding: NDArray[np.float32],
     k: int,
@@ -221,3 +208,45 @@ def _nearest(
         if len(found) >= k or count < wanted:
             return found[:k], count - len(rows)
         wanted *= 2
+
+
+# ---- whether searches are expanded ---------------------------------------------------------------
+
+
+MEASURED: Mapping[tuple[str, str], Expansion] = {("lookalike-general", "2"): Expansion()}
+"""Models, by name and version, of which expansion was measured to find more, and with what."""
+
+
+def measured(model: ModelInfo) -> Expansion | None:
+    """What searches with this model are expanded with by default; None: they are not."""
+    return MEASURED.get((model.name, model.version))
+
+
+def expanded(
+    index: LSHIndex,
+    graph: NeighbourGraph | None,
+    default: Expansion | None,
+    expand: bool | None,
+    threshold: float | None,
+) -> Search | None:
+    """An expanded search of the index; None if it is not to be expanded.
+
+    Args:
+        default: that of the model.
+        expand: None: if the model has a default and there is a graph.
+        threshold: as of `Gallery.search`.
+
+    Raises:
+        NoNeighboursError: it is to be, and there is no graph.
+    """
+    if expand is False or (expand is None and default is None):
+        return None
+    if graph is None:
+        if expand and len(index) > 1:
+            raise NoNeighboursError(
+                "the gallery has no neighbour graph to expand searches with (older, deleted or "
+                "damaged); make one with: lookalike update"
+            )
+        return None
+    least = -2.0 if threshold is None else smallest_cosine(threshold)
+    return partial(search_expanded, index, graph, default or Expansion(), least=least)

@@ -19,9 +19,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
+from lookalike.atomic import file_sha256
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ModelError
-from lookalike.models.download import file_sha256
 from lookalike.runtimes import INPUT, OUTPUT, OnnxRuntime, import_onnxruntime
 from lookalike.words import MASK, TOKENS, WordEncoder, metadata, read_tokenizer, words_file
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import http.client
 import os
 import re
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from lookalike.atomic import NO_SPACE, IrregularFileError, open_regular
+from lookalike.atomic import NO_SPACE, IrregularFileError, file_sha256, open_regular
 from lookalike.errors import ModelError
 
 Report: TypeAlias = Callable[[int, int | None], None]
@@ -35,12 +34,6 @@ def cache_directory() -> Path:
     """Where downloaded files stay: $XDG_CACHE_HOME/lookalike, or ~/.cache/lookalike."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base else Path.home() / ".cache") / "lookalike"
-
-
-def file_sha256(path: Path) -> str:
-    """In hexadecimal. OSError if it cannot be read."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def download(

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lookalike.atomic import file_sha256
 from lookalike.errors import TrainingError, extra_needed
-from lookalike.models.download import file_sha256
 from lookalike.models.embedder import Embedder, load_embedder
 from lookalike.models.settings import LOSSES
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """Files or images that are done, of how many, and how many of them were skipped."""
+    """Files or images that are done, of how many, and how many of them were skipped; ``stage``: of
+    work in several steps, what is counted in this one, such as "pairs compared"."""
 
     done: int
     total: int
     skipped: int = 0
+    stage: str = ""
 
 
 @contextmanager
@@ -30,6 +32,7 @@ def progress_bar(what: str = "images") -> Iterator[Callable[[Progress], None]]:
         task = bar.add_task(what, total=None)
 
         def show(progress: Progress) -> None:
-            bar.update(task, total=progress.total, completed=progress.done)
+            name = progress.stage or what
+            bar.update(task, description=name, total=progress.total, completed=progress.done)
 
         yield show

@@ -422,8 +422,10 @@ def test_remove_and_its_undoing(indexed: Path) -> None:
     (indexed / "bad.png").write_text("no image")
     done = lookalike("update", cwd=indexed, status=1)
     assert "1 file is skipped; list them with: lookalike info --skipped" in done.stderr
-    lookalike("remove", "bad.png", cwd=indexed)
-    assert "(2 removed by you)" in lookalike("update", cwd=indexed).stdout
+    both = lookalike("remove", "bad.png", "c/002.png", cwd=indexed).stdout
+    assert both == "1 image removed, 1 skipped file dismissed\n"
+    assert lookalike("remove", "--undo", "c/002.png", cwd=indexed).stdout.startswith("1 file may")
+    assert "(1 added, 2 removed by you)" in lookalike("update", cwd=indexed).stdout
     (indexed / "bad.png").unlink()
     lookalike("update", cwd=indexed)
     done = lookalike("remove", "a/000.png", cwd=indexed, status=2)
@@ -454,6 +456,38 @@ def test_damage_is_reported_with_the_command_that_repairs_it(indexed: Path, file
         line.split()[::4] for line in before.splitlines()
     ]
     assert json.loads(lookalike("verify", "--json", cwd=indexed).stdout) == {"problems": []}
+
+
+@pytest.mark.slow
+def test_a_damaged_neighbour_graph_is_made_again_by_a_repair(indexed: Path) -> None:
+    graph = indexed / ".lookalike/neighbours.lka"
+    before = graph.read_bytes()
+    graph.write_bytes(before[:-200] + bytes([before[-200] ^ 1]) + before[-199:])
+    done = lookalike("verify", cwd=indexed, status=1)
+    assert done.stdout.startswith("neighbours: ")
+    assert done.stdout.endswith("; an update makes another\n")
+    done = lookalike("verify", "--repair", cwd=indexed)
+    assert done.stdout.splitlines()[0] == "the neighbour graph was made again"
+    assert graph.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_commands_about_a_gallery_that_lies_elsewhere_name_it(
+    photos: Path, model: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "else where"
+    lookalike("index", photos, "--gallery", place, "--model", model)
+    with closing(Store.open(place / "gallery.sqlite", write=True)) as store, store.transaction():
+        store.set_meta({"unfinished": True})
+    done = lookalike("search", "a/000.png", "--gallery", place)
+    assert done.stderr.endswith(f"go on with: lookalike update --gallery '{place}'\n")
+    lookalike("update", "--gallery", place)
+    (place / "neighbours.lka").unlink()
+    done = lookalike("groups", "--gallery", place, status=2)
+    assert done.stderr.endswith(f"make one with: lookalike update --gallery '{place}'\n")
+    lookalike("index", photos, "--model", model)  # and in the usual place
+    lookalike("index", "--rebuild", "--gallery", photos / ".lookalike", "--model", model)
+    assert (photos / ".lookalike/neighbours.lka").exists()
 
 
 @pytest.mark.slow
@@ -668,7 +702,7 @@ def test_index_leaves_out_what_is_excluded_and_remove_takes_folders(indexed: Pat
     assert lookalike("update", cwd=indexed).stdout.startswith("7 images (no change)")
     assert "left out      b/, *9.png\n" in lookalike("info", cwd=indexed).stdout
     assert lookalike("remove", "c", cwd=indexed).stdout == "4 images removed\n"
-    assert lookalike("remove", "c", "--undo", cwd=indexed).stdout.startswith("4 images may come")
+    assert lookalike("remove", "c", "--undo", cwd=indexed).stdout.startswith("4 files may come")
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def test_unreadable_and_misplaced_files_are_listed_and_the_status_is_1(
     ("words", "message"),
     [
         (["labelled"], "'north sea' (8), 'south' (8): use --queries-per-class 7, add images"),
-        (["labelled/south"], "no class was found"),
+        (["labelled/south"], "no folder of images was found: give a folder"),
         (["nowhere"], "give one that holds a folder of images for each class"),
     ],
 )

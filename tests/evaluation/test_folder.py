@@ -279,7 +279,7 @@ def test_one_class_or_none_is_refused(images: LabelledImages, encoder: Encoder) 
     one = images.only(np.array([0]))
     assert "only one class, 'mixed', was found" in refused(one, encoder, 1)
     none = LabelledImages((), (), np.empty(0, np.int64))
-    assert "no class was found" in refused(none, encoder, 1)
+    assert "no folder of images was found: give a folder that holds" in refused(none, encoder, 1)
 
 
 @pytest.mark.parametrize(("queries", "seeds"), [(0, 1), (1, 0), (-1, 1), (True, 1), (1.5, 1)])

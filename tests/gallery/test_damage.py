@@ -301,7 +301,8 @@ def test_without_table_and_identity_a_repair_names_the_remedy(
 ) -> None:
     empty(gallery.directory / "gallery.sqlite")
     (gallery.directory / "gallery.json").unlink()
-    with pytest.raises(GalleryDamagedError, match="lookalike index --rebuild"):
+    command = f"lookalike index --rebuild --gallery {gallery.directory}$"
+    with pytest.raises(GalleryDamagedError, match=command):
         Gallery.repair(photos)
     rebuilt, report = Gallery.rebuild(photos, model=model)
     assert (report.images, report.skipped) == (50, 1)

@@ -369,7 +369,24 @@ def test_files_that_exchanged_their_names_are_proposed_by_no_size_and_time(
     groups = gallery.duplicates(progress=reported.append)
     assert paths(groups) == {frozenset({"bus.bmp", "third bus.bmp"})}
     assert groups.changed == ("copy of bus.bmp",)
-    assert [(each.done, each.total) for each in reported[-3:]] == [(1, 3), (2, 3), (3, 3)]
+    steps = [(each.stage, each.done, each.total) for each in reported]
+    assert steps[-3:] == [("files checked", n, 3) for n in (1, 2, 3)]
+
+
+def test_progress_counts_images_and_pairs_apart_and_each_step_reaches_its_end(
+    tmp_path: Path, model: Path
+) -> None:
+    folder = tmp_path / "photos"
+    for n in range(6):
+        Image.fromarray(photo(1)).save(make(folder) / f"{n}.jpg", quality=60 + 5 * n)
+    gallery = Gallery.open(folder, model=model)
+    gallery.update()
+    reported = list[Progress]()
+    assert len(gallery.duplicates(progress=reported.append)) == 1
+    ends = {each.stage: (each.done, each.total) for each in reported}
+    assert ends["images looked at"] == ends["files checked"] == (6, 6)
+    assert all(done == total for done, total in ends.values()), ends
+    assert list(ends) == ["images looked at", "pairs compared", "files checked"]
 
 
 def make(folder: Path) -> Path:

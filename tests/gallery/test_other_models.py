@@ -12,7 +12,7 @@ import pytest
 from fakes import assert_holds, vectors_of, write_model, write_photo, write_photos
 
 from lookalike.encoder import Encoder, EncoderSettings
-from lookalike.errors import GalleryDamagedError, GalleryError, ModelMismatchError
+from lookalike.errors import GalleryDamagedError, GalleryError, ModelError, ModelMismatchError
 from lookalike.gallery import Gallery
 
 SCRIPT = Path(__file__).with_name("index_process.py")
@@ -31,14 +31,17 @@ def refusal(model: Path, other: Path, photos: Path) -> str:
 def test_another_model_is_refused_with_both_names_hashes_and_the_command(
     gallery: Gallery, photos: Path, tmp_path: Path, model: Path, other_model: Path
 ) -> None:
-    outside = write_photo(tmp_path / "outside.png", 99)
     expected = re.escape(refusal(model, other_model, photos))
-    other = Gallery.open(photos, model=other_model)
     with pytest.raises(ModelMismatchError, match=expected):
-        other.search(outside)
-    with pytest.raises(ModelMismatchError, match=expected):
-        other.update()
-    assert gallery.update().images == 12
+        Gallery.open(photos, model=other_model)
+    with pytest.raises(ModelError, match=r"nope\.onnx \(No such file"):
+        Gallery.open(photos, model="nope.onnx")
+    opened = Gallery.open(photos, model=model)
+    Gallery.rebuild(photos, model=other_model)
+    with pytest.raises(ModelMismatchError):
+        opened.search(write_photo(tmp_path / "outside.png", 99))
+    with pytest.raises(ModelMismatchError):
+        opened.update()
 
 
 def test_the_same_model_under_another_name_on_disk_is_the_same(
@@ -54,7 +57,7 @@ def test_a_model_of_equal_name_and_shape_but_other_weights_is_refused(
 ) -> None:
     alike = write_model(tmp_path / "alike.onnx", std=32.0)
     with pytest.raises(ModelMismatchError, match="--rebuild"):
-        Gallery.open(photos, model=alike).update()
+        Gallery.open(photos, model=alike)
 
 
 def test_a_rebuild_encodes_everything_with_the_other_model(

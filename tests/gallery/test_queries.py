@@ -17,6 +17,8 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.query import combine
 from lookalike.images import SkippedImageError
 
+OPEN: Callable[..., Any] = Gallery.open
+
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
@@ -166,3 +168,31 @@ def test_encode_gives_unit_rows_in_the_order_of_the_images(gallery: Gallery, out
     np.testing.assert_allclose(rows, expected, atol=HALF)
     assert rows.dtype == np.float32
     assert gallery.encode([]).shape == (0, 48)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda g: g.search("a/000.png", filter=5), "the filter is 5; it must be text"),
+        (lambda g: g.embeddings(5), "the filter is 5; it must be text"),
+        (lambda g: g.search("a/000.png", threshold="0.5"), "threshold is '0.5'; it must be a"),
+        (lambda g: g.duplicates("0.5"), "threshold is '0.5'; it must be a number"),
+        (lambda g: g.search("a/000.png", exclude_self="no"), "exclude_self is 'no'; it must be"),
+        (lambda g: g.search("a/000.png", exact=0), "exact is 0; it must be True, False or None"),
+        (lambda g: g.search(text=5), "words are 5; they must be text"),
+        (lambda g: g.search(5), "a query cannot be of the type int"),
+        (lambda g: g.duplicates(kinds="cropped"), "'cropped' is one value where several"),
+        (lambda g: g.duplicates(kinds=["crop"]), "'crop' is not a valid Kind"),
+        (lambda g: g.duplicates(keep="largest"), "keep is 'largest'; give a KeepRule"),
+        (lambda g: g.update(wait="1"), "wait is '1'; it must be a number"),
+        (lambda g: OPEN(g.root, max_pixels="1"), "max_pixels is '1'; it must be a whole"),
+        (lambda g: OPEN(g.root, max_seconds="1"), "max_seconds is '1'; it must be a"),
+        (lambda g: OPEN(g.root, encoder_settings=4), "encoder_settings is 4; give an"),
+        (lambda g: OPEN(g.root / "a", lsh=256), "lsh is 256; give an LSHSettings"),
+    ],
+)
+def test_an_option_of_another_type_is_named_with_what_it_must_be(
+    gallery: Gallery, call: Callable[[Any], object], message: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        call(gallery)

@@ -171,3 +171,15 @@ def test_words_for_a_model_that_knows_none_say_that_there_is_no_such_file(
         run(gallery, "a red bus")
     with pytest.raises(NoWordsError, match="lookalike model get clip"):
         gallery.search(text="a red bus")
+
+
+def test_the_command_prints_no_bits_for_words_which_have_no_code(coloured: Gallery) -> None:
+    def lines(*words: str) -> list[list[str]]:
+        arguments = ["search", *words, "--gallery", str(coloured.root), "-k", "3"]
+        done = CliRunner().invoke(commands, arguments)
+        return [line.split() for line in done.stdout.splitlines()]
+
+    for cosine, share, percent, path in lines("a blue photo"):
+        assert (float(cosine) <= 1, 0 <= float(share) <= 100, percent) == (True, True, "%")
+        assert path.startswith(str(coloured.root / "blue"))
+    assert all("/" in line[1] for line in lines(str(coloured.root / "red/00.png")))

@@ -35,7 +35,7 @@ def test_the_gallery_view_shows_what_the_api_returns(visit: Visit) -> None:
     visit.role("region", "Model").wait_for()
     stats = visit.api("/api/stats")
     assert fact(visit, "Images", "Can be searched") == str(stats["gallery"]["images"])
-    assert fact(visit, "Images", "Skipped") == str(stats["gallery"]["skipped"]) == "1"
+    assert fact(visit, "Images", "Could not be read") == str(stats["gallery"]["skipped"]) == "1"
     assert fact(visit, "Model", "SHA-256") == stats["model"]["sha256"][:12]
     assert fact(visit, "Model", "Dimension of an embedding") == f"{stats['model']['dim']:,}"
     assert fact(visit, "Index", "Code bits") == str(stats["index"]["code_bits"])
@@ -46,10 +46,10 @@ def test_the_gallery_view_shows_what_the_api_returns(visit: Visit) -> None:
     expect(drawing).to_be_visible()
     assert drawing.locator("rect").count() == len(stats["buckets"])
     (skipped,) = visit.api("/api/skipped")["skipped"]
-    visit.role("region", "Skipped files").get_by_text(
+    visit.role("region", "Files that could not be read").get_by_text(
         f"1 file cannot be searched: 1 file {skipped['reason']}."
     ).wait_for()
-    shown = visit.role("list", "Skipped files").get_by_role("listitem").inner_text()
+    shown = visit.role("list", "Files that could not be read").get_by_role("listitem").inner_text()
     assert all(skipped[name] in shown for name in ("path", "reason", "detail"))
     assert skipped["remedy"][1:] in shown  # it begins with a capital there
 

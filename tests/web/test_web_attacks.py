@@ -193,7 +193,7 @@ def test_another_method_is_answered_with_those_that_are_allowed(client: TestClie
 
 
 def test_globs_cost_no_more_than_they_may(client: TestClient) -> None:
-    worst = ["*a" * 100, "*" * 200, "[" * 200, "[!" * 100, "**/" * 4 + "a", "?" * 200,
+    worst = ["*a" * 500, "*" * 1000, "[" * 1000, "[!" * 500, "**/" * 4 + "a", "?" * 1000,
              "**/a" * 4, "[a-z]*" * 33, "(a+)+" * 40, "{a,b}" * 40]  # fmt: skip
     began = time.process_time()
     for pattern in worst:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from webtools import answer_of, client_of, error_of, wait_until
+from webtools import TestClient, answer_of, client_of, error_of, wait_until
 
 from lookalike.gallery import Gallery
 from lookalike.gallery.hits import likeness_in_words
@@ -144,3 +144,45 @@ def test_the_map_is_made_once_and_holds_every_image(gallery: Gallery, photos: Pa
         (photos / "a/000.png").unlink()
         gallery.update()
         wait_until(lambda: len(answer_of(client.get("/api/map"))["ids"]) == 11)
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/page/none.js", "/api/images/999", "/api/none"])
+def test_an_address_that_is_unknown_is_a_page_for_browsers_and_json_for_programs(
+    client: TestClient, path: str
+) -> None:
+    error = error_of(client.get(path), 404, "not_found")
+    page = client.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert page.status_code == 404
+    assert page.headers["content-type"].startswith("text/html")
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert f"<h1>{error['message'].capitalize()}</h1>" in page.text
+    assert '<a class="button main" href="/">' in page.text
+
+
+def test_the_page_of_an_error_shows_what_was_asked_for_as_text(client: TestClient) -> None:
+    page = client.get(
+        "/api/images?filter=date:<script>alert(1)</script>", headers={"Accept": "text/html"}
+    )
+    assert page.status_code == 400
+    assert "<script>" not in page.text and "&lt;script&gt;" in page.text
+
+
+@pytest.mark.parametrize(
+    ("filter", "message", "remedy"),
+    [
+        ("date:soon", "the filter's date:soon cannot be understood", "write for instance date:"),
+        ("shap:wide", "the filter's shap: is not a condition", "shape: is, and for files with"),
+        ("**/" * 5, "a filter may hold '**/' 4 times", "take some out"),
+        ("x" * 1001, "filter: String should have at most 1000 characters", "make it shorter"),
+    ],
+)
+def test_a_filter_that_cannot_be_used_says_how_to_write_one(
+    client: TestClient, filter: str, message: str, remedy: str
+) -> None:
+    for answer in (
+        client.get("/api/images", params={"filter": filter}),
+        client.post("/api/search", json={"id": 1, "filter": filter}),
+    ):
+        error = error_of(answer, 400, "bad_request")
+        assert error["message"] == message
+        assert error["remedy"].startswith(remedy)

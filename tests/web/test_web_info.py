@@ -106,6 +106,23 @@ def test_what_was_measured_stays_until_the_gallery_changes(gallery: Gallery, pho
         assert answer_of(client.get("/api/stats"))["recall"] is None
 
 
+def test_what_was_taken_out_is_listed_apart_from_what_cannot_be_read(
+    gallery: Gallery, photos: Path
+) -> None:
+    (photos / "bad.png").write_text("no image")
+    gallery.update()
+    gallery.remove(["a/000.png"])
+    with client_of(gallery) as client:
+        read = answer_of(client.get("/api/skipped"))
+        assert [item["path"] for item in read["skipped"]] == ["bad.png"]
+        assert [each["reason"] for each in read["reasons"]] == ["not-an-image"]
+        taken = answer_of(client.get("/api/skipped?removed=true"))
+        assert [item["path"] for item in taken["skipped"]] == ["a/000.png"]
+        restored = client.post("/api/restore", json={"ids": [taken["skipped"][0]["id"]]})
+        assert answer_of(restored) == {"images": 1}
+        assert answer_of(client.get("/api/skipped?removed=true"))["total"] == 0
+
+
 def test_skipped_files_are_listed_with_reasons(client: TestClient, served: Gallery) -> None:
     answer = answer_of(client.get("/api/skipped"))
     assert answer["total"] == 2

@@ -16,6 +16,7 @@ from lookalike.cli.options import (
     find_gallery,
     gallery_option,
     json_option,
+    update_command,
 )
 from lookalike.cli.output import (
     FOUND_NOTHING,
@@ -188,8 +189,9 @@ def duplicates(
     if marks is not None and action is None:
         raise click.UsageError(f"--apply needs one of {ACTIONS}.")
     opened = find_gallery(gallery)
+    update = update_command(opened, gallery)
     if undo:
-        _undo(_on_disk(opened))
+        _undo(_on_disk(opened), update)
         return
     if distinct:
         count = _on_disk(opened).set_distinct(distinct)
@@ -201,7 +203,7 @@ def duplicates(
         protected = _protected(local, reference)
         if marks is not None:
             removals = _marked(local, marks)
-            _act(local, removals, action, move_to, protected, yes, as_json)
+            _act(local, removals, action, move_to, protected, yes, as_json, update)
             return
     with progress_shown() as progress:
         groups = opened.duplicates(
@@ -215,7 +217,7 @@ def duplicates(
     if sheet is not None:
         _write_sheet(groups, sheet)
     if action is not None:
-        _act(local, _removals(groups), action, move_to, protected, yes, as_json)
+        _act(local, _removals(groups), action, move_to, protected, yes, as_json, update)
         return
     if as_json:
         answer = {"groups": [group.as_dict() for group in groups], "changed": groups.changed}
@@ -225,7 +227,7 @@ def duplicates(
     count = sum(len(group.duplicates) for group in groups)
     found = f"{number(len(groups), 'group')}, {number(count, 'file')} that could go"
     say(f"{found}; nothing was deleted")
-    _warn(groups)
+    _warn(groups, update)
     if not groups:
         raise click.exceptions.Exit(FOUND_NOTHING)
 
@@ -318,18 +320,18 @@ def _summary(groups: Duplicates) -> list[dict[str, Any]]:
     return found
 
 
-def _warn(groups: Duplicates) -> None:
+def _warn(groups: Duplicates, update: str) -> None:
     if groups.changed:
         names = ", ".join(visible(path) for path in groups.changed[:SHOWN])
         more = ", …" if len(groups.changed) > SHOWN else ""
         say(
             f"{number(len(groups.changed), 'file')} left out: changed or gone since the last "
-            f"update ({names}{more}); run: lookalike update"
+            f"update ({names}{more}); run: {update}"
         )
     if groups.unhashed:
         say(
             f"{number(groups.unhashed, 'image')} of an earlier version compared by embedding only; "
-            f"for a full search run first: lookalike update"
+            f"for a full search run first: {update}"
         )
 
 
@@ -412,6 +414,7 @@ def _act(
     protected: bytes | None,
     yes: bool,
     as_json: bool,
+    update: str,
 ) -> None:
     from lookalike.gallery.act import SHARING, act
     from lookalike.gallery.undo import Action
@@ -440,7 +443,7 @@ def _act(
             progress=progress,
         )
     undo = "" if action is Action.DELETE else "; undo it with: lookalike duplicates --undo"
-    _report(done, PAST[action], as_json, f"{undo}; then run: lookalike update")
+    _report(done, PAST[action], as_json, f"{undo}; then run: {update}")
 
 
 def _is_confirmed(action: str, question: str, count: int, yes: bool) -> bool:
@@ -475,11 +478,11 @@ def _report(done: Sequence[Done], what: str, as_json: bool, more: str) -> None:
         raise click.exceptions.Exit(FOUND_NOTHING)
 
 
-def _undo(local: Gallery) -> None:
+def _undo(local: Gallery, update: str) -> None:
     from lookalike.gallery.undo import undo
 
     action, done = undo(local.directory, local.root)
     if action is None:
         say("nothing to undo")
         raise click.exceptions.Exit(FOUND_NOTHING)
-    _report(done, BACK.get(action, "put back"), False, "; then run: lookalike update")
+    _report(done, BACK.get(action, "put back"), False, f"; then run: {update}")

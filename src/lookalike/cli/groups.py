@@ -49,7 +49,7 @@ def groups(
     from lookalike.gallery import Gallery
 
     opened = Gallery.open(find_folder(gallery), create=False)
-    warn_if_unfinished(opened)
+    warn_if_unfinished(opened, gallery)
     if outliers:
         alone = opened.outliers(k or 20, depth=neighbours)
         if as_json:

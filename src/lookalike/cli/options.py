@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lookalike.cli.output import number, say
+from lookalike.cli.output import current_folder, number, say, visible
 from lookalike.errors import GalleryError
 
 if TYPE_CHECKING:
@@ -166,10 +166,21 @@ def find_gallery(
     return Gallery.open(named, create=False, **settings)
 
 
-def warn_if_unfinished(gallery: ImageGallery) -> None:
-    """That the gallery does not hold everything yet, to stderr."""
+def update_command(gallery: ImageGallery, named: Path | str | None) -> str:
+    """What brings this gallery up to date from the current folder; ``named``: by --gallery."""
+    from lookalike.gallery.places import command, nearest_above
+
+    if isinstance(named, str):
+        return f"lookalike update --gallery {named}"
+    here = current_folder()
+    is_nearest = here is not None and nearest_above(here) == gallery.directory.parent
+    return "lookalike update" if is_nearest else visible(command("update", gallery.directory))
+
+
+def warn_if_unfinished(gallery: ImageGallery, named: Path | str | None) -> None:
+    """That the gallery does not hold everything yet, to stderr; ``named`` by --gallery."""
     if gallery.unfinished():
         say(
             f"the last update did not finish, or is still running: {number(len(gallery), 'image')} "
-            f"so far; go on with: lookalike update"
+            f"so far; go on with: {update_command(gallery, named)}"
         )

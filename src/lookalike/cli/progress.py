@@ -70,24 +70,26 @@ def progress_shown(
     unit: str = "images", verb: str = "read"
 ) -> Iterator[Callable[[Progress], None]]:
     """With the time that is left."""
-    first: tuple[float, int] | None = None
+    first: tuple[str, float, int] | None = None
 
     def speed(progress: Progress) -> str:
         nonlocal first
         now = time.monotonic()
         # From the first report on: starting processes and opening the model takes its own time.
-        began, at_first = first = first or (now, progress.done)
+        if first is None or first[0] != progress.stage:
+            first = progress.stage, now, progress.done
+        _, began, at_first = first
         rate = (progress.done - at_first) / max(1e-9, now - began)
         if not rate:
             return ""
         return f"{rate:.1f}/s, about {duration((progress.total - progress.done) / rate)} left"
 
     def line(progress: Progress) -> str:
-        done = f"{progress.done:,} of {progress.total:,} {verb}"
-        skipped = f"{progress.skipped:,} skipped" if unit == "images" else ""
+        done = f"{progress.done:,} of {progress.total:,} {progress.stage or verb}"
+        skipped = f"{progress.skipped:,} skipped" if unit == "images" and not progress.stage else ""
         return ", ".join(filter(None, [done, skipped, speed(progress)]))
 
-    with _shown(lambda _: unit, speed, line) as show:
+    with _shown(lambda progress: progress.stage or unit, speed, line) as show:
 
         def noted(progress: Progress) -> None:
             speed(progress)

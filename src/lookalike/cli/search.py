@@ -18,6 +18,7 @@ from lookalike.cli.options import (
     find_gallery,
     gallery_option,
     json_option,
+    update_command,
     warn_if_unfinished,
 )
 from lookalike.cli.output import (
@@ -111,9 +112,9 @@ def search(
     What is not a file and has neither a slash nor the extension of an image is taken for words, if
     the gallery's model knows words: see 'lookalike model list'.
 
-    Each line: cosine, bits of the code that differ, share of random pairs less alike, path. Paths
-    below the current folder are printed relative to it, others in full; --filter and the "path" of
-    --json are relative to the gallery's folder.
+    Each line: cosine, bits of the code that differ (not for words), share of random pairs less
+    alike, path. Paths below the current folder are printed relative to it, others in full; --filter
+    and the "path" of --json are relative to the gallery's folder.
     """
     from lookalike.gallery.hits import CHANCE_IN_WORDS, NO_FILE, UNRELATED_IN_WORDS
     from lookalike.gallery.query import Blend, Words
@@ -149,7 +150,7 @@ def search(
     like += [Words(text) for text in words]
     first = next((Path(source) for source in sources if isinstance(source, str)), None)
     opened = find_gallery(gallery, first, **encoding)
-    warn_if_unfinished(opened)
+    warn_if_unfinished(opened, gallery)
     try:
         hits = opened.search(
             like[0] if len(like) == 1 and not others else Blend(like, others),
@@ -173,7 +174,13 @@ def search(
         raise LookalikeError(f"{what}; as words: {error}") from error
     except ValueError as error:
         raise LookalikeError(str(error)) from error
-    _print_hits(hits, as_json=as_json, only_paths=only_paths, null=null, preview=preview)
+    has_words = any(isinstance(source, Words) for source in [*like, *others])
+    if as_json:
+        print_json([hit.as_dict() for hit in hits])
+    elif null or only_paths:
+        _print_paths(hits, null=null)
+    else:
+        _print_hits(hits, has_words=has_words, preview=preview)
     if open_sheet and sheet is None:
         sheet = Path(tempfile.mkdtemp(prefix="lookalike-")) / "sheet.html"
     if sheet is not None:
@@ -183,9 +190,8 @@ def search(
     if gone := sum(not hit.file.exists() for hit in hits) if opened.root.is_dir() else 0:
         say(
             f"{number(gone, 'file')} of these {'is' if gone == 1 else 'are'} not where it was; "
-            f"bring the gallery up to date with: lookalike update"
+            f"bring the gallery up to date with: {update_command(opened, gallery)}"
         )
-    has_words = any(isinstance(source, Words) for source in [*like, *others])
     if hits.is_chance and (has_words or not unlike):
         say(UNRELATED_IN_WORDS if has_words else CHANCE_IN_WORDS)
     if not hits:
@@ -194,24 +200,22 @@ def search(
         raise click.exceptions.Exit(FOUND_NOTHING)
 
 
-def _print_hits(
-    hits: list[Hit], *, as_json: bool, only_paths: bool, null: bool, preview: bool
-) -> None:
-    if as_json:
-        print_json([hit.as_dict() for hit in hits])
-    elif null or only_paths:
-        for hit in hits:
-            # As they are: programs read them, to whom an escape is another name.
-            click.echo(os.fspath(hit.file) if null else shown(hit.file), nl=not null)
-            if null:
-                click.echo("\0", nl=False)
-    else:
-        for hit in hits:
-            rarity = "-" if hit.rarity is None else f"{100 * hit.rarity:.3f} %"
-            bits = f"{hit.bits}/{hit.code_bits}"
-            click.echo(f"{hit.cosine:.3f}  {bits:>7}  {rarity:>8}  {shown(hit.file)}")
-            if preview:
-                print_image(hit.file)
+def _print_paths(hits: list[Hit], *, null: bool) -> None:
+    for hit in hits:
+        # As they are: programs read them, to whom an escape is another name.
+        click.echo(os.fspath(hit.file) if null else shown(hit.file), nl=not null)
+        if null:
+            click.echo("\0", nl=False)
+
+
+def _print_hits(hits: list[Hit], *, has_words: bool, preview: bool) -> None:
+    """Words have no code whose bits could be compared."""
+    for hit in hits:
+        rarity = "-" if hit.rarity is None else f"{100 * hit.rarity:.3f} %"
+        bits = "" if has_words else f"  {f'{hit.bits}/{hit.code_bits}':>7}"
+        click.echo(f"{hit.cosine:.3f}{bits}  {rarity:>8}  {shown(hit.file)}")
+        if preview:
+            print_image(hit.file)
 
 
 def _is_image(name: str) -> bool:

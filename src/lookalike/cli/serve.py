@@ -57,7 +57,7 @@ def serve(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     opened = _opened(folder or gallery)
-    warn_if_unfinished(opened)
+    warn_if_unfinished(opened, folder or gallery)
     app = create_app(opened, settings)
     with listen(settings) as listener:
         address = address_of(listener)

@@ -43,7 +43,7 @@ def info(gallery: Path | str | None, skipped: bool, as_json: bool) -> None:
         _list_skipped(opened, as_json)
         return
     facts = opened.info()
-    warn_if_unfinished(opened)
+    warn_if_unfinished(opened, gallery)
     if as_json:
         entries = {
             "folder": os.fspath(facts.root),
@@ -182,9 +182,15 @@ def remove(paths: tuple[Path, ...], gallery: Path | str | None, undo: bool) -> N
     count as skipped. What comes into a folder later is indexed; 'index --exclude' keeps it out.
     """
     opened = find_gallery(gallery, paths[0])
-    count = opened.restore(paths) if undo else opened.remove(paths)
-    done = "may come back at the next update" if undo else "removed"
-    click.echo(f"{number(count, 'image')} {done}")
+    if undo:
+        count = opened.restore(paths)
+        click.echo(f"{number(count, 'file')} may come back at the next update")
+        return
+    before = len(opened)
+    count = opened.remove(paths)
+    images = before - len(opened)
+    done = [(images, "image", "removed"), (count - images, "skipped file", "dismissed")]
+    click.echo(", ".join(f"{number(n, noun)} {verb}" for n, noun, verb in done if n))
 
 
 # ---- tuning --------------------------------------------------------------------------------------

@@ -110,10 +110,13 @@ def evaluate_images(
     queries; before anything is encoded, if it has no more files.
     """
     if len(classes) < 2:
-        found = f"only one class, {classes[0]!r}, was found" if classes else "no class was found"
+        found = (
+            f"only one class, {classes[0]!r}, was found, and with one every answer is right"
+            if classes
+            else "no folder of images was found"
+        )
         raise LookalikeError(
-            f"{found}: with one class every answer is right, so give a folder that holds at least "
-            "two folders of images"
+            f"{found}: give a folder that holds a folder of images for each class, at least two"
         )
     per_class = settings.queries_per_class
     check_class_sizes(classes, labels, per_class)

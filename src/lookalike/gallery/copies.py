@@ -97,7 +97,7 @@ class Copies:
         self._kinds: dict[tuple[int, int], Kind | None] = {}
         self._proven: dict[tuple[int, int], Kind | None] = {}
         self._digests: dict[int, bytes | None] = {}
-        self._pixels, self._total = 0, 0
+        self._pixels = 0
         self._changing = threading.Lock()
         self.unhashed = 0
 
@@ -193,19 +193,18 @@ class Copies:
             if look is not None:
                 outlines.set(place, look.image)
 
-        self._total = len(places) + len(pairs)
         with ThreadPoolExecutor(cores(), "lookalike") as pool:
             for start in range(0, len(places), QUERIES):
                 some = ids[places[start : start + QUERIES]].tolist()
                 rows = self._store.by_ids(some)
                 for _ in pool.map(outline, itertools.count(start), map(rows.get, some)):
                     pass
-                self._report(start + len(some))
+                self._report(start + len(some), len(places), "images looked at")
         return pairs[outlines.may_agree(at.reshape(pairs.shape))]
 
-    def _report(self, done: int) -> None:
+    def _report(self, done: int, total: int, stage: str) -> None:
         if self._progress is not None:
-            self._progress(Progress(done, self._total, 0))
+            self._progress(Progress(done, total, stage=stage))
 
     def _connect(self, pairs: Pairs, ids: NDArray[np.int64], forest: Forest) -> None:
         """Unite those of ``pairs`` that are alike, but for what others connect already.
@@ -233,8 +232,10 @@ class Copies:
 
                     alike = np.array(list(pool.map(check, some)), np.bool_)
                     forest.unite(np.array(some, np.int64)[alike])
-                    self._report(self._total - len(later) - len(now) + start + len(some))
+                    done = len(pairs) - len(later) - len(now) + start + len(some)
+                    self._report(done, len(pairs), "pairs compared")
                 left = later
+        self._report(len(pairs), len(pairs), "pairs compared")
 
     def _alike(self, one: ImageRow, two: ImageRow) -> Kind | None:
         """How two contents are alike when they are small."""

@@ -18,7 +18,7 @@ from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.places import is_within
-from lookalike.gallery.query import is_as_indexed
+from lookalike.gallery.query import is_as_indexed, several
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import StoredVectors, Table
 from lookalike.gallery.store import Store
@@ -110,9 +110,12 @@ def find_duplicates(
 ) -> Duplicates:
     """The groups of a gallery, as promised by `Gallery.duplicates`."""
     found, changed, unhashed = list[DuplicateGroup](), set[str](), 0
+    kinds = {Kind(kind) for kind in several(kinds)}
+    if not isinstance(keep, KeepRule):
+        raise TypeError(f"keep is {keep!r}; give a KeepRule, such as KeepRule(KeepOrder.NEWEST)")
     going = set[int]()
     limit = smallest_cosine(threshold)
-    if copied := set(kinds) - {Kind.SHOT}:
+    if copied := kinds - {Kind.SHOT}:
         from lookalike.gallery.copies import Copies
         from lookalike.images.decoder import Decoder, Limits  # with all image formats
 
@@ -324,7 +327,9 @@ class _Contents:
                     if not whole:
                         self.changed.add(i)
                     if self._progress is not None:
-                        self._progress(Progress(len(self._read), self._total, 0))
+                        self._progress(
+                            Progress(len(self._read), self._total, stage="files checked")
+                        )
 
     def _holds(self, number: int) -> bool:
         from lookalike.images import SkippedImageError, content_hash  # with all image formats

@@ -274,7 +274,9 @@ class GalleryFiles:
                     f"model {model.dim}"
                 )
         except IndexFormatError as error:
-            raise self._unusable(str(error)) from error
+            inner = error.__cause__  # which does not name the folder as well
+            why = inner if isinstance(inner, IndexFormatError) else error
+            raise self._unusable(str(why)) from why
         except PermissionError as error:
             with explain_unreadable(self.directory):
                 raise

@@ -60,7 +60,10 @@ def parse_filter(text: str) -> Filter:
 
     Raises:
         GalleryError: it is empty, or a condition cannot be understood or is nearly one.
+        TypeError: it is not text.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"the filter is {text!r}; it must be text")
     if not text.strip():
         raise GalleryError("the filter is empty; leave it out, or use '*' for all files")
     terms: list[Fits] = []

@@ -16,13 +16,13 @@ from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import Duplicates, find_duplicates
 from lookalike.gallery.files import made_with
-from lookalike.gallery.hits import check_count, smallest_cosine
+from lookalike.gallery.hits import check_choice, check_count, smallest_cosine
 from lookalike.gallery.identity import read_identity
 from lookalike.gallery.ignore import add_patterns
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.listing import Hits
 from lookalike.gallery.opening import GalleryOnDisk, Path_, lsh_settings_for
-from lookalike.gallery.places import root_from
+from lookalike.gallery.places import command, root_from
 from lookalike.gallery.query import Query, embed_queries, row_of, several, with_text
 from lookalike.gallery.reader import Reader
 from lookalike.gallery.removal import restore_rows, take_out_rows
@@ -243,8 +243,9 @@ class Gallery(GalleryOnDisk):
                 tokenizers is missing.
         """
         check_count("k", k)
-        if expand not in (True, False, None):
-            raise ValueError(f"expand is {expand!r}; it must be True, False or None")
+        check_choice("exclude_self", exclude_self, True, False)
+        check_choice("exact", exact, True, False, None)
+        check_choice("expand", expand, True, False, None)
         if threshold is not None:
             smallest_cosine(threshold)
         queries = with_text(query, text)
@@ -253,7 +254,8 @@ class Gallery(GalleryOnDisk):
                 known, pairs = made_with(store), store.pairs()
                 self._model.check(known, self._rebuild_command)
                 graph = None if expand is False else self._files.graph(index)
-                search = expanded(index, graph, measured(known), expand, threshold)
+                update = command("update", self.directory)
+                search = expanded(index, graph, measured(known), expand, threshold, update)
                 try:
                     answers = find(
                         store,
@@ -321,7 +323,7 @@ class Gallery(GalleryOnDisk):
             keep: what makes a file the better one.
             reference: a folder of the gallery whose files are always kept.
             filter: as of `search`; only such files are considered.
-            progress: called after each file that was read.
+            progress: called with how far each step is, whose ``stage`` says what it counts.
 
         Returns:
             a list of groups; its ``changed`` are the paths that were left out.

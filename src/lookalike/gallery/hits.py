@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +105,27 @@ def check_count(name: str, value: object) -> None:
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1")
 
 
+def check_choice(name: str, value: object, *choices: object) -> None:
+    """ValueError unless ``value`` is one of ``choices``."""
+    if not any(value is choice for choice in choices):
+        allowed = ", ".join(map(repr, choices[:-1]))
+        raise ValueError(f"{name} is {value!r}; it must be {allowed} or {choices[-1]!r}")
+
+
+def check_number(name: str, value: object) -> None:
+    """TypeError unless ``value`` is a number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {value!r}; it must be a number")
+
+
 def smallest_cosine(threshold: float) -> float:
     """The cosine from which on a threshold counts as reached: itself, but never above what two
     equal images are sure to have, so that a threshold of 1 finds them.
 
     Raises:
-        ValueError: it is not a number from -1 to 1.
+        TypeError: it is not a number; ValueError: not from -1 to 1.
     """
+    check_number("threshold", threshold)
     if not -1 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}; it must be a cosine from -1 to 1")
     return min(threshold, 1 - FLOAT16_SLACK)

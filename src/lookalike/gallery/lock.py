@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lookalike.atomic import open_regular, read_regular
 from lookalike.errors import GalleryDamagedError, GalleryLockedError
+from lookalike.gallery.hits import check_number
 from lookalike.gallery.places import repair_command
 
 POLL_SECONDS = 0.1
@@ -51,6 +52,7 @@ def exclusive(path: Path, refusal: Callable[[str], Exception], wait: float = 0.0
             "unknown".
         IrregularFileError: ``path`` is a link, pipe or folder.
     """
+    check_number("wait", wait)
     deadline = time.monotonic() + wait
     while (descriptor := _try_lock(path)) is None:
         if time.monotonic() >= deadline:

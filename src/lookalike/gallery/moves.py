@@ -37,7 +37,7 @@ def require_whole(path: Path, digest: bytes) -> None:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise RefusedError("it is not a regular file")
         if content_hash(path) != digest:
-            raise RefusedError("it no longer holds what was indexed; run: lookalike update")
+            raise RefusedError("it no longer holds what was indexed")
     except FileNotFoundError as error:
         raise RefusedError("it is gone") from error
     except SkippedImageError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import GalleryError
-from lookalike.gallery.files import GalleryFiles
+from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.listing import ImageCollection
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
@@ -40,9 +40,12 @@ class GalleryOnDisk(ImageCollection):
         self._root, home = _places(folder, directory)
         self._files = GalleryFiles(home)
         file = None if model is None else Path(model).absolute()
+        if not isinstance(encoder_settings, EncoderSettings | None):
+            raise TypeError(f"encoder_settings is {encoder_settings!r}; give an EncoderSettings")
         self._model = GalleryModel(file, encoder_settings or EncoderSettings())
         self.max_pixels = max_pixels
         self._max_seconds = max_seconds
+        self._limits()  # which checks them
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": GalleryFiles(self.directory)}
@@ -96,6 +99,8 @@ class GalleryOnDisk(ImageCollection):
         Raises:
             GalleryError: no such folder, no gallery, or it cannot be written.
             GalleryDamagedError: the gallery's table is damaged.
+            ModelError: there is no such ``model``; ModelMismatchError: the gallery was made with
+                another.
         """
         if is_remote(folder):
             if directory is not None or lsh is not None:
@@ -112,6 +117,7 @@ class GalleryOnDisk(ImageCollection):
         if gallery._files.exist():
             with gallery._files.proven() as store:
                 gallery._adopt(store, Path(folder))
+                gallery._model.check(made_with(store), gallery._rebuild_command)
         elif create:
             gallery._create(lsh)
         else:
@@ -208,6 +214,8 @@ def _existing(folder: Path_, directory: Path_ | None) -> GalleryFiles:
 
 
 def lsh_settings_for(given: LSHSettings | None, info: ModelInfo) -> LSHSettings:
+    if not isinstance(given, LSHSettings | None):
+        raise TypeError(f"lsh is {given!r}; give an LSHSettings")
     if given is not None and given.dim != info.dim:
         raise ValueError(f"lsh.dim is {given.dim}; the model's embeddings have {info.dim}")
     return given or LSHSettings(dim=info.dim)

@@ -150,10 +150,11 @@ def places(folder: Path, directory: Path | None) -> tuple[Path, Path]:
         directory: where the gallery's files are, None: to be found out.
     """
     folder = folder.absolute()
-    if directory is not None:
-        return folder, directory.absolute()
-    if has_gallery(folder):
+    directory = None if directory is None else directory.absolute()
+    if has_gallery(folder) and directory in (None, folder):
         return folder.parent, folder
+    if directory is not None:
+        return folder, directory
     return folder, folder / FOLDER
 
 
@@ -180,8 +181,13 @@ def find_nearest(*starts: Path) -> Path:
     )
 
 
+def command(words: str, directory: Path) -> str:
+    """A command for the gallery in ``directory``, which may be run in any folder."""
+    return f"lookalike {words} --gallery {shlex.quote(os.fspath(directory))}"
+
+
 def repair_command(directory: Path) -> str:
-    return f"lookalike verify --repair --gallery {shlex.quote(os.fspath(directory))}"
+    return command("verify --repair", directory)
 
 
 def stored_root(root: Path, directory: Path) -> list[str] | None:

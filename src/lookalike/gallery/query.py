@@ -49,6 +49,10 @@ class Words:
 
     text: str
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise TypeError(f"words are {self.text!r}; they must be text")
+
 
 @dataclass(frozen=True, eq=False)
 class Blend:

@@ -27,7 +27,7 @@ from lookalike.gallery.identity import (
     write_identity,
 )
 from lookalike.gallery.lock import writer_lock
-from lookalike.gallery.places import IDENTITY, INDEX, LOCK, TABLE, is_real_folder
+from lookalike.gallery.places import IDENTITY, INDEX, LOCK, TABLE, command, is_real_folder
 from lookalike.gallery.rows import ImageRow, checked_row
 from lookalike.gallery.schema import (
     COMPANIONS,
@@ -82,10 +82,13 @@ def repair(files: GalleryFiles) -> RepairReport:
                 identity = identity_of(store)
                 write_identity(files.directory, identity)
                 index = _repair_index(files, store, report)
-                _repair_graph(files, index, report)
+                is_graph_lost = _drop_damaged_graph(files, index, report)
                 report.to_read = recover(store, index)
                 index.save(files.index_folder)
                 files.give_id(store, index)
+                if is_graph_lost:
+                    files.update_graph(index)
+                    report.done.append("the neighbour graph was made again")
             finally:
                 store.close()
     return report
@@ -109,18 +112,19 @@ def _tidy(files: GalleryFiles, report: RepairReport) -> None:
             _move_aside(journal, report)
 
 
-def _repair_graph(files: GalleryFiles, index: LSHIndex, report: RepairReport) -> None:
-    """Delete a neighbour graph that is damaged, which the next update makes again."""
+def _drop_damaged_graph(files: GalleryFiles, index: LSHIndex, report: RepairReport) -> bool:
+    """Whether there was a neighbour graph that cannot be used."""
     path = files.neighbours
     if not os.path.lexists(path):
-        return
+        return False
     if not stat.S_ISREG(path.lstat().st_mode):
         _move_aside(path, report)
-        return
+        return True
     graph = files.graph(index)
-    if graph is None or graph.problem() is not None:
-        path.unlink()
-        report.done.append("the damaged neighbour graph was deleted; the next update makes another")
+    if graph is not None and graph.problem() is None:
+        return False
+    path.unlink()
+    return True
 
 
 def _move_aside(path: Path, report: RepairReport) -> None:
@@ -159,7 +163,7 @@ def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
     if "model" not in meta:
         raise GalleryDamagedError(
             f"{files.table} is damaged beyond repair: nothing says which model made the gallery; "
-            f"run: lookalike index --rebuild"
+            f"run: {command('index --rebuild', files.directory)}"
         )
     if "gallery_id" not in meta:
         # A gallery of version 1 and its index have none. Else table and copy have lost it.
@@ -226,7 +230,7 @@ def _own_id(files: GalleryFiles, in_table: str | None, in_copy: str | None) -> s
         raise GalleryDamagedError(
             f"{files.directory} holds files of different galleries, and it is unknown which are "
             f"its own ({found}); put back its own files from a backup, or read the images again: "
-            f"lookalike index --rebuild"
+            f"{command('index --rebuild', files.directory)}"
         )
     return own
 

@@ -228,6 +228,7 @@ def expanded(
     default: Expansion | None,
     expand: bool | None,
     threshold: float | None,
+    update: str = "lookalike update",
 ) -> Search | None:
     """An expanded search of the index; None if it is not to be expanded.
 
@@ -235,6 +236,7 @@ def expanded(
         default: that of the model.
         expand: None: if the model has a default and there is a graph.
         threshold: as of `Gallery.search`.
+        update: the command that makes a graph.
 
     Raises:
         NoNeighboursError: it is to be, and there is no graph.
@@ -245,7 +247,7 @@ def expanded(
         if expand and len(index) > 1:
             raise NoNeighboursError(
                 "the gallery has no neighbour graph to expand searches with (older, deleted or "
-                "damaged); make one with: lookalike update"
+                f"damaged); make one with: {update}"
             )
         return None
     least = -2.0 if threshold is None else smallest_cosine(threshold)

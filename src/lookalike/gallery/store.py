@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from lookalike.atomic import replacing
 from lookalike.errors import GalleryDamagedError, GalleryError, StorageFullError
 from lookalike.gallery.entries import LARGEST_ID, OPTIONAL, REQUIRED, checked_entry, entry_row
-from lookalike.gallery.places import APPLICATION_ID, FULL, is_full, repair_command
+from lookalike.gallery.places import APPLICATION_ID, FULL, command, is_full, repair_command
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ImageRow, checked_row, columns, is_id, is_path
 from lookalike.gallery.schema import (
@@ -160,7 +160,8 @@ class Store:
         if not 1 <= version <= SCHEMA_VERSION:
             raise GalleryError(
                 f"{self.path} has schema version {version}, this lookalike reads versions 1 to "
-                f"{SCHEMA_VERSION}; use the lookalike that made it, or: lookalike index --rebuild"
+                f"{SCHEMA_VERSION}; use the lookalike that made it, or: "
+                f"{command('index --rebuild', self.path.parent)}"
             )
         if mode != "delete":
             raise self.damaged(f"it has the journal mode {mode!r}")

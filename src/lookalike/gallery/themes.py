@@ -9,6 +9,7 @@ import numpy as np
 
 from lookalike.errors import GalleryError, IndexFormatError, NoNeighboursError
 from lookalike.gallery.files import GalleryFiles
+from lookalike.gallery.places import command, repair_command
 from lookalike.gallery.search import Found
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex
@@ -49,7 +50,7 @@ def graph_of(files: GalleryFiles, index: LSHIndex) -> NeighbourGraph:
     if graph is None:
         raise NoNeighboursError(
             "the gallery has no neighbour graph (older, deleted or damaged); make one with: "
-            "lookalike update"
+            + command("update", files.directory)
         )
     return graph
 
@@ -63,7 +64,7 @@ def find_themes(
     try:
         peaks = graph.peaks(depth)
     except IndexFormatError as error:
-        raise GalleryError(f"{error}; run: lookalike verify --repair") from error
+        raise GalleryError(f"{error}; run: {repair_command(files.directory)}") from error
     there = index.contains(graph.ids) & np.array([i in names for i in graph.ids.tolist()], np.bool_)
     themes = []
     order = np.argsort(peaks, kind="stable")
@@ -91,7 +92,7 @@ def find_outliers(
     try:
         closeness = graph.closeness(depth)
     except IndexFormatError as error:
-        raise GalleryError(f"{error}; run: lookalike verify --repair") from error
+        raise GalleryError(f"{error}; run: {repair_command(files.directory)}") from error
     found = [
         Outlier(names[int(graph.ids[row])], float(closeness[row]))
         for row in np.argsort(closeness, kind="stable")
@@ -107,7 +108,8 @@ def find_neighbours(
     graph = graph_of(files, index)
     (row,) = graph.rows(np.array([number]))
     if row < 0:
-        raise GalleryError("the image is newer than the neighbour graph; run: lookalike update")
+        update = command("update", files.directory)
+        raise GalleryError(f"the image is newer than the neighbour graph; run: {update}")
     ids = graph.ids[graph.lists(np.array([row]), k)[0][0]]
     ids = ids[index.contains(ids)]
     if not len(ids):

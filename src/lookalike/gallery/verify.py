@@ -50,8 +50,8 @@ def _look_at_graph(files: GalleryFiles) -> list[str]:
     except GalleryError:
         return []  # of the table
     except (IndexFormatError, OSError) as error:
-        return [f"neighbours: {error}; the next update makes another"]
-    return [] if problem is None else [f"neighbours: {problem}; the next update makes another"]
+        return [f"neighbours: {error}; an update makes another"]
+    return [] if problem is None else [f"neighbours: {problem}; an update makes another"]
 
 
 def _compare_index(files: GalleryFiles) -> list[str]:
@@ -100,5 +100,5 @@ def _compare(root: Path, row: ImageRow) -> list[str]:
         return []  # gone; the next update drops it
     return [
         f"{path}: the content has changed but not size and time, as on a failing disk; restore the "
-        f"file from a copy, or, if the change was meant: touch it and run lookalike update"
+        f"file from a copy, or, if the change was meant: touch it and update the gallery"
     ]

@@ -61,13 +61,17 @@ MOST_SECONDS = 1e6
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file may take. ValueError for values that are not positive."""
+    """What one file may take. ValueError for values that are not positive, TypeError for others."""
 
     max_pixels: int = DEFAULT_MAX_PIXELS
     max_seconds: float = 10.0
     """Of processor time."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.max_pixels, bool) or not isinstance(self.max_pixels, int):
+            raise TypeError(f"max_pixels is {self.max_pixels!r}; it must be a whole number")
+        if not isinstance(self.max_seconds, int | float):
+            raise TypeError(f"max_seconds is {self.max_seconds!r}; it must be a number")
         if not 0 < self.max_seconds < math.inf:
             raise ValueError(
                 f"max_seconds must be a positive number, not {self.max_seconds!r}: use a large one "

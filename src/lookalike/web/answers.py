@@ -279,6 +279,7 @@ class ActAnswer(_Answer):
 
 
 class SkippedItem(_Answer):
+    id: int
     path: str
     reason: str
     detail: str

@@ -14,7 +14,13 @@ from starlette.routing import Match, Route
 
 from lookalike import __version__
 from lookalike.gallery.protocol import ImageGallery
-from lookalike.web.errors import ApiError, SurrogateJSONResponse, error_response
+from lookalike.web.errors import (
+    POSSIBLE,
+    ApiError,
+    SurrogateJSONResponse,
+    bad_values,
+    error_response,
+)
 from lookalike.web.middleware import Middleware
 from lookalike.web.requests import REQUESTS
 from lookalike.web.routes import changes, explain, feedback, images, info, pages, search, update
@@ -95,15 +101,15 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     """Those of the framework: no such route, or not by this method."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
-        answer = error_response(
-            ApiError("method_not_allowed", "not by this method", "see /api/openapi.json")
-        )
+        refused = ApiError("method_not_allowed", "not by this method", POSSIBLE)
+        answer = error_response(refused, request.scope)
         answer.headers["Allow"] = ", ".join(_allowed(request))
         return answer
     if error.status_code == 404:
-        return error_response(ApiError("not_found", "there is nothing here", "go back to /"))
-    message = "the request cannot be understood"
-    return error_response(ApiError("bad_request", message, "see /api/openapi.json"))
+        missing = ApiError("not_found", "there is nothing here", "go back to /")
+        return error_response(missing, request.scope)
+    bad = ApiError("bad_request", "the request cannot be understood", POSSIBLE)
+    return error_response(bad, request.scope)
 
 
 def _allowed(request: Request) -> list[str]:
@@ -122,9 +128,8 @@ def _allowed(request: Request) -> list[str]:
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
-async def _on_bad_values(_: Request, error: Exception) -> Response:
+async def _on_bad_values(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    name = first["loc"][-1] if first["loc"] else "the request"
-    message = f"{name}: {first['msg'].removeprefix('Value error, ')}"
-    return error_response(ApiError("bad_request", message, "see /api/openapi.json"))
+    named = {**first, "loc": first["loc"][-1:]}  # without the part of the request that it is in
+    return error_response(bad_values([named]), request.scope)

@@ -16,7 +16,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from lookalike.web.errors import ApiError, busy
+from lookalike.web.errors import ApiError, bad_values, busy
 from lookalike.web.settings import ServeSettings
 
 JSON_BYTES = 256 << 10
@@ -64,7 +64,7 @@ class Bodies:
             try:
                 return model.model_validate_json(content)
             except ValidationError as error:
-                raise bad_values(error) from error
+                raise bad_values(error.errors()) from error
 
     @asynccontextmanager
     async def _read(self, request: Request, limit: int) -> AsyncIterator[bytes]:
@@ -97,15 +97,6 @@ class Bodies:
 def media_type(request: Request) -> str:
     """Of the body, lower case, without parameters; "" if none is given."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def bad_values(error: ValidationError) -> ApiError:
-    """Which of them, and why; not what they were."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    why = first["msg"].removeprefix("Value error, ")
-    message = f"{where}: {why}" if where else why
-    return ApiError("bad_request", message, "see /api/openapi.json for what is possible")
 
 
 async def _field(request: Request, content: bytes) -> bytes:

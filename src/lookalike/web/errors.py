@@ -3,12 +3,17 @@ server's or a traceback."""
 
 from __future__ import annotations
 
+import html
 import json
 import logging
+from collections.abc import Sequence
+from string import Template
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
-from starlette.responses import JSONResponse, Response
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import Scope
 
 from lookalike.encoder import WITH_WORDS
 from lookalike.errors import (
@@ -43,6 +48,8 @@ STATUS = {
     "busy": 503,
     "timeout": 504,
 }
+POSSIBLE = "see /api/openapi.json for what is possible"
+SHORTER = "make it shorter"
 RETRY_SECONDS = {429: 5, 503: 1}
 """By status; after a wrong token too many there is a new guess as often."""
 
@@ -76,15 +83,35 @@ def busy(what: str) -> ApiError:
     return ApiError("busy", f"the server is busy: {what}", "try again in a moment")
 
 
-def error_response(error: ApiError) -> Response:
-    """With ``Retry-After`` if it is worth while, and the challenge that status 401 demands."""
+def bad_values(errors: Sequence[Any]) -> ApiError:
+    """Which of them, and why; not what they were. ``errors``: of Pydantic."""
+    where = ".".join(map(str, errors[0]["loc"]))
+    why, _, remedy = errors[0]["msg"].removeprefix("Value error, ").partition("; ")
+    if not remedy:
+        why = f"{where}: {why}" if where else why
+        remedy = SHORTER if errors[0]["type"] == "string_too_long" else POSSIBLE
+    return ApiError("bad_request", why, remedy)
+
+
+def error_response(error: ApiError, scope: Scope) -> Response:
+    """With ``Retry-After`` if it is worth while, and the challenge that status 401 demands. A page
+    for a browser that goes to the address of ``scope``, else JSON."""
     headers = {}
     if error.status in RETRY_SECONDS:
         headers["Retry-After"] = str(RETRY_SECONDS[error.status])
     if error.status == STATUS["unauthorized"]:
         headers["WWW-Authenticate"] = "Bearer"
+    accepted = Headers(scope=scope).get("accept", "")
+    if "text/html" in accepted and scope["method"] == "GET":
+        page = Template(scope["app"].state.page["problem.html"].content.decode())
+        words = {"message": _sentence(error.message), "remedy": _sentence(error.remedy) + "."}
+        return HTMLResponse(page.substitute(words), error.status, headers)
     content = ErrorAnswer(error=error.content).model_dump()
     return SurrogateJSONResponse(content, error.status, headers)
+
+
+def _sentence(text: str) -> str:
+    return html.escape(text[:1].upper() + text[1:])
 
 
 def explained(error: Exception) -> ApiError:

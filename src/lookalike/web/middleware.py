@@ -34,10 +34,7 @@ PAGE_POLICY = (
 CONTENT_POLICY = b"default-src 'none'; frame-ancestors 'none'; sandbox"
 """Content-Security-Policy of everything else, images among it: nothing runs."""
 
-DEFAULTS: list[tuple[bytes, bytes]] = [
-    (b"content-security-policy", CONTENT_POLICY),
-    (b"cache-control", b"no-store"),
-]
+DEFAULTS: list[tuple[bytes, bytes]] = [(b"cache-control", b"no-store")]
 """Of every answer that has none of its own: what is private stays in no cache."""
 
 
@@ -76,11 +73,11 @@ class Middleware:
                 if status or not self._service.stopping:
                     raise
                 error = ApiError("busy", "the server is stopping", "ask again when it runs")
-                await error_response(error)(inner, receive, send_on)
+                await error_response(error, inner)(inner, receive, send_on)
             except Exception as error:
                 if status:  # half an answer is out; the server closes the connection
                     raise
-                await error_response(explained(error))(inner, receive, send_on)
+                await error_response(explained(error), inner)(inner, receive, send_on)
         finally:
             route = getattr(inner.get("route"), "path", None) or "none"
             seconds = time.perf_counter() - began
@@ -89,8 +86,11 @@ class Middleware:
 
 def _complete(given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """With those of every answer, and the defaults of those that it does not have."""
-    names = {name for name, _ in given}
-    defaults = [header for header in DEFAULTS if header[0] not in names]
+    known = dict(given)
+    is_page = known.get(b"content-type", b"").startswith(b"text/html")
+    policy = PAGE_POLICY if is_page else CONTENT_POLICY
+    defaults = [(b"content-security-policy", policy), *DEFAULTS]
+    defaults = [header for header in defaults if header[0] not in known]
     return [*given, *EVERYWHERE, *defaults]
 
 

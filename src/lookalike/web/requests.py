@@ -45,7 +45,7 @@ def _inside(crop: tuple[float, float, float, float]) -> tuple[float, float, floa
 
 def _understood(pattern: str) -> str:
     if pattern.count("**/") > DEEP_FOLDERS:
-        raise ValueError(f"a filter may hold '**/' {DEEP_FOLDERS} times")
+        raise ValueError(f"a filter may hold '**/' {DEEP_FOLDERS} times; take some out")
     try:
         parse_filter(pattern)
     except GalleryError as error:
@@ -56,7 +56,7 @@ def _understood(pattern: str) -> str:
 Crop = Annotated[tuple[Share, Share, Side, Side], AfterValidator(_inside)]
 Ids = Annotated[tuple[Id, ...], Field(min_length=1, max_length=200), Field(strict=False)]
 Key = tuple[int | None, str | None, Crop | None]
-Glob = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_understood)]
+Glob = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_understood)]
 
 
 def value_of(text: object) -> object:

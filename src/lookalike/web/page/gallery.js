@@ -15,7 +15,7 @@ export function show(address, signal) {
   const summary = element("p", { class: "hint" });
   const contents = element("div", {});
   const internals = element("div", {});
-  const skipped = element("div", {});
+  const skipped = element("div", { class: "cards" });
 
   const showStats = (stats) => {
     const { gallery } = stats;
@@ -30,7 +30,7 @@ export function show(address, signal) {
   const load = async () => {
     try {
       showStats(await whileWorking(get("/api/stats", signal)));
-      await listSkipped(skipped, signal);
+      skipped.replaceChildren(...(await Promise.all([unsearched(signal, false), unsearched(signal, true)])));
     } catch (error) {
       if (!isAbort(error)) contents.replaceChildren(problem(error, () => go(here(), { replace: true })));
     }
@@ -60,7 +60,7 @@ function card(title, ...content) {
 function images(gallery) {
   return facts([
     ["Can be searched", number(gallery.images)],
-    ["Skipped", number(gallery.skipped)],
+    ["Could not be read", number(gallery.skipped)],
     ["Size of the files", bytes(gallery.bytes)],
     ["Folder", gallery.directory_name],
     ["Last update", gallery.updated && day(gallery.updated)],
@@ -140,29 +140,60 @@ function buckets({ buckets: sizes, largest_bucket: largest, empty_share: empty }
   );
 }
 
-/** @param {HTMLElement} holder @param {AbortSignal} signal */
-async function listSkipped(holder, signal) {
-  const files = element("ul", { class: "files", "aria-labelledby": "skipped-title" });
+/**
+ * What is not searched: files that could not be read, or those that were taken out.
+ * @param {AbortSignal} signal
+ * @param {boolean} removed
+ * @returns {Promise<HTMLElement | "">}
+ */
+async function unsearched(signal, removed) {
+  const id = removed ? "removed-title" : "skipped-title";
+  const files = element("ul", { class: "files", "aria-labelledby": id });
   const more = element("button", { type: "button", onclick: next }, "More");
   const failure = element("div", {});
-  const title = element("h2", { id: "skipped-title" }, "Skipped files");
   const summary = element("p", { class: "hint" });
+  let shown = 0;
+  let total = 0;
 
   async function next() {
     failure.replaceChildren();
     try {
-      const { skipped, total, reasons } = await get(`/api/skipped?offset=${files.children.length}&limit=${SKIPPED_AT_ONCE}`, signal);
-      files.append(...skipped.map(skippedFile));
-      const why = reasons.map(({ reason, files: number }) => `${count(number, "file")} ${reason}`).join(", ");
-      summary.textContent = total ? `${count(total, "file")} cannot be searched: ${why}.` : "None: every image file could be read.";
-      more.hidden = files.children.length >= total || !skipped.length;
+      const answer = await get(`/api/skipped?offset=${shown}&limit=${SKIPPED_AT_ONCE}&removed=${removed}`, signal);
+      total = answer.total;
+      shown += answer.skipped.length;
+      files.append(...answer.skipped.map(removed ? removedFile : skippedFile));
+      summary.textContent = removed ? "Left out of searches; the files themselves stay where they are." : why(answer);
+      more.hidden = shown >= total || !answer.skipped.length;
     } catch (error) {
       if (!isAbort(error)) failure.replaceChildren(problem(error, next));
     }
   }
 
+  /** @param {{id: number, path: string}} file */
+  function removedFile({ id, path }) {
+    const restore = async () => {
+      try {
+        await post("/api/restore", { ids: [id] }, signal);
+        button.replaceWith(element("p", { class: "hint" }, "The next update indexes it again."));
+        shown -= 1;
+      } catch (error) {
+        if (!isAbort(error)) failure.replaceChildren(problem(error));
+      }
+    };
+    const button = element("button", { type: "button", onclick: restore, "aria-label": `Let ${path} back in` }, "Let back in");
+    return element("li", { class: "line" }, element("strong", {}, path), button);
+  }
+
   await next();
-  holder.replaceChildren(element("section", { class: "card", "aria-labelledby": "skipped-title" }, title, summary, files, more, failure));
+  if (removed && !total) return "";
+  const title = element("h2", { id }, removed ? "Taken out by you" : "Files that could not be read");
+  return element("section", { class: "card", "aria-labelledby": id }, title, summary, files, more, failure);
+}
+
+/** @param {{total: number, reasons: {reason: string, files: number}[]}} answer */
+function why({ total, reasons }) {
+  if (!total) return "None: every image file could be read.";
+  return `${count(total, "file")} cannot be searched: ${reasons.map(({ reason, files }) => `${count(files, "file")} ${reason}`).join(", ")}.`;
 }
 
 /** @param {{path: string, reason: string, detail: string, remedy: string}} file */

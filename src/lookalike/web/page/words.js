@@ -43,10 +43,10 @@ export function percent(share) {
   return `${Math.round(100 * share)}\u00a0%`;
 }
 
-/** With a capital and a full stop. @param {string} text */
+/** With a capital, unless it begins with a command, and a full stop. @param {string} text */
 export function sentence(text) {
   const trimmed = text.trim();
-  const whole = trimmed.charAt(0).toUpperCase() + trimmed.slice(1);
+  const whole = /^(lookalike|pip) /.test(trimmed) ? trimmed : trimmed.charAt(0).toUpperCase() + trimmed.slice(1);
   return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 }
 

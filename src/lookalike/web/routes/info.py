@@ -6,16 +6,25 @@ import os
 from collections import Counter
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from lookalike.gallery import Duplicate, DuplicateGroup, Kind
 from lookalike.gallery.protocol import GallerySnapshot
+from lookalike.gallery.store import REMOVED
 from lookalike.web import answers, statistics
 from lookalike.web.answers import DuplicatesAnswer, HealthAnswer, SkippedAnswer, StatsAnswer
-from lookalike.web.deps import LimitParam, OffsetParam, ServiceDep, SnapshotDep, problems, takes
+from lookalike.web.deps import (
+    AS_IN_JSON,
+    LimitParam,
+    OffsetParam,
+    ServiceDep,
+    SnapshotDep,
+    problems,
+    takes,
+)
 from lookalike.web.errors import ApiError
 from lookalike.web.model import CHANNEL, SPATIAL
 from lookalike.web.requests import DuplicatesRequest
@@ -112,12 +121,19 @@ def _in_utc(seconds: float | None) -> str | None:
 
 @router.get("/api/skipped", responses=problems())
 async def list_skipped(
-    service: ServiceDep, offset: OffsetParam = 0, limit: LimitParam = 60
+    service: ServiceDep,
+    offset: OffsetParam = 0,
+    limit: LimitParam = 60,
+    removed: Annotated[
+        bool, Query(strict=True, description="Those that were taken out instead."), AS_IN_JSON
+    ] = False,
 ) -> SkippedAnswer:
     """Files that gave no image, by path, and why."""
     rows = await service.workers.files.run(service.gallery.skipped)
+    rows = [row for row in rows if (row.skipped == REMOVED) == removed]
     files = [
         answers.SkippedItem(
+            id=row.id,
             path=os.fsdecode(row.path),
             reason=row.skipped or "",
             detail=row.detail or "",

@@ -17,9 +17,9 @@ from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.query import combine
 from lookalike.gallery.rarity import EXACT_UP_TO
 from lookalike.web.answers import QueryAnswer, SearchAnswer, hit_objects
-from lookalike.web.body import bad_values, media_type
+from lookalike.web.body import media_type
 from lookalike.web.deps import BINARY, IMAGE_BODY, ServiceDep, SnapshotDep, problems, takes
-from lookalike.web.errors import ApiError
+from lookalike.web.errors import ApiError, bad_values
 from lookalike.web.query_images import QueryImage
 from lookalike.web.requests import QUERY, SearchOptions, SearchRequest, UploadOptions
 from lookalike.web.service import Service
@@ -154,7 +154,7 @@ def _options_of_url(request: Request) -> UploadOptions:
     try:
         return UploadOptions.model_validate(given)
     except ValidationError as error:
-        raise bad_values(error) from error
+        raise bad_values(error.errors()) from error
 
 
 @router.post(

@@ -28,7 +28,7 @@ from lookalike.evaluation.protocol import lsh_relevance
 from lookalike.evaluation.splits import query_split
 from reproduction.collection import Collection
 from reproduction.confs import OURS, Recipe
-from reproduction.intervals import paired_difference
+from reproduction.tables import paired_difference
 from reproduction.train import Networks
 
 Floats = NDArray[np.float32]

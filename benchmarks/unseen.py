@@ -37,8 +37,8 @@ from lookalike.models.export import export_embedder
 from lookalike.models.layers import whitening
 from reproduction.collection import Collection, squeeze
 from reproduction.confs import OURS, Recipe
-from reproduction.intervals import half_width
 from reproduction.maps import SharedMaps
+from reproduction.tables import half_width
 from reproduction.train import Networks, embed_maps
 
 PLAIN = OURS.but(attention="none", dim=None, freeze=-1)

@@ -11,11 +11,10 @@ from pathlib import Path
 from lookalike.cli.output import duration
 from lookalike.errors import LookalikeError
 from reproduction.confs import RELATED, ROBUST, ROWS, TABLES
-from reproduction.growth import SIZES, grow
 from reproduction.rank import rank, ranking_path
 from reproduction.score import LAST_NOTED, feedback, robustness, score
 from reproduction.study import Settings, Study
-from reproduction.timing import time_rows
+from reproduction.timing import SIZES, grow, time_rows
 
 TRUSTED = 300.0
 """Seconds of work after which the pace of this machine counts as much as the estimates."""

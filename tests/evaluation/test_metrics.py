@@ -14,7 +14,6 @@ from lookalike.evaluation.metrics import (
     cosine_relevance,
     precision_at,
     rank,
-    recall_at,
     recall_at_m,
     score,
     spread,
@@ -30,7 +29,6 @@ def test_average_precision_of_a_ranking_worked_by_hand() -> None:
 
 def test_precision_and_recall_of_a_ranking_worked_by_hand() -> None:
     assert [precision_at(BY_HAND, n)[0] for n in (1, 2, 3, 6)] == [1, 0.5, 2 / 3, 0.5]
-    assert [recall_at(BY_HAND, n)[0] for n in (1, 2, 3, 6)] == [1 / 3, 1 / 3, 2 / 3, 1]
     assert recall_at_m(BY_HAND) == pytest.approx([2 / 3])
 
 
@@ -61,7 +59,6 @@ def test_average_precision_equals_scikit_learn_on_distinct_scores() -> None:
 def test_items_that_a_cut_ranking_lacks_count_as_missed() -> None:
     cut = BY_HAND[:, :3]
     assert average_precision(cut, [3]) == pytest.approx([(1 + 2 / 3) / 3])
-    assert recall_at(cut, 6, [3]) == pytest.approx([2 / 3])
     assert recall_at_m(cut, [3]) == pytest.approx([2 / 3])
     assert precision_at(cut, 6) == pytest.approx([2 / 6])
 
@@ -69,7 +66,7 @@ def test_items_that_a_cut_ranking_lacks_count_as_missed() -> None:
 def test_a_query_without_relevant_items_has_no_recall_and_no_average_precision() -> None:
     nothing = np.zeros((1, 4), np.bool_)
     assert np.isnan(average_precision(nothing)).all()
-    assert np.isnan(recall_at(nothing, 2)).all()
+    assert np.isnan(recall_at_m(nothing)).all()
     assert precision_at(nothing, 2).tolist() == [0]
     with pytest.raises(ValueError, match="query 0 has no relevant item"):
         score(nothing)

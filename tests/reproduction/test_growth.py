@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reproduction import confs, growth, score
+from reproduction import confs, score, timing
 from reproduction.collection import Collection, Pixels
 from reproduction.confs import OURS, ROWS, Budget
 from reproduction.distortions import distort
@@ -34,11 +34,11 @@ def study(collection: Collection, networks: Networks, tmp_path: Path) -> Study:
 def test_views_follow_each_other_and_an_interrupted_encoding_goes_on(
     study: Study, networks: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growth, "CHUNK", 10)
+    monkeypatch.setattr(timing, "CHUNK", 10)
     gallery = study.split("paper", 0).gallery
     network = networks.network(SMALL, gallery)
     count, size = len(gallery), 8 * len(gallery) - 3
-    vectors, labels = growth.grown_vectors(study, network, gallery, size)
+    vectors, labels = timing.grown_vectors(study, network, gallery, size)
     assert vectors.shape == (size, 32)
     assert labels.tolist() == np.tile(gallery.labels, 8)[:size].tolist()
     for view in range(VIEWS + 1):
@@ -53,13 +53,13 @@ def test_views_follow_each_other_and_an_interrupted_encoding_goes_on(
     # Killed after two chunks: what was written stays, the rest is made again.
     (done,) = networks.directory.glob("*.views8.done")
     done.write_text("20")
-    again, _ = growth.grown_vectors(study, network, gallery, size)
+    again, _ = timing.grown_vectors(study, network, gallery, size)
     assert np.array_equal(again, vectors)
     # Cut short, the file is not taken for a whole one.
     (rows,) = networks.directory.glob("*.views8.f32")
     with rows.open("r+b") as file:
         file.truncate(rows.stat().st_size // 2)
-    again, _ = growth.grown_vectors(study, network, gallery, size)
+    again, _ = timing.grown_vectors(study, network, gallery, size)
     assert np.array_equal(again, vectors)
 
 
@@ -69,7 +69,7 @@ def test_each_size_has_times_and_the_quality_of_both_searches(
 ) -> None:
     monkeypatch.setitem(confs.NETWORKS, "ours", SMALL)
     monkeypatch.setitem(confs.PLANS, "textures", confs.Plan((0,), 1))
-    growth.grow(study, sizes=(40, 120))
+    timing.grow(study, sizes=(40, 120))
     found = study.results.get(study.collection.name, "growth", "0")
     assert set(found) == {"40", "120"}
     for row in found.values():
@@ -85,9 +85,9 @@ def test_each_size_has_times_and_the_quality_of_both_searches(
 def test_quality_of_the_first_hits_does_not_see_what_comes_after_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(growth, "LSH_HITS", 4)
+    monkeypatch.setattr(timing, "LSH_HITS", 4)
     ranking = np.array([[1, 0, 1, 0, 1, 1], [0, 0, 0, 1, 0, 0]], bool)
-    found = growth._quality(ranking)
+    found = timing._quality(ranking)
     # Four are relevant, as many as could be among the first four: (1/1 + 2/3) / 4; one: 1/4.
     assert found["mAP@4"].tolist() == pytest.approx([(1 + 2 / 3) / 4, 1 / 4])
     assert found["mAP"].tolist() == pytest.approx([(1 + 2 / 3 + 3 / 5 + 4 / 6) / 4, 1 / 4])

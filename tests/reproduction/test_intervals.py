@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from reproduction.intervals import half_width, paired_difference
+from reproduction.tables import half_width, paired_difference
 
 
 def test_the_interval_is_students() -> None:

@@ -1,4 +1,4 @@
-"""How good a ranking is: P@n, recall@n and mean average precision; their spread over splits.
+"""How good a ranking is: P@n, recall@m and mean average precision; their spread over splits.
 
 A ranking is a matrix `relevance`, bool (q, g): row i says, best first, whether each gallery item
 is relevant to query i, that is, of its class. All functions return float64 (q,), one number for
@@ -65,18 +65,10 @@ def precision_at(relevance: ArrayLike, n: int) -> Floats:
     return precision
 
 
-def recall_at(relevance: ArrayLike, n: int, relevant: ArrayLike | None = None) -> Floats:
-    """Eq. 9: the share of the m relevant items that is among the first n.
-
-    `relevant` (q,) is m; None: all of them are in the ranking, which is complete.
-    """
-    found = _ranking(relevance)
-    total = _relevant(found, relevant)
-    return _ratio(np.count_nonzero(found[:, : _positive(n)], axis=1), total)
-
-
 def recall_at_m(relevance: ArrayLike, relevant: ArrayLike | None = None) -> Floats:
-    """Eq. 9 at n = m, the table's single column "Recall"; m may differ between queries."""
+    """The share of the m relevant items that is among the first m (Eq. 9 at n = m), the table's
+    single column "Recall"; m may differ between queries. `relevant` (q,) is m; None: all of them
+    are in the ranking, which is complete."""
     found = _ranking(relevance)
     total = _relevant(found, relevant)
     within = np.arange(found.shape[1]) < total[:, None]

@@ -26,7 +26,6 @@ from lookalike.threads import cores
 if TYPE_CHECKING:
     from lookalike.lsh.tuning import Evaluation, TuneReport
 
-
 Floats = NDArray[np.float32]
 EXACT_AT_ONCE = 20_000
 """Items that are compared one by one in less time than compiled code takes to load."""
@@ -250,7 +249,7 @@ class LSHIndex:
         rows = unit_rows(np.atleast_2d(given), self.settings.dim)
         if exact is None:
             exact = self.settings.vectors != "none" and len(self) <= EXACT_AT_ONCE
-        state, defaults = self._state, self.settings.search
+        state, defaults, parts = self._state, self.settings.search, list[Neighbors]()
         if state.hasher is not None and state.segments:
             if not exact:  # Numba takes a third of a second to import
                 from lookalike.lsh.search import search_segment
@@ -260,29 +259,29 @@ class LSHIndex:
             for i, segment in enumerate(state.segments):
                 blocked = state.blocked(i, among)
                 if exact:
-                    found = search_exactly(segment, rows, k, blocked.marks)
-                else:
-                    found = search_segment(
-                        state.hasher,
-                        segment,
-                        prepared,
-                        k,
-                        blocked=blocked.marks,
-                        open_rows=len(segment) - blocked.number,
-                        candidates=candidates or defaults.candidates,
-                        rerank=rerank or defaults.rerank,
-                        effort=effort or k,
-                        threads=threads or (cores() if len(rows) > 1 else 1),
-                    )
-                if i == 0:
-                    ids, cosines = found
-                else:
-                    both_ids = np.concatenate([ids, found.ids], axis=1)
-                    both = np.concatenate([cosines, found.cosines], axis=1)
-                    ids, cosines = best_of(both_ids, both, k)
-        else:
+                    parts.append(search_exactly(segment, rows, k, blocked.marks))
+                    continue
+                found = search_segment(
+                    state.hasher,
+                    segment,
+                    prepared,
+                    k,
+                    blocked=blocked.marks,
+                    open_rows=len(segment) - blocked.number,
+                    candidates=candidates or defaults.candidates,
+                    rerank=rerank or defaults.rerank,
+                    effort=effort or k,
+                    threads=threads or (cores() if len(rows) > 1 else 1),
+                )
+                parts.append(found)
+        if not parts:
             ids = np.full((len(rows), k), -1, np.int64)
             cosines = np.full((len(rows), k), -np.inf, np.float32)
+        elif len(parts) == 1:
+            ids, cosines = parts[0]
+        else:
+            every = (np.concatenate(some, axis=1) for some in zip(*parts, strict=True))
+            ids, cosines = best_of(*every, k)
         return Neighbors(ids[0], cosines[0]) if given.ndim == 1 else Neighbors(ids, cosines)
 
     def range_search(

@@ -121,7 +121,7 @@ def tune(
     else:
         queries = queries[rng.permutation(len(queries))[:SAMPLE_QUERIES]]
         chosen = np.full(len(queries), -1, np.int64)
-    exact = _without(index.search(queries, k + own, exact=True).ids, chosen, k)
+    exact = without(index.search(queries, k + own, exact=True).ids, chosen, k)
     half = max(1, len(queries) // 2)
     fit, check = slice(0, half), slice(half if half < len(queries) else 0, None)
     trials: list[Trial] = []
@@ -145,7 +145,7 @@ def tune(
     tuned = best[1]
     expected = evaluate(tuned, queries[check], k, 1, ROUNDS)
     if own:  # the query itself is always found; what counts are the others
-        found = _without(tuned.search(queries[check], k + 1).ids, chosen[check], k)
+        found = without(tuned.search(queries[check], k + 1).ids, chosen[check], k)
         expected = replace(expected, recall=recall_of(found, exact[check]))
     return TuneReport(tuned.settings, expected, target, tuple(trials)), tuned
 
@@ -183,7 +183,7 @@ def _search_settings(
             queries, k + extra, candidates=candidates, rerank=rerank, threads=1
         ).ids
         seconds = (time.perf_counter() - began) / len(queries)
-        shares = recalls(_without(found, own, k), exact)
+        shares = recalls(without(found, own, k), exact)
         uncertainty = float(shares.std() / np.sqrt(len(shares)))
         tables, recall = index.settings.tables, float(shares.mean())
         return Trial(tables, bits, candidates, rerank, recall, uncertainty, seconds)
@@ -211,7 +211,7 @@ def _search_settings(
         candidates = int(candidates * 1.4) + 1
 
 
-def _without(found: Ids, own: Ids, k: int) -> Ids:
+def without(found: Ids, own: Ids, k: int) -> Ids:
     """The first ``k`` ids of each row that are not the row's own."""
     if not (own >= 0).any():
         return found[:, :k]

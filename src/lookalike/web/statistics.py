@@ -52,13 +52,15 @@ def measure(index: LSHIndex) -> dict[str, Any]:
     Images of the index are searched for, each of which is left out of its own hits. One thread;
     takes seconds. ``recall`` is None if there are too few images.
     """
+    from lookalike.lsh.tuning import recall_of, without  # with the compiled kernels
+
     ids = index.ids
     if len(ids) < 2 * K:
         return {"recall": None, "curve": []}
     rng = np.random.default_rng(0)
     own = np.sort(rng.choice(ids, min(QUERIES, len(ids)), replace=False))
     queries = index.vectors(own)
-    exact = _others(index.search(queries, K + 1, exact=True).ids, own)
+    exact = without(index.search(queries, K + 1, exact=True).ids, own, K)
 
     def trial(candidates: int | None) -> dict[str, float]:
         times = []
@@ -66,19 +68,11 @@ def measure(index: LSHIndex) -> dict[str, Any]:
             began = time.perf_counter()
             found = index.search(queries, K + 1, candidates=candidates, threads=1).ids
             times.append((time.perf_counter() - began) / len(queries))
-        hits = _others(found, own)
-        shares = [np.isin(a, b).mean() for a, b in zip(exact, hits, strict=True)]
         return {
-            "recall": round(float(np.mean(shares)), 4),
+            "recall": round(recall_of(without(found, own, K), exact), 4),
             "microseconds": round(1e6 * float(np.median(times)), 1),
         }
 
     steps = [K * 4**i for i in range(12) if K * 4**i < len(ids)] + [len(ids)]
     curve = [trial(candidates) for candidates in steps]
     return {"recall": {**trial(None), "k": K}, "curve": curve}
-
-
-def _others(found: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The first K of each row, (q, K + 1) -> (q, K), that are not the row's own."""
-    order = np.argsort(found == own[:, np.newaxis], axis=1, kind="stable")
-    return np.take_along_axis(found, order, axis=1)[:, :K]

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lookalike.errors import ModelError
-from lookalike.models.classic import LeNet5
 from lookalike.models.embedder import Embedder, load_embedder, save_embedder
 from lookalike.models.settings import EmbedderSettings
+from lookalike.models.trunks import LeNet5
 
 SETTINGS = EmbedderSettings(
     trunk="lenet5", fuse=(1,), pool="gem", dim=4, input_size=40, reduction=60, neutral=False

@@ -13,10 +13,18 @@ from torch import nn
 
 from lookalike.errors import MissingExtraError, ModelError
 from lookalike.models import trunks
-from lookalike.models.classic import VGG16, VGG16BN, LeNet5
 from lookalike.models.settings import STAGES
 from lookalike.models.trunk import Trunk
-from lookalike.models.trunks import TRUNKS, Bottleneck, EfficientNetLite0, ResNet50, make_trunk
+from lookalike.models.trunks import (
+    TRUNKS,
+    VGG16,
+    VGG16BN,
+    Bottleneck,
+    EfficientNetLite0,
+    LeNet5,
+    ResNet50,
+    make_trunk,
+)
 
 
 def size(module: nn.Module) -> int:

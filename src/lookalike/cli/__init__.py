@@ -22,7 +22,6 @@ from lookalike.cli.cluster import cluster
 from lookalike.cli.demo import demo
 from lookalike.cli.duplicates import duplicates
 from lookalike.cli.evaluate import data, evaluate, reproduce
-from lookalike.cli.groups import groups
 from lookalike.cli.index import index, watch
 from lookalike.cli.model import model
 from lookalike.cli.output import (
@@ -37,7 +36,7 @@ from lookalike.cli.output import (
     say,
     visible,
 )
-from lookalike.cli.search import search
+from lookalike.cli.search import groups, search
 from lookalike.cli.serve import serve
 from lookalike.cli.train import augment, train
 from lookalike.cli.upkeep import info, remove, tune, verify

@@ -81,16 +81,17 @@ def replacing(path: Path) -> Iterator[Path]:
     os.close(open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     try:
         yield temporary
-        descriptor = open_regular(temporary)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    descriptor = os.open(path.parent, os.O_RDONLY)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

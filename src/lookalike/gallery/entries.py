@@ -22,9 +22,11 @@ LARGEST_ID = 1 << 62
 def check_entry(name: str, value: Any) -> None:
     """Raises ValueError unless ``value`` is one that the entry ``name`` can have."""
     try:
-        CHECKS[name](value)
+        good = CHECKS[name](value)
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(f"its entry '{name}' cannot be used: {error}") from error
+    if good is False:
+        raise ValueError(f"its entry '{name}' cannot be used: it is {value!r:.80}")
 
 
 def entry_row(name: str, value: Any) -> tuple[str, str, int]:
@@ -48,83 +50,61 @@ def checked_entry(name: str, text: Any, checksum: Any) -> Any:
     return value
 
 
-def _check(good: bool, what: str, value: object) -> None:
-    if not good:
-        raise ValueError(f"{what} is {value!r:.80}")
+def _or_none(check: Callable[[Any], object]) -> Callable[[Any], object]:
+    return lambda value: value is None or check(value)
 
 
-def _model_path(value: Any) -> None:
-    _check(value is None or isinstance(value, str), "the path", value)
-    if value is not None:
-        _path(os.fsencode(value))
+def _is_path(value: bytes) -> bool:
+    return bool(value) and b"\0" not in value
 
 
-def _root(value: Any) -> None:
-    if value is not None:
-        _check(isinstance(value, list) and len(value) == 2, "the folder", value)
-        for text in value:
-            _path(bytes.fromhex(text))
+def _are(count: int, good: Callable[[bytes], bool]) -> Callable[[Any], bool]:
+    """Whether a value is a list of so many texts in hexadecimal, each of good bytes."""
+    return lambda value: (
+        isinstance(value, list)
+        and len(value) == count
+        and all(good(bytes.fromhex(text)) for text in value)
+    )
 
 
-def _path(value: bytes) -> None:
-    _check(bool(value) and b"\0" not in value, "a path", value)
+_is_root = _are(2, _is_path)
+_is_pair = _are(2, lambda digest: len(digest) == 16)
 
 
-def _pairs(value: Any) -> None:
-    if value is not None:
-        PairStatistics.from_dict(value)
-
-
-def _tuning(value: Any) -> None:
-    if value is None:
-        return
+def _is_tuning(value: Any) -> bool:
     names = {"before", "target_recall", "k", "recall", "images"}
-    _check(isinstance(value, dict) and value.keys() == names, "the tuning", value)
+    if not isinstance(value, dict) or value.keys() != names:
+        return False
     LSHSettings.from_dict(value["before"])
-    for name in ("target_recall", "recall"):
-        share = value[name]
-        _check(type(share) in (int, float) and 0 <= share <= 1, name, share)
-    for name in ("k", "images"):
-        _check(type(value[name]) is int and 0 <= value[name] < LARGEST_ID, name, value[name])
+    shares, counts = (
+        [value[name] for name in some] for some in (("target_recall", "recall"), ("k", "images"))
+    )
+    return all(type(share) in (int, float) and 0 <= share <= 1 for share in shares) and all(
+        type(count) is int and 0 <= count < LARGEST_ID for count in counts
+    )
 
 
-def _flag(value: Any) -> None:
-    _check(value is None or isinstance(value, bool), "the value", value)
+def _are_devices(value: Any) -> bool:
+    for folder in value:
+        bytes.fromhex(folder)
+    return all(type(device) is int for device in value.values())
 
 
-def _gallery_id(value: Any) -> None:
-    _check(is_owner(value), "the id", value)
-
-
-def _distinct(value: Any) -> None:
-    if value is not None:
-        _check(isinstance(value, list), "the value", value)
-        for pair in value:
-            _check(isinstance(pair, list) and len(pair) == 2, "a pair", pair)
-            _check(all(len(bytes.fromhex(digest)) == 16 for digest in pair), "a pair", pair)
-
-
-def _devices(value: Any) -> None:
-    if value is not None:
-        _check(isinstance(value, dict), "the value", value)
-        for folder, device in value.items():
-            bytes.fromhex(folder)
-            _check(type(device) is int, "a device", device)
-
-
+_is_flag = _or_none(lambda value: isinstance(value, bool))
 REQUIRED: dict[str, Callable[[Any], object]] = {
     "model": ModelInfo.from_dict,
-    "model_path": _model_path,
-    "root": _root,
-    "pairs": _pairs,
+    "model_path": _or_none(lambda value: _is_path(os.fsencode(value))),
+    "root": _or_none(_is_root),
+    "pairs": _or_none(PairStatistics.from_dict),
 }
 OPTIONAL: dict[str, Callable[[Any], object]] = {
-    "tuning": _tuning,
-    "unfinished": _flag,
-    "gallery_id": _gallery_id,
-    "index_has_no_id": _flag,
-    "devices": _devices,
-    "distinct": _distinct,
+    "tuning": _or_none(_is_tuning),
+    "unfinished": _is_flag,
+    "gallery_id": is_owner,
+    "index_has_no_id": _is_flag,
+    "devices": _or_none(_are_devices),
+    "distinct": _or_none(lambda value: isinstance(value, list) and all(map(_is_pair, value))),
 }
 """A table may lack these, which then count as None."""
 CHECKS = REQUIRED | OPTIONAL
+"""Of each entry: returns False, or raises, for a value that it cannot have."""

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lookalike.atomic import sync
+
 FICLONE = 0x40049409
 """Of linux/fs.h: all bytes of one file become those of another one, copied when written to."""
 CANNOT_CLONE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS, errno.EXDEV)
@@ -58,7 +60,7 @@ def move(path: Path, to: Path, digest: bytes, token: str) -> None:
         _copy(path, temporary, digest)
         if not _rename(temporary, to):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), os.fspath(to))
-    _sync(to.parent)
+    sync(to.parent)
     _unlink(path, to)
 
 
@@ -147,7 +149,7 @@ def _finish(path: Path, temporary: Path, digest: bytes) -> None:
         os.chown(temporary, status.st_uid, status.st_gid)
     with suppress(OSError):
         shutil.copystat(path, temporary)
-    _sync(temporary)
+    sync(temporary)
     require_whole(temporary, digest)
 
 
@@ -180,11 +182,3 @@ def _unlink(path: Path, copy: Path) -> None:
             with suppress(OSError):
                 copy.unlink()
         raise
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

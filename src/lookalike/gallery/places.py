@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lookalike.atomic import NO_SPACE
+from lookalike.atomic import NO_SPACE, open_regular
 from lookalike.errors import GalleryError
 
 FOLDER = ".lookalike"
@@ -128,18 +128,9 @@ def is_gallery(directory: bytes) -> bool:
 
 def _head(path: bytes) -> bytes:
     """The first 100 bytes of a regular file; b"" of anything else."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except OSError:
-        return b""
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return b""
-        return os.read(descriptor, 100)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
+    with suppress(OSError), open(open_regular(Path(os.fsdecode(path))), "rb") as file:
+        return file.read(100)
+    return b""
 
 
 def places(folder: Path, directory: Path | None) -> tuple[Path, Path]:

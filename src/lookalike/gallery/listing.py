@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import importlib
 import io
 import os
 from abc import ABC, abstractmethod
@@ -115,11 +116,7 @@ class ImageCollection(ABC):
         Raises:
             MissingExtraError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise MissingExtraError("to_pandas needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self._columns(filter))
+        return _package("pandas").DataFrame(self._columns(filter))
 
     def to_arrow(self, filter: str | None = None) -> Any:
         """A pyarrow Table of `images`.
@@ -127,11 +124,7 @@ class ImageCollection(ABC):
         Raises:
             MissingExtraError: pyarrow is not installed.
         """
-        try:
-            import pyarrow
-        except ImportError as error:
-            raise MissingExtraError("to_arrow needs pyarrow: pip install pyarrow") from error
-        return pyarrow.table(self._columns(filter))
+        return _package("pyarrow").table(self._columns(filter))
 
     def _columns(self, filter: str | None) -> dict[str, list[Any]]:
         rows = [{**asdict(image), "file": os.fspath(image.file)} for image in self.images(filter)]
@@ -158,6 +151,13 @@ class ImageCollection(ABC):
         rows, _ = self.reader().now().page(None, 0, SHOWN)
         shown = [GalleryImage.of(row, self.root) for row in rows]
         return f"<p>{html.escape(repr(self)[1:-1])}</p>" + _figures((i.file, i.path) for i in shown)
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtraError(f"this needs {name}: pip install {name}") from error
 
 
 def _figures(images: Iterable[tuple[Path, str]]) -> str:

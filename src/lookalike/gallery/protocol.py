@@ -15,7 +15,7 @@ from lookalike.gallery.query import Query
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import UpdateReport
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import Found, MemoryOptions, NearOptions, SearchOptions
+from lookalike.gallery.search import Found, NearOptions, SearchOptions
 from lookalike.progress import Progress
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class GallerySnapshot(Protocol):
     ) -> list[Found]: ...
 
     def search_in_memory(
-        self, query: NDArray[np.float32], k: int, **options: Unpack[MemoryOptions]
+        self, query: NDArray[np.float32], k: int, **options: Unpack[NearOptions]
     ) -> list[Found] | None: ...
 
 

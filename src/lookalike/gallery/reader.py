@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ORDERS, ImageRow
-from lookalike.gallery.search import Found, expanded, measured
+from lookalike.gallery.search import Found, NearOptions, expanded, measured, nearest_rows
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.exact import Neighbors
 from lookalike.lsh.expand import Expansion
@@ -81,6 +83,10 @@ class Reader:
             pairs, default = store.pairs(), measured(made_with(store))
         graph = self._files.graph(index)
         return Snapshot(self._files, index, pairs, state, settled, graph, default)
+
+
+class _UnreadError(Exception):
+    """What is asked for was not read yet."""
 
 
 class KeptRows(ABC):
@@ -296,92 +302,50 @@ class Snapshot(KeptRows):
 
     # ---- search ----------------------------------------------------------------------------------
 
-    def search(
-        self,
-        query: NDArray[np.float32],
-        k: int,
-        *,
-        without: bytes | Set[int] | None = None,
-        filter: str | None = None,
-        threshold: float | None = None,
-        own: int | None = None,
-        exact: bool = False,
-        expand: bool | None = None,
-    ) -> list[Found]:
-        """The ``k`` images most like a query, best first; as `Gallery.search`.
-
-        Args:
-            query: an embedding, float32 (dim,).
-            without: content hash, or ids, of images to leave out.
-            filter: see `parse_filter`.
-            threshold: smallest cosine of a hit.
-            own: id of the image whose stored vector ``query`` is, whose code is then known.
-            exact: compare with every image.
-            expand: reorder the hits by their neighbours; see `Gallery.search`.
+    def search(self, query: NDArray[np.float32], k: int, **how: Unpack[NearOptions]) -> list[Found]:
+        """The ``k`` images most like an embedding, float32 (dim,), best first.
 
         Raises:
             GalleryError: ``expand``, and there is no neighbour graph.
         """
-        allowed = None if filter is None else self.matching(filter)
-        found = self._search(
-            query, k, without, allowed, threshold, own, exact, expand, reading=True
-        )
-        assert found is not None
-        return found
+        return self._search(self.rows, query, k, how)
 
     def search_in_memory(
-        self,
-        query: NDArray[np.float32],
-        k: int,
-        *,
-        without: bytes | None = None,
-        threshold: float | None = None,
-        own: int | None = None,
-        expand: bool | None = None,
+        self, query: NDArray[np.float32], k: int, **how: Unpack[NearOptions]
     ) -> list[Found] | None:
         """As `search`, without reading the table: None if it would have to."""
-        return self._search(query, k, without, None, threshold, own, False, expand, reading=False)
+        with suppress(_UnreadError):
+            return None if how.get("filter") else self._search(self._kept, query, k, how)
+        return None
+
+    def _kept(self, ids: list[int]) -> dict[int, ImageRow]:
+        if not self.has_rows(ids):
+            raise _UnreadError
+        return self.rows(ids)
 
     def _search(
         self,
+        rows_of: Callable[[list[int]], dict[int, ImageRow]],
         query: NDArray[np.float32],
         k: int,
-        without: bytes | Set[int] | None,
-        allowed: NDArray[np.int64] | None,
-        threshold: float | None,
-        own: int | None,
-        exact: bool,
-        expand: bool | None,
-        *,
-        reading: bool,
-    ) -> list[Found] | None:
-        left_out = without if isinstance(without, Set) else frozenset[int]()
-        digest = without if isinstance(without, bytes) else None
-        wanted = k + len(left_out) + (digest is not None)
-        search = expanded(self.index, self.graph, self._expansion, expand, threshold) or self.near
-        while True:
-            ids, cosines = search(query, wanted, allowed=allowed, exact=exact)
-            numbers = ids[ids >= 0].tolist()
-            if not (reading or self.has_rows(numbers)):
-                return None
-            rows = self.rows(numbers)
-            kept = [
-                (number, cosine)
-                for number, cosine in zip(numbers, cosines.tolist(), strict=False)
-                if number in rows
-                and number not in left_out
-                and (digest is None or rows[number].hash != digest)
-            ]
-            if len(kept) >= k or len(numbers) < wanted:
-                break
-            wanted *= 2
-        limit = None if threshold is None else smallest_cosine(threshold)
-        kept = [pair for pair in kept[:k] if limit is None or pair[1] >= limit]
-        bits = self._bits(query, own, [number for number, _ in kept])
-        return [
-            Found(rows[number], cosine, differ)
-            for (number, cosine), differ in zip(kept, bits, strict=True)
-        ]
+        how: NearOptions,
+    ) -> list[Found]:
+        threshold, pattern = how.get("threshold"), how.get("filter")
+        search = expanded(self.index, self.graph, self._expansion, how.get("expand"), threshold)
+        found, _ = nearest_rows(
+            search or self.near,
+            rows_of,
+            query,
+            k,
+            how.get("without"),
+            allowed=None if pattern is None else self.matching(pattern),
+            exact=how.get("exact", False),
+        )
+        if threshold is not None:
+            limit = smallest_cosine(threshold)
+            found = [pair for pair in found if pair[1] >= limit]
+        bits = self._bits(query, how.get("own"), [row.id for row, _ in found])
+        return [Found(*pair, differ) for pair, differ in zip(found, bits, strict=True)]
 
     def _bits(self, query: NDArray[np.float32], own: int | None, ids: list[int]) -> list[int]:
         """Bits in which the codes of ``ids`` differ from the query's."""

@@ -45,17 +45,17 @@ class SearchOptions(TypedDict, total=False):
     expand: bool | None
 
 
-class MemoryOptions(TypedDict, total=False):
-    """Of `Snapshot.search_in_memory`."""
-
-    without: bytes | None
-    threshold: float | None
-    own: int | None
-    expand: bool | None
-
-
 class NearOptions(TypedDict, total=False):
-    """Of `Snapshot.search`."""
+    """Of `Snapshot.search`.
+
+    Attributes:
+        without: content hash, or ids, of images to leave out.
+        filter: see `parse_filter`.
+        threshold: smallest cosine of a hit.
+        own: id of the image whose stored vector the query is, whose code is then known.
+        exact: compare with every image.
+        expand: reorder the hits by their neighbours; see `Gallery.search`.
+    """
 
     without: bytes | Set[int] | None
     filter: str | None
@@ -122,22 +122,26 @@ def find(
     """
     embedded = embed_queries(store, index, root, queries, encoder, limits)
     allowed = None if filter is None else _ids_matching(store, filter)
-    return [
-        (
-            *_nearest(
-                store,
-                index,
-                index.search if search is None or query.scale else search,
-                query.vector,
-                k,
-                without=query.own if exclude_self else set(),
-                allowed=allowed,
-                exact=True if query.scale and len(index) <= EXACT_UP_TO else exact,
-            ),
-            query.scale,
+
+    def rows_of(ids: list[int]) -> dict[int, ImageRow]:
+        with store.snapshot():
+            return store.by_ids(ids)
+
+    answers = []
+    for query in embedded:
+        found, strangers = nearest_rows(
+            index.search if search is None or query.scale else search,
+            rows_of,
+            query.vector,
+            k,
+            query.own if exclude_self else None,
+            allowed=allowed,
+            exact=True if query.scale and len(index) <= EXACT_UP_TO else exact,
         )
-        for query in embedded
-    ]
+        bits = index.hamming(query.vector, [row.id for row, _ in found]).tolist()
+        near = [Found(*pair, differ) for pair, differ in zip(found, bits, strict=True)]
+        answers.append((near, strangers, query.scale))
+    return answers
 
 
 def hits(
@@ -181,32 +185,38 @@ def _ids_matching(store: Table, text: str) -> NDArray[np.int64]:
     return np.array([row.id for row in store.indexed() if chosen.fits(row.path, row)], np.int64)
 
 
-def _nearest(
-    store: Table,
-    index: LSHIndex,
+def nearest_rows(
     search: Search,
-    embedding: NDArray[np.float32],
+    rows_of: Callable[[list[int]], Mapping[int, ImageRow]],
+    query: NDArray[np.float32],
     k: int,
+    without: Set[int] | bytes | None,
     *,
-    without: Set[int],
     allowed: NDArray[np.int64] | None,
     exact: bool | None,
-) -> tuple[list[Found], int]:
-    """The ``k`` nearest images but those ids ``without``; the rest as `find`."""
-    wanted = k + len(without)
+) -> tuple[list[tuple[ImageRow, float]], int]:
+    """The ``k`` nearest images, best first, with their cosines; and how many ids had no row.
+    ``without``: ids, or the content hash, of images to leave out."""
+
+    def is_left_out(row: ImageRow) -> bool:
+        return (
+            row.id in without
+            if isinstance(without, Set)
+            else without is not None and row.hash == without
+        )
+
+    wanted = k + (len(without) if isinstance(without, Set) else without is not None)
     while True:
-        ids, cosines = search(embedding, wanted, allowed=allowed, exact=exact)
-        count = int(np.count_nonzero(ids >= 0))
-        bits = index.hamming(embedding, ids[:count])
-        with store.snapshot():
-            rows = store.by_ids(ids[:count].tolist())
+        ids, cosines = search(query, wanted, allowed=allowed, exact=exact)
+        numbers = ids[ids >= 0].tolist()
+        rows = rows_of(numbers)
         found = [
-            Found(rows[number], float(cosine), int(differ))
-            for number, cosine, differ in zip(ids[:count].tolist(), cosines, bits, strict=False)
-            if number in rows and number not in without
+            (rows[number], cosine)
+            for number, cosine in zip(numbers, cosines.tolist(), strict=False)
+            if number in rows and not is_left_out(rows[number])
         ]
-        if len(found) >= k or count < wanted:
-            return found[:k], count - len(rows)
+        if len(found) >= k or len(numbers) < wanted:
+            return found[:k], len(numbers) - len(rows)
         wanted *= 2
 
 

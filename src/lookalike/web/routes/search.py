@@ -107,18 +107,16 @@ async def _found(
         "threshold": asked.threshold,
         "own": query.own,
         "expand": asked.expand,
+        "filter": asked.filter,
     }
     began = time.perf_counter()
     found = None
-    in_memory = not isinstance(without, set) and asked.filter is None
     if query.scale is not None:
         how |= {"exact": len(snapshot) <= EXACT_UP_TO, "expand": False}
-    elif in_memory and service.is_loaded and len(snapshot) <= INLINE_UP_TO:
+    elif service.is_loaded and len(snapshot) <= INLINE_UP_TO:
         found = snapshot.search_in_memory(query.embedding, wanted, **how)
     if found is None:
-        found = await service.workers.searches.run(
-            snapshot.search, query.embedding, wanted, filter=asked.filter, **how
-        )
+        found = await service.workers.searches.run(snapshot.search, query.embedding, wanted, **how)
     seconds = time.perf_counter() - began
     service.metrics.search.observe(seconds)
     chance, judge = False, query.scale or snapshot.pairs

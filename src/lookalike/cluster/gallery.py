@@ -29,9 +29,10 @@ from lookalike.errors import ClusterError, GalleryError
 from lookalike.gallery.duplicates import Duplicates, propose_all
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
-from lookalike.gallery.listing import Hits, ImageCollection
+from lookalike.gallery.listing import Hits
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.opening import Path_
+from lookalike.gallery.protocol import ImageGallery
 from lookalike.gallery.query import Query, embed_queries, row_of, with_text
 from lookalike.gallery.rarity import EXACT_UP_TO
 from lookalike.gallery.removal import restore_rows, take_out_rows
@@ -76,8 +77,8 @@ def open_uri(
     )
 
 
-class ShardedGallery(ImageCollection):
-    """See `lookalike.gallery.protocol.ImageGallery`; made by `Gallery.open` of its URI.
+class ShardedGallery(ImageGallery):
+    """What `Gallery` does, which explains each method; made by `Gallery.open` of its URI.
 
     Threads may share it. Searches need neither the image files nor the parts; what changes the
     gallery writes to the parts first, and needs both.
@@ -87,18 +88,13 @@ class ShardedGallery(ImageCollection):
         self._shards = shards
         self._uri = uri
         self._model = model
-        self._limits = limits
+        self._limits, self.max_pixels = limits, limits.max_pixels
         self._reader = ShardedReader(shards)
 
     @property
     def deployment(self) -> Deployment:
         """Where it is served."""
         return self._shards.deployment
-
-    @property
-    def max_pixels(self) -> int:
-        """Larger images are skipped."""
-        return self._limits.max_pixels
 
     @property
     def root(self) -> Path:
@@ -116,7 +112,6 @@ class ShardedGallery(ImageCollection):
         return self.deployment.known_model
 
     def encoder(self) -> Encoder:
-        """As `Gallery.encoder`."""
         return self._model.matching(self._known_model, self._rebuild_command)
 
     def _rebuild_command(self) -> str:
@@ -180,12 +175,10 @@ class ShardedGallery(ImageCollection):
             return run.run(progress)
 
     def remove(self, paths: Sequence[Path_]) -> int:
-        """As `Gallery.remove`."""
         with self._writing() as (_, store, _index):
             return len(take_out_rows(store, self.root, paths))
 
     def restore(self, paths: Sequence[Path_]) -> int:
-        """As `Gallery.restore`."""
         with self._writing() as (_, store, _index):
             return restore_rows(store, self.root, paths)
 
@@ -230,7 +223,6 @@ class ShardedGallery(ImageCollection):
         return results if isinstance(query, list) else results[0]
 
     def encode(self, images: Iterable[Query]) -> NDArray[np.float32]:
-        """As `Gallery.encode`."""
         shards, queries = self._reader.now(), list(images)
         embedded = embed_queries(shards, shards, self.root, queries, self.encoder, self._limits)
         rows = np.array([query.vector for query in embedded], np.float32)
@@ -288,18 +280,15 @@ class ShardedGallery(ImageCollection):
         )
 
     def unfinished(self) -> bool:
-        """As `Gallery.unfinished`."""
         return any(self._shards.ask("is_unfinished", of=[0]))
 
     def skipped(self) -> list[ImageRow]:
-        """As `Gallery.skipped`."""
         return ShardedSnapshot(self._shards, Facts(self._shards)).skipped()
 
     def __len__(self) -> int:
         return Facts(self._shards).images
 
     def __contains__(self, path: object) -> bool:
-        """As `Gallery`."""
         if not isinstance(path, str | os.PathLike):
             return False
         row = row_of(self._reader.now(), self.root, path)

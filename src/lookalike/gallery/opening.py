@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import GalleryError
 from lookalike.gallery.files import GalleryFiles, made_with
-from lookalike.gallery.listing import ImageCollection
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
+from lookalike.gallery.protocol import ImageGallery
 from lookalike.gallery.remote import check_on_disk, is_remote, open_remote
 from lookalike.gallery.repair import RepairReport, repair
 from lookalike.gallery.store import Store
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Path_ = str | os.PathLike[str]
 
 
-class GalleryOnDisk(ImageCollection):
+class GalleryOnDisk(ImageGallery):
     """Folder of the images, files and model of a gallery; what is done with them is `Gallery`."""
 
     def __init__(

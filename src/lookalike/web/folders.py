@@ -6,10 +6,10 @@ import os
 import time
 from collections import Counter
 
+from lookalike.gallery.listing import ALL
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.web.answers import FolderItem, FoldersAnswer, MonthItem
 
-ALL = 1 << 40
 MOST = 1000
 
 

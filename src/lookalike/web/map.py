@@ -10,10 +10,10 @@ import numpy as np
 
 from lookalike.errors import NoNeighboursError
 from lookalike.gallery import Gallery
+from lookalike.gallery.listing import ALL
 from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
 from lookalike.gallery.rows import ImageRow
 from lookalike.web.answers import NO_MAP, MapAnswer, ThemeItem
-from lookalike.web.folders import ALL
 from lookalike.web.layout import neighbours, place, project
 from lookalike.web.workers import WorkerPool
 

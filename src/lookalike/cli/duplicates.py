@@ -217,7 +217,8 @@ def duplicates(
     if sheet is not None:
         _write_sheet(groups, sheet)
     if action is not None:
-        _act(local, _removals(groups), action, move_to, protected, yes, as_json, update)
+        removals = _removals(groups, local.root)
+        _act(local, removals, action, move_to, protected, yes, as_json, update)
         return
     if as_json:
         answer = {"groups": [group.as_dict() for group in groups], "changed": groups.changed}
@@ -358,17 +359,11 @@ def _write_sheet(groups: Duplicates, sheet: Path) -> None:
 # ---- acting --------------------------------------------------------------------------------------
 
 
-def _removals(groups: Duplicates) -> list[Removal]:
+def _removals(groups: Duplicates, root: Path) -> list[Removal]:
     from lookalike.gallery.act import Removal
 
     return [
-        Removal(
-            item.file,
-            item.row.hash or b"",
-            tuple((kept.file, kept.row.hash or b"") for kept in group.keep),
-            item.kind,
-            item.row.size,
-        )
+        Removal.of(root, item.row, [kept.row for kept in group.keep], item.kind)
         for group in groups
         for item in group.duplicates
     ]
@@ -395,12 +390,7 @@ def _marked(local: Gallery, marks: Path) -> list[Removal]:
         local.set_distinct(distinct)
     rows = local.rows_of({path for group in groups for paths in group for path in paths})
     return [
-        Removal(
-            local.root / path,
-            rows[path].hash or b"",
-            tuple((local.root / kept, rows[kept].hash or b"") for kept in keep),
-            size=rows[path].size,
-        )
+        Removal.of(local.root, rows[path], [rows[kept] for kept in keep])
         for keep, going in groups
         for path in going
     ]

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from lookalike.errors import GalleryError
 from lookalike.gallery.keep import Kind
 from lookalike.gallery.moves import RefusedError, clone, explain, link, move, require_whole
 from lookalike.gallery.places import is_within
-from lookalike.gallery.rows import is_path
+from lookalike.gallery.rows import ImageRow, is_path
 from lookalike.gallery.undo import Action, Done, Entry, Log, forget_parts, open_log
 from lookalike.progress import Progress
 
@@ -33,6 +34,17 @@ class Removal:
     kept: tuple[tuple[Path, bytes], ...]
     kind: Kind | None = None
     size: int = 0
+
+    @classmethod
+    def of(
+        cls, root: Path, row: ImageRow, kept: Iterable[ImageRow], kind: Kind | None = None
+    ) -> Self:
+        """Of a file that could go for those that are ``kept``, of the gallery in ``root``."""
+
+        def whole(row: ImageRow) -> tuple[Path, bytes]:
+            return root / os.fsdecode(row.path), row.hash or b""
+
+        return cls(*whole(row), tuple(map(whole, kept)), kind, row.size)
 
 
 def act(

@@ -57,8 +57,12 @@ async def apply_duplicates(
     rows = await service.workers.searches.run(snapshot.rows, ids)
     _require(ids, rows)
     action = Action(asked.action)
-    removals = _removals(asked, rows, service.gallery.root)
     directory, root = service.gallery.directory, service.gallery.root
+    removals = [
+        Removal.of(root, rows[going], [rows[kept] for kept in group.keep])
+        for group in asked.groups
+        for going in group.could_go
+    ]
     done = await service.workers.slow.run(act, removals, action, directory, root)
     return _acted(action, done, root)
 
@@ -80,17 +84,6 @@ def _require_own_files(service: Service, snapshot: GallerySnapshot) -> None:
     if snapshot.local_index is None:
         message = "files are moved for a gallery on disk, and this one is in shards"
         raise ApiError("conflict", message, "copy it first: lookalike index --from")
-
-
-def _removals(asked: ActRequest, rows: dict[int, ImageRow], root: Path) -> list[Removal]:
-    def whole(number: int) -> tuple[Path, bytes]:
-        return root / os.fsdecode(rows[number].path), rows[number].hash or b""
-
-    return [
-        Removal(*whole(going), tuple(whole(kept) for kept in group.keep), size=rows[going].size)
-        for group in asked.groups
-        for going in group.could_go
-    ]
 
 
 def _acted(action: Action | None, done: Sequence[Done], root: Path) -> ActAnswer:

@@ -12,6 +12,7 @@ from fakes import vectors_of, write_photo, write_photos
 
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
+from lookalike.gallery.rarity import rarities
 from lookalike.gallery.reader import SETTLED_SECONDS
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex
@@ -51,8 +52,8 @@ def test_searches_vectors_and_scores_are_those_of_the_gallery(segmented: Gallery
             assert [item.row.id for item in found] == [hit.id for hit in hits]
             assert [item.cosine for item in found] == [hit.cosine for hit in hits]
             assert [item.bits for item in found] == [hit.bits for hit in hits]
-            rarities = snapshot.rarities([item.cosine for item in found])
-            assert rarities == [hit.rarity for hit in hits]
+            shares = rarities(snapshot.pairs, [item.cosine for item in found])
+            assert shares == [hit.rarity for hit in hits]
 
 
 def test_filters_thresholds_and_copies(segmented: Gallery) -> None:

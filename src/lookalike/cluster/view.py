@@ -95,11 +95,6 @@ class ShardedSnapshot(KeptRows):
     def __len__(self) -> int:
         return self.facts.images
 
-    def rarities(self, cosines: Sequence[float]) -> list[float | None]:
-        if self.pairs is None:
-            return [None] * len(cosines)
-        return [*self.pairs.shares_below(list(cosines))]
-
     # ---- rows ------------------------------------------------------------------------------------
 
     def by_path(self, path: bytes) -> ImageRow | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +74,12 @@ class PairStatistics:
 
         Limited by the sample: above its largest quantile, that quantile's level.
         """
-        found: list[float] = np.interp(cosines, self.cosines, self.levels).tolist()
+        found: list[float] = np.interp(cosines, *self._curve).tolist()
         return found
+
+    @cached_property
+    def _curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.array(self.cosines), np.array(self.levels)
 
     def is_chance(self, cosine: float) -> bool:
         """Whether random pairs of images are as alike as the best hit is to the query.
@@ -111,6 +116,13 @@ class PairStatistics:
             if type(values[name]) is not int or not 0 <= values[name] < 1 << 63:
                 raise ValueError(f"{name} of pair statistics is {values[name]!r:.80}")
         return cls(tuple(levels), tuple(cosines), values["images"], values["newest_id"])
+
+
+def rarities(
+    scale: PairStatistics | WordScale | None, cosines: Sequence[float]
+) -> Sequence[float | None]:
+    """Of each cosine, the share that is less alike; None: there is nothing to compare with."""
+    return [None] * len(cosines) if scale is None else scale.shares_below(cosines)
 
 
 EXACT_UP_TO = 100_000

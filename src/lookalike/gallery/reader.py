@@ -244,19 +244,6 @@ class Snapshot(KeptRows):
             out[some] = segments[number].codes_of(rows[some], width)
         return out
 
-    def rarities(self, cosines: Sequence[float]) -> list[float | None]:
-        """Share of random pairs less alike than each cosine; see `PairStatistics.shares_below`."""
-        if self.pairs is None:
-            return [None] * len(cosines)
-        levels, values = self._levels
-        return [*np.interp(cosines, values, levels).tolist()]
-
-    @cached_property
-    def _levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        pairs = self.pairs
-        assert pairs is not None
-        return np.array(pairs.levels), np.array(pairs.cosines)
-
     # ---- the table -------------------------------------------------------------------------------
 
     def read_rows(self, ids: list[int]) -> dict[int, ImageRow]:

@@ -19,7 +19,7 @@ from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import Hit, smallest_cosine
 from lookalike.gallery.listing import Hits
 from lookalike.gallery.query import Query, embed_queries
-from lookalike.gallery.rarity import EXACT_UP_TO, PairStatistics, WordScale
+from lookalike.gallery.rarity import EXACT_UP_TO, PairStatistics, WordScale, rarities
 from lookalike.gallery.rows import ImageRow
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.expand import Expansion, search_expanded
@@ -153,11 +153,10 @@ def hits(
 ) -> Hits:
     """As users see them, those that reach the threshold."""
     cosines = [item.cosine for item in found]
-    rarities = [None] * len(found) if pairs is None else pairs.shares_below(cosines)
     limit = None if threshold is None else smallest_cosine(threshold)
     near = Hits(
         _hit(item, root, code_bits, rarity)
-        for item, rarity in zip(found, rarities, strict=True)
+        for item, rarity in zip(found, rarities(pairs, cosines), strict=True)
         if limit is None or item.cosine >= limit
     )
     near.is_chance = bool(near) and pairs is not None and pairs.is_chance(near[0].cosine)

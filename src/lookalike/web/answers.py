@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from lookalike.gallery.hits import likeness_in_words, score_in_words
 from lookalike.gallery.protocol import GallerySnapshot
-from lookalike.gallery.rarity import WordScale
+from lookalike.gallery.rarity import WordScale, rarities
 from lookalike.gallery.report import UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found
@@ -84,7 +84,6 @@ def hit_objects(
     """In the order of ``found``; checked all at once, which takes half the time. ``scale``: of a
     query with words."""
     bits, cosines = snapshot.code_bits, [item.cosine for item in found]
-    rarities = snapshot.rarities(cosines) if scale is None else scale.shares_below(cosines)
     return _HITS.validate_python(
         [
             {
@@ -98,7 +97,7 @@ def hit_objects(
                     item.cosine, item.bits, bits, rarity, of_words=scale is not None
                 ),
             }
-            for item, rarity in zip(found, rarities, strict=True)
+            for item, rarity in zip(found, rarities(scale or snapshot.pairs, cosines), strict=True)
         ]
     )
 

@@ -42,10 +42,9 @@ class GalleryImage:
 
     @classmethod
     def of(cls, row: ImageRow, root: Path) -> Self:
-        path = os.fsdecode(row.path)
-        size = row.width or 0, row.height or 0
         changed = datetime.fromtimestamp(row.mtime_ns / 1e9)
-        return cls(row.id, path, root / path, *size, row.format or "", row.size, changed)
+        file = root / os.fsdecode(row.path)
+        return cls(**row.facts(), file=file, bytes=row.size, changed=changed)
 
 
 class Embeddings(NamedTuple):

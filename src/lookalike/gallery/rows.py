@@ -50,6 +50,16 @@ class ImageRow:
             count -= 1
         return zlib.crc32(repr(values[:count]).encode())
 
+    def facts(self) -> dict[str, Any]:
+        """Of an indexed image: its id, path as text, sides in pixels, and format."""
+        return {
+            "id": self.id,
+            "path": os.fsdecode(self.path),
+            "width": self.width or 0,
+            "height": self.height or 0,
+            "format": self.format or "",
+        }
+
     def fits(self, status: os.stat_result, *, strict: bool = False) -> bool:
         """Whether a file has the size and time with which it was indexed.
 

@@ -155,28 +155,19 @@ def hits(
     cosines = [item.cosine for item in found]
     limit = None if threshold is None else smallest_cosine(threshold)
     near = Hits(
-        _hit(item, root, code_bits, rarity)
+        Hit(
+            **item.row.facts(),
+            file=root / os.fsdecode(item.row.path),
+            cosine=item.cosine,
+            bits=item.bits,
+            code_bits=code_bits,
+            rarity=rarity,
+        )
         for item, rarity in zip(found, rarities(pairs, cosines), strict=True)
         if limit is None or item.cosine >= limit
     )
     near.is_chance = bool(near) and pairs is not None and pairs.is_chance(near[0].cosine)
     return near
-
-
-def _hit(found: Found, root: Path, code_bits: int, rarity: float | None) -> Hit:
-    row, path = found.row, os.fsdecode(found.row.path)
-    return Hit(
-        path=path,
-        file=root / path,
-        cosine=found.cosine,
-        bits=found.bits,
-        code_bits=code_bits,
-        rarity=rarity,
-        id=row.id,
-        width=row.width or 0,
-        height=row.height or 0,
-        format=row.format or "",
-    )
 
 
 def _ids_matching(store: Table, text: str) -> NDArray[np.int64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
@@ -53,15 +52,7 @@ class ImageObject(_Answer):
 
 def _fields(row: ImageRow) -> dict[str, Any]:
     original = f"/api/images/{row.id}"
-    return {
-        "id": row.id,
-        "path": os.fsdecode(row.path),
-        "width": row.width or 0,
-        "height": row.height or 0,
-        "format": row.format or "",
-        "thumbnail": f"{original}/thumbnail",
-        "original": original,
-    }
+    return {**row.facts(), "thumbnail": f"{original}/thumbnail", "original": original}
 
 
 class HitObject(ImageObject):

@@ -29,6 +29,7 @@ from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import GalleryInfo, UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import SearchOptions, expanded, find, hits, measured
+from lookalike.gallery.store import Store
 from lookalike.gallery.themes import (
     Outlier,
     Theme,
@@ -383,12 +384,16 @@ class Gallery(GalleryOnDisk):
         """
         check_count("k", k)
         with self._files.reading_all() as (store, index):
-            row = row_of(store, self.root, path)
-            if row is None or row.skipped is not None:
-                raise GalleryError(f"{os.fspath(path)} is not an indexed image of {self.root}")
+            row = self._indexed(store, path)
             found = find_neighbours(self._files, store, index, row.id, k)
             bits = index.settings.code_bits
             return Hits(hits(found, self.root, bits, store.pairs(), None))
+
+    def _indexed(self, store: Store, path: Path_) -> ImageRow:
+        row = row_of(store, self.root, path)
+        if row is None or row.skipped is not None:
+            raise GalleryError(f"{os.fspath(path)} is not an indexed image of {self.root}")
+        return row
 
     def rows_of(self, paths: Iterable[str]) -> dict[str, ImageRow]:
         """The rows of images, by their paths in the gallery.
@@ -413,14 +418,7 @@ class Gallery(GalleryOnDisk):
         with self._files.writing() as (store, _):
             known = {tuple(sorted(pair)) for pair in store.distinct()}
             for pair in pairs:
-                hashes = []
-                for path in pair:
-                    row = row_of(store, self.root, path)
-                    if row is None or row.hash is None:
-                        raise GalleryError(
-                            f"{os.fspath(path)} is not an indexed image of {self.root}"
-                        )
-                    hashes.append(row.hash)
+                hashes = [self._indexed(store, path).hash or b"" for path in pair]
                 (known.add if distinct else known.discard)(tuple(sorted(hashes)))
             with store.transaction():
                 store.set_meta({"distinct": sorted([a.hex(), b.hex()] for a, b in known)})

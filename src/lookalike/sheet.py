@@ -10,7 +10,6 @@ import base64
 import html
 import io
 import unicodedata
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,38 +76,26 @@ def search_sheet(
         mark: whether a hit is right, for its frame; None: no frame.
         longest_side: of the hits' images, pixels.
     """
-    cells = [Cell(thumbnail(hit.file, longest_side), _caption(hit), mark(hit)) for hit in hits]
+    cells = [
+        Cell(
+            thumbnail(hit.file, longest_side),
+            (hit.path, *f"cosine {hit.describe()}".split(", ")),
+            mark(hit),
+        )
+        for hit in hits
+    ]
     return Row(Cell(query_image, tuple(query_caption)), tuple(cells))
-
-
-def _caption(hit: Hit) -> tuple[str, ...]:
-    lines = [hit.path, f"cosine {hit.cosine:.3f}", f"{hit.bits} of {hit.code_bits} bits differ"]
-    if hit.rarity is not None:
-        lines.append(f"closer than {_percent(hit.rarity)} % of pairs")
-    return tuple(lines)
-
-
-def _percent(share: float) -> str:
-    """One decimal, or as many as it takes (up to three) to keep it below 100."""
-    texts = [f"{100 * share:.{decimals}f}" for decimals in (1, 2, 3)]
-    return next((text for text in texts if float(text) < 100 or share >= 1), texts[-1])
 
 
 # ---- text ----------------------------------------------------------------------------------------
 
 
-def shorten(text: str, fits: Callable[[str], bool]) -> str:
-    """The text, with as much of its middle as necessary replaced by an ellipsis until it fits."""
-    if fits(text):
+def shorten(text: str, length: int) -> str:
+    """The text, with as much of its middle as necessary replaced by an ellipsis."""
+    if len(text) <= length:
         return text
-
-    def keeping(count: int) -> str:
-        tail = count // 2
-        return text[: count - tail] + "…" + text[len(text) - tail :]
-
-    # The first count that is too long: the more is kept, the wider it is.
-    too_long = bisect_left(range(1, len(text)), True, key=lambda count: not fits(keeping(count)))
-    return keeping(too_long)
+    tail = max(0, length - 1) // 2
+    return text[: max(0, length - 1 - tail)] + "…" + text[len(text) - tail :]
 
 
 def _shown(text: str) -> str:
@@ -208,7 +195,7 @@ def _figure(cell: Cell, role: str) -> str:
         kind = ' class="right"' if cell.marked else ' class="wrong"'
         sign = "\u2713 right" if cell.marked else "\u2717 wrong"
         mark = f'<span class="mark">{sign}</span>'
-    short = _escaped(shorten(name, lambda text: len(text) <= NAME_LENGTH))
+    short = _escaped(shorten(name, NAME_LENGTH))
     lines = [f'<span class="name" title="{_escaped(name)}">{short}</span>'] if name else []
     lines += [f"<span>{_escaped(line)}</span>" for line in cell.caption[1:]]
     return f"<figure{kind}>{shown}<figcaption>{''.join(lines)}{mark}</figcaption></figure>"

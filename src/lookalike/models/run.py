@@ -34,6 +34,10 @@ from lookalike.models.report import EpochScores, Listener, TrainProgress, overfi
 from lookalike.models.settings import EmbedderSettings, TrainSettings
 from lookalike.threads import cores
 
+PLACE = ("epoch", "batch", "loss_sum", "seen", "best", "kept")
+LEARNING = ("embedder", "criterion", "optimizer", "scaler")
+"""What a checkpoint holds of a `Run`: attributes, and those of which it holds the state."""
+
 
 class Run:
     """A training's state, and the loop over it."""
@@ -112,33 +116,22 @@ class Run:
     def state(self) -> dict[str, Any]:
         cuda = self.device.type == "cuda"
         return {
+            **{name: getattr(self, name) for name in PLACE},
+            **{name: getattr(self, name).state_dict() for name in LEARNING},
             "threads": torch.get_num_threads(),
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "loss_sum": self.loss_sum,
-            "seen": self.seen,
-            "embedder": self.embedder.state_dict(),
-            "criterion": self.criterion.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
-            "best": self.best,
-            "kept": self.kept,
             "history": [asdict(scores) for scores in self.history],
             "random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state() if cuda else None,
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        self.epoch, self.batch = saved["epoch"], saved["batch"]
-        self.loss_sum, self.seen = saved["loss_sum"], saved["seen"]
-        self.embedder.load_state_dict(saved["embedder"])
-        self.criterion.load_state_dict(saved["criterion"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
+        for name in PLACE:
+            setattr(self, name, saved[name])
+        for name in LEARNING:
+            getattr(self, name).load_state_dict(saved[name])
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
-        self.best, self.kept = saved["best"], saved["kept"]
         self.history = [EpochScores(**row) for row in saved["history"]]
         torch.set_rng_state(saved["random"])
         if saved["cuda_random"] is not None:

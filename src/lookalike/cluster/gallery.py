@@ -27,7 +27,7 @@ from lookalike.cluster.view import (
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ClusterError, GalleryError
 from lookalike.gallery.duplicates import Duplicates, propose_all
-from lookalike.gallery.hits import smallest_cosine
+from lookalike.gallery.hits import check_count, smallest_cosine
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.listing import Hits
 from lookalike.gallery.model import GalleryModel
@@ -42,7 +42,6 @@ from lookalike.gallery.search import SearchOptions, hits
 from lookalike.gallery.verify import changed_contents
 from lookalike.images.decoder import Limits
 from lookalike.lsh.exact import Neighbors
-from lookalike.lsh.settings import whole
 from lookalike.progress import Progress
 
 ANNOUNCE_SECONDS = 60.0
@@ -202,7 +201,7 @@ class ShardedGallery(ImageGallery):
             ClusterError: shards do not answer; the message names them.
             GalleryError: ``expand``, which shards cannot.
         """
-        whole("k", k)
+        check_count("k", k)
         self._model.check(self._known_model, self._rebuild_command)
         shards, root = self._reader.now(), self.root
         queries = with_text(query, how.get("text"))

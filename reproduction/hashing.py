@@ -107,47 +107,23 @@ def pack(codes: NDArray[Any]) -> NDArray[np.uint8]:
     return np.packbits(codes > 0, axis=1, bitorder="little")
 
 
-def tie_order(count: int, seed: int = 0) -> Positions:
+def tie_order(count: int) -> Positions:
     """The place of each of `count` gallery items among those at the same distance: int64 (count,).
 
     Few distances are possible, so ties are many; a gallery sorted by class must not decide them.
     """
-    return np.random.default_rng(seed).permutation(count)
-
-
-def hamming_distances(query_code: NDArray[np.uint8], gallery_codes: NDArray[np.uint8]) -> Positions:
-    """Bits in which (bytes,) and each of (n, bytes) differ: int64 (n,)."""
-    if query_code.shape != gallery_codes.shape[1:]:
-        raise ValueError(
-            f"a query of shape {query_code.shape} and codes of {gallery_codes.shape}: "
-            "one code of as many bytes is needed"
-        )
-    differing = np.bitwise_count(gallery_codes ^ query_code)
-    distances: Positions = differing.sum(axis=1, dtype=np.int64)
-    return distances
+    return np.random.default_rng(0).permutation(count)
 
 
 def hamming_rank(
-    query_code: NDArray[np.uint8],
-    gallery_codes: NDArray[np.uint8],
-    k: int,
-    order: Positions | None = None,
+    query_code: NDArray[np.uint8], gallery_codes: NDArray[np.uint8], k: int
 ) -> Positions:
-    """The k nearest of a gallery by Hamming distance: int64 (k,), nearest first; k up to n.
-
-    Args:
-        query_code: uint8 (bytes,), of `pack`.
-        gallery_codes: uint8 (n, bytes).
-        order: int64 (n,), how ties are broken: smaller comes first. None: `tie_order(n)`, the same
-            at each call.
+    """The k nearest of a gallery (n, bytes) by Hamming distance, as `pack` made the codes: int64
+    (k,), nearest first; k up to n.
     """
     count = len(gallery_codes)
-    if not 1 <= k <= count:
-        raise ValueError(f"k is {k}; it must be from 1 to {count}, the size of the gallery")
-    order = tie_order(count) if order is None else order
-    if order.shape != (count,):
-        raise ValueError(f"order has shape {order.shape}; it must be ({count},), as the gallery")
-    keys = hamming_distances(query_code, gallery_codes) * count + order  # all different
+    distances = np.bitwise_count(gallery_codes ^ query_code).sum(axis=1, dtype=np.int64)
+    keys = distances * count + tie_order(count)  # all different
     nearest = np.argpartition(keys, k - 1)[:k]
     return nearest[np.argsort(keys[nearest])]
 
@@ -284,17 +260,11 @@ class DivideAndEncode(nn.Module):
 
     The features are cut into `bits` slices of equal length; bit j is sigmoid(w_j . slice_j). A hard
     bit is [w_j . slice_j > 0]; the paper's piece-wise threshold, which makes most soft bits hard
-    after training, does not change it and is left out. ValueError for a width that is not a
-    multiple of `bits`.
+    after training, does not change it and is left out. `width` is a multiple of `bits`.
     """
 
     def __init__(self, width: int, bits: int) -> None:
         super().__init__()
-        if bits < 1 or width < bits or width % bits:
-            raise ValueError(
-                f"{width} features cannot be cut into {bits} equal slices: put a linear layer "
-                f"before, to {bits} times some number (Lai et al. take 50)"
-            )
         reach = (width // bits) ** -0.5  # as nn.Linear of a slice
         self.weight = nn.Parameter(torch.empty(bits, width // bits).uniform_(-reach, reach))
 

@@ -96,13 +96,7 @@ class Sift(Method):
         pyramids: Sequence[bool] = WHOLE.pyramids,
         powers: Sequence[float] = POWERS,
     ) -> None:
-        """What `learn` tries. ValueError unless sizes are at least 2 and powers above 0."""
-        if not sizes or min(sizes) < 2:
-            raise ValueError(f"sizes are {tuple(sizes)}; give some, each at least 2")
-        if not powers or min(powers) <= 0:
-            raise ValueError(f"powers are {tuple(powers)}; give some, each above 0")
-        if not pyramids:
-            raise ValueError("pyramids are (); give False, True or both")
+        """What `learn` tries."""
         self.seed, self.sizes = seed, tuple(sizes)
         self.pyramids, self.powers = tuple(pyramids), tuple(powers)
 

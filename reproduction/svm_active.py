@@ -63,9 +63,6 @@ class SvmActive(Method):
     def __init__(
         self, rounds: int = 4, labels: int = 20, settings: FeedbackSettings | None = None
     ) -> None:
-        """ValueError for rounds below 0 or labels below 1."""
-        if rounds < 0 or labels < 1:
-            raise ValueError(f"rounds is {rounds}, at least 0; labels is {labels}, at least 1")
         self.rounds, self.labels = rounds, labels
         self.title = f"SVM active learning [17], {rounds} x {labels} answers"
         self.settings = settings or FeedbackSettings()
@@ -91,10 +88,7 @@ class SvmActive(Method):
         return self._standardised(_described(image))
 
     def match(self, features: Any, k: int, oracle: Oracle | None = None) -> Positions:
-        """The ranking after `rounds` rounds; see the head of this file for what it contains.
-
-        ValueError without an oracle, unless there are no rounds.
-        """
+        """The ranking after `rounds` rounds; see the head of this file for what it contains."""
         return self.curve(features, oracle, self.rounds)[-1].ranking[:k]
 
     def curve(
@@ -102,14 +96,9 @@ class SvmActive(Method):
     ) -> list[Round]:
         """What there is after each round 0..`rounds` (None: the method's own).
 
-        Round 0 is before any question: the order of distance from the query. ValueError for
-        negative rounds, or some without an oracle.
+        Round 0 is before any question: the order of distance from the query.
         """
         rounds = self.rounds if rounds is None else rounds
-        if rounds < 0:
-            raise ValueError(f"rounds is {rounds}; it must be at least 0")
-        if rounds > 0 and oracle is None:
-            raise ValueError(f"{rounds} rounds of feedback need an oracle, and there is none")
         feedback = Feedback(self._gallery, features, self.settings)
         found = [Round(feedback.rank(), feedback.judged)]
         for _ in range(rounds):

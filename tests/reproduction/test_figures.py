@@ -52,8 +52,6 @@ def test_a_table_names_the_best_and_how_far_it_is_ahead(titled: Callable[..., st
     assert titled(plot_table, "set", near, {}, "a").endswith("is within a standard deviation of it")
     one = {"a": spread([0.8]), "b": spread([0.7])}
     assert titled(plot_table, "set", one, {}, "") == "set: a is best, mAP 0.800 on one split"
-    with pytest.raises(ValueError, match="at least one method"):
-        plot_table(Path("none.png"), "set", {}, {}, "a")
 
 
 def test_robustness_names_the_largest_loss_within_the_levels_aimed_at(
@@ -84,5 +82,3 @@ def test_buckets_say_how_full_they_are(titled: Callable[..., str]) -> None:
         "2 tables of 10 buckets: 75 % are empty, the largest holds 5 of 8 images, the median of "
         "those in use 4"
     )
-    with pytest.raises(ValueError, match=r"buckets in use \[3, 2\]; each table needs from 1 to 2"):
-        plot_buckets(Path("none.png"), sizes, 2)

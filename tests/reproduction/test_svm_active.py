@@ -192,18 +192,3 @@ def test_rounds_go_on_when_everything_is_labelled() -> None:
     curve = method.curve(method.describe(made.pixels[0]), answers(made.labels, 0))
     assert [len(found.labelled) for found in curve] == [0, 5, 10, 12]
     assert made.labels[curve[-1].ranking[:4]].tolist() == [0, 0, 0, 0]
-
-
-def test_rounds_without_an_oracle_and_impossible_numbers_are_refused() -> None:
-    made = tinted(per_class=4)
-    method = SvmActive()
-    method.fit(made.sample(np.arange(12)))
-    query = method.describe(made.pixels[0])
-    with pytest.raises(ValueError, match="4 rounds of feedback need an oracle"):
-        method.match(query, 5)
-    with pytest.raises(ValueError, match="rounds is -1"):
-        method.curve(query, None, -1)
-    with pytest.raises(ValueError, match="rounds is -1"):
-        SvmActive(rounds=-1)
-    with pytest.raises(ValueError, match="labels is 0"):
-        SvmActive(labels=0)

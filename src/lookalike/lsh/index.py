@@ -280,8 +280,8 @@ class LSHIndex:
         elif len(parts) == 1:
             ids, cosines = parts[0]
         else:
-            every = (np.concatenate(some, axis=1) for some in zip(*parts, strict=True))
-            ids, cosines = best_of(*every, k)
+            every = [np.concatenate(some, axis=1) for some in zip(*parts, strict=True)]
+            ids, cosines = best_of(every[0], every[1], k)
         return Neighbors(ids[0], cosines[0]) if given.ndim == 1 else Neighbors(ids, cosines)
 
     def range_search(

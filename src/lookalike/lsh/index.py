@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lookalike.errors import IndexFormatError
 from lookalike.lsh import storage
 from lookalike.lsh.arrayfile import is_owner, new_owner
 from lookalike.lsh.exact import Neighbors, best_of, search_exactly
@@ -461,10 +459,7 @@ class LSHIndex:
         Raises:
             IndexFormatError: a file is missing, damaged, or of another version or index.
         """
-        try:
-            settings, stored, state = storage.read(Path(folder), owner)
-        except IndexFormatError as error:
-            raise IndexFormatError(f"{os.fspath(folder)}: {error}") from error
+        settings, stored, state = storage.read(Path(folder), owner)
         index = cls(settings=settings, owner=stored)
         index._state = State.of(state.hasher, state.segments, state.removed)
         if stored is not None:  # a pickled index is opened again by its id

@@ -72,7 +72,7 @@ def read(folder: Path, owner: str | None) -> tuple[LSHSettings, str | None, Stat
         except IndexFormatError as error:
             # A writer may have replaced the manifest and deleted files that it named.
             if last or not isinstance(error.__cause__, FileNotFoundError):
-                raise
+                raise IndexFormatError(f"{folder}: {error}") from error
     raise AssertionError("unreachable")
 
 

@@ -3,11 +3,12 @@
     python benchmarks/ann.py [--set deep216k|corel5k] [--build] [--rounds 5]
 
 First ``python benchmarks/deep216k.py FOLDER``, and ``pip install`` of faiss-cpu, hnswlib, usearch,
-voyager, datasketch and matplotlib. Every method is tuned on one half of the queries: the settings
-that nothing else beats in both recall and time are kept, and the fastest that reaches the target
-is chosen. All kept settings are then measured on the other half, method after method, round after
-round, so that other load on the machine slows all alike; the median counts. Times are CPU time of
-the process, which is wall time on a quiet machine; wall time is recorded beside it.
+voyager, datasketch, rabitqlib, scalable-vs, scann and matplotlib. Every method is tuned on one half
+of the queries: the settings that nothing else beats in both recall and time are kept, and the
+fastest that reaches the target is chosen. All kept settings are then measured on the other half,
+method after method, round after round, so that other load on the machine slows all alike; the
+median counts. Times are CPU time of the process, which is wall time on a quiet machine; wall time
+is recorded beside it.
 
 Graphs take minutes to build and are kept in the cache; ``--build`` rebuilds and times them, or
 only those that it names.
@@ -41,8 +42,14 @@ TARGETS = {"deep216k": 0.95, "corel5k": 0.99}
 THREADS_TO_BUILD = 2
 SINGLE_QUERIES = 200
 TIMED_TWICE_BELOW = 0.1  # seconds
-PACKAGES = ("numpy", "numba", "faiss-cpu", "hnswlib", "usearch", "voyager", "datasketch")
-REFERENCES = ("hnswlib", "FAISS IndexLSH + re-rank", "FAISS flat")
+PACKAGES = (
+    *("numpy", "numba", "faiss-cpu", "hnswlib", "usearch", "voyager", "datasketch"),
+    *("rabitqlib", "scalable-vs", "scann"),
+)
+REFERENCES = (
+    *("rabitqlib SymphonyQG", "SVS Vamana", "hnswlib"),
+    *("FAISS IndexLSH + re-rank", "FAISS flat"),
+)
 Seconds = tuple[float, float]
 
 
@@ -189,7 +196,7 @@ class Benchmark:
             for name, pairs in self.points.items()
         }
         out: dict[str, Any] = {}
-        for own in ("ours, tuned", "ours, curve"):
+        for own in ("ours, linked", "ours, tuned", "ours, curve"):
             for reference in REFERENCES:
                 a, b = chosen.get(own), chosen.get(reference)
                 exact_a, exact_b = at.get(own), at.get(reference)

@@ -62,6 +62,14 @@ class Ours(Peer):
         return index_bytes(self.index)
 
 
+class Linked(Ours):
+    """With links between near items; searched with no settings at all."""
+
+    def build(self, items: Floats, threads: int) -> None:
+        super().build(items, threads)
+        self.index.link()
+
+
 class Tuned(Ours):
     """Structure and depth chosen by ``LSHIndex.tune``; searched with no settings at all."""
 
@@ -76,6 +84,7 @@ def _codes_only(dim: int) -> LSHSettings:
 OURS: tuple[Ours, ...] = (
     Ours("ours, default", LSHSettings, [(0, 0)], builds=3),
     Tuned("ours, tuned", LSHSettings, [(0, 0)]),
+    Linked("ours, linked", LSHSettings, [(0, 0)]),
     Ours("ours, curve", LSHSettings, list(product(CANDIDATES, RERANK))),
     Ours("ours, codes only", _codes_only, list(product(CANDIDATES, (0,)))),
     Ours(

@@ -8,6 +8,7 @@ and queries have unit length, so inner product, cosine and Euclidean distance or
 from __future__ import annotations
 
 import pickle
+import tempfile
 from abc import ABC, abstractmethod
 from itertools import product
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any
 import faiss
 import hnswlib
 import numpy as np
+import rabitqlib
+import scann
+import svs
 import usearch.index
 import voyager
 from datasketch import LeanMinHash, MinHash, MinHashLSHForest
@@ -223,6 +227,173 @@ class Hnswlib(Peer):
         self.index.load_index(str(path))
 
 
+class FaissHNSW(FaissPeer):
+    name = "FAISS HNSW16"
+    knobs = ("ef",)
+
+    def build(self, items: Floats, threads: int) -> None:
+        self.index = faiss.IndexHNSWFlat(items.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
+        self.index.hnsw.efConstruction = 200
+        faiss.omp_set_num_threads(threads)
+        self.index.add(items)
+        faiss.omp_set_num_threads(1)
+
+    def settings(self, items: int) -> list[Setting]:
+        return [(ef,) for ef in (16, 24, 32, 40, 50, 64, 80, 100, 140, 200)]
+
+    def search(self, queries: Floats, k: int, setting: Setting) -> Ids:
+        self.index.hnsw.efSearch = setting[0]
+        return FaissPeer.search(self, queries, k, setting)
+
+
+class FaissRaBitQ(InvertedFile):
+    """RaBitQ codes in inverted lists, scanned by FAISS's fast scan, re-ranked by exact cosines."""
+
+    name = "FAISS IVF-RaBitQ fast scan, re-ranked"
+    knobs = ("probes", "re-rank")
+
+    def build(self, items: Floats, threads: int) -> None:
+        faiss.omp_set_num_threads(threads)
+        base = faiss.index_factory(
+            items.shape[1], f"IVF{_lists(len(items))},RaBitQfs", faiss.METRIC_INNER_PRODUCT
+        )
+        self.index = faiss.IndexRefineFlat(base)
+        self.index.train(items)
+        self.index.add(items)
+        faiss.omp_set_num_threads(1)
+
+    def settings(self, items: int) -> list[Setting]:
+        return list(product((8, 16, 32, 64, 128), (30, 60, 120, 240)))
+
+    def search(self, queries: Floats, k: int, setting: Setting) -> Ids:
+        base: Any = faiss.downcast_index(self.index.base_index)
+        base.nprobe = setting[0]
+        self.index.k_factor = setting[1] / k
+        return FaissPeer.search(self, queries, k, setting)
+
+
+class SymphonyQG(Peer):
+    """The graph of rabitqlib whose edges carry RaBitQ codes (Gou et al. 2025)."""
+
+    name = "rabitqlib SymphonyQG"
+    knobs = ("ef",)
+    degree = 32
+
+    def build(self, items: Floats, threads: int) -> None:
+        self.index = rabitqlib.SymqgIndex(items.shape[1], self.degree, "l2")
+        self.index.build(items, 400, threads)
+
+    def settings(self, items: int) -> list[Setting]:
+        return [(ef,) for ef in (10, 14, 18, 22, 26, 30, 36, 44, 60, 80, 120, 200)]
+
+    def search(self, queries: Floats, k: int, setting: Setting) -> Ids:
+        return np.asarray(self.index.search(queries, k, setting[0], 1)[0]).astype(np.int64)
+
+    def nbytes(self) -> int:
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder) / "index")
+            return (Path(folder) / "index").stat().st_size
+
+    def save(self, path: Path) -> None:
+        self.index.save(str(path))
+
+    def load(self, path: Path, items: Floats) -> None:
+        self.index = rabitqlib.SymqgIndex.load(str(path))
+
+
+class RaBitQ(SymphonyQG):
+    """rabitqlib's inverted lists with 1 + 5 bits a dimension, which it ranks by alone."""
+
+    name = "rabitqlib IVF, 6 bits"
+    knobs = ("probes",)
+
+    def build(self, items: Floats, threads: int) -> None:
+        dim, lists = items.shape[1], _lists(len(items))
+        means = rabitqlib.RaBitQKMeans(dim, lists, num_threads=threads)
+        means.train(items)
+        self.index = rabitqlib.IvfIndex(dim, len(items), lists, 6, "ip")
+        self.index.build(items, means.centroids, means.assignments, threads)
+
+    def settings(self, items: int) -> list[Setting]:
+        return [(probes,) for probes in (4, 8, 16, 32, 48, 64, 96, 128)]
+
+    def load(self, path: Path, items: Floats) -> None:
+        self.index = rabitqlib.IvfIndex.load(str(path))
+
+    def search(self, queries: Floats, k: int, setting: Setting) -> Ids:
+        found = self.index.search(queries, k, setting[0], num_threads=1)[0]
+        return np.asarray(found).astype(np.int64)
+
+
+class Vamana(Peer):
+    """Intel's Scalable Vector Search, float32."""
+
+    name = "SVS Vamana"
+    knobs = ("window",)
+
+    def build(self, items: Floats, threads: int) -> None:
+        parameters = svs.VamanaBuildParameters(alpha=0.95, graph_max_degree=32, window_size=128)
+        self.index = svs.Vamana.build(parameters, items, svs.DistanceType.MIP, num_threads=threads)
+        self.index.num_threads = 1
+
+    def settings(self, items: int) -> list[Setting]:
+        return [(n,) for n in (10, 12, 14, 16, 20, 24, 28, 32, 40, 60, 100)]
+
+    def search(self, queries: Floats, k: int, setting: Setting) -> Ids:
+        self.index.search_window_size = setting[0]
+        return np.asarray(self.index.search(queries, k)[0]).astype(np.int64)
+
+    def nbytes(self) -> int:
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder))
+            return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+    def save(self, path: Path) -> None:
+        self.index.save(*(str(path / name) for name in ("config", "graph", "data")))
+
+    def load(self, path: Path, items: Floats) -> None:
+        config, graph, data = (str(path / name) for name in ("config", "graph", "data"))
+        self.index = svs.Vamana(
+            config, graph, svs.VectorDataLoader(data, svs.float32), svs.DistanceType.MIP
+        )
+        self.index.num_threads = 1
+
+
+class ScaNN(Peer):
+    name = "ScaNN"
+    knobs = ("leaves", "re-rank")
+
+    def build(self, items: Floats, threads: int) -> None:
+        leaves = _lists(len(items))
+        builder = scann.scann_ops_pybind.builder(items, 10, "dot_product")
+        builder = builder.tree(leaves, 32, training_sample_size=100_000)
+        builder = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(100)
+        self.index = builder.set_n_training_threads(threads).build()
+
+    def settings(self, items: int) -> list[Setting]:
+        return list(product((10, 20, 40, 80, 120), (40, 80, 120, 200)))
+
+    def search(self, queries: Floats, k: int, setting: Setting) -> Ids:
+        leaves, depth = setting
+        if len(queries) == 1:
+            found = self.index.search(queries[0], k, depth, leaves)[0][np.newaxis]
+        else:
+            found = self.index.search_batched(queries, k, depth, leaves)[0]
+        return np.asarray(found).astype(np.int64)
+
+    def nbytes(self) -> int:
+        with tempfile.TemporaryDirectory() as folder:
+            self.index.serialize(folder)
+            return sum(path.stat().st_size for path in Path(folder).iterdir())
+
+    def save(self, path: Path) -> None:
+        path.mkdir(exist_ok=True)
+        self.index.serialize(str(path))
+
+    def load(self, path: Path, items: Floats) -> None:
+        self.index = scann.scann_ops_pybind.load_searcher(str(path))
+
+
 class USearch(Peer):
     name = "usearch"
     knobs = ("expansion",)
@@ -359,5 +530,6 @@ def _rerank(items: Floats, found: Ids, queries: Floats, k: int) -> Ids:
 
 PEERS: tuple[type[Peer], ...] = (
     *(Flat, HammingRerank, MultiHash, InvertedFile, FastScan),
-    *(Hnswlib, USearch, Voyager, Forest),
+    *(Hnswlib, USearch, Voyager, Forest, FaissHNSW, FaissRaBitQ),
+    *(SymphonyQG, RaBitQ, Vamana, ScaNN),
 )

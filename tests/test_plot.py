@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lookalike.lsh.settings import SearchSettings
 from lookalike.lsh.tuning import Trial
 from lookalike.plot import Axis, Line, Panel, draw_recall_curve, frontier, write_svg
 
@@ -22,7 +23,7 @@ def circles(path: Path, colour: str) -> list[tuple[float, float]]:
 
 
 def trial(recall: float, microseconds: float) -> Trial:
-    return Trial(2, 11, 100, 20, recall, 0.01, microseconds / 1e6)
+    return Trial(2, 11, SearchSettings(100, 20), recall, 0.01, microseconds / 1e6)
 
 
 def test_points_lie_where_linear_and_logarithmic_axes_put_them(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from fakes import write_photo, write_photos
 from lookalike.errors import GalleryDamagedError, GalleryError
 from lookalike.gallery import Gallery, search
 from lookalike.gallery.query import Query
+from lookalike.lsh import linking
 from lookalike.lsh.expand import Expansion
 from lookalike.lsh.graph import NeighbourGraph
 
@@ -187,3 +188,26 @@ def test_a_graph_that_lags_behind_after_a_removal_still_expands(
     found = gallery.search(photos / "c/011.png", 12, expand=True)
     assert len(found) == 10
     assert gallery.verify() == []
+
+
+def test_an_update_links_near_images_and_a_damaged_link_is_named_and_repaired(
+    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linking, "LINKED_FROM", 4)
+    monkeypatch.setattr(linking, "SCANNED", 1)
+    gallery = Gallery.open(photos, model=model)
+    gallery.update()
+    (links,) = (gallery.directory / "index").glob("links-*.lka")
+    expected = [hit.path for hit in gallery.search("a/000.png", 5, exact=True)]
+    assert [hit.path for hit in gallery.search("a/000.png", 5)] == expected
+    assert gallery.verify() == []
+    content = links.read_bytes()
+    links.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    again = Gallery.open(photos, create=False)
+    assert "links do not match their checksums" in " ".join(again.verify())
+    Gallery.repair(photos)
+    again = Gallery.open(photos, model=model)
+    again.update()
+    assert again.verify() == []
+    assert [hit.path for hit in again.search("a/000.png", 5)] == expected
+    assert list((gallery.directory / "index").glob("links-*.lka"))

@@ -7,11 +7,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from numpy.typing import NDArray
 
-from lookalike.lsh import LSHIndex, LSHSettings
+from lookalike.lsh import LSHIndex, LSHSettings, linking
 from lookalike.lsh.families import KEYS
 
 DIM = 12
@@ -81,6 +82,13 @@ class AnyOrder(RuleBasedStateMachine):
         self.index.compact(only_if_worth_it=only_if_worth_it)
 
     @rule()
+    def link(self) -> None:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(linking, "LINKED_FROM", 1)
+            patched.setattr(linking, "SCANNED", 1)
+            self.index.link()
+
+    @rule()
     def save(self) -> None:
         self.index.save(self.home)
         self.saved = dict(self.held)
@@ -101,6 +109,8 @@ class AnyOrder(RuleBasedStateMachine):
         exact = self.index.search(QUERIES, k, exact=True)
         np.testing.assert_array_equal(found.ids, exact.ids)
         count = min(k, len(ids))
+        by_links = self.index.search(QUERIES, k)  # few enough that a scan alone meets all
+        np.testing.assert_array_equal(by_links.ids, exact.ids)
         assert (exact.ids[:, count:] == -1).all()
         if not count:
             return

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lookalike.lsh import LSHIndex, LSHSettings
+from lookalike.lsh import LSHIndex, LSHSettings, linking
 from lookalike.lsh.manifest import FORMAT_VERSION
 
 RELEASED = Path(__file__).with_name("released")
@@ -33,6 +33,8 @@ def write(folder: Path) -> None:
         index = LSHIndex(settings=settings)
         index.add(np.arange(100), ROWS[:100])
         index.add(np.arange(100, 160), ROWS[100:])
+        vars(linking).update(LINKED_FROM=1, SCANNED=1)
+        index.link()
         index.remove(REMOVED)
         index.save(folder / name)
 
@@ -51,6 +53,8 @@ def test_a_released_index_is_searched_changed_and_saved_as_a_present_one(
     assert index.settings == SETTINGS[name]
     assert index.ids.tolist() == HELD.tolist()
     assert index.damaged() == []
+    has_links = all(segment.links is not None for segment in index.segments())
+    assert has_links == (folder.name >= "format-5")
 
     unit = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
     cosines = QUERIES @ unit[HELD].T / np.linalg.norm(QUERIES, axis=1, keepdims=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,7 +110,7 @@ def _in_words(facts: GalleryInfo) -> dict[str, str]:
             f"for recall@{tuned['k']} {tuned['target_recall']}, measured {tuned['recall']:.3f}, at "
             f"{number(tuned['images'], 'image')}; undo it with: lookalike tune --reset"
         )
-    elif lsh.search.candidates is not None or lsh.search.rerank is not None:
+    elif any(value is not None for value in asdict(lsh.search).values()):
         lines["tuning"] = "settings other than the defaults; undo them with: lookalike tune --reset"
     if facts.pairs is not None:
         median = dict(zip(facts.pairs.levels, facts.pairs.cosines, strict=True)).get(0.5)
@@ -271,5 +272,7 @@ def tune(
 def _settings_in_words(settings: LSHSettings) -> str:
     key_bits, search = settings.key_bits, settings.search
     numbers = {"key bits": key_bits, "candidates": search.candidates, "re-ranked": search.rerank}
+    if search.beam is not None:
+        numbers = {"key bits": key_bits, "links followed of": search.beam}
     words = [f"{name} {'by size' if n is None else n}" for name, n in numbers.items()]
     return ", ".join([number(settings.tables, "table"), *words])

@@ -342,7 +342,7 @@ class GalleryFiles:
         return self._graph[1]
 
     def update_graph(self, index: LSHIndex) -> None:
-        """Bring the neighbour graph up to date with the index; for the writer."""
+        """Bring the neighbour graph, and the links in the index, up to date; for the writer."""
         known = self.graph(index)
         if known is not None and known.problem() is not None:
             known = None
@@ -357,6 +357,9 @@ class GalleryFiles:
                     f"{repair_command(self.directory)}"
                 )
             graph.save(self.neighbours, index.owner)
+        index.link(graph)
+        if not index.is_saved:
+            index.save(self.index_folder)
 
     def disk_bytes(self) -> int:
         return sum(map(_size, self.directory.rglob("*")))

@@ -19,18 +19,20 @@ from numba.core import caching
 from lookalike.errors import LookalikeWarning
 
 FunctionCache: Any = caching.FunctionCache
+SHARED = ("exact", "lookup", "probing", "simd", "walk")
+"""Modules with compiled functions, or constants of such, that others use."""
 
 
 class _Cache:
     """Numba's cache of one function, whose failures cost time only; what its dispatcher calls.
 
-    Numba compares the source of the function's own file; ``simd``, and a constant of ``exact``, are
-    compiled into callers in other files, and so belong to what must not have changed.
+    Numba compares the source of the function's own file; those of SHARED are compiled into callers
+    in other files, and so belong to what must not have changed.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._cache = FunctionCache(function)
-        shared = [pkgutil.get_data(__package__, name) for name in ("simd.py", "exact.py")]
+        shared = [pkgutil.get_data(__package__, f"{name}.py") for name in SHARED]
         with suppress(AttributeError):  # private to Numba
             self._cache._cache_file._source_stamp = (self._cache._cache_file._source_stamp, *shared)
         self.cache_path = self._cache.cache_path

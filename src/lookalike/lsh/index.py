@@ -22,6 +22,7 @@ from lookalike.lsh.vectors import as_ids, unit_rows
 from lookalike.threads import cores
 
 if TYPE_CHECKING:
+    from lookalike.lsh.graph import NeighbourGraph
     from lookalike.lsh.tuning import Evaluation, TuneReport
 
 Floats = NDArray[np.float32]
@@ -204,6 +205,21 @@ class LSHIndex:
         with self._writing:
             self._state = self._state.compacted(self.settings, only_if_worth_it=only_if_worth_it)
 
+    def link(self, graph: NeighbourGraph | None = None) -> None:
+        """Link near items of every large segment that has no links yet, which searches then follow:
+        they look at a tenth of the items and find as many.
+
+        Segments that `add` and `compact` make later have none until this is called again. It takes
+        as long as searching for every item once, or a third of that with their neighbours.
+
+        Args:
+            graph: the neighbours of the items, if they are known.
+        """
+        from lookalike.lsh.linking import link
+
+        with self._writing:
+            self._state = link(self, self._state, graph)
+
     # ---- search ----------------------------------------------------------------------------------
 
     def search(
@@ -214,6 +230,7 @@ class LSHIndex:
         allowed: ArrayLike | None = None,
         candidates: int | None = None,
         rerank: int | None = None,
+        beam: int | None = None,
         effort: int | None = None,
         exact: bool | None = False,
         threads: int | None = None,
@@ -229,25 +246,29 @@ class LSHIndex:
             candidates: items to meet before probing stops, per segment; None: the index's
                 setting, or from its size.
             rerank: candidates whose exact cosine is computed; None: likewise.
-            effort: results for which the size sets both, where more are wanted; None: k.
+            beam: nearest items whose links are followed, where there are links and neither of the
+                others is given; None: the index's setting, or as many as `link` found necessary.
+            effort: results for which the size sets all, where more are wanted; None: k.
             exact: compare with every item instead (the oracle). None: if there are so few that it
                 takes less time than loading compiled code, for a process that searches once.
             threads: for a batch of queries; None: all cores.
 
         Raises:
-            ValueError: k, candidates, rerank, effort or threads below 1 or not whole, wrong shape,
-                a NaN or zero query.
+            ValueError: k, candidates, rerank, beam, effort or threads below 1 or not whole, wrong
+                shape, a NaN or zero query.
         """
         whole("k", k)
-        whole("threads", threads, optional=True)
-        whole("candidates", candidates, optional=True)
-        whole("rerank", rerank, optional=True)
-        whole("effort", effort, optional=True)
+        optional = {"candidates": candidates, "rerank": rerank, "beam": beam}
+        for name, value in (optional | {"effort": effort, "threads": threads}).items():
+            whole(name, value, optional=True)
         given = np.asarray(queries, dtype=np.float32)
         rows = unit_rows(np.atleast_2d(given), self.settings.dim)
         if exact is None:
             exact = self.settings.vectors != "none" and len(self) <= EXACT_AT_ONCE
         state, defaults, parts = self._state, self.settings.search, list[Neighbors]()
+        if beam is None:
+            beam, candidates = defaults.beam, candidates or defaults.candidates
+            rerank = rerank or defaults.rerank
         if state.hasher is not None and state.segments:
             if not exact:  # Numba takes a third of a second to import
                 from lookalike.lsh.search import search_segment
@@ -266,8 +287,9 @@ class LSHIndex:
                     k,
                     blocked=blocked.marks,
                     open_rows=len(segment) - blocked.number,
-                    candidates=candidates or defaults.candidates,
-                    rerank=rerank or defaults.rerank,
+                    candidates=candidates,
+                    rerank=rerank,
+                    beam=beam,
                     effort=effort or k,
                     threads=threads or (cores() if len(rows) > 1 else 1),
                 )

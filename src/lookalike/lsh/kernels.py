@@ -1,4 +1,4 @@
-"""The inner loops of a search, compiled by Numba: scan codes, re-rank.
+"""The inner loops of a search, compiled by Numba: scan codes, and the search of a segment.
 
 All release the GIL and write only into arrays that they are given or make.
 """
@@ -14,36 +14,14 @@ from lookalike.lsh.compiled import compiled
 from lookalike.lsh.exact import LARGEST_COSINE
 from lookalike.lsh.lookup import make_table, most_in_common
 from lookalike.lsh.probing import choose_buckets, equal_scores
-from lookalike.lsh.simd import (
-    BLOCK,
-    SCORES,
-    as_float,
-    popcount,
-    prefetch,
-    score_block,
-    trailing_zeros,
-)
+from lookalike.lsh.simd import BLOCK, SCORES, popcount, prefetch, score_block, trailing_zeros
+from lookalike.lsh.walk import empty_set, insert, rerank, seen_before, walk
 
 LINES_AHEAD = 16
-VECTORS_AHEAD = 6
 SURVIVORS = 1 << 13
 BYTES_OF_1 = np.uint64(0x0101010101010101)
 MOST_SAME = np.uint64(1 << 12)
-ROUNDING = np.float32(0.001)
-"""How far rounding to float16 may move a unit vector's length, twice over."""
 BAD_VECTOR, BAD_ID = -1, -2
-
-
-@compiled()
-def _seen_before(slots: NDArray[np.int64], row: int) -> bool:
-    """Put ``row`` into an open-addressing hash set; True if it was there."""
-    slot = (row * 0x9E3779B1 >> 7) & (slots.shape[0] - 1)
-    while slots[slot] >= 0:
-        if slots[slot] == row:
-            return True
-        slot = (slot + 1) & (slots.shape[0] - 1)
-    slots[slot] = row
-    return False
 
 
 @compiled()
@@ -131,7 +109,7 @@ def _compact(
     if slots.shape[0] > 0:
         slots[:] = -1
         for i in range(kept):
-            _seen_before(slots, rows[i])
+            seen_before(slots, rows[i])
     return kept
 
 
@@ -225,7 +203,7 @@ def _scan(
                         continue
                 if blocked.shape[0] > 0 and blocked[row]:
                     continue
-                if slots.shape[0] > 0 and _seen_before(slots, row):
+                if slots.shape[0] > 0 and seen_before(slots, row):
                     continue
                 if kept == scores.shape[0]:
                     kept = _compact(scores, rows, kept, threshold, depth, slots)
@@ -246,77 +224,6 @@ def _scan(
     return _compact(scores, rows, kept, threshold, depth, slots[:0]), met
 
 
-# As if NaN and infinity could be, unlike full fast-math: a damaged file may hold them.
-@compiled(fastmath={"reassoc", "contract", "nsz", "arcp"})
-def _dot(query: NDArray[np.float32], vector: NDArray[Any]) -> Any:
-    total = np.float32(0)
-    for j in range(query.shape[0]):
-        total += as_float(vector[j]) * query[j]
-    return total
-
-
-@compiled(fastmath={"reassoc", "contract", "nsz", "arcp"})
-def _rounded_length(vector: NDArray[Any]) -> Any:
-    total = np.float32(0)
-    for j in range(vector.shape[0]):
-        value = as_float(vector[j])
-        total += value * value
-    return np.sqrt(total)
-
-
-@compiled()
-def _insert(value: Any, id_: int, best: NDArray[np.float32], best_ids: NDArray[np.int64]) -> None:
-    """Put an item into the list of the best, falling by value, then rising by id."""
-    j = best.shape[0] - 1
-    if value < best[j] or (value == best[j] and id_ > best_ids[j]):
-        return
-    while j > 0 and (best[j - 1] < value or (best[j - 1] == value and best_ids[j - 1] > id_)):
-        best[j] = best[j - 1]
-        best_ids[j] = best_ids[j - 1]
-        j -= 1
-    best[j] = value
-    best_ids[j] = id_
-
-
-@compiled()
-def rerank(
-    query: NDArray[np.float32],
-    vectors: NDArray[Any],
-    ids: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    count: int,
-    best: NDArray[np.float32],
-    best_ids: NDArray[np.int64],
-) -> None:
-    """Exact cosines of ``rows[:count]``; the best go into ``best`` and ``best_ids``.
-
-    Args:
-        query: (dim,); vectors: (n, dim) float32, or float16 as their bits; ids: (n,).
-        best, best_ids: (k,), falling by cosine, then rising by id; -inf and -1 where nothing is.
-            Rounding a vector to float16 has changed its length, so cosines are divided by that.
-            A cosine that no unit vectors have, or NaN, comes first, as infinity.
-    """
-    width = vectors.shape[1]
-    for i in range(count):
-        if i + VECTORS_AHEAD < count:
-            ahead = rows[i + VECTORS_AHEAD] * width
-            for element in range(0, width, 64 // vectors.itemsize):
-                prefetch(vectors, ahead + element)
-        cosine = _dot(query, vectors[rows[i]])
-        if cosine + ROUNDING < best[-1]:
-            continue
-        if abs(cosine) < LARGEST_COSINE:
-            cosine /= _rounded_length(vectors[rows[i]])
-        else:
-            cosine = np.float32(np.inf)
-        if cosine > 1 and cosine < LARGEST_COSINE:
-            cosine = np.float32(1)
-        elif cosine < -1:
-            cosine = np.float32(-1)
-        if cosine >= best[-1]:
-            _insert(cosine, ids[rows[i]], best, best_ids)
-
-
 @compiled()
 def search_range(
     queries: NDArray[np.float32],
@@ -330,6 +237,7 @@ def search_range(
     budget: int,
     depth: int,
     wanted: int,
+    beam: int,
     out_ids: NDArray[np.int64],
     out_cosines: NDArray[np.float32],
 ) -> int:
@@ -342,10 +250,12 @@ def search_range(
         segment: a ``Scanned``: starts, sizes, blocks (buckets of all tables,); codes, corrections,
             additions, flat; rows (tables * n,), or (0,) for one table, whose positions are rows;
             vectors (n, dim) float32, or float16 as their bits, or (0, dim): rank by the codes
-            alone; ids.
+            alone; ids; links, see `walk`.
         blocked: (n,) rows that do not count, or (0,).
         budget: items to visit; more if fewer than ``wanted`` that count were met.
         depth: candidates to re-rank.
+        beam: of those, how many to follow the links of, and at most as many of what these lead to
+            at a time; 0: none.
         out_ids, out_cosines: (q, k) receive the best, -1 and -inf where there are fewer; by id
             where cosines are equal. Without vectors the second are the codes' scores,
             from 0 to SCORES - 1.
@@ -354,7 +264,7 @@ def search_range(
         number of items visited, for statistics; or BAD_VECTOR or BAD_ID if a hit has what only a
         damaged file holds.
     """
-    starts, sizes, blocks, codes, corrections, additions, table_rows, vectors, ids = segment
+    starts, sizes, blocks, codes, corrections, additions, table_rows, vectors, ids, links = segment
     count = bucket_scores.shape[1]
     bits = margins.shape[1]
     code_bytes = bits // 8
@@ -364,14 +274,12 @@ def search_range(
     own = np.empty((2, code_bytes), np.uint8)
     histogram = np.empty(SCORES, np.int32)
     capacity = max(SURVIVORS, 4 * depth)
-    places = 0
-    if tables > 1:
-        places = 1024
-        while places < 4 * capacity:
-            places *= 2
-    slots = np.empty(places, np.int64)
+    slots = empty_set(capacity) if tables > 1 else np.empty(0, np.int64)
     scores = np.empty(capacity, np.int16)
     rows = np.empty(capacity, np.int64)
+    seen = empty_set(beam * links.shape[1])
+    pool = np.empty(beam, np.float32)
+    pool_rows = np.empty(beam, np.int64)
     visited = np.int64(0)
     items = np.int64(0)
     for q in range(queries.shape[0]):
@@ -416,14 +324,36 @@ def search_range(
                 break
             allowance *= 4
         visited += items
-        if vectors.shape[0] > 0:
-            rerank(queries[q], vectors, ids, rows, kept, out_cosines[q], out_ids[q])
-        else:
+        found = out_ids[q]  # rows, until all are found
+        if vectors.shape[0] == 0:
             for i in range(kept):
-                _insert(np.float32(scores[i]), ids[rows[i]], out_cosines[q], out_ids[q])
+                insert(np.float32(scores[i]), rows[i], ids, out_cosines[q], found)
+        elif beam == 0:
+            rerank(queries[q], vectors, ids, rows, kept, out_cosines[q], found)
+        else:
+            pool[:] = -np.inf
+            pool_rows[:] = -1
+            rerank(queries[q], vectors, ids, rows, kept, pool, pool_rows)
+            for i in range(min(beam, found.shape[0])):
+                out_cosines[q, i] = pool[i]
+                found[i] = pool_rows[i]
+            walk(
+                queries[q],
+                vectors,
+                ids,
+                links,
+                blocked,
+                seen,
+                pool,
+                pool_rows,
+                out_cosines[q],
+                found,
+            )
         if vectors.shape[0] > 0 and not out_cosines[q, 0] < LARGEST_COSINE:
             return BAD_VECTOR
-        for i in range(min(wanted, kept)):
-            if out_ids[q, i] < 0:
-                return BAD_ID
+        for i in range(found.shape[0]):
+            if found[i] >= 0:
+                found[i] = ids[found[i]]
+                if found[i] < 0 and i < wanted:
+                    return BAD_ID
     return int(visited)

@@ -15,19 +15,26 @@ from lookalike.lsh.arrayfile import is_count, is_owner, parse_json
 from lookalike.lsh.settings import LSHSettings
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 4
-READ_VERSIONS = (2, 3, 4)
-"""Format 2 had no owner, 3 no additions."""
+FORMAT_VERSION = 5
+READ_VERSIONS = (2, 3, 4, 5)
+"""Format 2 had no owner, 3 no additions, 4 no links."""
 LIMIT = 64 << 20
 
 
 @dataclass(frozen=True)
 class SegmentEntry:
-    """A segment's file, its number of items, and the file that marks removed rows (or None)."""
+    """A segment's file, its number of items, and the files that mark removed rows and that hold
+    links (or None).
+    """
 
     file: str
     items: int
     removed: str | None
+    links: str | None = None
+
+    @property
+    def files(self) -> set[str]:
+        return {name for name in (self.file, self.removed, self.links) if name is not None}
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,7 @@ class Manifest:
     @property
     def files(self) -> set[str]:
         names = {self.hasher} if self.hasher else set()
-        for entry in self.segments:
-            names |= {entry.file} | ({entry.removed} if entry.removed else set())
-        return names
+        return names.union(*(entry.files for entry in self.segments))
 
     def write(self, folder: Path) -> None:
         body = _canonical(asdict(self))
@@ -108,8 +113,9 @@ class Manifest:
 def _segment_entry(values: Any) -> SegmentEntry:
     entry = SegmentEntry(**values)
     _check_name(entry.file, "segment")
-    if entry.removed is not None:
-        _check_name(entry.removed, "removed")
+    for kind in ("removed", "links"):
+        if (name := getattr(entry, kind)) is not None:
+            _check_name(name, kind)
     if not is_count(entry.items):
         raise ValueError(f"a segment of {entry.items!r} items")
     return entry

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lookalike.lsh import kernels, lookup
 from lookalike.lsh.exact import NOT_UNIT, Neighbors, search_exactly
 from lookalike.lsh.hashing import Hasher, Prepared
+from lookalike.lsh.links import Links
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.simd import SCORES
@@ -20,6 +21,12 @@ QUERIES_AT_ONCE = 128
 HAMMING_SCALE = 7
 FEW_DIMENSIONS = 1 << 19
 EXACT_ROWS = 1024
+MOST_WALKED = 256
+"""Results for which links are followed; more need most of the items that a scan meets anyway."""
+MOST_OPEN = 0.9
+"""Share of the items that must count for links to be followed: they lead through all."""
+LINKS_SAVE = 6
+"""By what the number of items to visit is divided with links."""
 Floats = NDArray[np.float32]
 
 
@@ -41,13 +48,15 @@ def default_rerank(n: int, k: int, dim: int) -> int:
 
 
 class Plan(NamedTuple):
-    """What a search looks at: items to visit, candidates to re-rank, results wanted, the step of a
-    score per equal bit (0: asymmetric ranking), bytes of a code.
+    """What a search looks at: items to visit, candidates to re-rank, results wanted, items whose
+    links are followed at a time, the step of a score per equal bit (0: asymmetric ranking), bytes
+    of a code.
     """
 
     budget: int
     depth: int
     wanted: int
+    beam: int
     scale: int
     code_bytes: int
 
@@ -61,15 +70,29 @@ class Plan(NamedTuple):
         candidates: int | None,
         rerank: int | None,
         effort: int,
+        beam: int | None = None,
+        links: Links | None = None,
     ) -> Self:
-        """For ``n`` items, ``open_rows`` >= 1 of which count; ``effort``: see `LSHIndex.search`."""
+        """For ``n`` items, ``open_rows`` >= 1 of which count; ``effort``: see `LSHIndex.search`.
+
+        Links are followed where nothing else is asked for, and nearly all items count.
+        """
+        few = effort <= MOST_WALKED and open_rows >= MOST_OPEN * n
+        if links is None or not links.beam or not few or (candidates, rerank) != (None, None):
+            beam = 0
+        elif beam is None:
+            beam = links.beam * max(effort, 10) // 10
+        if beam:
+            beam = max(k, beam)
+            candidates = default_candidates(n, effort) // LINKS_SAVE
+            rerank = 4 * max(effort, 10)
         budget = default_candidates(n, effort) if candidates is None else candidates
         # A filter thins the buckets out: visit as many of the items that count.
         budget = min(n, math.ceil(budget * n / open_rows)) * settings.tables
         depth = default_rerank(n, effort, settings.dim) if rerank is None else rerank
         depth = min(n, max(k, depth))
         scale = _hamming_scale(settings.code_bits) if settings.ranking == "hamming" else 0
-        return cls(budget, depth, min(k, open_rows), scale, settings.code_bits // 8)
+        return cls(budget, depth, min(k, open_rows), beam, scale, settings.code_bits // 8)
 
 
 def search_segment(
@@ -82,6 +105,7 @@ def search_segment(
     open_rows: int,
     candidates: int | None,
     rerank: int | None,
+    beam: int | None,
     effort: int,
     threads: int,
 ) -> Neighbors:
@@ -90,7 +114,7 @@ def search_segment(
     Args:
         prepared: the queries, see ``Hasher.prepare``.
         blocked: (n,) rows that do not count, or (0,); open_rows: how many do.
-        candidates, rerank: see ``SearchSettings``.
+        candidates, rerank, beam: see ``SearchSettings``.
 
     Returns:
         ids (q, k) int64, -1 where fewer exist, and cosines (q, k), -inf there; by id where equal.
@@ -107,7 +131,9 @@ def search_segment(
         nothing = np.full((len(queries), k), -1, np.int64)
         return Neighbors(nothing, np.full((len(queries), k), -np.inf, np.float32))
     ids, cosines = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    plan = Plan.make(hasher.settings, n, open_rows, k, candidates, rerank, effort)
+    plan = Plan.make(
+        hasher.settings, n, open_rows, k, candidates, rerank, effort, beam, segment.links
+    )
 
     def run(part: Prepared, ids: NDArray[np.int64], cosines: Floats) -> None:
         status = kernels.search_range(
@@ -122,6 +148,7 @@ def search_segment(
             plan.budget,
             plan.depth,
             plan.wanted,
+            plan.beam,
             ids,
             cosines,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import ArrayFile, is_count, open_arrays, write_arrays
 from lookalike.lsh.hashing import Hasher
+from lookalike.lsh.links import NO_LINKS, Links
 from lookalike.lsh.settings import LSHSettings
 
 CHECKED_ROWS = 2048
@@ -26,8 +27,8 @@ Floats = NDArray[np.float32]
 
 class Scanned(NamedTuple):
     """Of all tables in one: where each bucket starts (a row, or an index into ``rows``), its number
-    of items, its first block; then codes, corrections, additions, rows, vectors and ids of a
-    segment.
+    of items, its first block; then codes, corrections, additions, rows, vectors, ids and links of
+    a segment.
     """
 
     starts: NDArray[np.uint32]
@@ -39,6 +40,7 @@ class Scanned(NamedTuple):
     rows: NDArray[np.uint32]
     vectors: NDArray[Any]
     ids: NDArray[np.int64]
+    links: NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Segment:
         blocks: (tables, buckets + 1) uint32: its first block, counted over all tables.
         rows: (tables, n) uint32, position in a table -> row; (1, 0) for a single table.
         file: where it is stored, if it is.
+        links: see ``Links``; None for few items, and until they are made.
     """
 
     key_bits: int
@@ -70,6 +73,7 @@ class Segment:
     blocks: NDArray[np.uint32]
     rows: NDArray[np.uint32]
     file: ArrayFile | None = None
+    links: Links | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -81,7 +85,8 @@ class Segment:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled are the arrays, not the file."""
-        return type(self), (self.key_bits, *(getattr(self, name) for name in ARRAYS))
+        arrays = (getattr(self, name) for name in ARRAYS)
+        return type(self), (self.key_bits, *arrays, None, self.links)
 
     @cached_property
     def scanned(self) -> Scanned:
@@ -100,6 +105,7 @@ class Segment:
             self.rows.ravel(),
             self.vectors.view(np.uint16) if halves else self.vectors,
             self.ids,
+            NO_LINKS if self.links is None else self.links.rows,
         )
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -177,7 +183,11 @@ class Segment:
         arrays = stored | {name: np.array(stored[name]) for name in ("offsets", "blocks")}
         if not _fit(arrays["offsets"], arrays["blocks"], n, blocks):
             raise IndexFormatError(f"{path.name} is damaged: its buckets contradict its items")
-        return cls(key_bits, **arrays, file=file)
+        return cls(key_bits, **arrays, file=file, links=None)
+
+    def linked(self, links: Links | None) -> Segment:
+        """The same with these links."""
+        return self if links is self.links else replace(self, links=links)
 
     def vectors_of(self, rows: NDArray[np.int64]) -> Floats:
         """The vectors of ``rows`` (r,): (r, dim).
@@ -249,7 +259,7 @@ class Segment:
                 return "rows are not those of its items"
         if vectors and not are_unit(self.vectors).all():
             return "vectors are not of unit length"
-        return ""
+        return "" if self.links is None else self.links.problem()
 
 
 ARRAYS = (

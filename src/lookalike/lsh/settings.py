@@ -37,14 +37,17 @@ class SearchSettings:
     Attributes:
         candidates: items to meet in the probed buckets of a segment before probing stops.
         rerank: candidates whose exact cosine is computed.
+        beam: of the nearest items met, those whose links are followed, in segments that have links
+            (`LSHIndex.link`) and where neither of the others is given.
     """
 
     candidates: int | None = None
     rerank: int | None = None
+    beam: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "rerank"):
-            whole(name, getattr(self, name), optional=True)
+        for field in fields(self):
+            whole(field.name, getattr(self, field.name), optional=True)
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,8 @@ class LSHSettings:
         known = {field.name for field in fields(cls)}
         inner = {field.name for field in fields(SearchSettings)}
         search = values.get("search")
+        if isinstance(search, dict):
+            search = {"beam": None, **search}  # which those before format 5 lack
         if set(values) != known or not isinstance(search, dict) or set(search) != inner:
             raise ValueError(f"index settings {sorted(set(values) ^ known)} are unknown or missing")
         return cls(**{**values, "search": SearchSettings(**search)})

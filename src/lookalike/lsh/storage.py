@@ -14,6 +14,7 @@ from lookalike.atomic import attempts
 from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import ArrayFile, check_owner, open_arrays, write_arrays
 from lookalike.lsh.hashing import Hasher
+from lookalike.lsh.links import Links
 from lookalike.lsh.manifest import MANIFEST, Manifest, SegmentEntry
 from lookalike.lsh.segment import Segment, are_unit
 from lookalike.lsh.settings import LSHSettings
@@ -36,14 +37,19 @@ def write(folder: Path, settings: LSHSettings, owner: str, state: State) -> Stat
         for segment, gone in zip(state.segments, state.removed, strict=True):
             if segment.file is None or not segment.is_stored_in(folder, hasher_name, owner):
                 path = segment.save(folder, hasher_name, owner)
-                segment = Segment.open(path, hasher, hasher_name, owner)
+                segment = Segment.open(path, hasher, hasher_name, owner).linked(segment.links)
             assert segment.file is not None
-            name, removed = segment.file.path.name, None
+            name, removed, links = segment.file.path.name, None, segment.links
+            if links is not None and not links.is_stored_in(folder, name, owner):
+                path = links.save(folder, name, owner)
+                segment = segment.linked(Links.open(path, name, len(segment), owner))
             if gone.number:
                 marks = {"rows": np.packbits(gone.marks)}
                 meta = {"segment": name, "owner": owner}
                 removed = write_arrays(folder, "removed", meta, marks).name
-            entries.append(SegmentEntry(name, len(segment), removed))
+            file = None if segment.links is None else segment.links.file
+            linked = None if file is None else file.path.name
+            entries.append(SegmentEntry(name, len(segment), removed, linked))
             stored.append(segment)
     manifest = Manifest(owner, settings, hasher_name or None, tuple(entries))
     manifest.write(folder)
@@ -87,6 +93,9 @@ def _read(folder: Path, manifest: Manifest) -> State:
             raise IndexFormatError(
                 f"{entry.file} holds {len(segment)} items, the manifest says {entry.items}"
             )
+        if entry.links is not None:
+            path = folder / entry.links
+            segment = segment.linked(Links.open(path, entry.file, entry.items, manifest.owner))
         segments.append(segment)
         removed.append(_read_removed(folder, entry, manifest.owner))
     state = State(hasher, tuple(segments), tuple(removed))

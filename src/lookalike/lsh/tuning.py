@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,8 @@ SAMPLE_QUERIES = 800
 DEEPEST = 4096
 REBUILD_UP_TO = 500_000
 ROUNDS = 3
+BEAM_SHARES = (10, 12, 14, 16, 20, 24, 32, 48, 64)
+"""Items whose links are followed, for each ten results, that are tried."""
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
@@ -47,15 +49,15 @@ class Evaluation:
 class Trial:
     """One setting that was measured on the tuning half of the queries.
 
-    ``recall`` and its standard error ``uncertainty``; ``seconds`` per query, one thread. Whether a
-    target is reached is judged by recall less uncertainty, since the fastest of many trials that
-    seem to reach it tends to be one that was lucky.
+    ``recall`` and its standard error
+    ``uncertainty``; ``seconds`` per query, one thread. Whether a target is reached is judged by
+    recall less uncertainty, since the fastest of many trials that seem to reach it tends to be one
+    that was lucky.
     """
 
     tables: int
     key_bits: int
-    candidates: int
-    rerank: int
+    search: SearchSettings
     recall: float
     uncertainty: float
     seconds: float
@@ -131,9 +133,7 @@ def tune(
         for trial in _search_settings(candidate, queries[fit], exact[fit], chosen[fit], target, k):
             trials.append(trial)
             if trial.reaches(target) and (best is None or trial.seconds < best[0]):
-                candidate.settings = replace(
-                    settings, search=SearchSettings(trial.candidates, trial.rerank)
-                )
+                candidate.settings = replace(settings, search=trial.search)
                 tuned = candidate.with_settings(candidate.settings)
                 best = trial.seconds, tuned
     if best is None:
@@ -177,18 +177,22 @@ def _search_settings(
     bits = max((segment.key_bits for segment in index.segments()), default=0)
     extra = int((own >= 0).any())
 
-    def measure(candidates: int, rerank: int) -> Trial:
+    def measure(
+        candidates: int | None, rerank: int | None = None, beam: int | None = None
+    ) -> Trial:
         began = time.perf_counter()
-        found = index.search(
-            queries, k + extra, candidates=candidates, rerank=rerank, threads=1
-        ).ids
+        how = SearchSettings(candidates, rerank, beam)
+        found = index.search(queries, k + extra, **asdict(how), threads=1).ids
         seconds = (time.perf_counter() - began) / len(queries)
         shares = recalls(without(found, own, k), exact)
         uncertainty = float(shares.std() / np.sqrt(len(shares)))
         tables, recall = index.settings.tables, float(shares.mean())
-        return Trial(tables, bits, candidates, rerank, recall, uncertainty, seconds)
+        return Trial(tables, bits, how, recall, uncertainty, seconds)
 
     index.search(queries[:1], k)  # compile, and touch the files
+    if any(segment.links is not None and segment.links.beam for segment in index.segments()):
+        for beam in sorted({k * share // 10 for share in BEAM_SHARES}):
+            yield measure(None, beam=beam)
     candidates = max(k, default_candidates(n, k) // 8)
     reached = 0
     while reached < 3:

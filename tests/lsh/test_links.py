@@ -1,0 +1,203 @@
+"""Links between near items: made as published, followed to what a scan finds, never to anything
+that does not count.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lookalike.errors import IndexFormatError
+from lookalike.lsh import LSHIndex, linking
+from lookalike.lsh.exact import search_exactly
+from lookalike.lsh.graph import NeighbourGraph
+from lookalike.lsh.links import Links
+
+N, DIM, K = 8000, 32, 10
+Floats = NDArray[np.float32]
+
+
+def rows(count: int, seed: int) -> Floats:
+    """Unit vectors as of images: clusters whose items differ in few directions."""
+    fixed, rng = np.random.default_rng(0), np.random.default_rng(seed)
+    centres = fixed.standard_normal((40, DIM))
+    spread = fixed.standard_normal((6, DIM))
+    found = centres[rng.integers(0, 40, count)] + rng.standard_normal((count, 6)) @ spread
+    found += 0.1 * rng.standard_normal((count, DIM))
+    unit: Floats = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+ITEMS, QUERIES = rows(N, 1), rows(300, 2)
+
+
+def made(items: Floats = ITEMS) -> LSHIndex:
+    index = LSHIndex(dim=items.shape[1])
+    index.add(np.arange(len(items)), items)
+    return index
+
+
+@pytest.fixture(autouse=True)
+def few_are_linked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linking, "LINKED_FROM", 1000)
+    monkeypatch.setattr(linking, "SCANNED", 100)
+
+
+@pytest.fixture(scope="module")
+def linked() -> LSHIndex:
+    index = made()
+    with pytest.MonkeyPatch.context() as patched:
+        few_are_linked.__wrapped__(patched)  # type: ignore[attr-defined]
+        index.link()
+    return index
+
+
+def links_of(index: LSHIndex) -> Links:
+    (segment,) = index.segments()
+    assert segment.links is not None
+    return segment.links
+
+
+def found_of(index: LSHIndex, queries: Floats = QUERIES) -> int:
+    exact, found = index.search(queries, K, exact=True).ids, index.search(queries, K).ids
+    return sum(len(np.intersect1d(*pair)) for pair in zip(exact, found, strict=True))
+
+
+def test_links_are_those_of_the_published_algorithm() -> None:
+    items = rows(1500, 3)
+    index = made(items)
+    index.link()
+    (segment,) = index.segments()
+    vectors = segment.vectors.astype(np.float64)
+    cosines = vectors @ vectors.T
+    graph = NeighbourGraph.build(index)
+    place = segment.find(graph.ids)
+    near = dict(zip(place.tolist(), place[graph.near[:, : linking.NEAREST]].tolist(), strict=True))
+    back: dict[int, list[int]] = {row: [] for row in near}
+    for rank in range(linking.NEAREST):
+        for row in range(len(items)):
+            back[near[row][rank]].append(row)
+    differing = 0
+    for row in range(len(items)):
+        others = list(dict.fromkeys(near[row] + back[row][: linking.NEAREST]))
+        others.sort(key=lambda other: -cosines[row, other])
+        chosen: list[int] = []
+        for other in others:
+            if all(cosines[link, other] <= cosines[row, other] for link in chosen):
+                chosen.append(other)
+        chosen += [other for other in others if other not in chosen]
+        differing += set(chosen[: linking.LINKS]) != set(links_of(index).rows[row].tolist())
+    assert differing <= 5, "but for rounding"
+
+
+def test_a_search_finds_at_least_as_many_and_looks_at_fewer(linked: LSHIndex) -> None:
+    assert links_of(linked).beam in linking.BEAMS
+    scanned = found_of(made())
+    assert 0.9 * QUERIES.shape[0] * K < scanned <= found_of(linked) + 15
+    few = linked.search(QUERIES, K, candidates=682, rerank=40).ids  # what it scans, without links
+    exact = linked.search(QUERIES, K, exact=True).ids
+    assert sum(len(np.intersect1d(*pair)) for pair in zip(exact, few, strict=True)) < scanned
+
+
+def test_cosines_are_exact_and_an_item_searched_by_itself_is_first(linked: LSHIndex) -> None:
+    found = linked.search(ITEMS, K)
+    assert (found.ids[:, 0] == np.arange(N)).all()
+    own = np.einsum("qd,qkd->qk", ITEMS, ITEMS[found.ids])
+    np.testing.assert_allclose(found.cosines, own, atol=1e-3)  # kept in float16
+    assert (np.diff(found.cosines, axis=1) <= 0).all()
+    assert (np.diff(np.sort(found.ids, axis=1), axis=1) > 0).all(), "nothing twice"
+
+
+def test_removed_items_lead_on_and_are_not_found() -> None:
+    index = made()
+    index.link()
+    gone = np.arange(0, N, 20)
+    index.remove(gone)
+    assert links_of(index).beam > 0
+    assert not np.isin(index.search(QUERIES, K).ids, gone).any()
+    assert found_of(index) >= 0.97 * found_of(made())
+
+
+def test_where_a_filter_leaves_few_or_depth_is_given_links_are_not_followed(
+    linked: LSHIndex,
+) -> None:
+    plain, some = made(), np.arange(0, N, 2)
+    options: tuple[dict[str, Any], ...] = (
+        {"allowed": some},
+        {"candidates": 900},
+        {"rerank": 50},
+        {"effort": 300},
+    )
+    for how in options:
+        found, expected = (index.search(QUERIES, K, **how) for index in (linked, plain))
+        np.testing.assert_array_equal(found.ids, expected.ids)
+
+
+def test_vectors_without_neighbourhoods_are_scanned() -> None:
+    noise = np.random.default_rng(5).standard_normal((6000, 200)).astype(np.float32)
+    index = made(noise)
+    index.link()
+    assert links_of(index).beam == 0
+    queries = noise[:50] + 1
+    np.testing.assert_array_equal(index.search(queries).ids, made(noise).search(queries).ids)
+
+
+def test_they_are_stored_pickled_kept_by_removals_and_dropped_by_merging(
+    linked: LSHIndex, tmp_path: Path
+) -> None:
+    expected = linked.search(QUERIES, K)
+    linked.save(tmp_path)
+    opened = LSHIndex.open(tmp_path)
+    assert opened.damaged() == []
+    for index in (opened, pickle.loads(pickle.dumps(linked)), pickle.loads(pickle.dumps(opened))):
+        np.testing.assert_array_equal(index.search(QUERIES, K).ids, expected.ids)
+        assert links_of(index).beam == links_of(linked).beam
+    before = {path.name: path.stat().st_ino for path in tmp_path.glob("links-*")}
+    opened.remove([3])
+    opened.link()
+    opened.save(tmp_path)
+    assert {path.name: path.stat().st_ino for path in tmp_path.glob("links-*")} == before
+    opened.add([N], QUERIES[:1])
+    opened.compact()
+    opened.save(tmp_path)
+    assert opened.segments()[0].links is None
+    assert not list(tmp_path.glob("links-*"))
+
+
+def test_the_neighbours_known_already_give_the_same_links(linked: LSHIndex) -> None:
+    index = made()
+    index.link(NeighbourGraph.build(index))
+    np.testing.assert_array_equal(links_of(index).rows, links_of(linked).rows)
+
+
+def test_links_of_another_segment_are_refused(linked: LSHIndex, tmp_path: Path) -> None:
+    other = made(rows(N, 7))
+    other.owner = linked.owner
+    other.link()
+    other.save(tmp_path / "other")
+    linked.save(tmp_path / "index")
+    (theirs,), (ours,) = ((tmp_path / name).glob("links-*") for name in ("other", "index"))
+    ours.write_bytes(theirs.read_bytes())
+    with pytest.raises(IndexFormatError, match="is of another segment"):
+        LSHIndex.open(tmp_path / "index")
+
+
+def test_rows_out_of_bounds_in_a_large_file_are_passed_over(linked: LSHIndex) -> None:
+    (segment,) = linked.segments()
+    wrong = links_of(linked).rows.copy()
+    wrong[::2, ::2] = 2**32 - 1
+    damaged = segment.linked(Links(wrong, 16))
+    assert damaged.problem() == "links lead out of it"
+    index = made()
+    index._state = replace(index._state, segments=(damaged,))
+    found = index.search(QUERIES, K)
+    exact = search_exactly(segment, QUERIES, N, np.empty(0, np.bool_))
+    for ids, cosines, all_ids, all_cosines in zip(*found, *exact, strict=True):
+        known = dict(zip(all_ids.tolist(), all_cosines.tolist(), strict=True))
+        assert [known[i] for i in ids.tolist()] == pytest.approx(cosines.tolist(), abs=1e-3)

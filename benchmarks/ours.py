@@ -17,6 +17,7 @@ __all__ = ["OURS", "Ours", "Tuned"]
 
 CANDIDATES = (500, 1000, 2000, 3000, 4500, 6000, 8000, 10_000, 12_000, 15_000, 20_000, 40_000)
 RERANK = (15, 20, 30, 50, 80, 100, 120, 160, 250, 400)
+BEAMS = (10, 12, 14, 16, 20, 24, 32, 48)
 PAPER_CANDIDATES = (1000, 4000, 15_000, 60_000)
 PAPER_RERANK = (100, 400)
 Make = Callable[[int], LSHSettings]
@@ -63,11 +64,16 @@ class Ours(Peer):
 
 
 class Linked(Ours):
-    """With links between near items; searched with no settings at all."""
+    """With links between near items; a setting is how many of them are followed."""
+
+    knobs = ("beam",)
 
     def build(self, items: Floats, threads: int) -> None:
         super().build(items, threads)
         self.index.link()
+
+    def search(self, queries: Floats, k: int, setting: Setting) -> Ids:
+        return self.index.search(queries, k, beam=setting[0], threads=1).ids
 
 
 class Tuned(Ours):
@@ -84,7 +90,7 @@ def _codes_only(dim: int) -> LSHSettings:
 OURS: tuple[Ours, ...] = (
     Ours("ours, default", LSHSettings, [(0, 0)], builds=3),
     Tuned("ours, tuned", LSHSettings, [(0, 0)]),
-    Linked("ours, linked", LSHSettings, [(0, 0)]),
+    Linked("ours, linked", LSHSettings, [(beam,) for beam in BEAMS]),
     Ours("ours, curve", LSHSettings, list(product(CANDIDATES, RERANK))),
     Ours("ours, codes only", _codes_only, list(product(CANDIDATES, (0,)))),
     Ours(

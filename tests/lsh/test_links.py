@@ -133,9 +133,10 @@ def test_where_a_filter_leaves_few_or_depth_is_given_links_are_not_followed(
         {"candidates": 900},
         {"rerank": 50},
         {"effort": 300},
+        {"k": 200, "effort": K},
     )
     for how in options:
-        found, expected = (index.search(QUERIES, K, **how) for index in (linked, plain))
+        found, expected = (index.search(QUERIES, **{"k": K, **how}) for index in (linked, plain))
         np.testing.assert_array_equal(found.ids, expected.ids)
 
 

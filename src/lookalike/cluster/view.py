@@ -21,7 +21,7 @@ from lookalike.gallery.reader import KeptRows
 from lookalike.gallery.rows import ORDERS, ImageRow
 from lookalike.gallery.search import Found, NearOptions
 from lookalike.lsh import LSHSettings
-from lookalike.lsh.exact import Neighbors, best_of
+from lookalike.lsh.exact import Neighbors, best_of_all
 from lookalike.lsh.join import Forest
 from lookalike.progress import Progress
 
@@ -156,8 +156,7 @@ class ShardedSnapshot(KeptRows):
     def near(self, queries: NDArray[np.float32], k: int, exact: bool = False) -> Neighbors:
         """As `LSHIndex.search`, of a batch (q, dim), by one call to each shard."""
         answers = self._shards.ask("near", queries, k, exact=exact, deadline=LONG_SECONDS)
-        ids, cosines = (np.concatenate(parts, axis=1) for parts in zip(*answers, strict=True))
-        return best_of(ids, cosines, k)
+        return best_of_all([Neighbors(*answer) for answer in answers], len(queries), k)
 
     def nearest(self, query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         found: NDArray[np.int64] = self.near(query[np.newaxis], k).ids[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -90,6 +91,15 @@ def _lengths(vectors: Floats) -> Floats:
     """Of stored vectors: 1, but for rounding to float16."""
     lengths: Floats = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     return lengths
+
+
+def best_of_all(parts: Sequence[Neighbors], queries: int, k: int) -> Neighbors:
+    """The ``k`` best of what parts of an index found, (queries, k) each."""
+    if len(parts) == 1:
+        return parts[0]
+    ids = np.concatenate([np.full((queries, k), -1), *(part.ids for part in parts)], axis=1)
+    none = np.full((queries, k), -np.inf, np.float32)
+    return best_of(ids, np.concatenate([none, *(part.cosines for part in parts)], axis=1), k)
 
 
 def best_of(ids: NDArray[np.int64], cosines: Floats, k: int) -> Neighbors:

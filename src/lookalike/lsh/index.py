@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lookalike.lsh import storage
 from lookalike.lsh.arrayfile import is_owner, new_owner
-from lookalike.lsh.exact import Neighbors, best_of, search_exactly
+from lookalike.lsh.exact import Neighbors, best_of_all, search_exactly
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.join import Joined, all_pairs, groups
 from lookalike.lsh.segment import Segment
@@ -294,14 +294,7 @@ class LSHIndex:
                     threads=threads or (cores() if len(rows) > 1 else 1),
                 )
                 parts.append(found)
-        if not parts:
-            ids = np.full((len(rows), k), -1, np.int64)
-            cosines = np.full((len(rows), k), -np.inf, np.float32)
-        elif len(parts) == 1:
-            ids, cosines = parts[0]
-        else:
-            every = [np.concatenate(some, axis=1) for some in zip(*parts, strict=True)]
-            ids, cosines = best_of(every[0], every[1], k)
+        ids, cosines = best_of_all(parts, len(rows), k)
         return Neighbors(ids[0], cosines[0]) if given.ndim == 1 else Neighbors(ids, cosines)
 
     def range_search(

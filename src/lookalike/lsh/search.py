@@ -82,6 +82,7 @@ class Plan(NamedTuple):
             beam = 0
         elif beam is None:
             beam = links.beam * max(effort, 10) // 10
+            beam = 0 if beam < k else beam  # a long tail is what a scan finds
         if beam:
             beam = max(k, beam)
             candidates = default_candidates(n, effort) // LINKS_SAVE

@@ -26,7 +26,7 @@ Make = Callable[[int], LSHSettings]
 class Ours(Peer):
     """Settings are (candidates, re-rank); zero stands for the default."""
 
-    knobs = ("candidates", "re-rank")
+    knobs: tuple[str, ...] = ("candidates", "re-rank")
     cached = False
 
     def __init__(

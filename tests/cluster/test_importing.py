@@ -219,3 +219,17 @@ def test_a_killed_command_leaves_no_gallery_and_can_be_run_again(
     assert made.verify() == [] and of_gallery(made) == stored(parts)
     names = ["gallery.json", "gallery.sqlite", "index", "lock"]
     assert sorted(path.name for path in home.iterdir()) == names
+
+
+def test_an_import_makes_the_neighbour_graph_that_an_update_finds_up_to_date(
+    parts: Parts, folder: Path, model: Path
+) -> None:
+    import_gallery(parts, folder, model=model)
+    gallery = Gallery.open(folder, create=False)
+    file = gallery.directory / "neighbours.lka"
+    before = file.read_bytes()
+    near = [hit.path for hit in gallery.neighbours("a/000.png", 5)]
+    exact = gallery.search("a/000.png", 5, exact=True, exclude_self=True, expand=False)
+    assert near == [hit.path for hit in exact]
+    gallery.update()
+    assert file.read_bytes() == before

@@ -70,6 +70,7 @@ def test_tables_hold_what_iterating_gives(
         "format",
         "bytes",
         "changed",
+        "taken",
     ]
     assert table["path"].to_pylist() == [image.path for image in gallery.images("b/")]
     assert table["file"][0].as_py() == os.fspath(gallery.root / "b/001.png")

@@ -6,11 +6,13 @@ import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from fakes import assert_holds
 from formats import make_version_1
+from PIL import Image
 
 from lookalike.encoder import Encoder
 from lookalike.gallery import Gallery, schema
@@ -62,22 +64,28 @@ def test_a_table_of_version_1_becomes_what_a_new_one_is_when_it_is_written(
     assert_holds(gallery, photos)
 
 
-def test_an_old_gallery_gets_its_perceptual_hashes_without_encoding(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+def test_an_old_gallery_gets_its_perceptual_hashes_and_dates_without_encoding(
+    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hashes() -> dict[bytes, int | None]:
-        with gallery._files.reading() as store:
-            return {row.path: row.phash for row in store.indexed()}
+    exif = Image.Exif()
+    exif[0x0132] = "2019:07:21 14:03:55"
+    Image.linear_gradient("L").convert("RGB").save(photos / "dated.jpg", exif=exif)
+    gallery.update()
 
-    expected = hashes()
-    assert None not in expected.values()
+    def read() -> dict[bytes, tuple[int | None, int | None]]:
+        with gallery._files.reading() as store:
+            return {row.path: (row.phash, row.taken) for row in store.indexed()}
+
+    expected = read()
     assert len(set(expected.values())) > 10
+    dates = {path.decode(): taken for path, (_, taken) in expected.items() if taken}
+    assert dates == {"dated.jpg": datetime(2019, 7, 21, 14, 3, 55, tzinfo=UTC).timestamp()}
     make_version_1(gallery)
-    assert set(hashes().values()) == {None}
+    assert set(read().values()) == {(None, None)}
     monkeypatch.setattr(Encoder, "embed", lambda *_: pytest.fail("encoded again"))
     monkeypatch.setattr(Encoder, "encode", lambda *_: pytest.fail("encoded again"))
     gallery.update()
-    assert hashes() == expected
+    assert read() == expected
 
 
 def test_a_migration_that_is_interrupted_changes_nothing(

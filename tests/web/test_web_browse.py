@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import HAS_HEIF, HEIC_TURNED
 from PIL import Image
 from webtools import TestClient, answer_of, client_of, error_of, wait_until
 
 from lookalike.gallery import Gallery
 from lookalike.gallery.hits import likeness_in_words
+from lookalike.images import read_rgb
+from lookalike.web import map as atlas
 from lookalike.web.layout import neighbours, place
 
 
@@ -186,3 +190,83 @@ def test_a_filter_that_cannot_be_used_says_how_to_write_one(
         error = error_of(answer, 400, "bad_request")
         assert error["message"] == message
         assert error["remedy"].startswith(remedy)
+
+
+def photographed(path: Path, moment: str, changed: datetime) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Canon"
+    exif.get_ifd(0x8769)[0x9003] = moment
+    Image.linear_gradient("L").convert("RGB").rotate(len(path.stem)).save(path, exif=exif)
+    os.utime(path, (changed.timestamp(), changed.timestamp()))
+
+
+def test_the_date_of_the_camera_orders_filters_and_counts_before_that_of_the_file(
+    gallery: Gallery, photos: Path
+) -> None:
+    copied = datetime(2024, 6, 1)
+    photographed(photos / "may.jpg", "2019:05:31 23:59:59", copied)
+    photographed(photos / "june.png", "2019:06:01 00:00:00", copied)
+    photographed(photos / "reset.jpg", "0000:00:00 00:00:00", copied)
+    gallery.update()
+    with client_of(gallery) as client:
+
+        def found(query: str) -> list[str]:
+            return [i["path"] for i in answer_of(client.get(f"/api/images?{query}"))["images"]]
+
+        assert found("sort=oldest")[:3] == ["may.jpg", "june.png", "reset.jpg"]
+        assert found("filter=date:2019-05") == ["may.jpg"]
+        assert found("filter=date:2019-06-01..2024") == ["june.png", "reset.jpg"]
+        months = {m["month"]: m["images"] for m in answer_of(client.get("/api/folders"))["months"]}
+        assert (months["2019-05"], months["2019-06"], months["2024-06"]) == (1, 1, 1)
+    images = {image.path: image.taken for image in gallery.images()}
+    assert images["may.jpg"] == datetime(2019, 5, 31, 23, 59, 59)
+    assert images["reset.jpg"] is None and images["a/000.png"] is None
+
+
+def test_the_layout_of_the_map_is_kept_on_disk_and_made_again_when_it_does_not_fit(
+    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def counted(vectors: np.ndarray, near: np.ndarray) -> np.ndarray:
+        made.append(len(vectors))
+        return place(vectors, near)
+
+    monkeypatch.setattr(atlas, "place", counted)
+
+    def drawn() -> list[float]:
+        with client_of(gallery) as client:
+            wait_until(lambda: answer_of(client.get("/api/map"))["ready"])
+            answer: list[float] = answer_of(client.get("/api/map"))["x"]
+            return answer
+
+    first, file = drawn(), gallery.directory / "map.lka"
+    assert drawn() == first and made == [12]
+    content = bytearray(file.read_bytes())
+    content[-1 - len(content) % 64] ^= 1
+    for damaged in (bytes(content[:-64]), b"", b"rubbish"):
+        file.write_bytes(damaged)
+        assert drawn() == first
+    assert made == [12] * 4
+    gallery.remove(["a/000.png"])
+    assert len(drawn()) == 11 and made[-1] == 11
+    gallery.directory.joinpath("map.lka").unlink()
+    file.mkdir()  # where it cannot be written
+    assert len(drawn()) == 11
+
+
+@pytest.mark.skipif(not HAS_HEIF, reason="needs pi-heif")
+def test_a_heic_file_is_shown_as_an_image_that_browsers_know(
+    gallery: Gallery, photos: Path
+) -> None:
+    (photos / "phone.heic").write_bytes(HEIC_TURNED)
+    gallery.update()
+    upright = read_rgb(photos / "phone.heic")
+    with client_of(gallery) as client:
+        (image,) = answer_of(client.get("/api/images?filter=phone"))["images"]
+        assert (image["format"], image["width"], image["height"]) == ("HEIF", *upright.size)
+        shown = client.get(f"{image['thumbnail']}?size=2048")
+        assert shown.headers["content-type"] == "image/webp"
+        pixels = np.asarray(Image.open(io.BytesIO(shown.content)).convert("RGB"), np.int16)
+        assert np.abs(pixels - np.asarray(upright, np.int16)).mean() < 8  # of WebP's loss
+        assert client.get(image["original"]).content == HEIC_TURNED

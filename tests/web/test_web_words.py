@@ -6,6 +6,7 @@ import pytest
 from towers import COLOURS, adopt_towers, write_colours
 from webtools import TestClient, answer_of, client_of, error_of
 
+from lookalike import Blend, Words
 from lookalike.gallery import Gallery
 
 K = 6
@@ -44,6 +45,25 @@ def test_an_image_and_words_are_searched_for_together(words: TestClient, coloure
     paths = [hit["path"] for hit in answer_of(words.post("/api/search", json=asked))["hits"]]
     expected = coloured.search("red/00.png", 2 * K, text="blue", exclude_self=True)
     assert paths == [hit.path for hit in expected]
+
+
+def test_words_go_with_further_images_that_hits_should_and_should_not_look_like(
+    words: TestClient, coloured: Gallery
+) -> None:
+    names = ("red/00.png", "green/00.png", "blue/00.png")
+    ids = [coloured.search(name, 1)[0].id for name in names]
+    for asked, query in (
+        ({"id": ids[0], "like": ids[1:2]}, Blend([names[0], Words("photo"), names[1]])),
+        ({"id": ids[0], "unlike": ids[2:]}, Blend([names[0], Words("photo")], [names[2]])),
+        ({"like": ids[:2]}, Blend([Words("photo"), *names[:2]])),
+    ):
+        body = {**asked, "text": "photo", "k": 2 * K, "exclude_self": False}
+        hits = answer_of(words.post("/api/search", json=body))["hits"]
+        expected = coloured.search(query, 2 * K)
+        assert [hit["path"] for hit in hits] == [hit.path for hit in expected]
+        assert [hit["cosine"] for hit in hits] == [
+            pytest.approx(hit.cosine, abs=1e-5) for hit in expected
+        ]
 
 
 def test_unrelated_words_are_noted_in_their_own_words(words: TestClient) -> None:

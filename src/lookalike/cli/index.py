@@ -174,7 +174,11 @@ def index(
             }
         )
     else:
-        words = {"missing": " but kept", "removed": " by you", "read again": " for duplicates"}
+        words = {
+            "missing": " but kept",
+            "removed": " by you",
+            "read again": " for dates and duplicates",
+        }
         seen = {**counts, "missing": report.missing, "read again": report.hashed}
         changes = [
             f"{n:,} {what}{words.get(what, '')}"

@@ -143,7 +143,10 @@ def import_gallery(
                 progress(Progress(done, max(done, job.images), skipped))
 
     settings = LSHSettings(job.model.dim)
-    counts = write_gallery(GalleryFiles(home), meta, settings, batches(), parts.next_id(), wait)
+    files = GalleryFiles(home)
+    counts = write_gallery(files, meta, settings, batches(), parts.next_id(), wait)
+    with files.writing(wait) as (_, index):
+        files.update_graph(index)
     seconds = time.monotonic() - began
     return UpdateReport(added=counts.images, **counts._asdict(), seconds=seconds)
 

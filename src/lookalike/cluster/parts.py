@@ -54,9 +54,10 @@ OF_FILE = {
     "remedy": pa.string(),
     "note": pa.string(),
     "phash": pa.int64(),
+    "taken": pa.int64(),
 }
 """Columns that are fields of an ImageRow."""
-LATER = ("note", "phash")
+LATER = ("note", "phash", "taken")
 """Those that older parts lack."""
 
 

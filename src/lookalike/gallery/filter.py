@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 
 from lookalike.errors import GalleryError
@@ -48,7 +48,8 @@ def parse_filter(text: str) -> Filter:
     ``horses``            the word anywhere in the path: folders and name
     ``"two words"``       the same with a space
     ``2019/*``, ``*.png`` a shell pattern of the whole path, or without a slash of the name
-    ``date:2021..2023``   when the file was last changed: years, months (2022-05), days
+    ``date:2021..2023``   when it was taken, by the camera's clock, or else when the file was
+                          last changed: years, months (2022-05), days
     ``size:>2MB``         of the file; k, M and G are powers of 1,000
     ``width:>=1000``      pixels of the upright image; also ``height:``
     ``shape:landscape``   or portrait, or square
@@ -120,21 +121,21 @@ def _number(text: str) -> Interval | None:
 
 
 def _date(text: str) -> Interval | None:
-    """Nanoseconds since the epoch, of the local day, month or year."""
+    """As `ImageRow.date`, of a day, month or year."""
     found = DATE.fullmatch(text)
     if found is None:
         return None
     year, month, day = int(found[1]), int(found[2] or 1), int(found[3] or 1)
     try:
-        start = datetime(year, month, day)
+        start = datetime(year, month, day, tzinfo=UTC)
         if found[3]:
-            end = datetime.fromordinal(start.toordinal() + 1)
+            end = start + timedelta(days=1)
         elif found[2]:
-            end = datetime(year + month // 12, month % 12 + 1, 1)
+            end = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
         else:
-            end = datetime(year + 1, 1, 1)
-        return start.timestamp() * 1e9, end.timestamp() * 1e9
-    except (ValueError, OverflowError, OSError):
+            end = datetime(year + 1, 1, 1, tzinfo=UTC)
+        return start.timestamp(), end.timestamp()
+    except (ValueError, OverflowError):
         return None
 
 
@@ -191,9 +192,7 @@ def _type(_: str, text: str) -> Fits:
 
 
 CONDITIONS: dict[str, Callable[[str, str], Fits]] = {
-    "date": _compared(
-        _date, lambda row: row.mtime_ns, "date:2022, date:>=2022-05 or date:2019..2021"
-    ),
+    "date": _compared(_date, lambda row: row.date, "date:2022, date:>=2022-05 or date:2019..2021"),
     "size": _compared(_number, lambda row: row.size, "size:>2MB or size:100k..1M"),
     "width": _compared(_number, lambda row: row.width, "width:>=1000"),
     "height": _compared(_number, lambda row: row.height, "height:>=1000"),

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -29,7 +29,8 @@ SHOWN_SIDE = 160
 @dataclass(frozen=True)
 class GalleryImage:
     """An indexed image: ``path`` in the gallery, ``file`` on disk, pixels of the upright image,
-    ``format`` of its content, ``bytes`` of the file, and when that was changed (local time)."""
+    ``format`` of its content, ``bytes`` of the file, when that was changed (local time), and when
+    the photograph was taken by the camera's clock, None if the file does not say."""
 
     id: int
     path: str
@@ -39,12 +40,14 @@ class GalleryImage:
     format: str
     bytes: int
     changed: datetime
+    taken: datetime | None = None
 
     @classmethod
     def of(cls, row: ImageRow, root: Path) -> Self:
         changed = datetime.fromtimestamp(row.mtime_ns / 1e9)
+        taken = datetime(1970, 1, 1) + timedelta(seconds=row.taken) if row.taken else None
         file = root / os.fsdecode(row.path)
-        return cls(**row.facts(), file=file, bytes=row.size, changed=changed)
+        return cls(**row.facts(), file=file, bytes=row.size, changed=changed, taken=taken)
 
 
 class Embeddings(NamedTuple):

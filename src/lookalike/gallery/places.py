@@ -19,6 +19,8 @@ INDEX = "index"
 IDENTITY = "gallery.json"
 NEIGHBOURS = "neighbours.lka"
 """The neighbour graph; it may be deleted, the next update makes another."""
+MAP = "map.lka"
+"""Where images lie on the page's map; made again by the server when it is missing."""
 LOCK = "lock"
 UNDO = "undo.jsonl"
 """What was done with duplicates, one line of JSON each."""
@@ -76,7 +78,7 @@ _TABLES = r"\.?(gallery|repaired|imported)\.sqlite(\.new|\.tmp|\.damaged)?(-jour
 _ARRAYS = r"(hasher|segment|removed)-[0-9a-f]{16}\.lka"
 _OWN = re.compile(
     rf"{_TABLES}|gallery\.json|\.gallery\.json\.tmp|lock|undo\.jsonl|exclude|\.exclude\.tmp"
-    rf"|\.?neighbours\.lka(\.tmp|\.damaged)?"
+    rf"|\.?(neighbours|map)\.lka(\.tmp|\.damaged)?"
     rf"|index/({_ARRAYS}|manifest\.json|\.({_ARRAYS}|manifest\.json)\.tmp)"
     rf"|{THUMBNAILS}/[0-9a-f]{{2}}/({THUMBNAIL}|\.[0-9a-z_]{{8}}\.tmp)"
 )
@@ -95,17 +97,26 @@ def delete_gallery(directory: Path, keep: str = "") -> None:
     """
     if not is_real_folder(directory):
         return
-    for folder, folders, files, descriptor in os.fwalk(directory, topdown=False):
+    for folder, folders, files, descriptor in _walk(directory):
         inside = os.path.relpath(folder, directory)
         for name in (*files, *folders):
-            path = os.path.normpath(os.path.join(inside, name))
+            path = Path(os.path.normpath(os.path.join(inside, name))).as_posix()
+            there = name if descriptor is not None else os.path.join(folder, name)
             with suppress(OSError):  # it is of another kind, not empty, or gone
                 if _OWN_FOLDER.fullmatch(path) and is_real_folder(Path(folder, name)):
-                    os.rmdir(name, dir_fd=descriptor)
+                    os.rmdir(there, dir_fd=descriptor)
                 elif path != keep and (_OWN.fullmatch(path) or _OWN_FOLDER.fullmatch(path)):
-                    os.unlink(name, dir_fd=descriptor)
+                    os.unlink(there, dir_fd=descriptor)
     with suppress(OSError):
         os.rmdir(directory)
+
+
+def _walk(directory: Path) -> Iterator[tuple[str, list[str], list[str], int | None]]:
+    """From below, as os.fwalk; without descriptors on Windows, which has no such function."""
+    if hasattr(os, "fwalk"):
+        yield from os.fwalk(directory, topdown=False)
+    else:
+        yield from ((*step, None) for step in os.walk(directory, topdown=False))
 
 
 def is_real_folder(path: Path) -> bool:

@@ -27,7 +27,7 @@ class UpdateReport:
     """What an update did, in files. ``images``, ``skipped`` and ``removed`` (by the user) count all
     that the gallery knows.
 
-    ``hashed``: images of a gallery of an earlier version that were read for their perceptual hash.
+    ``hashed``: images of a gallery of an earlier version that were read for their hash and date.
     ``reused``: of the added and changed ones, those whose content was known, so that they were not
     encoded. ``unlisted``: folders and files that could not be looked at and why; what was known of
     them is kept. ``absent``: what is missing and was kept, see `Gallery.update`. ``passed_over``:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import calendar
 import os
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -23,7 +25,9 @@ class ImageRow:
     system. ``hash`` is the BLAKE2b-128 of the file's content. ``inode`` and ``ctime_ns`` are those
     of the file when it was read, None if not known. ``note`` says what the embedding leaves out of
     the file, for instance all frames but the first; None: nothing. ``phash`` is the perceptual hash
-    of what the embedding shows, 64 bits as a signed integer; None: not known yet.
+    of what the embedding shows, 64 bits as a signed integer; None: not known yet. ``taken`` is when
+    the photograph was, by the camera's own clock, in seconds as if that were UTC; 0: the file does
+    not say; None: not known yet.
     """
 
     id: int
@@ -41,6 +45,18 @@ class ImageRow:
     ctime_ns: int | None = None
     note: str | None = None
     phash: int | None = None
+    taken: int | None = None
+
+    @property
+    def date(self) -> int:
+        """When it was taken, or else last changed: seconds of the local clock, as if of UTC."""
+        if self.taken:
+            return self.taken
+        changed = self.mtime_ns // 10**9
+        try:
+            return calendar.timegm(time.localtime(changed))
+        except (ValueError, OverflowError, OSError):  # years that no clock shows
+            return changed
 
     @property
     def checksum(self) -> int:
@@ -99,8 +115,8 @@ def file_state(status: os.stat_result) -> FileState:
 
 ORDERS: dict[str, Callable[[ImageRow], Any]] = {
     "path": lambda row: row.path,
-    "newest": lambda row: (-row.mtime_ns, row.path),
-    "oldest": lambda row: (row.mtime_ns, row.path),
+    "newest": lambda row: (-row.date, -row.mtime_ns, row.path),
+    "oldest": lambda row: (row.date, row.mtime_ns, row.path),
     "largest": lambda row: (-row.size, row.path),
 }
 """What images may be listed by, as keys to sort their rows by."""
@@ -176,4 +192,5 @@ _FIELDS: dict[str, Callable[[object], bool]] = {
     "ctime_ns": _integer(-(1 << 63), 1 << 63, optional=True),
     "note": _is_text,
     "phash": _integer(-(1 << 63), 1 << 63, optional=True),
+    "taken": _integer(-(1 << 40), 1 << 40, optional=True),
 }

@@ -73,10 +73,15 @@ def _add_perceptual_hash(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE images ADD COLUMN phash INTEGER")
 
 
+def _add_date(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE images ADD COLUMN taken INTEGER")
+
+
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _make_tables,
     _add_file_state,
     _add_perceptual_hash,
+    _add_date,
 )
 """Each makes the version of its place, counted from 1, of the one before."""
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -99,7 +99,7 @@ def read_row(
         return made
     row = replace(row, width=made.width, height=made.height, format=made.format)
     note = None if made.note is None else str(made.note)
-    row = replace(row, note=note, phash=perceptual_hash(made.pixels))
+    row = replace(row, note=note, phash=perceptual_hash(made.pixels), taken=made.taken)
     return ReadImage(row, made.pixels)
 
 
@@ -398,8 +398,8 @@ class Update:
             self._index.save(self._files.index_folder)
 
     def _hash(self, progress: Callable[[Progress], None] | None) -> None:
-        """Read the images that an earlier version has encoded, for their perceptual hash."""
-        condition = "phash IS NULL AND skipped IS NULL"
+        """Read what an earlier version has encoded, for perceptual hashes and dates."""
+        condition = "(phash IS NULL OR taken IS NULL) AND skipped IS NULL"
         ((total,),) = self._store.read(f"SELECT count(*) FROM images WHERE {condition}")
         if not total:
             return
@@ -410,7 +410,7 @@ class Update:
             def read(rows: Sequence[ImageRow]) -> list[ImageRow]:
                 paths = [os.path.join(self._root, row.path) for row in rows]
                 return [
-                    replace(row, phash=perceptual_hash(made.pixels))
+                    replace(row, phash=perceptual_hash(made.pixels), taken=made.taken)
                     for row, made in zip(rows, decoder.read_images(paths, size), strict=True)
                     if isinstance(made, DecodedImage)
                 ]

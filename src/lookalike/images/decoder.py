@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import queue
 import select
 import signal
 import socket
@@ -21,7 +22,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias
 
 from lookalike.errors import DecoderError
 from lookalike.images.outcome import (
@@ -98,6 +99,12 @@ class _Process:
         self.owner = os.getpid()
         self.is_used = False
         self._is_ready = self._is_killed = False
+        try:
+            self._start(command, {**os.environ, **quiet})
+        except OSError as error:
+            raise DecoderError(_cannot_start(error.strerror or str(error))) from error
+
+    def _start(self, command: list[str], environment: dict[str, str]) -> None:
         # Requests go through a socket, which can be written with a time limit; answers through a
         # pipe, which costs a third of the processor time.
         self._socket, theirs = socket.socketpair()
@@ -110,11 +117,11 @@ class _Process:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     bufsize=0,
-                    env={**os.environ, **quiet},
+                    env=environment,
                 )
-            except OSError as error:
+            except OSError:
                 self._socket.close()
-                raise DecoderError(_cannot_start(error.strerror or str(error))) from error
+                raise
         assert self._process.stdout is not None and self._process.stderr is not None
         self._answers, self._begun = self._process.stdout, self._process.stderr
         os.set_blocking(self._begun.fileno(), False)
@@ -138,10 +145,8 @@ class _Process:
             self._is_ready = True
         self.begun()
         ends = time.monotonic() + seconds
-        self._socket.settimeout(seconds)
         try:
-            self._socket.sendall(message(head, len(content)))
-            self._socket.sendall(content)
+            self._send(message(head, len(content)), content, seconds)
             said, payload = self._receive(ends)
         except TimeoutError:
             raise
@@ -153,6 +158,11 @@ class _Process:
             answers.append((answer, payload[:length]))
             payload = payload[length:]
         return answers
+
+    def _send(self, head: bytes, content: bytes, seconds: float) -> None:
+        self._socket.settimeout(seconds)
+        self._socket.sendall(head)
+        self._socket.sendall(content)
 
     def begun(self) -> int:
         """How many files of the latest request it has begun; asked once."""
@@ -210,6 +220,68 @@ class _Process:
         return self._process.poll() is None
 
 
+class _PipedProcess(_Process):
+    """The same where pipes cannot be waited for, as on Windows: threads read them."""
+
+    def _start(self, command: list[str], environment: dict[str, str]) -> None:
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, env=environment
+        )
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._started: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._left = bytearray()
+        for stream, where in (
+            (self._process.stdout, self._arrived),
+            (self._process.stderr, self._started),
+        ):
+            threading.Thread(target=_pass_on, args=(stream, where), daemon=True).start()
+
+    def _send(self, head: bytes, content: bytes, seconds: float) -> None:
+        assert self._process.stdin is not None
+        for part in (head, content):
+            rest = memoryview(part)
+            while rest:
+                rest = rest[self._process.stdin.write(rest) :]
+
+    def begun(self) -> int:
+        has_ended, count = self._process.poll() is not None, 0
+        with suppress(queue.Empty):
+            while piece := self._started.get(has_ended, 1.0):
+                count += len(piece)
+        return count
+
+    def _exactly(self, count: int, ends: float) -> memoryview:
+        while len(self._left) < count:
+            try:
+                piece = self._arrived.get(timeout=max(0.001, ends - time.monotonic()))
+            except queue.Empty as error:
+                raise TimeoutError from error
+            if not piece:
+                raise EOFError
+            self._left += piece
+        data = memoryview(bytes(self._left[:count]))
+        del self._left[:count]
+        return data
+
+    def _close(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(OSError):
+            self._process.stdin.close()
+
+
+def _pass_on(stream: IO[bytes], where: queue.SimpleQueue[bytes]) -> None:
+    """What arrives, and b"" at the end."""
+    while piece := stream.read(_BUFFER):
+        where.put(piece)
+    where.put(b"")
+    stream.close()
+
+
+_start_process = _Process if hasattr(select, "poll") else _PipedProcess
+
+
 def _cannot_start(why: str) -> str:
     return (
         f"cannot start the process that decodes images ({why}): check how many processes and how "
@@ -236,7 +308,7 @@ class _Idle:
             if not self._registered:
                 atexit.register(self.trim, 0)
                 self._registered = True
-        return _Process()
+        return _start_process()
 
     def give(self, process: _Process) -> None:
         with self._changing:
@@ -442,6 +514,7 @@ def _image(size: int, answer: Answer) -> DecodedImage:
         made["height"],
         made["format"],
         None if made["note"] is None else Note(made["note"]),
+        made["taken"],
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import calendar
 import math
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
-from PIL import ExifTags
+from PIL import ExifTags, Image
 
 from lookalike.images.formats import explain, open_source, pillow_kept_quiet, plugin_of
 from lookalike.images.outcome import SkippedImageError, Source
@@ -44,6 +46,18 @@ def read_exif(source: Source, *, max_pixels: int) -> dict[str, Any]:
         **_place(place),
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def taken_of(image: Image.Image) -> int:
+    """When an opened file was taken: seconds of the camera's own clock, as if that were UTC; 0 if
+    the file does not say."""
+    try:
+        exif = image.getexif()
+        found = exif.get_ifd(ExifTags.IFD.Exif).get(Exif.DateTimeOriginal)
+        moment = _moment(found or exif.get(Exif.DateTime))
+        return 0 if moment is None else calendar.timegm(datetime.fromisoformat(moment).timetuple())
+    except Exception:  # damaged metadata do not spoil the pixels
+        return 0
 
 
 def _text(value: object) -> str | None:

@@ -81,6 +81,7 @@ class DecodedImage:
     height: int
     format: str  # by content: "JPEG", "PNG", "WEBP", "AVIF", "GIF", "TIFF", "BMP", "HEIF", ...
     note: Note | None = None
+    taken: int = 0  # by the camera's own clock, seconds as if of UTC; 0: it does not say
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,6 +35,7 @@ from typing import Any, TypeAlias
 from PIL import ExifTags, Image, ImageFile
 
 from lookalike.images.containers import extensions, unpack
+from lookalike.images.exif import taken_of
 from lookalike.images.formats import (
     Reader,
     Size,
@@ -98,6 +99,7 @@ class Squeezed:
     height: int
     format: str
     note: Note | None
+    taken: int
 
 
 def looks_like_image(name: bytes | str) -> bool:
@@ -122,7 +124,8 @@ def read_image(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXEL
     import numpy as np
 
     made = squeeze(source, size, max_pixels=max_pixels)
-    return DecodedImage(np.array(made.image), made.width, made.height, made.format, made.note)
+    pixels = np.array(made.image)
+    return DecodedImage(pixels, made.width, made.height, made.format, made.note, made.taken)
 
 
 def squeeze(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Squeezed:
@@ -131,7 +134,7 @@ def squeeze(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXELS) 
         raise ValueError(f"size is {size}; it must be 1 or more")
     decoded = _decode(source, max_pixels, lambda _: (size, size))
     note = Note.BLANK if _is_blank(decoded.image) else decoded.note
-    return Squeezed(decoded.image, *decoded.size, decoded.format, note)
+    return Squeezed(decoded.image, *decoded.size, decoded.format, note, decoded.taken)
 
 
 def read_rgb(
@@ -182,6 +185,7 @@ class _Decoded:
     format: str
     note: Note | None
     has_camera: bool
+    taken: int
 
 
 def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> _Decoded:
@@ -205,14 +209,15 @@ def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> _De
                 note = Note.FRAMES
                 if _is_blank(rgb):
                     rgb, size = _later_frame(image, stream, fit, max_pixels) or (rgb, size)
+            written = _has_camera(image), taken_of(image)
         except SkippedImageError:
             raise
         except Exception as error:  # plugins raise whatever damaged bytes lead them to
             raise explain(error, stream, image) from error
     rgb.info = {}
     if inner is not None:
-        return _Decoded(rgb, size, inner[1], inner[2], _has_camera(image))
-    return _Decoded(rgb, size, image.format or "", note, _has_camera(image))
+        return _Decoded(rgb, size, inner[1], inner[2], *written)
+    return _Decoded(rgb, size, image.format or "", note, *written)
 
 
 def _frame(

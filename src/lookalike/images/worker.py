@@ -105,7 +105,7 @@ def _answer(head: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytes
     if task == "squeeze" or (task == "both" and head["size"]):
         made = squeeze(source, head["size"], **limits)
         answer |= {"width": made.width, "height": made.height, "format": made.format}
-        answer["note"] = made.note
+        answer |= {"note": made.note, "taken": made.taken}
         payload = made.image.tobytes()
     if task == "rgb" or (task == "both" and head["side"]):
         look = look_at(source, longest_side=head["side"], **limits)

@@ -147,7 +147,7 @@ class FolderItem(_Answer):
 
 
 class MonthItem(_Answer):
-    """Images whose files were last changed in a month, "2022-05"."""
+    """Images that were taken in a month, "2022-05"; or whose files were last changed then."""
 
     month: str
     images: int

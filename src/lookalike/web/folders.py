@@ -28,7 +28,7 @@ class Folders:
         known = self._known
         if known is None or known[0] is not snapshot:
             rows, _ = snapshot.page(None, 0, ALL)
-            found = [(os.fsdecode(row.path), _month(row.mtime_ns), row.size) for row in rows]
+            found = [(os.fsdecode(row.path), _month(row.date), row.size) for row in rows]
             known = self._known = snapshot, found
         return known[1]
 
@@ -50,9 +50,9 @@ class Folders:
         )
 
 
-def _month(mtime_ns: int) -> str:
-    """Of the local time, as a filter's ``date:`` has it."""
+def _month(date: int) -> str:
+    """Of `ImageRow.date`, as a filter's ``date:`` has it."""
     try:
-        return time.strftime("%Y-%m", time.localtime(mtime_ns // 10**9))
+        return time.strftime("%Y-%m", time.gmtime(date))
     except (ValueError, OverflowError, OSError):
         return "unknown"

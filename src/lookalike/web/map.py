@@ -1,18 +1,23 @@
-"""The map of a gallery, made in the background when it is first asked for, and kept."""
+"""The map of a gallery, made in the background when it is first asked for, and kept on disk."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lookalike.errors import NoNeighboursError
+from lookalike.errors import IndexFormatError, NoNeighboursError
 from lookalike.gallery import Gallery
 from lookalike.gallery.listing import ALL
+from lookalike.gallery.places import MAP
 from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
 from lookalike.gallery.rows import ImageRow
+from lookalike.lsh.arrayfile import open_arrays, write_arrays
 from lookalike.web.answers import NO_MAP, MapAnswer, ThemeItem
 from lookalike.web.layout import neighbours, place, project
 from lookalike.web.workers import WorkerPool
@@ -20,6 +25,7 @@ from lookalike.web.workers import WorkerPool
 MOST = 10_000
 """Images on the map; of more, so many drawn at random."""
 NEIGHBOURS = 12
+KIND = "map"
 MOST_THEMES = 60
 COMMON = 0.8
 """Share of a theme's images in one folder that makes its name."""
@@ -60,12 +66,34 @@ def make_map(snapshot: GallerySnapshot, gallery: ImageGallery) -> MapAnswer:
         at = np.array([(place / 2, 0.5) for place in range(len(ids))]).reshape(-1, 2)
         themes, numbers = list[ThemeItem](), [-1] * len(ids)
     else:
-        vectors = project(snapshot.vectors(ids))
-        near, _ = neighbours(vectors, min(NEIGHBOURS, len(ids) - 1))
-        at = np.round(place(vectors, near), 4)
+        at = _layout(snapshot, np.array(ids, np.int64), gallery.directory)
         themes, numbers = _themes(rows, gallery)
-    x, y = at.T.tolist()
+    x, y = np.round(at.astype(np.float64), 4).T.tolist()
     return MapAnswer(ready=True, ids=ids, x=x, y=y, themes_of=numbers, themes=themes)
+
+
+def _layout(
+    snapshot: GallerySnapshot, ids: NDArray[np.int64], directory: Path
+) -> NDArray[np.float32]:
+    """Where the images ``ids`` (n,) lie, (n, 2): as kept in ``directory``, or else made and kept
+    there."""
+    index = snapshot.local_index
+    meta = {"owner": None if index is None else index.owner}
+    with suppress(IndexFormatError, OSError):
+        file = open_arrays(directory / MAP, KIND)
+        found = {name: (array.shape, array.dtype.str) for name, array in file.arrays.items()}
+        wanted = {"ids": (ids.shape, "<i8"), "at": ((len(ids), 2), "<f4")}
+        if file.meta == meta and found == wanted and not file.damaged():
+            at: NDArray[np.float32] = np.array(file.arrays["at"])
+            if np.array_equal(file.arrays["ids"], ids) and ((at >= 0) & (at <= 1)).all():
+                return at
+    vectors = project(snapshot.vectors(ids.tolist()))
+    near, _ = neighbours(vectors, min(NEIGHBOURS, len(ids) - 1))
+    at = place(vectors, near)
+    with suppress(OSError):  # a full disk, or one that is only read
+        directory.mkdir(parents=True, exist_ok=True)
+        write_arrays(directory, KIND, meta, {"ids": ids, "at": at}, fixed_name=MAP)
+    return at
 
 
 def _themes(rows: list[ImageRow], gallery: ImageGallery) -> tuple[list[ThemeItem], list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -121,18 +122,35 @@ class QueryImages:
         self._embeddings[asked.key] = embedding
         return QueryImage(embedding, None, content_hash, seconds)
 
-    async def find_with_words(self, asked: SearchRequest, snapshot: GallerySnapshot) -> QueryImage:
-        """Raises as `find`, NoWordsError, and ApiError bad_request for too many words."""
-        if asked.text is None:
-            return await self.find(asked, snapshot)
+    async def find_together(self, asked: SearchRequest, snapshot: GallerySnapshot) -> QueryImage:
+        """With its words and further images, as one direction. Raises as `find`, NoWordsError, and
+        ApiError bad_request for too many words, or parts that cancel each other."""
         image = None
         if asked.id is not None or asked.query is not None:
             image = await self.find(asked, snapshot)
-        encoder = await self._model.encoder(snapshot)
-        began = time.perf_counter()
-        scale = await self._workers.model.run(_scale, encoder, asked.text, image, snapshot)
-        content_hash = b"" if image is None else image.content_hash
-        return QueryImage(scale.vector, None, content_hash, time.perf_counter() - began, scale)
+            if asked.text is None and not (asked.like or asked.unlike):
+                return image
+        for number in (*asked.like, *asked.unlike):
+            await self.row(number, snapshot)  # or there is no such image
+        like, unlike = await self._workers.searches.run(
+            lambda: (list(snapshot.vectors(asked.like)), list(snapshot.vectors(asked.unlike)))
+        )
+        content_hash, seconds = b"", 0.0
+        if image is not None:
+            like.insert(0, image.embedding)
+            content_hash, seconds = image.content_hash, image.seconds
+        try:
+            if asked.text is None:
+                return QueryImage(combine(like, unlike), None, content_hash, seconds)
+            encoder = await self._model.encoder(snapshot)
+            began = time.perf_counter()
+            scale = await self._workers.model.run(
+                _scale, encoder, asked.text, like, unlike, snapshot
+            )
+        except ValueError as error:
+            raise ApiError("bad_request", str(error), "leave something out") from error
+        seconds += time.perf_counter() - began
+        return QueryImage(scale.vector, None, content_hash, seconds, scale)
 
     async def of_upload(
         self, content: bytes, crop: Crop | None, snapshot: GallerySnapshot
@@ -206,16 +224,17 @@ class QueryImages:
 
 
 def _scale(
-    encoder: Encoder, text: str, image: QueryImage | None, snapshot: GallerySnapshot
+    encoder: Encoder,
+    text: str,
+    like: Sequence[NDArray[np.float32]],
+    unlike: Sequence[NDArray[np.float32]],
+    snapshot: GallerySnapshot,
 ) -> WordScale:
+    """Of words with images that hits should look like, and should not: embeddings (dim,)."""
     words = encoder.words()
-    try:
-        parts = [(words.embed(text), True)]
-    except ValueError as error:
-        raise ApiError("bad_request", str(error), "search with fewer words") from error
-    if image is not None:
-        parts.append((image.embedding / np.linalg.norm(image.embedding), False))
-    return WordScale(snapshot.sample(SAMPLE), words.prompts, parts, [], combine)
+    above, below = ([(x / np.linalg.norm(x), False) for x in some] for some in (like, unlike))
+    above.append((words.embed(text), True))
+    return WordScale(snapshot.sample(SAMPLE), words.prompts, above, below, combine)
 
 
 def cut(image: Image.Image, crop: Crop) -> Image.Image:

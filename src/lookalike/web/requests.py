@@ -135,8 +135,6 @@ class SearchRequest(SearchOptions, QueryRef):
             raise ValueError("give either id or query")
         if self.id is None and self.query is None and (self.text is None or self.crop is not None):
             raise ValueError("give id, query or text; crop is a part of an image")
-        if self.text is not None and (self.like or self.unlike):
-            raise ValueError("like and unlike go with an image; leave text out")
         return self
 
 

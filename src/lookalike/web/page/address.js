@@ -5,13 +5,13 @@
  * @property {string} path "/", "/search", "/map", "/duplicates" or "/gallery"
  * @property {number} [id] the gallery's image that is searched by
  * @property {string} [query] or the image that was sent
- * @property {string} [text] or the words
+ * @property {string} [text] or the words, alone or with the image
  * @property {number[]} [crop] x, y, width, height as shares of the image
  * @property {number} [threshold]
  * @property {string} [filter]
  * @property {number[]} like further images of the gallery that are searched by
  * @property {string} [folder] only images below it
- * @property {string} [month] only images last changed then, 2022-05
+ * @property {string} [month] only images taken then, 2022-05
  * @property {string} [sort] "newest", "oldest" or "largest"
  * @property {number} [open] the image that is shown large
  * @property {number[]} yes judged alike
@@ -109,7 +109,6 @@ export function wanted({ folder, month, filter }) {
 
 /** What names the query to the API. @param {Address} address */
 export function source(address) {
-  if (address.text !== undefined) return { text: address.text };
-  const crop = address.crop ? { crop: address.crop } : {};
-  return address.id !== undefined ? { id: address.id, ...crop } : { query: address.query, ...crop };
+  const { id, query, text, crop } = address;
+  return { id, query, text, crop };
 }

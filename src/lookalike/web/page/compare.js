@@ -65,7 +65,7 @@ export class Compare extends Stepped {
       if (here().compare !== compare) return;
       if (this.shown?.id !== compare) this.show(hit, address);
       this.whyButton.setAttribute("aria-pressed", String(address.why));
-      if (address.why) await this.why.open({ ...source(address), hit: compare });
+      if (address.why) await this.why.open({ ...source(address), text: undefined, hit: compare });
       else this.why.close();
     } catch (error) {
       if (isAbort(error)) return;

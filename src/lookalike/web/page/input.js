@@ -71,8 +71,10 @@ export async function acceptWords() {
   const field = /** @type {HTMLInputElement} */ (document.getElementById("words"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    const text = field.value.trim();
-    if (text) go({ path: "/search", text });
+    const text = field.value.trim() || undefined;
+    const address = here();
+    if (hasImage(address)) go({ ...address, text, compare: undefined, yes: [], no: [], round: 0 });
+    else if (text) go({ path: "/search", text });
   });
   try {
     form.hidden = !(await get("/api/health")).words;
@@ -85,6 +87,12 @@ export async function acceptWords() {
 export function showWords() {
   const field = /** @type {HTMLInputElement} */ (document.getElementById("words"));
   field.value = here().text ?? "";
+  field.placeholder = hasImage(here()) ? "Add words: at night" : "Search by words: a red bus at night";
+}
+
+/** Whether an image is searched by, with which words go. @param {import("./address.js").Address} address */
+function hasImage({ path, id, query }) {
+  return path === "/search" && (id !== undefined || query !== undefined);
 }
 
 export function acceptImages() {

@@ -46,7 +46,9 @@ class Search {
     this.signal = signal;
     this.title = "Search";
     /** Words have no parts, and cannot be laid beside an image. */
-    this.isWords = address.text !== undefined;
+    this.isWords = address.text !== undefined && address.id === undefined && address.query === undefined;
+    /** What is marked alike teaches about an image, not about words. */
+    this.canTeach = address.text === undefined;
     /** @type {import("./api.js").GalleryImage | undefined} */
     this.image = undefined;
     this.heading = element("h1", { tabindex: "-1" }, "Looking…");
@@ -77,7 +79,7 @@ class Search {
   asks() {
     if (this.isWords) return [this.narrowed];
     const { id, like } = this.address;
-    return [like.length ? several([id, ...like]) : this.crop.element, this.narrowed, this.teach.element];
+    return [like.length ? several([id, ...like]) : this.crop.element, !this.canTeach && withWords(this.address), this.narrowed, this.canTeach && this.teach.element];
   }
 
   /**
@@ -109,8 +111,9 @@ class Search {
   /** The name of what is searched by. */
   async describe() {
     const { id, query, text } = this.address;
-    if (text !== undefined) {
-      this.title = this.name = `“${text}”`;
+    const words = `“${text}”`;
+    if (this.isWords) {
+      this.title = this.name = words;
       this.entitle();
       return;
     }
@@ -124,6 +127,7 @@ class Search {
     } catch {
       // The search itself reports an image that does not exist.
     }
+    if (text !== undefined) name += ` and ${words}`;
     this.title = `Like ${name}`;
     this.name = name;
     this.entitle();
@@ -151,7 +155,7 @@ class Search {
     const grid = new Grid({
       label: "Hits, best first",
       kind: "wall hits",
-      tile: (hit, place) => hitTile(hit, this.isWords ? null : this.teach, change(hit, place, before)),
+      tile: (hit, place) => hitTile(hit, this.canTeach ? this.teach : null, change(hit, place, before)),
       load: (offset, wanted) => whileWorking(refined ? this.refined(signal, before) : this.plain(offset, Math.max(PAGE, wanted), signal)),
       onkey: (key, tile) => this.key(key, tile),
       signal,
@@ -262,7 +266,7 @@ class Search {
   /** @param {string} key @param {HTMLElement} tile */
   key(key, tile) {
     const hit = this.grid.items.find(({ id }) => id === Number(tile.dataset.id));
-    if (!hit || (this.isWords && (key === "+" || key === "-"))) return false;
+    if (!hit || (!this.canTeach && (key === "+" || key === "-"))) return false;
     if (key === "+") this.teach.mark(hit.id, true);
     else if (key === "-") this.teach.mark(hit.id, false);
     else if (key === "s") go({ path: "/search", id: hit.id });
@@ -270,6 +274,17 @@ class Search {
     else return false;
     return true;
   }
+}
+
+/** The words that go with an image. @param {Address} address */
+function withWords(address) {
+  const link = (text, to) => element("a", { class: "chip", href: format({ ...to, compare: undefined }) }, text);
+  return element(
+    "div",
+    { class: "together" },
+    element("p", {}, "and ", element("strong", {}, `“${address.text}”`)),
+    element("div", { class: "chips" }, link("Without the words", { ...address, text: undefined }), link("The words alone", { path: "/search", text: address.text })),
+  );
 }
 
 /** The images that are searched by together. @param {number[]} ids */

@@ -113,7 +113,7 @@ function aboutFile(image, info, exif) {
     ["Camera", exif.camera],
     ["Lens", exif.lens],
     ["Exposure", exposure.join(", ")],
-    ["Place", place],
+    ["Place", place && element("a", { href: `https://www.openstreetmap.org/?mlat=${latitude}&mlon=${longitude}#map=15/${latitude}/${longitude}`, target: "_blank", rel: "noopener noreferrer", title: "Show it on OpenStreetMap" }, place)],
     ["Note", info.note],
   ]);
 }

@@ -73,7 +73,7 @@ async def list_folders(
     snapshot: SnapshotDep,
     folder: Annotated[str, Query(max_length=4096, description="Path; empty: all.")] = "",
 ) -> FoldersAnswer:
-    """Folders in a folder, by name, and the months in which images below it were changed, newest
+    """Folders in a folder, by name, and the months in which images below it were taken, newest
     first."""
     return await service.workers.searches.run(service.folders.below, snapshot, folder)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import time
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -14,7 +13,6 @@ from starlette.responses import Response
 
 from lookalike.gallery.hits import CHANCE_IN_WORDS, NO_FILE, UNRELATED_IN_WORDS
 from lookalike.gallery.protocol import GallerySnapshot
-from lookalike.gallery.query import combine
 from lookalike.gallery.rarity import EXACT_UP_TO
 from lookalike.web.answers import QueryAnswer, SearchAnswer, hit_objects
 from lookalike.web.body import media_type
@@ -43,7 +41,7 @@ def _parameters() -> list[dict[str, Any]]:
 
 @router.post("/api/search", **takes(SearchRequest, 404, 409, 422, 504))
 async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> SearchAnswer:
-    """By id, by the name of an image sent before, by words, or by an image and words together.
+    """By id, by the name of an image sent before, by words, or by all of these together.
     Takes an image as its body as well, as `/api/search/upload` does."""
     if media_type(request) != "application/json":
         return await search_upload(request, service, snapshot)
@@ -51,28 +49,12 @@ async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -
         message = "options of a JSON request belong into its body"
         raise ApiError("bad_request", message, "leave the URL without them")
     asked = await service.bodies.json(request, SearchRequest)
-    query = await service.query_images.find_with_words(asked, snapshot)
+    query = await service.query_images.find_together(asked, snapshot)
     exclude = asked.id is not None if asked.exclude_self is None else asked.exclude_self
     without: bytes | set[int] = query.content_hash
     if asked.like or asked.unlike:
-        query = await _blended(service, snapshot, query, asked)
         without = {*asked.like, *asked.unlike} | ({asked.id} if asked.id is not None else set())
     return await _found(service, snapshot, query, asked, without if exclude else None)
-
-
-async def _blended(
-    service: Service, snapshot: GallerySnapshot, query: QueryImage, asked: SearchRequest
-) -> QueryImage:
-    for number in (*asked.like, *asked.unlike):
-        await service.query_images.row(number, snapshot)  # or there is no such image
-    like, unlike = await service.workers.searches.run(
-        lambda: (snapshot.vectors(asked.like), snapshot.vectors(asked.unlike))
-    )
-    try:
-        direction = combine([query.embedding, *like], unlike)
-    except ValueError as error:
-        raise ApiError("bad_request", str(error), "leave one of the images out") from error
-    return replace(query, embedding=direction, own=None)
 
 
 @router.post(

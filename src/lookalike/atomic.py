@@ -15,6 +15,14 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Of an OSError: a disk or quota is full."""
 
 
+SAFE = sum(
+    getattr(os, name, 0)  # those that the system has
+    for name in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_NOINHERIT")
+)
+LOCKED_BYTE = 1 << 30
+"""Of a file on Windows, where a lock is of bytes that no one else may read: far behind its end."""
+
+
 class IrregularFileError(OSError):
     """A link, folder, pipe or device where one of lookalike's own files should be, or a file that
     is too large for what it should be."""
@@ -27,9 +35,8 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int
         IrregularFileError: it is something else.
         OSError: as `os.open`.
     """
-    safe = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     try:
-        descriptor = os.open(path, flags | safe, mode)
+        descriptor = os.open(path, flags | SAFE, mode)
     except OSError as error:
         # A link; a socket, or a pipe that is to be written and that has no reader; a folder.
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR):
@@ -90,12 +97,39 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Wait until a file, or the names in a folder, are on the disk; on Windows files alone, which
+    must be open for writing then."""
+    is_posix = hasattr(os, "O_DIRECTORY")
+    if not is_posix and path.is_dir():
+        return
+    access = os.O_RDONLY if is_posix else os.O_RDWR
+    descriptor = os.open(path, access | getattr(os, "O_CLOEXEC", 0))
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed; False if another process, or another handle, has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        except OSError:
+            return False
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

@@ -143,7 +143,7 @@ def _check(removal: Removal, going: set[str], root: Path, reference: bytes | Non
 
 
 def _relative(path: Path, root: Path) -> bytes:
-    return os.fsencode(os.path.relpath(path, root))
+    return os.fsencode(Path(os.path.relpath(path, root)).as_posix())
 
 
 def _is_same_file(one: Path, two: Path) -> bool:

@@ -347,14 +347,14 @@ def inside(root: Path, folder: Path, here: bool) -> bytes:
         path = Path(os.path.normpath(root / folder))
         if not path.is_relative_to(root):
             raise GalleryError(f"{folder} is not inside {root}, the gallery's folder")
-        return b"" if path == root else os.fsencode(path.relative_to(root))
+        return b"" if path == root else os.fsencode(path.relative_to(root).as_posix())
     top = root.resolve()
     path = folder.resolve() if folder.is_absolute() or folder.exists() else top / folder
     if not path.is_relative_to(top):
         raise GalleryError(f"{folder} is not inside {root}, the gallery's folder")
     if not path.is_dir():
         raise GalleryError(f"{path} is not a folder")
-    return b"" if path == top else os.fsencode(path.relative_to(top))
+    return b"" if path == top else os.fsencode(path.relative_to(top).as_posix())
 
 
 def _file_identity(path: Path) -> Hashable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import time
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from lookalike.atomic import open_regular, read_regular
+from lookalike.atomic import open_regular, read_regular, try_lock
 from lookalike.errors import GalleryDamagedError, GalleryLockedError
 from lookalike.gallery.hits import check_number
 from lookalike.gallery.places import repair_command
@@ -61,7 +60,8 @@ def exclusive(path: Path, refusal: Callable[[str], Exception], wait: float = 0.0
     try:
         if os.fstat(descriptor).st_nlink <= 1:  # else it may be a user's file under another name
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
     finally:
         os.close(descriptor)
@@ -70,11 +70,10 @@ def exclusive(path: Path, refusal: Callable[[str], Exception], wait: float = 0.0
 def _try_lock(path: Path) -> int | None:
     descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The file may have been replaced with its folder since it was opened.
-        if os.path.samestat(os.fstat(descriptor), path.lstat()):
+        if try_lock(descriptor) and os.path.samestat(os.fstat(descriptor), path.lstat()):
             return descriptor
-    except (BlockingIOError, FileNotFoundError):
+    except FileNotFoundError:
         pass
     except BaseException:
         os.close(descriptor)

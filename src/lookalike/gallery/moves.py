@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -81,6 +80,8 @@ def clone(kept: Path, path: Path, digest: bytes, token: str) -> None:
     """
     if sys.platform != "linux":
         raise RefusedError("files are cloned on Linux only; --hardlink works here")
+    import fcntl
+
     with _part(path, token) as temporary, open(kept, "rb") as source:
         try:
             with open(temporary, "xb", opener=_private) as file:

@@ -301,13 +301,13 @@ def names_of(root: Path, path: str | os.PathLike[str]) -> list[bytes]:
     """What a path may be called in the gallery: given to the file or folder, or in the gallery."""
     given = Path(path)
     names = [
-        os.fsencode(spelling.relative_to(folder))
+        os.fsencode(spelling.relative_to(folder).as_posix())
         for spelling in (Path(os.path.abspath(given)), given.resolve())
         for folder in (root.absolute(), root.resolve())
         if spelling.is_relative_to(folder)
     ]
     if not given.is_absolute() and not given.exists():
-        names.append(os.fsencode(os.path.normpath(given)))
+        names.append(os.fsencode(Path(os.path.normpath(given)).as_posix()))
     return names
 
 

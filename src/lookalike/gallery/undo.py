@@ -324,6 +324,8 @@ def _trashes(path: Path) -> Iterator[tuple[Path, Path]]:
     """Those that the file may lie in, each with the folder that its paths are relative to."""
     trash = trash_folder()
     yield trash, trash.parent
+    if not hasattr(os, "getuid"):
+        return
     for top in path.parents:
         for name in (f".Trash/{os.getuid()}", f".Trash-{os.getuid()}"):
             if (top / name).is_dir():

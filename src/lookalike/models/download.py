@@ -5,7 +5,6 @@ them. Needs the standard library alone; proxies are those of the environment.
 from __future__ import annotations
 
 import errno
-import fcntl
 import http.client
 import os
 import re
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from lookalike.atomic import NO_SPACE, IrregularFileError, file_sha256, open_regular
+from lookalike.atomic import NO_SPACE, IrregularFileError, file_sha256, open_regular, try_lock
 from lookalike.errors import ModelError
 
 Report: TypeAlias = Callable[[int, int | None], None]
@@ -93,11 +92,8 @@ def locked(part: Path) -> Iterator[FileIO]:
     """
     while True:
         with FileIO(open_regular(part, os.O_RDWR | os.O_CREAT), "r+") as out:
-            try:
-                fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                message = f"another process is writing {part}: wait until it is done"
-                raise ModelError(message) from error
+            if not try_lock(out.fileno()):
+                raise ModelError(f"another process is writing {part}: wait until it is done")
             # One that has finished meanwhile has moved the file away.
             if part.exists() and os.path.samestat(os.fstat(out.fileno()), part.lstat()):
                 yield out
@@ -138,9 +134,10 @@ def _go_on(url: str, out: FileIO, size: int | None, progress: Report | None) -> 
         if size is not None and total not in (size, None):
             out.truncate(0)
             raise ModelError(f"{url}: has {total:,} bytes, not {size:,}: it is another file")
-        space = os.fstatvfs(out.fileno())
-        if (size or total or 0) - arrived > space.f_bavail * space.f_frsize:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if hasattr(os, "fstatvfs"):  # not on Windows
+            space = os.fstatvfs(out.fileno())
+            if (size or total or 0) - arrived > space.f_bavail * space.f_frsize:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         while piece := response.read1(_PIECE):
             arrived += len(piece)
             if size is not None and arrived > size:

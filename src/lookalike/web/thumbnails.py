@@ -110,6 +110,8 @@ class BoundedFolder:
 
     def read(self, name: str) -> bytes | None:
         """The file's content; None if it does not exist, or is larger than the folder may be."""
+        if not hasattr(os, "O_DIRECTORY"):  # Windows, where nothing is kept
+            return None
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             with (
@@ -128,6 +130,8 @@ class BoundedFolder:
 
     def write(self, name: str, content: bytes) -> None:
         """Whole or not at all; several may write the same. OSError if the disk does not take it."""
+        if not hasattr(os, "O_DIRECTORY"):
+            return
         temporary = f".{secrets.token_hex(4)}.tmp"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         with self._part(name[:2], create=True) as part:

@@ -217,7 +217,7 @@ def test_a_killed_command_leaves_no_gallery_and_can_be_run_again(
     import_gallery(parts, folder, model=model)
     made = Gallery.open(folder, create=False)
     assert made.verify() == [] and of_gallery(made) == stored(parts)
-    names = ["gallery.json", "gallery.sqlite", "index", "lock"]
+    names = ["gallery.json", "gallery.sqlite", "index", "lock", "neighbours.lka"]
     assert sorted(path.name for path in home.iterdir()) == names
 
 

@@ -62,7 +62,8 @@ def test_words_go_with_further_images_that_hits_should_and_should_not_look_like(
         expected = coloured.search(query, 2 * K)
         assert [hit["path"] for hit in hits] == [hit.path for hit in expected]
         assert [hit["cosine"] for hit in hits] == [
-            pytest.approx(hit.cosine, abs=1e-5) for hit in expected
+            pytest.approx(hit.cosine, abs=1e-3)  # of a stored vector, which is rounded
+            for hit in expected
         ]
 
 

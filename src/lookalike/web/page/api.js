@@ -1,7 +1,6 @@
 /** The server's answers: JSON, or an error that says what to do. */
 
 import { say } from "./notice.js";
-import { askForToken } from "./token.js";
 
 /**
  * @typedef {{id: number, path: string, width: number, height: number, format: string, thumbnail: string, original: string}} GalleryImage
@@ -74,6 +73,7 @@ async function answer(path, options) {
     const response = await send(path, options);
     if (response.ok) return response.json();
     if (response.status === 401) {
+      const { askForToken } = await import("./token.js");
       await askForToken(openSession);
     } else if (response.status === 503 && tries < TRIES_WHEN_BUSY) {
       const wait = Math.min(LONGEST_WAIT, Number(response.headers.get("Retry-After")) || 1);

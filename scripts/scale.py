@@ -25,7 +25,7 @@ FILLED = 0.6
 """Share of the memory in use: the rest is for the system and for what changes."""
 DIM = 1024
 """Of the default model; the benchmark's vectors are shorter."""
-CODES = 60
+CODES = 62
 """Bytes an image that searches read all the time, and that are to stay in memory although they are
 mapped: code, id, correction, the order of ids, and what buckets need."""
 IMAGES_PER_SHARD = 50_000_000

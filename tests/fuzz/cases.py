@@ -34,7 +34,7 @@ from lookalike.gallery import Gallery
 from lookalike.gallery.places import IDENTITY, TABLE
 from lookalike.images import SkippedImageError
 from lookalike.images.decoder import Decoder
-from lookalike.lsh import LSHSettings
+from lookalike.lsh import LSHSettings, linking
 
 __all__ = ["BAD", "CLEAR", "FORGED", "NAMED", "RIGHT", "Verdict", "World", "run_case"]
 
@@ -148,7 +148,8 @@ def _gallery_of(folder: Path, name: str) -> Path:
 def _make_gallery(
     folder: Path, name: str, count: int, model: Path, seed: int, remove: str | None = None
 ) -> None:
-    """In two updates, so that the index has several segments."""
+    """In two updates, so that the index has several segments, which have links however small."""
+    vars(linking).update(LINKED_FROM=1, SCANNED=1)
     images, gallery = folder / name, _gallery_of(folder, name)
     images.mkdir()
     lsh = None

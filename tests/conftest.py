@@ -13,6 +13,8 @@ from lookalike.images import DecodedImage, SkippedImageError, Source
 from lookalike.images.decoder import Decoder
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the tests that import onnxruntime themselves
+# OpenVINO, where it is installed, takes most of a second to open and rounds otherwise.
+os.environ["LOOKALIKE_RUNTIME"] = "onnxruntime"
 OpenGallery = Callable[..., Gallery]
 
 

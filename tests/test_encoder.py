@@ -110,8 +110,8 @@ def test_the_default_model_says_what_it_is() -> None:
     )
 
 
-def test_onnxruntime_is_imported_in_one_place_which_disables_its_telemetry() -> None:
-    importing = re.compile(r"^\s*(import|from) onnxruntime\b", re.MULTILINE)
+def test_runtimes_are_imported_in_one_place_which_disables_their_telemetry() -> None:
+    importing = re.compile(r"^\s*(import onnxruntime|import openvino|from onnxruntime)\b", re.M)
     root = Path(__file__).resolve().parents[1]
     sources = [
         path for part in ("src", "benchmarks", "scripts") for path in root.glob(f"{part}/**/*.py")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
@@ -17,7 +18,15 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from lookalike.errors import DecoderError, LookalikeError, ModelError, NoWordsError
-from lookalike.runtimes import INPUT, OUTPUT, OnnxRuntime, open_model
+from lookalike.runtimes import (
+    INPUT,
+    OUTPUT,
+    RUNTIMES,
+    OnnxRuntime,
+    choose,
+    open_model,
+    probes,
+)
 from lookalike.threads import cores
 
 if TYPE_CHECKING:
@@ -143,12 +152,18 @@ class EncoderSettings:
     """Images per run. Larger ones cost more per image: activations leave the CPU's cache."""
     threads: int | None = None
     """Of the model, and as many again that decode. None takes all cores this process may use."""
+    runtime: str = field(default_factory=lambda: os.environ.get("LOOKALIKE_RUNTIME") or "auto")
+    """"onnxruntime"; "openvino" (extra `openvino`); or "auto": the second where it is installed and
+    its embeddings agree with those of the first (cosine 0.999). Default: $LOOKALIKE_RUNTIME, or
+    "auto"."""
 
     def __post_init__(self) -> None:
         if type(self.batch_size) is not int or self.batch_size < 1:
             raise ValueError(f"batch_size must be a positive integer, not {self.batch_size!r}")
         if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
             raise ValueError(f"threads must be a positive integer or None, not {self.threads!r}")
+        if self.runtime not in RUNTIMES:
+            raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, not {self.runtime!r}")
 
 
 class HasPixels(Protocol):
@@ -185,31 +200,42 @@ Outcome: TypeAlias = "Encoded[Item, Decoded] | Failed[Item]"
 
 
 class Encoder:
-    """An open model. Any number of threads may use one at once; made by `Encoder.open`."""
+    """An open model. Any number of threads may use one at once; made by `Encoder.open`.
+
+    Attributes:
+        runtime: what computes the embeddings.
+    """
 
     def __init__(
-        self, runtime: OnnxRuntime, info: ModelInfo, settings: EncoderSettings, path: Path
+        self, model: OnnxRuntime, info: ModelInfo, settings: EncoderSettings, path: Path
     ) -> None:
         self.info = info
         self.settings = settings
         self._path = path
         self._words: WordEncoder | None = None
-        self._runtime = runtime
+        self._model = model
         self._threads = settings.threads or cores()
-        self._runs = runtime.runs
-        self.lookahead = (BATCHES_AHEAD + self._runs) * settings.batch_size
         self._scale = (1 / np.array(info.std)).astype(np.float32)[:, None, None]
         self._shift = (-np.array(info.mean) / np.array(info.std)).astype(np.float32)[:, None, None]
+        self.runtime = choose(
+            model,
+            path,
+            settings.runtime,
+            self._threads,
+            probe=lambda: self._input(probes(info.input_size)),
+        )
+        self._runs = self.runtime.runs
+        self.lookahead = (BATCHES_AHEAD + self._runs) * settings.batch_size
 
     @classmethod
-    def open(
-        cls, path: Path | None = None, settings: EncoderSettings = EncoderSettings()
-    ) -> Encoder:
+    def open(cls, path: Path | None = None, settings: EncoderSettings | None = None) -> Encoder:
         """Open the model at `path`, or the one that comes with lookalike.
 
         ModelError if it is missing, damaged, not an encoder that `lookalike` wrote, or keeps
-        weights in other files.
+        weights in other files; or if OpenVINO is asked for and gives other embeddings.
+        MissingExtraError if OpenVINO is asked for and not installed.
         """
+        settings = settings or EncoderSettings()
         remedy = "use one that lookalike has written"
         if path is None:
             path, remedy = DEFAULT_MODEL, "reinstall lookalike, which brings it"
@@ -281,12 +307,12 @@ class Encoder:
     @property
     def outputs(self) -> frozenset[str]:
         """What the model gives: embeddings, and perhaps the gates of its attention."""
-        return frozenset(output.name for output in self._runtime.outputs)
+        return frozenset(output.name for output in self._model.outputs)
 
     def output(self, name: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One of `outputs` as the model gives it, of an image uint8 (s, s, 3): float32 (...)."""
         self._check(pixels.dtype, pixels.shape)
-        row: NDArray[np.float32] = self._runtime.run({INPUT: self._input([pixels])}, name)[0]
+        row: NDArray[np.float32] = self._model.run({INPUT: self._input([pixels])}, name)[0]
         return row
 
     def encode(
@@ -390,7 +416,7 @@ class Encoder:
         """At most one batch. Rows without a direction become NaN."""
         if not len(pixels):
             return np.empty((0, self.info.dim), np.float32)
-        rows = self._runtime.run({INPUT: self._input(pixels)})
+        rows = self.runtime.run({INPUT: self._input(pixels)})
         lengths = np.linalg.norm(rows, axis=1)
         lengths[~np.isfinite(lengths) | (lengths == 0)] = np.nan
         rows /= lengths[:, None]

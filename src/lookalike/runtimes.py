@@ -1,7 +1,11 @@
-"""What runs a model: ONNX Runtime.
+"""What runs a model: ONNX Runtime, or OpenVINO where it is installed and gives the same embeddings.
 
-It is imported by `import_onnxruntime`, not here, so that commands without a model start fast, and
-nowhere else, so that it never reports to its maker.
+OpenVINO computes most of a model in bfloat16 where the processor has instructions for it. Whether
+its embeddings are those of ONNX Runtime is measured each time a model is opened, on made images, so
+that a gallery may hold embeddings of both.
+
+They are imported by `import_onnxruntime` and `import_openvino`, not here, so that commands without
+a model start fast, and nowhere else, so that they never report to their makers.
 """
 
 from __future__ import annotations
@@ -9,13 +13,18 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-from collections.abc import Mapping
+import queue
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from lookalike.errors import ModelError
+from lookalike.errors import LookalikeWarning, MissingExtraError, ModelError, install_command
 from lookalike.onnxfile import has_external_data
 
 if TYPE_CHECKING:
@@ -29,6 +38,34 @@ all threads on one batch, which wait for each other after every operation, also 
 decoding has stopped. One run of a larger model takes all threads, so that one query is fast."""
 
 
+RUNTIMES = ("auto", "onnxruntime", "openvino")
+AGREEMENT = 0.999
+"""The least cosine between the embeddings of two runtimes that may be mixed."""
+PROBES = 16
+"""Made images: half to correct what rounded weights change, half to measure the agreement."""
+FIRST_EXACT = (3, 6)
+"""So many first convolutions stay in float32, where rounding costs most; tried in this order."""
+
+
+class Runtime(Protocol):
+    """An open model. Any number of threads may run it at once."""
+
+    @property
+    def name(self) -> str:
+        """One of RUNTIMES, not "auto"."""
+
+    @property
+    def description(self) -> str:
+        """For people: name, version, and how it computes."""
+
+    @property
+    def runs(self) -> int:
+        """How many batches it is to be given at once."""
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """The embeddings (n, dim), of any length, of the images (n, 3, s, s) named INPUT."""
+
+
 class End(NamedTuple):
     """An input or output: name, type ("tensor(float)"), and shape, with texts for what varies."""
 
@@ -38,10 +75,10 @@ class End(NamedTuple):
 
 
 class OnnxRuntime:
-    """A model in ONNX Runtime, on the CPU or a GPU. Any number of threads may run it at once.
+    """A model in ONNX Runtime, on the CPU or a GPU: a `Runtime` that also describes the model.
 
     Attributes:
-        runs: how many batches it is to be given at once.
+        on_cpu: not on a GPU.
         metadata: texts that the model file carries.
         inputs, outputs: of the graph.
     """
@@ -63,8 +100,11 @@ class OnnxRuntime:
         ]
         # Given its content instead, it takes that memory, and a third more time.
         self._session = onnxruntime.InferenceSession(path, options, providers=providers)
-        on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
-        self.runs = threads if small and on_cpu else 1
+        self.on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
+        self.runs = threads if small and self.on_cpu else 1
+        self.description = (
+            f"onnxruntime {onnxruntime.__version__}, {'CPU' if self.on_cpu else 'GPU'}"
+        )
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.inputs = [End(end.name, end.type, end.shape) for end in self._session.get_inputs()]
         self.outputs = [End(end.name, end.type, end.shape) for end in self._session.get_outputs()]
@@ -74,6 +114,217 @@ class OnnxRuntime:
         values: NDArray[np.float32]
         (values,) = self._session.run([output], inputs)
         return values
+
+
+class OpenVino:
+    """A model in OpenVINO, on the CPU: a `Runtime`."""
+
+    name = "openvino"
+
+    def __init__(
+        self, path: Path, threads: int, exact: int | None, images: NDArray[np.float32]
+    ) -> None:
+        """Any exception: OpenVINO does not run the model.
+
+        Args:
+            exact: so many first convolutions are computed in float32, the rest in bfloat16; None:
+                everything in float32.
+            images: as the network takes them, (n, 3, s, s); on their mean, rounding the weights to
+                bfloat16 changes nothing.
+        """
+        openvino = import_openvino()
+        core = openvino.Core()
+        model = core.read_model(path)
+        model = openvino.Model([model.output(OUTPUT)], model.get_parameters(), OUTPUT)
+        small = path.stat().st_size < SMALL_MODEL
+        self.runs = threads if small else 1
+        # A fixed shape runs a tenth faster; one image at a time stays in the cache of its core.
+        self._each = small
+        if small:
+            model.reshape([1, *images.shape[1:]])
+        settings: dict[str, Any] = {
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # the cores are shared with the processes that decode
+        }
+        if exact is not None:
+            exact_names = self._correct(core, model, settings, exact, images)
+            model = self._keep_exact(core, model, exact_names)
+        settings |= {
+            "NUM_STREAMS": self.runs,
+            "INFERENCE_PRECISION_HINT": "f32" if exact is None else "bf16",
+        }
+        compiled = core.compile_model(model, "CPU", settings)
+        version = openvino.__version__.partition("-")[0]
+        self.description = f"openvino {version}, " + (
+            "float32" if exact is None else f"bfloat16 after {exact} convolutions in float32"
+        )
+        self._idle = queue.SimpleQueue[Any]()
+        for _ in range(self.runs):
+            self._idle.put(compiled.create_infer_request())
+
+    @staticmethod
+    def plans() -> tuple[int | None, ...]:
+        """Values of ``exact`` for this processor, the fastest first."""
+        core = import_openvino().Core()
+        has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return (*FIRST_EXACT, None) if has_bfloat16 else (None,)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Waits while `runs` threads run it."""
+        images = inputs[INPUT]
+        parts = np.split(images, len(images)) if self._each else [images]
+        request = self._idle.get()
+        try:
+            rows: NDArray[np.float32] = np.concatenate(
+                [request.infer({0: part}, share_inputs=True)[0] for part in parts]
+            )
+            return rows
+        finally:
+            self._idle.put(request)
+
+    @staticmethod
+    def _correct(
+        core: Any, model: Any, settings: dict[str, Any], exact: int, images: NDArray[np.float32]
+    ) -> list[str]:
+        """Add to the bias of each convolution what rounding its weights takes from its mean output.
+
+        But for the first ``exact`` ones, whose names are returned.
+        """
+        from openvino import opset13
+
+        convolutions = [
+            node
+            for node in model.get_ordered_ops()
+            if node.get_type_name() in ("Convolution", "GroupConvolution")
+            and _weights(node) is not None
+        ]
+        means = import_openvino().Model(
+            [
+                opset13.reduce_mean(node.input_value(0), np.array([0, 2, 3]))
+                for node in convolutions
+            ],
+            model.get_parameters(),
+            "means",
+        )
+        compiled = core.compile_model(means, "CPU", settings | {"INFERENCE_PRECISION_HINT": "f32"})
+        request = compiled.create_infer_request()
+        measured = [list(request.infer({0: image[np.newaxis]}).values()) for image in images]
+        for number, node in enumerate(convolutions[exact:], exact):
+            following = [end.get_node() for end in node.output(0).get_target_inputs()]
+            biased = [other for other in following if other.get_type_name() == "Add"]
+            if len(biased) != 1:
+                continue  # it has no bias
+            weights = _weights(node)
+            assert weights is not None
+            lost = (weights - _rounded(weights)).reshape(-1, *weights.shape[-4:])
+            lost = lost.sum(axis=(3, 4))  # (groups, outputs of each, inputs of each)
+            given = np.mean([values[number] for values in measured], axis=0)
+            missing = np.einsum("goi,gi->go", lost, given.reshape(len(lost), -1))
+            term = opset13.constant(missing.reshape(1, -1, 1, 1).astype(np.float32))
+            bias = biased[0].input(1)
+            bias.replace_source_output(opset13.add(bias.get_source_output(), term).output(0))
+        return [node.friendly_name for node in convolutions[:exact]]
+
+    @staticmethod
+    def _keep_exact(core: Any, model: Any, names: Sequence[str]) -> Any:
+        """The model with operations marked to be computed in float32, as only its XML can be."""
+        from xml.etree import ElementTree
+
+        with tempfile.TemporaryDirectory() as folder:
+            file, weights = Path(folder, "model.xml"), Path(folder, "model.bin")
+            import_openvino().serialize(model, file, weights)
+            root = ElementTree.parse(file).getroot()
+            content = weights.read_bytes()
+        for layer in root.iter("layer"):
+            if layer.get("name") in names:
+                notes = layer.find("rt_info")
+                if notes is None:
+                    notes = ElementTree.SubElement(layer, "rt_info")
+                ElementTree.SubElement(notes, "attribute", name="precise", version="0")
+        return core.read_model(ElementTree.tostring(root), content)
+
+
+def _weights(node: Any) -> NDArray[np.float32] | None:
+    """(outputs, inputs, height, width), before them perhaps groups; None if they are computed."""
+    source = node.input_value(1).get_node()
+    shape = list(node.input_value(1).get_shape())
+    if source.get_type_name() == "Reshape":
+        source = source.input_value(0).get_node()
+    constant = source.get_type_name() == "Constant" and len(shape) in (4, 5)
+    return source.data.reshape(shape) if constant else None
+
+
+def _rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """To bfloat16, the nearest, ties to even."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    bits = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+    return bits.view(np.float32)
+
+
+def probes(size: int) -> NDArray[np.uint8]:
+    """Made images (PROBES, size, size, 3), always the same, with the spectrum of photographs."""
+    rng = np.random.default_rng(0)
+    frequency = np.hypot(np.fft.fftfreq(size)[:, np.newaxis], np.fft.fftfreq(size))
+    frequency[0, 0] = 1 / size
+    images = np.empty((PROBES, size, size, 3), np.uint8)
+    for image in images:
+        noise = np.fft.fft2(rng.standard_normal((4, size, size)))
+        layers = np.fft.ifft2(noise / frequency ** rng.uniform(0.9, 1.5)).real
+        layers /= layers.std(axis=(1, 2), keepdims=True)
+        light = 127 + rng.normal(0, 35) + rng.uniform(30, 80) * layers[0]
+        colour = rng.uniform(5, 25) * layers[1:] + rng.normal(0, 20, (3, 1, 1))
+        image[:] = np.clip(light + colour, 0, 255).transpose(1, 2, 0)
+    return images
+
+
+def agreement(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """The least cosine between rows of (n, dim); NaN if one has no direction."""
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    with np.errstate(all="ignore"):
+        return float(((first * second).sum(axis=1) / lengths).min())
+
+
+def choose(
+    model: OnnxRuntime,
+    path: Path,
+    wanted: str,
+    threads: int,
+    probe: Callable[[], NDArray[np.float32]],
+) -> Runtime:
+    """What runs the model at ``path``: ``model``, or OpenVINO if that is ``wanted`` or installed.
+
+    Args:
+        wanted: one of RUNTIMES.
+        probe: gives `probes` as the network takes them, (n, 3, s, s).
+
+    Raises:
+        MissingExtraError: OpenVINO is wanted and not installed.
+        ModelError: it is wanted and cannot run the model, or gives other embeddings.
+    """
+    installed = find_spec("openvino") is not None
+    if wanted == "onnxruntime" or (wanted == "auto" and not (installed and model.on_cpu)):
+        return model
+    if not installed:
+        raise MissingExtraError(
+            f"the runtime openvino is not installed: {install_command('openvino')}"
+        )
+    try:
+        images = probe()
+        to_correct, to_compare = images[: PROBES // 2], images[PROBES // 2 :]
+        expected = model.run({INPUT: to_compare})
+        for exact in OpenVino.plans():
+            made = OpenVino(path, threads, exact, to_correct)
+            least = agreement(expected, made.run({INPUT: to_compare}))
+            if least >= AGREEMENT:
+                return made
+        why = f"the cosine of its embeddings to ONNX Runtime's is {least:.4f}, not {AGREEMENT}"
+    except Exception as error:  # OpenVINO has one class for everything
+        why = str(error).strip().partition("\n")[0]
+    reason = f"OpenVINO cannot be used for model {path}: {why}"
+    if wanted == "openvino":
+        raise ModelError(f"{reason}; use --runtime onnxruntime")
+    warnings.warn(f"{reason}; ONNX Runtime is used", LookalikeWarning, stacklevel=2)
+    return model
 
 
 def open_model(
@@ -128,3 +379,10 @@ def import_onnxruntime(module: str = "onnxruntime") -> Any:
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     return importlib.import_module(module)
+
+
+def import_openvino() -> Any:
+    """The module without its telemetry, a package of its own that it works without."""
+    if "openvino_telemetry" not in sys.modules:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # not to be imported
+    return importlib.import_module("openvino")

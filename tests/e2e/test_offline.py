@@ -97,11 +97,12 @@ def test_a_sealed_process_that_listens_may_do_nothing_else(place: Place) -> None
         assert process.returncode == status
 
 
-def test_index_and_search_open_no_socket_and_leave_no_file(place: Place) -> None:
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_index_and_search_open_no_socket_and_leave_no_file(place: Place, runtime: str) -> None:
     photos = place.root / "photos"
     query = write_photo(place.root / "query.png", 99)
-    place.run("index", photos)
-    place.run("search", query, "--gallery", photos)
+    place.run("index", photos, "--runtime", runtime)
+    place.run("search", query, "--gallery", photos, "--runtime", runtime)
     place.run("duplicates", "--gallery", photos, "--kind", "shot", "--threshold", "0.2")
     place.run("verify", "--gallery", photos)
     assert place.new_files() == {"query.png"}

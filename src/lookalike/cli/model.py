@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lookalike.cli.options import ModelFile, json_option
+from lookalike.cli.options import ModelFile, json_option, runtime_option
 from lookalike.cli.output import FOUND_NOTHING, print_json, print_lines, say, shown
 from lookalike.cli.progress import download_shown
 from lookalike.errors import extra_needed
@@ -99,13 +99,20 @@ def remove(name: str) -> None:
 
 
 @model.command()
-@click.argument("file", metavar="FILE|NAME", type=ModelFile())
+@click.argument("file", metavar="[FILE|NAME]", type=ModelFile(), required=False)
+@runtime_option
 @json_option
-def info(file: Path, as_json: bool) -> None:
-    """Show what a model, a FILE or a downloaded one by its NAME, takes and gives."""
-    from lookalike.encoder import Encoder
+def info(file: Path | None, runtime: str | None, as_json: bool) -> None:
+    """Show what a model takes and gives, and what runs it here.
 
-    _report(Encoder.open(file).info, file, as_json)
+    It is a FILE, or a downloaded one by its NAME. Without either, it is the one that comes with
+    lookalike.
+    """
+    from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings
+
+    settings = EncoderSettings() if runtime is None else EncoderSettings(runtime=runtime)
+    encoder = Encoder.open(file, settings)
+    _report(encoder.info, file or DEFAULT_MODEL, as_json, encoder.runtime.description)
 
 
 @model.command()
@@ -208,9 +215,10 @@ def adopt(
     say(f"use it: lookalike index PHOTOS --model {shown(out)}")
 
 
-def _report(facts: ModelInfo, file: Path, as_json: bool) -> None:
+def _report(facts: ModelInfo, file: Path, as_json: bool, runtime: str = "") -> None:
     if as_json:
-        print_json({**facts.as_dict(), "bytes": file.stat().st_size})
+        entry = {"runtime": runtime} if runtime else {}
+        print_json({**facts.as_dict(), "bytes": file.stat().st_size, **entry})
         return
     from lookalike.words import words_file
 
@@ -224,4 +232,6 @@ def _report(facts: ModelInfo, file: Path, as_json: bool) -> None:
         "words": f"in {shown(words_file(file))}" if facts.words else "not known",
         "sha256": facts.sha256,
     }
+    if runtime:
+        lines["runtime"] = runtime
     print_lines(lines)

@@ -95,6 +95,15 @@ model_option = click.option(
 )
 
 
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["auto", "onnxruntime", "openvino"]),
+    envvar="LOOKALIKE_RUNTIME",
+    help="What runs the model. Default: $LOOKALIKE_RUNTIME, or OpenVINO where it is installed and "
+    "gives the same embeddings, else ONNX Runtime.",
+)
+
+
 def encoding_options(command: Callable[..., None]) -> Callable[..., None]:
     """Those of the encoder, which the command gets as ``encoding``: arguments of `Gallery.open`."""
 
@@ -103,6 +112,7 @@ def encoding_options(command: Callable[..., None]) -> Callable[..., None]:
         *,
         batch_size: int | None,
         threads: int | None,
+        runtime: str | None,
         max_pixels: int,
         max_seconds: float,
         model: Path | None,
@@ -110,7 +120,7 @@ def encoding_options(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         from lookalike.encoder import EncoderSettings
 
-        given = {"batch_size": batch_size, "threads": threads}
+        given: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "runtime": runtime}
         encoding = {
             "encoder_settings": EncoderSettings(
                 **{k: v for k, v in given.items() if v is not None}
@@ -130,6 +140,7 @@ def encoding_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Images per run of the model.",
         ),
         click.option("--threads", metavar="N", type=click.IntRange(1), help="Default: all cores."),
+        runtime_option,
         max_pixels_option,
         max_seconds_option,
         model_option,

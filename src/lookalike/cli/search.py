@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,9 @@ def search(
     like, others = sources[: len(queries)], sources[len(queries) :]
     like += [Words(text) for text in words]
     first = next((Path(source) for source in sources if isinstance(source, str)), None)
+    settings = encoding["encoder_settings"]
+    if settings.runtime == "auto":  # another takes longer to open than it saves on one image
+        encoding = {**encoding, "encoder_settings": replace(settings, runtime="onnxruntime")}
     opened = find_gallery(gallery, first, **encoding)
     warn_if_unfinished(opened, gallery)
     try:

@@ -321,7 +321,8 @@ def _write(path: Path, model: onnx.ModelProto, out: Path) -> ModelInfo:
         except ValueError as error:  # protobuf ends at 2 GB
             raise ModelError(f"{path}: too large for one file ({_reason(error)})") from error
         try:
-            encoder = Encoder.open(part, EncoderSettings(threads=1))  # one batch of all
+            settings = EncoderSettings(threads=1, runtime="onnxruntime")  # one batch of all
+            encoder = Encoder.open(part, settings)
         except ModelError as error:  # it ran: what is wrong is the shape that the runtime infers
             raise ModelError(f"{path}: made for one image at a time: {_EXPORT_AGAIN}") from error
         _try_images(path, encoder)

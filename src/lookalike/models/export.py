@@ -31,7 +31,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from lookalike.atomic import atomic_writer
-from lookalike.encoder import Encoder, ModelInfo
+from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ModelError
 from lookalike.models.embedder import Embedder
 from lookalike.runtimes import INPUT, OUTPUT
@@ -240,7 +240,8 @@ class Cost:
 
 def cost(reference: Path, other: Path, pixels: NDArray[np.uint8]) -> Cost:
     """Of `other` against `reference`, on images uint8 (n, s, s, 3); 1: nothing is lost."""
-    first, second = (Encoder.open(path).embed(pixels) for path in (reference, other))
+    settings = EncoderSettings(runtime="onnxruntime")
+    first, second = (Encoder.open(path, settings).embed(pixels) for path in (reference, other))
     cosines = np.einsum("nd,nd->n", first, second, dtype=np.float64)
     return Cost(float(cosines.mean()), float(cosines.min()))
 

@@ -1,0 +1,151 @@
+"""Which runtime runs a model, and that both give the same embeddings.
+
+Those that name OpenVINO need it, the extra `openvino`, which `dev` brings, and fail without.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+
+from lookalike import runtimes
+from lookalike.cli import commands
+from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings
+from lookalike.errors import LookalikeWarning, MissingExtraError, ModelError
+
+AUTO, OPENVINO = EncoderSettings(runtime="auto"), EncoderSettings(runtime="openvino")
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "camera", "coins", "retina", "moon")
+
+
+class Fake:
+    """In place of OpenVINO: the embeddings of ONNX Runtime and, by plan, so much noise."""
+
+    name = "openvino"
+    runs = 1
+    noise: ClassVar[dict[int | None, float]]
+
+    def __init__(
+        self, path: Path, threads: int, exact: int | None, images: NDArray[np.float32]
+    ) -> None:
+        self._model = runtimes.OnnxRuntime(path, threads)
+        self._noise = np.float32(self.noise[exact])
+        self.description = f"fake {exact}"
+
+    @classmethod
+    def plans(cls) -> tuple[int | None, ...]:
+        return tuple(cls.noise)
+
+    def run(self, inputs: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        rows = self._model.run(inputs)
+        noise = np.random.default_rng(0).standard_normal(rows.shape).astype(np.float32)
+        noise -= (noise * rows).sum(axis=1, keepdims=True) * rows  # rows have length one
+        rows += self._noise * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+        return rows
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
+    class Mine(Fake):
+        noise: ClassVar[dict[int | None, float]] = {}
+
+    monkeypatch.setattr(runtimes, "OpenVino", Mine)
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: name)
+    return Mine
+
+
+def photographs(size: int) -> NDArray[np.uint8]:
+    images = [Image.fromarray(getattr(data, name)()).convert("RGB") for name in PHOTOGRAPHS]
+    return np.stack([np.asarray(image.resize((size, size))) for image in images])
+
+
+def test_openvino_gives_the_embeddings_of_onnx_runtime_of_photographs_and_one_by_one() -> None:
+    first, second = Encoder.open(), Encoder.open(settings=OPENVINO)
+    assert (first.runtime.name, second.runtime.name) == ("onnxruntime", "openvino")
+    images = photographs(first.info.input_size)
+    one, other = first.embed(images), second.embed(images)
+    assert (one * other).sum(axis=1).min() > runtimes.AGREEMENT
+    alone = np.concatenate([second.embed(image[np.newaxis]) for image in images])
+    np.testing.assert_allclose(alone, other, atol=1e-6)  # also in other threads
+
+
+def test_openvino_in_float32_gives_the_embeddings_of_onnx_runtime_to_rounding() -> None:
+    first = Encoder.open()
+    images = photographs(first.info.input_size)[:2]
+    given = first._input(images)
+    made = runtimes.OpenVino(DEFAULT_MODEL, 1, None, given)
+    np.testing.assert_allclose(made.run({"images": given}), first.embed(images), atol=1e-5)
+
+
+def test_openvino_is_imported_without_its_telemetry() -> None:
+    code = (
+        "import sys; from lookalike.runtimes import import_openvino; import_openvino();"
+        "print([name for name, module in sys.modules.items()"
+        " if name.startswith('openvino_telemetry') and module is not None])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+
+
+def test_a_runtime_that_is_not_installed_names_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    assert Encoder.open(settings=AUTO).runtime.name == "onnxruntime"
+    with pytest.raises(MissingExtraError, match=r"pip install .*openvino"):
+        Encoder.open(settings=OPENVINO)
+
+
+def test_the_fastest_plan_whose_embeddings_agree_is_used(fake: type[Fake]) -> None:
+    fake.noise = {3: 0.05, 6: 0.04, None: 0}  # cosines 1 / sqrt(1 + x^2): 0.9988, 0.9992, 1
+    assert Encoder.open(settings=AUTO).runtime.description == "fake 6"
+    assert Encoder.open(settings=OPENVINO).runtime.description == "fake 6"
+    assert Encoder.open().runtime.name == "onnxruntime"  # as the environment of the tests says
+
+
+def test_a_runtime_of_other_embeddings_is_not_used_and_that_is_said(fake: type[Fake]) -> None:
+    fake.noise = {3: 0.06, None: 0.05}
+    with pytest.warns(LookalikeWarning, match=r"is 0\.998\d, not 0\.999; ONNX Runtime is used"):
+        assert Encoder.open(settings=AUTO).runtime.name == "onnxruntime"
+    with pytest.raises(ModelError, match=r"use --runtime onnxruntime"):
+        Encoder.open(settings=OPENVINO)
+
+
+def test_an_unknown_runtime_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"auto, onnxruntime, openvino, not 'tvm'"):
+        EncoderSettings(runtime="tvm")
+
+
+def test_the_environment_pins_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOKALIKE_RUNTIME", "openvino")
+    assert EncoderSettings() == OPENVINO
+    monkeypatch.delenv("LOOKALIKE_RUNTIME")
+    assert EncoderSettings() == AUTO
+
+
+def test_model_info_says_what_runs_the_default_model(fake: type[Fake]) -> None:
+    fake.noise = {3: 0.0}
+    run = CliRunner().invoke(commands, ["model", "info", "--runtime", "openvino"])
+    assert run.output.splitlines()[-1].split() == ["runtime", "fake", "3"]
+
+
+def test_weights_are_rounded_to_the_nearest_bfloat16() -> None:
+    given = np.array([1, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-12, -3.14159], np.float32)
+    nearest = [1, 1, 1 + 2**-6, 1 + 2**-7, -3.140625]  # ties to an even last bit
+    assert runtimes._rounded(given).tolist() == nearest
+
+
+def test_probes_are_the_same_images_each_time() -> None:
+    first, second = runtimes.probes(64), runtimes.probes(64)
+    assert first.shape == (runtimes.PROBES, 64, 64, 3)
+    assert np.array_equal(first, second)
+    assert len({image.tobytes() for image in first}) == runtimes.PROBES
+    assert first.std() > 20

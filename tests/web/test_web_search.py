@@ -245,7 +245,6 @@ def test_a_request_looks_at_one_state_of_the_gallery(
 
     note("now", Reader.now)
     note("unchanged", Reader.unchanged)
-    monkeypatch.setattr("lookalike.web.service.QUIET", 3600.0)  # nothing is loaded beside it
     with client_of(served) as client:
         answer_of(client.post(path, **body))
         names = [name for reader, name in taken if reader is service_of(client).reader]

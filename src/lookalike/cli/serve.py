@@ -61,13 +61,16 @@ def serve(
     app = create_app(opened, settings)
     with listen(settings) as listener:
         address = address_of(listener)
-        say(f"{number(len(opened), 'image')}: {address} (Ctrl-C stops)")
-        if open_page:
-            import threading
-            import webbrowser
 
-            threading.Timer(0.5, webbrowser.open, [address]).start()
-        run(app, settings, listener)
+        def ready() -> None:
+            say(f"{number(len(opened), 'image')}: {address} (Ctrl-C stops)")
+            if open_page:
+                import threading
+                import webbrowser
+
+                threading.Thread(target=webbrowser.open, args=[address]).start()
+
+        run(app, settings, listener, ready)
     say("stopped")
 
 

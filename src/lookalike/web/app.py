@@ -41,14 +41,14 @@ def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> 
     """The page and the API of one gallery, as an ASGI application.
 
     Its lifespan must run: it ends the processes that requests have started. `lookalike serve` adds
-    what only a server can do, limits of connections and of slow clients.
+    what only a server can do: limits of connections and of slow clients, and loading what the first
+    search needs before it takes requests.
     """
     settings = settings or ServeSettings()
     service = Service(gallery, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await service.start()
         try:
             yield
         finally:

@@ -22,6 +22,7 @@ import asyncio
 import json
 import logging
 import socket
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, cast
 
@@ -69,15 +70,20 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def serve(app: FastAPI, settings: ServeSettings, listener: socket.socket) -> None:
+def serve(
+    app: FastAPI, settings: ServeSettings, listener: socket.socket, ready: Callable[[], object]
+) -> None:
     """Serve until SIGINT or SIGTERM, then let requests end; returns normally.
 
-    A second signal ends them at once.
+    ``ready`` is called when the first request would be answered without delay. A second signal ends
+    requests at once.
     """
-    make_server(app, settings).run(sockets=[listener])
+    make_server(app, settings, ready).run(sockets=[listener])
 
 
-def make_server(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
+def make_server(
+    app: FastAPI, settings: ServeSettings, ready: Callable[[], object] = lambda: None
+) -> uvicorn.Server:
     """What `serve` runs; setting its ``should_exit`` also ends it."""
     service: Service = app.state.service
     # It warns of every malformed form, so that clients could fill the log.
@@ -97,13 +103,23 @@ def make_server(app: FastAPI, settings: ServeSettings) -> uvicorn.Server:
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
-    return _Server(config, service)
+    return _Server(config, service, ready)
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(
+        self, config: uvicorn.Config, service: Service, ready: Callable[[], object]
+    ) -> None:
         super().__init__(config)
         self._service = service
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Loads what searches need; connections wait meanwhile."""
+        await self._service.warm()
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """As uvicorn's, which raises the signal again at the end: this is a way to end well."""

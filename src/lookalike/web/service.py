@@ -19,12 +19,9 @@ from lookalike.web.thumbnails import Thumbnails
 from lookalike.web.updates import Updates
 from lookalike.web.workers import Workers
 
-QUIET = 1.0
-"""Seconds between checks whether the server is idle enough to load what searches will need."""
-
 
 class Service:
-    """One served gallery. Made before the event loop runs; `start` and `stop` are called in it."""
+    """One served gallery. Made before the event loop runs; `warm` and `stop` are called in it."""
 
     def __init__(self, gallery: ImageGallery, settings: ServeSettings) -> None:
         self.gallery = gallery
@@ -48,25 +45,14 @@ class Service:
         self.stopping = False
         self.is_loaded = False
         """Whether a search has been made: the first loads the compiled kernels."""
-        self._warming: asyncio.Task[None] | None = None
 
     @cached_property
     def knows_words(self) -> bool:
         """Whether the gallery's model does, which it keeps as long as it is served."""
         return bool(self.gallery.info().model.words)
 
-    async def start(self) -> None:
-        """Load in the background what the first search would wait for.
-
-        Not while thumbnails are being made for a page that was just opened: loading would take most
-        of a second of two cores from them.
-        """
-        self._warming = asyncio.create_task(self._warm())
-
-    async def _warm(self) -> None:
-        await asyncio.sleep(QUIET)
-        while self.workers.own_images.pool.taken:
-            await asyncio.sleep(QUIET)
+    async def warm(self) -> None:
+        """Load what the first search would wait for."""
         try:
             snapshot = await self.workers.searches.run(self.reader.now)
             self.is_loaded = await self.workers.searches.run(_search_once, snapshot)
@@ -81,8 +67,6 @@ class Service:
     async def stop(self) -> None:
         """Nothing goes on afterwards."""
         self.begin_stop()
-        if self._warming is not None:
-            self._warming.cancel()
         await asyncio.to_thread(self.updates.stop)
         await self.workers.close()
 

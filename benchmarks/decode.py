@@ -1,6 +1,7 @@
 """What does it cost to decode in processes that may be ended?
 
     python benchmarks/decode.py FOLDER [--limit N] [--rounds 7] [--large 40] [--json OUT]
+    python benchmarks/decode.py FOLDER --sizes [--large 24]
 
 Indexes the folder's images, then as many JPEGs of 12 megapixels made of them, each time with
 decoding in this process's threads and in other processes, in turn and in both orders: other load
@@ -8,11 +9,17 @@ changes speeds but hardly ratios. Also the time that `index` takes for a single 
 The ratios are processes / threads, of speeds by the clock and by the processor time that both
 took, which a busy machine spoils less: 0.97 and more is what was asked for. Opening the model and
 starting the processes, which happens at the same time, count.
+
+With --sizes instead: images of 12 and 48 megapixels as JPEG, PNG and HEIC (which needs pillow-heif
+to be made), a second: decoded in the processes alone, embedded alone, and by `index`; its ratio is
+to the slower of the two. The model is open and the processes are ready before.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import io
 import json
 import os
 import subprocess
@@ -20,19 +27,33 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from statistics import median
+from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 from encode import link_images
 from PIL import Image
 
 from lookalike.encoder import EncoderSettings
 from lookalike.gallery import Gallery
-from lookalike.images import DecodedImage, SkippedImageError, Source, decoder, read_image
+from lookalike.images import (
+    DecodedImage,
+    SkippedImageError,
+    Source,
+    decoder,
+    looks_like_image,
+    read_image,
+)
 from lookalike.images.decoder import Decoder
+from lookalike.threads import cores
 
 LARGE = (4000, 3000)
+SIZES = {"12 MP": LARGE, "48 MP": (8000, 6000)}
 RUN = "from lookalike.cli import main; main()"
 
 
@@ -86,6 +107,65 @@ def enlarge(paths: list[Path], folder: Path) -> None:
         image.save(folder / f"{number}.jpg", quality=90)
 
 
+def same_size(source: Path, size: tuple[int, int], kind: str, folder: Path, count: int) -> bool:
+    """So many files of one image, distinct by what follows it; False if it cannot be made."""
+    image = Image.open(source).convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    content = io.BytesIO()
+    if kind == "heic":
+        if find_spec("pillow_heif") is None:
+            return False
+        importlib.import_module("pillow_heif").register_heif_opener()
+    image.save(content, {"jpg": "JPEG", "png": "PNG", "heic": "HEIF"}[kind], quality=90)
+    folder.mkdir()
+    for number in range(count):
+        free = (16).to_bytes(4) + b"free" + number.to_bytes(8)  # a box that HEIC allows
+        (folder / f"{number}.{kind}").write_bytes(content.getvalue() + free)
+    return True
+
+
+def alone_and_together(folder: Path, settings: EncoderSettings, home: Path) -> dict[str, float]:
+    """Images a second of a folder: decoding, embedding, `index`."""
+    gallery = Gallery.open(folder, directory=home, encoder_settings=settings)
+    encoder = gallery.encoder()
+    size, paths = encoder.info.input_size, sorted(folder.iterdir())
+    with ThreadPoolExecutor(cores()) as pool, Decoder() as reader:
+        list(pool.map(lambda path: reader.read_image(path, size), paths[: cores()]))
+        began = time.perf_counter()
+        images = list(pool.map(lambda path: reader.read_image(path, size), paths))
+        decoded = time.perf_counter() - began
+        pixels = np.stack([image.pixels for image in images])
+        began = time.perf_counter()
+        encoder.embed(np.concatenate([pixels] * 8))
+        embedded = (time.perf_counter() - began) / 8
+        began = time.perf_counter()
+        report = gallery.update()
+        seconds = time.perf_counter() - began
+    assert report.images == len(paths), report
+    rates = [len(paths) / duration for duration in (decoded, embedded, seconds)]
+    return dict(zip(("decode", "embed", "index"), rates, strict=True)) | {
+        "ratio": rates[2] / min(rates[:2])
+    }
+
+
+def by_size(source: Path, count: int, rounds: int, settings: EncoderSettings) -> dict[str, Any]:
+    """Medians of `alone_and_together` by size and format, printed as they come."""
+    found = {}
+    for (name, size), kind in product(SIZES.items(), ("jpg", "png", "heic")):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "images"
+            if not same_size(source, size, kind, folder, count):
+                print(f"{name} {kind}: needs pillow-heif: pip install pillow-heif")
+                continue
+            several = [
+                alone_and_together(folder, settings, Path(temporary) / str(number))
+                for number in range(rounds)
+            ]
+        row = {key: median(rates[key] for rates in several) for key in several[0]}
+        found[f"{name} {kind}"] = row
+        print(f"{name} {kind}: " + ", ".join(f"{k} {value:.3g}" for k, value in row.items()))
+    return found
+
+
 def one_file(path: Path, rounds: int) -> float:
     """Seconds of `lookalike index` for one image."""
     seconds = []
@@ -105,10 +185,17 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=1000, help="images, evenly chosen")
     parser.add_argument("--large", type=int, default=40, help="images of 12 megapixels")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--sizes", action="store_true", help="12 and 48 megapixels by format")
     parser.add_argument("--threads", type=int, help="of the model and of the readers each")
     parser.add_argument("--json", type=Path, help="write the result there")
     options = parser.parse_args()
     settings = EncoderSettings(threads=options.threads)
+    if options.sizes:
+        source = next(p for p in sorted(options.folder.rglob("*")) if looks_like_image(p.name))
+        found = by_size(source, options.large, options.rounds, settings)
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        return
     with tempfile.TemporaryDirectory() as temporary:
         small, large = Path(temporary) / "small", Path(temporary) / "large"
         links = link_images(options.folder, small, options.limit)

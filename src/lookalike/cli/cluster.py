@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,9 +182,8 @@ deadline_option = click.option(
 )
 
 
-@contextmanager
-def _shown() -> Iterator[Callable[[int, int], None]]:
-    """A line whenever more actors are ready."""
+def _shown() -> Callable[[int, int], None]:
+    """Prints a line whenever more actors are ready."""
     last = -1
 
     def show(done: int, total: int) -> None:
@@ -193,7 +192,7 @@ def _shown() -> Iterator[Callable[[int, int], None]]:
             last = done
             say(f"{done} of {number(total, 'actor')} ready")
 
-    yield show
+    return show
 
 
 @cluster.command()
@@ -247,18 +246,17 @@ def start(
     """
     with extra_needed("cluster"):
         from lookalike.cluster import deployment
-    with _shown() as show:
-        layout = deployment.Layout(
-            shards=shards,
-            replicas=replicas,
-            cpus=cpus,
-            memory=memory_mb << 20,
-            threads=threads,
-            cache=cache,
-        )
-        made = deployment.start(
-            parts, name, layout, address=address, deadline=deadline, progress=show
-        )
+    layout = deployment.Layout(
+        shards=shards,
+        replicas=replicas,
+        cpus=cpus,
+        memory=memory_mb << 20,
+        threads=threads,
+        cache=cache,
+    )
+    made = deployment.start(
+        parts, name, layout, address=address, deadline=deadline, progress=_shown()
+    )
     _print(name, made, as_json)
 
 
@@ -365,8 +363,7 @@ def replicas(name: str, count: int, address: str | None, deadline: float, as_jso
     """Serve each shard of NAME by R actors. Searches go on meanwhile."""
     with extra_needed("cluster"):
         from lookalike.cluster import deployment
-    with _shown() as show:
-        made = deployment.replicas(name, count, address, deadline, show)
+    made = deployment.replicas(name, count, address, deadline, _shown())
     _print(name, made, as_json)
 
 

@@ -22,11 +22,11 @@ from onnx import TensorProto, compose, helper, numpy_helper
 from lookalike.atomic import file_sha256
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ModelError
+from lookalike.models.settings import Triple
 from lookalike.runtimes import INPUT, OUTPUT, OnnxRuntime, import_onnxruntime
 from lookalike.words import MASK, TOKENS, WordEncoder, metadata, read_tokenizer, words_file
 
 Tokens: TypeAlias = Literal["cls", "mean"]
-Triple: TypeAlias = tuple[float, float, float]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from lookalike.atomic import NO_SPACE
 from lookalike.errors import ModelError
 from lookalike.models.download import Report, cache_directory, download, locked
+from lookalike.models.settings import IMAGENET, Triple
 from lookalike.words import import_tokenizers
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 HOST = "https://huggingface.co"
 HOST_VARIABLE = "LOOKALIKE_MODELS_URL"
 """Environment variable with the address of a mirror."""
-Triple = tuple[float, float, float]
-IMAGENET: tuple[Triple, Triple] = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-"""Mean and standard deviation, of pixels from 0 to 255."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lookalike.errors import TrainingError
 from lookalike.images import SkippedImageError, looks_like_image
 from lookalike.images.decoder import Decoder
+from lookalike.models.settings import Triple, triple
 
 Positions: TypeAlias = NDArray[np.int64]
 
@@ -293,21 +294,19 @@ def in_order(
 class Statistics:
     """Of each channel over all pixels of all images, in 0..255."""
 
-    mean: tuple[float, float, float]
-    low: tuple[float, float, float]
-    high: tuple[float, float, float]
+    mean: Triple
+    low: Triple
+    high: Triple
 
     @property
-    def std(self) -> tuple[float, float, float]:
+    def std(self) -> Triple:
         """Divisor of Eq. 2: max - min. A channel of one value only divides by 255.
 
         Eq. 1 then Eq. 2 is (x - mean) / (max - min), for a difference does not feel the mean's
         removal; with this as its `std` a model file says exactly that.
         """
-        red, green, blue = (
-            high - low or 255.0 for low, high in zip(self.low, self.high, strict=True)
-        )
-        return red, green, blue
+        ranges = zip(self.low, self.high, strict=True)
+        return triple(high - low or 255.0 for low, high in ranges)
 
 
 def pixel_statistics(squares: SquareImages, positions: Positions, threads: int) -> Statistics:
@@ -325,9 +324,4 @@ def pixel_statistics(squares: SquareImages, positions: Positions, threads: int) 
         total += sums
         low, high = np.minimum(low, least), np.maximum(high, most)
     mean = total / (len(positions) * squares.size**2)
-    return Statistics(_triple(mean), _triple(low), _triple(high))
-
-
-def _triple(values: NDArray[np.generic]) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values.tolist())
-    return red, green, blue
+    return Statistics(triple(mean), triple(low), triple(high))

@@ -35,8 +35,7 @@ from lookalike.encoder import ModelInfo
 from lookalike.errors import ModelError
 from lookalike.models.download import Report
 from lookalike.models.layers import CBAM, GAP, GeM, SecondOrderAttention, unit
-from lookalike.models.settings import EmbedderSettings
-from lookalike.models.trunk import Triple
+from lookalike.models.settings import EmbedderSettings, Triple, triple
 from lookalike.models.trunks import make_trunk
 from lookalike.models.weights import fill, read_torch_file
 
@@ -291,8 +290,8 @@ def load_embedder(path: Path) -> Embedder:
             raise ValueError(f"its parts are {sorted(map(str, content))}, not {sorted(KEYS)}")
         embedder = Embedder(
             EmbedderSettings.from_dict(content["settings"]),
-            mean=_triple(content["mean"]),
-            std=_triple(content["std"]),
+            mean=triple(content["mean"]),
+            std=triple(content["std"]),
         )
         embedder.info("checked")
         if not isinstance(content["state"], Mapping):
@@ -306,11 +305,6 @@ def load_embedder(path: Path) -> Embedder:
             f"saved was {str(content['sha256'])[:16]}... Use another copy"
         )
     return embedder.eval()
-
-
-def _triple(values: Any) -> Triple:
-    red, green, blue = map(float, values)
-    return red, green, blue
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -35,8 +35,8 @@ from lookalike.models.data import (
 )
 from lookalike.models.embedder import Embedder
 from lookalike.models.report import Listener, TrainProgress
-from lookalike.models.settings import EmbedderSettings, TrainSettings
-from lookalike.models.trunk import Triple, Trunk
+from lookalike.models.settings import EmbedderSettings, TrainSettings, Triple
+from lookalike.models.trunk import Trunk
 from lookalike.models.trunks import TRUNKS
 from lookalike.threads import cores
 

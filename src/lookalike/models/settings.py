@@ -8,10 +8,14 @@ command can do so at no cost.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, SupportsFloat, TypeAlias, get_args, get_origin, get_type_hints
 
+Triple: TypeAlias = tuple[float, float, float]
+"""Of red, green and blue."""
+IMAGENET: tuple[Triple, Triple] = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+"""Mean and standard deviation, of pixels from 0 to 255."""
 STAGES = {
     "efficientnet-lite0": 5,
     "efficientnet-lite2": 5,
@@ -24,6 +28,12 @@ STAGES = {
 ATTENTION = ("none", "cbam", "channel", "spatial", "second-order")
 POOLS = ("gap", "gem", "flatten")
 LOSSES = ("softmax", "triplet", "supcon", "multi-similarity", "circle")
+
+
+def triple(values: Iterable[SupportsFloat]) -> Triple:
+    """Three numbers, of whatever type."""
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 @dataclass(frozen=True)

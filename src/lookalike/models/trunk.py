@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-Triple: TypeAlias = tuple[float, float, float]
+from lookalike.models.settings import Triple
+from lookalike.models.weights import load_weights
 
 _NOTHING: Mapping[int, Callable[[Tensor], Tensor]] = MappingProxyType({})
 
@@ -21,6 +22,9 @@ class Trunk(nn.Module, ABC):
     A stage ends where the resolution is about to change, and the last one ends the trunk.
     """
 
+    title: ClassVar[str]
+    classifier: ClassVar[str] = "classifier."
+    """With what the names of a classifier begin in published files."""
     channels: tuple[int, ...]
     """Of the feature map at the end of each stage."""
     mean: Triple
@@ -35,9 +39,10 @@ class Trunk(nn.Module, ABC):
     def sides(self, size: int) -> tuple[int, ...]:
         """Height (and width) of each stage's map for images of `size` x `size`."""
 
-    @abstractmethod
     def load_weights(self, path: Path) -> None:
-        """Load a file of PyTorch weights strictly; ModelError lists what does not fit."""
+        """Load a file of PyTorch weights strictly, but for a classifier that this trunk lacks;
+        ModelError lists what does not fit."""
+        load_weights(self, path, self.title, self.classifier)
 
     def stages(
         self, images: Tensor, after: Mapping[int, Callable[[Tensor], Tensor]] = _NOTHING

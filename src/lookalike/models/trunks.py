@@ -39,8 +39,9 @@ from torch.nn import functional as F
 
 from lookalike.errors import ModelError, extra_needed
 from lookalike.models.download import Report
+from lookalike.models.settings import IMAGENET
 from lookalike.models.trunk import Trunk
-from lookalike.models.weights import fetch, load_weights
+from lookalike.models.weights import fetch
 
 FEATURES = 1280
 """Channels of the last feature map."""
@@ -155,7 +156,8 @@ class EfficientNetLite0(Trunk):
     """
 
     parts: ClassVar[tuple[Stage, ...]] = STAGES
-    title: ClassVar[str] = "EfficientNet-Lite0"
+    title = "EfficientNet-Lite0"
+    classifier = "_fc."
     channels = (16, 24, 40, 112, FEATURES)
     mean = MEAN
     std = STD
@@ -198,10 +200,6 @@ class EfficientNetLite0(Trunk):
             raise ValueError("this trunk has no classifier: make it with classes=1000")
         scores: Tensor = self._fc(self(images).mean(dim=(2, 3)))
         return scores
-
-    def load_weights(self, path: Path) -> None:
-        """A classifier in the file is left out when this trunk has none."""
-        load_weights(self, path, self.title, classifier="_fc.")
 
 
 class EfficientNetLite2(EfficientNetLite0):
@@ -257,9 +255,10 @@ class ResNet50(Trunk):
     Parameters: 23,508,032.
     """
 
+    title = "ResNet50"
+    classifier = "fc."
     channels = (256, 512, 1024, 2048)
-    mean = (123.675, 116.28, 103.53)
-    std = (58.395, 57.12, 57.375)
+    mean, std = IMAGENET
 
     def __init__(self) -> None:
         super().__init__()
@@ -286,10 +285,6 @@ class ResNet50(Trunk):
     def sides(self, size: int) -> tuple[int, ...]:
         return tuple(-(-size // stride) for stride in (4, 8, 16, 32))
 
-    def load_weights(self, path: Path) -> None:
-        """A classifier in the file is left out."""
-        load_weights(self, path, "ResNet50", classifier="fc.")
-
 
 VGG16_IMAGENET = "https://download.pytorch.org/models/vgg16-397923af.pth"
 VGG16BN_IMAGENET = "https://download.pytorch.org/models/vgg16_bn-6c64b313.pth"
@@ -303,9 +298,9 @@ class VGG16(Trunk):
     Parameters: 14,714,688.
     """
 
+    title = "VGG16"
     channels = (64, 128, 256, 512, 512)
-    mean = (123.675, 116.28, 103.53)
-    std = (58.395, 57.12, 57.375)
+    mean, std = IMAGENET
     batch_norm = False
 
     def __init__(self) -> None:
@@ -336,14 +331,11 @@ class VGG16(Trunk):
     def sides(self, size: int) -> tuple[int, ...]:
         return tuple(size // stride for stride in (2, 4, 8, 16, 32))
 
-    def load_weights(self, path: Path) -> None:
-        """A classifier in the file is left out."""
-        load_weights(self, path, type(self).__name__, classifier="classifier.")
-
 
 class VGG16BN(VGG16):
     """VGG16 with batch norm. Parameters: 14,723,136."""
 
+    title = "VGG16BN"
     batch_norm = True
 
 
@@ -359,6 +351,7 @@ class LeNet5(Trunk):
     t = floor((floor((s - 4) / 2) - 4) / 2) - 4. Parameters: 51,134.
     """
 
+    title = "LeNet-5"
     channels = (6, 16, 120)
     mean = (127.5, 127.5, 127.5)
     std = (127.5, 127.5, 127.5)
@@ -378,10 +371,6 @@ class LeNet5(Trunk):
         first = (size - 4) // 2
         second = (first - 4) // 2
         return first, second, second - 4
-
-    def load_weights(self, path: Path) -> None:
-        """A classifier in the file is left out."""
-        load_weights(self, path, "LeNet-5", classifier="classifier.")
 
 
 TRUNKS: dict[str, type[Trunk]] = {

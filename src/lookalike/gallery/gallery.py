@@ -21,8 +21,9 @@ from lookalike.gallery.identity import read_identity
 from lookalike.gallery.ignore import add_patterns
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.listing import Hits
-from lookalike.gallery.opening import GalleryOnDisk, Path_, lsh_settings_for
+from lookalike.gallery.opening import GalleryOnDisk, lsh_settings_for
 from lookalike.gallery.places import command, root_from
+from lookalike.gallery.protocol import Path_
 from lookalike.gallery.query import Query, embed_queries, row_of, several, with_text
 from lookalike.gallery.reader import Reader
 from lookalike.gallery.removal import restore_rows, take_out_rows

@@ -12,7 +12,7 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
-from lookalike.gallery.protocol import ImageGallery
+from lookalike.gallery.protocol import ImageGallery, Path_
 from lookalike.gallery.remote import check_on_disk, is_remote, open_remote
 from lookalike.gallery.repair import RepairReport, repair
 from lookalike.gallery.store import Store
@@ -20,8 +20,6 @@ from lookalike.lsh import LSHSettings
 
 if TYPE_CHECKING:
     from lookalike.images.decoder import Limits
-
-Path_ = str | os.PathLike[str]
 
 
 class GalleryOnDisk(ImageGallery):

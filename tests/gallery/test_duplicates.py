@@ -17,8 +17,8 @@ from PIL import Image
 from lookalike import images
 from lookalike.errors import GalleryError
 from lookalike.gallery import DuplicateGroup, Gallery, KeepOrder, KeepRule, Kind, Progress
-from lookalike.gallery.duplicates import _file_identity, propose
-from lookalike.gallery.rows import ImageRow
+from lookalike.gallery.duplicates import propose
+from lookalike.gallery.rows import ImageRow, file_identity
 
 Groups = set[frozenset[str]]
 SHOTS = frozenset({Kind.SHOT})
@@ -447,7 +447,7 @@ def test_file_numbers_that_are_alike_for_all_files_are_not_taken_for_links(
 
     def identities() -> list[object]:
         names = ("a", "b", "link", "hard link")
-        return [_file_identity(tmp_path / name) for name in names]
+        return [file_identity(tmp_path / name) for name in names]
 
     a, b, link, hard = identities()
     assert a == link == hard

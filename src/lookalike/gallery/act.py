@@ -17,7 +17,7 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.keep import Kind
 from lookalike.gallery.moves import RefusedError, clone, explain, link, move, require_whole
 from lookalike.gallery.places import is_within
-from lookalike.gallery.rows import ImageRow, is_path
+from lookalike.gallery.rows import ImageRow, file_identity, is_path
 from lookalike.gallery.undo import Action, Done, Entry, Log, forget_parts, open_log
 from lookalike.progress import Progress
 
@@ -148,15 +148,9 @@ def _relative(path: Path, root: Path) -> bytes:
 
 def _is_same_file(one: Path, two: Path) -> bool:
     try:
-        return os.path.samefile(one, two) and not _numbers_are_useless(one)
+        return file_identity(one) == file_identity(two)
     except OSError as error:
         raise RefusedError(explain(error)) from error
-
-
-def _numbers_are_useless(path: Path) -> bool:
-    """Some mounts give all files the number 0, or that of their folder."""
-    status = path.stat()
-    return status.st_ino in (0, path.parent.stat().st_ino)
 
 
 def _perform(

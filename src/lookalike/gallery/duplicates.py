@@ -19,7 +19,7 @@ from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.places import is_within
 from lookalike.gallery.query import is_as_indexed, several
-from lookalike.gallery.rows import ImageRow
+from lookalike.gallery.rows import ImageRow, file_identity
 from lookalike.gallery.search import StoredVectors, Table
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex
@@ -304,7 +304,7 @@ class _Contents:
         for i in sorted(ids, key=lambda i: (paths[i].is_symlink(), self._rows[i].path)):
             try:
                 whole = is_as_indexed(self._root, self._rows[i], if_gone=False)
-                identity = _file_identity(paths[i]) if whole else None
+                identity = file_identity(paths[i]) if whole else None
             except OSError:
                 identity = None
             if identity is None:
@@ -355,19 +355,6 @@ def inside(root: Path, folder: Path, here: bool) -> bytes:
     if not path.is_dir():
         raise GalleryError(f"{path} is not a folder")
     return b"" if path == top else os.fsencode(path.relative_to(top).as_posix())
-
-
-def _file_identity(path: Path) -> Hashable:
-    """What two paths to one file have in common. Raises OSError.
-
-    Some file systems number all files alike: a number that is 0, or that of the file's own folder,
-    says nothing, and the path without links stands for the file.
-    """
-    status, folder = path.stat(), path.resolve().parent.stat()
-    number = status.st_dev, status.st_ino
-    if status.st_ino == 0 or number == (folder.st_dev, folder.st_ino):
-        return path.resolve()
-    return number
 
 
 def propose(

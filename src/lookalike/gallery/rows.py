@@ -6,9 +6,10 @@ import calendar
 import os
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lookalike.gallery.entries import LARGEST_ID
@@ -111,6 +112,19 @@ def file_state(status: os.stat_result) -> FileState:
         for value in (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     )
     return FileState(size, mtime_ns, inode or None, ctime_ns)
+
+
+def file_identity(path: Path) -> Hashable:
+    """What two paths to one file have in common. Raises OSError.
+
+    Some file systems number all files alike: a number that is 0, or that of the file's own folder,
+    says nothing, and the path without links stands for the file.
+    """
+    status, folder = path.stat(), path.resolve().parent.stat()
+    number = status.st_dev, status.st_ino
+    if status.st_ino == 0 or number == (folder.st_dev, folder.st_ino):
+        return path.resolve()
+    return number
 
 
 ORDERS: dict[str, Callable[[ImageRow], Any]] = {

@@ -18,7 +18,7 @@ from lookalike.lsh.join import Joined, all_pairs, groups
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings, whole
 from lookalike.lsh.state import State, live_ids
-from lookalike.lsh.vectors import as_ids, unit_rows
+from lookalike.lsh.vectors import as_ids, as_query, unit_rows
 from lookalike.threads import cores
 
 if TYPE_CHECKING:
@@ -119,12 +119,7 @@ class LSHIndex:
             ValueError: the index keeps no vectors.
         """
         self._need_vectors("there are none to return")
-        wanted, state = as_ids(ids), self._state
-        where, rows = state.locate_all(wanted)
-        out = np.empty((len(wanted), self.settings.dim), np.float32)
-        for i in set(where.tolist()):
-            out[where == i] = state.segments[i].vectors_of(rows[where == i])
-        return out
+        return self._state.vectors(as_ids(ids), self.settings.dim)
 
     # ---- change ----------------------------------------------------------------------------------
 
@@ -316,9 +311,7 @@ class LSHIndex:
         """
         if np.isnan(threshold):
             raise ValueError("threshold is nan; it must be a number")
-        row = np.asarray(query, np.float32)
-        if row.ndim != 1:
-            raise ValueError(f"query has shape {row.shape}; it must be ({self.settings.dim},)")
+        row = as_query(query, self.settings.dim)
         k, total = 64, max(1, len(self))
         while True:
             found = self.search(row, min(k, total), allowed=allowed, candidates=64 * k)
@@ -382,18 +375,8 @@ class LSHIndex:
             KeyError: an id of ``ids`` (m,) is unknown.
             ValueError: the query's shape is not (dim,).
         """
-        if np.ndim(query) != 1:
-            shape = np.shape(query)
-            raise ValueError(f"query has shape {shape}; it must be ({self.settings.dim},)")
-        wanted, state = as_ids(ids), self._state
-        where, rows = state.locate_all(wanted)
-        out = np.empty(len(wanted), np.int32)
-        row = unit_rows(np.atleast_2d(np.asarray(query, np.float32)), self.settings.dim)
-        for i in set(where.tolist()):
-            code = state.fitted.query_codes(row).view(np.uint64)[0]
-            codes = state.segments[i].codes_of(rows[where == i], self.settings.code_bits // 8)
-            out[where == i] = np.bitwise_count(codes ^ code).sum(axis=1)
-        return out
+        row = unit_rows(as_query(query, self.settings.dim)[np.newaxis], self.settings.dim)
+        return self._state.differing_bits(row, as_ids(ids), self.settings.code_bits // 8)
 
     def join(
         self, threshold: float, *, recall: float = 0.99, limit: int = 10_000_000

@@ -88,6 +88,27 @@ class State:
             raise KeyError(f"id {ids[np.argmax(where < 0)]} is not in the index")
         return where, rows
 
+    def vectors(self, ids: NDArray[np.int64], dim: int) -> Floats:
+        """The unit vectors of ``ids`` (n,): (n, dim). KeyError: one is nowhere."""
+        where, rows = self.locate_all(ids)
+        out = np.empty((len(ids), dim), np.float32)
+        for i in set(where.tolist()):
+            out[where == i] = self.segments[i].vectors_of(rows[where == i])
+        return out
+
+    def differing_bits(
+        self, query: Floats, ids: NDArray[np.int64], width: int
+    ) -> NDArray[np.int32]:
+        """Bits in which the codes, ``width`` bytes each, of ``ids`` (n,) differ from that of a unit
+        row (1, dim): (n,). KeyError: one is nowhere."""
+        where, rows = self.locate_all(ids)
+        out = np.empty(len(ids), np.int32)
+        for i in set(where.tolist()):
+            code = self.fitted.query_codes(query).view(np.uint64)[0]
+            codes = self.segments[i].codes_of(rows[where == i], width)
+            out[where == i] = np.bitwise_count(codes ^ code).sum(axis=1)
+        return out
+
     def blocked(self, i: int, among: Places | None) -> Removed:
         """The rows of segment ``i`` that do not count: removed, or not ``among`` some items."""
         if among is None:

@@ -47,3 +47,11 @@ def as_ids(ids: ArrayLike) -> NDArray[np.int64]:
     if not whole or array.min() < 0 or array.max() > np.iinfo(np.int64).max:
         raise ValueError("ids must be a one-dimensional array of integers from 0 to 2^63 - 1")
     return array.astype(np.int64)
+
+
+def as_query(query: ArrayLike, dim: int) -> Floats:
+    """One query, float32, as a single row. ValueError if it is several."""
+    row = np.asarray(query, np.float32)
+    if row.ndim != 1:
+        raise ValueError(f"query has shape {row.shape}; it must be ({dim},)")
+    return row

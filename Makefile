@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
+# A file's tests in one process, one process for each core; each takes up to 1 GB.
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 FOLDER ?=
 DATA ?= data
 QUICK ?=
@@ -28,10 +30,10 @@ demo: $(VENV)/demo.stamp  ## find real images and draw what was found (FOLDER=~/
 	$(BIN)/lookalike demo $(if $(FOLDER),--folder "$(FOLDER)")
 
 test: $(VENV)/dev.stamp lint  ## lint, types and the fast tests, in a few minutes
-	$(BIN)/python -m pytest -q -m "not slow" -n auto --dist loadfile
+	$(PYTEST) -q -m "not slow"
 
 test-all: $(VENV)/dev.stamp lint  ## the slow tests as well: kills, servers, Ray, the browser, training
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 fuzz: $(VENV)/dev.stamp  ## damage galleries and images at random (SECONDS=120, FUZZ="--seed 5 --case 7")
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) $(FUZZ)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,14 +17,25 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the tests that import onnxrunti
 # OpenVINO, where it is installed, takes most of a second to open and rounds otherwise.
 os.environ["LOOKALIKE_RUNTIME"] = "onnxruntime"
 OpenGallery = Callable[..., Gallery]
+LONGEST = "served page_axe ray reproduce_quick reproduce streams documents demo interruption"
+
+
+# A shell that runs the tests in the background has them and what they start ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow are tests in a browser, of all drawings, and of commands in processes of their own."""
+    """Slow are tests in a browser, of all drawings, and of commands in processes of their own.
+
+    The files with the longest runs come first, so that parallel workers end together.
+    """
     for item in items:
         ends = item.path.parent.name == "e2e" and item.path.name != "test_commands.py"
         if ends or {"browser", "drawn"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+    place = {f"test_{name}": at for at, name in enumerate(LONGEST.split())}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from lookalike.encoder import ModelInfo
-from lookalike.gallery import Gallery
+from lookalike.gallery import Gallery, UpdateReport
 from lookalike.images import read_image
 
 SIZE, CELLS = 16, 4
@@ -69,6 +70,19 @@ def images_of(folder: Path) -> set[str]:
     """Relative paths of the PNG files below a folder, but hidden ones."""
     found = (path.relative_to(folder) for path in folder.rglob("*.png"))
     return {path.as_posix() for path in found if not any(p.startswith(".") for p in path.parts)}
+
+
+def updated(folder: Path, **options: Any) -> Gallery:
+    """The gallery of a folder, brought up to date; ``options``: of `Gallery.open`."""
+    opened = Gallery.open(folder, **options)
+    opened.update()
+    return opened
+
+
+def counts(report: UpdateReport) -> dict[str, int]:
+    """The counts that are not zero."""
+    names = ("added", "changed", "moved", "dropped", "reused", "skipped")
+    return {name: getattr(report, name) for name in names if getattr(report, name)}
 
 
 def vectors_of(gallery: Gallery) -> dict[str, NDArray[np.float32]]:

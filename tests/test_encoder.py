@@ -337,7 +337,7 @@ def test_files_give_the_same_embeddings_as_their_pixels(tmp_path: Path) -> None:
     assert [type(outcome) for outcome in outcomes] == [Failed, Encoded, Encoded, Encoded]
     rows = [outcome.embedding for outcome in outcomes if isinstance(outcome, Encoded)]
     alone = encoder.embed(np.stack([read_image(path, 224).pixels for path in paths[1:]]))
-    np.testing.assert_array_equal(rows, alone)
+    np.testing.assert_allclose(rows, alone, rtol=0, atol=1e-5)  # batches go by the number of cores
 
 
 @pytest.mark.parametrize("failing", [False, True])

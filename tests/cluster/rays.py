@@ -1,4 +1,4 @@
-"""A real Ray cluster on this machine: nodes at 127.0.0.2, 127.0.0.3 and so on.
+"""A real Ray cluster on this machine: nodes at 127.0.W.2, 127.0.W.3 and so on in pytest worker W.
 
 Ray listens on all interfaces, whatever address a node has, so the cluster requires a token that is
 drawn for each run.
@@ -20,8 +20,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-__all__ = ["ENVIRONMENT", "RayNodes", "free_port", "wait_until"]
+__all__ = ["ENVIRONMENT", "NETWORK", "RayNodes", "free_port", "wait_until"]
 
+# Each worker of pytest has hosts of its own: all of 127.0.0.0/8 is this machine.
+NETWORK = f"127.0.{os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw')}"
 START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
 OBJECT_STORE_BYTES = 80_000_000  # Ray refuses less than 75 MB
 START_SECONDS = 180.0
@@ -42,7 +44,7 @@ class RayNodes:
     def __init__(self) -> None:
         # Not pytest's folder: names of sockets below it have at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="rays-"))
-        self.address = f"127.0.0.2:{free_port('127.0.0.2')}"
+        self.address = f"{NETWORK}.2:{free_port()}"
         self.hosts: list[str] = []
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -60,9 +62,10 @@ class RayNodes:
 
     def add(self, cpus: int = 1) -> str:
         """Start one node more; returns its address, without a port."""
-        host = f"127.0.0.{2 + len(self._processes)}"
+        host = f"{NETWORK}.{2 + len(self._processes)}"
         words = [f"--node-ip-address={host}", f"--num-cpus={cpus}", f"--temp-dir={self.folder}"]
         words += ["--include-log-monitor=false", f"--object-store-memory={OBJECT_STORE_BYTES}"]
+        words += ["--min-worker-port=0", "--max-worker-port=0"]  # the system's choice: no clashes
         if self._processes:
             words.append(f"--address={self.address}")
         else:
@@ -132,12 +135,13 @@ class RayNodes:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def free_port(host: str) -> int:
-    """A port that nothing uses now."""
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        port: int = listener.getsockname()[1]
-        return port
+def free_port() -> int:
+    """A port that nothing uses now, below those that the system assigns."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("", port))
+            return port
 
 
 def wait_until(true: Callable[[], object], seconds: float, what: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fakes import write_photos
-from rays import free_port
+from rays import NETWORK, free_port
 
 from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.embed import embed_all, prepare
@@ -30,7 +30,7 @@ def test_trying_it_on_one_machine_works_line_by_line(
     (text,) = re.findall(r"<!-- tested: try it -->\n(.*?)<!-- end of test -->", PAGE, re.DOTALL)
     script = re.sub(r"^    ", "", text, flags=re.MULTILINE)
     assert script.count("6399") == 3 and "6379" not in script
-    script = script.replace("6399", str(free_port("127.0.0.2")))
+    script = script.replace("6399", str(free_port())).replace("127.0.0.", f"{NETWORK}.")
     script = script.replace("serve ray://photos", "serve ray://photos --port 0")
     photos = write_photos(tmp_path / "PHOTOS", 40)
     (tmp_path / "query.jpg").write_bytes(photos[7].read_bytes())
@@ -52,7 +52,7 @@ def test_trying_it_on_one_machine_works_line_by_line(
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "40 images embedded in 3 chunks" in done.stdout
     assert "ray://photos: 2 shards x 2 replicas of" in done.stdout
-    assert done.stdout.count("shard 1 replica 0: 127.0.0.") == 1
+    assert done.stdout.count(f"shard 1 replica 0: {NETWORK}.") == 1
     assert re.search(r"^1\.000 +0/256 .*PHOTOS/b/007\.png$", done.stdout, re.MULTILINE)
     assert "40 images (no change)" in done.stdout
     assert "stopped ray://photos" in done.stdout

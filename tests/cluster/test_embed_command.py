@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command import COMMAND, Done, lookalike
 from fakes import HALF, embedding, write_photos
-from rays import free_port, wait_until
+from rays import NETWORK, free_port, wait_until
 
 from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.connect import is_listening
@@ -24,17 +25,9 @@ from lookalike.errors import ClusterError, MissingExtraError, install_command
 
 pytestmark = pytest.mark.slow  # they start Ray
 
-MAIN = "from lookalike.cli import main; main()"
-Done = subprocess.CompletedProcess[str]
 
-
-def embed(*words: object, status: int = 0, program: str = MAIN) -> Done:
-    """Run the command and check its exit status."""
-    line = [sys.executable, "-c", program, "cluster", "embed", *map(str, words)]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=300)
-    assert done.returncode == status, (done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
+def embed(*words: object, status: int = 0) -> Done:
+    return lookalike("cluster", "embed", *map(str, words), status=status)
 
 
 def embedded(out: Path) -> dict[str, Any]:
@@ -108,10 +101,7 @@ def test_an_interrupted_command_leaves_whole_parts(tmp_path: Path) -> None:
     out = tmp_path / "parts"
     words = [str(tmp_path / "photos"), "--out", str(out), "--chunk-images", "1", "--threads", "1"]
     command = subprocess.Popen(
-        [sys.executable, "-c", MAIN, "cluster", "embed", *words],
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        [*COMMAND, "cluster", "embed", *words], stderr=subprocess.PIPE, text=True
     )
     wait_until(lambda: list(out.glob("part-*")), 180, "a part is there")
     command.send_signal(signal.SIGINT)
@@ -126,9 +116,9 @@ def test_an_interrupted_command_leaves_whole_parts(tmp_path: Path) -> None:
 def test_without_pyarrow_or_ray_the_extra_is_named(
     photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bare = f"import sys; sys.modules['pyarrow'] = None; {MAIN}"
-    words = (photos, "--out", tmp_path / "parts")
-    assert embed(*words, status=2, program=bare).stderr == (
+    bare = f"import sys; sys.modules['pyarrow'] = None; {COMMAND[2]}"
+    words = [*COMMAND[:2], bare, "cluster", "embed", str(photos), "--out", str(tmp_path / "parts")]
+    assert subprocess.run(words, capture_output=True, text=True).stderr == (
         f"lookalike: this command needs pyarrow: {install_command('cluster')}\n"
     )
     parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
@@ -146,7 +136,7 @@ def test_gpus_are_for_ray(photos: Path, tmp_path: Path) -> None:
 def test_an_address_where_nothing_listens_is_an_error_at_once(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:
-    address = f"127.0.0.2:{free_port('127.0.0.2')}"
+    address = f"{NETWORK}.2:{free_port()}"
     parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
     began = time.monotonic()
     with pytest.raises(
@@ -160,8 +150,8 @@ def test_something_else_that_listens_is_an_error_within_two_minutes(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:
     parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
-    with socket.create_server(("127.0.0.2", 0)) as silent:
-        address = f"127.0.0.2:{silent.getsockname()[1]}"
+    with socket.create_server((f"{NETWORK}.2", 0)) as silent:
+        address = f"{NETWORK}.2:{silent.getsockname()[1]}"
         began = time.monotonic()
         with pytest.raises(ClusterError, match=f"Ray at {address} does not answer this process"):
             embed_all(parts, address, EmbedSettings(model=str(model)))

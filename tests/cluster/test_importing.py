@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from command import COMMAND, lookalike
 from fakes import write_photo, write_photos
 from jobs import embedded, of_gallery, stored
+from killing import killing
 
-from lookalike.cli import commands
 from lookalike.cluster.convert import import_gallery
 from lookalike.cluster.parts import GONE, Parts, part_name
 from lookalike.errors import GalleryError, ModelMismatchError
@@ -22,21 +22,6 @@ from lookalike.gallery import Gallery
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.rows import ImageRow
 from lookalike.progress import Progress
-
-KILLER = """
-import os, signal, sys
-left = [int(sys.argv.pop(1))]
-def deadly(call):
-    def counted(*arguments, **options):
-        left[0] -= 1
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(*arguments, **options)
-    return counted
-os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
-from lookalike.cli import main
-main()
-"""
 
 
 @pytest.fixture
@@ -172,23 +157,16 @@ def test_the_wrong_folder_or_model_is_refused(
 def test_the_command_makes_the_gallery_and_says_so(
     folder: Path, parts: Parts, tmp_path: Path, model: Path
 ) -> None:
-    words = ["index", str(folder), "--from", parts.where, "--model", str(model)]
-    elsewhere = ["--gallery", str(tmp_path / "made")]
-    done = CliRunner().invoke(commands, [*words, *elsewhere, "--json"])
-    assert done.exit_code == 1  # something was skipped
+    words = ("index", folder, "--from", parts.where, "--model", model)
+    elsewhere = ("--gallery", tmp_path / "made")
+    done = lookalike(*words, *elsewhere, "--json", status=1)  # something was skipped
     summary = json.loads(done.stdout)
     assert (summary["images"], summary["added"], summary["skipped"]) == (30, 30, 1)
     assert "1 file is skipped" in done.stderr
-    found = CliRunner().invoke(
-        commands, ["search", str(folder / "a/003.png"), *elsewhere, "--json"]
-    )
+    found = lookalike("search", folder / "a/003.png", *elsewhere, "--json")
     assert json.loads(found.stdout)[0]["path"] == "a/003.png"
-    again = CliRunner().invoke(commands, [*words, *elsewhere])
-    assert isinstance(again.exception, GalleryError) and "there is a gallery" in str(
-        again.exception
-    )
-    both = CliRunner().invoke(commands, [*words, "--rebuild"])
-    assert both.exit_code == 2 and "give one only" in both.stderr
+    assert "there is a gallery" in lookalike(*words, *elsewhere, status=2).stderr
+    assert "give one only" in lookalike(*words, "--rebuild", status=2).stderr
 
 
 @pytest.mark.slow
@@ -199,7 +177,7 @@ def test_a_killed_command_leaves_no_gallery_and_can_be_run_again(
     home = folder / ".lookalike"
     seen = set[bool]()
     for kill_at in range(1, 60, 4):  # the process makes something durable, for the nth time
-        command = [sys.executable, "-c", KILLER, str(kill_at), *words]
+        command = [sys.executable, "-c", killing(kill_at) + COMMAND[2], *words]
         done = subprocess.run(command, capture_output=True, timeout=120)
         assert done.returncode == -signal.SIGKILL, done.stderr
         is_whole = (home / "gallery.sqlite").exists()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import COMMAND
 from fakes import write_photo
 from jobs import assert_equal
 from rays import RayNodes, wait_until
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.slow  # they start Ray
 
 IMAGES, CHUNK = 100, 5
 CHUNKS = IMAGES // CHUNK
-COMMAND = [sys.executable, "-c", "from lookalike.cli import main; main()", "cluster", "embed"]
+EMBED = [*COMMAND, "cluster", "embed"]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,6 @@ def stopped_by(number: signal.Signals, words: list[str], out: Path, parts: int) 
         words,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         wait_until(lambda: len(list(out.glob("part-*"))) >= parts, 180, f"{parts} parts are there")
@@ -94,7 +94,7 @@ def test_a_driver_that_is_stopped_leaves_whole_parts_and_only_the_others_are_don
     rays: RayNodes, images: Path, here: Parts, tmp_path: Path
 ) -> None:
     out = tmp_path / "parts"
-    words = [*COMMAND, str(images), "--out", str(out), "--address", rays.address]
+    words = [*EMBED, str(images), "--out", str(out), "--address", rays.address]
     words += ["--chunk-images", str(CHUNK), "--json"]
     assert stopped_by(signal.SIGINT, words, out, 2) == 130
     assert stopped_by(signal.SIGKILL, words, out, 5) == -signal.SIGKILL
@@ -149,7 +149,7 @@ def test_what_no_node_has_is_said_at_once(
 def test_another_token_is_refused_with_the_variables_to_set(
     rays: RayNodes, images: Path, model: Path, tmp_path: Path
 ) -> None:
-    words = [*COMMAND, str(images), "--out", str(tmp_path / "parts"), "--model", str(model)]
+    words = [*EMBED, str(images), "--out", str(tmp_path / "parts"), "--model", str(model)]
     words += ["--address", rays.address]  # in a process of its own: Ray reads its token once
     environment = {**os.environ, "RAY_AUTH_TOKEN": "0" * 64}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
@@ -240,7 +240,7 @@ def test_the_loss_of_the_head_ends_the_command_with_what_to_do(
         "from lookalike.cluster import embed as driver; "
         "driver.HEAD_SECONDS = driver.LOOK_SECONDS = 1.0; "
     )
-    words = [sys.executable, "-c", hasty + COMMAND[2], *COMMAND[3:], str(images)]
+    words = [sys.executable, "-c", hasty + EMBED[2], *EMBED[3:], str(images)]
     words += ["--out", str(out), "--chunk-images", str(CHUNK), "--address", rays.address]
     driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: list(out.glob("part-*")), 180, "a part is there")

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 from both import assert_whole, counts, stored_vectors
-from click.testing import CliRunner
+from command import lookalike
 from fakes import write_photo, write_photos
 from inprocess import InProcess
 from jobs import embedded
 from towers import adopt_towers, write_colours
 
-from lookalike.cli import commands
 from lookalike.cluster import gallery as sharded
 from lookalike.cluster import view
 from lookalike.cluster.parts import part_name
@@ -71,32 +70,29 @@ def test_damage_to_parts_and_to_shards_is_found(serve: Serve, tmp_path: Path) ->
     gallery = serve(photos)
     assert gallery.verify(contents=True) == []
 
-    def verify(*words: str) -> tuple[int, list[str]]:
-        done = CliRunner().invoke(
-            commands, ["verify", "--gallery", "ray://photos", "--json", *words]
-        )
-        return done.exit_code, json.loads(done.stdout)["problems"]
+    def problems(*words: str, status: int = 1) -> list[str]:
+        verify = ("verify", "--gallery", "ray://photos", "--json")
+        found: list[str] = json.loads(lookalike(*verify, *words, status=status).stdout)["problems"]
+        return found
 
-    assert verify() == (0, [])
+    assert problems(status=0) == []
     image = photos / "a/000.png"
     before, content = image.stat(), bytearray(image.read_bytes())
     content[-20] ^= 1
     image.write_bytes(content)
     os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert verify() == (0, [])
-    status, problems = verify("--contents")
-    assert status == 1 and len(problems) == 1 and problems[0].startswith(f"{image}: the content")
+    assert problems(status=0) == []
+    (problem,) = problems("--contents")
+    assert problem.startswith(f"{image}: the content")
     segment = next((tmp_path / "cache").glob("*/1of2-0/index/segment-*"))
     segment.write_bytes(segment.read_bytes()[:-64] + bytes(64))
     part = tmp_path / "parts" / part_name(6)
     part.write_bytes(part.read_bytes()[:500])
-    status, problems = verify()
-    assert status == 1
-    assert [problem.partition(" ")[0] for problem in problems] == [part.name, "shard"]
-    assert problems[1].startswith("shard 1: ") and segment.name in problems[1]
-    done = CliRunner().invoke(commands, ["verify", "--gallery", "ray://photos", "--repair"])
-    assert isinstance(done.exception, GalleryError)
-    assert "only a gallery on disk is rebuilt or repaired" in str(done.exception)
+    first, second = problems()
+    assert first.startswith(f"{part.name} ")
+    assert second.startswith("shard 1: ") and segment.name in second
+    done = lookalike("verify", "--gallery", "ray://photos", "--repair", status=2)
+    assert "only a gallery on disk is rebuilt or repaired" in done.stderr
 
 
 def test_shards_are_not_tuned_and_the_error_says_what_is(serve: Serve, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import pty
 import shutil
 import signal
 import subprocess
-import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -19,14 +18,15 @@ from hostile import make_good_files, make_hostile_files
 
 from lookalike.cli import SECTIONS, commands
 from lookalike.cli.cluster import EXAMPLES
+from lookalike.gallery import Gallery
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.store import Store
 
 
 @pytest.fixture
-def indexed(photos: Path, model: Path) -> Path:
-    lookalike("index", photos, "--model", model)
-    return photos
+def indexed(gallery: Gallery) -> Path:
+    """The folder of `photos`, which has a gallery."""
+    return gallery.root
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,6 @@ def test_the_papers_evaluation_is_an_error_that_names_where_it_is_now() -> None:
     assert "reproduce" not in lookalike("--help").stdout
 
 
-@pytest.mark.slow
 def test_index_prints_counts_on_stdout_and_nothing_else(photos: Path, model: Path) -> None:
     done = lookalike("index", photos, "--model", model)
     assert done.stdout.startswith("12 images (12 added) in ")
@@ -114,7 +113,6 @@ def test_index_prints_counts_on_stdout_and_nothing_else(photos: Path, model: Pat
     assert done.stderr == f"indexing {photos}\n"
 
 
-@pytest.mark.slow
 def test_search_prints_a_line_per_hit_with_a_path_that_can_be_opened(
     indexed: Path, tmp_path: Path
 ) -> None:
@@ -141,7 +139,6 @@ def test_search_prints_a_line_per_hit_with_a_path_that_can_be_opened(
     )
 
 
-@pytest.mark.slow
 def test_search_gives_json_for_programs(indexed: Path) -> None:
     hits = json.loads(lookalike("search", "a/000.png", "-k", "2", "--json", cwd=indexed).stdout)
     assert len(hits) == 2
@@ -161,14 +158,12 @@ def test_search_gives_json_for_programs(indexed: Path) -> None:
     assert Path(hits[0]["file"]) == indexed / "a/000.png"
 
 
-@pytest.mark.slow
 def test_search_reads_an_image_from_standard_input(indexed: Path) -> None:
     content = (indexed / "b/001.png").read_bytes()
     done = lookalike("search", "-", "--gallery", indexed, "-k", "1", "--json", stdin=content)
     assert json.loads(done.stdout)[0]["path"] == "b/001.png"
 
 
-@pytest.mark.slow
 def test_search_takes_several_images_and_what_hits_should_not_look_like(
     indexed: Path, tmp_path: Path
 ) -> None:
@@ -196,7 +191,6 @@ def test_search_takes_several_images_and_what_hits_should_not_look_like(
     assert f"({bad}, number 2 of 2)" in done.stderr
 
 
-@pytest.mark.slow
 def test_search_options_reach_the_search(indexed: Path) -> None:
     shutil.copy(indexed / "a/000.png", indexed / "c/copy.png")
     lookalike("update", cwd=indexed)
@@ -212,7 +206,6 @@ def test_search_options_reach_the_search(indexed: Path) -> None:
     assert found("--exact", "-k", "13") == found("-k", "13")
 
 
-@pytest.mark.slow
 def test_search_writes_a_sheet_that_the_next_update_does_not_take_in(
     indexed: Path, tmp_path: Path
 ) -> None:
@@ -244,7 +237,6 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_search(
     assert why.format(indexed) in done.stderr
 
 
-@pytest.mark.slow
 def test_nothing_found_is_status_1_and_an_unreadable_query_2(indexed: Path, tmp_path: Path) -> None:
     outside = write_photo(tmp_path / "outside.png", 77)
     done = lookalike("search", outside, "--threshold", "1", cwd=indexed, status=1)
@@ -305,7 +297,6 @@ def test_control_characters_of_a_path_reach_no_terminal(tmp_path: Path) -> None:
         assert "\x1b" not in stderr and "\r" not in stderr and "\x07" not in stderr
 
 
-@pytest.mark.slow
 def test_without_a_gallery_every_command_names_the_one_that_makes_it(tmp_path: Path) -> None:
     for words in (["search", "x.png"], ["info"], ["duplicates"], ["verify"], ["remove", "x.png"]):
         done = lookalike(*words, cwd=tmp_path, status=2)
@@ -341,7 +332,6 @@ def test_index_and_info_list_what_was_skipped_with_reason_and_remedy(
         assert json.loads(done.stdout)[0]["path"] == f"good/{path.name}"
 
 
-@pytest.mark.slow
 def test_names_that_are_not_text_are_printed_as_the_bytes_that_they_are(
     indexed: Path, tmp_path: Path
 ) -> None:
@@ -355,7 +345,6 @@ def test_names_that_are_not_text_are_printed_as_the_bytes_that_they_are(
     assert done.stdout.endswith(b"  " + name + b"\n")
 
 
-@pytest.mark.slow
 def test_duplicates_prints_groups_and_deletes_nothing(indexed: Path) -> None:
     done = lookalike("duplicates", cwd=indexed, status=1)
     assert (done.stdout, done.stderr[:8]) == ("", "0 groups")
@@ -375,7 +364,6 @@ def test_duplicates_prints_groups_and_deletes_nothing(indexed: Path) -> None:
     assert listing(indexed) == before
 
 
-@pytest.mark.slow
 def test_duplicates_names_files_that_no_longer_hold_what_was_indexed(indexed: Path) -> None:
     for name in ("y.png", "z.png"):
         shutil.copy(indexed / "a/000.png", indexed / name)
@@ -413,7 +401,6 @@ def test_info_shows_what_made_the_gallery(indexed: Path) -> None:
     assert facts["disk_bytes"] == sum(sizes)
 
 
-@pytest.mark.slow
 def test_remove_and_its_undoing(indexed: Path) -> None:
     assert lookalike("remove", "a/000.png", cwd=indexed).stdout == "1 image removed\n"
     done = lookalike("update", cwd=indexed)
@@ -437,7 +424,6 @@ def test_remove_and_its_undoing(indexed: Path) -> None:
     assert lookalike("update", cwd=indexed).stdout.startswith("12 images (no change)")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("file", ["gallery.sqlite", "index/manifest.json"])
 def test_damage_is_reported_with_the_command_that_repairs_it(indexed: Path, file: str) -> None:
     before = lookalike("search", "a/000.png", cwd=indexed).stdout
@@ -458,7 +444,6 @@ def test_damage_is_reported_with_the_command_that_repairs_it(indexed: Path, file
     assert json.loads(lookalike("verify", "--json", cwd=indexed).stdout) == {"problems": []}
 
 
-@pytest.mark.slow
 def test_a_damaged_neighbour_graph_is_made_again_by_a_repair(indexed: Path) -> None:
     graph = indexed / ".lookalike/neighbours.lka"
     before = graph.read_bytes()
@@ -471,7 +456,6 @@ def test_a_damaged_neighbour_graph_is_made_again_by_a_repair(indexed: Path) -> N
     assert graph.read_bytes() == before
 
 
-@pytest.mark.slow
 def test_commands_about_a_gallery_that_lies_elsewhere_name_it(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -490,7 +474,6 @@ def test_commands_about_a_gallery_that_lies_elsewhere_name_it(
     assert (photos / ".lookalike/neighbours.lka").exists()
 
 
-@pytest.mark.slow
 def test_tuning_a_small_gallery_is_refused_in_a_line(indexed: Path) -> None:
     assert "none, the defaults" in lookalike("info", cwd=indexed).stdout
     done = lookalike("tune", cwd=indexed, status=2)
@@ -504,7 +487,6 @@ def test_tuning_a_small_gallery_is_refused_in_a_line(indexed: Path) -> None:
     assert "none, the defaults" in lookalike("info", cwd=indexed).stdout
 
 
-@pytest.mark.slow
 def test_an_unfinished_update_is_reported_by_search_and_info(indexed: Path) -> None:
     table = indexed / ".lookalike/gallery.sqlite"
     with closing(Store.open(table, write=True)) as store, store.transaction():
@@ -518,7 +500,6 @@ def test_an_unfinished_update_is_reported_by_search_and_info(indexed: Path) -> N
     assert lookalike("info", cwd=indexed).stderr == ""
 
 
-@pytest.mark.slow
 def test_the_column_of_shares_is_never_blank(tmp_path: Path, model: Path) -> None:
     write_photo(tmp_path / "photos/only.png", 1)
     done = lookalike("index", tmp_path / "photos", "--model", model)
@@ -542,7 +523,6 @@ def test_the_demo_prints_its_progress_on_stderr_and_its_result_on_stdout(
     assert (summary["images"], summary["html"]) == (3, os.fspath(tmp_path / "out/sheet.html"))
 
 
-@pytest.mark.slow
 def test_another_model_is_refused_and_a_rebuild_takes_it(indexed: Path, other_model: Path) -> None:
     done = lookalike("update", "--model", other_model, cwd=indexed, status=2)
     assert "lookalike index --rebuild" in done.stderr
@@ -558,16 +538,12 @@ def test_a_second_writer_gets_the_pid_of_the_first(indexed: Path) -> None:
     with writer_lock(lock):
         done = lookalike("update", cwd=indexed, status=2)
         assert f"process {os.getpid()};" in done.stderr
-        began = threading.Event()
-
-        def update() -> None:
-            began.set()
-            lookalike("update", "--wait", "30", cwd=indexed)
-
-        thread = threading.Thread(target=update)
-        thread.start()
-        began.wait()
-    thread.join()
+        words = [*COMMAND, "update", "--wait", "120"]
+        waiting = subprocess.Popen(words, stderr=subprocess.PIPE, cwd=indexed)
+        assert waiting.stderr is not None
+        assert waiting.stderr.readline().startswith(b"indexing ")
+    waiting.communicate()
+    assert waiting.returncode == 0
 
 
 @pytest.mark.slow
@@ -596,7 +572,6 @@ def test_a_terminal_sees_a_bar_while_stdout_has_only_the_result(
     assert b"\x1b[" in seen
 
 
-@pytest.mark.slow
 def test_index_without_a_folder_uses_the_nearest_gallery_above(
     indexed: Path, tmp_path: Path
 ) -> None:
@@ -610,7 +585,6 @@ def test_index_without_a_folder_uses_the_nearest_gallery_above(
     assert done.stdout.startswith("4 images (no change)")
 
 
-@pytest.mark.slow
 def test_galleries_inside_one_another_are_named(indexed: Path, model: Path) -> None:
     done = lookalike("index", "b", "--model", model, cwd=indexed)
     assert f"b is inside {indexed}, which has a gallery as well" in done.stderr
@@ -623,7 +597,6 @@ def test_galleries_inside_one_another_are_named(indexed: Path, model: Path) -> N
     assert "cannot hold the images as well as the gallery's own files" in done.stderr
 
 
-@pytest.mark.slow
 def test_index_says_what_is_missing_and_which_option_accepts_it(
     photos: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -644,7 +617,6 @@ def test_index_says_what_is_missing_and_which_option_accepts_it(
     assert done.stdout.startswith("0 images (12 dropped) in")
 
 
-@pytest.mark.slow
 def test_index_counts_files_in_formats_that_are_not_read(indexed: Path) -> None:
     for name in ("a.jp2", "b.jp2", "c.ppm", "d.jpg~", "README", "film.mpg"):
         (indexed / name).write_bytes(b"")
@@ -666,7 +638,6 @@ def test_index_counts_files_in_formats_that_are_not_read(indexed: Path) -> None:
     assert "passed over" not in lookalike("index", cwd=indexed).stderr
 
 
-@pytest.mark.slow
 def test_programs_get_paths_alone_and_any_name_ended_by_a_nul(indexed: Path) -> None:
     (indexed / "a/000.png").rename(indexed / "a/new\nline.png")
     lookalike("update", cwd=indexed)
@@ -679,7 +650,6 @@ def test_programs_get_paths_alone_and_any_name_ended_by_a_nul(indexed: Path) -> 
     lookalike("search", "a/003.png", "-0", "--json", cwd=indexed, status=2)
 
 
-@pytest.mark.slow
 def test_search_says_why_there_is_little_to_see(indexed: Path) -> None:
     done = lookalike("search", "a/000.png", "--filter", "horses", cwd=indexed, status=1)
     assert done.stderr == "no file matches the filter\n"
@@ -694,7 +664,6 @@ def test_search_says_why_there_is_little_to_see(indexed: Path) -> None:
     assert "this terminal shows no images" in done.stderr
 
 
-@pytest.mark.slow
 def test_index_leaves_out_what_is_excluded_and_remove_takes_folders(indexed: Path) -> None:
     done = lookalike("index", "--exclude", "b/", "--exclude", "*9.png", cwd=indexed)
     assert done.stdout.startswith("7 images (5 dropped)")
@@ -705,7 +674,6 @@ def test_index_leaves_out_what_is_excluded_and_remove_takes_folders(indexed: Pat
     assert lookalike("remove", "c", "--undo", cwd=indexed).stdout.startswith("4 files may come")
 
 
-@pytest.mark.slow
 def test_a_gallery_is_found_by_the_environment(
     indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -722,7 +690,8 @@ def test_a_gallery_is_found_by_the_environment(
 
 @pytest.mark.slow
 def test_watch_updates_when_files_come_and_go(indexed: Path, tmp_path: Path) -> None:
-    words = [*COMMAND, "watch", "--gallery", os.fspath(indexed)]
+    hasty = "import sys, lookalike.cli as c; sys.modules['lookalike.cli.index'].SETTLED_MS = 50; "
+    words = [*COMMAND[:2], f"{hasty} c.main()", "watch", "--gallery", os.fspath(indexed)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stderr is not None
     assert process.stderr.readline().startswith(f"watching {indexed}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import assert_holds, images_of, write_photo, write_photos
+from fakes import assert_holds, images_of, updated, write_photo, write_photos
 
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery, UpdateReport
@@ -22,9 +22,7 @@ OTHER_DISK = "its disk is gone, or is another one"
 @pytest.fixture
 def elsewhere(photos: Path, tmp_path: Path, model: Path) -> Gallery:
     """The gallery of `photos`, with its own files beside them."""
-    gallery = Gallery.open(photos, directory=tmp_path / "gallery", model=model)
-    gallery.update()
-    return gallery
+    return updated(photos, directory=tmp_path / "gallery", model=model)
 
 
 def on_disks(monkeypatch: pytest.MonkeyPatch, device_of: Callable[[str], int | None]) -> None:
@@ -100,8 +98,7 @@ def test_more_than_half_of_at_least_ten_files_gone_at_once_are_kept(
     tmp_path: Path, model: Path, known: int, gone: int, kept: bool
 ) -> None:
     files = write_photos(tmp_path / "photos", known)
-    gallery = Gallery.open(tmp_path / "photos", model=model)
-    gallery.update()
+    gallery = updated(tmp_path / "photos", model=model)
     for file in files[:gone]:
         file.unlink()
     write_photo(tmp_path / "photos/new.png", 99)  # what is there is taken in all the same
@@ -131,8 +128,7 @@ def test_a_disk_below_the_folder_that_is_not_mounted_keeps_its_rows_alone(
     (photos / "disk/bad.png").write_bytes(b"")
     with monkeypatch.context() as patched:
         on_disks(patched, lambda path: 77 if "/disk" in path else None)
-        gallery = Gallery.open(photos, model=model)
-        gallery.update()
+        gallery = updated(photos, model=model)
         gallery.remove(["disk/2.png"])
     (photos / "disk").rename(photos.with_name("held"))
     if remains:  # the mount point
@@ -165,8 +161,7 @@ def test_a_file_deleted_on_a_disk_below_the_folder_is_dropped(
         write_photo(photos / f"disk/{number}.png", 50 + number)
     with monkeypatch.context() as patched:
         on_disks(patched, lambda path: 77 if "/disk" in path else None)
-        gallery = Gallery.open(photos, model=model)
-        gallery.update()
+        gallery = updated(photos, model=model)
         (photos / "disk/1.png").unlink()
         assert counts(gallery.update()) == (14, 0, 1)
     (photos / "disk/2.png").unlink()
@@ -180,8 +175,7 @@ def test_another_disk_in_the_folders_place_keeps_everything(
 ) -> None:
     photos = tmp_path / "photos"
     write_photos(photos, 4)
-    gallery = Gallery.open(photos, directory=tmp_path / "gallery", model=model)
-    gallery.update()
+    gallery = updated(photos, directory=tmp_path / "gallery", model=model)
     shutil.rmtree(photos)
     write_photo(photos / "other.png", 70)
     on_disks(monkeypatch, lambda path: 77 if path.endswith("/photos") else None)
@@ -196,8 +190,7 @@ def test_a_copy_of_what_is_absent_is_not_encoded_and_takes_nothing_from_it(
     write_photo(photos / "disk/1.png", 50)
     with monkeypatch.context() as patched:
         on_disks(patched, lambda path: 77 if "/disk" in path else None)
-        gallery = Gallery.open(photos, model=model)
-        gallery.update()
+        gallery = updated(photos, model=model)
     decoded.clear()
     (photos / "disk/1.png").rename(photos / "a/copy.png")
     report = gallery.update()
@@ -209,8 +202,7 @@ def test_a_rebuild_does_not_forget_a_disk_that_is_not_mounted(
     photos: Path, model: Path, other_model: Path, decoded: list[str]
 ) -> None:
     write_photos(photos, 18)
-    gallery = Gallery.open(photos, model=model)
-    gallery.update()
+    gallery = updated(photos, model=model)
     held = photos.with_name("held")
     held.mkdir()
     for name in "ab":

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fakes import write_photo
+from fakes import updated, write_photo
 
 from lookalike.errors import GalleryError
 from lookalike.gallery import DuplicateGroup, Gallery
@@ -51,9 +51,7 @@ def copies(tmp_path: Path, model: Path) -> Gallery:
         for copy in range(n):
             (folder / f"copy {copy}").mkdir(exist_ok=True)
             shutil.copy2(original, folder / f"copy {copy}/{n}.png")
-    gallery = Gallery.open(folder, model=model)
-    gallery.update()
-    return gallery
+    return updated(folder, model=model)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import assert_holds, write_photos
+from fakes import assert_holds, updated, write_photos
 
 from lookalike.errors import GalleryDamagedError, GalleryError
 from lookalike.gallery import Gallery, files, repair
@@ -28,8 +28,7 @@ def photos(tmp_path: Path) -> Path:
 @pytest.fixture
 def gallery(photos: Path, model: Path) -> Gallery:
     """With two segments, and rows marked as removed in the first."""
-    opened = Gallery.open(photos, model=model)
-    opened.update()
+    opened = updated(photos, model=model)
     write_photos(photos / "more", 10, first_seed=300)
     (photos / "bad.png").write_bytes(b"no image")
     opened.update()
@@ -60,8 +59,7 @@ def assert_refused_and_healed(folder: Path, before: Answers) -> list[str]:
     problems = Gallery.find_damage(folder)
     assert problems
     Gallery.repair(folder)
-    healed = Gallery.open(folder, create=False)
-    healed.update()
+    healed = updated(folder, create=False)
     assert healed.verify() == []
     assert_same_but_for_bits(before, answers(folder))
     return problems
@@ -125,8 +123,7 @@ def test_a_damaged_table_is_refused_named_and_healed(
     problems = Gallery.find_damage(photos)
     assert "gallery.sqlite" in " ".join(problems)
     Gallery.repair(photos)
-    healed = Gallery.open(photos, create=False)
-    healed.update()
+    healed = updated(photos, create=False)
     assert healed.verify() == []
     assert_same_but_for_bits(before, answers(photos))
 

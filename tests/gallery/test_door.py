@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from fakes import assert_holds, write_photos
+from fakes import assert_holds, updated, write_photos
 from forged_tables import altered, forge_entry, forge_identity, forge_row, identity_of, meta_of
 from formats import make_version_1
 
@@ -405,9 +405,7 @@ def test_pages_that_lead_to_one_another_again_and_again_are_noticed(tmp_path: Pa
 def other(tmp_path: Path, model: Path) -> Gallery:
     """Of as many other images, with the same ids."""
     write_photos(tmp_path / "other", 12, first_seed=900)
-    opened = Gallery.open(tmp_path / "other", model=model)
-    opened.update()
-    return opened
+    return updated(tmp_path / "other", model=model)
 
 
 @pytest.mark.parametrize("name", ["index", "gallery.sqlite"])
@@ -427,8 +425,7 @@ def test_an_index_or_table_of_another_gallery_is_refused_and_replaced(
         gallery.update()
     assert any("belongs to the index" in line for line in Gallery.find_damage(photos))
     Gallery.repair(photos)
-    healed = Gallery.open(photos, create=False)
-    healed.update()
+    healed = updated(photos, create=False)
     assert_holds(healed, photos)
     assert answer(photos) == expected
 
@@ -538,8 +535,7 @@ def test_an_update_leaves_a_folder_beside_the_gallery_alone(
     mine = tmp_path / "index.old"
     mine.mkdir()
     (mine / "letter.txt").write_text("dear")
-    opened = Gallery.open(photos, directory=tmp_path / "index", model=model)
-    opened.update()
+    updated(photos, directory=tmp_path / "index", model=model)
     assert (mine / "letter.txt").read_text() == "dear"
     with pytest.raises(GalleryError, match=r"index\.old is in the way"):
         Gallery.rebuild(photos, directory=tmp_path / "index", model=model)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import listing, vectors_of, write_photo
+from fakes import updated, vectors_of, write_photo
 from hostile import encode, photo
 from numpy.typing import NDArray
 from PIL import Image
@@ -69,8 +69,7 @@ def variants(tmp_path: Path) -> Path:
 def test_the_groups_are_those_of_comparing_all_pairs(
     variants: Path, model: Path, threshold: float
 ) -> None:
-    gallery = Gallery.open(variants, model=model)
-    gallery.update()
+    gallery = updated(variants, model=model)
     expected = oracle(gallery, threshold)
     assert len(expected) > 0
     assert paths(gallery.duplicates(threshold, kinds=SHOTS)) == expected
@@ -94,8 +93,7 @@ def test_of_a_series_that_turns_slowly_all_that_could_go_are_near_one_that_is_ke
     for degrees in range(120):
         name = f"{degrees:03}.png" if degrees % 40 else f"safe/{degrees:03}.png"
         turning(degrees).save(folder / name)
-    gallery = Gallery.open(folder, model=model)
-    gallery.update()
+    gallery = updated(folder, model=model)
     vectors = vectors_of(gallery)
     names = sorted(vectors, key=lambda name: name[-7:])
     steps = [vectors[a] @ vectors[b] for a, b in itertools.pairwise(names)]
@@ -118,8 +116,7 @@ def test_of_a_series_that_turns_slowly_all_that_could_go_are_near_one_that_is_ke
 
 def test_a_threshold_of_1_finds_equal_images_and_no_others(variants: Path, model: Path) -> None:
     Image.open(variants / "b/07.png").save(variants / "b/07 again.png", compress_level=0)
-    gallery = Gallery.open(variants, model=model)
-    gallery.update()
+    gallery = updated(variants, model=model)
     assert paths(gallery.duplicates(1.0, kinds=SHOTS)) == {
         frozenset({"a/00.png", "copy.png"}),
         frozenset({"b/07.png", "b/07 again.png"}),
@@ -128,17 +125,11 @@ def test_a_threshold_of_1_finds_equal_images_and_no_others(variants: Path, model
         assert {hit.path for hit in gallery.search(query, threshold=1.0)} == found
 
 
-def test_no_group_is_found_where_all_differ(gallery: Gallery) -> None:
-    assert oracle(gallery, 0.95) == set()
-    assert gallery.duplicates(0.95) == []
-
-
 def test_many_copies_of_one_image_are_one_group(tmp_path: Path, model: Path) -> None:
     original = write_photo(tmp_path / "photos/0.png", 0)
     for n in range(1, 300):
         shutil.copy(original, tmp_path / f"photos/{n}.png")
-    gallery = Gallery.open(tmp_path / "photos", model=model)
-    gallery.update()
+    gallery = updated(tmp_path / "photos", model=model)
     (group,) = gallery.duplicates(1.0 - 1e-3)
     assert (len(group.keep), len(group.duplicates)) == (1, 299)
 
@@ -156,29 +147,6 @@ def three_sizes(tmp_path: Path) -> Path:
         shutil.copy(folder / "more bytes.png", folder / name)
         os.utime(folder / name, (age, age))
     return folder
-
-
-@pytest.mark.parametrize(
-    ("gone", "kept"),
-    [
-        ([], "older.png"),
-        (["older.png"], "younger.png"),
-        (["older.png", "younger.png"], "more bytes.png"),
-        (["older.png", "younger.png", "more bytes.png"], "large.png"),
-    ],
-)
-def test_kept_is_the_largest_then_the_oldest_then_the_one_of_most_bytes(
-    three_sizes: Path, model: Path, gone: list[str], kept: str
-) -> None:
-    for name in ("large.png", "more bytes.png"):
-        os.utime(three_sizes / name, (3_000, 3_000))
-    for name in gone:
-        (three_sizes / name).unlink()
-    gallery = Gallery.open(three_sizes, model=model)
-    gallery.update()
-    (group,) = gallery.duplicates(0.9)
-    assert [item.path for item in group.keep] == [kept]
-    assert len(group.duplicates) == 4 - len(gone)
 
 
 ORIGINAL = ImageRow(1, b"b.jpg", 900, 10**18, width=200, height=100, format="JPEG")
@@ -210,8 +178,7 @@ def test_the_better_of_two_files_follows_the_order(
 
 
 def test_the_json_gives_sizes_and_which_files_are_identical(three_sizes: Path, model: Path) -> None:
-    gallery = Gallery.open(three_sizes, model=model)
-    gallery.update()
+    gallery = updated(three_sizes, model=model)
     (group,) = gallery.duplicates(0.9)
     document = group.as_dict()
     (kept,) = document["keep"]
@@ -240,8 +207,7 @@ def test_files_of_the_reference_folder_are_all_kept_and_stand_before_better_ones
     (three_sizes / "safe").mkdir()
     for name in ("small.png", "large.png"):
         (three_sizes / name).rename(three_sizes / "safe" / name)
-    gallery = Gallery.open(three_sizes, model=model)
-    gallery.update()
+    gallery = updated(three_sizes, model=model)
     for reference in ("safe", three_sizes / "safe", three_sizes / "safe/../safe"):
         (group,) = gallery.duplicates(0.9, reference=reference)
         assert [item.path for item in group.keep] == ["safe/large.png", "safe/small.png"]
@@ -260,25 +226,9 @@ def test_a_folder_whose_name_begins_like_the_reference_is_not_protected(
     folder = tmp_path / "photos"
     for name in ("safe/1.png", "safe too/1.png"):
         write_photo(folder / name, 1)
-    gallery = Gallery.open(folder, model=model)
-    gallery.update()
+    gallery = updated(folder, model=model)
     (group,) = gallery.duplicates(reference="safe")
     assert [item.path for item in group.duplicates] == ["safe too/1.png"]
-
-
-def test_a_filter_leaves_out_other_files(variants: Path, model: Path) -> None:
-    gallery = Gallery.open(variants, model=model)
-    gallery.update()
-    assert paths(gallery.duplicates(0.999, kinds=SHOTS, filter="*0.png")) <= oracle(gallery, 0.999)
-    assert gallery.duplicates(0.999, kinds=SHOTS, filter="b/*") == []
-
-
-def test_nothing_is_deleted_or_touched(variants: Path, model: Path) -> None:
-    gallery = Gallery.open(variants, model=model)
-    gallery.update()
-    before = listing(variants)
-    assert len(gallery.duplicates(0.8, kinds=SHOTS)) > 20
-    assert listing(variants) == before
 
 
 def test_of_links_to_one_file_only_the_file_itself_is_listed(tmp_path: Path, model: Path) -> None:
@@ -287,27 +237,11 @@ def test_of_links_to_one_file_only_the_file_itself_is_listed(tmp_path: Path, mod
     original = write_photo(folder / "original.png", 1)
     (folder / "a link.png").symlink_to(original)
     os.link(original, folder / "z hard link.png")
-    gallery = Gallery.open(folder, model=model)
-    gallery.update()
+    gallery = updated(folder, model=model)
     assert gallery.duplicates() == []
     shutil.copy(original, folder / "copy.png")
     gallery.update()
     assert paths(gallery.duplicates()) == {frozenset({"original.png", "copy.png"})}
-
-
-def test_files_that_have_changed_or_gone_since_the_update_are_left_out(
-    tmp_path: Path, model: Path
-) -> None:
-    folder = tmp_path / "photos"
-    for n in range(4):
-        write_photo(folder / f"{n}.png", 1)
-    gallery = Gallery.open(folder, model=model)
-    gallery.update()
-    (folder / "0.png").unlink()  # the one that would be kept
-    write_photo(folder / "1.png", 2, width=65)
-    groups = gallery.duplicates()
-    assert paths(groups) == {frozenset({"2.png", "3.png"})}
-    assert groups.changed == ("0.png", "1.png")
 
 
 def test_files_of_which_a_part_was_read_are_duplicates_of_equal_content_alone(
@@ -323,8 +257,7 @@ def test_files_of_which_a_part_was_read_are_duplicates_of_equal_content_alone(
     for name, colour in (("black.png", "black"), ("dark.png", "#010101"), ("white.png", "white")):
         Image.new("RGB", (64, 48), colour).save(tmp_path / name)
     (tmp_path / "copy of black.png").write_bytes((tmp_path / "black.png").read_bytes())
-    gallery = Gallery.open(tmp_path, model=model)
-    gallery.update()
+    gallery = updated(tmp_path, model=model)
     assert paths(gallery.duplicates(0.9)) == {
         frozenset({"a.gif", "copy of a.gif"}),
         frozenset({"black.png", "copy of black.png"}),
@@ -341,8 +274,7 @@ def test_the_notes_of_files_are_kept_when_they_move_or_are_copied(
     tmp_path: Path, model: Path
 ) -> None:
     Image.new("RGB", (64, 48), "black").save(tmp_path / "a.png")
-    gallery = Gallery.open(tmp_path, model=model)
-    gallery.update()
+    gallery = updated(tmp_path, model=model)
     (tmp_path / "a.png").rename(tmp_path / "b.png")
     shutil.copy(tmp_path / "b.png", tmp_path / "c.png")
     gallery.update()
@@ -360,8 +292,7 @@ def test_files_that_exchanged_their_names_are_proposed_by_no_size_and_time(
         Image.fromarray(photo(n)).save(make(folder) / f"{name}.bmp")
     for path in folder.iterdir():
         os.utime(path, (1_000, 1_000))
-    gallery = Gallery.open(folder, model=model)
-    gallery.update()
+    gallery = updated(folder, model=model)
     (folder / "food.bmp").rename(tmp_path / "aside")
     (folder / "copy of bus.bmp").rename(folder / "food.bmp")
     (tmp_path / "aside").rename(folder / "copy of bus.bmp")
@@ -394,24 +325,24 @@ def make(folder: Path) -> Path:
     return folder
 
 
-def test_when_the_file_to_keep_has_changed_the_next_best_is_kept(
+def test_files_that_have_changed_or_gone_are_left_out_and_the_next_best_is_kept(
     tmp_path: Path, model: Path
 ) -> None:
     folder = tmp_path / "photos"
-    for n in range(4):
+    for n in range(5):
         write_photo(folder / f"{n}.png", 1)
         os.utime(folder / f"{n}.png", (1_000 + n, 1_000 + n))
-    gallery = Gallery.open(folder, model=model)
-    gallery.update()
+    gallery = updated(folder, model=model)
     content = bytearray((folder / "0.png").read_bytes())
     content[-1] ^= 1
     (folder / "0.png").write_bytes(content)
     os.utime(folder / "0.png", (1_000, 1_000))
+    (folder / "4.png").unlink()
     groups = gallery.duplicates()
     (group,) = groups
     assert [item.path for item in group.keep] == ["1.png"]
     assert [item.path for item in group.duplicates] == ["2.png", "3.png"]
-    assert groups.changed == ("0.png",)
+    assert groups.changed == ("0.png", "4.png")
 
 
 def test_files_that_cannot_be_read_any_more_are_left_out(
@@ -420,8 +351,7 @@ def test_files_that_cannot_be_read_any_more_are_left_out(
     folder = tmp_path / "photos"
     for n in range(3):
         write_photo(folder / f"{n}.png", 1)
-    gallery = Gallery.open(folder, model=model)
-    gallery.update()
+    gallery = updated(folder, model=model)
     usual = images.content_hash
 
     def vanishing(source: Path) -> bytes:

@@ -71,12 +71,6 @@ def test_tuning_a_small_gallery_takes_force_and_can_be_undone(tmp_path: Path, mo
     assert len(again.search("a/000.png", 60)) == 60
 
 
-def test_one_image_has_no_duplicates(tmp_path: Path, model: Path) -> None:
-    gallery = Gallery.open(write_photo(tmp_path / "one/1.png", 5).parent, model=model)
-    gallery.update()
-    assert gallery.duplicates(-0.9) == []
-
-
 def test_a_pickled_gallery_answers_as_the_first(gallery: Gallery, outside: Path) -> None:
     gallery.search(outside, 3)  # with the model and the files open
     other = pickle.loads(pickle.dumps(gallery))

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import HALF, assert_holds, embedding, vectors_of
+from fakes import HALF, assert_holds, counts, embedding, updated, vectors_of
 from hostile import encode, photo
 
 from lookalike.errors import GalleryError, LookalikeError
-from lookalike.gallery import Gallery, Progress, UpdateReport
+from lookalike.gallery import Gallery, Progress
 from lookalike.gallery import scan as scan_module
 from lookalike.gallery import update as update_module
 from lookalike.gallery.rows import FileState, ImageRow, file_state
@@ -20,23 +20,6 @@ from lookalike.gallery.store import Store
 from lookalike.gallery.update import why_skipped
 from lookalike.images import SkippedImageError, SkipReason
 from lookalike.lsh import LSHIndex
-
-
-def counts(report: UpdateReport) -> dict[str, int]:
-    """The counts that are not zero."""
-    names = ("added", "changed", "moved", "dropped", "reused", "skipped")
-    return {name: getattr(report, name) for name in names if getattr(report, name)}
-
-
-def test_the_first_update_encodes_every_image_once(
-    photos: Path, model: Path, decoded: list[str]
-) -> None:
-    gallery = Gallery.open(photos, model=model)
-    report = gallery.update()
-    assert counts(report) == {"added": 12}
-    assert (report.images, len(gallery)) == (12, 12)
-    assert sorted(decoded) == [f"{n:03}.png" for n in range(12)]
-    assert_holds(gallery, photos)
 
 
 @pytest.mark.parametrize(("most", "searches"), [(11, 1), (12, 0)])
@@ -60,8 +43,7 @@ def test_an_update_searches_once_where_searches_will_need_compiled_code(
 
 
 def test_a_missing_folder_drops_nothing(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
-    elsewhere = Gallery.open(photos, directory=tmp_path / "elsewhere", model=gallery._model.path)
-    elsewhere.update()
+    elsewhere = updated(photos, directory=tmp_path / "elsewhere", model=gallery._model.path)
     photos.rename(tmp_path / "unmounted")
     with pytest.raises(GalleryError, match="not mounted"):
         elsewhere.update()
@@ -128,8 +110,7 @@ def test_files_of_equal_size_and_time_that_exchange_their_names_are_noticed(
     first, second, third = bitmaps(tmp_path / "photos", 3)
     third.write_bytes(first.read_bytes())
     os.utime(third, (10**9, 10**9))
-    gallery = Gallery.open(tmp_path / "photos", model=model)
-    gallery.update()
+    gallery = updated(tmp_path / "photos", model=model)
     exchange(second, third)
     hit = gallery.search(third, 1)[0]  # before the update: what it holds is known by its old name
     assert (hit.path, round(hit.cosine, 3)) == ("001.bmp", 1)
@@ -186,8 +167,7 @@ def test_a_mount_that_does_not_keep_inode_numbers_is_not_read_again_and_again(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, renumbered: int, read: int
 ) -> None:
     bitmaps(tmp_path / "photos", 120)
-    gallery = Gallery.open(tmp_path / "photos", model=model)
-    gallery.update()
+    gallery = updated(tmp_path / "photos", model=model)
     renumber(monkeypatch, 1 << 40, renumbered)
     progress: list[Progress] = []
     assert counts(gallery.update(progress.append)) == {}

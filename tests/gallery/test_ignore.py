@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fakes import images_of, write_photo, write_photos
+from fakes import images_of, updated, write_photo, write_photos
 
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
@@ -30,8 +30,7 @@ def test_an_ignore_file_holds_for_what_is_below_it_as_gits_does(photos: Path, mo
 
 def test_what_is_excluded_later_is_dropped_however_much_it_is(photos: Path, model: Path) -> None:
     write_photos(photos, 40, 100)
-    gallery = Gallery.open(photos, model=model)
-    gallery.update()
+    gallery = updated(photos, model=model)
     gallery.exclude(["a/", "b/"])
     report = gallery.update()
     assert report.absent == [] and report.dropped == 27
@@ -54,8 +53,7 @@ def test_files_that_are_really_gone_are_still_kept_beside_excluded_ones(
     photos: Path, model: Path
 ) -> None:
     write_photos(photos, 40, 100)
-    gallery = Gallery.open(photos, model=model)
-    gallery.update()
+    gallery = updated(photos, model=model)
     for path in [*photos.glob("b/*"), *photos.glob("c/*")]:
         path.unlink()
     gallery.exclude(["a/00*"])

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import HALF, assert_holds, images_of, vectors_of, write_photos
+from fakes import HALF, assert_holds, images_of, updated, vectors_of, write_photos
+from killing import NOTING, killing
 
 from lookalike.encoder import BATCHES_AHEAD
 from lookalike.gallery import Gallery, Hit
 
-SCRIPT = Path(__file__).with_name("index_process.py")
 COMMIT, BATCH, KILLS = 4, 2, 30
 AHEAD = (BATCHES_AHEAD + 1) * BATCH
 
@@ -25,14 +25,12 @@ def start(
     folder: Path, model: Path, notes: Path, *more: str, kill_at: int = 0
 ) -> subprocess.Popen[bytes]:
     options = ["--model", str(model), "--batch-size", str(BATCH), "--threads", "1", *more]
-    numbers = [str(COMMIT), str(kill_at)]
-    command = [sys.executable, str(SCRIPT), str(notes), *numbers, "index", str(folder)]
+    code = killing(kill_at) + NOTING
+    command = [sys.executable, "-c", code, str(notes), str(COMMIT), "index", str(folder)]
     return subprocess.Popen(
         command + options,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        # A shell that runs the tests in the background lets them ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -130,8 +128,7 @@ def test_a_process_killed_inside_a_commit_leaves_the_state_before_or_after(
     assert process.returncode == -signal.SIGKILL
     known = assert_sound(folder)
     assert known % COMMIT == 0
-    gallery = Gallery.open(folder, model=model)
-    gallery.update()
+    gallery = updated(folder, model=model)
     assert len(decoded) == 16 - known
     assert gallery.verify() == []
     assert_holds(gallery, folder)

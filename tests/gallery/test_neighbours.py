@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import write_photo, write_photos
+from fakes import updated, write_photo, write_photos
 
 from lookalike.errors import GalleryDamagedError, GalleryError
 from lookalike.gallery import Gallery, search
@@ -58,8 +58,7 @@ def test_a_rebuilt_gallery_has_its_neighbours(gallery: Gallery, photos: Path, mo
 
 def test_a_gallery_of_one_image_has_no_graph(tmp_path: Path, model: Path) -> None:
     write_photo(tmp_path / "photos/a.png", 1)
-    gallery = Gallery.open(tmp_path / "photos", model=model)
-    gallery.update()
+    gallery = updated(tmp_path / "photos", model=model)
     assert not (gallery.directory / "neighbours.lka").exists()
     assert len(gallery.search(tmp_path / "photos/a.png", expand=True)) == 1
     write_photo(tmp_path / "photos/b.png", 2)
@@ -138,8 +137,7 @@ def test_searches_work_without_a_graph_and_repair_makes_it_again(
         path.mkdir()
     elif damage == "of another gallery":
         write_photos(tmp_path / "others", 12)
-        other = Gallery.open(tmp_path / "others", model=model)
-        other.update()
+        other = updated(tmp_path / "others", model=model)
         path.write_bytes((other.directory / path.name).read_bytes())
     else:
         altered = bytearray(content)

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fakes import embedding, vectors_of
+from fakes import embedding, updated, vectors_of
 from hostile import make_good_files, make_hostile_files
 
 from lookalike.gallery import Gallery
@@ -51,8 +51,7 @@ def test_what_cannot_change_is_not_read_again(
     tmp_path: Path, model: Path, decoded: list[str]
 ) -> None:
     make_hostile_files(tmp_path)
-    gallery = Gallery.open(tmp_path, model=model)
-    gallery.update()
+    gallery = updated(tmp_path, model=model)
     decoded.clear()
     gallery.update()
     again = {row.skipped for row in gallery.skipped() if os.fsdecode(row.path) in decoded}
@@ -61,8 +60,7 @@ def test_what_cannot_change_is_not_read_again(
 
 def test_a_name_in_another_unicode_form_finds_the_image(photos: Path, model: Path) -> None:
     shutil.move(photos / "a/000.png", photos / "a/caf\u00e9.png")
-    gallery = Gallery.open(photos, model=model)
-    gallery.update()
+    gallery = updated(photos, model=model)
     (hit,) = gallery.search("a/cafe\u0301.png", 1)
     assert hit.path == "a/caf\u00e9.png"
     assert gallery.remove([photos / "a/cafe\u0301.png"]) == 1
@@ -74,8 +72,7 @@ def test_both_unicode_forms_of_a_name_are_two_files(photos: Path, model: Path) -
     (photos / "b/001.png").rename(photos / apart)
     if len(set(os.listdir(photos)) & {composed, apart}) < 2:
         pytest.skip("this file system keeps one form only")
-    gallery = Gallery.open(photos, model=model)
-    gallery.update()
+    gallery = updated(photos, model=model)
     for name in (composed, apart):
         assert gallery.search(name, 1)[0].path == name
         assert {hit.path for hit in gallery.search(name, 12, filter=name)} == {composed, apart}

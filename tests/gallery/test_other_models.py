@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 from fakes import assert_holds, vectors_of, write_model, write_photo, write_photos
+from killing import NOTING, killing
 
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.errors import GalleryDamagedError, GalleryError, ModelError, ModelMismatchError
 from lookalike.gallery import Gallery
-
-SCRIPT = Path(__file__).with_name("index_process.py")
 
 
 def refusal(model: Path, other: Path, photos: Path) -> str:
@@ -103,7 +102,8 @@ def test_a_killed_rebuild_serves_the_old_gallery_and_resumes(
     write_photos(photos, 16)
     Gallery.open(photos, model=model).update()
     decoded.clear()
-    command = [sys.executable, str(SCRIPT), str(notes), "4", str(kill_at), "index", str(photos)]
+    code = killing(kill_at) + NOTING
+    command = [sys.executable, "-c", code, str(notes), "4", "index", str(photos)]
     killed = subprocess.run(
         [*command, "--rebuild", "--model", str(other_model), "--batch-size", "2"],
         capture_output=True,
@@ -161,7 +161,7 @@ def test_a_table_of_another_schema_version_is_refused_with_both_versions(
     table.close()
     for act in (gallery.update, gallery.info, lambda: Gallery.open(photos)):
         with pytest.raises(
-            GalleryError, match=r"has schema version 7, this lookalike reads versions 1 to 3;"
+            GalleryError, match=r"has schema version 7, this lookalike reads versions 1 to 4;"
         ):
             act()
     rebuilt, _ = Gallery.rebuild(photos, model=model)

@@ -1,18 +1,15 @@
 from __future__ import annotations
 
 import errno
-import inspect
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import assert_holds, listing, write_photos
+from fakes import assert_holds, listing, updated, write_photos
 
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
-from lookalike.images import DEFAULT_MAX_PIXELS
 
 
 def test_a_gallery_elsewhere_writes_nothing_into_the_folder(
@@ -21,8 +18,7 @@ def test_a_gallery_elsewhere_writes_nothing_into_the_folder(
     for path in (*photos.rglob("*"), photos):  # were this test not run as root, it would be refused
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = listing(photos)
-    gallery = Gallery.open(photos, directory=tmp_path / "gallery", model=model)
-    gallery.update()
+    gallery = updated(photos, directory=tmp_path / "gallery", model=model)
     gallery.search(photos / "a/000.png")
     gallery.duplicates(0.5)
     gallery.remove(["a/000.png"])
@@ -149,17 +145,3 @@ def test_a_folder_given_by_a_link_or_relative_path_is_the_same_gallery(
     relative = Gallery.open("..", create=False)
     assert relative.search("000.png", 1)[0].path == "a/000.png"
     assert relative.update().images == 12
-
-
-def test_a_copied_gallery_is_independent(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
-    shutil.copytree(photos, tmp_path / "copy")
-    copy = Gallery.open(tmp_path / "copy", create=False)
-    (tmp_path / "copy/a/000.png").unlink()
-    assert copy.update().dropped == 1
-    assert (len(copy), len(gallery)) == (11, 12)
-
-
-def test_the_limit_of_pixels_is_that_of_the_readers() -> None:
-    """Said twice, since opening a gallery must not load them."""
-    assert inspect.signature(Gallery.open).parameters["max_pixels"].default == DEFAULT_MAX_PIXELS
-    assert inspect.signature(Gallery.rebuild).parameters["max_pixels"].default == DEFAULT_MAX_PIXELS

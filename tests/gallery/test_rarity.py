@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import embedding, write_photo, write_photos
+from fakes import embedding, updated, write_photo, write_photos
 
 from lookalike.gallery import Gallery
 from lookalike.gallery.rarity import PairStatistics
@@ -21,8 +21,7 @@ def share_below(vectors: list[np.ndarray], cosine: float) -> float:
 def test_the_rarity_of_a_hit_is_the_share_of_pairs_less_alike(tmp_path: Path, model: Path) -> None:
     folder = tmp_path / "photos"
     paths = write_photos(folder, 40)
-    gallery = Gallery.open(folder, model=model)
-    gallery.update()
+    gallery = updated(folder, model=model)
     vectors = [embedding(path) for path in paths]
     outside = write_photo(tmp_path / "outside.png", 77)
     hits = gallery.search(outside, 40)

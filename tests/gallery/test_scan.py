@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import assert_holds, images_of, write_photo
+from fakes import assert_holds, images_of, updated, write_photo
 
 from lookalike.gallery import Gallery, update
 from lookalike.gallery.scan import ScanNotes, scan
@@ -234,8 +234,7 @@ def test_a_device_number_beyond_64_bits_stops_nothing(
     photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_status(monkeypatch, lambda _, status: Status(status, st_dev=(1 << 64) - 1))
-    gallery = Gallery.open(photos, model=model)
-    gallery.update()
+    gallery = updated(photos, model=model)
     assert gallery.update().images == 12
 
 
@@ -261,8 +260,7 @@ def test_a_folder_that_can_be_listed_but_not_entered_keeps_its_images(
     photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str]
 ) -> None:
     write_photo(photos / "a/deep/inside.png", 30)
-    gallery = Gallery.open(photos, model=model)
-    gallery.update()
+    gallery = updated(photos, model=model)
     decoded.clear()
     with monkeypatch.context() as patched:
         refuse_below(patched, "a", errno.EACCES)
@@ -280,8 +278,7 @@ def test_a_single_file_or_folder_that_cannot_be_looked_at_is_reported_and_kept(
 ) -> None:
     write_photo(photos / "a/deep/inside.png", 30)
     (photos / "a/notes.txt").write_text("")
-    gallery = Gallery.open(photos, model=model)
-    gallery.update()
+    gallery = updated(photos, model=model)
 
     def change(path: str, status: Any) -> Any:
         if path.endswith(("a/000.png", "a/deep", "a/notes.txt")):
@@ -319,8 +316,7 @@ def test_a_link_that_leads_to_nothing_any_more_keeps_what_was_behind_it(
     (photos / "disk").symlink_to(tmp_path / "disk")
     (photos / "other").symlink_to(tmp_path / "never there")
     (photos / "one.png").symlink_to(tmp_path / "disk/1.png")
-    gallery = Gallery.open(photos, model=model)
-    gallery.update()
+    gallery = updated(photos, model=model)
     (tmp_path / "disk").rename(tmp_path / "not mounted")
     report = gallery.update()
     assert report.unlisted == [
@@ -354,8 +350,7 @@ def test_an_indexed_file_that_cannot_be_read_any_more_keeps_its_vector(
 def test_galleries_are_known_by_what_they_hold_and_not_entered(
     photos: Path, tmp_path: Path, model: Path
 ) -> None:
-    other = Gallery.open(photos, directory=photos / "b/other", model=model)
-    other.update()
+    updated(photos, directory=photos / "b/other", model=model)
     write_photo(photos / "b/other/thumbnails/0-128-1.png", 60)
     shutil.copytree(photos / "b/other", photos / "c/half")
     (photos / "c/half/gallery.json").unlink()

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from fakes import SIZE
+from command import lookalike
+from fakes import SIZE, updated
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike.cli import commands
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
 from lookalike.lsh import LSHIndex
@@ -38,9 +37,7 @@ def save(path: Path, squares: NDArray[np.floating] | NDArray[np.integer]) -> Non
 @pytest.fixture
 def themed(tmp_path: Path, model: Path) -> Gallery:
     write_themes(tmp_path / "photos")
-    gallery = Gallery.open(tmp_path / "photos", model=model)
-    gallery.update()
-    return gallery
+    return updated(tmp_path / "photos", model=model)
 
 
 def test_themes_are_the_scenes_named_by_their_most_central_image(themed: Gallery) -> None:
@@ -116,9 +113,8 @@ def test_without_a_graph_groups_ask_for_an_update(themed: Gallery) -> None:
 
 
 def test_the_command_prints_themes_and_outliers(themed: Gallery) -> None:
-    gallery = ["--gallery", str(themed.root)]
-    result = CliRunner().invoke(commands, ["groups", *gallery, "--neighbours", "4", "--json"])
-    assert json.loads(result.stdout) == [
+    groups = ("groups", "--gallery", themed.root)
+    assert json.loads(lookalike(*groups, "--neighbours", "4", "--json").stdout) == [
         {
             "centre": theme.centre,
             "images": len(theme),
@@ -127,18 +123,13 @@ def test_the_command_prints_themes_and_outliers(themed: Gallery) -> None:
         }
         for theme in themed.themes(depth=4)
     ]
-    lines = CliRunner().invoke(commands, ["groups", *gallery, "--neighbours", "4"]).stdout
+    lines = lookalike(*groups, "--neighbours", "4").stdout
     first = themed.themes(depth=4)[0]
     assert lines.splitlines()[0].split() == [str(len(first)), str(themed.root / first.centre)]
-    result = CliRunner().invoke(commands, ["groups", *gallery, "--outliers", "-k", "2", "--json"])
-    assert [item["path"] for item in json.loads(result.stdout)] == [
-        outlier.path for outlier in themed.outliers(2)
-    ]
-    result = CliRunner().invoke(commands, ["groups", *gallery, "--smallest", "50"])
-    assert (result.exit_code, result.stdout) == (1, "")
+    outliers = json.loads(lookalike(*groups, "--outliers", "-k", "2", "--json").stdout)
+    assert [item["path"] for item in outliers] == [outlier.path for outlier in themed.outliers(2)]
+    assert lookalike(*groups, "--smallest", "50", status=1).stdout == ""
 
 
 def test_the_command_refuses_a_gallery_in_shards() -> None:
-    result = CliRunner().invoke(commands, ["groups", "--gallery", "ray://photos"])
-    assert isinstance(result.exception, GalleryError)
-    assert "in shards" in str(result.exception)
+    assert "in shards" in lookalike("groups", "--gallery", "ray://photos", status=2).stderr

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command import lookalike
+from fakes import updated
 from numpy.typing import NDArray
 from towers import COLOURS, adopt_towers, write_colours
 
 from lookalike import Blend, Gallery, Words
-from lookalike.cli import commands
-from lookalike.errors import LookalikeError, NoWordsError
+from lookalike.errors import NoWordsError
 from lookalike.gallery.query import combine
 from lookalike.gallery.rarity import PairStatistics, WordScale
 
@@ -30,9 +30,7 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def coloured(tmp_path_factory: pytest.TempPathFactory, towers: Path) -> Gallery:
     folder = tmp_path_factory.mktemp("photos")
     write_colours(folder, K)
-    gallery = Gallery.open(folder, model=towers)
-    gallery.update()
-    return gallery
+    return updated(folder, model=towers)
 
 
 def colours(hits: list[object]) -> list[str]:
@@ -138,10 +136,7 @@ def test_the_scale_of_words_survives_a_gallery_of_one_image_and_none() -> None:
 
 
 def run(gallery: Gallery, *words: str) -> list[str]:
-    arguments = ["search", *words, "--gallery", str(gallery.root), "--json", "-k", "12"]
-    done = CliRunner().invoke(commands, arguments)
-    if done.exception is not None:
-        raise done.exception
+    done = lookalike("search", *words, "--gallery", gallery.root, "--json", "-k", "12")
     return [hit["path"].partition("/")[0] for hit in json.loads(done.stdout)]
 
 
@@ -159,24 +154,23 @@ def test_the_command_takes_words_images_and_what_is_not_wanted(
 
 def test_a_name_of_a_file_that_is_not_there_is_not_taken_for_words(coloured: Gallery) -> None:
     for name in ("rde.png", "nowhere/red"):
-        with pytest.raises(LookalikeError, match="neither a file nor an indexed image"):
-            run(coloured, name)
+        done = lookalike("search", name, "--gallery", coloured.root, status=2)
+        assert "neither a file nor an indexed image" in done.stderr
 
 
 def test_words_for_a_model_that_knows_none_say_that_there_is_no_such_file(
     gallery: Gallery,
 ) -> None:
-    message = r"there is no file a red bus; as words: the gallery's model, pooled 1, knows images"
-    with pytest.raises(LookalikeError, match=message):
-        run(gallery, "a red bus")
+    message = "there is no file a red bus; as words: the gallery's model, pooled 1, knows images"
+    done = lookalike("search", "a red bus", "--gallery", gallery.root, status=2)
+    assert message in done.stderr
     with pytest.raises(NoWordsError, match="lookalike model get clip"):
         gallery.search(text="a red bus")
 
 
 def test_the_command_prints_no_bits_for_words_which_have_no_code(coloured: Gallery) -> None:
     def lines(*words: str) -> list[list[str]]:
-        arguments = ["search", *words, "--gallery", str(coloured.root), "-k", "3"]
-        done = CliRunner().invoke(commands, arguments)
+        done = lookalike("search", *words, "--gallery", coloured.root, "-k", "3")
         return [line.split() for line in done.stdout.splitlines()]
 
     for cosine, share, percent, path in lines("a blue photo"):

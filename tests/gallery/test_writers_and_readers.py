@@ -8,42 +8,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fakes import HALF, assert_holds, embedding, write_photo, write_photos
+from fakes import HALF, assert_holds, embedding, updated, write_photo, write_photos
+from holding import held_by_another_process
 
 from lookalike.errors import GalleryError, GalleryLockedError
 from lookalike.gallery import Gallery
 from lookalike.gallery import update as update_module
 from lookalike.gallery.schema import check_beside
 from lookalike.gallery.store import Store
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from lookalike.gallery.lock import writer_lock
-with writer_lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.readline()
-"""
-
-
-@contextmanager
-def held_by_another_process(lock: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", HOLD, str(lock)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
-        if process.poll() is None:
-            process.communicate("\n")
 
 
 def test_a_second_writer_is_refused_with_the_pid_of_the_first(
@@ -169,8 +148,7 @@ def test_searches_in_threads_and_processes_see_committed_states_while_files_come
     monkeypatch.setattr(update_module, "COMMIT_IMAGES", 3)
     folder = tmp_path / "photos"
     write_photos(folder, 30)
-    gallery = Gallery.open(folder, model=model)
-    gallery.update()
+    gallery = updated(folder, model=model)
     steady = {f"{'abc'[n % 3]}/{n:03}.png" for n in range(15)}
     query = embedding(folder / "a/000.png")
     versions: dict[str, list[np.ndarray]] = {}  # every content that a path ever has

@@ -8,7 +8,6 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from lookalike.models.augment import (
     EXAMPLES,
@@ -98,20 +97,6 @@ def test_everything_off_is_the_identity() -> None:
     assert not NO_AUGMENTATION.on and ALL.on
 
 
-def test_everything_off_only_resizes() -> None:
-    pixels = noise()
-    expected = Image.fromarray(pixels).resize((48, 48), Image.Resampling.BILINEAR)
-    assert np.array_equal(augment(pixels, 48, NO_AUGMENTATION, 0, 0, 0), np.asarray(expected))
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_each_method_alone_changes_the_image(method: str) -> None:
-    strength = 1.0 if method.startswith("flip") else getattr(ALL, method)
-    settings = replace(NO_AUGMENTATION, **{method: strength})
-    pixels = noise()
-    assert not np.array_equal(augment(pixels, 64, settings, 0, 0, 1), pixels)
-
-
 def test_flips_mirror_exactly() -> None:
     pixels = noise(60, 40)
     assert np.array_equal(apply(pixels, Transform(mirrored=True), (60, 40)), pixels[:, ::-1])
@@ -152,12 +137,6 @@ def test_noise_has_its_standard_deviation_and_no_bias() -> None:
     assert abs(noise.mean()) < 0.3
     assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.03
     assert 0.26 < np.mean(np.abs(noise) > 12.5) < 0.34  # 0.30 of a Gaussian beyond 1.04 sigma
-
-
-def test_noise_stays_within_0_and_255() -> None:
-    black = apply(np.zeros((64, 64, 3), np.uint8), Transform(noise=20, noise_seed=1), SAME)
-    white = apply(np.full((64, 64, 3), 255, np.uint8), Transform(noise=20, noise_seed=1), SAME)
-    assert black.max() < 80 and white.min() > 175
 
 
 def test_brightness_multiplies() -> None:

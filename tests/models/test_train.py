@@ -137,18 +137,6 @@ def test_curves_hold_every_epoch(learnt: TrainReport) -> None:
     assert "mAP through LSH" in learnt.svg.read_text()
 
 
-@pytest.mark.slow
-def test_weights_kept_as_int8_come_with_their_cost(folder: Path, tmp_path: Path) -> None:
-    settings = replace(QUICK, epochs=1)
-    whole = train(folder, SMALL, settings, tmp_path / "whole.onnx")
-    small = train(folder, SMALL, settings, tmp_path / "small.onnx", storage="int8")
-    assert whole.storage_cost is None and small.storage_cost is not None
-    # Rows of int8 round by at most 1/254 of their largest weight.
-    assert 0.99 < small.storage_cost.worst <= small.storage_cost.mean < 1
-    assert small.out.stat().st_size < 0.5 * whole.out.stat().st_size
-    assert equal(state_of(whole.weights), state_of(small.weights))
-
-
 # ---- determinism and resumption ------------------------------------------------------------------
 
 
@@ -358,15 +346,6 @@ def test_a_loss_that_is_not_a_number_names_the_files_of_its_batch(
     assert not (tmp_path / "m.pt").exists()
 
 
-def test_an_unreadable_image_is_skipped_and_reported(folder: Path, tmp_path: Path) -> None:
-    data = write_classes(tmp_path / "data", 6, CLASSES[:2])
-    (data / "rows" / "bad.png").write_bytes(b"no image")
-    report = train(data, SMALL, replace(QUICK, epochs=1), tmp_path / "m.pt")
-    assert [skipped.path.name for skipped in report.skipped] == ["bad.png"]
-    assert report.skipped[0].reason.startswith("not-an-image")
-    assert (report.images, report.held_out) == (6, 6)
-
-
 def test_where_the_model_goes_is_checked_first(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="is not a folder to write"):
         train(folder, SMALL, QUICK, tmp_path / "none" / "m.pt")
@@ -385,11 +364,6 @@ def test_where_the_model_goes_is_checked_first(folder: Path, tmp_path: Path) -> 
 def test_settings_that_make_no_sense_are_refused(change: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         replace(QUICK, **change)
-
-
-def test_a_stage_that_is_not_there_cannot_be_frozen(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="freeze is 3; lenet5 has stages from -3 to 2"):
-        train(folder, SMALL, replace(QUICK, freeze=3), tmp_path / "m.pt")
 
 
 # ---- schedule, average, early stop ---------------------------------------------------------------

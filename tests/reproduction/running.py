@@ -1,16 +1,21 @@
-"""`python -m reproduction` as users start it: a process of its own."""
+"""`python -m reproduction`: run in this process, or started as users start it."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-__all__ = ["Done", "reproduce", "start"]
+from command import run
+
+from reproduction.__main__ import commands
+
+__all__ = ["reproduce", "start"]
 
 ROOT = Path(__file__).resolve().parents[2]
-Done = subprocess.CompletedProcess[str]
+reproduce = partial(run, commands)
 
 
 def start(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Popen[str]:
@@ -24,12 +29,3 @@ def start(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Popen[s
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": path},
     )
-
-
-def reproduce(*arguments: str | Path, status: int = 0, cwd: Path | None = None) -> Done:
-    """Run it and check its exit status."""
-    process = start(*arguments, cwd=cwd)
-    stdout, stderr = process.communicate()
-    assert process.returncode == status, (stdout, stderr)
-    assert "Traceback" not in stderr, stderr
-    return Done(process.args, process.returncode, stdout, stderr)

@@ -22,7 +22,7 @@ from reproduction.results import Results
 from reproduction.study import Settings, Study
 
 COREL = Path(__file__).resolve().parents[3] / "shared" / "data" / "corel1k"
-EACH, QUERIES = 14, 4
+EACH, QUERIES = 9, 3
 pytestmark = pytest.mark.slow
 ROWS = ("sift", "svm", "lenet", "cnn-exhaustive", "cnn-lsh", "ours-exhaustive", "ours")
 

@@ -70,7 +70,7 @@ def query(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(images: Path) -> Iterator[str]:
     """Address of a server of `images`."""
     from pagetools import serving

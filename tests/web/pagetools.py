@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import COMMAND
 from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 
 from lookalike import demo
@@ -57,10 +57,12 @@ PATIENCE = 60_000.0
 
 def write_images(folder: Path) -> None:
     """85 images and a file that is not an image, indexed."""
-    for source in SOURCES:
-        photograph = demo._locate(*demo.PHOTOGRAPHS[source])
-        assert photograph is not None
-        demo._write(photograph, folder / source, demo.IN_GALLERY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "LONGEST_SIDE", 200)  # for speed
+        for source in SOURCES:
+            photograph = demo._locate(*demo.PHOTOGRAPHS[source])
+            assert photograph is not None
+            demo._write(photograph, folder / source, demo.IN_GALLERY)
     (folder / "broken.jpg").write_bytes(b"not an image")
     Gallery.open(folder).update()
 
@@ -75,8 +77,7 @@ def write_query(file: Path) -> None:
 @contextmanager
 def serving(folder: Path, *more: str) -> Iterator[str]:
     """The address of `lookalike serve` for as long as the block."""
-    command = [sys.executable, "-c", "from lookalike.cli import main; main()", "serve"]
-    command += [os.fspath(folder), "--port", "0", *more]
+    command = [*COMMAND, "serve", os.fspath(folder), "--port", "0", *more]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines = []
@@ -92,8 +93,8 @@ def serving(folder: Path, *more: str) -> Iterator[str]:
         try:
             yield found[0]
         finally:
-            process.terminate()
-            process.wait(120)
+            process.kill()
+            process.wait()
             reader.join()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from pagetools import WIDTHS, Visit
+from pagetools import Visit
 from playwright.sync_api import expect
 
 RUN = "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
@@ -103,25 +103,7 @@ VIEWS = [browse, viewer, chosen, hits, compare, why, attention, teach, mapped, d
 VIEWS += [difference, gallery]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("visit", list(WIDTHS), indirect=True)
-@pytest.mark.parametrize(
-    "view",
-    [
-        browse,
-        viewer,
-        chosen,
-        hits,
-        compare,
-        why,
-        attention,
-        teach,
-        mapped,
-        duplicates,
-        difference,
-        gallery,
-    ],
-)
+@pytest.mark.parametrize("view", VIEWS)
 def test_nothing_bars_anyone_from_a_view(
     visit: Visit, axe: str, view: Callable[[Visit], None]
 ) -> None:
@@ -132,7 +114,6 @@ def test_nothing_bars_anyone_from_a_view(
         assert found(visit, axe) == [], scheme
 
 
-@pytest.mark.slow
 def test_what_bars_people_is_found(visit: Visit, axe: str) -> None:
     hits(visit)
     spoil = """() => {

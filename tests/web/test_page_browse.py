@@ -13,7 +13,6 @@ from pagetools import SOURCES, WIDTHS, Visit, words_of
 from playwright.sync_api import expect
 
 
-@pytest.mark.slow
 def test_all_images_are_shown_by_path_as_one_scrolls(visit: Visit) -> None:
     visit.open("/")
     expect(visit.role("heading", "85 images")).to_be_visible()
@@ -27,7 +26,6 @@ def test_all_images_are_shown_by_path_as_one_scrolls(visit: Visit) -> None:
     ] == paths
 
 
-@pytest.mark.slow
 def test_the_filter_of_the_images_is_part_of_the_address(visit: Visit) -> None:
     visit.open("/")
     visit.role("searchbox", "Only images that fit").fill("china/*.png")
@@ -37,7 +35,6 @@ def test_the_filter_of_the_images_is_part_of_the_address(visit: Visit) -> None:
     assert visit.address == "/?filter=china%2F*.png"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("visit", list(WIDTHS), indirect=True)
 def test_a_click_on_an_image_shows_it_large_and_leads_to_similar_ones(visit: Visit) -> None:
     page = visit.page
@@ -66,7 +63,6 @@ def test_a_click_on_an_image_shows_it_large_and_leads_to_similar_ones(visit: Vis
     assert visit.shown() == words_of(visit.api("/api/search", body)["hits"])
 
 
-@pytest.mark.slow
 def test_folders_and_orders_lead_to_their_images(visit: Visit) -> None:
     page = visit.page
     folders = {f["name"]: f["images"] for f in visit.api("/api/folders")["folders"]}
@@ -88,7 +84,6 @@ def test_folders_and_orders_lead_to_their_images(visit: Visit) -> None:
     expect(visit.role("heading", "85 images")).to_be_visible()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("visit", list(WIDTHS), indirect=True)
 def test_several_images_are_chosen_exported_and_searched_by(visit: Visit) -> None:
     page = visit.page
@@ -114,7 +109,6 @@ def test_several_images_are_chosen_exported_and_searched_by(visit: Visit) -> Non
     assert not {hit["id"] for hit in expected} & set(ids)
 
 
-@pytest.mark.slow
 def test_chosen_images_leave_the_gallery_and_come_back(visit: Visit, images: Path) -> None:
     page = visit.page
     visit.open("/")
@@ -135,7 +129,6 @@ def test_chosen_images_leave_the_gallery_and_come_back(visit: Visit, images: Pat
     assert is_there()
 
 
-@pytest.mark.slow
 def test_a_chosen_image_finds_what_the_api_finds_to_the_end(visit: Visit, query: Path) -> None:
     visit.open("/")
     name = visit.choose(query)
@@ -169,7 +162,6 @@ SEND = """([bytes, kind]) => {
 }"""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["paste", "drop"])
 def test_an_image_is_pasted_or_dropped_anywhere(visit: Visit, query: Path, kind: str) -> None:
     visit.open("/gallery")
@@ -182,7 +174,6 @@ def test_an_image_is_pasted_or_dropped_anywhere(visit: Visit, query: Path, kind:
         assert visit.page.locator("#drop").is_hidden()
 
 
-@pytest.mark.slow
 def test_a_phone_offers_its_camera(visit: Visit, query: Path) -> None:
     visit.open("/")
     button = visit.role("button", "Take a photograph")

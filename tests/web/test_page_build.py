@@ -23,7 +23,6 @@ VIEWS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("visit", list(WIDTHS), indirect=True)
 @pytest.mark.parametrize("address", VIEWS)
 def test_every_view_fits_and_names_its_parts(visit: Visit, address: str) -> None:
@@ -66,7 +65,6 @@ def test_every_view_fits_and_names_its_parts(visit: Visit, address: str) -> None
     assert page.locator("a, button, summary").evaluate_all(script) == []
 
 
-@pytest.mark.slow
 def test_the_first_view_does_not_jump(visit: Visit) -> None:
     script = """new PerformanceObserver(list => {
       for (const entry of list.getEntries()) window.jumped = (window.jumped ?? 0) + entry.value;

@@ -10,7 +10,6 @@ from pagetools import Visit
 from playwright.sync_api import Route, expect
 
 
-@pytest.mark.slow
 def test_a_hit_is_compared_stepped_copied_and_opened(visit: Visit) -> None:
     page = visit.page
     visit.open(f"/search?id={visit.ids[0]}")
@@ -41,7 +40,6 @@ def test_a_hit_is_compared_stepped_copied_and_opened(visit: Visit) -> None:
     expect(page.get_by_role("dialog", name=hits[2]["path"])).to_be_visible()
 
 
-@pytest.mark.slow
 def test_the_explanation_shows_regions_pairs_and_attention(visit: Visit) -> None:
     page = visit.page
     visit.open(f"/search?id={visit.ids[0]}")
@@ -69,7 +67,6 @@ def test_the_explanation_shows_regions_pairs_and_attention(visit: Visit) -> None
     assert page.locator("canvas.heat").count() == 0
 
 
-@pytest.mark.slow
 def test_a_model_without_attention_says_so(visit: Visit) -> None:
     def without(route: Route) -> None:
         answer = route.fetch()

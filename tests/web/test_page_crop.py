@@ -47,7 +47,6 @@ def crop_of(visit: Visit) -> list[float]:
     return [float(share) for share in found[1].split(",")]
 
 
-@pytest.mark.slow
 def test_a_dragged_rectangle_searches_by_that_part(visit: Visit, query: Path) -> None:
     visit.open("/")
     name = visit.choose(query)
@@ -73,7 +72,6 @@ def test_a_dragged_rectangle_searches_by_that_part(visit: Visit, query: Path) ->
     assert "crop" not in visit.address
 
 
-@pytest.mark.slow
 def test_arrow_keys_make_move_and_size_the_part(visit: Visit) -> None:
     visit.open(f"/search?id={visit.ids[0]}")
     visit.hits.first.wait_for()

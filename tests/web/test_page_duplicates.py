@@ -12,13 +12,12 @@ import pytest
 pytest.importorskip("playwright")
 
 from fakes import write_photos
-from pagetools import WIDTHS, Visit, serving, visit_of
+from pagetools import Visit, serving, visit_of
 from playwright.sync_api import Browser, expect
 
 from lookalike.gallery import Gallery
 
 
-@pytest.mark.slow
 def test_duplicates_are_marked_and_exported_and_nothing_is_deleted(
     visit: Visit, images: Path
 ) -> None:
@@ -62,9 +61,8 @@ def test_duplicates_are_marked_and_exported_and_nothing_is_deleted(
     assert sorted(file.stat().st_mtime_ns for file in images.glob("[!.]*/*")) == before
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("trash")
-@pytest.mark.parametrize("width", list(WIDTHS))
+@pytest.mark.parametrize("width", ["phone", "desktop"])
 def test_duplicates_are_looked_at_by_kind_moved_to_the_trash_and_put_back(
     browser: Browser, tmp_path: Path, width: str
 ) -> None:

@@ -9,13 +9,12 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from pagetools import WIDTHS, Visit, answering, serving, visit_of, words_of
+from pagetools import Visit, answering, serving, visit_of, words_of
 from playwright.sync_api import Browser, Route, expect
 
 TOKEN = "open-sesame-42"
 
 
-@pytest.mark.slow
 def test_nothing_similar_is_said_plainly(visit: Visit) -> None:
     visit.open(f"/search?id={visit.ids[0]}&threshold=0.9999")
     expect(visit.page.get_by_text("No image reaches a cosine of 0.9999.").first).to_be_visible()
@@ -32,7 +31,6 @@ def test_nothing_similar_is_said_plainly(visit: Visit) -> None:
     expect(visit.page.get_by_text(text).first).to_be_visible()
 
 
-@pytest.mark.slow
 def test_limits_narrow_the_search(visit: Visit) -> None:
     visit.open(f"/search?id={visit.ids[0]}")
     visit.hits.first.wait_for()
@@ -47,7 +45,6 @@ def test_limits_narrow_the_search(visit: Visit) -> None:
     assert visit.shown() == expected
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "text"),
     [
@@ -63,7 +60,6 @@ def test_an_image_that_is_gone_is_said_to_be(visit: Visit, address: str, text: s
     expect(visit.page.get_by_text(text)).to_be_visible()
 
 
-@pytest.mark.slow
 def test_a_busy_server_is_asked_again(visit: Visit) -> None:
     visit.allowed.append("status of 503")
     error = {"code": "busy", "message": "too many searches", "remedy": "try again"}
@@ -76,7 +72,6 @@ def test_a_busy_server_is_asked_again(visit: Visit) -> None:
     )
 
 
-@pytest.mark.slow
 def test_an_error_is_shown_with_its_remedy_and_a_way_on(visit: Visit) -> None:
     visit.allowed.append("status of 500")
     error = {"code": "internal", "message": "the search failed", "remedy": "look at the log"}
@@ -96,8 +91,7 @@ def locked(images: Path) -> Iterator[str]:
         yield address
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("width", list(WIDTHS))
+@pytest.mark.parametrize("width", ["phone", "desktop"])
 def test_a_locked_gallery_asks_for_its_token(browser: Browser, locked: str, width: str) -> None:
     for visit in visit_of(browser, locked, width):
         visit.allowed.append("status of 401")

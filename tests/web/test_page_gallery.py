@@ -28,7 +28,6 @@ def table(visit: Visit, card: str) -> list[list[str]]:
     return rows
 
 
-@pytest.mark.slow
 def test_the_gallery_view_shows_what_the_api_returns(visit: Visit) -> None:
     visit.open("/gallery")
     visit.page.get_by_text("Internals").click()
@@ -54,7 +53,6 @@ def test_the_gallery_view_shows_what_the_api_returns(visit: Visit) -> None:
     assert skipped["remedy"][1:] in shown  # it begins with a capital there
 
 
-@pytest.mark.slow
 def test_recall_and_speed_are_measured_and_drawn(visit: Visit) -> None:
     visit.open("/gallery")
     visit.page.get_by_text("Internals").click()
@@ -81,7 +79,6 @@ def test_recall_and_speed_are_measured_and_drawn(visit: Visit) -> None:
     assert len(below) == len(set(below)) > 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("events", [True, False], ids=["events", "polling"])
 def test_an_update_is_started_and_watched(visit: Visit, images: Path, events: bool) -> None:
     if not events:

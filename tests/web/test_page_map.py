@@ -14,7 +14,6 @@ from pagetools import WIDTHS, Visit, serving, visit_of
 from playwright.sync_api import Browser, expect
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("visit", list(WIDTHS), indirect=True)
 def test_themes_lead_to_places_on_the_map_and_a_click_opens_an_image(visit: Visit) -> None:
     page = visit.page
@@ -41,8 +40,7 @@ def test_themes_lead_to_places_on_the_map_and_a_click_opens_an_image(visit: Visi
     assert visit.address == "/map"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("width", list(WIDTHS))
+@pytest.mark.parametrize("width", ["phone", "desktop"])
 def test_a_folder_without_a_gallery_is_indexed_from_the_page(
     browser: Browser, tmp_path: Path, width: str
 ) -> None:

@@ -12,7 +12,6 @@ from pagetools import Visit
 from playwright.sync_api import expect
 
 
-@pytest.mark.slow
 def test_back_forward_and_reload_restore_images_and_place(visit: Visit) -> None:
     page = visit.page
     visit.open("/")
@@ -40,7 +39,6 @@ def test_back_forward_and_reload_restore_images_and_place(visit: Visit) -> None:
     assert visit.shown() == shown
 
 
-@pytest.mark.slow
 def test_arrows_move_by_columns_and_rows_enter_opens_escape_closes(visit: Visit) -> None:
     page = visit.page
     visit.open(f"/search?id={visit.ids[0]}")

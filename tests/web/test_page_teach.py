@@ -14,7 +14,6 @@ from pagetools import Visit, words_of
 from playwright.sync_api import expect
 
 
-@pytest.mark.slow
 def test_marks_refine_the_hits_round_by_round(visit: Visit, query: Path) -> None:
     page = visit.page
     visit.open("/")
@@ -47,6 +46,7 @@ def test_marks_refine_the_hits_round_by_round(visit: Visit, query: Path) -> None
     expect(page.get_by_text("Round 1: 1 alike, 2 not.").first).to_be_visible()
     body["irrelevant"].append(ids[0])
     body = {**body, "k": 60, "ask": 0}
+    expect(visit.hits).to_have_count(60)
     assert visit.shown() == words_of(visit.api("/api/feedback", body)["hits"])
     judge(0, "Alike")
     visit.role("button", "Refine").click()

@@ -31,7 +31,6 @@ def visit(browser: Browser, coloured: str, request: pytest.FixtureRequest) -> It
     yield from visit_of(browser, coloured, request.param)
 
 
-@pytest.mark.slow
 def test_words_are_searched_for_and_going_back_shows_the_earlier_ones(visit: Visit) -> None:
     visit.open("/")
     field = visit.role("searchbox", "Search by words")
@@ -54,7 +53,6 @@ def test_words_are_searched_for_and_going_back_shows_the_earlier_ones(visit: Vis
     expect(field).to_have_value("")
 
 
-@pytest.mark.slow
 def test_words_are_added_to_an_image_and_taken_away_again(visit: Visit) -> None:
     image = visit.api("/api/images")["images"][0]
     visit.open(f"/search?id={image['id']}")
@@ -73,7 +71,6 @@ def test_words_are_added_to_an_image_and_taken_away_again(visit: Visit) -> None:
     expect(visit.role("heading", "“blue”", exact=True)).to_be_visible()
 
 
-@pytest.mark.slow
 def test_the_field_for_words_is_only_shown_where_the_model_knows_them(
     browser: Browser, server: str
 ) -> None:

@@ -6,13 +6,13 @@ import os
 import resource
 import socket
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from command import COMMAND
 from hostile import encode, photo
 from webtools import TestClient, answer_of, error_of, service_of
 
@@ -21,7 +21,6 @@ from lookalike.gallery import Gallery
 SECRET = "the secret of the machine"
 SMALL = encode(photo(3, 16, 16), "PNG")
 PNG = {"content-type": "image/png"}
-COMMAND = [sys.executable, "-c", "from lookalike.cli import main; main()"]
 STEPS = ["../", "..\\", "....//", "%2e%2e/", "..%2f", "%2e%2e%2f", "..%5c", "%252e%252e%252f",
          "..%252f", "..%c0%af", "%uff0e%uff0e/", "..;/", "/", "//", "file://",
          "\x00../"]  # fmt: skip

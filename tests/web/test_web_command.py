@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import COMMAND
 from fakes import write_photo
 from webtools import connect, received
 
 from lookalike.gallery import Gallery
 
-COMMAND = "from lookalike.cli import main; main()"
-SERVE = [sys.executable, "-c", COMMAND, "serve"]
+SERVE = [*COMMAND, "serve"]
 ENDLESS = """
 import time
 from lookalike.gallery import Gallery
@@ -50,7 +50,7 @@ def started(
     *arguments: str | Path, first: str = "", **environment: str
 ) -> Iterator[tuple[Any, str]]:
     """The process and the address that it prints; the test ends it. ``first``: run before it."""
-    words = [sys.executable, "-c", first + COMMAND, "serve"]
+    words = [*COMMAND[:2], first + COMMAND[2], "serve"]
     words += [*(os.fspath(word) for word in arguments), "--port", "0"]
     env = {**os.environ, **environment}
     with subprocess.Popen(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fakes import write_photo, write_photos
+from holding import held_by_another_process
 from webtools import TestClient, answer_of, client_of, connect, error_of, running, wait_until
 
 from lookalike.gallery import Gallery, Kind
@@ -190,26 +188,6 @@ def test_an_update_runs_while_searches_go_on(
         assert answer_of(client.get("/api/images"))["total"] == 15
         assert "lookalike_updating 0.0" in client.get("/metrics").text
         assert "lookalike_images 15.0" in client.get("/metrics").text
-
-
-HOLD = """
-import sys
-from pathlib import Path
-from lookalike.gallery.lock import writer_lock
-with writer_lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.readline()
-"""
-
-
-@contextmanager
-def held_by_another_process(lock: Path) -> Iterator[None]:
-    command = [sys.executable, "-c", HOLD, str(lock)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "held\n"
-        yield
-        process.communicate("\n")
 
 
 def test_another_process_that_writes_is_a_conflict(gallery: Gallery) -> None:

@@ -21,4 +21,5 @@ def beyond_vectors(index: LSHIndex) -> float:
 
 
 def _segment_bytes(segment: Segment) -> int:
-    return sum(getattr(segment, name).nbytes for name in ARRAYS)
+    links = 0 if segment.links is None else segment.links.rows.nbytes
+    return links + sum(getattr(segment, name).nbytes for name in ARRAYS)

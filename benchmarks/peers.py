@@ -349,6 +349,7 @@ class Vamana(Peer):
             return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
     def save(self, path: Path) -> None:
+        path.mkdir(exist_ok=True)
         self.index.save(*(str(path / name) for name in ("config", "graph", "data")))
 
     def load(self, path: Path, items: Floats) -> None:

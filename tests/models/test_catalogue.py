@@ -321,7 +321,7 @@ def test_a_model_of_both_towers_is_searched_by_words_offline(
     lookalike("index", photos, "--model", NAME)
     found = lookalike("search", "a blue photo", "--gallery", photos, "--json", "-k", "12").stdout
     assert {hit["path"].partition("/")[0] for hit in json.loads(found)} == {"blue"}
-    assert f"words   in {words_file(model_file(NAME))}" in lookalike("model", "info", NAME).stdout
+    assert f"in {words_file(model_file(NAME))}\n" in lookalike("model", "info", NAME).stdout
     lookalike("model", "remove", NAME)
     with pytest.raises(ModelError, match=f"lookalike model get {NAME}"):
         Gallery.open(photos).encoder()

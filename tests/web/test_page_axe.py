@@ -96,7 +96,7 @@ def gallery(visit: Visit) -> None:
     visit.page.get_by_text("Internals").click()
     visit.role("button", re.compile("^Measure")).click()
     visit.role("img", re.compile("^Time of a query against recall")).wait_for()
-    visit.role("list", "Skipped files").wait_for()
+    visit.role("list", "Files that could not be read").wait_for()
 
 
 VIEWS = [browse, viewer, chosen, hits, compare, why, attention, teach, mapped, duplicates]

@@ -24,7 +24,8 @@ from lookalike.errors import DecoderError
 from lookalike.gallery import Gallery
 from lookalike.images import SkippedImageError, SkipReason, read_image, read_rgb
 from lookalike.images import decoder as decoder_module
-from lookalike.images.decoder import Decoder, Limits, _Process
+from lookalike.images.decoder import Decoder, Limits
+from lookalike.images.process import Process
 
 SLOW = many_scans(3000, 4000)
 """Minutes of work, in 180 kB."""
@@ -96,16 +97,16 @@ def test_a_file_that_takes_too_long_is_skipped_and_the_next_one_read() -> None:
 
 def test_time_by_the_clock_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that does not answer takes no processor time; here, a process that is stopped."""
-    ask = _Process.ask
+    ask = Process.ask
 
-    def stopped(self: _Process, *arguments: Any) -> Any:
+    def stopped(self: Process, *arguments: Any) -> Any:
         os.kill(self._process.pid, signal.SIGSTOP)
         return ask(self, *arguments)
 
     with Decoder(Limits(max_seconds=0.2), patience=1) as decoder:
         reads(decoder)
         with monkeypatch.context() as patched:
-            patched.setattr(_Process, "ask", stopped)
+            patched.setattr(Process, "ask", stopped)
             error = skipped(decoder, io.BytesIO(encode(photo(3), "PNG")))
         assert error.reason is SkipReason.TOO_SLOW
         reads(decoder)
@@ -158,17 +159,17 @@ def test_limits_may_be_larger_than_the_system_knows() -> None:
 
 def fatal(monkeypatch: pytest.MonkeyPatch, status: signal.Signals, times: int) -> None:
     """The next files make their processes crash."""
-    ask = _Process.ask
+    ask = Process.ask
     left = [times]
 
-    def crash(self: _Process, *arguments: Any) -> Any:
+    def crash(self: Process, *arguments: Any) -> Any:
         if left[0]:
             left[0] -= 1
             os.kill(self._process.pid, status)
             self._process.wait()
         return ask(self, *arguments)
 
-    monkeypatch.setattr(_Process, "ask", crash)
+    monkeypatch.setattr(Process, "ask", crash)
 
 
 @pytest.mark.parametrize(
@@ -232,13 +233,13 @@ def test_a_file_among_others_that_takes_too_long_is_decoded_once(
     group: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends: list[int] = []
-    end = _Process.end
+    end = Process.end
 
-    def counted(self: _Process) -> int:
+    def counted(self: Process) -> int:
         ends.append(end(self))
         return ends[-1]
 
-    monkeypatch.setattr(_Process, "end", counted)
+    monkeypatch.setattr(Process, "end", counted)
     with Decoder(Limits(max_seconds=0.3), patience=1000) as decoder:
         reads(decoder)
         assert outcomes_of(decoder, group) == [64, 64, SkipReason.TOO_SLOW, 64]
@@ -248,18 +249,18 @@ def test_a_file_among_others_that_takes_too_long_is_decoded_once(
 def test_a_file_among_others_that_crashes_its_process_is_skipped_alone(
     group: list[Path], decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask, begun = _Process.ask, _Process.begun
-    crashed: dict[_Process, int] = {}
+    ask, begun = Process.ask, Process.begun
+    crashed: dict[Process, int] = {}
 
-    def crash(self: _Process, head: dict[str, Any], *others: Any) -> Any:
+    def crash(self: Process, head: dict[str, Any], *others: Any) -> Any:
         if str(group[2]) not in head["paths"]:
             return ask(self, head, *others)
         crashed[self] = head["paths"].index(str(group[2])) + 1
         os.kill(self._process.pid, signal.SIGSEGV)
         raise EOFError
 
-    monkeypatch.setattr(_Process, "ask", crash)
-    monkeypatch.setattr(_Process, "begun", lambda self: crashed.pop(self, 0) or begun(self))
+    monkeypatch.setattr(Process, "ask", crash)
+    monkeypatch.setattr(Process, "begun", lambda self: crashed.pop(self, 0) or begun(self))
     assert outcomes_of(decoder, group) == [64, 64, SkipReason.DAMAGED, 64]
     assert not crashed
 

@@ -91,7 +91,8 @@ import lookalike.images.decoder as decoder
 from lookalike.images.decoder import Decoder, Limits
 import os, sys
 from lookalike.errors import LookalikeError
-assert decoder._start_process is decoder._PipedProcess
+from lookalike.images.process import PipedProcess, start_process
+assert start_process is PipedProcess
 with Decoder(Limits(max_seconds=0.001), patience=1e-3) as slow:
     try:
         slow.read_image(sys.argv[1], 64)

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import atexit
 import io
-import json
 import math
 import os
-import queue
-import select
 import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from lookalike.errors import DecoderError
 from lookalike.images.outcome import (
     DEFAULT_MAX_PIXELS,
-    LENGTHS,
     MEMORY_REMEDY,
     DecodedImage,
     Look,
@@ -35,29 +27,22 @@ from lookalike.images.outcome import (
     SkippedImageError,
     SkipReason,
     Source,
-    message,
 )
+from lookalike.images.process import MOST_SECONDS, Answer, Process, start_process
 from lookalike.threads import cores
 
 if TYPE_CHECKING:
     from PIL import Image
 
-START_SECONDS = 120.0
-"""To import what decoding needs; on an idle machine a tenth of a second."""
 PATIENCE = 6
 """Seconds by the clock for each second of processor time, for slow disks and busy machines."""
 PREPARED = 4
 """Processes started before the first file comes; others when a thread needs one."""
 KEPT = 2
 """Idle processes that stay when a decoder is closed."""
-_BUFFER = 1 << 20
 Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-Answer: TypeAlias = tuple[dict[str, Any], memoryview]
-"""What `worker` says of a file, and its payload."""
 MOST_MEMORY = 1 << 62
 """What the system call takes."""
-MOST_SECONDS = 1e6
-"""So is this; eleven days."""
 
 
 @dataclass(frozen=True)
@@ -89,215 +74,15 @@ class Limits:
         return min(max(1 << 30, 5 * self.max_pixels), MOST_MEMORY)
 
 
-class _Process:
-    """One process; not for two threads at once."""
-
-    def __init__(self) -> None:
-        # -P: modules beside the photographs are not ours. One thread each: they are several.
-        command = [sys.executable, "-P", "-m", "lookalike.images.worker"]
-        quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self.owner = os.getpid()
-        self.is_used = False
-        self._is_ready = self._is_killed = False
-        try:
-            self._start(command, {**os.environ, **quiet})
-        except OSError as error:
-            raise DecoderError(_cannot_start(error.strerror or str(error))) from error
-
-    def _start(self, command: list[str], environment: dict[str, str]) -> None:
-        # Requests go through a socket, which can be written with a time limit; answers through a
-        # pipe, which costs a third of the processor time.
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-            try:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    bufsize=0,
-                    env=environment,
-                )
-            except OSError:
-                self._socket.close()
-                raise
-        assert self._process.stdout is not None and self._process.stderr is not None
-        self._answers, self._begun = self._process.stdout, self._process.stderr
-        os.set_blocking(self._begun.fileno(), False)
-        with suppress(ImportError, AttributeError, OSError):  # not Linux, or more than allowed
-            import fcntl
-
-            fcntl.fcntl(self._answers, fcntl.F_SETPIPE_SZ, _BUFFER)
-        self._answered = select.poll()
-        self._answered.register(self._answers, select.POLLIN)
-
-    def ask(self, head: dict[str, Any], content: bytes, seconds: float) -> list[Answer]:
-        """TimeoutError, or EOFError if it died; either way it is of no more use then.
-
-        Raises DecoderError if it does not start.
-        """
-        if not self._is_ready:
-            try:
-                self._receive(time.monotonic() + START_SECONDS)
-            except (EOFError, TimeoutError) as error:
-                raise DecoderError(_cannot_start(f"it ends with status {self.end()}")) from error
-            self._is_ready = True
-        self.begun()
-        ends = time.monotonic() + seconds
-        try:
-            self._send(message(head, len(content)), content, seconds)
-            said, payload = self._receive(ends)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise EOFError from error
-        answers = []
-        for answer in said["answers"]:
-            length = answer.pop("length")
-            answers.append((answer, payload[:length]))
-            payload = payload[length:]
-        return answers
-
-    def _send(self, head: bytes, content: bytes, seconds: float) -> None:
-        self._socket.settimeout(seconds)
-        self._socket.sendall(head)
-        self._socket.sendall(content)
-
-    def begun(self) -> int:
-        """How many files of the latest request it has begun; asked once."""
-        try:
-            return len(os.read(self._begun.fileno(), 1 << 16))
-        except BlockingIOError:
-            return 0
-
-    def _receive(self, ends: float) -> Answer:
-        text, payload = LENGTHS.unpack(self._exactly(LENGTHS.size, ends))
-        return json.loads(bytes(self._exactly(text, ends))), self._exactly(payload, ends)
-
-    def _exactly(self, count: int, ends: float) -> memoryview:
-        data = memoryview(bytearray(count))
-        rest = data
-        while rest:
-            seconds = min(max(0.001, ends - time.monotonic()), MOST_SECONDS)
-            if not self._answered.poll(1000 * seconds):
-                raise TimeoutError
-            if not (got := os.readv(self._answers.fileno(), [rest])):
-                raise EOFError
-            rest = rest[got:]
-        return data
-
-    def kill(self) -> None:
-        """From any thread."""
-        self._is_killed = True
-        self._process.kill()
-
-    def end(self) -> int:
-        """Its status, negative for the signal that ended it: killed if it had not ended itself."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.1)
-        self._process.kill()
-        self._close()
-        return self._process.wait()
-
-    def let_go(self) -> None:
-        """End it, unless it is the parent's that this process was forked from."""
-        if self.owner == os.getpid():
-            self._process.kill()
-            self.end()
-        else:
-            self._process.returncode = 0  # or Popen would warn that it still runs
-            self._close()
-
-    def _close(self) -> None:
-        for end in (self._socket, self._answers, self._begun):
-            end.close()
-
-    def is_running(self) -> bool:
-        """And of use: not killed, and not its parent's that this process was forked from."""
-        if self._is_killed or self.owner != os.getpid():
-            return False
-        return self._process.poll() is None
-
-
-class _PipedProcess(_Process):
-    """The same where pipes cannot be waited for, as on Windows: threads read them."""
-
-    def _start(self, command: list[str], environment: dict[str, str]) -> None:
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, env=environment
-        )
-        assert self._process.stdin and self._process.stdout and self._process.stderr
-        self._arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._started: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._left = bytearray()
-        for stream, where in (
-            (self._process.stdout, self._arrived),
-            (self._process.stderr, self._started),
-        ):
-            threading.Thread(target=_pass_on, args=(stream, where), daemon=True).start()
-
-    def _send(self, head: bytes, content: bytes, seconds: float) -> None:
-        assert self._process.stdin is not None
-        for part in (head, content):
-            rest = memoryview(part)
-            while rest:
-                rest = rest[self._process.stdin.write(rest) :]
-
-    def begun(self) -> int:
-        has_ended, count = self._process.poll() is not None, 0
-        with suppress(queue.Empty):
-            while piece := self._started.get(has_ended, 1.0):
-                count += len(piece)
-        return count
-
-    def _exactly(self, count: int, ends: float) -> memoryview:
-        while len(self._left) < count:
-            try:
-                piece = self._arrived.get(timeout=max(0.001, ends - time.monotonic()))
-            except queue.Empty as error:
-                raise TimeoutError from error
-            if not piece:
-                raise EOFError
-            self._left += piece
-        data = memoryview(bytes(self._left[:count]))
-        del self._left[:count]
-        return data
-
-    def _close(self) -> None:
-        assert self._process.stdin is not None
-        with suppress(OSError):
-            self._process.stdin.close()
-
-
-def _pass_on(stream: IO[bytes], where: queue.SimpleQueue[bytes]) -> None:
-    """What arrives, and b"" at the end."""
-    while piece := stream.read(_BUFFER):
-        where.put(piece)
-    where.put(b"")
-    stream.close()
-
-
-_start_process = _Process if hasattr(select, "poll") else _PipedProcess
-
-
-def _cannot_start(why: str) -> str:
-    return (
-        f"cannot start the process that decodes images ({why}): check how many processes and how "
-        f"much memory you may use, and that this works: {sys.executable} -m lookalike.images.worker"
-    )
-
-
 class _Idle:
     """The processes that wait, of all decoders of this process."""
 
     def __init__(self) -> None:
-        self._waiting: list[_Process] = []
+        self._waiting: list[Process] = []
         self._changing = threading.Lock()
         self._registered = False
 
-    def take(self) -> _Process:
+    def take(self) -> Process:
         """One that waits, or another. Raises DecoderError."""
         with self._changing:
             while self._waiting:
@@ -308,9 +93,9 @@ class _Idle:
             if not self._registered:
                 atexit.register(self.trim, 0)
                 self._registered = True
-        return _start_process()
+        return start_process()
 
-    def give(self, process: _Process) -> None:
+    def give(self, process: Process) -> None:
         with self._changing:
             self._waiting.append(process)
 
@@ -335,7 +120,7 @@ class Decoder:
         """``patience``: seconds by the clock for each second of processor time."""
         self.limits = limits
         self._patience = patience
-        self._at_work: set[_Process] = set()
+        self._at_work: set[Process] = set()
         self._changing = threading.Lock()
         self._closed = False
 
@@ -480,7 +265,7 @@ class Decoder:
                 process.kill()
         _idle.trim(KEPT)
 
-    def _take(self) -> _Process:
+    def _take(self) -> Process:
         process = _idle.take()
         with self._changing:
             if not self._closed:

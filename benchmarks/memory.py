@@ -21,5 +21,5 @@ def beyond_vectors(index: LSHIndex) -> float:
 
 
 def _segment_bytes(segment: Segment) -> int:
-    links = 0 if segment.links is None else segment.links.rows.nbytes
-    return links + sum(getattr(segment, name).nbytes for name in ARRAYS)
+    size: int = sum(getattr(segment, name).nbytes for name in ARRAYS)
+    return size if segment.links is None else size + segment.links.rows.nbytes

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fakes import write_model, write_photos
 
+from lookalike.cluster.connect import IMPATIENT
 from lookalike.gallery import Gallery
 from lookalike.images import DecodedImage, SkippedImageError, Source
 from lookalike.images.decoder import Decoder
@@ -16,6 +17,8 @@ from lookalike.images.decoder import Decoder
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the tests that import onnxruntime themselves
 # OpenVINO, where it is installed, takes most of a second to open and rounds otherwise.
 os.environ["LOOKALIKE_RUNTIME"] = "onnxruntime"
+# Ray reads it once, when it is imported, which may be before anything here joins it.
+os.environ.update(IMPATIENT)
 OpenGallery = Callable[..., Gallery]
 LONGEST = "served page_axe ray reproduce_quick reproduce streams documents demo interruption"
 

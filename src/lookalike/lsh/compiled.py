@@ -11,6 +11,7 @@ import pkgutil
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numba
@@ -23,6 +24,11 @@ SHARED = ("exact", "lookup", "probing", "simd", "walk")
 """Modules with compiled functions, or constants of such, that others use."""
 
 
+@cache
+def _shared_sources() -> list[bytes | None]:
+    return [pkgutil.get_data(__package__, f"{name}.py") for name in SHARED]
+
+
 class _Cache:
     """Numba's cache of one function, whose failures cost time only; what its dispatcher calls.
 
@@ -32,9 +38,9 @@ class _Cache:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._cache = FunctionCache(function)
-        shared = [pkgutil.get_data(__package__, f"{name}.py") for name in SHARED]
         with suppress(AttributeError):  # private to Numba
-            self._cache._cache_file._source_stamp = (self._cache._cache_file._source_stamp, *shared)
+            file = self._cache._cache_file
+            file._source_stamp = (file._source_stamp, *_shared_sources())
         self.cache_path = self._cache.cache_path
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

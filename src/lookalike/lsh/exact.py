@@ -95,11 +95,13 @@ def _lengths(vectors: Floats) -> Floats:
 
 def best_of_all(parts: Sequence[Neighbors], queries: int, k: int) -> Neighbors:
     """The ``k`` best of what parts of an index found, (queries, k) each."""
+    if not parts:
+        none = np.full((queries, k), -np.inf, np.float32)
+        return Neighbors(np.full((queries, k), -1, np.int64), none)
     if len(parts) == 1:
         return parts[0]
-    ids = np.concatenate([np.full((queries, k), -1), *(part.ids for part in parts)], axis=1)
-    none = np.full((queries, k), -np.inf, np.float32)
-    return best_of(ids, np.concatenate([none, *(part.cosines for part in parts)], axis=1), k)
+    ids, cosines = (np.concatenate(some, axis=1) for some in zip(*parts, strict=True))
+    return best_of(ids, cosines, k)
 
 
 def best_of(ids: NDArray[np.int64], cosines: Floats, k: int) -> Neighbors:

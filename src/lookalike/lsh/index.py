@@ -202,10 +202,10 @@ class LSHIndex:
 
     def link(self, graph: NeighbourGraph | None = None) -> None:
         """Link near items of every large segment that has no links yet, which searches then follow:
-        they look at a tenth of the items and find as many.
+        they scan a sixth of the items and find as many.
 
         Segments that `add` and `compact` make later have none until this is called again. It takes
-        as long as searching for every item once, or a third of that with their neighbours.
+        as long as searching for every item once, or a fifth of that with their neighbours.
 
         Args:
             graph: the neighbours of the items, if they are known.

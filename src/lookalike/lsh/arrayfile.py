@@ -68,6 +68,11 @@ class ArrayFile:
         """Raises IndexFormatError unless the file belongs to the index ``owner``."""
         check_owner(self.path.name, self.owner, owner)
 
+    def is_in(self, folder: Path, owner: str, **meta: str) -> bool:
+        """Whether ``folder`` holds it, of this owner and with these entries of ``meta``."""
+        own = (self.owner, {name: self.meta.get(name) for name in meta}) == (owner, meta)
+        return own and (folder / self.path.name).exists()
+
     def damaged(self) -> list[str]:
         """Names of the arrays whose bytes no longer match their checksums (reads everything)."""
         return [name for name, array in self.arrays.items() if _crcs(array) != self.checksums[name]]

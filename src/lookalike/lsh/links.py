@@ -73,9 +73,7 @@ class Links:
 
     def is_stored_in(self, folder: Path, segment: str, owner: str) -> bool:
         """Whether ``folder`` holds them as a file of this segment and this index."""
-        if self.file is None or not (folder / self.file.path.name).exists():
-            return False
-        return (self.file.meta.get("segment"), self.file.owner) == (segment, owner)
+        return self.file is not None and self.file.is_in(folder, owner, segment=segment)
 
     def problem(self) -> str:
         """What is wrong with them, after reading every byte; "" if nothing is."""

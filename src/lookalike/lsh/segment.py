@@ -134,9 +134,7 @@ class Segment:
 
     def is_stored_in(self, folder: Path, hasher_name: str, owner: str) -> bool:
         """Whether ``folder`` holds it as a file of this hasher and this index."""
-        if self.file is None or not (folder / self.file.path.name).exists():
-            return False
-        return (self.file.meta.get("hasher"), self.file.owner) == (hasher_name, owner)
+        return self.file is not None and self.file.is_in(folder, owner, hasher=hasher_name)
 
     def save(self, folder: Path, hasher_name: str, owner: str) -> Path:
         arrays = {name: getattr(self, name) for name in ARRAYS}

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.evaluation.metrics import cosine_relevance, score, spread
-from lookalike.evaluation.protocol import lsh_relevance
+from lookalike.evaluation.metrics import spread
+from lookalike.evaluation.protocol import measure
 from lookalike.evaluation.splits import query_split
 from reproduction.collection import Collection
 from reproduction.confs import OURS, Recipe
@@ -58,16 +58,9 @@ def scores(
     vectors: Floats, labels: Positions, queries: Positions, gallery: Positions
 ) -> dict[str, float]:
     """The paper's metrics, exact, and mAP through the hash tables."""
-    given = vectors[queries], labels[queries], vectors[gallery], labels[gallery]
-    exact = score(cosine_relevance(*given))
-    hashed = score(lsh_relevance(*given))
-    return {
-        "mAP": exact.mean_average_precision,
-        "recall@m": exact.recall,
-        **{f"P@{n}": value for n, value in exact.precision.items()},
-        "mAP LSH": hashed.mean_average_precision,
-        "P@10 LSH": hashed.precision[10],
-    }
+    exact, hashed, _ = measure(vectors[queries], labels[queries], vectors[gallery], labels[gallery])
+    found = {name: float(values.mean()) for name, values in exact.items()}
+    return found | {f"{name} LSH": float(hashed[name].mean()) for name in ("mAP", "P@10")}
 
 
 def mean_and_spread(values: list[float]) -> str:

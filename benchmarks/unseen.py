@@ -31,13 +31,13 @@ import torch
 from attention import Floats, Positions, mean_and_spread
 
 from lookalike.evaluation.metrics import average_precision, precision_at, rank
-from lookalike.evaluation.splits import class_split
 from lookalike.models.embedder import Embedder
 from lookalike.models.export import export_embedder
 from lookalike.models.layers import whitening
 from reproduction.collection import Collection, squeeze
 from reproduction.confs import OURS, Recipe
 from reproduction.maps import SharedMaps
+from reproduction.study import class_split
 from reproduction.tables import half_width
 from reproduction.train import Networks, embed_maps
 

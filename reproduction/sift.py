@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.evaluation.metrics import average_precision, cosine_relevance
+from lookalike.evaluation.metrics import average_precision, rank
 from lookalike.models.data import validation_split
 from reproduction.collection import Floats, Pixels, Positions, Sample
 from reproduction.confs import WHOLE
@@ -236,7 +236,6 @@ def _all_counts(found: Sequence[Keypoints], vocabulary: Floats, pyramid: bool) -
 
 def _quality(vectors: Floats, labels: Positions, queries: Positions, gallery: Positions) -> float:
     """Mean average precision of rows that search others."""
-    relevance = cosine_relevance(
-        vectors[queries], labels[queries], vectors[gallery], labels[gallery]
-    )
+    order = rank(vectors[queries] @ vectors[gallery].T)
+    relevance = labels[gallery][order] == labels[queries, None]
     return float(average_precision(relevance).mean())

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from lookalike.errors import LookalikeError
-from lookalike.evaluation.splits import Split, check_class_sizes, class_split, query_split
+from lookalike.evaluation.splits import Split, check_class_sizes, query_split
 from lookalike.feedback import FeedbackSettings
 from lookalike.gallery.lock import exclusive
-from reproduction.collection import Collection, Sample
+from reproduction.collection import Collection, Positions, Sample
 from reproduction.confs import (
     NETWORKS,
     OTHER,
@@ -243,6 +243,14 @@ class Study:
                 f"were computed with other settings or weights ({known}, now {now}): give another "
                 "directory for results, or delete that file"
             )
+
+
+def class_split(labels: Positions, seed: int, unseen: int = 10) -> tuple[Positions, Positions]:
+    """Labels, ascending, of the classes to train on and of `unseen` random ones to test on, at
+    least one each."""
+    classes = np.unique(labels)
+    held = np.sort(np.random.default_rng(seed).choice(classes, unseen, replace=False))
+    return np.setdiff1d(classes, held).astype(np.int64), held.astype(np.int64)
 
 
 def folders_of(data: Path, settings: Settings) -> list[Path]:

@@ -13,7 +13,8 @@ from fakes import embedding
 from hostile import encode, photo
 from test_start_up import loaded
 
-from lookalike.evaluation.metrics import cosine_relevance, score
+from lookalike.evaluation.metrics import rank
+from lookalike.evaluation.protocol import METRICS
 from lookalike.evaluation.splits import query_split
 from lookalike.models.data import class_folders
 
@@ -39,11 +40,9 @@ def exact(folder: Path, seed: int) -> dict[str, float]:
     vectors = np.stack([embedding(path) for path in images.paths])
     queries, gallery = query_split(images.labels, seed, 3)
     labels = images.labels
-    found = score(
-        cosine_relevance(vectors[queries], labels[queries], vectors[gallery], labels[gallery])
-    )
-    precision = {f"P@{n}": value for n, value in found.precision.items()}
-    return {"mAP": found.mean_average_precision, "recall@m": found.recall, **precision}
+    order = rank(vectors[queries] @ vectors[gallery].T)
+    relevance = labels[gallery[order]] == labels[queries, None]
+    return {name: float(metric(relevance).mean()) for name, metric in METRICS.items()}
 
 
 def test_evaluate_prints_json_with_the_metrics_of_each_split(labelled: Path, model: Path) -> None:

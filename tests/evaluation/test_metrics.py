@@ -6,16 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from lookalike.evaluation.metrics import (
     average_precision,
-    cosine_relevance,
     precision_at,
     rank,
     recall_at_m,
-    score,
     spread,
 )
 
@@ -59,7 +56,6 @@ def test_average_precision_equals_scikit_learn_on_distinct_scores() -> None:
 def test_items_that_a_cut_ranking_lacks_count_as_missed() -> None:
     cut = BY_HAND[:, :3]
     assert average_precision(cut, [3]) == pytest.approx([(1 + 2 / 3) / 3])
-    assert recall_at_m(cut, [3]) == pytest.approx([2 / 3])
     assert precision_at(cut, 6) == pytest.approx([2 / 6])
 
 
@@ -68,8 +64,6 @@ def test_a_query_without_relevant_items_has_no_recall_and_no_average_precision()
     assert np.isnan(average_precision(nothing)).all()
     assert np.isnan(recall_at_m(nothing)).all()
     assert precision_at(nothing, 2).tolist() == [0]
-    with pytest.raises(ValueError, match="query 0 has no relevant item"):
-        score(nothing)
 
 
 def test_of_equal_similarities_the_first_in_the_gallery_ranks_first() -> None:
@@ -79,35 +73,6 @@ def test_of_equal_similarities_the_first_in_the_gallery_ranks_first() -> None:
 def test_a_nan_similarity_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
         rank([[0.1, np.nan]])
-
-
-def plane(*degrees: float) -> NDArray[np.float32]:
-    angles = np.radians(degrees)
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-
-
-def test_cosine_ranking_is_by_angle_and_marks_the_query_class() -> None:
-    relevance = cosine_relevance(plane(0, 90), [7, 8], plane(80, 10, 45), [7, 7, 8])
-    assert relevance.tolist() == [[True, False, True], [False, True, False]]
-
-
-def test_blocks_of_queries_do_not_change_the_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = np.random.default_rng(2)
-    queries, gallery = plane(*generator.uniform(0, 360, 23)), plane(*generator.uniform(0, 360, 31))
-    labels, theirs = generator.integers(3, size=23), generator.integers(3, size=31)
-    whole = cosine_relevance(queries, labels, gallery, theirs)
-    monkeypatch.setattr("lookalike.evaluation.metrics.BLOCK", 5)
-    assert np.array_equal(cosine_relevance(queries, labels, gallery, theirs), whole)
-
-
-def test_scores_are_means_over_queries() -> None:
-    relevance = np.array([[1, 1, 0, 0], [0, 0, 1, 1]], np.bool_)
-    found = score(relevance, cuts=(1, 2, 4))
-    second = (1 / 3 + 2 / 4) / 2
-    assert found.mean_average_precision == pytest.approx((1 + second) / 2)
-    assert found.recall == 0.5
-    assert found.precision == {1: 0.5, 2: 0.5, 4: 0.5}
-    assert found.queries == 2
 
 
 @pytest.mark.parametrize("n", [0, -1])
@@ -121,8 +86,6 @@ def test_inputs_of_another_kind_are_refused() -> None:
         average_precision(np.ones((1, 3)))
     with pytest.raises(ValueError, match="at least what the ranking shows"):
         average_precision(BY_HAND, [2])
-    with pytest.raises(ValueError, match="one label each"):
-        cosine_relevance(plane(0), [1], plane(0, 1), [1])
 
 
 def test_the_deviation_is_that_of_a_sample() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lookalike.evaluation.splits import class_split, query_split
+from lookalike.evaluation.splits import query_split
 
 LABELS = np.repeat(np.arange(10), 100)
 
@@ -39,21 +39,6 @@ def test_classes_draw_independently() -> None:
 def test_a_class_without_gallery_images_is_refused() -> None:
     with pytest.raises(ValueError, match=r"class 1 has 10 images; 10 queries leave none"):
         query_split([0] * 11 + [1] * 10, seed=0)
-
-
-def test_unseen_classes_are_held_out_by_seed() -> None:
-    labels = np.repeat(np.arange(50), 3)
-    train, test = class_split(labels, seed=0)
-    assert (len(train), len(test)) == (40, 10)
-    assert np.array_equal(np.union1d(train, test), np.arange(50))
-    assert np.array_equal(test, class_split(labels, seed=0)[1])
-    assert not np.array_equal(test, class_split(labels, seed=1)[1])
-
-
-@pytest.mark.parametrize("unseen", [0, 3])
-def test_each_side_keeps_a_class(unseen: int) -> None:
-    with pytest.raises(ValueError, match="from 1 to 2"):
-        class_split([0, 1, 2], seed=0, unseen=unseen)
 
 
 @pytest.mark.parametrize("labels", [[], [[0]], [0.5], [-1, 2]])

@@ -74,7 +74,6 @@ def evaluate(
     """
     from lookalike.encoder import Encoder
     from lookalike.evaluation.folder import evaluate_images
-    from lookalike.evaluation.protocol import ProtocolSettings
     from lookalike.images.decoder import Limits
     from lookalike.models.data import class_folders
 
@@ -87,7 +86,8 @@ def evaluate(
             images.paths,
             images.labels,
             encoder,
-            ProtocolSettings(queries_per_class, seeds),
+            queries_per_class,
+            seeds,
             limits=Limits(encoding["max_pixels"], encoding["max_seconds"]),
             progress=show,
         )

@@ -14,7 +14,6 @@ from lookalike.errors import LookalikeError
 from lookalike.evaluation.metrics import Spread, spread
 from lookalike.evaluation.protocol import (
     METRICS,
-    ProtocolSettings,
     SplitScores,
     measure_split,
 )
@@ -96,15 +95,17 @@ def evaluate_images(
     paths: Sequence[Path],
     labels: Positions,
     encoder: Encoder,
-    settings: ProtocolSettings,
+    per_class: int,
+    seeds: int,
     *,
     limits: Limits | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> FolderReport:
-    """Encode each image once, then measure `settings.seeds` splits.
+    """Encode each image once, then measure splits of the seeds 0 to `seeds` - 1.
 
     Args:
         labels: int64 (n,), position in `classes` of each of the `paths`.
+        per_class: random queries of each class.
 
     LookalikeError for fewer than two classes, and for a class with not more readable images than
     queries; before anything is encoded, if it has no more files.
@@ -118,7 +119,6 @@ def evaluate_images(
         raise LookalikeError(
             f"{found}: give a folder that holds a folder of images for each class, at least two"
         )
-    per_class = settings.queries_per_class
     check_class_sizes(classes, labels, per_class)
     rows: list[int] = []
     vectors: list[NDArray[np.float32]] = []
@@ -140,7 +140,7 @@ def evaluate_images(
     reasons = [(failed.item, str(failed.error)) for failed in skipped]
     check_class_sizes(classes, kept, per_class, reasons)
     stacked = np.stack(vectors)
-    splits = tuple(measure_split(stacked, kept, seed, per_class) for seed in range(settings.seeds))
+    splits = tuple(measure_split(stacked, kept, seed, per_class) for seed in range(seeds))
     counts = np.bincount(kept, minlength=len(classes))
     return FolderReport(
         tuple(paths[row] for row in rows),

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.evaluation.metrics import (
-    BLOCK,
     CUTS,
     average_precision,
     precision_at,
@@ -36,20 +35,6 @@ METRICS: dict[str, Callable[[Bools], Floats]] = {
 FIRST = 10
 CELLS = 1 << 22
 """Of rankings in memory at once, queries times gallery."""
-
-
-@dataclass(frozen=True)
-class ProtocolSettings:
-    """ValueError unless both are positive integers. Splits have the seeds 0 to `seeds` - 1."""
-
-    queries_per_class: int = 10
-    seeds: int = 5
-
-    def __post_init__(self) -> None:
-        for key in ("queries_per_class", "seeds"):
-            value = getattr(self, key)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{key} must be a positive integer, not {value!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,23 +64,34 @@ def measure_split(
     ValueError if a class has no image left for the gallery.
     """
     queries, gallery = query_split(labels, seed, per_class)
-    searched = np.ascontiguousarray(vectors[gallery])
-    index = index_of(searched)
+    exact, hashed, first = measure(
+        vectors[queries], labels[queries], vectors[gallery], labels[gallery]
+    )
+    return SplitScores(seed, queries, gallery, exact, hashed, gallery[first])
+
+
+def measure(
+    queries: NDArray[np.float32],
+    labels: Positions,
+    gallery: NDArray[np.float32],
+    gallery_labels: Positions,
+) -> tuple[dict[str, Floats], dict[str, Floats], Positions]:
+    """Search for unit rows (q, d) with labels (q,) among those of a gallery (g, d), exactly and
+    through an index: METRICS of both, and gallery positions as `SplitScores.first`."""
+    index = index_of(gallery)
     exact: list[list[Floats]] = []
     hashed: list[list[Floats]] = []
     first = []
     step = max(1, CELLS // len(gallery))
     for start in range(0, len(queries), step):
-        rows = queries[start : start + step]
-        by_cosine = rank(vectors[rows] @ searched.T)
-        by_hash = hashed_ranking(index, vectors[rows], by_cosine)
+        some, own = queries[start : start + step], labels[start : start + step, None]
+        by_cosine = rank(some @ gallery.T)
+        by_hash = hashed_ranking(index, some, by_cosine)
         for order, values in ((by_cosine, exact), (by_hash, hashed)):
-            relevance = labels[gallery[order]] == labels[rows, None]
+            relevance = gallery_labels[order] == own
             values.append([metric(relevance) for metric in METRICS.values()])
-        first.append(gallery[by_hash[:, :FIRST]])
-    return SplitScores(
-        seed, queries, gallery, _joined(exact), _joined(hashed), np.concatenate(first)
-    )
+        first.append(by_hash[:, :FIRST])
+    return _joined(exact), _joined(hashed), np.concatenate(first)
 
 
 def _joined(blocks: list[list[Floats]]) -> dict[str, Floats]:
@@ -127,16 +123,3 @@ def hashed_ranking(index: LSHIndex, queries: NDArray[np.float32], exact: Positio
     np.put_along_axis(found, hits, True, axis=1)
     rest = exact[~np.take_along_axis(found, exact, axis=1)].reshape(len(exact), -1)
     return np.append(hits, rest, axis=1)
-
-
-def lsh_relevance(
-    queries: NDArray[np.float32], labels: Positions, gallery: NDArray[np.float32], theirs: Positions
-) -> NDArray[np.bool_]:
-    """`hashed_ranking` of unit rows (q, d) among (g, d), as relevance (q, g)."""
-    index = index_of(gallery)
-    relevance = np.empty((len(queries), len(gallery)), np.bool_)
-    for start in range(0, len(queries), BLOCK):
-        rows = slice(start, start + BLOCK)
-        order = hashed_ranking(index, queries[rows], rank(queries[rows] @ gallery.T))
-        relevance[rows] = theirs[order] == labels[rows, None]
-    return relevance

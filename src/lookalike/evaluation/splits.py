@@ -1,8 +1,8 @@
-"""Which images are queries and which the gallery; which classes are seen and which are not."""
+"""Which images are queries and which the gallery."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,43 +23,37 @@ class Split(NamedTuple):
 
 
 def query_split(labels: ArrayLike, seed: int, per_class: int = 10) -> Split:
-    """The paper's split: `per_class` random queries of each class, all else is the gallery.
-
-    The gallery is also the training set. A class's draw depends on the seed, its label and its
-    number of images alone, so that it stays as it is when other classes come or go.
+    """The paper's split: `per_class` random queries of each class, all else is the gallery, which
+    is also the training set.
 
     ValueError if a class has no image left for the gallery.
     """
-    values = _labels(labels)
+    values = np.asarray(labels)
+    if values.ndim != 1 or values.dtype.kind not in "iu" or not len(values) or values.min() < 0:
+        raise ValueError("labels must be one axis of at least one integer from 0")
     if per_class < 1:
         raise ValueError(f"per_class is {per_class}; it must be at least 1")
-    queries = []
-    for label in np.unique(values):
-        members = np.flatnonzero(values == label)
-        if len(members) <= per_class:
+    for label, count in zip(*np.unique(values, return_counts=True), strict=True):
+        if count <= per_class:
             raise ValueError(
-                f"class {label} has {len(members)} images; {per_class} queries leave none to find"
+                f"class {label} has {count} images; {per_class} queries leave none to find"
             )
-        generator = np.random.default_rng([seed, int(label)])
-        queries.append(generator.choice(members, per_class, replace=False))
-    chosen = np.sort(np.concatenate(queries)).astype(np.int64)
-    rest = np.setdiff1d(np.arange(len(values)), chosen).astype(np.int64)
-    return Split(chosen, rest)
+    return draw_split(values, seed, lambda _: per_class)
 
 
-def class_split(labels: ArrayLike, seed: int, unseen: int = 10) -> tuple[Positions, Positions]:
-    """Labels, ascending, of the classes to train on and of `unseen` random ones to test on.
+def draw_split(labels: Positions, seed: int, queries_of: Callable[[int], int]) -> Split:
+    """As many random queries of each class as `queries_of` says for its number of images.
 
-    ValueError unless at least one class stays on each side.
+    A class's draw depends on the seed, its label and its number of images alone, so that it stays
+    as it is when other classes come or go.
     """
-    classes = np.unique(_labels(labels))
-    if not 1 <= unseen < len(classes):
-        raise ValueError(
-            f"unseen is {unseen}; with {len(classes)} classes it must be from 1 to "
-            f"{len(classes) - 1}"
-        )
-    held = np.sort(np.random.default_rng(seed).choice(classes, unseen, replace=False))
-    return np.setdiff1d(classes, held).astype(np.int64), held.astype(np.int64)
+    drawn = []
+    for label in np.unique(labels).tolist():
+        members = np.flatnonzero(labels == label)
+        generator = np.random.default_rng([seed, label])
+        drawn.append(generator.choice(members, queries_of(len(members)), replace=False))
+    queries = np.sort(np.concatenate(drawn)).astype(np.int64)
+    return Split(queries, np.setdiff1d(np.arange(len(labels)), queries).astype(np.int64))
 
 
 def check_class_sizes(
@@ -87,10 +81,3 @@ def check_class_sizes(
         f"{per_class} queries of each class need at least {per_class + 1} readable images in each, "
         f"one to find; too small: {names}{more}{lost}: {fewer}add images, or remove the folder"
     )
-
-
-def _labels(labels: ArrayLike) -> Positions:
-    values = np.asarray(labels)
-    if values.ndim != 1 or values.dtype.kind not in "iu" or not len(values) or values.min() < 0:
-        raise ValueError("labels must be one axis of at least one integer from 0")
-    return values.astype(np.int64)

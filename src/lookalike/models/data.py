@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import TrainingError
+from lookalike.evaluation.splits import draw_split
 from lookalike.images import SkippedImageError, looks_like_image
 from lookalike.images.decoder import Decoder
 from lookalike.models.settings import Triple, triple
@@ -145,19 +146,17 @@ def validation_split(
     """Positions to train on and to validate on, both ascending.
 
     Each class gives `per_class` images, or its `share` rounded, at least one if the share is not
-    zero, and keeps at least one. A class's draw depends on nothing but the seed, its label and
-    its number of images.
+    zero, and keeps at least one.
     """
-    held = []
-    for label in np.unique(labels).tolist():
-        members = np.flatnonzero(labels == label)
-        count = per_class
-        if count is None:
-            count = 0 if share == 0 else max(1, round(share * len(members)))
-        count = min(count, len(members) - 1)
-        held.append(np.random.default_rng([seed, label]).choice(members, count, replace=False))
-    validation = np.sort(np.concatenate(held)).astype(np.int64)
-    return np.setdiff1d(np.arange(len(labels)), validation).astype(np.int64), validation
+
+    def held_of(count: int) -> int:
+        wanted = per_class
+        if wanted is None:
+            wanted = 0 if share == 0 else max(1, round(share * count))
+        return min(wanted, count - 1)
+
+    held, rest = draw_split(labels, seed, held_of)
+    return rest, held
 
 
 def balanced_sample(labels: Positions, seed: int, count: int) -> Positions:

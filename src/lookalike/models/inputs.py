@@ -60,7 +60,6 @@ class TrainData:
     def read(
         cls,
         source: Path | LabelledImages,
-        validation: LabelledImages | None,
         embedder: EmbedderSettings,
         settings: TrainSettings,
         listener: Listener,
@@ -87,27 +86,18 @@ class TrainData:
             progress=reading,
         )
         skipped += unreadable
-        held = settings.validation_per_class if validation is None else None
+        held = settings.validation_per_class
         check_classes(images, skipped, needed=max(2, (held or 0) + 1))
-        if validation is None:
-            training, queries = validation_split(
-                images.labels, settings.seed, settings.validation, settings.validation_per_class
-            )
-            asked = images.take(queries)
-        else:
-            training, asked = np.arange(len(images)), validation
-            if validation.classes != images.classes:
-                raise TrainingError("the images of validation have other classes than training's")
+        training, queries = validation_split(
+            images.labels, settings.seed, settings.validation, held
+        )
         plain, gallery, labels = None, training[:0], training[:0]
-        if len(asked):
+        if len(queries):
             chosen = balanced_sample(
                 images.labels[training], settings.seed, settings.validation_gallery
             )
             gallery = training[chosen]
-            shown = images.take(gallery)
-            both = LabelledImages(
-                images.classes, shown.paths + asked.paths, np.append(shown.labels, asked.labels)
-            )
+            both = images.take(np.append(gallery, queries))
             found, plain, gone = read_labelled(
                 both, size, memory=settings.picture_memory, threads=threads
             )

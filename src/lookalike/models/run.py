@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lookalike.errors import TrainingError
-from lookalike.evaluation.metrics import cosine_relevance, score
-from lookalike.evaluation.protocol import lsh_relevance
+from lookalike.evaluation.protocol import measure
 from lookalike.models.data import Positions, epoch_batches, pixel_statistics
 from lookalike.models.embedder import Embedder
 from lookalike.models.inputs import (
@@ -34,6 +33,8 @@ from lookalike.models.report import EpochScores, Listener, TrainProgress, overfi
 from lookalike.models.settings import EmbedderSettings, TrainSettings
 from lookalike.threads import cores
 
+LOWEST = 1 / 25, 1 / 250_000
+"""Learning rate at the first and at the last step, over its highest."""
 PLACE = ("epoch", "batch", "loss_sum", "seen", "best", "kept")
 LEARNING = ("embedder", "criterion", "optimizer", "scaler")
 """What a checkpoint holds of a `Run`: attributes, and those of which it holds the state."""
@@ -295,15 +296,13 @@ class Run:
             raise TrainingError(
                 f"after epoch {scores.epoch} embeddings are not finite: lower the learning rate"
             )
-        compared = vectors[gallery:], own, vectors[:gallery], labels[:gallery]
-        exact = score(cosine_relevance(*compared), cuts=(10,))
-        hashed = score(lsh_relevance(*compared), cuts=(10,))
+        exact, hashed, _ = measure(vectors[gallery:], own, vectors[:gallery], labels[:gallery])
         return replace(
             scores,
             validation_loss=sum(losses) / len(own),
-            precision_10=exact.precision[10],
-            mean_average_precision=exact.mean_average_precision,
-            lsh_mean_average_precision=hashed.mean_average_precision,
+            precision_10=float(exact["P@10"].mean()),
+            mean_average_precision=float(exact["mAP"].mean()),
+            lsh_mean_average_precision=float(hashed["mAP"].mean()),
         )
 
     def result(self) -> Embedder:
@@ -346,21 +345,19 @@ def make_optimizer(
     )
 
 
-def one_cycle(
-    step: int, steps: int, warmup: float = 0.3, start: float = 1 / 25, end: float = 1 / 250_000
-) -> float:
+def one_cycle(step: int, steps: int, warmup: float) -> float:
     """Learning rate of step 0..steps - 1 over its highest (Smith and Topin 2018), half cosines.
 
-    It rises from `start` to 1 at step warmup * steps - 1, then falls to `end` at the last step;
-    the defaults are those of torch's OneCycleLR. That one has a state to save and restore, divides
+    It rises from LOWEST[0] to 1 at step warmup * steps - 1, then falls to LOWEST[1] at the last
+    step, as torch's OneCycleLR does by default. That one has a state to save and restore, divides
     by zero where warmup * steps is 1, and warns when mixed precision skips the first step.
     """
     peak = warmup * steps - 1
     last = steps - 1
     if step <= peak:
-        first, then, part = start, 1.0, step / peak if peak > 0 else 1.0
+        first, then, part = LOWEST[0], 1.0, step / peak if peak > 0 else 1.0
     else:
-        first, then, part = 1.0, end, (step - peak) / (last - peak)
+        first, then, part = 1.0, LOWEST[1], (step - peak) / (last - peak)
     return then + (first - then) / 2 * (1 + math.cos(math.pi * part))
 
 

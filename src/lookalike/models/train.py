@@ -55,7 +55,6 @@ def train(
     out: Path,
     progress: Listener | None = None,
     *,
-    validation: LabelledImages | None = None,
     name: str = "",
     storage: Storage = "float32",
 ) -> TrainReport:
@@ -63,9 +62,9 @@ def train(
 
     `out` ending in .onnx is a model file for a gallery; the embedder goes beside it as .pt, the
     curves as .csv and .svg. With another ending `out` is the embedder alone. OUT.checkpoint is
-    there until the end: the same call goes on from it. `validation` replaces the split of the
-    settings: queries with the same classes. `name` is the model's in the file; none: from `out`.
-    `storage` is what the model file keeps its weights as; the report says what it costs.
+    there until the end: the same call goes on from it. `name` is the model's in the file; none:
+    from `out`. `storage` is what the model file keeps its weights as; the report says what it
+    costs.
 
     Torch's random state, threads and determinism are set while it runs and given back.
 
@@ -80,7 +79,7 @@ def train(
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("device is cuda, and torch finds none here: use cpu")
     _check_parts(embedder_settings, settings)
-    data = TrainData.read(source, validation, embedder_settings, settings, listener)
+    data = TrainData.read(source, embedder_settings, settings, listener)
     checkpoint = out.with_name(out.name + ".checkpoint")
     identity = identify(data, embedder_settings, settings)
     saved = read_checkpoint(checkpoint, identity)

@@ -331,10 +331,10 @@ def _draw_attended(path: Path, method: HashedNetwork, queries: Sample) -> None:
     images = [squeeze(queries.collection.pixels[row], side) for row in queries.rows[at]]
     batch = Normalise(embedder.mean, embedder.std).stack(images)
     with torch.no_grad():
-        gates = embedder.attention(batch)
+        _, gates = embedder.explained(batch)
         before = embedder.trunk.stages(batch)[-1].numpy()
     names = [queries.class_name(i) for i in at.tolist()]
-    draw_attention(path, images, names, gates.channel.numpy(), gates.spatial.numpy(), before)
+    draw_attention(path, images, names, gates["channel"].numpy(), gates["spatial"].numpy(), before)
 
 
 def draw_attention(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lookalike.models.embedder import Embedder, load_embedder, save_embedder
-from lookalike.models.layers import GAP, GeM, unit, whitening
+from lookalike.models.layers import CBAM, GAP, GeM, unit, whitening
 from lookalike.models.settings import EmbedderSettings
 
 LENET = EmbedderSettings(trunk="lenet5", input_size=40, dim=None)
@@ -161,23 +161,14 @@ def test_neutral_attention_in_every_stage_leaves_a_trained_trunk_as_it_was() -> 
 def test_gates_of_the_deepest_attended_stage_explain_an_image() -> None:
     model = embedder(replace(LENET, attention_stages=(0, 1), neutral=False))
     with torch.no_grad():
-        channel, spatial = model.attention(samples())
         embeddings, gates = model.explained(samples())
         first = model.gates["0"](model.trunk.stage(0, samples()))
         gate = model.gates["1"]
-        expected = getattr(gate, "attention")(model.trunk.stage(1, first))  # noqa: B009
+        assert isinstance(gate, CBAM)
+        expected = gate.attend(model.trunk.stage(1, first))
         torch.testing.assert_close(embeddings, model(samples()))
-    torch.testing.assert_close((channel, spatial), expected)
-    assert tuple(channel.shape) == (2, 16) and tuple(spatial.shape) == (2, 7, 7)
-    assert torch.equal(gates["channel"], channel) and torch.equal(gates["spatial"], spatial)
-
-
-def test_a_gate_that_is_left_out_explains_nothing_and_is_ones() -> None:
-    channel, spatial = embedder(replace(LENET, attention="channel")).attention(samples())
-    assert torch.equal(channel, torch.full((2, 120), 0.5))
-    assert torch.equal(spatial, torch.ones(2, 3, 3))
-    with pytest.raises(ValueError, match='attention "none"'):
-        embedder(replace(LENET, attention="none")).attention(samples())
+    torch.testing.assert_close((gates["channel"], gates["spatial"]), expected[1:])
+    assert tuple(gates["channel"].shape) == (2, 16) and tuple(gates["spatial"].shape) == (2, 7, 7)
 
 
 def test_images_too_small_for_the_trunk_are_refused() -> None:

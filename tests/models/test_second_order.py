@@ -94,7 +94,9 @@ def test_an_embedder_trains_it_in_the_trunk_and_exports_what_it_learnt(tmp_path:
             {"images": images[:n].numpy()},
         )
         with torch.no_grad():
-            embeddings, attention = embedder(images[:n]), embedder.attention(images[:n])
-        for actual, expected in zip(found, (embeddings, *attention), strict=True):
+            embeddings, gates = embedder.explained(images[:n])
+        for actual, expected in zip(
+            found, (embeddings, gates["channel"], gates["spatial"]), strict=True
+        ):
             np.testing.assert_allclose(actual, expected.numpy(), atol=1e-5)
-        assert float(attention.spatial.sum()) == pytest.approx(n, rel=1e-5)
+        assert float(gates["spatial"].sum()) == pytest.approx(n, rel=1e-5)

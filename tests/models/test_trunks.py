@@ -41,7 +41,7 @@ def test_parameters_number_as_published_without_the_classifiers() -> None:
     assert size(on_meta(ResNet50)) == 25_557_032 - 2049 * 1000
     assert size(on_meta(VGG16)) == 138_357_544 - 123_642_856
     assert size(on_meta(VGG16BN)) == 138_365_992 - 123_642_856
-    assert size(EfficientNetLite0(1000)) == 4_652_008
+    assert size(EfficientNetLite0()) == 4_652_008 - 1281 * 1000
     assert size(LeNet5()) == 51_134
 
 

@@ -25,7 +25,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,17 +38,6 @@ from lookalike.models.layers import CBAM, GAP, GeM, SecondOrderAttention, unit
 from lookalike.models.settings import EmbedderSettings, Triple, triple
 from lookalike.models.trunks import make_trunk
 from lookalike.models.weights import fill, read_torch_file
-
-
-class Attention(NamedTuple):
-    """Why an embedding is what it is: the gates of the deepest stage that has any.
-
-    Second-order attention has no gates. Its spatial map is the attention that each place receives,
-    of sum 1, and its channel weights are ones.
-    """
-
-    channel: Tensor  # (n, C), within 0..1; ones without a channel gate
-    spatial: Tensor  # (n, h, w), within 0..1; ones without a spatial gate
 
 
 class Embedder(nn.Module):
@@ -144,23 +133,13 @@ class Embedder(nn.Module):
     def explained(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Embeddings and, from the same run, the gates of the deepest stage that has any.
 
-        The gates are "channel" (n, C) and "spatial" (n, h, w), as far as the attention has them.
+        The gates are "channel" (n, C) and "spatial" (n, h, w), within 0..1, as far as the attention
+        has them. Second-order attention has none: its spatial map is the attention that each place
+        receives, of sum 1, and its channel weights are ones.
         """
         seen: dict[int, dict[str, Tensor]] = {}
         embeddings = self._embeddings(images, seen)
         return embeddings, seen[max(seen)] if seen else {}
-
-    def attention(self, images: Tensor) -> Attention:
-        """The gates of the deepest stage that has any. ValueError without attention."""
-        deepest = max((int(key) for key in (*self.gates, *self.side_gates)), default=None)
-        if deepest is None:
-            raise ValueError('this embedder has attention "none"')
-        _, gates = self.explained(images)
-        side = self.trunk.sides(self.settings.input_size)[deepest]
-        return Attention(
-            gates.get("channel", images.new_ones(len(images), self.trunk.channels[deepest])),
-            gates.get("spatial", images.new_ones(len(images), side, side)),
-        )
 
     def _embeddings(self, images: Tensor, seen: dict[int, dict[str, Tensor]]) -> Tensor:
         """As `forward`; the gates of each stage are left in `seen`."""

@@ -49,11 +49,9 @@ class ChannelAttention(nn.Module):
 class SpatialAttention(nn.Module):
     """Eq. 6: feature map (n, C, h, w) -> the weight of each place, (n, h, w), within 0..1."""
 
-    def __init__(self, kernel: int = 7, *, neutral: bool = True) -> None:
+    def __init__(self, *, neutral: bool = True) -> None:
         super().__init__()
-        if kernel % 2 == 0:
-            raise ValueError(f"the kernel must be odd to keep the map's size, not {kernel}")
-        self.conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
+        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
         if neutral:
             nn.init.zeros_(self.conv.weight)
 
@@ -80,7 +78,6 @@ class CBAM(nn.Module):
         self,
         channels: int,
         reduction: int = 16,
-        kernel: int = 7,
         *,
         channel: bool = True,
         spatial: bool = True,
@@ -88,10 +85,8 @@ class CBAM(nn.Module):
         unit_gain: bool = False,
     ) -> None:
         super().__init__()
-        if not channel and not spatial:
-            raise ValueError("attention without a channel gate and a spatial gate does nothing")
         self.channel = ChannelAttention(channels, reduction, neutral=neutral) if channel else None
-        self.spatial = SpatialAttention(kernel, neutral=neutral) if spatial else None
+        self.spatial = SpatialAttention(neutral=neutral) if spatial else None
         self.gain = 2.0 ** (channel + spatial) if unit_gain else 1.0
 
     def attend(self, x: Tensor) -> Attended:
@@ -104,15 +99,6 @@ class CBAM(nn.Module):
             spatial = self.spatial(x)
             x = x * spatial.unsqueeze(1)
         return Attended(x if self.gain == 1 else x * self.gain, channel, spatial)
-
-    def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Channel weights (n, C) and spatial map (n, h, w); ones for a gate that is left out."""
-        _, channel, spatial = self.attend(x)
-        if channel is None:
-            channel = x.new_ones(x.shape[:2])
-        if spatial is None:
-            spatial = x.new_ones((x.shape[0], *x.shape[2:]))
-        return channel, spatial
 
     def forward(self, x: Tensor) -> Tensor:
         return self.attend(x).features

@@ -148,8 +148,7 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite0(Trunk):
     """Trunk: normalised images (n, 3, s, s) -> feature map (n, 1280, s/32, s/32).
 
-    `classes` adds the linear classifier of the published weights, which has 1000; an encoder
-    leaves it out. All parameters with the classifier: 4,652,008.
+    All parameters with the classifier of the published weights: 4,652,008.
 
     Stages end with the last blocks at strides 2, 4, 8 and 16, whose outputs are linear (of either
     sign), and with the 1280 channels after ReLU6 at stride 32.
@@ -162,7 +161,7 @@ class EfficientNetLite0(Trunk):
     mean = MEAN
     std = STD
 
-    def __init__(self, classes: int | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self._conv_stem = SameConv2d(3, STEM, 3, stride=2)
         self._bn0 = _batch_norm(STEM)
@@ -179,7 +178,6 @@ class EfficientNetLite0(Trunk):
                 channels = stage.channels
         self._conv_head = SameConv2d(channels, FEATURES, 1)
         self._bn1 = _batch_norm(FEATURES)
-        self._fc = None if classes is None else nn.Linear(FEATURES, classes)
 
     def stage(self, index: int, x: Tensor) -> Tensor:
         if index == 0:
@@ -193,13 +191,6 @@ class EfficientNetLite0(Trunk):
 
     def sides(self, size: int) -> tuple[int, ...]:
         return tuple(-(-size // stride) for stride in (2, 4, 8, 16, 32))
-
-    def classify(self, images: Tensor) -> Tensor:
-        """Class scores before softmax, (n, classes). ValueError without a classifier."""
-        if self._fc is None:
-            raise ValueError("this trunk has no classifier: make it with classes=1000")
-        scores: Tensor = self._fc(self(images).mean(dim=(2, 3)))
-        return scores
 
 
 class EfficientNetLite2(EfficientNetLite0):

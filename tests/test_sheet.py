@@ -181,7 +181,6 @@ def test_a_search_becomes_a_row_with_scores_and_images(tmp_path: Path) -> None:
         hits,
         query_caption=("q", "r"),
         mark=lambda hit: {"blue.png": True, "broken.png": False}.get(hit.path),
-        longest_side=20,
     )
     assert row.query.image is not None
     assert row.query.image.size == (300, 100)
@@ -194,7 +193,7 @@ def test_a_search_becomes_a_row_with_scores_and_images(tmp_path: Path) -> None:
         ("gone", *scores, rare),
     ]
     assert [cell.marked for cell in row.hits] == [True, False, None]
-    assert [cell.image and cell.image.size for cell in row.hits] == [(20, 10), None, None]
+    assert [cell.image and cell.image.size for cell in row.hits] == [(40, 20), None, None]
 
 
 def test_a_thumbnail_is_upright_and_none_if_unreadable(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import math
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -201,36 +202,31 @@ def _encode(image: Image.Image, variant: Variant) -> bytes:
 # ---- the demo's own images ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Built:
-    """The folders ``gallery/SOURCE/VARIANT`` and ``queries/SOURCE/VARIANT`` that were written."""
-
-    gallery: Path
-    queries: Path
-    sources: tuple[str, ...]
-
-
-def build(folder: Path) -> Built:
-    """Write the demo's gallery (``folder/images``) and queries (``folder/queries``).
-
-    Files that are there already are kept.
+def build(folder: Path) -> list[str]:
+    """Write the demo's ``folder/images/SOURCE/VARIANT``, for its gallery, and
+    ``folder/queries/SOURCE/VARIANT``; returns the sources. Files that are there already are kept.
 
     Raises:
         MissingExtraError: the photographs are not installed.
     """
-    files = _photographs()
-    built = Built(folder / "images", folder / "queries", tuple(files))
+    found = {source: _locate(*where) for source, where in PHOTOGRAPHS.items()}
+    files = {source: file for source, file in found.items() if file is not None}
+    if not files:
+        raise MissingExtraError(
+            f"none of the demo's photographs is installed; {install_command('demo')}, or give a "
+            f"folder of your own"
+        )
 
     def write(source: str) -> None:
-        _write(files[source], built.gallery / source, IN_GALLERY)
-        _write(files[source], built.queries / source, QUERIES)
+        _write(files[source], folder / "images" / source, IN_GALLERY)
+        _write(files[source], folder / "queries" / source, QUERIES)
         other = _locate(*OTHER_VIEWS[source]) if source in OTHER_VIEWS else None
         if other is not None:
-            _write(other, built.queries / source, (OTHER_VIEW,))
+            _write(other, folder / "queries" / source, (OTHER_VIEW,))
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(write, files))
-    return built
+    return list(files)
 
 
 def _write(photograph: Path, folder: Path, variants: tuple[Variant, ...]) -> None:
@@ -242,18 +238,6 @@ def _write(photograph: Path, folder: Path, variants: tuple[Variant, ...]) -> Non
     for variant in missing:
         with atomic_writer(folder / variant.file) as file:
             file.write(_encode(image, variant))
-
-
-def _photographs() -> dict[str, Path]:
-    """The files of those that are installed, by source."""
-    found = {source: _locate(*where) for source, where in PHOTOGRAPHS.items()}
-    files = {source: file for source, file in found.items() if file is not None}
-    if not files:
-        raise MissingExtraError(
-            f"none of the demo's photographs is installed; {install_command('demo')}, or give a "
-            f"folder of your own"
-        )
-    return files
 
 
 def _locate(package: tuple[str, str, str], name: str) -> Path | None:
@@ -305,20 +289,15 @@ class DemoResult:
         return f"{_title(self)}, in {1000 * self.search_seconds:.0f} ms each\nsee {self.html}"
 
 
+_Query = tuple[str, Variant, bytes]
+"""The image that it was made of, how, and its file."""
+
+
 @dataclass(frozen=True)
-class _Query:
+class _Search:
     source: str
     variant: Variant
     content: bytes
-
-    @property
-    def name(self) -> str:
-        return f"{self.source}/{self.variant.file}"
-
-
-@dataclass(frozen=True)
-class _Answer:
-    query: _Query
     hits: list[Hit]
     place: int | None  # of the first right hit, from 1
     seconds: float
@@ -348,9 +327,8 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     if folder is None:
         report("making the demo's images")
-        built = build(out)
-        gallery = Gallery.open(built.gallery)
-        queries = _built_queries(built)
+        queries = _built_queries(out / "queries", build(out))
+        gallery = Gallery.open(out / "images")
     else:
         # Distinguishes the galleries of different folders.
         tag = hashlib.blake2b(os.fsencode(folder.resolve()), digest_size=4).hexdigest()
@@ -367,24 +345,24 @@ def run(
         folder=gallery.root,
         images=updated.images,
         skipped=updated.skipped,
-        sources=len({answer.query.source for answer in answers}),
+        sources=len({answer.source for answer in answers}),
         queries=len(answers),
         found_first=len(answers) - len(failures),
         index_seconds=updated.seconds,
         search_seconds=statistics.median(answer.seconds for answer in answers) if answers else 0.0,
-        failures=tuple(answer.query.name for answer in failures),
+        failures=tuple(f"{answer.source}/{answer.variant.file}" for answer in failures),
         html=out / "sheet.html",
     )
     _draw(result, answers, is_right, show_wrong=folder is None)
     return result
 
 
-def _built_queries(built: Built) -> Iterator[_Query]:
-    for source in built.sources:
+def _built_queries(folder: Path, sources: list[str]) -> Iterator[_Query]:
+    for source in sources:
         for variant in (*QUERIES, OTHER_VIEW):
-            file = built.queries / source / variant.file
+            file = folder / source / variant.file
             if file.exists():
-                yield _Query(source, variant, file.read_bytes())
+                yield source, variant, file.read_bytes()
 
 
 def _user_queries(gallery: Gallery) -> Iterator[_Query]:
@@ -397,24 +375,25 @@ def _user_queries(gallery: Gallery) -> Iterator[_Query]:
         image = thumbnail(gallery.root / path, LONGEST_SIDE)
         if image is not None:
             for variant in OF_USER:
-                yield _Query(path, variant, _encode(image, variant))
+                yield path, variant, _encode(image, variant)
 
 
-IsRight = Callable[[_Query, Hit], bool]
+IsRight = Callable[[str, Hit], bool]
+"""Given the source of a query."""
 
 
-def _same_source(query: _Query, hit: Hit) -> bool:
-    return hit.path.split("/")[0] == query.source
+def _same_source(source: str, hit: Hit) -> bool:
+    return hit.path.split("/")[0] == source
 
 
 def _same_file(root: Path) -> IsRight:
     """The query's own image, or a copy of the same bytes."""
 
-    def is_right(query: _Query, hit: Hit) -> bool:
-        if hit.path == query.source:
+    def is_right(source: str, hit: Hit) -> bool:
+        if hit.path == source:
             return True
         try:
-            return filecmp.cmp(root / query.source, hit.file, shallow=False)
+            return filecmp.cmp(root / source, hit.file, shallow=False)
         except OSError:
             return False
 
@@ -426,17 +405,17 @@ def _search_all(
     queries: Iterator[_Query],
     is_right: IsRight,
     report: Callable[[str], None],
-) -> list[_Answer]:
-    answers: list[_Answer] = []
-    for query in queries:
+) -> list[_Search]:
+    answers: list[_Search] = []
+    for source, variant, content in queries:
         if not answers:
             report("searching (the first search on a computer compiles, which takes seconds)")
-            gallery.search(query.content, HITS)  # so as not to be measured
+            gallery.search(content, HITS)  # so as not to be measured
         began = time.perf_counter()
-        hits = gallery.search(query.content, HITS)
+        hits = gallery.search(content, HITS)
         seconds = time.perf_counter() - began
-        places = (place for place, hit in enumerate(hits, 1) if is_right(query, hit))
-        answers.append(_Answer(query, hits, next(places, None), seconds))
+        places = (place for place, hit in enumerate(hits, 1) if is_right(source, hit))
+        answers.append(_Search(source, variant, content, hits, next(places, None), seconds))
     return answers
 
 
@@ -444,7 +423,7 @@ def _search_all(
 
 
 def _draw(
-    result: DemoResult, answers: list[_Answer], is_right: IsRight, *, show_wrong: bool
+    result: DemoResult, answers: list[_Search], is_right: IsRight, *, show_wrong: bool
 ) -> None:
     lead = (
         f"{result.images} images in the gallery, {result.sources} photographs searched for. A "
@@ -462,37 +441,29 @@ def _title(result: DemoResult) -> str:
     return f"{result.found_first} of {result.queries} altered images find their photograph first"
 
 
-def _choose(answers: list[_Answer]) -> list[_Answer]:
+def _choose(answers: list[_Search]) -> list[_Search]:
     """Failures, then successes: each of another source and altered in another way, if possible."""
     failures = [answer for answer in answers if answer.place != 1]
     rest = [answer for answer in answers if answer.place == 1]
-    chosen: list[_Answer] = []
+    chosen: list[_Search] = []
     while rest and len(chosen) < SHOWN:
-        sources = [answer.query.source for answer in chosen]
-        kinds = [answer.query.variant.file for answer in chosen]
-        best = min(
-            rest,
-            key=lambda answer: (
-                sources.count(answer.query.source) + kinds.count(answer.query.variant.file)
-            ),
-        )
+        known = Counter(what for one in chosen for what in (one.source, one.variant.file))
+        best = min(rest, key=lambda one: known[one.source] + known[one.variant.file])
         rest.remove(best)
         chosen.append(best)
     return failures[:SHOWN_FAILURES] + chosen
 
 
-def _row(answer: _Answer, is_right: IsRight, show_wrong: bool) -> Row:
-    query = answer.query
-
+def _row(answer: _Search, is_right: IsRight, show_wrong: bool) -> Row:
     def mark(hit: Hit) -> bool | None:
-        return True if is_right(query, hit) else (False if show_wrong else None)
+        return True if is_right(answer.source, hit) else (False if show_wrong else None)
 
     place = "found first" if answer.place == 1 else f"found at place {answer.place}"
     if answer.place is None:
         place = f"not among the first {HITS}"
     return search_sheet(
-        thumbnail(io.BytesIO(query.content)),
+        thumbnail(io.BytesIO(answer.content)),
         answer.hits,
-        query_caption=(query.source, query.variant.words, place),
+        query_caption=(answer.source, answer.variant.words, place),
         mark=mark,
     )

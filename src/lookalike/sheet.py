@@ -66,7 +66,6 @@ def search_sheet(
     *,
     query_caption: Sequence[str] = ("query",),
     mark: Callable[[Hit], bool | None] = lambda _: None,
-    longest_side: int = LONGEST_SIDE,
 ) -> Row:
     """The row of one search; reads the hits' files.
 
@@ -74,11 +73,10 @@ def search_sheet(
         query_image: as of :func:`thumbnail`.
         query_caption: lines, the first one the name.
         mark: whether a hit is right, for its frame; None: no frame.
-        longest_side: of the hits' images, pixels.
     """
     cells = [
         Cell(
-            thumbnail(hit.file, longest_side),
+            thumbnail(hit.file),
             (hit.path, *f"cosine {hit.describe()}".split(", ")),
             mark(hit),
         )

@@ -17,7 +17,7 @@ from lookalike.gallery import Gallery
 from lookalike.gallery.hits import likeness_in_words
 from lookalike.images import read_rgb
 from lookalike.web import map as atlas
-from lookalike.web.layout import neighbours, place
+from lookalike.web.layout import place
 
 
 def test_folders_and_months_are_counted_below_a_folder(gallery: Gallery, photos: Path) -> None:
@@ -114,19 +114,10 @@ def clusters() -> tuple[np.ndarray, np.ndarray]:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), of
 
 
-def test_neighbours_are_those_of_exact_comparison() -> None:
-    vectors, _ = clusters()
-    places, cosines = neighbours(vectors, 5)
-    products = vectors @ vectors.T - 2 * np.eye(90)
-    assert np.array_equal(places, np.argsort(-products, axis=1)[:, :5])
-    assert np.allclose(cosines, np.take_along_axis(products, places, axis=1), atol=1e-6)
-
-
 def test_images_of_a_cluster_lie_together_on_the_map() -> None:
     vectors, of = clusters()
-    near, _ = neighbours(vectors, 8)
-    at = place(vectors, near)
-    assert at.min() >= 0 and at.max() <= 1 and np.array_equal(at, place(vectors, near))
+    at = place(vectors, 8)
+    assert at.min() >= 0 and at.max() <= 1 and np.array_equal(at, place(vectors, 8))
     centres = np.stack([at[of == i].mean(axis=0) for i in range(3)])
     nearest = np.linalg.norm(at[:, None] - centres[None], axis=2).argmin(axis=1)
     assert np.array_equal(nearest, of)
@@ -228,9 +219,9 @@ def test_the_layout_of_the_map_is_kept_on_disk_and_made_again_when_it_does_not_f
 ) -> None:
     made: list[int] = []
 
-    def counted(vectors: np.ndarray, near: np.ndarray) -> np.ndarray:
+    def counted(vectors: np.ndarray, k: int) -> np.ndarray:
         made.append(len(vectors))
-        return place(vectors, near)
+        return place(vectors, k)
 
     monkeypatch.setattr(atlas, "place", counted)
 

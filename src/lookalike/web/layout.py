@@ -30,42 +30,29 @@ def project(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(made / np.maximum(lengths, 1e-9), np.float32)
 
 
-def neighbours(
-    vectors: NDArray[np.float32], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The ``k`` nearest others of each, by exact comparison: places and cosines, (n, k) each,
-    nearest first.
+def _nearest(vectors: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Places of the ``k`` nearest others of each unit vector, by exact comparison: (n, k), in any
+    order; n > k."""
+    found = np.empty((len(vectors), k), np.int64)
+    for start in range(0, len(vectors), BLOCK):
+        block = vectors[start : start + BLOCK] @ vectors.T
+        rows = np.arange(len(block))
+        block[rows, start + rows] = -np.inf
+        found[start + rows] = np.argpartition(-block, k - 1, axis=1)[:, :k]
+    return found
+
+
+def place(vectors: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """A layout in the plane, float32 (n, 2), from 0 to 1 on the longer side.
+
+    Begins with the two principal axes. Then every image is drawn to its ``k`` nearest and pushed
+    away from some drawn at random, by the forces of UMAP (McInnes et al. 2018) with a = b = 1,
+    ROUNDS times with ever smaller steps. The same for the same vectors.
 
     Args:
         vectors: unit vectors (n, dim), n > k.
     """
-    count = len(vectors)
-    places = np.empty((count, k), np.int64)
-    cosines = np.empty((count, k), np.float32)
-    for start in range(0, count, BLOCK):
-        block = vectors[start : start + BLOCK] @ vectors.T
-        rows = np.arange(len(block))
-        block[rows, start + rows] = -np.inf
-        best = np.argpartition(-block, k - 1, axis=1)[:, :k]
-        near = np.take_along_axis(block, best, axis=1)
-        order = np.argsort(-near, axis=1, kind="stable")
-        places[start + rows] = np.take_along_axis(best, order, axis=1)
-        cosines[start + rows] = np.take_along_axis(near, order, axis=1)
-    return places, cosines
-
-
-def place(vectors: NDArray[np.float32], near: NDArray[np.int64]) -> NDArray[np.float32]:
-    """A layout in the plane, float32 (n, 2), from 0 to 1 on the longer side.
-
-    Begins with the two principal axes. Then every image is drawn to its neighbours and pushed away
-    from some drawn at random, by the forces of UMAP (McInnes et al. 2018) with a = b = 1, ROUNDS
-    times with ever smaller steps. The same for the same vectors.
-
-    Args:
-        vectors: unit vectors (n, dim).
-        near: places of the neighbours of each, (n, k), as `neighbours` gives them.
-    """
-    count, k = near.shape
+    count, near = len(vectors), _nearest(vectors, k)
     at = _principal(vectors, 2).astype(np.float64)
     at *= SPREAD / max(1e-9, np.abs(at).max())
     rng = np.random.default_rng(0)

@@ -19,7 +19,7 @@ from lookalike.gallery.protocol import GallerySnapshot, ImageGallery
 from lookalike.gallery.rows import ImageRow
 from lookalike.lsh.arrayfile import open_arrays, write_arrays
 from lookalike.web.answers import NO_MAP, MapAnswer, ThemeItem
-from lookalike.web.layout import neighbours, place, project
+from lookalike.web.layout import place, project
 from lookalike.web.workers import WorkerPool
 
 MOST = 10_000
@@ -88,8 +88,7 @@ def _layout(
             if np.array_equal(file.arrays["ids"], ids) and ((at >= 0) & (at <= 1)).all():
                 return at
     vectors = project(snapshot.vectors(ids.tolist()))
-    near, _ = neighbours(vectors, min(NEIGHBOURS, len(ids) - 1))
-    at = place(vectors, near)
+    at = place(vectors, min(NEIGHBOURS, len(ids) - 1))
     with suppress(OSError):  # a full disk, or one that is only read
         directory.mkdir(parents=True, exist_ok=True)
         write_arrays(directory, KIND, meta, {"ids": ids, "at": at}, fixed_name=MAP)

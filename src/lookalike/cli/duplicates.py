@@ -181,9 +181,17 @@ def duplicates(
     them, what would be done is listed first. Each file is read again before it is touched, and so
     is one that is kept. --delete can not be undone.
     """
+    from lookalike.gallery import COPIES, KeepOrder, KeepRule, Kind
+    from lookalike.gallery.act import Removal, check_target
+    from lookalike.gallery.duplicates import inside
+    from lookalike.gallery.undo import Action
+
     if sheet is not None:
         require_html(sheet)
-    action = _action(move_to, trash, hardlink, reflink, delete)
+    wanted = move_to is not None, trash, hardlink, reflink, delete
+    if sum(wanted) > 1:
+        raise click.UsageError(f"Only one of {ACTIONS}.")
+    action = next((each for each, is_wanted in zip(Action, wanted, strict=True) if is_wanted), None)
     if (undo or distinct) and (action or marks):
         raise click.UsageError("--undo and --not-duplicate do not go with an action.")
     if marks is not None and action is None:
@@ -199,17 +207,19 @@ def duplicates(
         return
     if action is not None:
         local = _on_disk(opened)
-        _check(local, move_to)
-        protected = _protected(local, reference)
+        if move_to is not None:
+            check_target(move_to, local.root)
+        protected = None if reference is None else inside(local.root, reference, True)
         if marks is not None:
             removals = _marked(local, marks)
             _act(local, removals, action, move_to, protected, yes, as_json, update)
             return
+    places = tuple(inside(opened.root, folder, True) for folder in folders)
     with progress_shown() as progress:
         groups = opened.duplicates(
             threshold,
-            kinds=_kinds(kinds),
-            keep=_rule(opened, keep, folders, names),
+            kinds=frozenset(Kind(KINDS[name]) for name in kinds) or COPIES,
+            keep=KeepRule(KeepOrder(keep), places, names),
             reference=reference,
             filter=pattern,
             progress=progress,
@@ -217,7 +227,11 @@ def duplicates(
     if sheet is not None:
         _write_sheet(groups, sheet)
     if action is not None:
-        removals = _removals(groups, local.root)
+        removals = [
+            Removal.of(local.root, item.row, [kept.row for kept in group.keep], item.kind)
+            for group in groups
+            for item in group.duplicates
+        ]
         _act(local, removals, action, move_to, protected, yes, as_json, update)
         return
     if as_json:
@@ -233,24 +247,6 @@ def duplicates(
         raise click.exceptions.Exit(FOUND_NOTHING)
 
 
-def _action(
-    move_to: Path | None, trash: bool, hardlink: bool, reflink: bool, delete: bool
-) -> Action | None:
-    from lookalike.gallery.undo import Action
-
-    wanted = {
-        Action.MOVE: move_to is not None,
-        Action.TRASH: trash,
-        Action.HARDLINK: hardlink,
-        Action.REFLINK: reflink,
-        Action.DELETE: delete,
-    }
-    chosen = [action for action, is_wanted in wanted.items() if is_wanted]
-    if len(chosen) > 1:
-        raise click.UsageError(f"Only one of {ACTIONS}.")
-    return chosen[0] if chosen else None
-
-
 def _on_disk(opened: ImageGallery) -> Gallery:
     from lookalike.gallery import Gallery
 
@@ -259,33 +255,6 @@ def _on_disk(opened: ImageGallery) -> Gallery:
             "files are moved, and pairs remembered, for a gallery on disk, not for one in shards"
         )
     return opened
-
-
-def _kinds(names: Sequence[str]) -> Any:
-    from lookalike.gallery import COPIES, Kind
-
-    return frozenset(Kind(KINDS[name]) for name in names) or COPIES
-
-
-def _rule(opened: ImageGallery, order: str, folders: Sequence[Path], names: Sequence[str]) -> Any:
-    from lookalike.gallery import KeepOrder, KeepRule
-    from lookalike.gallery.duplicates import inside
-
-    places = tuple(inside(opened.root, folder, True) for folder in folders)
-    return KeepRule(KeepOrder(order), places, tuple(names))
-
-
-def _protected(local: Gallery, reference: Path | None) -> bytes | None:
-    from lookalike.gallery.duplicates import inside
-
-    return None if reference is None else inside(local.root, reference, True)
-
-
-def _check(local: Gallery, move_to: Path | None) -> None:
-    from lookalike.gallery.act import check_target
-
-    if move_to is not None:
-        check_target(move_to, local.root)
 
 
 # ---- what was found ------------------------------------------------------------------------------
@@ -357,16 +326,6 @@ def _write_sheet(groups: Duplicates, sheet: Path) -> None:
 
 
 # ---- acting --------------------------------------------------------------------------------------
-
-
-def _removals(groups: Duplicates, root: Path) -> list[Removal]:
-    from lookalike.gallery.act import Removal
-
-    return [
-        Removal.of(root, item.row, [kept.row for kept in group.keep], item.kind)
-        for group in groups
-        for item in group.duplicates
-    ]
 
 
 def _marked(local: Gallery, marks: Path) -> list[Removal]:

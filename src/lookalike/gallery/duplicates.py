@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,47 +110,36 @@ def find_duplicates(
     limits: Limits | None = None,
 ) -> Duplicates:
     """The groups of a gallery, as promised by `Gallery.duplicates`."""
-    found, changed, unhashed = list[DuplicateGroup](), set[str](), 0
     kinds = {Kind(kind) for kind in several(kinds)}
     if not isinstance(keep, KeepRule):
         raise TypeError(f"keep is {keep!r}; give a KeepRule, such as KeepRule(KeepOrder.NEWEST)")
-    going = set[int]()
     limit = smallest_cosine(threshold)
+    proposals = Proposals(store, index, root, reference, filter, progress)
+    groups, unhashed = list[DuplicateGroup](), 0
     if copied := kinds - {Kind.SHOT}:
         from lookalike.gallery.copies import Copies
         from lookalike.images.decoder import Decoder, Limits  # with all image formats
 
         with Decoder(limits or Limits()) as decoder:
             copies = Copies(store, index, root, decoder, copied, progress)
-
-            def split(rows: list[ImageRow], protected: bytes | None) -> list[DuplicateGroup]:
-                return _split(rows, index, root, protected, keep, copies)
-
             near = copies.groups()
-            unhashed = copies.unhashed
-            groups = propose_all(
-                near, store, index, root, threshold, reference, filter, progress, split=split
-            )
-        found += groups
-        changed |= set(groups.changed)
-        going = {item.row.id for group in groups for item in group.duplicates}
+            split = partial(_split, index, root, proposals.protected, keep, copies)
+            groups, unhashed = proposals.of(near, split, cores()), copies.unhashed
     if Kind.SHOT in kinds:
+        going = {item.row.id for group in groups for item in group.duplicates}
         near = index.groups(limit, recall=RECALL)
         near = [np.array([i for i in ids.tolist() if i not in going], np.int64) for ids in near]
-        groups = propose_all(near, store, index, root, threshold, reference, filter, progress)
-        found += groups
-        changed |= set(groups.changed)
-    found.sort(key=lambda group: group.keep[0].row.path)
-    return Duplicates(found, sorted(changed), unhashed)
+        groups += proposals.of(near, proposals.by_cosine(threshold, store.distinct()))
+    return proposals.made(groups, unhashed)
 
 
 def _split(
-    rows: list[ImageRow],
     index: StoredVectors,
     root: Path,
     reference: bytes | None,
     rule: KeepRule,
     copies: Copies,
+    rows: list[ImageRow],
 ) -> list[DuplicateGroup]:
     """Split files that pairs of copies connect into groups around the best file, each with the
     files that are copies of it. Files below ``reference`` are kept, and better than any other."""
@@ -205,6 +195,10 @@ def _split(
     return groups
 
 
+Split = Callable[[list[ImageRow]], list[DuplicateGroup]]
+"""Makes groups of rows that pairs connect."""
+
+
 def propose_all(
     near: Sequence[NDArray[np.int64]],
     store: Table,
@@ -216,84 +210,85 @@ def propose_all(
     progress: Callable[[Progress], None] | None = None,
     *,
     here: bool = True,
-    split: Callable[[list[ImageRow], bytes | None], list[DuplicateGroup]] | None = None,
 ) -> Duplicates:
-    """What to keep of ids that pairs connect, each (m,) and of another group.
-
-    Args:
-        split: makes groups of connected rows, of which those below a folder are to be kept; None:
-            by the cosine alone.
-        here: whether the files are on this machine; if not, they are assumed to be unchanged.
-    """
-    protected = None if reference is None else inside(root, Path(reference), here)
-    distinct = store.distinct() if isinstance(store, Store) else []
-    chosen = parse_filter("*" if filter is None else filter)
-    with store.snapshot():
-        rows = store.by_ids(itertools.chain.from_iterable(ids.tolist() for ids in near))
-    contents = _Contents(root, rows, progress) if here else _Unread()
-    chains: list[list[int]] = []
-    for ids in near:
-        chain = [i for i in ids.tolist() if i in rows and chosen.fits(rows[i].path, rows[i])]
-        chains.append(contents.distinct(chain) if len(chain) > 1 else [])
-    groups: list[DuplicateGroup] = []
-
-    def by_cosine(files: list[ImageRow], protected: bytes | None) -> list[DuplicateGroup]:
-        vectors = index.vectors([row.id for row in files])
-        return propose(files, vectors, root, protected, threshold, distinct)
-
-    while chains := [chain for chain in chains if len(chain) > 1]:
-        made = [[rows[i] for i in chain] for chain in chains]
-        with ThreadPoolExecutor(1 if split is None else cores(), "lookalike") as pool:
-            proposed = list(pool.map(split or by_cosine, made, [protected] * len(made)))
-        contents.check(item.row.id for found in proposed for item in _items(found))
-        again = []
-        for chain, found in zip(chains, proposed, strict=True):
-            if any(item.row.id in contents.changed for item in _items(found)):
-                again.append([i for i in chain if i not in contents.changed])
-            else:
-                groups += found
-        chains = again
-    changed = sorted(rows[i].path for i in contents.changed)
-    return Duplicates(
-        sorted(groups, key=lambda group: group.keep[0].row.path), map(os.fsdecode, changed)
-    )
+    """What to keep of ids that pairs connect, by the cosine alone; see `Proposals`."""
+    proposals = Proposals(store, index, root, reference, filter, progress, here=here)
+    return proposals.made(proposals.of(near, proposals.by_cosine(threshold)))
 
 
-def _items(groups: Iterable[DuplicateGroup]) -> Iterator[Duplicate]:
-    for group in groups:
-        yield from (*group.keep, *group.duplicates)
-
-
-class _Unread:
-    """Files that are out of reach."""
-
-    def __init__(self) -> None:
-        self.changed: set[int] = set()
-
-    def distinct(self, ids: list[int]) -> list[int]:
-        """All."""
-        return ids
-
-    def check(self, ids: Iterable[int]) -> None:
-        """Nothing is read."""
-
-
-class _Contents:
-    """Whether files still hold what was indexed: first by their size and times, then by reading.
+class Proposals:
+    """What to keep of files that pairs connect, as long as they hold what was indexed: first by
+    their size and times, then by reading.
 
     Attributes:
-        changed: ids of the rows whose files do not, or are gone.
+        protected: the folder whose files are kept, as rows have it.
     """
 
     def __init__(
-        self, root: Path, rows: dict[int, ImageRow], progress: Callable[[Progress], None] | None
+        self,
+        store: Table,
+        index: StoredVectors,
+        root: Path,
+        reference: str | os.PathLike[str] | None,
+        filter: str | None,
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        here: bool = True,
     ) -> None:
-        self.changed: set[int] = set()
-        self._root, self._rows, self._progress = root, rows, progress
-        self._read: set[int] = set()
+        """``here``: whether the files are on this machine; if not, they are assumed to be
+        unchanged."""
+        self._store, self._index, self._root = store, index, root
+        self._progress, self._here = progress, here
+        self.protected = None if reference is None else inside(root, Path(reference), here)
+        self._chosen = parse_filter("*" if filter is None else filter)
+        self._rows: dict[int, ImageRow] = {}
+        self._read, self._changed = set[int](), set[int]()
         self._total = 0
 
-    def distinct(self, ids: list[int]) -> list[int]:
+    def by_cosine(self, threshold: float, distinct: Sequence[tuple[bytes, bytes]] = ()) -> Split:
+        """As `propose`."""
+
+        def split(rows: list[ImageRow]) -> list[DuplicateGroup]:
+            vectors = self._index.vectors([row.id for row in rows])
+            return propose(rows, vectors, self._root, self.protected, threshold, distinct)
+
+        return split
+
+    def of(
+        self, near: Sequence[NDArray[np.int64]], split: Split, threads: int = 1
+    ) -> list[DuplicateGroup]:
+        """Groups of ids (m,) that pairs connect, made by ``split`` in so many threads."""
+        with self._store.snapshot():
+            rows = self._store.by_ids(itertools.chain.from_iterable(ids.tolist() for ids in near))
+        self._rows |= rows
+        chains = [
+            [i for i in ids.tolist() if i in rows and self._chosen.fits(rows[i].path, rows[i])]
+            for ids in near
+        ]
+        if self._here:
+            chains = [self._one_for_each_file(chain) for chain in chains if len(chain) > 1]
+        groups: list[DuplicateGroup] = []
+        while chains := [chain for chain in chains if len(chain) > 1]:
+            with ThreadPoolExecutor(threads, "lookalike") as pool:
+                proposed = list(pool.map(split, ([rows[i] for i in chain] for chain in chains)))
+            if self._here:
+                self._check(item.row.id for found in proposed for item in _items(found))
+            again = []
+            for chain, found in zip(chains, proposed, strict=True):
+                if any(item.row.id in self._changed for item in _items(found)):
+                    again.append([i for i in chain if i not in self._changed])
+                else:
+                    groups += found
+            chains = again
+        return groups
+
+    def made(self, groups: Iterable[DuplicateGroup], unhashed: int = 0) -> Duplicates:
+        """With what was left out."""
+        changed = sorted(self._rows[i].path for i in self._changed)
+        ordered = sorted(groups, key=lambda group: group.keep[0].row.path)
+        return Duplicates(ordered, map(os.fsdecode, changed), unhashed)
+
+    def _one_for_each_file(self, ids: list[int]) -> list[int]:
         """Those of ``ids`` whose files are as indexed, one id per file on disk: with links to the
         same file, deleting one would lose the image.
 
@@ -308,12 +303,12 @@ class _Contents:
             except OSError:
                 identity = None
             if identity is None:
-                self.changed.add(i)
+                self._changed.add(i)
             else:
                 chosen.setdefault(identity, i)
         return sorted(chosen.values())
 
-    def check(self, ids: Iterable[int]) -> None:
+    def _check(self, ids: Iterable[int]) -> None:
         """Read the files of ``ids`` that were not read yet; those of other content are changed."""
         todo = sorted(set(ids) - self._read)
         self._total += len(todo)
@@ -325,11 +320,10 @@ class _Contents:
                 for i, whole in zip(some, pool.map(self._holds, some), strict=True):
                     self._read.add(i)
                     if not whole:
-                        self.changed.add(i)
+                        self._changed.add(i)
                     if self._progress is not None:
-                        self._progress(
-                            Progress(len(self._read), self._total, stage="files checked")
-                        )
+                        done = len(self._read)
+                        self._progress(Progress(done, self._total, stage="files checked"))
 
     def _holds(self, number: int) -> bool:
         from lookalike.images import SkippedImageError, content_hash  # with all image formats
@@ -339,6 +333,11 @@ class _Contents:
             return content_hash(self._root / os.fsdecode(row.path)) == row.hash
         except SkippedImageError:
             return False
+
+
+def _items(groups: Iterable[DuplicateGroup]) -> Iterator[Duplicate]:
+    for group in groups:
+        yield from (*group.keep, *group.duplicates)
 
 
 def inside(root: Path, folder: Path, here: bool) -> bytes:
@@ -386,10 +385,7 @@ def propose(
     limit = smallest_cosine(threshold)
 
     def protected(i: int) -> bool:
-        path = rows[i].path
-        return reference is not None and (
-            reference in (b"", path) or path.startswith(reference + b"/")
-        )
+        return reference is not None and is_within(rows[i].path, reference)
 
     def rank(i: int) -> tuple[Any, ...]:
         row = rows[i]

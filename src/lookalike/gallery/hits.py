@@ -54,18 +54,9 @@ class Hit:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "path": self.path,
-            "file": os.fspath(self.file),
-            "cosine": round(self.cosine, 6),
-            "bits": self.bits,
-            "code_bits": self.code_bits,
-            "rarity": None if self.rarity is None else round(self.rarity, 6),
-            "id": self.id,
-            "width": self.width,
-            "height": self.height,
-            "format": self.format,
-        }
+        rarity = None if self.rarity is None else round(self.rarity, 6)
+        plain = {"file": os.fspath(self.file), "cosine": round(self.cosine, 6), "rarity": rarity}
+        return {**vars(self), **plain}
 
     def describe(self) -> str:
         """The score in words: "0.913, 31 of 256 bits differ, closer than 99.8 % of pairs"."""

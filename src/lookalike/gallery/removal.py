@@ -23,19 +23,40 @@ def take_out_rows(store: Store, root: Path, paths: Paths) -> list[ImageRow]:
     Raises:
         GalleryError: one is not in the gallery; none is removed then.
     """
+    rows = _chosen(store, root, paths, removed=False)
+    with store.transaction():
+        store.put(map(removed_row, rows))
+    return rows
+
+
+def restore_rows(store: Store, root: Path, paths: Paths) -> int:
+    """Forget the marks of removed files, which the next update then reads; returns how many.
+
+    Raises:
+        GalleryError: one was not removed; none is restored then.
+    """
+    rows = _chosen(store, root, paths, removed=True)
+    with store.transaction():
+        store.delete(row.id for row in rows)
+    return len(rows)
+
+
+def _chosen(store: Store, root: Path, paths: Paths, *, removed: bool) -> list[ImageRow]:
+    """Those that were removed, or the others, of the files at these paths, of all below folders,
+    and of patterns with * or ?."""
     rows: dict[int, ImageRow] = {}
     for path in paths:
-        found = [row for row in _rows_at(store, root, path) if row.skipped != REMOVED]
+        there = _rows_at(store, root, path)
+        found = {row.id: row for row in there if (row.skipped == REMOVED) == removed}
         if not found:
-            raise GalleryError(f"{os.fspath(path)} is not an indexed image, nor a folder with any")
-        rows |= {row.id: row for row in found}
-    with store.transaction():
-        store.put(removed_row(row) for row in rows.values())
+            why = "was not removed from this gallery"
+            why = why if removed else "is not an indexed image, nor a folder with any"
+            raise GalleryError(f"{os.fspath(path)} {why}")
+        rows |= found
     return list(rows.values())
 
 
 def _rows_at(store: Store, root: Path, path: str | os.PathLike[str]) -> list[ImageRow]:
-    """The row of a file; or those of all files below a folder, or of a pattern with * or ?."""
     row = row_of(store, root, path)
     if row is not None:
         return [row]
@@ -47,20 +68,3 @@ def _rows_at(store: Store, root: Path, path: str | os.PathLike[str]) -> list[Ima
         return below
     matches = glob_matcher(text)
     return [row for row in rows if matches(row.path)]
-
-
-def restore_rows(store: Store, root: Path, paths: Paths) -> int:
-    """Forget the marks of removed files, which the next update then reads; returns how many.
-
-    Raises:
-        GalleryError: one was not removed; none is restored then.
-    """
-    found = set[int]()
-    for path in paths:
-        removed = [row.id for row in _rows_at(store, root, path) if row.skipped == REMOVED]
-        if not removed:
-            raise GalleryError(f"{os.fspath(path)} was not removed from this gallery")
-        found.update(removed)
-    with store.transaction():
-        store.delete(found)
-    return len(found)

@@ -32,17 +32,13 @@ def bucket_sizes(segments: Sequence[Segment]) -> NDArray[np.int64]:
 
 def histogram(sizes: NDArray[np.int64]) -> dict[str, Any]:
     """How many buckets hold 1, 2 to 3, 4 to 7 and so on; the largest; the share of empty ones."""
-    largest = int(sizes.max(initial=0))
-    ends = [1 << i for i in range(largest.bit_length())]
+    counts = np.bincount(np.frexp(sizes[sizes > 0])[1] - 1).tolist()  # by the power of two
     buckets = [
-        {
-            "size_from": low,
-            "size_to": 2 * low - 1,
-            "count": int(np.count_nonzero((sizes >= low) & (sizes < 2 * low))),
-        }
-        for low in ends
+        {"size_from": 1 << i, "size_to": (2 << i) - 1, "count": count}
+        for i, count in enumerate(counts)
     ]
     empty = float((sizes == 0).mean()) if len(sizes) else 0.0
+    largest = int(sizes.max(initial=0))
     return {"buckets": buckets, "largest_bucket": largest, "empty_share": round(empty, 4)}
 
 

@@ -83,14 +83,6 @@ def test_what_was_taken_out_stays_out_although_its_file_was_gone(
     assert_holds(gallery, photos)
 
 
-def test_what_was_taken_out_and_renamed_stays_out(gallery: Gallery, photos: Path) -> None:
-    gallery.remove(["a/000.png"])
-    (photos / "a/000.png").rename(photos / "b/renamed.png")
-    report = gallery.update()
-    assert (report.images, report.moved, report.removed) == (11, 1, 1)
-    assert [row.path for row in gallery.skipped()] == [b"b/renamed.png"]
-
-
 @pytest.mark.parametrize(
     ("known", "gone", "kept"), [(19, 10, True), (20, 10, False), (9, 9, False)]
 )

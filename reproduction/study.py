@@ -187,8 +187,7 @@ class Study:
     def split(self, protocol: str, seed: int) -> Parts:
         """In the protocol "paper" the gallery is the training set; in "unseen" they share no class.
 
-        ValueError for a class without an image left for the gallery; LookalikeError for too few
-        classes to learn from some and to test on others.
+        LookalikeError for too few classes to learn from some and to test on others.
         """
         labels, sample = self.collection.labels, self.collection.sample
         per_class = self.settings.queries_per_class

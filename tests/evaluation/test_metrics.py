@@ -55,7 +55,7 @@ def test_average_precision_equals_scikit_learn_on_distinct_scores() -> None:
 
 def test_items_that_a_cut_ranking_lacks_count_as_missed() -> None:
     cut = BY_HAND[:, :3]
-    assert average_precision(cut, [3]) == pytest.approx([(1 + 2 / 3) / 3])
+    assert average_precision(cut, np.array([3])) == pytest.approx([(1 + 2 / 3) / 3])
     assert precision_at(cut, 6) == pytest.approx([2 / 6])
 
 
@@ -75,19 +75,6 @@ def test_a_nan_similarity_is_refused() -> None:
         rank([[0.1, np.nan]])
 
 
-@pytest.mark.parametrize("n", [0, -1])
-def test_a_cut_below_one_is_refused(n: int) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        precision_at(BY_HAND, n)
-
-
-def test_inputs_of_another_kind_are_refused() -> None:
-    with pytest.raises(ValueError, match="bool"):
-        average_precision(np.ones((1, 3)))
-    with pytest.raises(ValueError, match="at least what the ranking shows"):
-        average_precision(BY_HAND, [2])
-
-
 def test_the_deviation_is_that_of_a_sample() -> None:
     found = spread([1.0, 2.0, 4.0])
     assert found.mean == pytest.approx(7 / 3)
@@ -99,8 +86,3 @@ def test_a_single_value_has_no_deviation() -> None:
     found = spread([0.5])
     assert math.isnan(found.deviation)
     assert str(found) == "0.5000"
-
-
-def test_no_value_has_no_mean() -> None:
-    with pytest.raises(ValueError, match="no value"):
-        spread([])

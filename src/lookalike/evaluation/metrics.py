@@ -37,52 +37,34 @@ def rank(similarities: ArrayLike) -> NDArray[np.int64]:
     return order
 
 
-def precision_at(relevance: ArrayLike, n: int) -> Floats:
-    """P@n, Eq. 10 before the mean: the share of the first n that is relevant.
+def precision_at(relevance: Bools, n: int) -> Floats:
+    """P@n, Eq. 10 before the mean: the share of the first n, at least 1, that is relevant.
 
     A ranking shorter than n counts its missing items as wrong.
     """
-    if n < 1:
-        raise ValueError(f"n is {n}; it must be at least 1")
-    precision: Floats = np.count_nonzero(_ranking(relevance)[:, :n], axis=1) / n
+    precision: Floats = np.count_nonzero(relevance[:, :n], axis=1) / n
     return precision
 
 
-def recall_at_m(relevance: ArrayLike) -> Floats:
+def recall_at_m(relevance: Bools) -> Floats:
     """The share of the m relevant items that is among the first m of a complete ranking (Eq. 9 at
     n = m), the table's single column "Recall"; m may differ between queries. P@m is the same
     number."""
-    found = _ranking(relevance)
-    total = np.count_nonzero(found, axis=1)
-    within = np.arange(found.shape[1]) < total[:, None]
-    return _ratio(np.count_nonzero(found & within, axis=1), total)
+    total = np.count_nonzero(relevance, axis=1)
+    within = np.arange(relevance.shape[1]) < total[:, None]
+    return _ratio(np.count_nonzero(relevance & within, axis=1), total)
 
 
-def average_precision(relevance: ArrayLike, relevant: ArrayLike | None = None) -> Floats:
+def average_precision(relevance: Bools, relevant: NDArray[np.int64] | None = None) -> Floats:
     """(1/m) sum over the relevant items, each at its rank n, of P@n; not interpolated.
 
     Relevant items that the ranking lacks (`relevant` says m) add 0. The ranking is taken as it is:
     ties are its maker's to break, see `rank`.
     """
-    found = _ranking(relevance)
-    total = counted = np.count_nonzero(found, axis=1)
-    if relevant is not None:
-        total = np.asarray(relevant, np.int64)
-        if total.shape != (len(found),) or (total < counted).any():
-            raise ValueError(
-                f"relevant must give m of each of {len(found)} queries, at least what the ranking "
-                f"shows"
-            )
-    hits = np.cumsum(found, axis=1)
-    precision = np.where(found, hits / np.arange(1, found.shape[1] + 1), 0.0)
+    total = np.count_nonzero(relevance, axis=1) if relevant is None else relevant
+    hits = np.cumsum(relevance, axis=1)
+    precision = np.where(relevance, hits / np.arange(1, relevance.shape[1] + 1), 0.0)
     return _ratio(precision.sum(axis=1), total)
-
-
-def _ranking(relevance: ArrayLike) -> Bools:
-    found = np.asarray(relevance)
-    if found.ndim != 2 or found.dtype != np.bool_:
-        raise ValueError(f"relevance must be bool (q, g), not {found.dtype} {found.shape}")
-    return found
 
 
 def _ratio(part: NDArray[Any], total: NDArray[np.int64]) -> Floats:
@@ -109,7 +91,5 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """ValueError for no value."""
-    if not values:
-        raise ValueError("no value has no mean")
+    """Of at least one value."""
     return Spread(mean(values), stdev(values) if len(values) > 1 else math.nan, len(values))

@@ -59,10 +59,7 @@ class SplitScores:
 def measure_split(
     vectors: NDArray[np.float32], labels: Positions, seed: int, per_class: int
 ) -> SplitScores:
-    """Split unit rows (n, d) with labels (n,), search for each query, and score the rankings.
-
-    ValueError if a class has no image left for the gallery.
-    """
+    """Split unit rows (n, d) with labels (n,), search for each query, and score the rankings."""
     queries, gallery = query_split(labels, seed, per_class)
     exact, hashed, first = measure(
         vectors[queries], labels[queries], vectors[gallery], labels[gallery]

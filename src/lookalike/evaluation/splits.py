@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lookalike.errors import LookalikeError
 
@@ -22,23 +22,10 @@ class Split(NamedTuple):
     gallery: Positions
 
 
-def query_split(labels: ArrayLike, seed: int, per_class: int = 10) -> Split:
-    """The paper's split: `per_class` random queries of each class, all else is the gallery, which
-    is also the training set.
-
-    ValueError if a class has no image left for the gallery.
-    """
-    values = np.asarray(labels)
-    if values.ndim != 1 or values.dtype.kind not in "iu" or not len(values) or values.min() < 0:
-        raise ValueError("labels must be one axis of at least one integer from 0")
-    if per_class < 1:
-        raise ValueError(f"per_class is {per_class}; it must be at least 1")
-    for label, count in zip(*np.unique(values, return_counts=True), strict=True):
-        if count <= per_class:
-            raise ValueError(
-                f"class {label} has {count} images; {per_class} queries leave none to find"
-            )
-    return draw_split(values, seed, lambda _: per_class)
+def query_split(labels: Positions, seed: int, per_class: int = 10) -> Split:
+    """The paper's split: `per_class` random queries of each class, which have more images than that
+    (`check_class_sizes`); all else is the gallery, which is also the training set."""
+    return draw_split(labels, seed, lambda _: per_class)
 
 
 def draw_split(labels: Positions, seed: int, queries_of: Callable[[int], int]) -> Split:
@@ -62,7 +49,7 @@ def check_class_sizes(
     per_class: int,
     skipped: Sequence[tuple[Path, str]] = (),
 ) -> None:
-    """LookalikeError if a class has no image left for the gallery, as in `query_split`.
+    """LookalikeError if a class has no image left for the gallery.
 
     Args:
         labels: int64 (n,), position in `classes` of each readable image.

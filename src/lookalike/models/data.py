@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import TrainingError
-from lookalike.evaluation.splits import draw_split
+from lookalike.evaluation.protocol import draw_split
 from lookalike.images import SkippedImageError, looks_like_image
 from lookalike.images.decoder import Decoder
 from lookalike.models.settings import Triple, triple
@@ -39,10 +39,6 @@ class LabelledImages:
     classes: tuple[str, ...]
     paths: tuple[Path, ...]
     labels: Positions
-
-    def __post_init__(self) -> None:
-        if self.labels.shape != (len(self.paths),):
-            raise ValueError(f"labels of shape {self.labels.shape} for {len(self.paths)} images")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -309,14 +305,12 @@ class Statistics:
 
 
 def pixel_statistics(squares: SquareImages, positions: Positions, threads: int) -> Statistics:
-    """Of some of the images, exact: integer sums."""
+    """Of some of the images, at least one; exact: integer sums."""
 
     def one(index: int) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint8]]:
         pixels = squares[index].reshape(-1, 3)
         return pixels.sum(axis=0, dtype=np.int64), pixels.min(axis=0), pixels.max(axis=0)
 
-    if not len(positions):
-        raise ValueError("statistics of no images")
     total = np.zeros(3, np.int64)
     low, high = np.full(3, 255, np.uint8), np.zeros(3, np.uint8)
     for sums, least, most in in_order(one, positions.tolist(), threads):

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from lookalike.atomic import file_sha256
 from lookalike.errors import TrainingError, extra_needed
 from lookalike.models.embedder import Embedder, load_embedder
-from lookalike.models.settings import LOSSES
+from lookalike.models.settings import TrainSettings
 
 _METRIC = {
     "triplet": "TripletMarginLoss",
@@ -74,22 +74,13 @@ class MetricLoss(nn.Module):
         return loss
 
 
-def make_loss(
-    name: str,
-    dim: int,
-    classes: int,
-    *,
-    temperature: float = 0.05,
-    smoothing: float = 0.1,
-    softmax_weight: float = 0.0,
-) -> nn.Module:
-    """The loss called `name`, one of LOSSES. `softmax_weight` is that beside a metric loss."""
-    if name not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {name!r}")
-    softmax = CosineSoftmax(dim, classes, temperature, smoothing)
-    if name == "softmax":
+def make_loss(settings: TrainSettings, dim: int, classes: int) -> nn.Module:
+    """The loss that the settings name, for embeddings of `dim` numbers."""
+    softmax = CosineSoftmax(dim, classes, settings.temperature, settings.smoothing)
+    if settings.loss == "softmax":
         return softmax
-    return MetricLoss(name, softmax if softmax_weight > 0 else None, softmax_weight)
+    weight = settings.softmax_weight
+    return MetricLoss(settings.loss, softmax if weight > 0 else None, weight)
 
 
 class Teacher:

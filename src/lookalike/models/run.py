@@ -63,14 +63,8 @@ class Run:
         _arrange(self.embedder, torch.channels_last)  # a third faster on the CPU
         frozen = self._freeze(trained)
         self.inputs = Inputs(data, self.embedder, frozen, settings, listener)
-        self.criterion = make_loss(
-            settings.loss,
-            self.embedder.dim,
-            len(data.images.classes),
-            temperature=settings.temperature,
-            smoothing=settings.smoothing,
-            softmax_weight=settings.softmax_weight,
-        ).to(self.device)
+        criterion = make_loss(settings, self.embedder.dim, len(data.images.classes))
+        self.criterion = criterion.to(self.device)
         self.teacher: Teacher | None = None
         if settings.teacher is not None:
             self.teacher = Teacher(Path(settings.teacher), self.embedder, self.device)

@@ -113,7 +113,7 @@ def _check_parts(embedder_settings: EmbedderSettings, settings: TrainSettings) -
             embedder = Embedder(embedder_settings, settings.weights)
         except ValueError as error:
             raise TrainingError(str(error)) from error
-        make_loss(settings.loss, embedder.dim, 2)
+        make_loss(settings, embedder.dim, 2)
         if settings.teacher is not None:
             path = Path(settings.teacher)
             teacher_digest(path)  # its error for a file that is not there names the setting

@@ -24,8 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.evaluation.metrics import spread
-from lookalike.evaluation.protocol import measure
-from lookalike.evaluation.splits import query_split
+from lookalike.evaluation.protocol import measure, query_split
 from reproduction.collection import Collection
 from reproduction.confs import OURS, Recipe
 from reproduction.tables import paired_difference

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from attention import scores
 
-from lookalike.evaluation.splits import query_split
+from lookalike.evaluation.protocol import query_split
 from lookalike.models.embedder import load_embedder
 from lookalike.models.report import TrainProgress
 from lookalike.models.settings import EmbedderSettings, TrainSettings

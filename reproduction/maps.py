@@ -23,7 +23,7 @@ from lookalike.models.augment import augment
 from lookalike.models.data import in_order
 from lookalike.models.inputs import CHUNK, WORKING_SIZE, Normalise
 from lookalike.models.settings import AugmentSettings
-from lookalike.models.trunk import Trunk
+from lookalike.models.trunks import Trunk
 from lookalike.threads import cores
 from reproduction.collection import Collection, Pixels, Positions, squeeze
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lookalike.errors import LookalikeError
-from lookalike.evaluation.splits import Split, check_class_sizes, query_split
+from lookalike.evaluation.protocol import Split, check_class_sizes, query_split
 from lookalike.feedback import FeedbackSettings
 from lookalike.gallery.lock import exclusive
 from reproduction.collection import Collection, Positions, Sample

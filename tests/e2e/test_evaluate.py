@@ -14,8 +14,7 @@ from hostile import encode, photo
 from test_start_up import loaded
 
 from lookalike.evaluation.metrics import rank
-from lookalike.evaluation.protocol import METRICS
-from lookalike.evaluation.splits import query_split
+from lookalike.evaluation.protocol import METRICS, query_split
 from lookalike.models.data import class_folders
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -21,8 +21,8 @@ from lookalike.evaluation.protocol import (
     METRICS,
     hashed_ranking,
     index_of,
+    query_split,
 )
-from lookalike.evaluation.splits import query_split
 from lookalike.images import DecodedImage, read_image
 from lookalike.images.decoder import Decoder
 from lookalike.models.data import LabelledImages, class_folders

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lookalike.evaluation.splits import query_split
+from lookalike.evaluation.protocol import query_split
 
 LABELS = np.repeat(np.arange(10), 100)
 

@@ -14,7 +14,6 @@ from torch import nn
 from lookalike.errors import MissingExtraError, ModelError
 from lookalike.models import trunks
 from lookalike.models.settings import STAGES
-from lookalike.models.trunk import Trunk
 from lookalike.models.trunks import (
     TRUNKS,
     VGG16,
@@ -23,6 +22,7 @@ from lookalike.models.trunks import (
     EfficientNetLite0,
     LeNet5,
     ResNet50,
+    Trunk,
     make_trunk,
 )
 

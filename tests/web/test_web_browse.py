@@ -17,7 +17,7 @@ from lookalike.gallery import Gallery
 from lookalike.gallery.hits import likeness_in_words
 from lookalike.images import read_rgb
 from lookalike.web import map as atlas
-from lookalike.web.layout import place
+from lookalike.web.map import place
 
 
 def test_folders_and_months_are_counted_below_a_folder(gallery: Gallery, photos: Path) -> None:

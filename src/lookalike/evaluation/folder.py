@@ -15,9 +15,9 @@ from lookalike.evaluation.metrics import Spread, spread
 from lookalike.evaluation.protocol import (
     METRICS,
     SplitScores,
+    check_class_sizes,
     measure_split,
 )
-from lookalike.evaluation.splits import check_class_sizes
 from lookalike.images import DecodedImage, SkippedImageError
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.progress import Progress

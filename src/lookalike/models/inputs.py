@@ -36,8 +36,7 @@ from lookalike.models.data import (
 from lookalike.models.embedder import Embedder
 from lookalike.models.report import Listener, TrainProgress
 from lookalike.models.settings import EmbedderSettings, TrainSettings, Triple
-from lookalike.models.trunk import Trunk
-from lookalike.models.trunks import TRUNKS
+from lookalike.models.trunks import TRUNKS, Trunk
 from lookalike.threads import cores
 
 WORKING_SIZE = 7 / 6

@@ -23,14 +23,14 @@ from lookalike.web.errors import (
 )
 from lookalike.web.middleware import Middleware
 from lookalike.web.requests import REQUESTS
-from lookalike.web.routes import changes, explain, feedback, images, info, pages, search, update
+from lookalike.web.routes import changes, explain, images, info, pages, search
 from lookalike.web.service import Service
 from lookalike.web.settings import ServeSettings
 
 PARTS = {
-    "search": [search.router, explain.router, feedback.router],
+    "search": [search.router, explain.router],
     "images": [images.router],
-    "gallery": [info.router, update.router, changes.router],
+    "gallery": [info.router, changes.router],
     "session": [pages.router],
 }
 """Tag -> its routes."""

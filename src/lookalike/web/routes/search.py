@@ -6,26 +6,37 @@ import io
 import time
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Path, Request
 from PIL import Image
 from pydantic import ValidationError
 from starlette.responses import Response
 
+from lookalike.feedback import Feedback
 from lookalike.gallery.hits import CHANCE_IN_WORDS, NO_FILE, UNRELATED_IN_WORDS
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.rarity import EXACT_UP_TO
-from lookalike.web.answers import QueryAnswer, SearchAnswer, hit_objects
+from lookalike.gallery.search import Found
+from lookalike.web.answers import FeedbackAnswer, QueryAnswer, SearchAnswer, hit_objects
 from lookalike.web.body import media_type
 from lookalike.web.deps import BINARY, IMAGE_BODY, ServiceDep, SnapshotDep, problems, takes
 from lookalike.web.errors import ApiError, bad_values
 from lookalike.web.query_images import QueryImage
-from lookalike.web.requests import QUERY, SearchOptions, SearchRequest, UploadOptions
+from lookalike.web.requests import (
+    QUERY,
+    FeedbackRequest,
+    SearchOptions,
+    SearchRequest,
+    UploadOptions,
+)
 from lookalike.web.service import Service
 
 INLINE_UP_TO = 50_000
 """Images up to which a search that needs no file takes less time than handing it to a thread."""
 SHOWN_SIDE = 1024
 QUALITY = 85
+CANDIDATES = 5000
+"""Of which a search that learns chooses."""
 router = APIRouter()
 
 
@@ -168,3 +179,60 @@ def _webp(image: Image.Image) -> bytes:
     with io.BytesIO() as out:
         shown.save(out, "WEBP", quality=QUALITY, method=2)
         return out.getvalue()
+
+
+# ---- not that one: searches that learn from answers ----------------------------------------------
+
+
+@router.post("/api/feedback", **takes(FeedbackRequest, 404, 422, 504))
+async def search_again(
+    request: Request, service: ServiceDep, snapshot: SnapshotDep
+) -> FeedbackAnswer:
+    """All that was said is in the request; nothing is remembered between two of them."""
+    asked = await service.bodies.json(request, FeedbackRequest)
+    query = await service.query_images.find(asked, snapshot)
+    best, ask = await service.workers.searches.run(_learn, snapshot, query, asked)
+    return FeedbackAnswer(
+        hits=hit_objects(snapshot, best),
+        ask=hit_objects(snapshot, ask),
+        judged=len({*asked.relevant, *asked.irrelevant}),
+    )
+
+
+def _learn(
+    snapshot: GallerySnapshot, query: QueryImage, asked: FeedbackRequest
+) -> tuple[list[Found], list[Found]]:
+    """One round of `Feedback` over the CANDIDATES images most like the query and the judged ones:
+    the best by what was learnt, and those whose judgement would teach most.
+
+    Judged images that are no longer in the gallery are ignored. A query of the gallery and its
+    copies are left out unless they were judged.
+    """
+    judged = {**dict.fromkeys(asked.relevant, True), **dict.fromkeys(asked.irrelevant, False)}
+    judged = {number: answer for number, answer in judged.items() if snapshot.has(number)}
+    near = snapshot.nearest(query.embedding, CANDIDATES).tolist()
+    rows = snapshot.rows(list(dict.fromkeys([*near, *judged])))
+    without = None if asked.id is None else query.content_hash
+    ids = [i for i, row in rows.items() if row.hash != without or i in judged]
+    if not ids:
+        return [], []
+    vectors = snapshot.vectors(ids)
+    teacher = Feedback(vectors, query.embedding)
+    places = {number: place for place, number in enumerate(ids)}
+    known = [number for number in judged if number in places]
+    teacher.tell(
+        np.array([places[number] for number in known], np.int64),
+        np.array([judged[number] for number in known], np.bool_),
+    )
+    best = teacher.rank(asked.k).tolist()
+    chosen = [*best, *(teacher.ask(asked.ask).tolist() if asked.ask else [])]
+    unit = query.embedding / np.linalg.norm(query.embedding)  # a stored one has been rounded
+    cosines = (vectors[chosen] @ unit).tolist()
+    numbers = [ids[place] for place in chosen]
+    items = [
+        Found(rows[number], min(1.0, cosine), bits)
+        for number, cosine, bits in zip(
+            numbers, cosines, snapshot.bits(query.embedding, numbers), strict=True
+        )
+    ]
+    return items[: len(best)], items[len(best) :]

@@ -1,4 +1,7 @@
-"""One replica of one shard as a Ray actor: what it answers, refuses, and says of itself."""
+"""One replica of one shard as a Ray actor: what it answers, refuses, and says of itself.
+
+Questions come over TCP, see `channel`; Ray starts it, and carries the rest.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,21 @@ import os
 import pickle
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from lookalike.cluster.channel import Address, Server
 from lookalike.cluster.shard import Place, Shard, Show
-from lookalike.errors import ClusterError, GalleryError, LookalikeError
+from lookalike.errors import ClusterBusyError, ClusterError, GalleryError, LookalikeError
 
 LOOK_SECONDS = 30.0
 """Between two looks at DIR, for what a writer that was killed could not announce."""
 BEHIND_SECONDS = 2.0
 """For which a search waits for a commit that its caller has seen elsewhere."""
+LONG_THREADS = 2
+"""Of those questions that take long, which do not wait for the others, nor these for them."""
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of mallopt(3)
 LARGE = 256 << 10
 
@@ -29,7 +36,8 @@ class NotReadyError(ClusterError):
 class ShardActor:
     """What runs in a worker of Ray: one replica of one shard."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, threads: int, queue: int) -> None:
+        """Answers ``threads`` questions at once, while at most ``queue`` others wait."""
         _keep_little()
         self._place = place
         self._began = time.monotonic()
@@ -37,8 +45,15 @@ class ShardActor:
         self._shard: Shard | None = None
         self._error: LookalikeError | None = None
         self._progress = (0, 0)
+        self._lanes = _Lane(threads, queue), _Lane(LONG_THREADS, queue)
         self._wake, self._ready = threading.Event(), threading.Condition()
+        self._host = _host()
+        self._server = Server(self._host, self.answer)
         threading.Thread(target=self._follow, name="lookalike-follow", daemon=True).start()
+
+    def address(self) -> Address:
+        """Where `answer` is asked. Who may call an actor may ask it."""
+        return self._server.address
 
     def _follow(self) -> None:
         """Take in what is committed: when it is announced, and every LOOK_SECONDS."""
@@ -62,18 +77,26 @@ class ShardActor:
         """Parts that are read, while the shard is built."""
         self._progress = (done, total)
 
-    def ask(self, asked: bytes) -> bytes:
-        """The version of the state that was asked, and its answer, see `Shard.ask`; pickled here,
-        which takes a third of the time that Ray takes for it.
+    def answer(self, asked: bytes | bytearray) -> bytes:
+        """The version of the state that was asked, and its answer, see `Shard.ask`; or what was
+        raised; pickled.
 
         Args:
-            asked: the version that the state must have at least, the question, its arguments and
-                its options, pickled likewise.
-
-        Raises:
-            NotReadyError: it is being built, or does not reach the version in time.
+            asked: whether it takes long, the version that the state must have at least, the
+                question, its arguments and its options, pickled.
         """
-        at_least, question, arguments, options = pickle.loads(asked)
+        try:
+            is_long, at_least, question, arguments, options = pickle.loads(asked)
+            with self._lanes[is_long].room(self._about):
+                return pickle.dumps(self._ask(at_least, question, arguments, options), 5)
+        except (LookalikeError, ValueError, KeyError) as error:
+            return pickle.dumps(error)
+        except Exception as error:
+            why = f"failed: {error!r}; check that all machines have the same lookalike"
+            return pickle.dumps(ClusterError(self._about(why)))
+
+    def _ask(self, at_least: int, question: str, arguments: Any, options: Any) -> tuple[int, Any]:
+        """Raises NotReadyError: it is being built, or does not reach the version in time."""
         if self._shard is None:
             why = f": {self._error}" if self._error else f", {self._progress[0]} parts are read"
             raise NotReadyError(self._about(f"is being built{why}"))
@@ -81,7 +104,7 @@ class ShardActor:
             raise NotReadyError(self._about(f"has not reached version {at_least}: {self._error}"))
         answer = self._shard.ask(question, *arguments, **options)
         self._answered += 1
-        return pickle.dumps(answer, 5)
+        return answer
 
     def take_in(self, version: int, seconds: float = 30.0) -> bool:
         """Whether the shard has reached that version, waiting a while for it."""
@@ -100,12 +123,10 @@ class ShardActor:
 
     def status(self) -> dict[str, Any]:
         """Facts for `cluster status`; also while the shard is being built."""
-        import ray
-
         shard, (memory, mapped) = self._shard, _memory()
         found = {
             "pid": os.getpid(),
-            "host": ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
+            "host": self._host,
             "ready": shard is not None,
             "error": None if self._error is None else str(self._error),
             "parts_read": self._progress,
@@ -120,6 +141,37 @@ class ShardActor:
             found["version"], facts = shard.ask("counts")
             found |= {"images": facts["images"], "directory": os.fspath(shard.directory)}
         return found
+
+
+class _Lane:
+    """So many questions at once, and so many more that wait."""
+
+    def __init__(self, threads: int, queue: int) -> None:
+        self._running = threading.Semaphore(threads)
+        self._taken = threading.Semaphore(threads + queue)
+
+    @contextmanager
+    def room(self, about: Callable[[str], str]) -> Iterator[None]:
+        """For one question. Raises ClusterBusyError."""
+        if not self._taken.acquire(blocking=False):
+            raise ClusterBusyError(
+                about(
+                    "has as many calls waiting as it takes; ask again later, or start more "
+                    "replicas: lookalike cluster replicas"
+                )
+            )
+        try:
+            with self._running:
+                yield
+        finally:
+            self._taken.release()
+
+
+def _host() -> str:
+    """The address by which other nodes know this one."""
+    import ray
+
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
 def _build_apart(place: Place, progress: Show) -> None:
@@ -140,8 +192,7 @@ def _build_apart(place: Place, progress: Show) -> None:
 def _build(place: Place, actor: Any) -> None:
     import ray
 
-    show = actor.show.options(concurrency_group="control")
-    Shard(place).build(lambda done, total: ray.get(show.remote(done, total)))
+    Shard(place).build(lambda done, total: ray.get(actor.show.remote(done, total)))
 
 
 # ---- memory of a process that maps its data ------------------------------------------------------

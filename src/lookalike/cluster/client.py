@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lookalike.cluster.actor import NotReadyError
+from lookalike.cluster.channel import Channel, Pool, ready
 from lookalike.cluster.connect import NAMESPACE, join
 from lookalike.cluster.deployment import Deployment, call_all, find
 from lookalike.errors import ClusterBusyError, ClusterError, LookalikeError
@@ -29,6 +30,9 @@ AVOIDED_SECONDS = 5.0
 KNOWN_SECONDS = 1.0
 """For which a name means what it meant: `switch`, `stop` and `replicas` are noticed then."""
 AGAIN_SECONDS = 0.1
+CONNECT_SECONDS = 3.0
+"""For a connection to the only replica that is left; to others HEDGE_SECONDS."""
+POLL_SECONDS = 0.02
 
 
 @dataclass
@@ -36,7 +40,7 @@ class _Asked:
     """One shard's part of a question."""
 
     replicas: list[int]
-    waiting: dict[Any, int] = field(default_factory=dict)  # reference -> replica
+    waiting: dict[Channel, int] = field(default_factory=dict)  # to which replica
     last: float = 0.0
     problem: Exception | None = None
 
@@ -53,7 +57,8 @@ class Shards:
         self.name = name
         self._ray = join(address)
         self._deadline = deadline
-        self._calls: dict[str, tuple[Any, Any]] = {}  # of an actor: for searches, for long ones
+        self._pool = Pool()
+        self._addresses: dict[str, Any] = {}  # of actors, as references that Ray may not know yet
         self._avoided: dict[str, float] = {}
         self._usual: dict[str, float] = {}  # seconds that a question takes
         self._knowing = threading.Lock()
@@ -80,6 +85,11 @@ class Shards:
     def _find(self) -> Deployment:
         return find(self.name, f"; start it with: lookalike cluster start DIR --name {self.name}")
 
+    def close(self) -> None:
+        """Close the connections that are not in use; the next question opens others."""
+        self._addresses = {}
+        self._pool.drop()
+
     def _look(self) -> None:
         known = self._known[1]
         try:
@@ -89,6 +99,8 @@ class Shards:
         except Exception:  # the head does not answer
             return
         finally:
+            if known != self._known[1]:
+                self.close()
             self._known = (time.monotonic(), known)
             self._knowing.release()
 
@@ -114,7 +126,8 @@ class Shards:
             made = self.deployment
             wanted = list(range(made.shards) if of is None else of)
             behind = [shard for shard in wanted if answers.get(shard, (-1,))[0] < newest]
-            asked = pickle.dumps((newest, question, arguments, options), 5)
+            is_long = seconds > self._deadline
+            asked = pickle.dumps((is_long, newest, question, arguments, options), 5)
             try:
                 answers |= self._answers(made, behind or wanted, question, asked, end, seconds)
             except _MovedError:
@@ -135,31 +148,37 @@ class Shards:
     ) -> dict[int, tuple[int, Any]]:
         """Version and answer of each. Raises _MovedError, and what `ask` does."""
         asked = {shard: _Asked(self._order(made, shard)) for shard in shards}
-        is_long = seconds > self._deadline
-        for shard, one in asked.items():
-            self._submit(made, shard, one, call, is_long)
         began, usual = time.monotonic(), self._usual.get(question, 0.0)
         hedge = max(HEDGE_SECONDS, HEDGE_FACTOR * usual)
-        found = self._soon(asked, hedge)
-        while len(found) < len(asked):
-            now = time.monotonic()
-            left = {shard: one for shard, one in asked.items() if shard not in found}
-            if now > end:
-                raise self._silent(left, made, seconds)
-            for shard, one in left.items():
-                if one.replicas and (not one.waiting or now - one.last > hedge):
-                    self._submit(made, shard, one, call, is_long)
-                elif not one.replicas and not one.waiting:
-                    if isinstance(one.problem, ClusterBusyError):
-                        raise one.problem
-                    if now - one.last > AGAIN_SECONDS:
-                        current = self.deployment
-                        if current.id != made.id:
-                            raise _MovedError
-                        one.replicas = self._order(current, shard)
-            found |= self._collect(made, left)
+        found = dict[int, tuple[int, Any]]()
+        try:
+            while len(found) < len(asked):
+                now = time.monotonic()
+                left = {shard: one for shard, one in asked.items() if shard not in found}
+                if now > end:
+                    raise self._silent(left, made, seconds)
+                for shard, one in left.items():
+                    if one.replicas and (not one.waiting or now - one.last > hedge):
+                        self._submit(made, shard, one, call, end)
+                    elif not one.replicas and not one.waiting:
+                        self._again(made, shard, one)
+                found |= self._collect(made, left)
+        finally:
+            for one in asked.values():
+                for channel in one.waiting:  # on which an answer may come yet
+                    channel.close()
         self._usual[question] = usual + 0.2 * (time.monotonic() - began - usual)
         return found
+
+    def _again(self, made: Deployment, shard: int, one: _Asked) -> None:
+        """No replica is left that could be asked."""
+        if isinstance(one.problem, ClusterBusyError):
+            raise one.problem
+        if time.monotonic() - one.last > AGAIN_SECONDS:
+            current = self.deployment
+            if current.id != made.id:
+                raise _MovedError
+            one.replicas = self._order(current, shard)
 
     def _order(self, made: Deployment, shard: int) -> list[int]:
         """Replicas as they are to be asked: any, but those that failed lately last."""
@@ -169,72 +188,66 @@ class Shards:
         now = time.monotonic()
         return sorted(order, key=lambda r: self._avoided.get(made.actor(shard, r), 0.0) > now)
 
-    def _submit(
-        self, made: Deployment, shard: int, one: _Asked, call: bytes, is_long: bool
-    ) -> None:
+    def _submit(self, made: Deployment, shard: int, one: _Asked, call: bytes, end: float) -> None:
         replica = one.replicas.pop(0)
         one.last = time.monotonic()
         name = made.actor(shard, replica)
         try:
-            if name not in self._calls:
-                ask = self._ray.get_actor(name, namespace=NAMESPACE).ask.options
-                groups = (ask(concurrency_group=group) for group in ("search", "long"))
-                self._calls[name] = (next(groups), next(groups))
-            reference = self._calls[name][is_long].remote(call)
-        except self._ray.exceptions.PendingCallsLimitExceeded:
-            one.problem = ClusterBusyError(
-                f"shard {shard} of {made.shards} of '{self.name}' has as many calls waiting as it "
-                f"takes; ask again later, or start more replicas: lookalike cluster replicas"
-            )
-        except Exception as error:  # no such actor, or no head
+            channel = self._pool.take(name)
+            if channel is None:
+                left = HEDGE_SECONDS if one.replicas else min(CONNECT_SECONDS, end - one.last)
+                channel = self._connect(name, max(left, HEDGE_SECONDS))
+            channel.send(call)
+        except Exception as error:  # no such actor, it does not say its address, or is gone
             self._note(name, one, error)
         else:
-            one.waiting[reference] = replica
+            one.waiting[channel] = replica
 
-    def _soon(self, asked: dict[int, _Asked], seconds: float) -> dict[int, tuple[int, Any]]:
-        """The usual case, in one call: all answer soon. Else {}."""
-        references = [reference for one in asked.values() for reference in one.waiting]
-        if len(references) < len(asked):
-            return {}
+    def _connect(self, name: str, seconds: float) -> Channel:
+        if name not in self._addresses:
+            handle = self._ray.get_actor(name, namespace=NAMESPACE)
+            self._addresses[name] = handle.address.remote()
+        address = self._ray.get(self._addresses[name], timeout=HEDGE_SECONDS)
         try:
-            answers = self._ray.get(references, timeout=seconds)
-        except Exception:  # `_collect` looks at each
-            return {}
-        return dict(zip(asked, map(pickle.loads, answers), strict=True))
+            return Channel.open(address, seconds)
+        except OSError as error:
+            raise ClusterError(
+                f"no connection to {address.host}, port {address.port}: {error}"
+            ) from error
 
     def _collect(self, made: Deployment, asked: dict[int, _Asked]) -> dict[int, tuple[int, Any]]:
         """What has been answered by now, waiting some milliseconds."""
-        errors, found = self._ray.exceptions, dict[int, tuple[int, Any]]()
-        owner = {reference: shard for shard, one in asked.items() for reference in one.waiting}
+        found = dict[int, tuple[int, Any]]()
+        owner = {channel: shard for shard, one in asked.items() for channel in one.waiting}
         if not owner:
-            time.sleep(0.01)
-            return found
-        for reference in self._ray.wait(list(owner), timeout=0.02)[0]:
-            shard = owner[reference]
+            time.sleep(POLL_SECONDS)
+        for channel in ready(owner, POLL_SECONDS):
+            shard = owner[channel]
             one = asked[shard]
-            name = made.actor(shard, one.waiting.pop(reference))
+            name = made.actor(shard, one.waiting.pop(channel))
             try:
-                found[shard] = pickle.loads(self._ray.get(reference))
-            except errors.RayTaskError as error:
-                cause = error.cause
-                if isinstance(cause, NotReadyError):
-                    self._note(name, one, cause)
-                elif isinstance(cause, LookalikeError | ValueError | KeyError):
-                    raise cause from error
-                else:
-                    raise ClusterError(
-                        f"shard {shard} of '{self.name}' failed: {cause!r}; check that all "
-                        f"machines of the cluster have the same lookalike"
-                    ) from error
-            except errors.RayError as error:
+                answer = pickle.loads(channel.receive())
+            except OSError as error:
+                channel.close()
                 self._note(name, one, error)
+                continue
+            self._pool.put(name, channel)
+            if isinstance(answer, NotReadyError):
+                self._note(name, one, answer)
+            elif isinstance(answer, ClusterBusyError):
+                one.problem = answer
+            elif isinstance(answer, Exception):
+                raise answer
+            else:
+                found[shard] = answer
         return found
 
     def _note(self, name: str, one: _Asked, error: Exception) -> None:
         one.problem = error
         self._avoided[name] = time.monotonic() + AVOIDED_SECONDS
-        if not isinstance(error, LookalikeError):  # it may be another process by then
-            self._calls.pop(name, None)
+        if not isinstance(error, NotReadyError | self._ray.exceptions.GetTimeoutError):
+            self._addresses.pop(name, None)  # it may be another process by then
+            self._pool.drop(name)
 
     def _silent(self, asked: dict[int, _Asked], made: Deployment, seconds: float) -> ClusterError:
         numbers = ", ".join(str(shard) for shard in sorted(asked))

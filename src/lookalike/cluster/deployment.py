@@ -23,7 +23,9 @@ from lookalike.errors import ClusterError, ClusterStoppedError
 
 KEY = b"galleries"
 QUEUE = 64
-"""Calls that one client may have waiting at an actor: more are refused, see `ClusterBusyError`."""
+"""Questions that may wait at an actor: more are refused, see `ClusterBusyError`."""
+CALLS = 16
+"""Calls of Ray that an actor runs at once: `status`, and waiting for a commit."""
 DRAIN_SECONDS = 2.0
 """From taking replicas out of the list to ending them: clients read the list once a second."""
 POLL_SECONDS = 0.2
@@ -190,9 +192,7 @@ def _launch(ray: Any, made: Deployment) -> None:
     nodes = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) > 0]
     if not nodes:
         raise ClusterError("no node of the Ray cluster has CPUs; add one with: ray start --address")
-    # Few threads: each search finds what it needs in the cache of the last one.
-    groups = {"search": made.threads, "long": 2, "control": 4}
-    actor = ray.remote(concurrency_groups=groups)(ShardActor)
+    actor = ray.remote(max_concurrency=CALLS)(ShardActor)
     for shard, replica in made.places():
         actor.options(
             name=made.actor(shard, replica),
@@ -200,12 +200,11 @@ def _launch(ray: Any, made: Deployment) -> None:
             lifetime="detached",
             get_if_exists=True,
             max_restarts=-1,
-            max_pending_calls=QUEUE,
             enable_task_events=False,
             num_cpus=made.cpus,
             memory=made.memory or None,
             scheduling_strategy=strategy(nodes[(shard + replica) % len(nodes)], soft=True),
-        ).remote(Place(made.where, shard, made.shards, replica, made.cache))
+        ).remote(Place(made.where, shard, made.shards, replica, made.cache), made.threads, QUEUE)
 
 
 def _wait(ray: Any, made: Deployment, deadline: float, progress: Show) -> None:
@@ -243,8 +242,7 @@ def call_all(
     for shard, replica in places:
         try:
             handle = ray.get_actor(made.actor(shard, replica), namespace=NAMESPACE)
-            call = getattr(handle, method).options(concurrency_group="control")
-            waiting.append(call.remote(*arguments))
+            waiting.append(getattr(handle, method).remote(*arguments))
         except Exception:  # there is none, or no head
             waiting.append(None)
     there = [reference for reference in waiting if reference is not None]

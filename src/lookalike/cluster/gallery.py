@@ -293,7 +293,8 @@ class ShardedGallery(ImageGallery):
         return row is not None and row.skipped is None
 
     def close(self) -> None:
-        """As `Gallery.close`: nothing is open."""
+        """As `Gallery.close`: the next call connects again."""
+        self._shards.close()
 
     def reader(self) -> ShardedReader:
         """For the web page."""

@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import mean, quantiles
 from typing import Any
 
@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from lookalike.errors import LookalikeError
 from lookalike.evaluation.metrics import average_precision, precision_at, rank
 from lookalike.evaluation.protocol import LSH_HITS, hashed_ranking, index_of
-from reproduction.collection import Floats, Pixels, Positions, Sample, read_pixels
+from reproduction.collection import Floats, Positions, Sample, read_pixels
 from reproduction.maps import VIEWS, Rows, augmented
 from reproduction.methods import Method, nearest
 from reproduction.study import Parts, RowError, Study, oracle_of
@@ -34,31 +34,22 @@ K = 30
 """The largest of the paper's Top-n."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Row:
-    method: Method
-    parts: Parts
+def _round(method: Method, parts: Parts) -> dict[str, float]:
+    queries, k = parts.queries, min(K, len(parts.gallery))
 
-    def read(self, position: int) -> Pixels:
-        """The query's file, decoded as the collection was."""
-        queries = self.parts.queries
-        return read_pixels(queries.collection.images.paths[queries.rows[position]])
+    def match(position: int, features: Any) -> None:
+        method.match(features, k, oracle_of(parts.gallery, int(queries.labels[position])))
 
-    def match(self, position: int, features: Any) -> Positions:
-        oracle = oracle_of(self.parts.gallery, int(self.parts.queries.labels[position]))
-        return self.method.match(features, min(K, len(self.parts.gallery)), oracle)
+    def whole(position: int) -> None:
+        file = queries.collection.images.paths[queries.rows[position]]
+        match(position, method.describe(read_pixels(file)))
 
-    def whole(self, position: int) -> Positions:
-        return self.match(position, self.method.describe(self.read(position)))
-
-    def times(self) -> dict[str, float]:
-        """Of one round."""
-        positions = range(len(self.parts.queries))
-        self.method.close()
-        cold = _seconds(self.whole, [0])
-        features = [self.method.describe(image) for image in self.parts.queries]
-        search = _seconds(self.match, positions, features)
-        return {"search": search, "end to end": _seconds(self.whole, positions), "cold": cold}
+    positions = range(len(queries))
+    method.close()
+    cold = _seconds(whole, [0])
+    features = [method.describe(image) for image in queries]
+    search = _seconds(match, positions, features)
+    return {"search": search, "end to end": _seconds(whole, positions), "cold": cold}
 
 
 def time_rows(study: Study, rows: Sequence[str], seed: int = 0) -> None:
@@ -78,16 +69,16 @@ def time_rows(study: Study, rows: Sequence[str], seed: int = 0) -> None:
     fitted, errors = {}, []
     for row in wanted:
         try:
-            fitted[row] = _Row(one_core.fitted("paper", row, seed)[0], parts)
+            fitted[row] = one_core.fitted("paper", row, seed)[0]
         except RowError as error:
             errors.append(str(error))
     times: dict[str, dict[str, list[float]]] = {row: {} for row in fitted}
     with one_thread():
-        for one in fitted.values():
-            one.method.install()
+        for method in fitted.values():
+            method.install()
         for _ in range(study.settings.budget.rounds):
-            for row, one in fitted.items():
-                for what, seconds in one.times().items():
+            for row, method in fitted.items():
+                for what, seconds in _round(method, parts).items():
                     times[row].setdefault(what, []).append(seconds)
     if times:
         about = {

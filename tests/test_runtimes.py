@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -33,23 +33,38 @@ class Fake:
     runs = 1
     noise: ClassVar[dict[int | None, float]]
 
-    def __init__(
-        self, path: Path, threads: int, exact: int | None, images: NDArray[np.float32]
-    ) -> None:
+    def __init__(self, path: Path, threads: int, exact: int | None) -> None:
         self._model = runtimes.OnnxRuntime(path, threads)
         self._noise = np.float32(self.noise[exact])
         self.description = f"fake {exact}"
 
     @classmethod
+    def compile(cls, path: Path, threads: int, exact: int | None, images: Any) -> Fake:
+        return cls(path, threads, exact)
+
+    @classmethod
+    def load(cls, *_: object) -> None:
+        return None
+
+    def keep(self, *_: object) -> None:
+        pass
+
+    @classmethod
     def plans(cls) -> tuple[int | None, ...]:
         return tuple(cls.noise)
 
-    def run(self, inputs: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        rows = self._model.run(inputs)
+    def embed(self, images: Any, normalise: runtimes.Normalise) -> NDArray[np.float32]:
+        rows = self._model.embed(images, normalise)
         noise = np.random.default_rng(0).standard_normal(rows.shape).astype(np.float32)
         noise -= (noise * rows).sum(axis=1, keepdims=True) * rows  # rows have length one
         rows += self._noise * noise / np.linalg.norm(noise, axis=1, keepdims=True)
         return rows
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's cache folder is an empty one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 @pytest.fixture
@@ -80,9 +95,46 @@ def test_openvino_gives_the_embeddings_of_onnx_runtime_of_photographs_and_one_by
 def test_openvino_in_float32_gives_the_embeddings_of_onnx_runtime_to_rounding() -> None:
     first = Encoder.open()
     images = photographs(first.info.input_size)[:2]
-    given = first._input(images)
-    made = runtimes.OpenVino(DEFAULT_MODEL, 1, None, given)
-    np.testing.assert_allclose(made.run({"images": given}), first.embed(images), atol=1e-5)
+    given = runtimes.network_input(images, first.normalise)
+    made = runtimes.OpenVino.compile(DEFAULT_MODEL, 1, None, given)
+    rows = made.embed(images, first.normalise)
+    np.testing.assert_allclose(rows, first.embed(images), atol=1e-5)
+
+
+def test_a_compiled_model_is_kept_and_loaded_unless_it_is_damaged_or_of_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = list[float]()
+    agreement = runtimes.agreement
+
+    def noted(*rows: NDArray[np.float32]) -> float:
+        measured.append(agreement(*rows))
+        return measured[-1]
+
+    monkeypatch.setattr(runtimes, "agreement", noted)
+    first = Encoder.open(settings=OPENVINO)
+    count, (file,) = len(measured), tmp_path.glob("lookalike/openvino/*.blob")
+    assert count >= 1
+    second = Encoder.open(settings=OPENVINO)
+    assert len(measured) == count
+    assert second.runtime.description == first.runtime.description
+    images = photographs(first.info.input_size)[:3]
+    assert np.array_equal(second.embed(images), first.embed(images))
+    whole = file.read_bytes()
+    for content in (whole[:-1], b"", whole.replace(b"0.999", b"0.998", 1), b"[]\n" + whole):
+        file.write_bytes(content)
+        third = Encoder.open(settings=OPENVINO)
+        assert len(measured) > count
+        assert np.array_equal(third.embed(images), first.embed(images))
+        count = len(measured)
+        assert file.read_bytes()[:100] == whole[:100]
+
+
+def test_a_cache_folder_that_cannot_be_written_costs_time_alone(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "lookalike").write_bytes(b"not a folder")
+    assert Encoder.open(settings=OPENVINO).runtime.name == "openvino"
 
 
 def test_openvino_is_imported_without_its_telemetry() -> None:

@@ -28,6 +28,12 @@ class IrregularFileError(OSError):
     is too large for what it should be."""
 
 
+def cache_directory() -> Path:
+    """For what can be made or downloaded again: $XDG_CACHE_HOME/lookalike, ~/.cache/lookalike."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base else Path.home() / ".cache") / "lookalike"
+
+
 def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
     """A descriptor of a regular file. No link is followed and no pipe is waited for.
 

@@ -24,8 +24,8 @@ from lookalike.runtimes import (
     RUNTIMES,
     OnnxRuntime,
     choose,
+    network_input,
     open_model,
-    probes,
 )
 from lookalike.threads import cores
 
@@ -220,9 +220,11 @@ class Encoder:
         self.runtime = choose(
             model,
             path,
+            info.sha256,
             settings.runtime,
             self._threads,
-            probe=lambda: self._input(probes(info.input_size)),
+            info.input_size,
+            self.normalise,
         )
         self._runs = self.runtime.runs
         self.lookahead = (BATCHES_AHEAD + self._runs) * settings.batch_size
@@ -312,7 +314,8 @@ class Encoder:
     def output(self, name: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One of `outputs` as the model gives it, of an image uint8 (s, s, 3): float32 (...)."""
         self._check(pixels.dtype, pixels.shape)
-        row: NDArray[np.float32] = self._model.run({INPUT: self._input([pixels])}, name)[0]
+        given = {INPUT: network_input([pixels], self.normalise)}
+        row: NDArray[np.float32] = self._model.run(given, name)[0]
         return row
 
     def encode(
@@ -402,21 +405,11 @@ class Encoder:
                 outcomes.append(Failed(item, ModelError(self._no_direction("the image"))))
         return outcomes
 
-    def _input(
-        self, pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
-    ) -> NDArray[np.float32]:
-        """What the network takes, (n, 3, s, s)."""
-        size = self.info.input_size
-        batch = np.empty((len(pixels), 3, size, size), np.float32)
-        for image, planes in zip(pixels, batch, strict=True):
-            self.normalise(image, planes)
-        return batch
-
     def _run(self, pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.float32]:
         """At most one batch. Rows without a direction become NaN."""
         if not len(pixels):
             return np.empty((0, self.info.dim), np.float32)
-        rows = self.runtime.run({INPUT: self._input(pixels)})
+        rows = self.runtime.embed(pixels, self.normalise)
         lengths = np.linalg.norm(rows, axis=1)
         lengths[~np.isfinite(lengths) | (lengths == 0)] = np.nan
         rows /= lengths[:, None]

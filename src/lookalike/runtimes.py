@@ -1,8 +1,9 @@
 """What runs a model: ONNX Runtime, or OpenVINO where it is installed and gives the same embeddings.
 
 OpenVINO computes most of a model in bfloat16 where the processor has instructions for it. Whether
-its embeddings are those of ONNX Runtime is measured each time a model is opened, on made images, so
-that a gallery may hold embeddings of both.
+its embeddings are those of ONNX Runtime is measured on made images, so that a gallery may hold
+embeddings of both. What agreed is kept in the user's cache folder, because compiling and measuring
+take most of a second.
 
 They are imported by `import_onnxruntime` and `import_openvino`, not here, so that commands without
 a model start fast, and nowhere else, so that they never report to their makers.
@@ -12,18 +13,22 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import io
+import json
 import os
 import queue
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
+from lookalike.atomic import atomic_writer, cache_directory, read_regular
 from lookalike.errors import LookalikeWarning, MissingExtraError, ModelError, install_command
 from lookalike.onnxfile import has_external_data
 
@@ -45,6 +50,20 @@ PROBES = 16
 """Made images: half to correct what rounded weights change, half to measure the agreement."""
 FIRST_EXACT = (3, 6)
 """So many first convolutions stay in float32, where rounding costs most; tried in this order."""
+KEPT_FORMAT = 1
+"""Of a kept model: raised when what is compiled, or how agreement is measured, changes."""
+Normalise: TypeAlias = "Callable[[NDArray[np.uint8], NDArray[np.float32]], None]"
+"""Writes pixels (s, s, 3) as the network takes them, (3, s, s)."""
+
+
+def network_input(
+    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], normalise: Normalise
+) -> NDArray[np.float32]:
+    """A batch, (n, 3, s, s), of images (s, s, 3)."""
+    batch = np.empty((len(images), 3, *images[0].shape[:2]), np.float32)
+    for image, planes in zip(images, batch, strict=True):
+        normalise(image, planes)
+    return batch
 
 
 class Runtime(Protocol):
@@ -62,8 +81,10 @@ class Runtime(Protocol):
     def runs(self) -> int:
         """How many batches it is to be given at once."""
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """The embeddings (n, dim), of any length, of the images (n, 3, s, s) named INPUT."""
+    def embed(
+        self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], normalise: Normalise
+    ) -> NDArray[np.float32]:
+        """The embeddings (n, dim), of any length, of n > 0 images (s, s, 3)."""
 
 
 class End(NamedTuple):
@@ -88,7 +109,7 @@ class OnnxRuntime:
     def __init__(self, path: Path, threads: int) -> None:
         """Any exception: the file is damaged, or not a model."""
         onnxruntime = import_onnxruntime()
-        small = path.stat().st_size < SMALL_MODEL
+        small = _is_small(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1 if small else threads
         options.inter_op_num_threads = 1
@@ -115,15 +136,31 @@ class OnnxRuntime:
         (values,) = self._session.run([output], inputs)
         return values
 
+    def embed(
+        self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], normalise: Normalise
+    ) -> NDArray[np.float32]:
+        """As `Runtime` says."""
+        return self.run({INPUT: network_input(images, normalise)})
+
 
 class OpenVino:
     """A model in OpenVINO, on the CPU: a `Runtime`."""
 
     name = "openvino"
 
-    def __init__(
-        self, path: Path, threads: int, exact: int | None, images: NDArray[np.float32]
-    ) -> None:
+    def __init__(self, compiled: Any, description: str, settings: dict[str, Any]) -> None:
+        """``settings``: that it was compiled with."""
+        self.description = description
+        self.runs = settings["NUM_STREAMS"]
+        self._compiled, self._settings = compiled, settings
+        self._idle = queue.SimpleQueue[Any]()
+        for _ in range(self.runs):
+            self._idle.put(compiled.create_infer_request())
+
+    @classmethod
+    def compile(
+        cls, path: Path, threads: int, exact: int | None, images: NDArray[np.float32]
+    ) -> OpenVino:
         """Any exception: OpenVINO does not run the model.
 
         Args:
@@ -136,31 +173,74 @@ class OpenVino:
         core = openvino.Core()
         model = core.read_model(path)
         model = openvino.Model([model.output(OUTPUT)], model.get_parameters(), OUTPUT)
-        small = path.stat().st_size < SMALL_MODEL
-        self.runs = threads if small else 1
-        # A fixed shape runs a tenth faster; one image at a time stays in the cache of its core.
-        self._each = small
-        if small:
-            model.reshape([1, *images.shape[1:]])
         settings: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,  # the cores are shared with the processes that decode
         }
+        runs = 1
+        if _is_small(path):
+            # A fixed shape runs a tenth faster; one image at a time stays in the cache of its core.
+            model.reshape([1, *images.shape[1:]])
+            runs = threads
         if exact is not None:
-            exact_names = self._correct(core, model, settings, exact, images)
-            model = self._keep_exact(core, model, exact_names)
+            exact_names = cls._correct(core, model, settings, exact, images)
+            model = cls._keep_exact(core, model, exact_names)
         settings |= {
-            "NUM_STREAMS": self.runs,
+            "NUM_STREAMS": runs,
             "INFERENCE_PRECISION_HINT": "f32" if exact is None else "bf16",
         }
-        compiled = core.compile_model(model, "CPU", settings)
         version = openvino.__version__.partition("-")[0]
-        self.description = f"openvino {version}, " + (
+        description = f"openvino {version}, " + (
             "float32" if exact is None else f"bfloat16 after {exact} convolutions in float32"
         )
-        self._idle = queue.SimpleQueue[Any]()
-        for _ in range(self.runs):
-            self._idle.put(compiled.create_infer_request())
+        return cls(core.compile_model(model, "CPU", settings), description, settings)
+
+    @classmethod
+    def load(cls, path: Path, sha256: str, threads: int) -> OpenVino | None:
+        """What `keep` kept of the model file ``path``; None if that is not of this machine."""
+        if not _is_small(path):
+            return None
+        with suppress(OSError, ValueError, KeyError, TypeError, RuntimeError):
+            content = read_regular(cls._kept(sha256, threads), 4 * SMALL_MODEL)
+            line, _, blob = content.partition(b"\n")
+            head = json.loads(line)
+            if head["key"] == cls._key(sha256) and head["sha256"] == _sha256(blob):
+                core, settings = import_openvino().Core(), head["settings"]
+                compiled = core.import_model(io.BytesIO(blob), "CPU", settings)
+                return cls(compiled, head["description"], settings)
+        return None
+
+    def keep(self, path: Path, sha256: str, threads: int) -> None:
+        """For `load`, if that is possible."""
+        if not _is_small(path):
+            return
+        with suppress(OSError):
+            file = self._kept(sha256, threads)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            blob = self._compiled.export_model()
+            blob = blob if isinstance(blob, bytes) else blob.getvalue()
+            head = {
+                "key": self._key(sha256),
+                "sha256": _sha256(blob),
+                "description": self.description,
+                "settings": self._settings,
+            }
+            with atomic_writer(file) as stream:
+                stream.write(json.dumps(head).encode() + b"\n" + blob)
+
+    @staticmethod
+    def _kept(sha256: str, threads: int) -> Path:
+        return cache_directory() / "openvino" / f"{sha256[:16]}-{threads}.blob"
+
+    @staticmethod
+    def _key(sha256: str) -> str:
+        """All that the compiled model, and its agreement, depend on."""
+        openvino, onnxruntime = import_openvino(), import_onnxruntime()
+        core = openvino.Core()
+        names = "FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES"
+        processor = [core.get_property("CPU", name) for name in names]
+        versions = openvino.__version__, onnxruntime.__version__
+        return str((KEPT_FORMAT, AGREEMENT, sha256, *versions, *processor))
 
     @staticmethod
     def plans() -> tuple[int | None, ...]:
@@ -169,16 +249,23 @@ class OpenVino:
         has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return (*FIRST_EXACT, None) if has_bfloat16 else (None,)
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Waits while `runs` threads run it."""
-        images = inputs[INPUT]
-        parts = np.split(images, len(images)) if self._each else [images]
+    def embed(
+        self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], normalise: Normalise
+    ) -> NDArray[np.float32]:
+        """As `Runtime` says; waits while `runs` threads run it."""
         request = self._idle.get()
         try:
-            rows: NDArray[np.float32] = np.concatenate(
-                [request.infer({0: part}, share_inputs=True)[0] for part in parts]
-            )
-            return rows
+            if self._compiled.input(0).partial_shape.is_dynamic:
+                batch = network_input(images, normalise)
+                rows: NDArray[np.float32] = request.infer({0: batch}, share_inputs=True)[0]
+                return rows
+            given = request.get_input_tensor().data[0]
+            made = []
+            for image in images:
+                normalise(image, given)
+                request.infer()
+                made.append(request.get_output_tensor().data.copy())
+            return np.concatenate(made)
         finally:
             self._idle.put(request)
 
@@ -244,6 +331,14 @@ class OpenVino:
         return core.read_model(ElementTree.tostring(root), content)
 
 
+def _is_small(path: Path) -> bool:
+    return path.stat().st_size < SMALL_MODEL
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def _weights(node: Any) -> NDArray[np.float32] | None:
     """(outputs, inputs, height, width), before them perhaps groups; None if they are computed."""
     source = node.input_value(1).get_node()
@@ -287,15 +382,18 @@ def agreement(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 def choose(
     model: OnnxRuntime,
     path: Path,
+    sha256: str,
     wanted: str,
     threads: int,
-    probe: Callable[[], NDArray[np.float32]],
+    size: int,
+    normalise: Normalise,
 ) -> Runtime:
     """What runs the model at ``path``: ``model``, or OpenVINO if that is ``wanted`` or installed.
 
     Args:
+        sha256: of the file.
         wanted: one of RUNTIMES.
-        probe: gives `probes` as the network takes them, (n, 3, s, s).
+        size: of the images that it takes.
 
     Raises:
         MissingExtraError: OpenVINO is wanted and not installed.
@@ -309,13 +407,17 @@ def choose(
             f"the runtime openvino is not installed: {install_command('openvino')}"
         )
     try:
-        images = probe()
-        to_correct, to_compare = images[: PROBES // 2], images[PROBES // 2 :]
-        expected = model.run({INPUT: to_compare})
+        if (kept := OpenVino.load(path, sha256, threads)) is not None:
+            return kept
+        images = probes(size)
+        to_correct = network_input(images[: PROBES // 2], normalise)
+        to_compare = images[PROBES // 2 :]
+        expected = model.embed(to_compare, normalise)
         for exact in OpenVino.plans():
-            made = OpenVino(path, threads, exact, to_correct)
-            least = agreement(expected, made.run({INPUT: to_compare}))
+            made = OpenVino.compile(path, threads, exact, to_correct)
+            least = agreement(expected, made.embed(to_compare, normalise))
             if least >= AGREEMENT:
+                made.keep(path, sha256, threads)
                 return made
         why = f"the cosine of its embeddings to ONNX Runtime's is {least:.4f}, not {AGREEMENT}"
     except Exception as error:  # OpenVINO has one class for everything
@@ -341,7 +443,7 @@ def open_model(
         before, content = path.stat(), path.read_bytes()
     except OSError as error:
         raise ModelError(f"cannot read model {path} ({error.strerror}): {remedy}") from error
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = _sha256(content)
     if expected and sha256 != expected:
         raise ModelError(
             f"model {path}: its SHA-256 begins with {sha256[:12]}, not {expected[:12]}: {remedy}"

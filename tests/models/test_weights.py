@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from lookalike.atomic import cache_directory
 from lookalike.errors import ModelError
-from lookalike.models.download import cache_directory
 from lookalike.models.weights import fetch, load_weights
 
 CONTENT = bytes(range(256)) * 10_000

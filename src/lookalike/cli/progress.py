@@ -92,7 +92,8 @@ def progress_shown(
     with _shown(lambda progress: progress.stage or unit, speed, line) as show:
 
         def noted(progress: Progress) -> None:
-            speed(progress)
+            if first is None or first[0] != progress.stage:
+                speed(progress)
             show(progress)
 
         yield noted

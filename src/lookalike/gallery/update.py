@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,10 +41,10 @@ from lookalike.gallery.store import REMOVED, Store
 from lookalike.images import DecodedImage, SkippedImageError, SkipReason, content_hash
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.images.likeness import perceptual_hash
-from lookalike.lsh import LSHIndex
+from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.index import EXACT_AT_ONCE
 from lookalike.progress import Progress
-from lookalike.threads import cores
+from lookalike.threads import cores, one_blas_thread
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ COMMIT_IMAGES = 1024
 COMMIT_SECONDS = 10.0
 HASHED_AT_ONCE = 256
 READ_AT_ONCE = 16
+SMALLEST_DIM = 8
 # What may have changed although the file's size and time have not.
 RETRIED = (
     SkipReason.NEEDS_EXTRA,
@@ -97,10 +98,24 @@ def read_row(
     """``row``, with what decoding gave."""
     if isinstance(made, SkippedImageError):
         return made
-    row = replace(row, width=made.width, height=made.height, format=made.format)
-    note = None if made.note is None else str(made.note)
-    row = replace(row, note=note, phash=perceptual_hash(made.pixels), taken=made.taken)
+    row = replace(
+        row,
+        width=made.width,
+        height=made.height,
+        format=made.format,
+        note=None if made.note is None else str(made.note),
+        phash=perceptual_hash(made.pixels),
+        taken=made.taken,
+    )
     return ReadImage(row, made.pixels)
+
+
+def _load_compiled(settings: LSHSettings) -> None:
+    """Load, or compile, what a commit and the graph of neighbours run."""
+    index = LSHIndex(settings=replace(settings, dim=SMALLEST_DIM))
+    vectors = np.eye(2, SMALLEST_DIM, dtype=np.float32)
+    index.add([0, 1], vectors)
+    index.search(vectors, 1)
 
 
 class Update:
@@ -151,6 +166,10 @@ class Update:
 
         Interrupted by Ctrl-C, what was encoded is committed; killed, all but the batch in hand.
         """
+        with one_blas_thread():
+            return self._run(progress)
+
+    def _run(self, progress: Callable[[Progress], None] | None) -> UpdateReport:
         report, began = self._report, time.monotonic()
         counts = self._store.counts()
         self._known = counts.images + counts.skipped
@@ -236,10 +255,10 @@ class Update:
         with ExitStack() as stack:
             decoder = stack.enter_context(Decoder(self._limits))
             decoder.prepare(total)  # while the model is opened
+            # In a thread, where Ctrl-C does not interrupt an import, which would fail from then on.
+            helper = stack.enter_context(ThreadPoolExecutor(1, "lookalike-load"))
+            helper.submit(_load_compiled, self._index.settings)
             encoder = self._encoder()
-            # What a commit needs, before there is anything to commit: an import that Ctrl-C has
-            # interrupted fails when it is repeated.
-            from lookalike.lsh import coding, kernels  # noqa: F401
 
             def digest_of(wanted: ToRead) -> bytes | LookalikeError:
                 """Of content that must be decoded, or why it need not be."""
@@ -288,7 +307,7 @@ class Update:
         self._next_id += 1
         return self._next_id - 1
 
-    def _put(self, file: FoundFile, row: ImageRow) -> None:
+    def _put(self, file: FoundFile, row: ImageRow, **changes: Any) -> None:
         self._rows[file.path] = replace(
             row,
             path=file.path,
@@ -296,6 +315,7 @@ class Update:
             mtime_ns=file.mtime_ns,
             inode=file.inode,
             ctime_ns=file.ctime_ns,
+            **changes,
         )
 
     def _count(self, wanted: ToRead) -> None:
@@ -305,9 +325,9 @@ class Update:
             self._report.changed += 1
 
     def _take(self, wanted: ToRead, read: ImageRow, vector: NDArray[np.float32]) -> None:
-        row = replace(read, id=self._new_id())
-        self._vectors[row.id] = vector
-        self._put(wanted.file, row)
+        number = self._new_id()
+        self._vectors[number] = vector
+        self._put(wanted.file, read, id=number)
         self._count(wanted)
 
     def _reuse(self, wanted: ToRead, digest: bytes) -> None:

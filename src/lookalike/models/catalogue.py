@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lookalike.atomic import NO_SPACE
+from lookalike.atomic import NO_SPACE, cache_directory
 from lookalike.errors import ModelError
-from lookalike.models.download import Report, cache_directory, download, locked
+from lookalike.models.download import Report, download, locked
 from lookalike.models.settings import IMAGENET, Triple
 from lookalike.words import import_tokenizers
 

@@ -29,12 +29,6 @@ _CONNECTIONS = 20
 """Of one download, as long as each of them brings something."""
 
 
-def cache_directory() -> Path:
-    """Where downloaded files stay: $XDG_CACHE_HOME/lookalike, or ~/.cache/lookalike."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "lookalike"
-
-
 def download(
     url: str,
     path: Path,

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lookalike.atomic import cache_directory
 from lookalike.errors import ModelError
-from lookalike.models.download import Report, cache_directory, download
+from lookalike.models.download import Report, download
 
 
 def read_torch_file(path: Path, kind: str = "PyTorch weight file") -> Any:

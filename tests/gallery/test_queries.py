@@ -14,7 +14,7 @@ from PIL import Image
 
 from lookalike import Blend, Gallery
 from lookalike.errors import GalleryError
-from lookalike.gallery.query import combine
+from lookalike.gallery.rarity import combine
 from lookalike.images import SkippedImageError
 
 OPEN: Callable[..., Any] = Gallery.open

@@ -14,7 +14,6 @@ from towers import COLOURS, adopt_towers, write_colours
 
 from lookalike import Blend, Gallery, Words
 from lookalike.errors import NoWordsError
-from lookalike.gallery.query import combine
 from lookalike.gallery.rarity import PairStatistics, WordScale
 
 K = 12
@@ -124,11 +123,18 @@ def test_what_is_unlike_all_means_nothing_in_a_cone_where_every_cosine_is_high()
     assert 0.2 < pairs.shares_below([typical])[0] < 0.8 < 0.999 < pairs.shares_below([best])[0]
 
 
+def test_an_embedding_beside_words_counts_the_same_at_any_length(coloured: Gallery) -> None:
+    (embedding,) = coloured.encode([coloured.root / "red/00.png"])
+    hits = [coloured.search(x * embedding, 2 * K, text="blue") for x in (1, 0.01, 100)]
+    first, *others = [[hit.path for hit in each] for each in hits]
+    assert others == [first, first]
+
+
 def test_the_scale_of_words_survives_a_gallery_of_one_image_and_none() -> None:
     prompts = np.eye(8, dtype=np.float32)
     for count in (0, 1, 2):
         sample = np.eye(8, dtype=np.float32)[:count]
-        scale = WordScale(sample, prompts, [(prompts[3], True)], [], combine)
+        scale = WordScale(sample, prompts, [(prompts[3], True)], [])
         assert not scale.is_chance(0.0) and 0 <= scale.shares_below([0.5])[0] <= 1
 
 

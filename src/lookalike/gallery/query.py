@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lookalike.encoder import Encoder, Failed, one_by_one
 from lookalike.errors import GalleryError
-from lookalike.gallery.rarity import SAMPLE, WordScale
+from lookalike.gallery.rarity import SAMPLE, WordScale, combine
 from lookalike.gallery.rows import ImageRow
 
 if TYPE_CHECKING:
@@ -28,12 +28,6 @@ if TYPE_CHECKING:
     from lookalike.words import WordEncoder
 
 T = TypeVar("T")
-
-UNLIKE_WEIGHT = 0.25
-"""Of what the query should not look like. All images have something in common, which a weight of 1
-would take out of the query. On 120 images of Corel, with 45 queries and against an image of
-another class that was among their first ten: P@10 is 0.71 without, 0.72 with this weight and 0.66
-with 0.5; the share of that other class is 0.16, 0.06 and 0.04."""
 
 Example: TypeAlias = (
     "str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8] "
@@ -94,36 +88,6 @@ def several(values: Iterable[T]) -> list[T]:
     if isinstance(values, str | bytes | os.PathLike):
         raise TypeError(f"{values!r} is one value where several are expected; put it in a list")
     return list(values)
-
-
-def combine(like: ArrayLike, unlike: ArrayLike = ()) -> NDArray[np.float32]:
-    """The mean of unit directions, less UNLIKE_WEIGHT of the mean of others: float32 (dim,).
-
-    Args:
-        like, unlike: embeddings (n, dim) of any length but zero; ``unlike`` may be empty.
-
-    Returns:
-        a unit vector.
-
-    Raises:
-        ValueError: what remains has no direction, as of a vector and its opposite.
-    """
-    mean = _mean_direction(like)
-    if np.size(unlike):
-        mean = mean - UNLIKE_WEIGHT * _mean_direction(unlike)
-    length = np.linalg.norm(mean)
-    if not length > 1e-6:
-        raise ValueError("these queries cancel each other; leave one out")
-    return (mean / length).astype(np.float32)
-
-
-def _mean_direction(vectors: ArrayLike) -> NDArray[np.float64]:
-    rows = np.atleast_2d(np.asarray(vectors, np.float64))
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not (lengths > 0).all():  # NaN as well
-        raise ValueError("an embedding has no direction: it is zero or not finite")
-    mean: NDArray[np.float64] = (rows / lengths).mean(axis=0)
-    return mean
 
 
 def embed_queries(
@@ -204,7 +168,7 @@ def _together(
     if blend.has_words and sample is not None and prompts is not None:
         words = [isinstance(example, Words) for example in (*blend.like, *blend.unlike)]
         pairs = list(zip([*like, *unlike], words, strict=True))
-        scale = WordScale(sample, prompts, pairs[: len(like)], pairs[len(like) :], combine)
+        scale = WordScale(sample, prompts, pairs[: len(like)], pairs[len(like) :])
         return Embedded(scale.vector, own, scale)
     return Embedded(combine(like, unlike) if query is blend else like[0], own)
 

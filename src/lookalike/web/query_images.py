@@ -17,8 +17,7 @@ from PIL import Image
 
 from lookalike.encoder import Encoder
 from lookalike.gallery.protocol import GallerySnapshot
-from lookalike.gallery.query import combine
-from lookalike.gallery.rarity import SAMPLE, WordScale
+from lookalike.gallery.rarity import SAMPLE, WordScale, combine
 from lookalike.gallery.rows import ImageRow
 from lookalike.web.errors import ApiError
 from lookalike.web.model import SPATIAL, Model
@@ -232,9 +231,9 @@ def _scale(
 ) -> WordScale:
     """Of words with images that hits should look like, and should not: embeddings (dim,)."""
     words = encoder.words()
-    above, below = ([(x / np.linalg.norm(x), False) for x in some] for some in (like, unlike))
+    above, below = ([(vector, False) for vector in some] for some in (like, unlike))
     above.append((words.embed(text), True))
-    return WordScale(snapshot.sample(SAMPLE), words.prompts, above, below, combine)
+    return WordScale(snapshot.sample(SAMPLE), words.prompts, above, below)
 
 
 def cut(image: Image.Image, crop: Crop) -> Image.Image:

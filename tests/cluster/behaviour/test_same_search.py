@@ -16,7 +16,7 @@ from lookalike.encoder import Encoder
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery import Blend, Gallery
 from lookalike.gallery.protocol import ImageGallery
-from lookalike.gallery.query import combine
+from lookalike.gallery.rarity import combine
 from lookalike.images import SkippedImageError, SkipReason
 
 

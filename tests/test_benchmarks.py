@@ -121,7 +121,7 @@ def test_leaving_one_out_ranks_every_image_by_all_others() -> None:
     labels = np.array([0, 0, 1, 0, 1])
     # By hand: ranks of the others of its class are 1, 3 | 1, 3 | 4 | 2, 3 | 2.
     precision = [(1 / 1 + 2 / 3) / 2, (1 / 1 + 2 / 3) / 2, 1 / 4, (1 / 2 + 2 / 3) / 2, 1 / 2]
-    found = unseen.leave_one_out(vectors, labels)
+    found = unseen.leave_one_out(vectors @ vectors.T, labels)
     assert found["mAP"] == pytest.approx(np.mean(precision))
     assert found["P@10"] == pytest.approx((2 + 2 + 1 + 2 + 1) / 5 / 10)
 

@@ -101,7 +101,7 @@ def readers() -> list[str]:
 def test_the_default_model_says_what_it_is() -> None:
     assert Encoder.open().info == ModelInfo(
         name="lookalike-general",
-        version="2",
+        version="3",
         sha256=sha256(DEFAULT_MODEL.read_bytes()).hexdigest(),
         input_size=224,
         mean=(127.0, 127.0, 127.0),

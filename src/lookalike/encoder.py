@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from lookalike.words import WordEncoder
 
-DEFAULT_MODEL = Path(__file__).with_name("data") / "default.onnx"
+DEFAULT_MODEL = Path(__file__).with_name("data") / "lookalike-general-3.onnx"
+"""Earlier default models lie beside it, for the galleries that were made with them."""
 
 METADATA_PREFIX = "lookalike."
 FORMATS = ("1", "2")
@@ -199,6 +200,15 @@ class Failed(Generic[Item]):
 Outcome: TypeAlias = "Encoded[Item, Decoded] | Failed[Item]"
 
 
+def bundled_model(known: ModelInfo) -> Path:
+    """The file of the model of that name and version, if it comes with lookalike; else the default
+    model's.
+    """
+    beside = DEFAULT_MODEL.parent.glob("*.onnx")
+    name = f"{known.name}-{known.version}"
+    return next((path for path in beside if path.stem == name), DEFAULT_MODEL)
+
+
 class Encoder:
     """An open model. Any number of threads may use one at once; made by `Encoder.open`.
 
@@ -239,8 +249,9 @@ class Encoder:
         """
         settings = settings or EncoderSettings()
         remedy = "use one that lookalike has written"
-        if path is None:
-            path, remedy = DEFAULT_MODEL, "reinstall lookalike, which brings it"
+        path = path or DEFAULT_MODEL
+        if path.parent == DEFAULT_MODEL.parent:
+            remedy = "reinstall lookalike, which brings it"
         elif path.parts[-4:-1] == ("lookalike", "models", path.stem):  # see models.catalogue
             remedy = f"get it again with: lookalike model get {path.stem}"
         runtime, sha256 = open_model(path, settings.threads or cores(), remedy)

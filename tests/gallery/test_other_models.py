@@ -12,7 +12,8 @@ import pytest
 from fakes import assert_holds, vectors_of, write_model, write_photo, write_photos
 from killing import NOTING, killing
 
-from lookalike.encoder import Encoder, EncoderSettings
+from lookalike.atomic import file_sha256
+from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings
 from lookalike.errors import GalleryDamagedError, GalleryError, ModelError, ModelMismatchError
 from lookalike.gallery import Gallery
 
@@ -189,3 +190,27 @@ def test_a_gallery_whose_model_file_is_gone_can_be_searched_by_its_own_images(
     temporary.unlink()
     assert Gallery.open(photos).search("a/000.png", 1)[0].path == "a/000.png"
     assert len(vectors_of(Gallery.open(photos, model=model))) == 12
+
+
+def test_a_gallery_of_an_earlier_default_model_goes_on_with_it_until_rebuilt(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = DEFAULT_MODEL.with_name("lookalike-general-2.onnx")
+    outside = write_photo(tmp_path / "outside.png", 99)
+    with monkeypatch.context() as patch:
+        for module in ("encoder", "gallery.model"):
+            patch.setattr(f"lookalike.{module}.DEFAULT_MODEL", earlier)
+        expected = Gallery.open(photos, create=True)
+        expected.update()
+        before = expected.search(outside)
+    opened = Gallery.open(photos)
+    assert [(hit.path, hit.cosine) for hit in opened.search(outside)] == [
+        (hit.path, hit.cosine) for hit in before
+    ]
+    added = write_photo(photos / "a" / "added.png", 98)
+    assert opened.update().added == 1
+    assert opened.search(added)[0].cosine == pytest.approx(1.0, abs=1e-5)
+    assert (opened.info().model.version, opened.info().model.sha256) == ("2", file_sha256(earlier))
+    rebuilt, _ = Gallery.rebuild(photos)
+    assert rebuilt.info().model == Encoder.open().info
+    assert opened.search(added)[0].cosine == pytest.approx(1.0, abs=1e-5)

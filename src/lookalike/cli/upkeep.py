@@ -93,14 +93,18 @@ def _list_skipped(opened: ImageGallery, as_json: bool) -> None:
 
 
 def _in_words(facts: GalleryInfo) -> dict[str, str]:
+    from lookalike.encoder import DEFAULT_MODEL, bundled_model
+
     model, lsh = facts.model, facts.lsh
+    is_earlier = bundled_model(model) != DEFAULT_MODEL
     lines = {
         "folder": visible(os.fspath(facts.root)),
         "gallery": f"{visible(os.fspath(facts.directory))} ({facts.disk_bytes / 1e6:.1f} MB)",
         "images": f"{facts.images} indexed, {facts.skipped} skipped"
         + (f", {facts.removed} removed by you" if facts.removed else ""),
         "model": f"{model.name} {model.version}, {model.input_size} x {model.input_size} pixels -> "
-        f"{model.dim} dimensions, sha256 {model.sha256[:12]}",
+        f"{model.dim} dimensions, sha256 {model.sha256[:12]}"
+        + (", which index --rebuild replaces by a better one" if is_earlier else ""),
         "index": f"{lsh.code_bits} bits ({lsh.codes}), {number(lsh.tables, 'table')} ({lsh.keys}), "
         f"seed {lsh.seed}, {number(facts.segments, 'segment')}, vectors {lsh.vectors}",
         "tuning": "none, the defaults",

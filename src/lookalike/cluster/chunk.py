@@ -25,7 +25,14 @@ from lookalike.cluster.job import Chunk, Job
 from lookalike.cluster.parts import Parts, to_batch
 from lookalike.cluster.source import rows_of
 from lookalike.cluster.storage import first_line, is_uri, resolve
-from lookalike.encoder import Encoded, Encoder, EncoderSettings, ModelInfo, one_by_one
+from lookalike.encoder import (
+    Encoded,
+    Encoder,
+    EncoderSettings,
+    ModelInfo,
+    bundled_model,
+    one_by_one,
+)
 from lookalike.errors import GalleryError, LookalikeError, ModelMismatchError
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.rows import ImageRow
@@ -43,8 +50,8 @@ class EmbedSettings:
     """How chunks are embedded.
 
     Attributes:
-        model: path of the ONNX model file, the same on all machines; None: the one that comes with
-            lookalike.
+        model: path of the ONNX model file, the same on all machines; None: the job's, which comes
+            with lookalike.
         threads: of the model, and as many again that decode; on Ray, CPUs that a task reserves.
             None: all cores; on Ray, 1.
         max_pixels: larger images are skipped.
@@ -78,7 +85,8 @@ def embed_chunk(where: str, chunk: Chunk, settings: EmbedSettings = DEFAULTS) ->
             not the job's.
     """
     began = time.monotonic()
-    parts, encoder = Parts.open(where), _encoder(settings.model, settings.threads)
+    parts = Parts.open(where)
+    encoder = _encoder(settings.model or str(bundled_model(parts.job.model)), settings.threads)
     check_model(encoder.info, parts.job)
     batch = embed_batch(chunk, parts.job, encoder, settings.max_pixels)
     parts.write_chunk(chunk.number, batch)
@@ -87,8 +95,8 @@ def embed_chunk(where: str, chunk: Chunk, settings: EmbedSettings = DEFAULTS) ->
 
 
 @lru_cache(maxsize=1)
-def _encoder(model: str | None, threads: int | None) -> Encoder:
-    return Encoder.open(None if model is None else Path(model), EncoderSettings(threads=threads))
+def _encoder(model: str, threads: int | None) -> Encoder:
+    return Encoder.open(Path(model), EncoderSettings(threads=threads))
 
 
 def check_model(model: ModelInfo, job: Job) -> None:

@@ -21,7 +21,7 @@ from lookalike.cluster.job import JOB, Chunk, Job
 from lookalike.cluster.parts import Parts
 from lookalike.cluster.source import full_name, open_source
 from lookalike.cluster.storage import Storage
-from lookalike.encoder import Encoder
+from lookalike.encoder import DEFAULT_MODEL, Encoder, bundled_model
 from lookalike.errors import ClusterError, GalleryError, LookalikeError
 from lookalike.progress import Progress
 
@@ -46,8 +46,8 @@ def prepare(
     Args:
         source: see `open_source`.
         where: folder or URI of the parts.
-        model: an ONNX model file; None: the one that comes with lookalike, also for a job that is
-            there.
+        model: an ONNX model file; None: the one that comes with lookalike, or came with the version
+            that made the job that is there.
         chunk_images: images per task; None: as the job that is there has it, or 512.
 
     Raises:
@@ -56,8 +56,8 @@ def prepare(
         ModelMismatchError: the job in ``where`` is of another model.
     """
     storage = Storage(where)
-    info = Encoder.open(None if model is None else Path(model)).info
     if JOB not in storage.names():
+        info = Encoder.open(Path(model or DEFAULT_MODEL)).info
         found = open_source(source)
         job = Job(info, found.root, chunk_images or CHUNK_IMAGES, source=found.name)
         return Parts.create(where, job, found.items())
@@ -73,7 +73,7 @@ def prepare(
             f"the job in {parts.where} has chunk_images {job.chunk_images}, not {chunk_images}; "
             f"leave the option out, or make a new job in an empty folder"
         )
-    check_model(info, job)
+    check_model(Encoder.open(Path(model or bundled_model(job.model))).info, job)
     storage.tidy()
     return parts
 

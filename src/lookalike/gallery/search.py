@@ -213,7 +213,10 @@ def nearest_rows(
 # ---- whether searches are expanded ---------------------------------------------------------------
 
 
-MEASURED: Mapping[tuple[str, str], Expansion] = {("lookalike-general", "2"): Expansion()}
+MEASURED: Mapping[tuple[str, str], Expansion] = {
+    ("lookalike-general", "2"): Expansion(),
+    ("lookalike-general", "3"): Expansion(),
+}
 """Models, by name and version, of which expansion was measured to find more, and with what."""
 
 

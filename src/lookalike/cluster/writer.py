@@ -29,7 +29,7 @@ from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ImageRow, file_state
 from lookalike.gallery.scan import FoundFile
 from lookalike.gallery.store import Store
-from lookalike.lsh import LSHIndex
+from lookalike.lsh import LSHIndex, LSHSettings
 
 Committed = Callable[[int], None]
 
@@ -171,6 +171,7 @@ class NewVectors:
         self._store = store
         self._pending: dict[int, NDArray[np.float16]] = {}
         self._using = threading.Lock()
+        self.settings = LSHSettings(parts.job.model.dim)
 
     @property
     def ids(self) -> NDArray[np.int64]:

@@ -119,7 +119,7 @@ def scale_table() -> str:
     base = float(runs[-1]["resident_bytes_of_a_process"])
     first = runs[0]["sharded"]
     client = first["cpu_ms"] / runs[0]["shards"]  # for each shard that it asks
-    ray = first["p50_ms"] - runs[0]["shard_search_ms"] - first["cpu_ms"]
+    calls = first["p50_ms"] - runs[0]["shard_search_ms"] - first["cpu_ms"]
     head = "| | " + " | ".join(f"10^{round(math.log10(size))} images" for size in SIZES) + " |"
     lines = [head, "|---" * (len(SIZES) + 1) + "|"]
 
@@ -147,7 +147,7 @@ def scale_table() -> str:
         return looks_at(size, shards(size))[1] * READ_MS / READS_AT_ONCE
 
     def asked_ms(size: int) -> float:
-        return float(max(0.0, ray) + NETWORK_MS + client * shards(size) + shard_ms(size))
+        return float(max(0.0, calls) + NETWORK_MS + client * shards(size) + shard_ms(size))
 
     row(
         f"embedding, core hours ({per_core:.0f} images/s a core)",

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 from fsspec.core import url_to_fs
 
-from lookalike.atomic import NO_SPACE
+from lookalike.atomic import NO_SPACE, sync
 from lookalike.errors import GalleryError, StorageFullError
 
 TEMPORARY = ".tmp"
@@ -146,19 +146,14 @@ def _write_here(folder: Path, name: str, source: IO[bytes], mode: str) -> None:
     try:
         with temporary.open("wb") as file:
             shutil.copyfileobj(source, file)
-            file.flush()
-            os.fsync(file.fileno())
+        sync(temporary)
         if mode == "create":
             _link(temporary, final)
         else:
             os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder)
 
 
 def _link(temporary: Path, final: Path) -> None:

@@ -105,6 +105,16 @@ def test_a_search_finds_at_least_as_many_and_looks_at_fewer(linked: LSHIndex) ->
     assert sum(len(np.intersect1d(*pair)) for pair in zip(exact, few, strict=True)) < scanned
 
 
+def test_where_a_scan_finds_too_few_links_are_followed_for_as_long_as_a_scan_takes(
+    linked: LSHIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linking, "ENOUGH", 1.01)
+    index = made()
+    index.link()
+    assert links_of(index).beam == 64  # of at most 4,096 / 50
+    assert found_of(index) >= found_of(linked)
+
+
 def test_cosines_are_exact_and_an_item_searched_by_itself_is_first(linked: LSHIndex) -> None:
     found = linked.search(ITEMS, K)
     assert (found.ids[:, 0] == np.arange(N)).all()

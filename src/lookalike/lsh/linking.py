@@ -28,7 +28,8 @@ LINKS = 24
 """Of an item."""
 ROWS_AT_ONCE = 4096
 BEAMS = (16, 20, 24, 32, 40, 48, 64, 96)
-"""Tried until the links find as many of the nearest as a scan does."""
+"""Tried until the links find as many of the nearest as a scan does, and ENOUGH."""
+ENOUGH = 0.95
 SCANNED = 800
 """Items that are scanned in the time in which one is followed (benchmarks/ann.py)."""
 TESTED, WANTED = 512, 10
@@ -139,7 +140,7 @@ def _choose(
 
 def _beam(hasher: Hasher, segment: Segment, removed: Removed) -> int:
     """The narrowest with which a search finds as many of the nearest as by scanning; 0: none does
-    so in less time.
+    so in less time. Where a scan finds too few, one that finds more in about its time.
 
     Measured with some of the items, which are left out of the segment for it.
     """
@@ -171,5 +172,12 @@ def _beam(hasher: Hasher, segment: Segment, removed: Removed) -> int:
         ).ids
         return sum(len(np.intersect1d(*pair)) for pair in zip(exact, ids, strict=True))
 
-    scanned, most = found(0), default_candidates(n, WANTED) / SCANNED
-    return next((beam for beam in BEAMS if beam <= most and found(beam) >= scanned), 0)
+    scanned = reached = found(0)
+    goal = max(scanned, ENOUGH * exact.size)
+    most = default_candidates(n, WANTED) / SCANNED * (1 if scanned == goal else 2)
+    beams = [beam for beam in BEAMS if beam <= most]
+    for beam in beams:
+        reached = found(beam)
+        if reached >= goal:
+            return beam
+    return beams[-1] if beams and reached >= scanned else 0

@@ -3,10 +3,14 @@ instead is imitated. Nothing here was tried on Windows itself."""
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from fakes import write_photos
@@ -79,6 +83,43 @@ def test_a_second_writer_is_refused_without_posix(gallery: Gallery, photos: Path
         assert f"is being written by process {holder.pid}" in err
         holder.communicate("")
     run("update", photos)
+
+
+@pytest.mark.slow
+def test_a_gallery_is_served_without_posix(tmp_path: Path, model: Path) -> None:
+    write_photos(tmp_path / "photos", 12)
+    run("index", tmp_path / "photos", "--model", model)
+    here = Gallery.open(tmp_path / "photos", create=False)
+    with start(COMMAND, "serve", tmp_path / "photos", "--port", "0") as server:
+        assert server.stderr is not None
+        try:
+            line = server.stderr.readline()
+            found = re.search(r"12 images: (http://\S+)/ ", line)
+            assert found is not None, line + server.stderr.read()
+
+            def answer(path: str, body: bytes | None = None, kind: str = "") -> bytes:
+                asked = Request(found[1] + path, body, {"Content-Type": kind} if kind else {})
+                with urlopen(asked, timeout=60) as answered:
+                    content: bytes = answered.read()
+                return content
+
+            images = json.loads(answer("/api/images"))["images"]
+            assert [image["path"] for image in images] == [row.path for row in here]
+            query = tmp_path / "photos/a/000.png"
+            sent = answer("/api/search/upload?k=12", query.read_bytes(), "image/png")
+            paths = [hit["path"] for hit in json.loads(sent)["hits"]]
+            assert paths == [hit.path for hit in here.search(query, 12)]
+            small = answer(images[0]["thumbnail"] + "?size=128")
+            assert max(Image.open(io.BytesIO(small)).size) <= 128
+            (tmp_path / "photos/copy.png").write_bytes(query.read_bytes())
+            answer("/api/update", b"{}", "application/json")
+            while json.loads(answer("/api/update"))["updating"]:
+                pass
+            assert json.loads(answer("/api/health"))["images"] == 13
+        finally:
+            server.send_signal(signal.SIGINT)
+        _, rest = server.communicate(timeout=60)
+        assert (server.returncode, rest.splitlines()[-1]) == (0, "stopped"), rest
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import forging
 import numpy as np
 import pytest
 from fakes import assert_holds, updated, write_photos
@@ -14,6 +15,7 @@ from fakes import assert_holds, updated, write_photos
 from lookalike.errors import GalleryDamagedError, GalleryError
 from lookalike.gallery import Gallery, files, repair
 from lookalike.gallery.store import Store
+from lookalike.lsh import storage
 
 QUERIES = ("a/000.png", "b/016.png", "c/038.png")
 Answers = list[Any]
@@ -245,6 +247,27 @@ def test_no_single_flipped_byte_of_the_table_gives_a_wrong_answer(
     assert refused > 50
     table.write_bytes(whole)
     assert answers(photos) == before
+
+
+def test_damage_that_a_search_meets_names_the_gallery_in_its_remedy(
+    photos: Path, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = updated(photos, directory=tmp_path / "else where", model=model)
+    monkeypatch.setattr(storage, "VERIFY_ON_OPEN", 0)  # as if it were large
+    (path,) = (opened.directory / "index").glob("segment-*")
+
+    def spoil(parts: forging.Parts) -> None:
+        parts.arrays["vectors"][:] = np.nan
+
+    forging.forge_arrays(path, spoil)
+    command = f"lookalike verify --repair --gallery '{tmp_path / 'else where'}'"
+    again = Gallery.open(photos, directory=tmp_path / "else where", create=False)
+    for ask in (lambda: again.search(QUERIES[0], 5), lambda: again.embeddings()):
+        with pytest.raises(GalleryDamagedError) as raised:
+            ask()
+        assert path.name in str(raised.value)
+        assert str(raised.value).endswith(f"; run: {command}")
+        assert str(raised.value).count("; ") == 1
 
 
 @pytest.mark.slow

@@ -63,6 +63,42 @@ def test_a_click_on_an_image_shows_it_large_and_leads_to_similar_ones(visit: Vis
     assert visit.shown() == words_of(visit.api("/api/search", body)["hits"])
 
 
+def test_the_place_of_an_image_leads_to_a_map_of_it(visit: Visit) -> None:
+    """Where the camera says so; nothing is loaded from there."""
+    image = visit.images[0]
+    dialog = visit.page.get_by_role("dialog")
+
+    def show(exif: dict[str, object]) -> None:
+        pattern = f"**/api/images/{image['id']}/exif"
+        visit.page.route(pattern, lambda route: route.fulfill(json=exif))
+        visit.open(f"/?open={image['id']}")
+
+    for latitude, longitude, text in (
+        (-47.375, 8.5, "47.3750\N{DEGREE SIGN} S, 8.5000\N{DEGREE SIGN} E"),
+        (12.00006, -0.25, "12.0001\N{DEGREE SIGN} N, 0.2500\N{DEGREE SIGN} W"),
+    ):
+        show({"latitude": latitude, "longitude": longitude})
+        link = dialog.get_by_role("link", name=text)
+        marked, shown = f"mlat={latitude}&mlon={longitude}", f"map=15/{latitude}/{longitude}"
+        address = f"https://www.openstreetmap.org/?{marked}#{shown}"
+        expect(link).to_have_attribute("href", address)
+        expect(link).to_have_attribute("rel", "noopener noreferrer")
+    show({"camera": "Canon"})
+    expect(dialog).to_contain_text("Canon")
+    expect(dialog.locator("a[href*=openstreetmap]")).to_have_count(0)
+
+
+@pytest.mark.parametrize("text", ["CHINA", "china *.PNG", "China/*.png"])
+def test_a_filter_of_the_page_is_taken_in_any_case(visit: Visit, text: str) -> None:
+    visit.open("/")
+    visit.role("searchbox", "Only images that fit").fill(text)
+    visit.page.keyboard.press("Enter")
+    expected = [i for i in visit.images if i["path"].startswith("china/")]
+    expected = [i for i in expected if "png" not in text.lower() or i["path"].endswith(".png")]
+    assert expected
+    expect(visit.role("heading", f"{len(expected)} images")).to_be_visible()
+
+
 def test_folders_and_orders_lead_to_their_images(visit: Visit) -> None:
     page = visit.page
     folders = {f["name"]: f["images"] for f in visit.api("/api/folders")["folders"]}

@@ -9,9 +9,7 @@ when it needs them.
 from __future__ import annotations
 
 import io
-import signal
 import sys
-import types
 import warnings
 from typing import Any, NoReturn
 
@@ -23,6 +21,7 @@ from lookalike.cli.demo import demo
 from lookalike.cli.duplicates import duplicates
 from lookalike.cli.evaluate import data, evaluate, reproduce
 from lookalike.cli.index import index, watch
+from lookalike.cli.interrupt import acknowledge, catch_interrupts, hidden_by
 from lookalike.cli.model import model
 from lookalike.cli.output import (
     FAILED,
@@ -120,15 +119,10 @@ def run_command(command: click.Command) -> NoReturn:
     """Run a command with the arguments of the process, print any error, and exit."""
     prepare_streams()
     warnings.showwarning = _show_warning
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
-        signal.signal(signal.SIGINT, _interrupt)
-    sys.exit(_run(command))
-
-
-def _interrupt(number: int, frame: types.FrameType | None) -> None:
-    """KeyboardInterrupt; objects that it leaves half made print nothing when they are deleted."""
-    sys.unraisablehook = lambda _: None
-    signal.default_int_handler(number, frame)
+    catch_interrupts()
+    status = _run(command)
+    acknowledge()
+    sys.exit(status)
 
 
 _usual_warning = warnings.showwarning
@@ -156,9 +150,12 @@ def _run(command: click.Command) -> int:
         say(text.getvalue().rstrip("\n"))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        say("lookalike: interrupted; everything committed is kept, run it again to go on")
-        return INTERRUPTED
-    except LookalikeError as error:
+        return _interrupted()
+    except (LookalikeError, ImportError) as error:
+        if hidden_by(error):
+            return _interrupted()
+        if isinstance(error, ImportError):
+            raise
         say(f"lookalike: {visible(str(error))}")
     except OSError as error:
         if error.filename == STDOUT:
@@ -173,3 +170,9 @@ def _run(command: click.Command) -> int:
             remedy = right if isinstance(error, PermissionError) else ""
             say(f"lookalike: {name}{error.strerror or error}{remedy}")
     return FAILED
+
+
+def _interrupted() -> int:
+    acknowledge()
+    say("lookalike: interrupted; everything committed is kept, run it again to go on")
+    return INTERRUPTED

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lookalike.cli.interrupt import acknowledge
 from lookalike.cli.options import (
     NumberRange,
     encoding_options,
@@ -352,4 +353,5 @@ def watch(gallery: Path | str | None, encoding: dict[str, Any]) -> None:
             if is_first:
                 say(f"watching {visible(os.fspath(opened.root))} (Ctrl-C stops)")
             is_first = False
+    acknowledge()
     say("stopped")

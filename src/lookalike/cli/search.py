@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     help="Write the query and its hits as a contact sheet, one page that any browser shows.",
 )
 @click.option("--open", "open_sheet", is_flag=True, help="Show the contact sheet in the browser.")
-@click.option("--preview", is_flag=True, help="Show the hits in a terminal like kitty or iTerm.")
+@click.option("--preview", is_flag=True, help="Show the hits in a terminal that can.")
 @click.option("--paths", "only_paths", is_flag=True, help="Print the paths of the hits alone.")
 @click.option(
     "-0", "null", is_flag=True, help="Print the paths alone, each ended by a NUL, for xargs -0."
@@ -129,7 +129,7 @@ def search(
     if as_json + (null or only_paths) + preview > 1:
         raise click.UsageError("give one of --json, --paths (or -0) and --preview")
     if preview and not shows_images():
-        say("this terminal shows no images (kitty, Ghostty, iTerm and WezTerm do); try --open")
+        say("this terminal shows no images (kitty, iTerm and those with sixels do); try --open")
         preview = False
     names = [*queries, *unlike]
     for name in names:

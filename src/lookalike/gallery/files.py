@@ -158,7 +158,7 @@ class GalleryFiles:
         ``again``: open, and prove, an index too that has been opened before.
         """
         table, index = self._open_both(self.open_index if again else self.current_index)
-        with self._in_use(table):
+        with self._in_use(table), self.index_explained():
             yield table.store, index
 
     def _open_both(self, open_index: Callable[[Store], LSHIndex]) -> tuple[_Open, LSHIndex]:
@@ -205,10 +205,19 @@ class GalleryFiles:
             delete_gallery(self.beside(OUTGOING))
             if read_identity(self.directory) is None:  # never lacking once there are images
                 write_identity(self.directory, identity_of(store))
-            yield store, index
+            with self.index_explained():
+                yield store, index
             identity = identity_of(store)
             if read_identity(self.directory) != identity:
                 write_identity(self.directory, identity)
+
+    @contextmanager
+    def index_explained(self) -> Iterator[None]:
+        """Turn damage to the index that is met while it is used into an error with a remedy."""
+        try:
+            yield
+        except IndexFormatError as error:
+            raise self._unusable(str(error).partition("; build the index")[0]) from error
 
     @contextmanager
     def explained(self) -> Iterator[None]:

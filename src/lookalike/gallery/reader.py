@@ -212,7 +212,8 @@ class Snapshot(KeptRows):
         exact: bool = False,
     ) -> Neighbors:
         """The ``k`` nearest of one query (dim,) or several (q, dim), as `LSHIndex.search`."""
-        return self.index.search(queries, k, allowed=allowed, exact=exact)
+        with self._files.index_explained():
+            return self.index.search(queries, k, allowed=allowed, exact=exact)
 
     def bits(self, query: NDArray[np.float32], ids: Sequence[int]) -> list[int]:
         """Bits in which the codes of ``ids`` differ from that of an embedding."""
@@ -227,11 +228,13 @@ class Snapshot(KeptRows):
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Unit embeddings, float32 (m, dim). KeyError for an id that is not in the index."""
-        return self.index.vectors(ids)
+        with self._files.index_explained():
+            return self.index.vectors(ids)
 
     def sample(self, count: int) -> NDArray[np.float32]:
         """Unit embeddings of random images, as `LSHIndex.sample`."""
-        return self.index.sample(count)
+        with self._files.index_explained():
+            return self.index.sample(count)
 
     def codes(self, ids: Sequence[int]) -> NDArray[np.uint64]:
         """The packed codes, uint64 (m, code_bits / 64). KeyError as `vectors`."""
@@ -319,15 +322,16 @@ class Snapshot(KeptRows):
     ) -> list[Found]:
         threshold, pattern = how.get("threshold"), how.get("filter")
         search = expanded(self.index, self.graph, self._expansion, how.get("expand"), threshold)
-        found, _ = nearest_rows(
-            search or self.near,
-            rows_of,
-            query,
-            k,
-            how.get("without"),
-            allowed=None if pattern is None else self.matching(pattern),
-            exact=how.get("exact", False),
-        )
+        with self._files.index_explained():
+            found, _ = nearest_rows(
+                search or self.near,
+                rows_of,
+                query,
+                k,
+                how.get("without"),
+                allowed=None if pattern is None else self.matching(pattern),
+                exact=how.get("exact", False),
+            )
         if threshold is not None:
             limit = smallest_cosine(threshold)
             found = [pair for pair in found if pair[1] >= limit]

@@ -232,8 +232,7 @@ class Segment:
     def damaged(self, what: str) -> IndexFormatError:
         """The error for damage that is found while the segment is used."""
         return IndexFormatError(
-            f"{self.name} is damaged: {what}; find out what is left of it, and rebuild it, with: "
-            f"lookalike verify --repair"
+            f"{self.name} is damaged: {what}; build the index again from its vectors"
         )
 
     @property

@@ -220,8 +220,8 @@ def live_ids(state: State) -> NDArray[np.int64]:
         number = int(np.concatenate(wrong)[0])
         what = "is negative" if number < 0 else "is in two places"
         raise IndexFormatError(
-            f"the ids of the index are damaged: {number} {what}; rebuild it with: lookalike verify "
-            f"--repair"
+            f"the ids of the index are damaged: {number} {what}; build the index again "
+            f"from its vectors"
         )
     return ids
 

@@ -1,0 +1,112 @@
+"""Ctrl-C ends a command, also where an exception vanishes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import write_photos
+
+from lookalike.gallery import Gallery
+
+PRELUDE = """
+import ctypes, importlib, os, signal, sys, threading, click
+from importlib.machinery import PathFinder, ModuleSpec
+from lookalike.cli import commands, run_command
+from lookalike.errors import extra_needed
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(100):  # a handler runs between two instructions
+        pass
+
+class Press:
+    '''Ctrl-C while a module is imported.'''
+    def __init__(self, name, turn_into=None):
+        self.name, self.turn_into = name, turn_into
+    def find_spec(self, name, path=None, target=None):
+        if name == self.name:
+            sys.meta_path.remove(self)
+            try:
+                press()
+            except KeyboardInterrupt:
+                if self.turn_into is None:
+                    raise
+            raise self.turn_into  # as native modules do, without a trace of it
+"""
+SWALLOWED = {
+    "by what catches everything": "try: press()\n    except BaseException: pass",
+    "in a destructor": "type('Half', (), {'__del__': lambda self: press()})()",
+    "in a callback from C": "ctypes.CFUNCTYPE(None)(press)()",
+    "where a module is optional": (
+        "sys.meta_path.insert(0, Press('colorsys', ImportError('no')))\n"
+        "    try: import colorsys\n    except ImportError: pass"
+    ),
+    "where a module is needed": (
+        "sys.meta_path.insert(0, Press('colorsys', ImportError('no')))\n    import colorsys"
+    ),
+    "where a module of an extra is needed": (
+        "lacking = ModuleNotFoundError('no', name='colorsys')\n"
+        "    sys.meta_path.insert(0, Press('colorsys', lacking))\n"
+        "    with extra_needed('web'): import colorsys"
+    ),
+}
+
+
+def run(program: str, *words: str | Path) -> tuple[int, str, str]:
+    command = [sys.executable, "-c", PRELUDE + program, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("how", SWALLOWED)
+def test_an_interrupt_that_was_swallowed_comes_again(how: str) -> None:
+    program = f"""
+@click.command()
+def command():
+    {SWALLOWED[how]}
+    threading.Event().wait(20)
+    print("went on")
+
+run_command(command)
+"""
+    status, out, err = run(program)
+    assert (status, out) == (130, ""), err
+    (line,) = filter(None, err.splitlines())
+    assert line.startswith("lookalike: interrupted; ")
+
+
+def test_an_interrupt_that_ended_something_does_not_come_again() -> None:
+    """Though its exception lives no longer than what it ended."""
+    program = """
+from lookalike.cli.interrupt import acknowledge
+
+@click.command()
+def command():
+    try: press()
+    except KeyboardInterrupt: acknowledge()
+    threading.Event().wait(0.5)
+    print("stopped")
+
+run_command(command)
+"""
+    assert run(program) == (0, "stopped\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "module", ["numpy", "numba", "llvmlite.binding", "onnxruntime", "PIL._imaging"]
+)
+@pytest.mark.parametrize("turned", ["None", "ImportError('no')"])
+def test_an_interrupt_while_a_native_module_is_imported_ends_the_command(
+    tmp_path: Path, model: Path, module: str, turned: str
+) -> None:
+    write_photos(tmp_path, 12)
+    program = f"sys.meta_path.insert(0, Press({module!r}, {turned}))\nrun_command(commands)"
+    status, _, err = run(program, "index", tmp_path, "--model", model)
+    assert status == 130, err
+    assert err.splitlines()[-1].startswith("lookalike: interrupted; ")
+    assert run("run_command(commands)", "index", tmp_path, "--model", model)[0] == 0
+    assert len(Gallery.open(tmp_path, create=False)) == 12

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,13 @@ from lookalike.errors import IndexFormatError
 from lookalike.lsh import LSHIndex, Neighbors
 from lookalike.lsh import graph as graph_module
 from lookalike.lsh.arrayfile import open_arrays, write_arrays
-from lookalike.lsh.expand import Expansion, reorder, search_expanded
+from lookalike.lsh.expand import (
+    Expansion,
+    diffused,
+    diffused_compiled,
+    reorder,
+    search_expanded,
+)
 from lookalike.lsh.graph import NEIGHBOURS, NeighbourGraph
 
 DIM = 32
@@ -234,8 +242,9 @@ def test_a_large_damaged_graph_is_noticed_when_it_is_used(tmp_path: Path) -> Non
         damaged = NeighbourGraph(good.ids, near, cosines)
         with pytest.raises(IndexFormatError, match="damaged"):
             damaged.lists(np.arange(5), 10)
-        found = search_expanded(index, damaged, Expansion(sure=1), query, 10)
-        assert found.ids.tolist() == index.search(query, 10, exact=True).ids.tolist()
+        for exact in (True, False):
+            found = search_expanded(index, damaged, Expansion(sure=1), query, 10, exact=exact)
+            assert found.ids.tolist() == index.search(query, 10, exact=True).ids.tolist()
 
 
 # ---- expansion -----------------------------------------------------------------------------------
@@ -283,6 +292,47 @@ def test_hits_are_ordered_by_the_formula(expansion: Expansion) -> None:
         assert sorted(found.ids.tolist()) == index.ids.tolist()
         cosines = index.vectors(found.ids) @ query
         np.testing.assert_allclose(found.cosines, cosines, atol=HALF)
+
+
+@pytest.mark.parametrize("count", [1, 2, 30, 180, 400, 1700])
+def test_the_compiled_diffusion_is_the_portable_one(count: int) -> None:
+    """Also for hits that the graph lacks, of few images, and where no whole matrix is made."""
+    rng = np.random.default_rng(count)
+    index = index_of(clustered(count, 1), np.sort(rng.choice(10 * count, count, replace=False)))
+    graph = NeighbourGraph.build(index)
+    index.add(10 * count + np.arange(7), clustered(7, 5))
+    for expansion in (Expansion(), Expansion(depth=7, seeds=5, power=1, steps=3, spread=0.9)):
+        for query in clustered(20, 4):
+            hits = index.search(query, min(count, 1000), exact=True)
+            expected = diffused(graph, expansion, *hits)
+            found = diffused_compiled(graph, expansion, *hits)
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+            slow = reorder(graph, expansion, hits)
+            fast = reorder(graph, expansion, hits, compiled=True)
+            assert fast.ids.tolist() == slow.ids.tolist()
+            assert fast.cosines.tolist() == slow.cosines.tolist()
+
+
+def test_only_a_search_by_the_compiled_index_loads_the_compiled_diffusion(tmp_path: Path) -> None:
+    """A command searches once, and with few images without compiled code."""
+    index = index_of(clustered(300))
+    index.save(tmp_path)
+    NeighbourGraph.build(index).save(tmp_path / "graph.lka", index.owner)
+    program = """
+import sys, numpy as np
+from pathlib import Path
+from lookalike.lsh import LSHIndex
+from lookalike.lsh.expand import Expansion, search_expanded
+from lookalike.lsh.graph import NeighbourGraph
+index = LSHIndex.open(Path(sys.argv[1]))
+graph = NeighbourGraph.open(Path(sys.argv[1]) / "graph.lka", index.owner)
+query = np.ones(index.settings.dim, np.float32)
+lists = [search_expanded(index, graph, Expansion(), query, 30, exact=exact).ids.tolist()
+         for exact in (None, True) if "numba" not in sys.modules]
+lists.append(search_expanded(index, graph, Expansion(), query, 30, exact=False).ids.tolist())
+assert lists[0] == lists[1] == lists[2] and "lookalike.lsh.diffuse" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
 
 
 def test_the_first_hit_and_copies_of_the_query_stay_first() -> None:

@@ -78,12 +78,13 @@ class NeighbourGraph:
         """
         near, cosines = self.near[rows, :depth], self.cosines[rows, :depth]
         if not ((near < len(self)).all() and (np.abs(cosines) < LIMIT).all()):
-            raise IndexFormatError(f"the neighbour graph {self._name} is damaged")
+            raise self.damaged()
         return near, cosines
 
-    @property
-    def _name(self) -> str:
-        return self.file.path.name if self.file is not None else "in memory"
+    def damaged(self) -> IndexFormatError:
+        """The error for damage that is found while it is used."""
+        name = self.file.path.name if self.file is not None else "in memory"
+        return IndexFormatError(f"the neighbour graph {name} is damaged")
 
     # ---- making ----------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ import { count, number } from "./words.js";
 /** @typedef {import("./address.js").Address} Address */
 
 const PAGE = 60;
+/** Milliseconds until all else is loaded, though images in view are missing. */
+const LONGEST_WAIT = 1000;
 const ORDERS = { "": "By path", newest: "Newest first", oldest: "Oldest first", largest: "Largest files first" };
 
 /** @param {Address} address @param {AbortSignal} signal */
@@ -66,8 +68,16 @@ class Browse {
     if (this.address.open !== undefined) await this.view();
   }
 
+  /** When the images in view are there, or LONGEST_WAIT is over. */
+  async seen() {
+    const images = this.grid.inView().map((image) => image.decode());
+    await Promise.race([Promise.allSettled(images), new Promise((resolve) => setTimeout(resolve, LONGEST_WAIT))]);
+    this.signal.throwIfAborted();
+  }
+
   /** Boxes to choose by, and the folders and dates. */
   async more() {
+    await this.seen();
     const { Selection } = await import("./select.js");
     this.signal.throwIfAborted();
     this.selection = new Selection(

@@ -107,6 +107,11 @@ export class Grid {
     }
   }
 
+  /** @returns {HTMLImageElement[]} */
+  inView() {
+    return [...this.list.querySelectorAll("img")].filter((image) => image.getBoundingClientRect().top < innerHeight);
+  }
+
   /** @param {number[]} ids */
   remove(ids) {
     const gone = new Set(ids);

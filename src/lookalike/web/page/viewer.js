@@ -103,7 +103,7 @@ function aboutFile(image, info, exif) {
     length && `${Number(length.toFixed(1))} mm`,
     iso && `ISO ${iso}`,
   ].filter(Boolean);
-  const place = latitude === undefined ? null : `${Math.abs(latitude).toFixed(4)}° ${latitude < 0 ? "S" : "N"}, ${Math.abs(longitude).toFixed(4)}° ${longitude < 0 ? "W" : "E"}`;
+  const place = latitude === null || latitude === undefined ? null : `${Math.abs(latitude).toFixed(4)}° ${latitude < 0 ? "S" : "N"}, ${Math.abs(longitude).toFixed(4)}° ${longitude < 0 ? "W" : "E"}`;
   return facts([
     ["Path", image.path],
     ["Size", `${number(image.width)} × ${number(image.height)}`],

@@ -24,8 +24,12 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".webmanifest": "application/manifest+json",
 }
-FIRST_IMAGES = "/api/images?offset=0&limit=60"
-"""What `browse.js` asks for first: browsers ask for it before they have the scripts."""
+FIRST = (
+    "</page/style.css>; rel=preload; as=style, "
+    "</api/images?offset=0&limit=60>; rel=preload; as=fetch; crossorigin"
+)
+"""What the first paint waits for, then what `browse.js` asks for first: browsers ask for it before
+they have the scripts."""
 router = APIRouter()
 
 
@@ -67,7 +71,7 @@ async def page(request: Request, name: str = "index.html") -> Response:
         "Content-Security-Policy": PAGE_POLICY.decode(),
     }
     if request.url.path == "/" and not request.url.query:
-        fields["Link"] = f"<{FIRST_IMAGES}>; rel=preload; as=fetch; crossorigin"
+        fields["Link"] = FIRST
     if request.headers.get("if-none-match") == file.etag:
         return Response(None, 304, fields)
     return Response(file.content, 200, fields, file.media_type)

@@ -46,6 +46,24 @@ def test_the_rarest_score_claims_no_more_than_the_pairs_can_show() -> None:
     assert PairStatistics.from_dict(statistics.as_dict()) == statistics
 
 
+def test_in_a_gallery_of_few_large_classes_their_own_images_mean_something() -> None:
+    rng = np.random.default_rng(1)
+    classes = rng.standard_normal((9, 200))
+
+    def images(kind: int, count: int) -> np.ndarray:
+        rows = classes[kind] + rng.standard_normal((count, 200))
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+    shown = np.concatenate([images(kind, 100) for kind in range(8)])
+    pairs = PairStatistics.measure(shown, np.arange(len(shown)))
+    assert pairs is not None
+    own = (images(0, 20) @ shown.T).max(axis=1)
+    foreign = (images(8, 20) @ shown.T).max(axis=1)
+    assert np.interp(0.98, pairs.levels, pairs.cosines) > own.min()  # as alike as many pairs
+    assert not any(map(pairs.is_chance, own))
+    assert all(map(pairs.is_chance, foreign))
+
+
 def test_the_statistics_of_one_image_or_none_do_not_exist() -> None:
     for n in (0, 1):
         assert PairStatistics.measure(np.ones((n, 4), np.float32), np.arange(n)) is None

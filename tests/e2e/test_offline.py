@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +21,9 @@ pytestmark = pytest.mark.skipif(not IS_POSSIBLE, reason="needs Linux on x86-64 o
 TESTS = Path(__file__).resolve().parents[1]
 SEALED = "import sys; sys.path.insert(0, {!r}); from sealed import seal; seal({}); sys.path.pop(0);"
 MAIN = "from lookalike.cli import main; main()"
+
+COMPILED = re.compile(r"home/\.cache(/lookalike(/openvino(/[0-9a-f]{16}-\d+\.blob)?)?)?")
+"""What OpenVINO keeps of a model for the next command (docs/commands.md)."""
 
 
 class Place:
@@ -38,7 +42,10 @@ class Place:
         return {path for path in paths if not path.startswith("photos/.lookalike")}
 
     def new_files(self) -> set[str]:
-        return self.files() - self._before
+        return {path for path in self.files() - self._before if not COMPILED.fullmatch(path)}
+
+    def has_compiled_model(self) -> bool:
+        return any(path.endswith(".blob") for path in self.files())
 
     def start(self, code: str, *words: str | Path, listens: bool = False) -> subprocess.Popen[str]:
         kept = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "LANG")
@@ -106,6 +113,7 @@ def test_index_and_search_open_no_socket_and_leave_no_file(place: Place, runtime
     place.run("duplicates", "--gallery", photos, "--kind", "shot", "--threshold", "0.2")
     place.run("verify", "--gallery", photos)
     assert place.new_files() == {"query.png"}
+    assert place.has_compiled_model() == (runtime == "openvino")
 
 
 def test_train_opens_no_socket_and_leaves_no_file_but_the_model(place: Place) -> None:

@@ -53,12 +53,9 @@ from reproduction.train import Networks, embed_maps
 PLAIN = OURS.but(attention="none", dim=None, freeze=-1)
 PLAIN_UNIT = PLAIN.but(unit_pool=True)
 GENTLE = OURS.but(freeze=-1, temperature=0.05, smoothing=0.1)
-TUNED = {
-    "trunk untuned, fused cbam + FC, trunk kept": 0.0,
-    "trunk tuned by a quarter, fused cbam + FC, trunk kept": 0.25,
-}
-"""Shares of the way from published to tuned weights."""
 SHIPPED = "trunk tuned by a quarter, fused cbam + FC, trunk kept"
+TUNED = {"trunk untuned, fused cbam + FC, trunk kept": 0.0, SHIPPED: 0.25}
+"""Shares of the way from published to tuned weights."""
 TRUNK = confs.TUNED["lite0"].but(
     fuse=(3,),
     dim=512,

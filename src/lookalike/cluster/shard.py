@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.atomic import cache_directory
 from lookalike.cluster.lease import is_unfinished
 from lookalike.cluster.parts import Parts, Share
 from lookalike.errors import GalleryError, GalleryLockedError, IndexFormatError
@@ -78,8 +79,7 @@ class Place:
 
 def default_cache() -> str:
     """Where the nodes keep their shards: LOOKALIKE_CACHE, or the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.environ.get("LOOKALIKE_CACHE") or os.path.join(home, "lookalike")
+    return os.environ.get("LOOKALIKE_CACHE") or os.fspath(cache_directory())
 
 
 def _home(cache: str, where: str) -> Path:

@@ -36,10 +36,6 @@ def codes_of(labels: NDArray[np.generic], bits: int, seed: int) -> NDArray[np.in
     return class_codes(sizes, bits, seed)[classes]
 
 
-def some_labels(seed: int = 0) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(0, 7, 90)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("classes", "bits"), [(10, 48), (10, 256), (50, 48)])
 def test_target_codes_are_near_the_least_that_any_codes_can_cost(classes: int, bits: int) -> None:
@@ -58,20 +54,6 @@ def test_target_codes_are_near_the_least_that_any_codes_can_cost(classes: int, b
     assert cost - least < 0.35 * (cost_of_random - least)
     assert len(np.unique(codes, axis=0)) == classes
     assert all(len(np.unique(codes[labels == c], axis=0)) == 1 for c in range(classes))
-
-
-def test_two_classes_get_opposite_codes() -> None:
-    codes = class_codes(np.array([4, 9]), 48, seed=1)
-    assert np.array_equal(codes[0], -codes[1])
-
-
-def test_codes_depend_on_the_seed_alone_and_labels_may_be_names() -> None:
-    labels = some_labels()
-    first = codes_of(labels, 48, seed=3)
-    assert np.array_equal(first, codes_of(labels, 48, seed=3))
-    assert not np.array_equal(first, codes_of(labels, 48, seed=4))
-    names = np.array(["a", "b", "c", "d", "e", "f", "g"])[labels]
-    assert np.array_equal(first, codes_of(names, 48, seed=3))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -170,13 +152,6 @@ def test_itq_turns_the_leading_axes_to_less_quantisation_loss() -> None:
     assert np.array_equal(itq_codes(vectors, 8, seed=0)(vectors), found)
 
 
-def test_itq_of_more_bits_than_axes_is_refused_with_the_limit() -> None:
-    with pytest.raises(ValueError, match="bits is 25; it must be from 1 to 24, the principal axes"):
-        itq_codes(clusters(), 25, seed=0)
-    with pytest.raises(ValueError, match=r"bits is 20; it must be from 1 to 9, .* of 10 vectors"):
-        itq_codes(clusters(10), 20, seed=0)
-
-
 def test_pca_equals_normalise_project_normalise() -> None:
     vectors = clusters()
     reduced = pca(vectors, 6)(vectors)
@@ -189,14 +164,6 @@ def test_pca_equals_normalise_project_normalise() -> None:
     projected /= np.linalg.norm(projected, axis=1, keepdims=True)
     # Signs of axes are arbitrary, cosines are not.
     np.testing.assert_allclose(reduced @ reduced.T, projected @ projected.T, atol=1e-5)
-
-
-def test_pca_ignores_the_length_of_vectors_and_refuses_too_many_components() -> None:
-    vectors = clusters()
-    reduce = pca(vectors, 6)
-    np.testing.assert_allclose(reduce(7 * vectors), reduce(vectors), atol=1e-6)
-    with pytest.raises(ValueError, match="at most 24 components, not 25"):
-        pca(vectors, 25)
 
 
 # ---- ranking -------------------------------------------------------------------------------------

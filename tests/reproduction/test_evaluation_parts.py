@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from lookalike.errors import LookalikeError
 from reproduction.collection import Collection
 from reproduction.confs import BEST, RELATED, ROBUST, TABLES
 from reproduction.finetune import Runs
-from reproduction.parts import PARTS, TRUSTED, Task, check_rows, run_tasks, tasks_of
+from reproduction.parts import Task, run_tasks, tasks_of
 from reproduction.results import Results
-from reproduction.score import score
-from reproduction.study import Settings, Study, folders_of
+from reproduction.study import Settings, Study
 from reproduction.train import Networks
 
 
@@ -54,30 +52,6 @@ def test_what_is_known_is_skipped_and_the_rest_done_in_order() -> None:
     assert work.ran == ["a", "c"]
     assert after == [1, 2]  # the report is written after each
     assert reports == ["1 of 2: a; about 0:30 left", "2 of 2: c; about 0:20 left"]
-
-
-def test_what_one_task_did_another_does_not_repeat() -> None:
-    ran: list[str] = []
-
-    def task(name: str) -> Task:
-        return Task(name, 1, lambda: bool(ran), lambda: ran.append(name))
-
-    run_tasks([task("first"), task("same numbers")], lambda _: None)
-    assert ran == ["first"]
-
-
-def test_the_time_left_follows_the_pace_of_the_machine() -> None:
-    work, reports = Work(), list[str]()
-    tasks = [work.task(str(i), 1000, 3000) for i in range(3)]
-    run_tasks(tasks, reports.append, clock=lambda: work.now)
-    expected = [
-        3000,
-        2000 * (3000 + TRUSTED) / (1000 + TRUSTED),
-        1000 * (6000 + TRUSTED) / (2000 + TRUSTED),
-    ]
-    shown = [line.split("about ")[1].removesuffix(" left").split(":") for line in reports]
-    seconds = [sum(60**i * int(part) for i, part in enumerate(reversed(each))) for each in shown]
-    assert seconds == pytest.approx(expected, abs=1)
 
 
 def test_what_cannot_be_done_is_reported_and_the_others_go_on() -> None:
@@ -123,98 +97,6 @@ def test_each_row_of_each_split_is_a_task_until_its_numbers_are_known(study: Stu
     assert not any(task.is_done() for task in found[1:])
 
 
-def test_times_are_known_when_those_of_all_rows_are(study: Study) -> None:
-    (task,) = tasks([study], ["table3"], Settings(rows=("svm", "ours")))
-    study.note({"search": [1]}, "timing", "rows", "svm")
-    assert not task.is_done()
-    study.note({"search": [1]}, "timing", "rows", "ours")
-    assert task.is_done()
-
-
-def test_too_few_classes_for_unseen_categories_are_reported_once(
-    textures: Path, tmp_path: Path
-) -> None:
-    folder, settings = tmp_path / "three", Settings(queries_per_class=2)
-    folder.mkdir()
-    for name in ("cells", "dots", "waves"):
-        (folder / name).symlink_to(textures / name)
-    study = Study.open(folder, tmp_path / "work", Results(tmp_path / "results"), settings)
-    (task,) = tasks([study], ["unseen"], settings)
-    assert task.name == "three, unseen"
-    with pytest.raises(LookalikeError, match=r"^3 classes are too few for unseen .* there are 4,"):
-        task.run()
-
-
-def test_quick_is_one_seed_without_growth(study: Study) -> None:
-    settings = Settings(quick=True)
-    assert settings.plan("corel1k").seeds == (0,)
-    assert settings.plan("corel1k").epochs == 2 < Settings().plan("corel1k").epochs
-    names = [task.name for task in tasks([study], list(PARTS), settings)]
-    assert not any("growth" in name or "seed 1" in name for name in names)
-    # Tables 1 and 2 are the same rows of a set that is not the paper's own, and so the same tasks.
-    assert len(names) == len(TABLES) + 1 + len(RELATED) + len(TABLES) + 1 + len(ROBUST)
-
-
-@pytest.fixture
-def study_of(collection: Collection, tmp_path: Path) -> Callable[[str], Study]:
-    def made(name: str) -> Study:
-        known = Collection(name, collection.images, collection.pixels, ())
-        return Study(known, Networks(tmp_path / "work"), Results(tmp_path / "results"))
-
-    return made
-
-
-@pytest.mark.parametrize(
-    ("found", "part", "expected"),
-    [
-        (("corel1k", "corel5k"), "unseen", {"corel1k"}),
-        (("corel1k", "corel5k"), "table2", {"corel5k"}),
-        (("corel1k", "corel5k"), "table3", {"corel1k", "corel5k"}),
-        (("corel5k",), "unseen", {"corel5k"}),
-        (("corel5k",), "related", {"corel5k"}),
-        (("corel1k",), "growth", {"corel1k"}),
-        (("mine",), "table1", {"mine"}),
-    ],
-)
-def test_a_part_is_done_on_the_papers_sets_or_on_what_there_is(
-    study_of: Callable[[str], Study], found: tuple[str, ...], part: str, expected: set[str]
-) -> None:
-    made = tasks([study_of(name) for name in found], [part], Settings())
-    assert {task.name.partition(",")[0] for task in made} == expected
-
-
-def test_a_row_that_no_asked_part_has_is_refused_with_those_that_they_have() -> None:
-    settings = Settings(rows=("ours", "pca"))
-    check_rows(["robustness", "related"], settings)
-    with pytest.raises(LookalikeError) as caught:
-        check_rows(["robustness", "feedback"], settings)
-    assert str(caught.value) == (
-        "row pca is in none of the parts robustness, feedback; name another part or row: "
-        "robustness has ours, ours-plain, sift; feedback has no rows"
-    )
-    check_rows(["unseen"], settings)
-    with pytest.raises(LookalikeError, match=r"^row pca is in none of .*: unseen has sift, svm,"):
-        check_rows(["unseen"], replace(settings, quick=True))
-
-
-def test_what_a_quick_run_leaves_out_is_not_nothing_by_itself() -> None:
-    quick = Settings(quick=True)
-    check_rows(list(PARTS), quick)
-    check_rows(["growth"], Settings())
-    with pytest.raises(LookalikeError, match="--quick leaves growth out: name another part"):
-        check_rows(["growth"], quick)
-
-
-def test_quick_takes_one_set_that_is_there(tmp_path: Path) -> None:
-    whole, quick = Settings(), Settings(quick=True)
-    assert folders_of(tmp_path, whole) == folders_of(tmp_path, quick) == [tmp_path]
-    (tmp_path / "corel5k").mkdir()
-    assert folders_of(tmp_path, whole) == folders_of(tmp_path, quick) == [tmp_path / "corel5k"]
-    (tmp_path / "corel1k").mkdir()
-    assert folders_of(tmp_path, whole) == [tmp_path / "corel1k", tmp_path / "corel5k"]
-    assert folders_of(tmp_path, quick) == [tmp_path / "corel1k"]
-
-
 def test_numbers_that_were_computed_in_another_way_are_not_mixed(
     study: Study, tmp_path: Path
 ) -> None:
@@ -237,13 +119,6 @@ def test_numbers_that_were_computed_in_another_way_are_not_mixed(
     study.note("another digest", "made", "ours")
     with pytest.raises(LookalikeError, match=r"row ours .*give another directory"):
         tasks([study], ["table1"], Settings(rows=("ours", "svm")))
-
-
-def test_what_a_row_was_made_of_is_noted_with_its_numbers(study: Study) -> None:
-    results = Results(study.results.directory / "few")
-    few = replace(study, settings=Settings(queries_per_class=2), results=results)
-    score(few, "paper", "svm", 0)
-    assert few.known("made", "svm") == few.method("svm", 1).made_of()
 
 
 def test_the_numbers_in_results_were_made_as_they_would_be_made_now(

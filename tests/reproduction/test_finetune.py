@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from lookalike.errors import LookalikeError
 from reproduction import finetune
 from reproduction.collection import Collection, Floats, squeeze
 from reproduction.confs import BEST, TUNED, Tuned, Views
@@ -47,19 +46,6 @@ def test_augmentation_of_no_strength_shows_the_image_or_its_mirror() -> None:
     assert bool((plain ^ mirrored).all()) and 0 < int(mirrored.sum()) < 16
 
 
-def test_a_window_shows_its_share_of_the_image() -> None:
-    ramp = torch.arange(96).repeat(96, 1)
-    images = torch.stack([ramp, ramp.T, ramp * 0]).to(torch.uint8).repeat(64, 1, 1, 1)
-    shown = augment(images, replace(STILL, area=0.25), drawn(0))
-    across, down = (
-        (shown[:, channel].amax((1, 2)) - shown[:, channel].amin((1, 2))) / 95 for channel in (0, 1)
-    )
-    # 24 samples span 23/24 of a window whose sides are between a half and all of the image's.
-    assert float(across.min()) >= 0.47 and float(across.max()) <= 1
-    assert torch.allclose(across, down, atol=0.03)
-    assert float(across.min()) < 0.6 and float(across.max()) > 0.85
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_a_mixed_batch_holds_the_share_that_it_says_of_its_own_images(seed: int) -> None:
     images = torch.zeros(2, 3, 20, 20)
@@ -68,12 +54,6 @@ def test_a_mixed_batch_holds_the_share_that_it_says_of_its_own_images(seed: int)
     assert float(mixed[0].mean()) == pytest.approx(100 * share, abs=1e-3)
     assert float(mixed[1].mean()) == pytest.approx(100 * (1 - share), abs=1e-3)
     assert not images[1].any()
-
-
-def test_a_batch_that_is_not_mixed_is_left_as_it_is() -> None:
-    images = torch.rand(2, 3, 20, 20)
-    mixed, share = mix(images, STILL, np.random.default_rng(0))
-    assert mixed is images and share == 1.0
 
 
 def test_the_loss_counts_each_label_by_its_share() -> None:
@@ -110,18 +90,6 @@ def test_fine_tuning_learns_classes_and_repeats_itself(collection: Collection) -
     assert cosines[same].mean() > cosines[~same].mean() + 0.3
     mirrored = embed(fine_tune(tuned, images, labels), images.flip(3))
     assert np.abs(mirrored - first).max() < 1e-4
-
-
-def test_gates_after_every_stage_begin_as_the_network_without_them() -> None:
-    images = torch.rand(2, 3, 64, 64)
-    rows = []
-    for network in ("lite0", "lite0-cbam"):
-        torch.manual_seed(0)
-        embedder = Learner(small(network), 2, CPU).embedder.eval()
-        with torch.no_grad():
-            rows.append(embedder.pooled(images))
-    # The last gates halve the map twice, which changes no direction.
-    assert torch.allclose(rows[0], 4 * rows[1], atol=1e-4)
 
 
 def test_expansion_takes_a_query_between_two_groups_to_the_nearer() -> None:
@@ -176,15 +144,3 @@ def test_rows_are_measured_once_and_stand_beside_ours(
     monkeypatch.delattr(finetune, "fine_tune")
     best(study, (0,), "cuda")  # from the files, with no device
     assert study.results.load(study.name)["paper"]["best"] == found["paper"]["best"]
-
-
-def test_numbers_of_other_settings_are_refused(study: Study) -> None:
-    study.note("0123456789ab", "made", "tuned")
-    with pytest.raises(LookalikeError, match="row tuned that were computed with other settings"):
-        best(study, (0,), "cpu")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
-def test_a_device_that_is_not_there_is_reported(study: Study) -> None:
-    with pytest.raises(LookalikeError, match="torch finds none here: use --device cpu"):
-        best(study, (0,), "cuda")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reproduction import confs, score, timing
+from reproduction import score, timing
 from reproduction.collection import Collection, Pixels
 from reproduction.confs import OURS, ROWS, Budget
 from reproduction.distortions import distort
@@ -61,25 +61,6 @@ def test_views_follow_each_other_and_an_interrupted_encoding_goes_on(
         file.truncate(rows.stat().st_size // 2)
     again, _ = timing.grown_vectors(study, network, gallery, size)
     assert np.array_equal(again, vectors)
-
-
-@pytest.mark.slow
-def test_each_size_has_times_and_the_quality_of_both_searches(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(confs.NETWORKS, "ours", SMALL)
-    monkeypatch.setitem(confs.PLANS, "textures", confs.Plan((0,), 1))
-    timing.grow(study, sizes=(40, 120))
-    found = study.results.get(study.collection.name, "growth", "0")
-    assert set(found) == {"40", "120"}
-    for row in found.values():
-        for which in ("exhaustive", "lsh"):
-            first, middle, third = row[which]
-            assert 0 < first <= middle <= third
-        for metric in ("mAP", "mAP@100", "P@30"):
-            assert row[f"{metric} lsh"] == pytest.approx(row[f"{metric} exhaustive"], abs=0.02)
-        assert row["recall@30"] > 0.9
-    assert found["40"]["mAP@100 exhaustive"] == pytest.approx(found["40"]["mAP exhaustive"])
 
 
 def test_quality_of_the_first_hits_does_not_see_what_comes_after_them(

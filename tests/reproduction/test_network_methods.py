@@ -123,14 +123,3 @@ def test_pca_keeps_as_many_directions_as_there_are(
     centred = rows - rows.mean(axis=0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     assert np.abs(method.vectors @ method.vectors.T - centred @ centred.T).max() < 5e-3
-
-
-@pytest.mark.slow
-def test_networks_from_nothing_are_trained_on_the_files(
-    networks: Networks, gallery: Sample, queries: Sample
-) -> None:
-    lenet = network_method(ROWS["lenet"], networks, NETWORKS["lenet"].but(epochs=4))
-    lenet.fit(gallery)
-    assert lenet.vectors.shape == (len(gallery), 84)
-    found = [lenet.search(image, 1)[0] for image in queries]
-    assert (gallery.labels[found] == queries.labels).mean() > 0.5

@@ -15,7 +15,7 @@ from lookalike.models.trunks import make_trunk
 from reproduction import train as train_module
 from reproduction.collection import Collection, squeeze
 from reproduction.confs import NETWORKS, OURS
-from reproduction.train import Networks, embed_images, weights_of
+from reproduction.train import Networks, embed_images
 
 LENET = NETWORKS["lenet"].but(epochs=1)
 SMALL = OURS.but(input_size=64, dim=16, epochs=2, batch_size=8)
@@ -93,26 +93,6 @@ def test_what_was_made_of_a_deleted_network_goes_with_it(
     assert not again.path.with_suffix(".onnx").exists() and not views.exists()
 
 
-def test_weights_go_by_what_is_in_their_file(tmp_path: Path) -> None:
-    one, other = tmp_path / "one.pth", tmp_path / "other.pth"
-    one.write_bytes(b"1")
-    other.write_bytes(b"1")
-    assert weights_of(OURS.but(weights=str(one))) == weights_of(OURS.but(weights=str(other)))
-    other.write_bytes(b"2")
-    assert weights_of(OURS.but(weights=str(one))) != weights_of(OURS.but(weights=str(other)))
-    assert weights_of(OURS) == "imagenet"
-
-
-def test_a_recipe_without_frozen_stages_learns_from_the_files(
-    networks: Networks, collection: Collection
-) -> None:
-    sample = collection.sample(np.arange(len(collection)))
-    network = networks.network(LENET, sample)
-    assert network.embed(sample).shape == (len(collection), 84)
-    with pytest.raises(ValueError, match="only shared maps keep augmented views"):
-        network.embed(sample, view=1)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("hashing", ["cnnh", "dnnh"])
 def test_codes_are_learnt_through_the_last_stage_and_come_out_of_the_fc(
@@ -134,17 +114,3 @@ def test_codes_are_learnt_through_the_last_stage_and_come_out_of_the_fc(
     same = collection.labels[:, None] == collection.labels
     apart = ~np.eye(len(rows), dtype=bool)
     assert differing[same & apart].mean() < 0.6 * differing[~same].mean()
-
-
-def test_codes_are_not_learnt_without_shared_maps(
-    networks: Networks, collection: Collection
-) -> None:
-    sample = collection.sample(np.arange(len(collection)))
-    with pytest.raises(ValueError, match="dnnh can only be learnt from shared maps"):
-        networks.network(LENET.but(hashing="dnnh", dim=16), sample)
-
-
-def test_classes_that_are_not_seen_do_not_count(networks: Networks, collection: Collection) -> None:
-    rows = np.flatnonzero(np.isin(collection.labels, [1, 3]))
-    network = networks.network(SMALL, collection.sample(rows))
-    assert network.embed(collection.sample(np.arange(4))).shape == (4, 16)

@@ -13,7 +13,6 @@ pytest.importorskip("cv2")
 from reproduction.report import write_report
 from reproduction.results import Results
 from reproduction.study import Settings
-from reproduction.tables import misses
 
 MISSES = "What misses the paper's numbers, and why"
 
@@ -41,13 +40,6 @@ def written(tmp_path: Path) -> Callable[..., str]:
     return made
 
 
-def test_explanations_of_our_own_misses_stand_in_reports_of_the_papers_sets_alone(
-    written: Callable[..., str],
-) -> None:
-    assert f"## {MISSES}\n\n{misses()}\n" in written("corel5k")
-    assert MISSES not in written("corel1k", "mine")
-
-
 def test_a_quick_report_says_that_it_is_one_and_claims_no_deviation(
     written: Callable[..., str],
 ) -> None:
@@ -59,9 +51,3 @@ def test_a_quick_report_says_that_it_is_one_and_claims_no_deviation(
     assert "±" not in text and MISSES not in text
     whole = written("corel1k").partition("##")[0]
     assert "quick" not in whole and "Mean ± standard deviation" in whole
-
-
-def test_a_report_of_nothing_is_a_page(tmp_path: Path) -> None:
-    page = write_report(Results(tmp_path / "results"), ["set"], tmp_path, Settings())
-    assert page.read_text().endswith("</html>")
-    assert "## " not in (tmp_path / "report.md").read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 from pathlib import Path
@@ -17,7 +16,6 @@ pytest.importorskip("cv2")
 
 from reproduction.__main__ import PARTS as NAMES
 from reproduction.parts import PARTS
-from reproduction.study import working_in
 
 pytestmark = pytest.mark.slow
 ROWS = ("svm", "cnn-lsh", "ours")
@@ -61,59 +59,6 @@ def test_tables_times_and_figures_are_made_and_then_known(folder: Path, tmp_path
     assert "training" not in again.stderr
     assert {path: path.stat().st_mtime_ns for path in networks} == networks
     assert json.loads((out / "results" / "set.json").read_text()) == found
-
-
-def test_a_row_that_cannot_be_measured_is_named_and_the_others_are_reported(
-    folder: Path, tmp_path: Path
-) -> None:
-    rows = ("--row=svm", "--row=ours", "--row=itq-48")
-    few = ("--seeds=0", "--epochs=1", f"--queries-per-class={EACH - 1}")
-    command = ("run", "table1", "related", "--data", folder, *rows, *few)
-    done = reproduce(*command, cwd=tmp_path, status=1)
-    left_out = "set, paper, seed 0, itq-48"
-    lines = done.stderr.splitlines()
-    assert lines[-3:] == [
-        "wrote reproduced/report.html",
-        "1 measurement left out, for the reasons above:",
-        f"  {left_out}",
-    ]
-    reason = "itq-48 cannot learn from 4 images of 4 classes: bits is 48; it must be from 1 to 3,"
-    assert any(line.startswith(f"left out {left_out}: {reason}") for line in lines)
-    out = tmp_path / "reproduced"
-    found = json.loads((out / "results" / "set.json").read_text())
-    assert set(found["paper"]) == {"svm", "ours"}
-    report = (out / "report.md").read_text()
-    assert "| CNN + CBAM + LSH (ours) |" in report
-    assert "set-failures.png" in report
-    assert "set-hamming.png" not in report  # no two of a class to compare
-
-
-def test_two_that_would_make_the_same_networks_do_not_run_at_a_time(
-    folder: Path, tmp_path: Path
-) -> None:
-    work = tmp_path / "out" / "work"
-    command = ("run", "table1", "--data", folder, "--out", work.parent)
-    few = ("--seeds=0", "--queries-per-class=2", "--row=svm")
-    with working_in(work):
-        refused = reproduce(*command, *few, status=2)
-        assert f"{work} is in use by process {os.getpid()}: wait until" in refused.stderr
-        reproduce(*command, *few, "--work", tmp_path / "other")
-    reproduce(*command, *few)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (("table9", "--data", "."), "table9"),
-        (("table1",), "--data"),
-        (("table1", "--data", "nowhere"), "nowhere"),
-        (("table1", "--data", ".", "--seeds", "1,1"), "different integers"),
-        (("table1", "--data", ".", "--row", "magic"), "no row is called magic: choose from sift"),
-    ],
-)
-def test_bad_usage_is_an_error(arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:
-    done = reproduce("run", *arguments, cwd=tmp_path, status=2)
-    assert expected in done.stderr
 
 
 def test_the_parts_are_those_that_the_command_offers() -> None:

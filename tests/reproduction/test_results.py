@@ -25,15 +25,6 @@ def test_what_is_put_is_found_again_and_the_rest_stays(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "new" / "set.json").read_text())["format"] == FORMAT
 
 
-def test_what_is_not_a_number_is_not_written(tmp_path: Path) -> None:
-    results = Results(tmp_path)
-    results.put([0.5, None], "set", "feedback", "0")
-    whole = (tmp_path / "set.json").read_bytes()
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        results.put([0.5, float("nan")], "set", "feedback", "1")
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [whole]
-
-
 def test_processes_that_write_at_a_time_lose_nothing(tmp_path: Path) -> None:
     each = 60
     code = (

@@ -85,24 +85,6 @@ def test_root_sift_is_the_root_of_the_share_in_steps_of_a_255th() -> None:
     assert found[1].tolist() == [round(255 * math.sqrt(1 / 128))] * 128
 
 
-def test_a_plain_area_cannot_divide_by_zero() -> None:
-    assert root_sift(np.zeros((1, 128), np.float32)).tolist() == [[0] * 128]
-
-
-def test_keypoints_are_opencvs_own_with_places_as_shares() -> None:
-    image = texture(1, 0)[:, :80]
-    found = keypoints(image)
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    grey = cv2.resize(grey, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    finder = cv2.SIFT.create(nfeatures=sift.KEYPOINTS, contrastThreshold=sift.CONTRAST)
-    points, raw = finder.detectAndCompute(grey, None)
-    assert len(found) == len(points) > 30
-    assert np.array_equal(found.descriptors, root_sift(np.asarray(raw, np.float32)))
-    across = [point.pt[0] / 160 for point in points]
-    down = [point.pt[1] / 192 for point in points]
-    np.testing.assert_allclose(found.places, np.array([across, down]).T, rtol=1e-6)
-
-
 # ---- words ---------------------------------------------------------------------------------------
 
 
@@ -174,15 +156,6 @@ def test_a_trial_is_held_out_training_images_searching_the_rest() -> None:
     assert method.trials[choice] == pytest.approx(expected, abs=0.01)
 
 
-def test_sizes_beyond_the_number_of_descriptors_are_left_out_and_none_left_is_refused() -> None:
-    toy = textures().sample(np.arange(0, 36, 2))
-    method = Sift(0, (20, 10**6))
-    method.learn(toy)
-    assert {choice.words for choice in method.trials} == {20}
-    with pytest.raises(ValueError, match="descriptors in all; the smallest vocabulary has 1000000"):
-        Sift(0, (10**6,)).learn(toy)
-
-
 # ---- searching -----------------------------------------------------------------------------------
 
 
@@ -217,26 +190,3 @@ def test_an_image_without_keypoints_is_zero_and_ranks_the_gallery_as_it_stands(
     described = method.describe(plain)
     assert described.shape == method.idf.shape and not described.any()
     assert method.match(described, 5).tolist() == [0, 1, 2, 3, 4]
-
-
-def test_images_without_keypoints_may_be_learnt_from_and_searched_in() -> None:
-    toy = textures()
-    plain = [np.full((50, 50, 3), shade, np.uint8) for shade in range(40, 100, 10)]
-    mixed = collection_of([*plain, *toy.pixels], [3] * len(plain) + toy.labels.tolist())
-    method = Sift(0, (20,))
-    method.fit(mixed.sample(np.arange(len(mixed))))
-    wanted = len(plain) + 7
-    order = method.search(mixed.pixels[wanted], len(mixed))
-    assert order[0] == wanted
-    assert np.sort(order).tolist() == list(range(len(mixed)))
-
-
-def test_a_gallery_of_other_images_keeps_what_was_learnt() -> None:
-    toy = textures()
-    rows = np.arange(len(toy))
-    method = Sift(0, (20,))
-    method.learn(toy.sample(rows[::2]))
-    before = method.vocabulary.copy(), method.idf.copy()
-    method.index(toy.sample(rows[1::2]))
-    assert np.array_equal(method.vocabulary, before[0]) and np.array_equal(method.idf, before[1])
-    assert method.search(toy.pixels[9], 1).tolist() == [4]  # row 9 is the gallery's fifth

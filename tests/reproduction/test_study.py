@@ -136,15 +136,6 @@ def test_a_row_that_cannot_learn_is_named(
     assert study.known("paper") is study.known("titles") is None
 
 
-def test_a_gallery_of_fewer_than_ten_has_no_precision_at_ten(study: Study) -> None:
-    results = Results(study.results.directory / "few")
-    few = replace(study, settings=Settings(queries_per_class=6), results=results)
-    score(few, "paper", "bad", 0)
-    found = few.known("paper", "bad", "0")
-    # 2 of 8 are relevant and come last.
-    assert found == {"mAP": (1 / 7 + 2 / 8) / 2, "recall@m": 0.0, "P@5": 0.0}
-
-
 class Judged(Known):
     """In place of the SVM row: the wrong ones first; each round judges eight, the last ones."""
 
@@ -168,28 +159,6 @@ def test_feedback_without_what_was_judged_has_a_number_while_something_is_left(
     assert found["mAP residual"] == [pytest.approx(average), *[None] * 6]
     assert found["P@20 residual"] == [pytest.approx(2 / 20), 0.0, 0.0, *[None] * 4]
     assert found["mAP ranking"] == pytest.approx([average] * 7)
-
-
-def test_feedback_is_a_mean_over_the_queries_that_have_a_number(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Half(Judged):
-        """Judges for every other query only."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.asked = 0
-
-        def curve(self, features: Any, oracle: Oracle, rounds: int) -> list[Round]:
-            self.asked += 1
-            found = super().curve(features, oracle, rounds)
-            return found if self.asked % 2 else [found[0]] * len(found)
-
-    monkeypatch.setattr(score_module, "SvmActive", Half)
-    have_rows(monkeypatch, svm=Half)
-    feedback(study, 0)
-    average = sum((i + 1) / (19 + i) for i in range(6)) / 6
-    assert study.known("feedback", "0", "mAP residual") == pytest.approx([average] * 7)
 
 
 def test_numbers_of_other_images_or_settings_are_kept_apart(study: Study) -> None:

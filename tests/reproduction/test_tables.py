@@ -15,7 +15,6 @@ from reproduction.tables import (
     growth_table,
     quality_table,
     robustness_table,
-    timing_table,
 )
 
 
@@ -46,20 +45,6 @@ def test_a_quality_table_gives_mean_spread_the_papers_number_and_the_difference(
     assert len(lines) == 4
 
 
-def test_other_protocols_have_no_number_of_the_paper(results: Results) -> None:
-    results.put({"mAP": 0.5, "P@10": 0.25}, "corel1k", "unseen", "ours", "0")
-    table = quality_table(results, "corel1k", "unseen", metrics=("mAP",))
-    assert table.splitlines()[2] == "| title of ours | 0.5000 | - | 0 |"
-
-
-def test_times_stand_beside_the_papers(results: Results) -> None:
-    timing = {"search": [0.0123, 0.0125], "end to end": [2.345], "cold": [0.5, 0.502]}
-    results.put(timing, "corel1k", "timing", "rows", "ours")
-    line = timing_table(results).splitlines()[2]
-    expected = "| title of ours | 0.0124 ± 0.0001 s | 2.35 s (0.13) | 501 ± 1 ms | - | - | - |"
-    assert line == expected
-
-
 def test_growth_is_by_size_and_gives_the_ratio(results: Results) -> None:
     for size, exhaustive in ((10_000, 5000.0), (2_000, 50.0)):
         quality = {
@@ -73,19 +58,6 @@ def test_growth_is_by_size_and_gives_the_ratio(results: Results) -> None:
     cells = " 0.5000 / 0.4990 | 0.5000 / 0.4990 | 0.5000 / 0.4990 | 0.9900 |"
     assert lines[2] == f"| 2,000 | 50 µs (49 to 52) | 100 µs (99 to 103) | 0.5 |{cells}"
     assert lines[3].startswith("| 10,000 | 5,000 µs (4,999 to 5,002) | 100 µs (99 to 103) | 50.0 |")
-
-
-def test_feedback_is_by_round(results: Results) -> None:
-    for seed in (0, 1):
-        values = {
-            f"{metric} {kind}": [0.1 + seed * 0.1, 0.5]
-            for metric in ("mAP", "P@20")
-            for kind in ("ranking", "residual")
-        }
-        results.put(values, "set", "feedback", str(seed))
-    lines = feedback_table(results, "set").splitlines()
-    assert lines[0] == "| SVM active learning | round 0 | round 1 |"
-    assert lines[2] == "| mAP, all | 0.1500 ± 0.0707 | 0.5000 ± 0.0000 |"
 
 
 def test_a_round_after_which_nothing_is_left_has_no_number(tmp_path: Path) -> None:
@@ -113,13 +85,6 @@ def test_robustness_shows_how_much_altered_queries_lose(results: Results) -> Non
     assert lines[2].startswith(begin)
     assert lines[2].endswith("| 0, 1 |")
     assert len(lines) == 3
-
-
-def test_nothing_known_gives_no_table(tmp_path: Path) -> None:
-    empty = Results(tmp_path)
-    for table in (quality_table, growth_table, feedback_table, robustness_table):
-        assert table(empty, "corel1k") == ""
-    assert timing_table(empty) == ""
 
 
 def test_the_documents_hold_the_tables_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:

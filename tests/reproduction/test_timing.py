@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from lookalike.errors import LookalikeError
 from reproduction.collection import Collection, Pixels, Positions, Sample
 from reproduction.methods import Method, Oracle
 from reproduction.results import Results
@@ -84,12 +83,6 @@ def test_rows_take_turns_and_each_round_is_kept(study: Study, calls: list[str]) 
     assert min(found["heavy"]["search"]) > 0
     about = study.known("timing", "about")
     assert (about["seed"], about["queries"]) == (0, 2 * len(np.unique(study.collection.labels)))
-
-
-def test_a_row_that_cannot_learn_is_named_after_the_others_are_timed(study: Study) -> None:
-    with pytest.raises(LookalikeError, match=r"^idle cannot learn from 24 images of 4 classes: "):
-        time_rows(study, ("idle", "light"))
-    assert set(study.known("timing", "rows")) == {"light"}
 
 
 def test_one_thread_limits_every_library_and_gives_back() -> None:

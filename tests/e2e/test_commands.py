@@ -63,26 +63,12 @@ def test_every_command_has_an_example_that_its_options_allow(
     command.make_context(name, words)
 
 
-def test_every_command_of_cluster_shows_its_example() -> None:
-    group = commands.commands["cluster"]
-    assert isinstance(group, click.Group) and set(group.commands) == set(EXAMPLES)
-    for name, example in EXAMPLES.items():
-        shown = " ".join(lookalike("cluster", name, "--help").stdout.split())
-        assert f"Example: lookalike cluster {name} {example}" in shown
-
-
 def test_every_command_is_in_one_section() -> None:
     listed = [name for some in SECTIONS.values() for name in some]
     offered = [name for name, command in commands.commands.items() if not command.hidden]
     assert sorted([*listed, "update"]) == sorted(offered)
     shown = lookalike("--help").stdout
     assert all(f"\n  {name} " in shown for name in listed)
-
-
-def test_the_papers_evaluation_is_an_error_that_names_where_it_is_now() -> None:
-    stderr = lookalike("reproduce", "all", "--data", "data", "--quick", status=2).stderr
-    assert "run python -m reproduction run --data DIR" in stderr
-    assert "reproduce" not in lookalike("--help").stdout
 
 
 def test_index_prints_counts_on_stdout_and_nothing_else(photos: Path, model: Path) -> None:
@@ -267,6 +253,8 @@ def test_nothing_found_is_status_1_and_an_unreadable_query_2(indexed: Path, tmp_
         ["search"],
         ["search", "x.png", "-k", "0"],
         ["search", "x.png", "--threshold", "2"],
+        ["search", "x.png", "--threshold", "nan"],
+        ["duplicates", "--threshold", "nan"],
         ["search", "x.png", "--unknown"],
         ["index", "nowhere"],
         ["index", ".", "--batch-size", "0"],
@@ -364,28 +352,6 @@ def test_duplicates_prints_groups_and_deletes_nothing(indexed: Path) -> None:
     assert listing(indexed) == before
 
 
-def test_duplicates_names_files_that_no_longer_hold_what_was_indexed(indexed: Path) -> None:
-    for name in ("y.png", "z.png"):
-        shutil.copy(indexed / "a/000.png", indexed / name)
-    lookalike("index", cwd=indexed)
-    before = (indexed / "z.png").stat()
-    content = (indexed / "z.png").read_bytes()
-    (indexed / "z.png").write_bytes(content[:-1] + b"x")
-    os.utime(indexed / "z.png", ns=(before.st_atime_ns, before.st_mtime_ns))
-    done = lookalike("duplicates", cwd=indexed)
-    assert "z.png" not in done.stdout
-    assert "1 file left out: changed or gone since the last update (z.png)" in done.stderr
-    summary = json.loads(lookalike("duplicates", "--json", cwd=indexed).stdout)
-    assert summary["changed"] == ["z.png"]
-    assert len(summary["groups"]) == 1
-
-
-def test_a_threshold_that_is_not_a_number_is_bad_usage(indexed: Path) -> None:
-    for words in (["duplicates"], ["search", "a/000.png"]):
-        done = lookalike(*words, "--threshold", "nan", cwd=indexed, status=2)
-        assert "nan is not a number" in done.stderr
-
-
 def test_info_shows_what_made_the_gallery(indexed: Path) -> None:
     words = lookalike("info", cwd=indexed).stdout
     assert "12 indexed, 0 skipped" in words
@@ -456,37 +422,6 @@ def test_a_damaged_neighbour_graph_is_made_again_by_a_repair(indexed: Path) -> N
     assert graph.read_bytes() == before
 
 
-def test_commands_about_a_gallery_that_lies_elsewhere_name_it(
-    photos: Path, model: Path, tmp_path: Path
-) -> None:
-    place = tmp_path / "else where"
-    lookalike("index", photos, "--gallery", place, "--model", model)
-    with closing(Store.open(place / "gallery.sqlite", write=True)) as store, store.transaction():
-        store.set_meta({"unfinished": True})
-    done = lookalike("search", "a/000.png", "--gallery", place)
-    assert done.stderr.endswith(f"go on with: lookalike update --gallery '{place}'\n")
-    lookalike("update", "--gallery", place)
-    (place / "neighbours.lka").unlink()
-    done = lookalike("groups", "--gallery", place, status=2)
-    assert done.stderr.endswith(f"make one with: lookalike update --gallery '{place}'\n")
-    lookalike("index", photos, "--model", model)  # and in the usual place
-    lookalike("index", "--rebuild", "--gallery", photos / ".lookalike", "--model", model)
-    assert (photos / ".lookalike/neighbours.lka").exists()
-
-
-def test_tuning_a_small_gallery_is_refused_in_a_line(indexed: Path) -> None:
-    assert "none, the defaults" in lookalike("info", cwd=indexed).stdout
-    done = lookalike("tune", cwd=indexed, status=2)
-    assert done.stderr.startswith("lookalike: the gallery has 12 images; below 10,000 ")
-    assert done.stderr.count("\n") == 1
-    done = lookalike("tune", "--force", cwd=indexed, status=2)
-    assert done.stderr.startswith("lookalike: cannot tune: the index holds 12 items")
-    done = lookalike("tune", "--reset", cwd=indexed)
-    sizes = "1 table, key bits by size, candidates by size, re-ranked by size"
-    assert done.stdout == f"settings      {sizes}\n"
-    assert "none, the defaults" in lookalike("info", cwd=indexed).stdout
-
-
 def test_an_unfinished_update_is_reported_by_search_and_info(indexed: Path) -> None:
     table = indexed / ".lookalike/gallery.sqlite"
     with closing(Store.open(table, write=True)) as store, store.transaction():
@@ -498,29 +433,6 @@ def test_an_unfinished_update_is_reported_by_search_and_info(indexed: Path) -> N
         )
     lookalike("update", cwd=indexed)
     assert lookalike("info", cwd=indexed).stderr == ""
-
-
-def test_the_column_of_shares_is_never_blank(tmp_path: Path, model: Path) -> None:
-    write_photo(tmp_path / "photos/only.png", 1)
-    done = lookalike("index", tmp_path / "photos", "--model", model)
-    assert done.stdout.startswith("1 image (1 added)")
-    line = lookalike("search", "only.png", cwd=tmp_path / "photos").stdout.split()
-    assert line == ["1.000", "0/256", "-", "only.png"]
-
-
-@pytest.mark.slow
-def test_the_demo_prints_its_progress_on_stderr_and_its_result_on_stdout(
-    tmp_path: Path,
-) -> None:
-    write_photos(tmp_path / "photos", 3)
-    words = "demo", "--folder", tmp_path / "photos", "--out", tmp_path / "out"
-    done = lookalike(*words)
-    assert "3 images in the gallery, 0 skipped" in done.stderr
-    first, second = done.stdout.splitlines()
-    assert "altered images find their photograph first" in first
-    assert second == f"see {tmp_path / 'out/sheet.html'}"
-    summary = json.loads(lookalike(*words, "--json").stdout)
-    assert (summary["images"], summary["html"]) == (3, os.fspath(tmp_path / "out/sheet.html"))
 
 
 def test_another_model_is_refused_and_a_rebuild_takes_it(indexed: Path, other_model: Path) -> None:
@@ -682,10 +594,6 @@ def test_a_gallery_is_found_by_the_environment(
     assert done.stdout.endswith("photos/a/000.png\n")
     (indexed / "a/000.png").unlink()
     assert lookalike("update", cwd=tmp_path).stdout.startswith("11 images (1 dropped)")
-    other = tmp_path / "other"
-    lookalike("index", indexed / "b", "--gallery", other)
-    monkeypatch.setenv("LOOKALIKE_GALLERY", os.fspath(other))
-    assert lookalike("update", cwd=tmp_path).stdout.startswith("4 images (no change)")
 
 
 @pytest.mark.slow

@@ -47,10 +47,3 @@ def test_the_small_version_is_the_duplicate_that_could_go(photographs: Path) -> 
     assert [[item["path"] for item in group["duplicates"]] for group in groups] == [
         [f"{name} small.png"] for name in NAMES
     ]
-
-
-def test_info_names_the_model_that_comes_with_lookalike(photographs: Path) -> None:
-    facts = json.loads(lookalike("info", "--json", cwd=photographs).stdout)
-    assert facts["images"] == 2 * len(NAMES)
-    assert facts["model"]["input_size"] == 224
-    assert "no change" in lookalike("update", cwd=photographs).stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,6 @@ from lookalike.evaluation.metrics import rank
 from lookalike.evaluation.protocol import METRICS, query_split
 from lookalike.models.data import class_folders
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="extra: Corel-1k is not here")
 FEW = ("--queries-per-class", "3", "--seeds", "2", "--threads", "1")
 
 
@@ -65,31 +62,6 @@ def test_evaluate_prints_json_with_the_metrics_of_each_split(labelled: Path, mod
     assert first["P@10"] == pytest.approx(np.mean(right))
 
 
-def test_evaluate_prints_a_line_for_each_metric_and_the_rest_on_stderr(
-    labelled: Path, model: Path
-) -> None:
-    words = ("evaluate", labelled, "--model", model, *FEW)
-    done = lookalike(*words, "--worst", "1", cwd=labelled)
-    lines = done.stdout.splitlines()
-    assert lines[0] == "images  16 in 2 classes, 0 skipped"
-    assert lines[2] == "splits  2, each with 6 queries among 10 images"
-    value = r" +-?\d\.\d{3} \+- \d\.\d{3}"
-    metrics = [line.split()[0] for line in lines if re.fullmatch(rf"\S+{3 * value}", line)]
-    assert metrics == ["mAP", "recall@m", "P@5", "P@10", "P@20", "P@30"]
-    wanted = np.mean([exact(labelled, seed)["mAP"] for seed in (0, 1)])
-    (line,) = (line for line in lines if line.startswith("mAP"))
-    assert float(line.split()[1]) == pytest.approx(wanted, abs=6e-4)
-    classes = lines[lines.index("classes of lowest P@10, hashed") + 1 :][:2]
-    assert {line.split(maxsplit=1)[1] for line in classes} == {"north sea", "south"}
-    returned = [line.strip() for line in lines[-10:]]
-    assert all((labelled / path).is_file() for path in returned)
-    assert done.stderr.splitlines() == [
-        f"evaluating {labelled}",
-        "a query of the smallest class has 5 images to find, so its P@n cannot reach 1 for n above "
-        "5",
-    ]
-
-
 def test_unreadable_and_misplaced_files_are_listed_and_the_status_is_1(
     labelled: Path, model: Path
 ) -> None:
@@ -130,26 +102,6 @@ def test_evaluate_loads_no_pytorch(labelled: Path, model: Path) -> None:
 
 
 # ---- data ----------------------------------------------------------------------------------------
-
-
-@needs_data
-def test_data_lays_out_a_verified_copy_without_loading_anything_heavy(tmp_path: Path) -> None:
-    words = ("data", "corel1k", "--from", str(SHARED / "corel1k"), "--out", "out")
-    modules = loaded(tmp_path, *words)
-    assert not modules & {"numpy", "PIL", "torch", "onnxruntime"}
-    done = lookalike(*words, cwd=tmp_path)
-    made = done.stdout.splitlines()
-    assert made[:3] == [
-        "dataset   corel1k, 10 classes",
-        "images    1,000 of 1,000",
-        "content   verified: the exact files this project's numbers were made with",
-    ]
-    assert made[-1] == "laid out  out: 0 linked, 0 copied, 1,000 there already"
-    assert done.stderr == ""
-    assert (tmp_path / "out/buses/300.jpg").samefile(SHARED / "corel1k/buses/300.jpg") or (
-        (tmp_path / "out/buses/300.jpg").read_bytes()
-        == (SHARED / "corel1k/buses/300.jpg").read_bytes()
-    )
 
 
 def test_data_lays_out_files_of_another_make_with_a_warning_and_status_1(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from command import lookalike
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from shapes import CLASSES as SHAPES
-from shapes import image, write_classes
+from shapes import write_classes
 
 from lookalike.cli.train import settings_of, train
 from lookalike.encoder import Encoder
@@ -206,16 +206,6 @@ def test_a_missing_package_is_reported_with_the_extra_that_brings_it(
 
 
 # ---- the other commands --------------------------------------------------------------------------
-
-
-def test_augment_shows_an_image_for_each_method_that_is_on(tmp_path: Path) -> None:
-    image("discs", np.random.default_rng(0)).save(tmp_path / "photo.png")
-    off = [f"--augment={name}=0" for name in ("noise", "contrast", "brightness", "colour")]
-    for options, images in (((), 12), (off, 8)):  # original, methods, 3 draws
-        out = tmp_path / f"{images}.html"
-        done = lookalike("augment", tmp_path / "photo.png", "--out", out, *options)
-        assert done.stdout == ""
-        assert out.read_text().count("<img") == images
 
 
 def write_foreign(path: Path) -> None:

@@ -132,17 +132,6 @@ def test_a_feature_map_is_averaged_over_places(tmp_path: Path) -> None:
     check(path, np.einsum("ncyixj,kcij->nk", blocks, KERNEL.astype(float)) / 16)
 
 
-def test_names_of_ours_elsewhere_in_the_graph_do_no_harm(tmp_path: Path) -> None:
-    nodes = [
-        helper.make_node("Conv", ["embeddings", "kernel"], ["images"], strides=[4, 4]),
-        helper.make_node("Relu", ["images"], ["y"]),
-    ]
-    path = write(
-        tmp_path / "odd.onnx", nodes, {"y": ["b", 8, 4, 4]}, inputs={"embeddings": ["b", 3, 16, 16]}
-    )
-    assert adopted(path).dim == 8
-
-
 def test_half_precision_is_cast_at_both_ends(tmp_path: Path) -> None:
     half = {name: w.astype(np.float16) for name, w in WEIGHTS.items() if w.dtype == np.float32}
     path = write(
@@ -178,31 +167,6 @@ def test_the_text_half_of_a_model_is_left_out(tmp_path: Path) -> None:
     assert "head" not in {weight.name for weight in model.graph.initializer}
     with pytest.raises(ModelError, match=r"takes \(b, 8\), not \(n, 3, height, width\)"):
         adopted(path, output="text_embeds")
-
-
-def test_what_a_branch_reads_is_kept(tmp_path: Path) -> None:
-    def branch(operation: str) -> onnx.GraphProto:
-        result = helper.make_tensor_value_info("branched", TensorProto.FLOAT, None)
-        return helper.make_graph(
-            [helper.make_node(operation, ["pooled", "pooled"], ["branched"])],
-            operation,
-            [],
-            [result],
-        )
-
-    nodes = [
-        PATCHES,
-        helper.make_node("GlobalAveragePool", ["map"], ["pooled"]),
-        helper.make_node("Cast", ["one"], ["true"], to=TensorProto.BOOL),
-        helper.make_node(
-            "If", ["true"], ["y"], then_branch=branch("Add"), else_branch=branch("Sub")
-        ),
-    ]
-    weights = {**WEIGHTS, "one": np.array(1, np.int64)}
-    path = write(tmp_path / "if.onnx", nodes, {"y": ["b", 8, 1, 1]}, weights=weights)
-    x = ((images() - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
-    blocks = x.reshape(3, 3, 4, 4, 4, 4)
-    check(path, np.einsum("ncyixj,kcij->nk", blocks, KERNEL.astype(float)) / 8)
 
 
 def test_weights_in_a_file_beside_come_along(tmp_path: Path) -> None:
@@ -254,12 +218,6 @@ def test_a_model_with_weights_in_other_files_is_refused_and_adopting_it_packs_th
     (split.parent / "weights").unlink()
     expected = Encoder.open(tmp_path / "adopted.onnx").embed(images())
     np.testing.assert_allclose(Encoder.open(tmp_path / "packed.onnx").embed(images()), expected)
-
-
-def test_adopting_twice_gives_the_same_file(tmp_path: Path) -> None:
-    path = transformer(tmp_path / "vit.onnx")
-    first = adopted(path, output="embeddings")
-    assert adopted(path, output="embeddings") == first
 
 
 @pytest.mark.parametrize(
@@ -332,13 +290,6 @@ def test_a_model_that_is_not_an_image_encoder_is_refused(
     with pytest.raises(ModelError, match=message):
         adopted(path, **options)
     assert [p.name for p in tmp_path.iterdir()] == ["bad.onnx"]
-
-
-def test_integers_are_not_embeddings(tmp_path: Path) -> None:
-    nodes = [PATCHES, node("Shape", ["map"], "n")]
-    path = write(tmp_path / "int.onnx", nodes, {"n": [4]}, output_kind=TensorProto.INT64)
-    with pytest.raises(ModelError, match="its output n is not a tensor of floats"):
-        adopted(path)
 
 
 def test_integer_pixels_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from towers import DIM, LENGTH, SIZE, STATISTICS, adopt_towers, write_towers
 
 from lookalike.atomic import file_sha256
 from lookalike.encoder import Encoder, ModelInfo
-from lookalike.errors import MissingExtraError, ModelError, NoWordsError, install_command
+from lookalike.errors import MissingExtraError, ModelError, install_command
 from lookalike.models.adopt import adopt
 from lookalike.words import PREFIX, WordEncoder, words_file
 
@@ -35,11 +35,6 @@ def test_words_get_the_embedding_that_the_text_tower_gives(tmp_path: Path, mask:
     expected = weights["table"][[1, 3, 5, 2]].mean(axis=0) + weights["cone"]
     found = Encoder.open(out).words().embed("  Red\nBLUE ")
     np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-6)
-
-
-def test_a_model_without_words_names_one_that_has_them(model: Path) -> None:
-    with pytest.raises(NoWordsError, match="lookalike model get clip-vit-base-patch32"):
-        Encoder.open(model).words()
 
 
 def test_a_description_with_words_survives_and_one_without_is_as_it_was(towers: Path) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from command import lookalike
@@ -23,7 +20,7 @@ from test_adopt import transformer
 from towers import LENGTH, SIZE, STATISTICS, write_colours, write_towers
 
 from lookalike.encoder import Encoder
-from lookalike.errors import MissingExtraError, ModelError, install_command
+from lookalike.errors import ModelError
 from lookalike.gallery import Gallery
 from lookalike.models import catalogue, download
 from lookalike.models.adopt import adopt
@@ -120,12 +117,6 @@ def test_a_cut_connection_goes_on_where_it_ended(hub: Hub) -> None:
     assert [asked for _, asked in hub.requests] == [None, "bytes=1000-", "bytes=1500-"]
 
 
-def test_a_host_that_ignores_ranges_sends_all_again(hub: Hub) -> None:
-    hub.cuts, hub.ranges = [1000], False
-    get(NAME)
-    assert model_file(NAME).exists() and len(hub.requests) == 2
-
-
 def test_connections_that_bring_nothing_end_it_and_the_next_call_goes_on(
     hub: Hub, tmp_path: Path
 ) -> None:
@@ -152,19 +143,6 @@ def test_a_file_with_another_checksum_is_deleted(hub: Hub, tmp_path: Path) -> No
     get(NAME)
 
 
-def test_a_damaged_half_is_found_out_and_the_next_call_begins_again(
-    hub: Hub, tmp_path: Path
-) -> None:
-    hub.cuts = [700, 0]
-    with pytest.raises(ModelError):
-        get(NAME)
-    (part,) = (tmp_path / "cache" / name for name in PART)
-    part.write_bytes(bytes(700))
-    with pytest.raises(ModelError, match="SHA-256"):
-        get(NAME)
-    get(NAME)
-
-
 @pytest.mark.parametrize("by", [-1, 1])
 def test_a_file_of_another_size_is_refused_before_it_is_read(
     hub: Hub, tmp_path: Path, by: int
@@ -175,18 +153,6 @@ def test_a_file_of_another_size_is_refused_before_it_is_read(
     with pytest.raises(ModelError, match=message):
         get(NAME)
     assert in_cache(tmp_path) == LOCK
-
-
-def test_a_published_file_that_is_not_what_the_entry_says_leaves_no_model(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = b"not a model"
-    changed(hub, content)
-    entry = replace(catalogue.CATALOGUE[NAME], image=source("onnx/model.onnx", content))
-    monkeypatch.setattr(catalogue, "CATALOGUE", {NAME: entry})
-    with pytest.raises(ModelError, match="not a readable ONNX file"):
-        get(NAME)
-    assert not model_file(NAME).exists()
 
 
 def test_a_file_that_was_put_there_by_hand_needs_no_network(hub: Hub) -> None:
@@ -235,21 +201,6 @@ def test_a_full_disk_keeps_what_came_and_goes_on_when_there_is_space(
     hub.requests.clear()
     get(NAME)
     assert [asked for _, asked in hub.requests] == ([f"bytes={limit}-"] if limit == 1000 else [])
-
-
-def test_a_disk_without_the_space_is_found_out_first(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = os.fstatvfs
-
-    def full(descriptor: int) -> Any:
-        values = list(real(descriptor))
-        values[4] = 0
-        return os.statvfs_result(values)
-
-    monkeypatch.setattr(os, "fstatvfs", full)
-    with pytest.raises(ModelError, match=r"has no space for model\.onnx: free some, or set XDG_"):
-        get(NAME)
 
 
 def test_a_process_that_was_killed_half_way_leaves_what_the_next_one_completes(
@@ -325,18 +276,6 @@ def test_a_model_of_both_towers_is_searched_by_words_offline(
     lookalike("model", "remove", NAME)
     with pytest.raises(ModelError, match=f"lookalike model get {NAME}"):
         Gallery.open(photos).encoder()
-
-
-def test_without_tokenizers_nothing_is_downloaded(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (part,) = catalogue.CATALOGUE[NAME].sources
-    entry = replace(catalogue.CATALOGUE[NAME], text=(part, part))
-    monkeypatch.setattr(catalogue, "CATALOGUE", {NAME: entry})
-    monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(MissingExtraError, match=re.escape(install_command("words"))):
-        get(NAME)
-    assert not hub.requests
 
 
 def test_entries_are_pinned_to_revisions_and_checksums() -> None:

@@ -37,28 +37,6 @@ def test_weights_settings_and_preprocessing_come_back(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
 
-def test_a_folded_projection_comes_back(tmp_path: Path) -> None:
-    embedder = saved(tmp_path / "model.pt")
-    embedder.fold(torch.zeros(4), torch.ones(2, 4))
-    save_embedder(embedder, tmp_path / "model.pt")
-    assert load_embedder(tmp_path / "model.pt").dim == 2
-
-
-def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embedder = saved(tmp_path / "model.pt")
-    before = (tmp_path / "model.pt").read_bytes()
-
-    def full(content: object, out: Any) -> None:
-        out.write(b"half of it")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
-        save_embedder(embedder, tmp_path / "model.pt")
-    assert (tmp_path / "model.pt").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
-
-
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     saved(tmp_path / "model.pt")
     content = (tmp_path / "model.pt").read_bytes()

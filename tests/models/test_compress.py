@@ -86,13 +86,3 @@ def test_a_weight_beyond_float16_and_a_row_of_zeros_survive() -> None:
         store(model, storage)
         (found,) = ReferenceEvaluator(model).run(None, {"x": np.eye(20, dtype=np.float32)})
         np.testing.assert_allclose(np.asarray(found, np.float32), weight, rtol=1e-6)
-
-
-def test_an_unknown_storage_is_refused(plain: Path) -> None:
-    with pytest.raises(ValueError, match="not 'bfloat16'"):
-        store(onnx.load(plain), "bfloat16")  # type: ignore[arg-type]
-
-
-def test_the_cost_of_the_same_file_is_nothing(plain: Path) -> None:
-    found = cost(plain, plain, images(5))
-    assert found.mean == pytest.approx(1, abs=1e-6) and found.worst == pytest.approx(1, abs=1e-6)

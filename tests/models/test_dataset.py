@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from lookalike.errors import TrainingError
 from lookalike.images import read_image
 from lookalike.models.data import (
     LabelledImages,
-    Skipped,
     Statistics,
     balanced_sample,
     check_classes,
@@ -108,19 +106,6 @@ def test_classes_that_cannot_be_trained_on_are_named(
     check_classes(labelled(6, 6), (), 6)
 
 
-def test_skipped_files_explain_a_class_without_images() -> None:
-    skipped = [Skipped(Path("b/1.jpg"), "truncated: x")]
-    with pytest.raises(TrainingError, match=r"\(1 skipped, such as b.1\.jpg: truncated: x\)"):
-        check_classes(labelled(9, 0), skipped)
-
-
-def test_only_some_classes_are_renumbered() -> None:
-    images = labelled(2, 3, 1).only(np.array([2, 0]))
-    assert images.classes == ("a", "c")
-    assert images.labels.tolist() == [0, 0, 1]
-    assert [path.stem for path in images.paths] == ["0", "1", "5"]
-
-
 # ---- squares ------------------------------------------------------------------------------------
 
 
@@ -156,17 +141,6 @@ def test_a_file_that_goes_away_during_training_is_named(folder: Path) -> None:
     images.paths[2].unlink()
     with pytest.raises(TrainingError, match=r"2\.png could be read when .* put it back and run"):
         squares[2]
-
-
-def test_work_is_done_in_threads_and_comes_back_in_order() -> None:
-    barrier = threading.Barrier(3, timeout=20)
-
-    def function(item: int) -> int:
-        if item < 3:
-            barrier.wait()  # passes only if three run at once
-        return item * item
-
-    assert list(in_order(function, range(50), 3, ahead=4)) == [i * i for i in range(50)]
 
 
 def test_work_is_not_started_far_ahead_and_an_error_comes_in_its_turn() -> None:

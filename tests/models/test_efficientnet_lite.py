@@ -17,7 +17,6 @@ from lookalike.models.trunks import (
     EfficientNetLite0,
     EfficientNetLite2,
     SameConv2d,
-    same_padding,
 )
 from lookalike.models.weights import read_torch_file
 
@@ -51,24 +50,6 @@ def test_photographs_get_their_imagenet_class(larger: bool, photograph: str, lab
     assert int(scores.argmax()) == label
 
 
-@pytest.mark.parametrize(
-    ("size", "kernel", "stride", "expected"),
-    [
-        (192, 3, 2, (0, 1)),
-        (48, 5, 2, (1, 2)),
-        (7, 3, 2, (1, 1)),
-        (7, 5, 2, (2, 2)),
-        (6, 5, 1, (2, 2)),
-        (6, 1, 1, (0, 0)),
-        (5, 1, 2, (0, 0)),
-    ],
-)
-def test_same_padding_puts_an_odd_zero_after(
-    size: int, kernel: int, stride: int, expected: tuple[int, int]
-) -> None:
-    assert same_padding(size, kernel, stride) == expected
-
-
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("shape", [(6, 6), (7, 8)])
@@ -99,11 +80,6 @@ def test_a_damaged_weight_file_is_refused(tmp_path: Path, content: bytes) -> Non
     (tmp_path / "damaged.pth").write_bytes(content)
     with pytest.raises(ModelError, match="not a readable PyTorch weight file"):
         EfficientNetLite0().load_weights(tmp_path / "damaged.pth")
-
-
-def test_a_missing_weight_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"none\.pth: no such PyTorch weight file"):
-        EfficientNetLite0().load_weights(tmp_path / "none.pth")
 
 
 def test_code_in_a_weight_file_is_not_run(tmp_path: Path) -> None:

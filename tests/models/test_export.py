@@ -10,8 +10,6 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from skimage import data
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,10 +18,6 @@ from lookalike.errors import ModelError
 from lookalike.models.embedder import Embedder
 from lookalike.models.export import export_embedder, export_onnx
 from lookalike.models.settings import EmbedderSettings
-from lookalike.models.trunks import MEAN, STD
-
-MODEL_2 = DEFAULT_MODEL.with_name("lookalike-general-2.onnx")
-LEARNT = tuple(f"embedder.{part}." for part in ("gates", "side_gates", "fc", "own"))
 
 
 def info(dim: int, input_size: int = 16) -> ModelInfo:
@@ -71,35 +65,6 @@ def run(path: Path, images: Tensor) -> NDArray[np.float32]:
     return np.asarray(result, np.float32)
 
 
-def test_the_model_before_equals_torch_on_the_trunk_as_published() -> None:
-    """The trunk's weights are ImageNet's; what was learnt beside it comes from the file itself."""
-    torch.manual_seed(0)
-    embedder = Embedder(
-        EmbedderSettings(input_size=224, fuse=(3,), trunk_dim=512), "imagenet"
-    ).eval()
-    learnt = {
-        weight.name.removeprefix("embedder."): torch.tensor(onnx.numpy_helper.to_array(weight))
-        for weight in onnx.load(MODEL_2).graph.initializer
-        if weight.name.startswith(LEARNT)
-    }
-    missing, unexpected = embedder.load_state_dict(learnt, strict=False)
-    assert not unexpected
-    assert all(name.startswith("trunk.") for name in missing)
-    axes = learnt["own.weight"].double()
-    assert torch.allclose(axes @ axes.T, torch.eye(512, dtype=torch.float64), atol=1e-5)
-
-    names = ("chelsea", "coffee", "astronaut", "rocket")
-    squares = [Image.fromarray(getattr(data, name)()).resize((224, 224)) for name in names]
-    pixels = np.stack([np.asarray(square, np.float32) for square in squares])
-    normalised = (pixels - np.array(MEAN, "f4")) / np.array(STD, "f4")
-    real = torch.from_numpy(normalised.transpose(0, 3, 1, 2).copy())
-    noise = torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    for images in (real, noise):
-        with torch.no_grad():
-            expected = embedder(images).numpy()
-        assert np.abs(run(MODEL_2, images) - expected).max() < 1e-4
-
-
 def test_the_shipped_model_is_one_small_file_of_folded_convolutions() -> None:
     model = onnx.load(DEFAULT_MODEL, load_external_data=False)
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
@@ -126,13 +91,6 @@ def test_two_exports_are_the_same_bytes_and_the_checksum_is_theirs(tmp_path: Pat
     assert b"torch/" not in content and Path(__file__).name.encode() not in content
     assert first == second == replace(info(dim=5), sha256=sha256(content).hexdigest())
     assert Encoder.open(tmp_path / "first.onnx").info == first
-
-
-def test_the_training_mode_of_each_part_survives(tmp_path: Path) -> None:
-    module = Gated().train()
-    module.norm.eval()
-    export_onnx(module, info(dim=5), tmp_path / "model.onnx")
-    assert module.training and module.drop.training and not module.norm.training
 
 
 class Reflected(nn.Module):
@@ -238,37 +196,3 @@ def test_heads_on_the_other_trunks_equal_torch(
         neutral=False,
     )
     tried(settings, tmp_path / "model.onnx", True)
-
-
-@pytest.mark.slow
-def test_photographs_get_the_embeddings_that_torch_gives(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    embedder = Embedder(EmbedderSettings(pool="gem", fuse=(3,), neutral=False), "imagenet").eval()
-    info = export_embedder(embedder, tmp_path / "model.onnx", name="photographs")
-    names = ("chelsea", "coffee", "astronaut", "rocket")
-    pixels = np.stack(
-        [np.asarray(Image.fromarray(getattr(data, n)()).resize((192, 192))) for n in names]
-    )
-    images = (pixels.transpose(0, 3, 1, 2) - np.float32(127)) / np.float32(128)
-    with torch.no_grad():
-        expected = embedder(torch.from_numpy(images)).numpy()
-    encoder = Encoder.open(tmp_path / "model.onnx")
-    assert encoder.info == info
-    assert np.abs(encoder.embed(pixels) - expected).max() < 1e-4
-
-
-@pytest.mark.slow
-def test_a_model_file_gives_its_attention_as_far_as_there_is_any(tmp_path: Path) -> None:
-    for attention, extra in (
-        ("none", []),
-        ("channel", ["channel_attention"]),
-        ("spatial", ["spatial_attention"]),
-        ("cbam", ["channel_attention", "spatial_attention"]),
-        ("second-order", ["channel_attention", "spatial_attention"]),
-    ):
-        embedder = Embedder(EmbedderSettings(trunk="lenet5", attention=attention, input_size=40))
-        path = tmp_path / f"{attention}.onnx"
-        export_embedder(embedder, path, name=attention)
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        assert [output.name for output in session.get_outputs()] == ["embeddings", *extra]
-        assert Encoder.open(path).info.name == attention

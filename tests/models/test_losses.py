@@ -33,15 +33,6 @@ def test_normalised_softmax_equals_the_formula_in_numpy(smoothing: float) -> Non
     assert loss(embeddings, labels).item() == pytest.approx(expected, rel=1e-5)  # float32
 
 
-def test_neither_length_of_embeddings_nor_of_centres_matters() -> None:
-    loss = CosineSoftmax(8, 5)
-    embeddings, labels = unit_rows(6, 8), torch.arange(6) % 5
-    before = loss(embeddings, labels).item()
-    with torch.no_grad():
-        loss.centres.mul_(7)
-    assert loss(3 * embeddings, labels).item() == pytest.approx(before, rel=1e-5)
-
-
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning.losses", None)

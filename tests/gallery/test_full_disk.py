@@ -4,7 +4,6 @@ import errno
 import os
 import resource
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,17 +116,3 @@ def test_any_write_may_fail_and_the_last_commit_stays(
     assert len(before) <= known < len(before) + 24
     assert gallery.update().images == 36
     assert_holds(gallery, photos)
-
-
-def test_the_command_reports_it_on_stderr_with_status_2(tmp_path: Path, model: Path) -> None:
-    folder = tmp_path / "photos"
-    write_photos(folder, 3)
-    code = (
-        "import resource; from lookalike.cli import main; "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); main()"
-    )
-    arguments = [sys.executable, "-c", code, "index", str(folder), "--model", str(model)]
-    done = subprocess.run(arguments, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert REMEDY in done.stderr
-    assert "Traceback" not in done.stderr

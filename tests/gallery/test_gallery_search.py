@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import pytest
 from fakes import write_photo, write_photos
 
 from lookalike.errors import GalleryError
-from lookalike.gallery import Gallery, Hit
+from lookalike.gallery import Gallery
 
 
 @pytest.fixture
@@ -26,23 +25,6 @@ def test_an_empty_gallery_finds_nothing(tmp_path: Path, model: Path, outside: Pa
     facts = gallery.info()
     assert (facts.images, facts.skipped, facts.pairs) == (0, 0, None)
     assert gallery.verify() == []
-
-
-def test_a_hit_shows_itself_in_words_and_as_json() -> None:
-    hit = Hit("a.png", Path("/p/a.png"), 0.9126, 31, 256, 0.99812, 7, 4, 3, "PNG")
-    assert hit.describe() == "0.913, 31 of 256 bits differ, closer than 99.812 % of pairs"
-    assert hit.as_dict() == {
-        "path": "a.png",
-        "file": "/p/a.png",
-        "cosine": 0.9126,
-        "bits": 31,
-        "code_bits": 256,
-        "rarity": 0.99812,
-        "id": 7,
-        "width": 4,
-        "height": 3,
-        "format": "PNG",
-    }
 
 
 def test_tuning_a_small_gallery_takes_force_and_can_be_undone(tmp_path: Path, model: Path) -> None:
@@ -69,16 +51,3 @@ def test_tuning_a_small_gallery_takes_force_and_can_be_undone(tmp_path: Path, mo
     assert (again.info().lsh, again.info().tuning) == (before.lsh, None)
     assert again.verify() == []
     assert len(again.search("a/000.png", 60)) == 60
-
-
-def test_a_pickled_gallery_answers_as_the_first(gallery: Gallery, outside: Path) -> None:
-    gallery.search(outside, 3)  # with the model and the files open
-    other = pickle.loads(pickle.dumps(gallery))
-    assert other.search(outside, 9, exact=True) == gallery.search(outside, 9, exact=True)
-    assert other.info() == gallery.info()
-
-
-def test_asking_for_more_than_any_gallery_holds_gives_what_there_is(
-    gallery: Gallery, outside: Path
-) -> None:
-    assert len(gallery.search(outside, 10**12)) == len(gallery)

@@ -4,7 +4,6 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,33 +12,10 @@ from hostile import encode, photo
 
 from lookalike.errors import GalleryError, LookalikeError
 from lookalike.gallery import Gallery, Progress
-from lookalike.gallery import scan as scan_module
-from lookalike.gallery import update as update_module
-from lookalike.gallery.rows import FileState, ImageRow, file_state
+from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import Store
 from lookalike.gallery.update import why_skipped
 from lookalike.images import SkippedImageError, SkipReason
-from lookalike.lsh import LSHIndex
-
-
-@pytest.mark.parametrize(("most", "searches"), [(11, 1), (12, 0)])
-def test_an_update_searches_once_where_searches_will_need_compiled_code(
-    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, most: int, searches: int
-) -> None:
-    asked = list[int]()
-    search = LSHIndex.search
-
-    def counted(index: LSHIndex, queries: Any, k: int = 10, **options: Any) -> Any:
-        if np.ndim(queries) == 1:  # the neighbours of all are searched for in batches
-            asked.append(k)
-        return search(index, queries, k, **options)
-
-    monkeypatch.setattr(LSHIndex, "search", counted)
-    monkeypatch.setattr(update_module, "EXACT_AT_ONCE", most)
-    gallery = Gallery.open(photos, model=model)
-    assert gallery.update().images == 12
-    assert gallery.update().added == 0
-    assert asked == [1] * searches
 
 
 def test_a_missing_folder_drops_nothing(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
@@ -48,16 +24,6 @@ def test_a_missing_folder_drops_nothing(gallery: Gallery, photos: Path, tmp_path
     with pytest.raises(GalleryError, match="not mounted"):
         elsewhere.update()
     assert len(elsewhere) == 12
-
-
-def test_progress_counts_every_file_that_was_read(photos: Path, model: Path) -> None:
-    (photos / "bad.png").write_bytes(b"")
-    seen: list[tuple[int, int, int]] = []
-    gallery = Gallery.open(photos, model=model)
-    gallery.update(lambda progress: seen.append((progress.done, progress.total, progress.skipped)))
-    assert [done for done, _, _ in seen] == list(range(1, 14))
-    assert {total for _, total, _ in seen} == {13}
-    assert seen[-1] == (13, 13, 1)
 
 
 def test_a_second_interruption_while_the_first_is_committed_loses_nothing(
@@ -146,32 +112,6 @@ def test_a_copy_of_a_gallery_on_another_disk_is_read_once_and_not_encoded(
     assert counts(copy.update(progress.append)) == {}
     assert (len(progress), decoded) == (12, [])
     assert_holds(copy, tmp_path / "copy")
-
-
-def renumber(monkeypatch: pytest.MonkeyPatch, offset: int, files: int) -> None:
-    """Let the first ``files`` files that a scan finds have other inode numbers."""
-    real = file_state
-    seen = [0]
-
-    def state(status: os.stat_result) -> FileState:
-        seen[0] += 1
-        found = real(status)
-        renumbered = (found.inode or 0) + offset if seen[0] <= files else found.inode
-        return found._replace(inode=renumbered)
-
-    monkeypatch.setattr(scan_module, "file_state", state)
-
-
-@pytest.mark.parametrize(("renumbered", "read"), [(120, 0), (40, 40)])
-def test_a_mount_that_does_not_keep_inode_numbers_is_not_read_again_and_again(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, renumbered: int, read: int
-) -> None:
-    bitmaps(tmp_path / "photos", 120)
-    gallery = updated(tmp_path / "photos", model=model)
-    renumber(monkeypatch, 1 << 40, renumbered)
-    progress: list[Progress] = []
-    assert counts(gallery.update(progress.append)) == {}
-    assert len(progress) == read
 
 
 def test_a_reason_that_is_not_text_goes_into_the_table() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from datetime import datetime
@@ -13,7 +12,7 @@ import pyarrow
 import pytest
 from fakes import HALF, embedding, images_of, write_photo
 
-from lookalike import Gallery, LSHIndex, progress_bar
+from lookalike import Gallery
 from lookalike.errors import GalleryError, MissingExtraError
 
 
@@ -77,43 +76,3 @@ def test_tables_hold_what_iterating_gives(
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingExtraError, match="pip install pandas"):
         gallery.to_pandas()
-
-
-def test_a_gallery_and_its_hits_show_themselves(gallery: Gallery) -> None:
-    assert repr(gallery) == f"<Gallery of {gallery.root}: 12 images>"
-    assert gallery._repr_html_().count("data:image/webp;base64,") == 12
-    hits = gallery.search("a/000.png", 3)
-    (gallery.root / hits[2].path).unlink()
-    page = hits._repr_html_()
-    assert page.count("<figure") == 3 and page.count("<img") == 2
-    assert "1.000 a/000.png" in page
-
-
-def test_a_closed_gallery_opens_again_when_it_is_asked(gallery: Gallery) -> None:
-    with gallery as same:
-        assert same is gallery
-        before = gallery.search("a/000.png", 3)
-    assert gallery._files._index is None and not gallery._files._idle
-    assert gallery.search("a/000.png", 3) == before
-
-
-def test_an_update_is_logged_and_shown(
-    photos: Path, model: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (photos / "bad.png").write_bytes(b"not an image")
-    with caplog.at_level(logging.INFO, "lookalike"), progress_bar() as show:
-        Gallery.open(photos, model=model).update(show)
-    text = caplog.text
-    assert "skipped bad.png: " in text
-    assert "committed 13 files" in text
-    assert f"updated {photos}: 12 images, 12 added, 0 changed" in text
-    out, err = capsys.readouterr()
-    assert out == "" and "100%" in err
-
-
-def test_an_index_shows_itself_and_is_loaded_from_its_folder(tmp_path: Path) -> None:
-    index = LSHIndex(dim=8)
-    index.add([3, 1], np.eye(8)[:2])
-    assert repr(index) == "<LSHIndex: 2 vectors of dimension 8, 256 bits>"
-    index.save(tmp_path / "index")
-    assert LSHIndex.load(tmp_path / "index").ids.tolist() == [1, 3]

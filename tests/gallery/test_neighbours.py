@@ -51,11 +51,6 @@ def test_an_update_keeps_the_neighbours_of_every_image(gallery: Gallery, photos:
     assert_up_to_date(gallery)
 
 
-def test_a_rebuilt_gallery_has_its_neighbours(gallery: Gallery, photos: Path, model: Path) -> None:
-    rebuilt, _ = Gallery.rebuild(photos, model=model)
-    assert_up_to_date(rebuilt)
-
-
 def test_a_gallery_of_one_image_has_no_graph(tmp_path: Path, model: Path) -> None:
     write_photo(tmp_path / "photos/a.png", 1)
     gallery = updated(tmp_path / "photos", model=model)
@@ -79,20 +74,6 @@ def test_expansion_is_off_unless_it_was_measured_to_help(
     monkeypatch.setattr(search, "MEASURED", {("pooled", "1"): Expansion()})
     assert order(gallery, query, None) == on
     assert order(gallery, query, False) == off
-
-
-def test_a_reader_expands_as_the_gallery_does(gallery: Gallery, photos: Path) -> None:
-    snapshot = gallery.reader().now()
-    with gallery._files.reading_all() as (_, index):
-        (query,) = index.vectors([3])
-    for expand in (True, False, None):
-        found = snapshot.search(query, 12, expand=expand)
-        expected = gallery.search(query, 12, expand=expand)
-        assert [(os.fsdecode(f.row.path), f.cosine) for f in found] == [
-            (hit.path, hit.cosine) for hit in expected
-        ]
-        in_memory = snapshot.search_in_memory(query, 12, expand=expand)
-        assert in_memory == found
 
 
 def test_a_threshold_keeps_all_hits_that_reach_it(gallery: Gallery, photos: Path) -> None:
@@ -167,25 +148,6 @@ def test_searches_work_without_a_graph_and_repair_makes_it_again(
     assert gallery.verify() == []
     if damage == "link":
         assert (tmp_path / "elsewhere.lka").read_bytes() == content
-
-
-def test_a_deleted_graph_does_not_count_as_damage_and_the_next_update_makes_another(
-    gallery: Gallery, photos: Path
-) -> None:
-    (gallery.directory / "neighbours.lka").unlink()
-    assert gallery.verify() == []
-    assert len(order(gallery, photos / "c/011.png", None)) == 12
-    gallery.update()
-    assert_up_to_date(gallery)
-
-
-def test_a_graph_that_lags_behind_after_a_removal_still_expands(
-    gallery: Gallery, photos: Path
-) -> None:
-    gallery.remove(["c/002.png", "a/003.png"])
-    found = gallery.search(photos / "c/011.png", 12, expand=True)
-    assert len(found) == 10
-    assert gallery.verify() == []
 
 
 def test_an_update_links_near_images_and_a_damaged_link_is_named_and_repaired(

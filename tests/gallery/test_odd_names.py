@@ -9,7 +9,6 @@ from fakes import embedding, updated, vectors_of
 from hostile import make_good_files, make_hostile_files
 
 from lookalike.gallery import Gallery
-from lookalike.images import SkipReason
 
 
 @pytest.mark.slow
@@ -44,18 +43,6 @@ def test_every_good_file_is_indexed_and_every_bad_one_listed_with_its_reason(
             (hit,) = gallery.search(query, 1, exact=True)
             assert hit.path == name
             assert hit.cosine == pytest.approx(1, abs=2e-3)
-
-
-@pytest.mark.slow
-def test_what_cannot_change_is_not_read_again(
-    tmp_path: Path, model: Path, decoded: list[str]
-) -> None:
-    make_hostile_files(tmp_path)
-    gallery = updated(tmp_path, model=model)
-    decoded.clear()
-    gallery.update()
-    again = {row.skipped for row in gallery.skipped() if os.fsdecode(row.path) in decoded}
-    assert again <= {SkipReason.TOO_LARGE, SkipReason.UNREADABLE, SkipReason.VANISHED}
 
 
 def test_a_name_in_another_unicode_form_finds_the_image(photos: Path, model: Path) -> None:

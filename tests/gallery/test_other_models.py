@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import re
-import shlex
 import signal
 import sqlite3
 import subprocess
@@ -18,21 +16,11 @@ from lookalike.errors import GalleryDamagedError, GalleryError, ModelError, Mode
 from lookalike.gallery import Gallery
 
 
-def refusal(model: Path, other: Path, photos: Path) -> str:
-    made, used = Encoder.open(model).info, Encoder.open(other).info
-    command = shlex.join(["lookalike", "index", "--rebuild", str(photos), "--model", str(other)])
-    return (
-        f"made with model {made.name} 1 (sha256 {made.sha256[:12]}), the one in use is "
-        f"{used.name} 1 (sha256 {used.sha256[:12]}); their embeddings cannot be compared. Use the "
-        f"first with --model FILE, or encode everything again: {command}"
-    )
-
-
-def test_another_model_is_refused_with_both_names_hashes_and_the_command(
+def test_another_model_is_refused_with_both_hashes_and_the_command(
     gallery: Gallery, photos: Path, tmp_path: Path, model: Path, other_model: Path
 ) -> None:
-    expected = re.escape(refusal(model, other_model, photos))
-    with pytest.raises(ModelMismatchError, match=expected):
+    made, used = (Encoder.open(each).info.sha256[:12] for each in (model, other_model))
+    with pytest.raises(ModelMismatchError, match=f"{made}.*{used}.*index --rebuild"):
         Gallery.open(photos, model=other_model)
     with pytest.raises(ModelError, match=r"nope\.onnx \(No such file"):
         Gallery.open(photos, model="nope.onnx")
@@ -42,14 +30,6 @@ def test_another_model_is_refused_with_both_names_hashes_and_the_command(
         opened.search(write_photo(tmp_path / "outside.png", 99))
     with pytest.raises(ModelMismatchError):
         opened.update()
-
-
-def test_the_same_model_under_another_name_on_disk_is_the_same(
-    gallery: Gallery, photos: Path, tmp_path: Path, model: Path
-) -> None:
-    copy = tmp_path / "renamed.onnx"
-    copy.write_bytes(model.read_bytes())
-    assert Gallery.open(photos, model=copy).update().images == 12
 
 
 def test_a_model_of_equal_name_and_shape_but_other_weights_is_refused(

@@ -76,10 +76,6 @@ def test_a_gallery_inside_its_folder_moves_with_it(
     assert decoded == []
 
 
-def test_a_gallery_can_be_named_by_its_own_directory(gallery: Gallery, photos: Path) -> None:
-    assert Gallery.open(photos / ".lookalike").root == photos
-
-
 def test_the_photographs_of_a_gallery_elsewhere_may_move(
     photos: Path, tmp_path: Path, model: Path, decoded: list[str]
 ) -> None:
@@ -133,15 +129,3 @@ def test_nothing_is_made_where_there_is_no_gallery_or_no_folder(
     with pytest.raises(GalleryError, match="there is no gallery"):
         Gallery.repair(photos)
     assert listing(tmp_path) == before
-
-
-def test_a_folder_given_by_a_link_or_relative_path_is_the_same_gallery(
-    gallery: Gallery, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "link").symlink_to(photos)
-    linked = Gallery.open(tmp_path / "link", create=False)
-    assert linked.search(photos / "a/000.png", 1)[0].path == "a/000.png"
-    monkeypatch.chdir(photos / "a")
-    relative = Gallery.open("..", create=False)
-    assert relative.search("000.png", 1)[0].path == "a/000.png"
-    assert relative.update().images == 12

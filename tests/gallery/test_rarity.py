@@ -64,11 +64,6 @@ def test_in_a_gallery_of_few_large_classes_their_own_images_mean_something() -> 
     assert all(map(pairs.is_chance, foreign))
 
 
-def test_the_statistics_of_one_image_or_none_do_not_exist() -> None:
-    for n in (0, 1):
-        assert PairStatistics.measure(np.ones((n, 4), np.float32), np.arange(n)) is None
-
-
 def test_the_statistics_follow_when_images_are_exchanged_for_others(
     gallery: Gallery, photos: Path
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,6 @@ from fakes import vectors_of, write_photo, write_photos
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
 from lookalike.gallery.rarity import rarities
-from lookalike.gallery.reader import SETTLED_SECONDS
-from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex
 
 
@@ -86,17 +83,6 @@ def test_unknown_ids_are_nothing(segmented: Gallery) -> None:
             snapshot.vectors([2, number])
 
 
-def test_a_search_in_memory_reads_nothing_and_says_so(
-    segmented: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    snapshot = segmented.reader().now()
-    query = snapshot.vectors([2])[0]
-    assert snapshot.search_in_memory(query, 5) is None
-    found = snapshot.search(query, 5)
-    monkeypatch.setattr(Store, "open", None)
-    assert snapshot.search_in_memory(query, 5, own=2) == found
-
-
 def test_every_commit_of_others_is_seen(gallery: Gallery, photos: Path) -> None:
     reader, writer = gallery.reader(), Gallery.open(photos)
     for step in range(5):
@@ -117,30 +103,6 @@ def test_every_commit_of_others_is_seen(gallery: Gallery, photos: Path) -> None:
         writer.restore(["two.png"])
         os.unlink(photos / "two.png")
         writer.update()
-
-
-def test_what_did_not_change_is_not_read_again(gallery: Gallery) -> None:
-    reader = gallery.reader()
-    reader.now()
-    time.sleep(1.5 * SETTLED_SECONDS)
-    settled = reader.now()
-    assert reader.now() is settled and reader.unchanged() is settled
-    gallery.remove(["a/000.png"])
-    assert reader.unchanged() is None and reader.now() is not settled
-
-
-def test_a_rebuild_is_seen(gallery: Gallery, photos: Path, other_model: Path) -> None:
-    reader = gallery.reader()
-    assert reader.now().index.settings.dim == 48
-    Gallery.rebuild(photos, model=other_model)
-    assert reader.now().index.settings.dim == 12
-    assert len(reader.now()) == 12
-
-
-def test_the_encoder_is_that_of_the_gallery(gallery: Gallery) -> None:
-    assert gallery.encoder() is gallery.encoder()
-    assert gallery.encoder().info == gallery.info().model
-    assert gallery.max_pixels == 200_000_000
 
 
 def test_files_that_a_writer_deletes_while_they_are_opened_are_not_a_failure(

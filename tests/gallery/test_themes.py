@@ -97,21 +97,6 @@ def test_neighbours_are_what_a_search_without_the_image_itself_finds(themed: Gal
         themed.neighbours("nothing.png")
 
 
-def test_what_was_removed_is_in_no_theme(themed: Gallery) -> None:
-    themed.remove(["red-3.png", "alone.png"])
-    paths = {path for theme in themed.themes(depth=4, smallest=1) for path in theme.paths}
-    assert not {"red-3.png", "alone.png"} & paths
-    assert "alone.png" not in {outlier.path for outlier in themed.outliers()}
-    assert "red-3.png" not in {hit.path for hit in themed.neighbours("red-2.png", 50)}
-
-
-def test_without_a_graph_groups_ask_for_an_update(themed: Gallery) -> None:
-    (themed.directory / "neighbours.lka").unlink()
-    for ask in (themed.themes, themed.outliers, lambda: themed.neighbours("red-3.png")):
-        with pytest.raises(GalleryError, match="lookalike update"):
-            ask()
-
-
 def test_the_command_prints_themes_and_outliers(themed: Gallery) -> None:
     groups = ("groups", "--gallery", themed.root)
     assert json.loads(lookalike(*groups, "--neighbours", "4", "--json").stdout) == [
@@ -129,7 +114,3 @@ def test_the_command_prints_themes_and_outliers(themed: Gallery) -> None:
     outliers = json.loads(lookalike(*groups, "--outliers", "-k", "2", "--json").stdout)
     assert [item["path"] for item in outliers] == [outlier.path for outlier in themed.outliers(2)]
     assert lookalike(*groups, "--smallest", "50", status=1).stdout == ""
-
-
-def test_the_command_refuses_a_gallery_in_shards() -> None:
-    assert "in shards" in lookalike("groups", "--gallery", "ray://photos", status=2).stderr

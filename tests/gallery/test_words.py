@@ -14,7 +14,7 @@ from towers import COLOURS, adopt_towers, write_colours
 
 from lookalike import Blend, Gallery, Words
 from lookalike.errors import NoWordsError
-from lookalike.gallery.rarity import PairStatistics, WordScale
+from lookalike.gallery.rarity import PairStatistics
 
 K = 12
 OTHERS = ("seal", "lunar", "kiln", "diving", "cable", "knee", "bath", "rover", "press", "iron")
@@ -82,28 +82,6 @@ def test_words_and_images_count_alike_and_what_is_not_wanted_goes_down(
     assert both[0].rarity is not None
 
 
-def test_a_list_of_words_is_a_list_of_hits(coloured: Gallery) -> None:
-    red, image = coloured.search([Words("red"), "blue/03.png"], k=2)
-    assert colours([*red, *image]) == ["red", "red", "blue", "blue"]
-    with pytest.raises(ValueError, match="give a query, or text"):
-        coloured.search()
-
-
-def test_the_filter_and_the_threshold_hold_for_words(coloured: Gallery) -> None:
-    hits = coloured.search(text="red", filter="blue/*", k=3)
-    assert colours([*hits]) == ["blue"] * 3
-    best = coloured.search(text="red", k=1)[0].cosine
-    assert len(coloured.search(text="red", threshold=best - 1e-4, k=3 * K)) < K
-
-
-def test_embeddings_in_a_cone_are_judged_by_the_gallerys_own_pairs(coloured: Gallery) -> None:
-    """All cosines are above 0.8, which with another model would be much alike."""
-    hits = coloured.search("red/00.png", k=3 * K)
-    assert hits[-1].cosine > 0.8
-    assert colours([*hits])[:K] == ["red"] * K
-    assert (hits[1].rarity or 0) > 0.7 > 0.5 > (hits[-1].rarity or 0)
-
-
 def test_what_is_unlike_all_means_nothing_in_a_cone_where_every_cosine_is_high() -> None:
     rng = np.random.default_rng(0)
 
@@ -121,21 +99,6 @@ def test_what_is_unlike_all_means_nothing_in_a_cone_where_every_cosine_is_high()
     assert typical > 0.75
     assert pairs.is_chance(typical) and not pairs.is_chance(best)
     assert 0.2 < pairs.shares_below([typical])[0] < 0.8 < 0.999 < pairs.shares_below([best])[0]
-
-
-def test_an_embedding_beside_words_counts_the_same_at_any_length(coloured: Gallery) -> None:
-    (embedding,) = coloured.encode([coloured.root / "red/00.png"])
-    hits = [coloured.search(x * embedding, 2 * K, text="blue") for x in (1, 0.01, 100)]
-    first, *others = [[hit.path for hit in each] for each in hits]
-    assert others == [first, first]
-
-
-def test_the_scale_of_words_survives_a_gallery_of_one_image_and_none() -> None:
-    prompts = np.eye(8, dtype=np.float32)
-    for count in (0, 1, 2):
-        sample = np.eye(8, dtype=np.float32)[:count]
-        scale = WordScale(sample, prompts, [(prompts[3], True)], [])
-        assert not scale.is_chance(0.0) and 0 <= scale.shares_below([0.5])[0] <= 1
 
 
 # ---- the command ---------------------------------------------------------------------------------
@@ -158,12 +121,6 @@ def test_the_command_takes_words_images_and_what_is_not_wanted(
     assert run(coloured, "blue") == ["blue"] * K
 
 
-def test_a_name_of_a_file_that_is_not_there_is_not_taken_for_words(coloured: Gallery) -> None:
-    for name in ("rde.png", "nowhere/red"):
-        done = lookalike("search", name, "--gallery", coloured.root, status=2)
-        assert "neither a file nor an indexed image" in done.stderr
-
-
 def test_words_for_a_model_that_knows_none_say_that_there_is_no_such_file(
     gallery: Gallery,
 ) -> None:
@@ -172,14 +129,3 @@ def test_words_for_a_model_that_knows_none_say_that_there_is_no_such_file(
     assert message in done.stderr
     with pytest.raises(NoWordsError, match="lookalike model get clip"):
         gallery.search(text="a red bus")
-
-
-def test_the_command_prints_no_bits_for_words_which_have_no_code(coloured: Gallery) -> None:
-    def lines(*words: str) -> list[list[str]]:
-        done = lookalike("search", *words, "--gallery", coloured.root, "-k", "3")
-        return [line.split() for line in done.stdout.splitlines()]
-
-    for cosine, share, percent, path in lines("a blue photo"):
-        assert (float(cosine) <= 1, 0 <= float(share) <= 100, percent) == (True, True, "%")
-        assert path.startswith(str(coloured.root / "blue"))
-    assert all("/" in line[1] for line in lines(str(coloured.root / "red/00.png")))

@@ -42,11 +42,6 @@ def test_a_second_writer_is_refused_with_the_pid_of_the_first(
     assert gallery.update().images == 12
 
 
-def test_a_second_writer_of_the_same_process_is_refused_too(gallery: Gallery) -> None:
-    with gallery._files.writing(), pytest.raises(GalleryLockedError, match=f" {os.getpid()};"):
-        gallery.update()
-
-
 def test_a_second_writer_that_waits_gets_its_turn(gallery: Gallery, photos: Path) -> None:
     with held_by_another_process(gallery.directory / "lock") as holder:
         timer = threading.Timer(0.5, lambda: holder.communicate("\n"))

@@ -26,15 +26,6 @@ def test_all_images_are_shown_by_path_as_one_scrolls(visit: Visit) -> None:
     ] == paths
 
 
-def test_the_filter_of_the_images_is_part_of_the_address(visit: Visit) -> None:
-    visit.open("/")
-    visit.role("searchbox", "Only images that fit").fill("china/*.png")
-    visit.page.keyboard.press("Enter")
-    expected = visit.api("/api/images?filter=china/*.png")["total"]
-    expect(visit.role("heading", f"{expected} images")).to_be_visible()
-    assert visit.address == "/?filter=china%2F*.png"
-
-
 @pytest.mark.parametrize("visit", list(WIDTHS), indirect=True)
 def test_a_click_on_an_image_shows_it_large_and_leads_to_similar_ones(visit: Visit) -> None:
     page = visit.page
@@ -61,42 +52,6 @@ def test_a_click_on_an_image_shows_it_large_and_leads_to_similar_ones(visit: Vis
     expect(visit.role("heading", f"Like {images[1]['path']}")).to_be_visible()
     body = {"id": images[1]["id"], "k": 40}
     assert visit.shown() == words_of(visit.api("/api/search", body)["hits"])
-
-
-def test_the_place_of_an_image_leads_to_a_map_of_it(visit: Visit) -> None:
-    """Where the camera says so; nothing is loaded from there."""
-    image = visit.images[0]
-    dialog = visit.page.get_by_role("dialog")
-
-    def show(exif: dict[str, object]) -> None:
-        pattern = f"**/api/images/{image['id']}/exif"
-        visit.page.route(pattern, lambda route: route.fulfill(json=exif))
-        visit.open(f"/?open={image['id']}")
-
-    for latitude, longitude, text in (
-        (-47.375, 8.5, "47.3750\N{DEGREE SIGN} S, 8.5000\N{DEGREE SIGN} E"),
-        (12.00006, -0.25, "12.0001\N{DEGREE SIGN} N, 0.2500\N{DEGREE SIGN} W"),
-    ):
-        show({"latitude": latitude, "longitude": longitude})
-        link = dialog.get_by_role("link", name=text)
-        marked, shown = f"mlat={latitude}&mlon={longitude}", f"map=15/{latitude}/{longitude}"
-        address = f"https://www.openstreetmap.org/?{marked}#{shown}"
-        expect(link).to_have_attribute("href", address)
-        expect(link).to_have_attribute("rel", "noopener noreferrer")
-    show({"camera": "Canon", "latitude": None, "longitude": None})
-    expect(dialog).to_contain_text("Canon")
-    expect(dialog.locator("a[href*=openstreetmap]")).to_have_count(0)
-
-
-@pytest.mark.parametrize("text", ["CHINA", "china *.PNG", "China/*.png"])
-def test_a_filter_of_the_page_is_taken_in_any_case(visit: Visit, text: str) -> None:
-    visit.open("/")
-    visit.role("searchbox", "Only images that fit").fill(text)
-    visit.page.keyboard.press("Enter")
-    expected = [i for i in visit.images if i["path"].startswith("china/")]
-    expected = [i for i in expected if "png" not in text.lower() or i["path"].endswith(".png")]
-    assert expected
-    expect(visit.role("heading", f"{len(expected)} images")).to_be_visible()
 
 
 def test_folders_and_orders_lead_to_their_images(visit: Visit) -> None:
@@ -208,16 +163,6 @@ def test_an_image_is_pasted_or_dropped_anywhere(visit: Visit, query: Path, kind:
     if kind == "drop":
         assert visit.page.evaluate("window.overlay") is True
         assert visit.page.locator("#drop").is_hidden()
-
-
-def test_a_phone_offers_its_camera(visit: Visit, query: Path) -> None:
-    visit.open("/")
-    button = visit.role("button", "Take a photograph")
-    assert button.is_visible() == (visit.width == "phone")
-    assert visit.page.locator("#camera-input").get_attribute("capture") == "environment"
-    visit.page.set_input_files("#camera-input", query)
-    visit.page.wait_for_url("**/search?query=*")
-    visit.hits.first.wait_for()
 
 
 def test_what_is_not_an_image_is_refused_in_sentences(visit: Visit, tmp_path: Path) -> None:

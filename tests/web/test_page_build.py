@@ -65,41 +65,6 @@ def test_every_view_fits_and_names_its_parts(visit: Visit, address: str) -> None
     assert page.locator("a, button, summary").evaluate_all(script) == []
 
 
-def test_the_first_view_does_not_jump(visit: Visit) -> None:
-    script = """new PerformanceObserver(list => {
-      for (const entry of list.getEntries()) window.jumped = (window.jumped ?? 0) + entry.value;
-    }).observe({type: "layout-shift", buffered: true})"""
-    visit.page.add_init_script(script)
-    visit.open("/")
-    visit.page.wait_for_load_state("networkidle")
-    # 0.1 is what counts as good; nothing here may come near it.
-    assert visit.page.evaluate("window.jumped ?? 0") < 0.02
-
-
-@pytest.mark.parametrize("visit", list(WIDTHS), indirect=True)
-def test_images_in_view_come_before_all_else_and_their_list_with_the_page(visit: Visit) -> None:
-    visit.open("/")
-    visit.page.wait_for_function(
-        "() => performance.getEntriesByName(`${origin}/page/select.js`).length"
-    )
-    entries = visit.page.evaluate("""performance.getEntriesByType("resource").map(entry =>
-      [entry.name.slice(origin.length), entry.startTime, entry.responseEnd])""")
-    lists = [entry for entry in entries if entry[0].startswith("/api/images?")]
-    assert [name for name, *_ in lists] == ["/api/images?offset=0&limit=60"]  # no second time
-    began = {name: start for name, start, _ in entries}
-    assert lists[0][1] <= min(start for name, start in began.items() if name.endswith(".js"))
-    in_view = visit.page.locator(".tiles img").evaluate_all("""all => all.filter(image =>
-      image.getBoundingClientRect().top < innerHeight).map(i => i.src.slice(origin.length))""")
-    ended = {name: end for name, _, end in entries}
-    assert began["/page/select.js"] >= max(ended[name] for name in in_view)
-
-
-def test_only_the_view_of_all_images_comes_with_their_list(visit: Visit) -> None:
-    for address in ("/map", "/?filter=cat"):
-        headers = visit.page.request.get(visit.base + address).headers
-        assert "link" not in headers, address
-
-
 def test_the_page_loads_nothing_from_elsewhere() -> None:
     folder = Path(demo.__file__).parent / "web" / "page"
     for file in folder.iterdir():

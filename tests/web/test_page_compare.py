@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("playwright")
 
 from pagetools import Visit
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 
 
 def test_a_hit_is_compared_stepped_copied_and_opened(visit: Visit) -> None:
@@ -65,17 +65,3 @@ def test_the_explanation_shows_regions_pairs_and_attention(visit: Visit) -> None
     expect(page.get_by_role("dialog")).to_contain_text(f"from {low} to {high} on the hit")
     visit.role("radio", "Images alone").check()
     assert page.locator("canvas.heat").count() == 0
-
-
-def test_a_model_without_attention_says_so(visit: Visit) -> None:
-    def without(route: Route) -> None:
-        answer = route.fetch()
-        note = "this model has no attention"
-        route.fulfill(
-            response=answer, json={**answer.json(), "attention": None, "attention_note": note}
-        )
-
-    visit.page.route("**/api/explain", without)
-    visit.open(f"/search?id={visit.ids[0]}&compare={visit.ids[1]}&why=1")
-    expect(visit.page.get_by_text("This model has no attention.")).to_be_visible()
-    expect(visit.role("radio", "Attention")).to_be_disabled()

@@ -70,16 +70,3 @@ def test_a_dragged_rectangle_searches_by_that_part(visit: Visit, query: Path) ->
     visit.role("button", "Whole image").click()
     expect(visit.role("heading", "Like mine.png")).to_be_visible()
     assert "crop" not in visit.address
-
-
-def test_arrow_keys_make_move_and_size_the_part(visit: Visit) -> None:
-    visit.open(f"/search?id={visit.ids[0]}")
-    visit.hits.first.wait_for()
-    surface = visit.role("application", "Part to search by")
-    surface.focus()
-    for keys in ("ArrowDown", "ArrowRight", "ArrowUp", "Shift+ArrowLeft", "Shift+ArrowDown"):
-        surface.press(keys)
-    surface.press("Enter")
-    assert crop_of(visit) == pytest.approx([0.22, 0.18, 0.58, 0.62])
-    surface.press("Escape")
-    visit.page.wait_for_url(f"**/search?id={visit.ids[0]}")

@@ -31,20 +31,6 @@ def test_nothing_similar_is_said_plainly(visit: Visit) -> None:
     expect(visit.page.get_by_text(text).first).to_be_visible()
 
 
-def test_limits_narrow_the_search(visit: Visit) -> None:
-    visit.open(f"/search?id={visit.ids[0]}")
-    visit.hits.first.wait_for()
-    visit.page.get_by_text("Limits").click()
-    visit.role("textbox", "Filter").fill("china/*")
-    visit.role("spinbutton", "Cosine at least").fill("0.1")
-    visit.role("button", "Apply").click()
-    visit.page.wait_for_url("**filter=china*")
-    body = {"id": visit.ids[0], "k": 40, "filter": "china/*", "threshold": 0.1}
-    expected = words_of(visit.api("/api/search", body)["hits"])
-    expect(visit.hits).to_have_count(len(expected))
-    assert visit.shown() == expected
-
-
 @pytest.mark.parametrize(
     ("address", "text"),
     [

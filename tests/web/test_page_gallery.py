@@ -53,32 +53,6 @@ def test_the_gallery_view_shows_what_the_api_returns(visit: Visit) -> None:
     assert skipped["remedy"][1:] in shown  # it begins with a capital there
 
 
-def test_recall_and_speed_are_measured_and_drawn(visit: Visit) -> None:
-    visit.open("/gallery")
-    visit.page.get_by_text("Internals").click()
-    visit.role("button", re.compile("^Measure")).click()
-    curve = visit.role("img", re.compile("^Time of a query against recall"))
-    expect(curve).to_be_visible()
-    visit.role("button", "Measure again").wait_for()
-    stats = visit.api("/api/stats")
-    share = f"{100 * stats['recall']['recall']:.1f} %"
-    assert fact(visit, "Recall and speed", "Recall of the best 10") == share
-    points = sorted((p["recall"], p["microseconds"]) for p in stats["curve"])
-    rows = sorted((float(a), float(b)) for a, b in table(visit, "Recall and speed"))
-    for row, point in zip(rows, points, strict=True):
-        assert row == pytest.approx(point, abs=0.051)  # microseconds are shown with one digit
-    assert curve.locator("circle.dot").count() == len(points)
-    ticks = curve.locator("text").evaluate_all(
-        """all => { const edge = all[0].ownerSVGElement.getBoundingClientRect();
-          const inside = box => box.left >= edge.left && box.right <= edge.right;
-          return all.map(t => [t.textContent, t.getAttribute("y"), t.getBoundingClientRect()])
-            .map(([text, y, box]) => [text, y, inside(box)]) }"""
-    )
-    assert all(inside for _, _, inside in ticks)
-    below = [text for text, y, _ in ticks if y == "214"]
-    assert len(below) == len(set(below)) > 1
-
-
 @pytest.mark.parametrize("events", [True, False], ids=["events", "polling"])
 def test_an_update_is_started_and_watched(visit: Visit, images: Path, events: bool) -> None:
     if not events:

@@ -47,16 +47,6 @@ def test_what_was_not_used_longest_goes_first(tmp_path: Path) -> None:
     assert names_in(tmp_path) == {"00", *(f"{i:02}" for i in range(3, 11))}
 
 
-def test_a_use_is_noted_once_a_day(tmp_path: Path) -> None:
-    kept = BoundedFolder(tmp_path, 1000, OWN)
-    kept.write("aa", b"x")
-    for days, noted in ((0.9, False), (1.1, True)):
-        last_used(tmp_path, "aa", days)
-        before = (tmp_path / "aa/aa").stat().st_mtime_ns
-        kept.read("aa")
-        assert ((tmp_path / "aa/aa").stat().st_mtime_ns != before) == noted
-
-
 def test_what_is_there_already_counts_and_links_do_not(tmp_path: Path) -> None:
     folder, elsewhere = tmp_path / "kept", tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -128,12 +118,6 @@ def test_a_link_pipe_or_giant_in_place_of_a_file_reads_as_missing(tmp_path: Path
         kept.write(f"aa{n}", b"new")
     assert [kept.read(f"aa{n}") for n in (1, 2, 3)] == [b"new"] * 3
     assert (tmp_path / "precious").read_bytes() == b"precious"
-
-
-def test_one_file_above_the_limit_is_not_kept(tmp_path: Path) -> None:
-    kept = BoundedFolder(tmp_path, 100, OWN)
-    kept.write("aa", bytes(101))
-    assert kept.read("aa") is None
 
 
 def test_many_threads_stay_within_the_limit(tmp_path: Path) -> None:

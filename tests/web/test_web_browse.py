@@ -14,52 +14,9 @@ from PIL import Image
 from webtools import TestClient, answer_of, client_of, error_of, wait_until
 
 from lookalike.gallery import Gallery
-from lookalike.gallery.hits import likeness_in_words
 from lookalike.images import read_rgb
 from lookalike.web import map as atlas
 from lookalike.web.map import place
-
-
-def test_folders_and_months_are_counted_below_a_folder(gallery: Gallery, photos: Path) -> None:
-    (photos / "a/deep").mkdir()
-    (photos / "a/000.png").rename(photos / "a/deep/000.png")
-    for name, month in (("a/003.png", 3), ("b/001.png", 5)):
-        moment = datetime(2019, month, 15).timestamp()
-        os.utime(photos / name, (moment, moment))
-    gallery.update()
-    with client_of(gallery) as client:
-        whole = answer_of(client.get("/api/folders"))
-        assert whole["folders"] == [
-            {"name": name, "path": name, "images": 4} for name in ("a", "b", "c")
-        ]
-        assert {m["month"]: m["images"] for m in whole["months"][1:]} == {
-            "2019-05": 1,
-            "2019-03": 1,
-        }
-        assert whole["months"][0]["images"] == 10
-        inside = answer_of(client.get("/api/folders?folder=a"))
-        assert inside["folders"] == [{"name": "deep", "path": "a/deep", "images": 1}]
-        assert inside["months"][-1] == {"month": "2019-03", "images": 1}
-
-
-def test_images_are_listed_by_date_and_size(gallery: Gallery, photos: Path) -> None:
-    names = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
-    for place_, name in enumerate(names):
-        os.utime(photos / name, (1e9 + 7919 * place_ % 97,) * 2)
-    gallery.update()
-    times = {name: (photos / name).stat().st_mtime_ns for name in names}
-    sizes = {name: (photos / name).stat().st_size for name in names}
-    with client_of(gallery) as client:
-
-        def listed(order: str) -> list[str]:
-            answer = answer_of(client.get(f"/api/images?sort={order}&limit=200"))
-            return [image["path"] for image in answer["images"]]
-
-        assert listed("path") == names
-        assert listed("oldest") == sorted(names, key=lambda name: (times[name], name))
-        assert listed("newest") == sorted(names, key=lambda name: (-times[name], name))
-        assert listed("largest") == sorted(names, key=lambda name: (-sizes[name], name))
-        error_of(client.get("/api/images?sort=beauty"), 400, "bad_request")
 
 
 def test_what_the_camera_wrote_is_shown_and_nonsense_is_not(gallery: Gallery, photos: Path) -> None:
@@ -85,25 +42,6 @@ def test_what_the_camera_wrote_is_shown_and_nonsense_is_not(gallery: Gallery, ph
         assert shown("camera.jpg") == {**known, **place_, "taken": "2019-07-21T14:03:55"}
         assert shown("nonsense.jpg") == known
         assert shown("000.png") == {}
-
-
-@pytest.mark.parametrize(
-    ("cosine", "rarity", "word"),
-    [
-        (0.995, None, "same image"),
-        (0.92, None, "very alike"),
-        (0.6, 0.996, "very alike"),
-        (0.6, 0.98, "alike"),
-        (0.72, 0.5, "alike"),
-        (0.3, 0.92, "somewhat alike"),
-        (0.3, 0.5, "hardly alike"),
-        (0.3, None, "hardly alike"),
-    ],
-)
-def test_likeness_is_a_word_by_rarity_or_by_cosine(
-    cosine: float, rarity: float | None, word: str
-) -> None:
-    assert likeness_in_words(cosine, rarity) == word
 
 
 def clusters() -> tuple[np.ndarray, np.ndarray]:
@@ -160,27 +98,6 @@ def test_the_page_of_an_error_shows_what_was_asked_for_as_text(client: TestClien
     )
     assert page.status_code == 400
     assert "<script>" not in page.text and "&lt;script&gt;" in page.text
-
-
-@pytest.mark.parametrize(
-    ("filter", "message", "remedy"),
-    [
-        ("date:soon", "the filter's date:soon cannot be understood", "write for instance date:"),
-        ("shap:wide", "the filter's shap: is not a condition", "shape: is, and for files with"),
-        ("**/" * 5, "a filter may hold '**/' 4 times", "take some out"),
-        ("x" * 1001, "filter: String should have at most 1000 characters", "make it shorter"),
-    ],
-)
-def test_a_filter_that_cannot_be_used_says_how_to_write_one(
-    client: TestClient, filter: str, message: str, remedy: str
-) -> None:
-    for answer in (
-        client.get("/api/images", params={"filter": filter}),
-        client.post("/api/search", json={"id": 1, "filter": filter}),
-    ):
-        error = error_of(answer, 400, "bad_request")
-        assert error["message"] == message
-        assert error["remedy"].startswith(remedy)
 
 
 def photographed(path: Path, moment: str, changed: datetime) -> None:

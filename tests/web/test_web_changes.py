@@ -38,14 +38,6 @@ def test_images_are_taken_out_and_let_back_in_and_no_file_is_touched(
     assert len(list(photos.rglob("*.png"))) == 12
 
 
-def test_none_is_taken_out_if_one_is_unknown(gallery: Gallery) -> None:
-    with client_of(gallery) as client:
-        before = ids_of(client)
-        asked = {"ids": [before["a/000.png"], 999_999]}
-        error_of(client.post("/api/remove", json=asked), 404, "not_found")
-        assert ids_of(client) == before
-
-
 def test_duplicates_go_to_the_trash_and_come_back(
     gallery: Gallery, photos: Path, trash: Path
 ) -> None:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from webtools import TestClient, answer_of, client_of, error_of, gate_of, write_attentive_model
 
-from lookalike.encoder import Encoder
 from lookalike.feedback import Feedback
 from lookalike.gallery import Gallery
-from lookalike.web.routes.explain import CHANNELS_ONLY, NONE
+from lookalike.web.routes.explain import NONE
 
 TILE = 0.4  # of a side
 STARTS = [0, 0.2, 0.4, 0.6]
@@ -72,20 +71,6 @@ def test_regions_are_the_cosines_of_tiles(
     assert ordered == sorted(ordered, reverse=True)
 
 
-def test_an_image_agrees_with_itself_tile_by_tile(
-    client: TestClient, folder: Path, ids: dict[str, int]
-) -> None:
-    content = (folder / "a/003.png").read_bytes()
-    sent = client.post("/api/queries", content=content, headers={"content-type": "image/png"})
-    name = answer_of(sent, 201)["query"]
-    answer = explain(client, query=name, hit=ids["a/003.png"])
-    assert answer["cosine"] == pytest.approx(1, abs=HALF)
-    assert np.min(answer["regions"]["query"]["values"]) == pytest.approx(1, abs=ROUNDED)
-    assert all(pair["query"] == pair["hit"] for pair in answer["regions"]["pairs"])
-    part = explain(client, query=name, hit=ids["a/003.png"], crop=[0, 0, 0.4, 0.4])
-    assert part["cosine"] < 0.99
-
-
 @pytest.fixture(scope="module")
 def attentive(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     home = tmp_path_factory.mktemp("attentive")
@@ -110,36 +95,6 @@ def test_attention_is_the_gate_stretched_between_its_bounds(attentive: Gallery) 
             stretched = (gate - gate.min()) / (gate.max() - gate.min())
             np.testing.assert_allclose(grid["values"], stretched, atol=2 * ROUNDED)
         assert answer_of(client.get("/api/stats"))["model"]["attention"] is True
-
-
-def test_attention_to_features_alone_is_said_to_be_that(tmp_path: Path) -> None:
-    model = write_attentive_model(tmp_path / "m.onnx", "channel_attention")
-    write_photos(tmp_path / "photos", 2)
-    gallery = Gallery.open(tmp_path / "photos", model=model)
-    gallery.update()
-    with client_of(gallery) as client:
-        answer = explain(client, id=1, hit=2)
-    assert (answer["attention"], answer["attention_note"]) == (None, CHANNELS_ONLY)
-
-
-def test_explanations_of_single_images_are_remembered(
-    attentive: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    embedded = 0
-    true_embed = Encoder.embed
-
-    def counted(self: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        nonlocal embedded
-        embedded += len(pixels)
-        return true_embed(self, pixels)
-
-    monkeypatch.setattr(Encoder, "embed", counted)
-    with client_of(attentive) as client:
-        explain(client, id=1, hit=2)
-        assert embedded == 2 * 16
-        explain(client, id=2, hit=1)
-        explain(client, id=1, hit=3)
-        assert embedded == 3 * 16
 
 
 def test_what_is_not_there_cannot_be_explained(client: TestClient, ids: dict[str, int]) -> None:

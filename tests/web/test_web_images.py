@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from webtools import TestClient, answer_of, client_of, error_of
 from lookalike.gallery import Gallery
 from lookalike.images import read_rgb
 from lookalike.web import ServeSettings
-from lookalike.web.workers import Decoders
 
 
 def test_the_list_is_by_path_and_in_pages(
@@ -161,40 +158,3 @@ def test_a_file_that_changed_or_went_after_it_was_indexed_is_not_served(
             error_of(client.post("/api/search", json=crop), status_code, code)
             # What was indexed is still known, and asks for no file:
             answer_of(client.post("/api/search", json={"id": found[name]}))
-
-
-def test_a_link_that_was_followed_when_it_was_indexed_is_followed_still(
-    tmp_path: Path, model: Path
-) -> None:
-    outside = write_photo(tmp_path / "elsewhere/x.png", 1)
-    photos = tmp_path / "photos"
-    write_photo(photos / "a.png", 2)
-    (photos / "link").symlink_to(outside.parent)
-    gallery = Gallery.open(photos, model=model)
-    gallery.update()
-    with client_of(gallery) as client:
-        images = answer_of(client.get("/api/images"))["images"]
-        assert [image["path"] for image in images] == ["a.png", "link/x.png"]
-        assert client.get(images[1]["original"]).content == outside.read_bytes()
-        status = outside.stat()
-        outside.write_bytes(outside.read_bytes()[:-1] + b"!")
-        os.utime(outside, ns=(status.st_atime_ns, status.st_mtime_ns))
-        error_of(client.get(images[1]["original"]), 409, "conflict")
-
-
-def test_many_thumbnails_at_once_are_each_made_once(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[int] = []
-    true_webp = Decoders.webp
-
-    async def counted(self: Decoders, content: bytes, *, side: int, quality: int) -> bytes:
-        made.append(side)
-        await asyncio.sleep(0.1)
-        return await true_webp(self, content, side=side, quality=quality)
-
-    monkeypatch.setattr(Decoders, "webp", counted)
-    with client_of(gallery) as client, ThreadPoolExecutor(6) as threads:
-        urls = ["/api/images/1/thumbnail"] * 6
-        answers = list(threads.map(lambda url: client.get(url).content, urls))
-    assert len(set(answers)) == 1 and made == [256]

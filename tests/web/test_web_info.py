@@ -11,25 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import write_photo, write_photos
-from holding import held_by_another_process
+from fakes import write_photo
 from webtools import TestClient, answer_of, client_of, connect, error_of, running, wait_until
 
 from lookalike.gallery import Gallery, Kind
 from lookalike.images.decoder import Decoder
 from lookalike.lsh import LSHIndex
 from lookalike.web.statistics import bucket_sizes, histogram, measure
-
-
-def test_an_update_reports_what_is_missing_and_was_kept(gallery: Gallery, photos: Path) -> None:
-    for file in sorted(photos.rglob("*.png"))[:11]:
-        file.unlink()
-    with client_of(gallery) as client:
-        answer_of(client.post("/api/update"), 202)
-        wait_until(lambda: not answer_of(client.get("/api/update"))["updating"])
-        report = answer_of(client.get("/api/update"))["report"]
-    assert (report["missing"], report["dropped"], report["images"]) == (11, 0, 12)
-    assert report["missing_why"] == "of 12 known files, more than half are gone at once"
 
 
 def test_stats_are_those_of_the_gallery(client: TestClient, served: Gallery) -> None:
@@ -83,27 +71,6 @@ def test_measuring_gives_recall_against_exact_search() -> None:
     assert all(0 < point["microseconds"] < 1e6 for point in measured["curve"])
 
 
-def test_what_was_measured_stays_until_the_gallery_changes(gallery: Gallery, photos: Path) -> None:
-    write_photos(photos, 40)
-    gallery.update()
-    with client_of(gallery) as client:
-        measured = answer_of(client.post("/api/stats/measure"))
-        assert measured["recall"]["recall"] == 1  # so few images are all looked at
-        before = answer_of(client.get("/api/stats"))
-        assert before["recall"] == measured["recall"]
-        report = gallery.update()  # finds nothing new, and writes that
-        assert (report.added, report.dropped) == (0, 0)
-        after = answer_of(client.get("/api/stats"))
-        assert (after["recall"], after["curve"]) == (measured["recall"], measured["curve"])
-        (photos / "a/000.png").unlink()
-        gallery.update()
-        assert answer_of(client.get("/api/stats"))["recall"] is None
-        assert answer_of(client.post("/api/stats/measure"))["recall"]["recall"] == 1
-        write_photo(photos / "new.png", 500)
-        gallery.update()
-        assert answer_of(client.get("/api/stats"))["recall"] is None
-
-
 def test_what_was_taken_out_is_listed_apart_from_what_cannot_be_read(
     gallery: Gallery, photos: Path
 ) -> None:
@@ -119,17 +86,6 @@ def test_what_was_taken_out_is_listed_apart_from_what_cannot_be_read(
         restored = client.post("/api/restore", json={"ids": [taken["skipped"][0]["id"]]})
         assert answer_of(restored) == {"images": 1}
         assert answer_of(client.get("/api/skipped?removed=true"))["total"] == 0
-
-
-def test_skipped_files_are_listed_with_reasons(client: TestClient, served: Gallery) -> None:
-    answer = answer_of(client.get("/api/skipped"))
-    assert answer["total"] == 2
-    rows = served.skipped()
-    assert [item["path"] for item in answer["skipped"]] == ["broken.jpg", "text.png"]
-    assert [item["reason"] for item in answer["skipped"]] == ["truncated", "not-an-image"]
-    assert [item["detail"] for item in answer["skipped"]] == [row.detail for row in rows]
-    answer = answer_of(client.get("/api/skipped?offset=1&limit=1"))
-    assert [item["path"] for item in answer["skipped"]] == ["text.png"]
 
 
 def test_duplicates_are_the_gallerys(client: TestClient, served: Gallery) -> None:
@@ -188,15 +144,6 @@ def test_an_update_runs_while_searches_go_on(
         assert answer_of(client.get("/api/images"))["total"] == 15
         assert "lookalike_updating 0.0" in client.get("/metrics").text
         assert "lookalike_images 15.0" in client.get("/metrics").text
-
-
-def test_another_process_that_writes_is_a_conflict(gallery: Gallery) -> None:
-    with held_by_another_process(gallery.directory / "lock"), client_of(gallery) as client:
-        answer_of(client.post("/api/update"), 202)
-        wait_until(lambda: not answer_of(client.get("/api/update"))["updating"])
-        update = answer_of(client.get("/api/update"))
-        assert update["error"]["code"] == "conflict" and update["report"] is None
-        assert "/" not in update["error"]["message"]
 
 
 def events_of(port: int, count: int) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,21 +41,3 @@ def test_images_shared_among_cores_get_their_own_embeddings(
     embeddings = asyncio.run(embed(served_model, served, noise(count)))
     expected = Encoder.open(model).embed(noise(count))
     assert embeddings == pytest.approx(expected, abs=1e-5)  # batches of other sizes, other rounding
-
-
-def test_as_many_requests_run_the_model_at_once_as_there_are_workers(
-    served_model: Model, served: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    both = threading.Barrier(2, timeout=20)
-    true_embed = Encoder.embed
-
-    def met(self: Encoder, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        both.wait()  # BrokenBarrierError unless the other runs meanwhile
-        return true_embed(self, pixels)
-
-    monkeypatch.setattr(Encoder, "embed", met)
-
-    async def two() -> None:
-        await asyncio.gather(*(embed(served_model, served, noise(1)) for _ in range(2)))
-
-    asyncio.run(two())

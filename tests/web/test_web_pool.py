@@ -6,19 +6,10 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-from webtools import answer_of, client_of, service_of, wait_until
 
-from lookalike.encoder import Encoder
-from lookalike.gallery import Gallery
-from lookalike.lsh import LSHIndex
-from lookalike.web.app import create_app
 from lookalike.web.errors import ApiError
-from lookalike.web.server import listen, make_server
-from lookalike.web.service import Service
-from lookalike.web.settings import ServeSettings
 from lookalike.web.workers import WorkerPool
 
 
@@ -97,60 +88,3 @@ def test_closing_cancels_what_has_not_begun() -> None:
 
     asyncio.run(run())
     assert began == [0]
-
-
-def test_a_warm_server_has_opened_the_model_and_searches_without_another_thread(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Until then a search, which loads the compiled kernels, does not hold up other requests."""
-    opened: list[Encoder] = []
-    threads: list[int] = []
-    loop: list[int] = []
-    true_encoder, true_search = Gallery.encoder, LSHIndex.search
-
-    def opening(self: Gallery) -> Encoder:
-        opened.append(true_encoder(self))
-        return opened[-1]
-
-    def searching(self: LSHIndex, *args: Any, **kwargs: Any) -> Any:
-        threads.append(threading.get_ident())
-        return true_search(self, *args, **kwargs)
-
-    async def note() -> None:
-        loop.append(threading.get_ident())
-
-    monkeypatch.setattr(Gallery, "encoder", opening)
-    monkeypatch.setattr(LSHIndex, "search", searching)
-    with client_of(gallery) as client:
-        assert client.portal is not None
-        client.portal.call(note)
-        first = answer_of(client.post("/api/search", json={"id": 1}))["hits"]
-        assert len(threads) == 1 and threads != loop and not opened
-        client.portal.call(service_of(client).warm)
-        assert len(opened) == 1
-
-        def is_inline() -> bool:
-            assert answer_of(client.post("/api/search", json={"id": 1}))["hits"] == first
-            return threads[-1:] == loop
-
-        wait_until(is_inline)
-
-
-def test_a_server_says_that_it_is_ready_when_what_searches_need_is_loaded(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    events: list[str] = []
-
-    async def warm(self: Service) -> None:
-        events.append("warm")
-
-    def ready() -> None:
-        events.append("ready")
-        server.should_exit = True
-
-    monkeypatch.setattr(Service, "warm", warm)
-    settings = ServeSettings(port=0)
-    with listen(settings) as listener:
-        server = make_server(create_app(gallery, settings), settings, ready)
-        server.run(sockets=[listener])
-    assert events == ["warm", "ready"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ import pytest
 from fakes import HALF, SIZE, embedding, write_photo
 from hostile import encode, photo
 from PIL import Image
-from webtools import TestClient, answer_of, client_of, error_of, service_of
+from webtools import TestClient, answer_of, client_of, error_of
 
 from lookalike.gallery import Blend, Gallery, Hit
 from lookalike.gallery.hits import likeness_in_words
-from lookalike.gallery.reader import Reader
 from lookalike.web import ServeSettings
 
 PNG = {"content-type": "image/png"}
@@ -180,27 +178,6 @@ def test_a_turned_photograph_is_set_upright_before_it_is_cut(
     assert [hit["path"] for hit in answer["hits"]] == best
 
 
-def test_the_second_search_with_an_image_does_not_encode_it_again(
-    client: TestClient, outside: bytes
-) -> None:
-    asked = {"query": send(client, outside), "crop": [0.1, 0.1, 0.5, 0.5], "k": 1}
-    first, second = (answer_of(client.post("/api/search", json=asked)) for _ in range(2))
-    assert first["seconds"]["encode"] > 0 and second["seconds"]["encode"] == 0
-    assert first["hits"] == second["hits"]
-
-
-def test_an_image_is_kept_as_it_was_sent(client: TestClient) -> None:
-    pixels = photo(5, 300, 2000)
-    answer = answer_of(client.post("/api/queries", content=encode(pixels, "PNG"), headers=PNG), 201)
-    assert (answer["width"], answer["height"]) == (2000, 300)
-    response = client.get(f"/api/queries/{answer['query']}/image")
-    assert response.headers["content-type"] == "image/webp"
-    shown = Image.open(io.BytesIO(response.content))
-    assert (shown.format, shown.size) == ("WEBP", (1024, 154))
-    expected = Image.fromarray(pixels).resize(shown.size)
-    assert np.abs(np.asarray(shown).astype(int) - np.asarray(expected)).mean() < 4
-
-
 @pytest.mark.parametrize("bound", ["count", "bytes"])
 def test_the_oldest_image_is_forgotten_and_says_so(
     served: Gallery, outside: bytes, monkeypatch: pytest.MonkeyPatch, bound: str
@@ -218,37 +195,6 @@ def test_the_oldest_image_is_forgotten_and_says_so(
         error_of(client.post("/api/search", json={"query": second}), 404, "not_found")
         for name in (first, third):
             answer_of(client.post("/api/search", json={"query": name}))
-
-
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/api/search", {"json": {"id": 1}}),
-        ("/api/search", {"content": encode(photo(777), "PNG"), "headers": PNG}),
-        ("/api/search", {"json": {"id": 1, "crop": [0, 0, 0.5, 0.5]}}),
-        ("/api/explain", {"json": {"id": 1, "hit": 2}}),
-        ("/api/feedback", {"json": {"id": 1, "relevant": [2]}}),
-        ("/api/stats/measure", {}),
-    ],
-)
-def test_a_request_looks_at_one_state_of_the_gallery(
-    served: Gallery, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
-) -> None:
-    taken: list[tuple[Reader, str]] = []
-
-    def note(name: str, true: Callable[[Reader], Any]) -> None:
-        def noted(reader: Reader) -> Any:
-            taken.append((reader, name))
-            return true(reader)
-
-        monkeypatch.setattr(Reader, name, noted)
-
-    note("now", Reader.now)
-    note("unchanged", Reader.unchanged)
-    with client_of(served) as client:
-        answer_of(client.post(path, **body))
-        names = [name for reader, name in taken if reader is service_of(client).reader]
-    assert names in (["unchanged"], ["unchanged", "now"])
 
 
 def test_nothing_is_similar_when_random_pairs_are_as_alike(
@@ -308,17 +254,6 @@ def test_what_is_not_json_or_of_another_type_is_refused(client: TestClient) -> N
         error_of(response, 400, "bad_request")
 
 
-def test_filters_take_words_and_conditions_and_say_when_no_file_matches(
-    client: TestClient, ids: dict[str, int]
-) -> None:
-    listed = answer_of(client.get("/api/images?filter=A/%20type:png%20-copy"))
-    assert {image["path"] for image in listed["images"]} == {path for path in ids if path[0] == "a"}
-    asked = {"id": ids["a/000.png"], "filter": "horses"}
-    answer = answer_of(client.post("/api/search", json=asked))
-    assert (answer["hits"], answer["note"]) == ([], "no file matches the filter")
-    error_of(client.get("/api/images?filter=size:big"), 400, "bad_request")
-
-
 def test_further_images_are_looked_for_or_against(
     client: TestClient, served: Gallery, ids: dict[str, int]
 ) -> None:
@@ -364,23 +299,3 @@ def test_searches_see_what_others_commit(gallery: Gallery, photos: Path) -> None
             )
             if step:
                 error_of(client.post("/api/search", json={"id": number - 1}), 404, "not_found")
-
-
-@pytest.mark.parametrize("expand", [True, False, None])
-def test_a_search_is_expanded_as_asked(
-    client: TestClient, served: Gallery, ids: dict[str, int], expand: bool | None
-) -> None:
-    asked = {"id": ids["a/000.png"], "k": 12, "expand": expand}
-    answer = answer_of(client.post("/api/search", json=asked))
-    expected = served.search("a/000.png", 12, exclude_self=True, expand=expand)
-    assert answer["hits"] == objects(expected)
-
-
-def test_a_search_that_cannot_be_expanded_names_the_remedy(gallery: Gallery) -> None:
-    (gallery.directory / "neighbours.lka").unlink()
-    with client_of(gallery) as client:
-        number = gallery.search("a/000.png", 1)[0].id
-        error = error_of(
-            client.post("/api/search", json={"id": number, "expand": True}), 409, "conflict"
-        )
-    assert "lookalike update" in error["remedy"]

@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fakes import write_photo
 from hostile import encode
 from webtools import connect, received, running, wait_until
 
@@ -236,15 +235,6 @@ def test_what_is_not_http_gets_an_error(served: Gallery, sent: bytes) -> None:
         assert is_alive(port)
 
 
-def test_upgrades_and_old_versions_are_answered(served: Gallery) -> None:
-    with running(served) as (port, _):
-        upgrade = HEALTH[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-        with connect(port, upgrade) as opened:
-            assert opened.recv(1 << 16).startswith(b"HTTP/1.1 200")
-        with connect(port, b"GET /api/health HTTP/1.0\r\n\r\n") as opened:
-            assert received(opened).startswith(b"HTTP/1.1 403")  # it names no accepted host
-
-
 def test_who_comes_while_the_server_stops_does_not_hold_it_up(served: Gallery) -> None:
     with running(served) as (port, service):
         service.begin_stop()
@@ -258,4 +248,3 @@ def test_an_address_that_is_taken_is_said_to_be(served: Gallery) -> None:
         assert address_of(taken) == f"http://127.0.0.1:{port}/"
         with pytest.raises(LookalikeError, match=f"port {port}.*--port"):
             listen(ServeSettings(port=port))
-    write_photo(served.root.parent / "unused.png", 1)

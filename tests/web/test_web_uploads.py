@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile import HAS_HEIF, HEIC_TURNED, encode, make_hostile_files, many_scans, photo, png
+from hostile import encode, make_hostile_files, many_scans, photo, png
 from PIL import Image
 from webtools import (
     TestClient,
@@ -210,10 +210,3 @@ def test_uploads_share_a_bounded_memory(served: Gallery) -> None:
         for opened in waiting:
             opened.close()
         wait_until(lambda: service.bodies.held == 0)
-
-
-@pytest.mark.skipif(not HAS_HEIF, reason="needs pi-heif")
-def test_a_heic_image_can_be_searched_with(small: TestClient) -> None:
-    sent = small.post("/api/queries", content=HEIC_TURNED, headers={"content-type": "image/heic"})
-    answer = answer_of(sent, 201)
-    assert (answer["width"], answer["height"]) == (24, 32)

@@ -6,7 +6,6 @@ import pytest
 from towers import COLOURS, adopt_towers, write_colours
 from webtools import TestClient, answer_of, client_of, error_of
 
-from lookalike import Blend, Words
 from lookalike.gallery import Gallery
 
 K = 6
@@ -47,33 +46,6 @@ def test_an_image_and_words_are_searched_for_together(words: TestClient, coloure
     assert paths == [hit.path for hit in expected]
 
 
-def test_words_go_with_further_images_that_hits_should_and_should_not_look_like(
-    words: TestClient, coloured: Gallery
-) -> None:
-    names = ("red/00.png", "green/00.png", "blue/00.png")
-    ids = [coloured.search(name, 1)[0].id for name in names]
-    for asked, query in (
-        ({"id": ids[0], "like": ids[1:2]}, Blend([names[0], Words("photo"), names[1]])),
-        ({"id": ids[0], "unlike": ids[2:]}, Blend([names[0], Words("photo")], [names[2]])),
-        ({"like": ids[:2]}, Blend([Words("photo"), *names[:2]])),
-    ):
-        body = {**asked, "text": "photo", "k": 2 * K, "exclude_self": False}
-        hits = answer_of(words.post("/api/search", json=body))["hits"]
-        expected = coloured.search(query, 2 * K)
-        assert [hit["path"] for hit in hits] == [hit.path for hit in expected]
-        assert [hit["cosine"] for hit in hits] == [
-            pytest.approx(hit.cosine, abs=1e-3)  # of a stored vector, which is rounded
-            for hit in expected
-        ]
-
-
-def test_unrelated_words_are_noted_in_their_own_words(words: TestClient) -> None:
-    asked = [f"a photo of a {x} {y}" for x in ("seal", "kiln") for y in ("knee", "rover", "bath")]
-    answers = [answer_of(words.post("/api/search", json={"text": text})) for text in asked]
-    notes = {answer["note"] for answer in answers if answer["nothing_similar"]}
-    assert notes == {"even the best of these fits the words no better than unrelated words would"}
-
-
 @pytest.mark.parametrize(
     "body",
     [{"text": ""}, {"text": "x" * 1001}, {"text": "a", "crop": [0, 0, 1, 1]}, {"text": 5}, {}],
@@ -82,16 +54,6 @@ def test_a_request_without_words_or_with_too_many_is_a_bad_request(
     words: TestClient, body: dict[str, object]
 ) -> None:
     error_of(words.post("/api/search", json=body), 400, "bad_request")
-
-
-@pytest.mark.parametrize("text", [" ", "red " * 50])
-def test_words_that_the_model_does_not_take_are_bad_requests(words: TestClient, text: str) -> None:
-    error_of(words.post("/api/search", json={"text": text}), 400, "bad_request")
-
-
-def test_stats_say_whether_words_are_known(words: TestClient, client: TestClient) -> None:
-    assert answer_of(words.get("/api/stats"))["model"]["words"]
-    assert not answer_of(client.get("/api/stats"))["model"]["words"]
 
 
 def test_a_gallery_without_words_says_which_model_has_them(client: TestClient) -> None:

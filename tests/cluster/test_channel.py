@@ -83,14 +83,6 @@ def test_a_client_with_another_key_is_not_answered_and_a_server_with_another_not
         assert channel.receive() == b"ba"
 
 
-def test_a_server_that_is_silent_is_given_up_in_time() -> None:
-    with (
-        closing(socket.create_server((HOST, 0))) as listener,
-        pytest.raises(TimeoutError),
-    ):
-        Channel.open(Address(HOST, listener.getsockname()[1], bytes(32)), 0.05)
-
-
 def test_a_client_that_does_not_prove_its_key_in_time_loses_its_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -116,12 +108,3 @@ def test_connections_that_a_client_lets_go_of_are_closed_at_both_ends(server: Se
     assert pool.take("one") is None
     del pool, channel, channels  # also the one that was taken
     wait_until(lambda: threads() == before, 60, "the others to end")
-
-
-def test_a_process_that_was_forked_does_not_use_the_channels_of_its_parent(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pool = Pool()
-    pool.put("one", Channel.open(server.address, PATIENT))
-    monkeypatch.setattr(os, "getpid", lambda: -1)
-    assert pool.take("one") is None

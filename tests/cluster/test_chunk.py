@@ -7,18 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from fakes import images_of, write_photo, write_photos
 from hostile import make_good_files, make_hostile_files
 from jobs import embedded, of_gallery, reasons, stored
 from killing import killing
 
-from lookalike.cluster.chunk import EmbedSettings, embed_batch, embed_chunk
+from lookalike.cluster.chunk import EmbedSettings, embed_chunk
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.parts import Parts, part_name
-from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery
 from lookalike.progress import Progress
@@ -131,21 +128,6 @@ def test_a_job_is_done_where_ray_cannot_be_imported(tmp_path: Path, model: Path)
     done = subprocess.run([*words, str(model), "2"], capture_output=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, b"3\n"), done.stderr
     assert set(stored(Parts.open(str(tmp_path / "parts")))) == images_of(tmp_path / "photos")
-
-
-def test_a_batch_without_files_is_the_part(tmp_path: Path, model: Path) -> None:
-    write_photos(tmp_path / "photos", 7)
-    (tmp_path / "photos/empty.jpg").write_bytes(b"")
-    parts = embedded(tmp_path / "photos", tmp_path / "parts", model)
-    encoder = Encoder.open(model, EncoderSettings(threads=1))
-    (chunk,) = parts.chunks([0])
-    batch = embed_batch(chunk, parts.job, encoder)
-    written = pq.read_table(tmp_path / "parts" / part_name(1))
-    assert batch.schema.equals(written.schema, check_metadata=True)
-    assert pa.Table.from_batches([batch]).equals(written)
-    assert sorted(batch.column("id").to_pylist()) == [1, 2, 3, 4, 5, 6, 7, 8]
-    images = batch.column("hash").to_pylist()[:7]
-    assert images == sorted(images) and batch.column("path")[7].as_py() == b"empty.jpg"
 
 
 def test_another_model_is_refused_and_nothing_is_written(

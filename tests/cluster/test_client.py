@@ -108,15 +108,6 @@ def test_all_shards_are_asked_at_once_over_connections_that_are_kept(
     assert len(ray.asked) == 3
 
 
-def test_what_may_take_longer_than_usual_is_marked_so(
-    ray: FakeRay, shards_of: Callable[..., Shards]
-) -> None:
-    ray.start(0, 0, lambda asked: pickle.dumps((0, pickle.loads(asked)[0])))
-    shards = shards_of(1, 1, deadline=30.0)
-    assert shards.ask("groups", deadline=40.0) == [True]
-    assert shards.ask("groups", deadline=20.0) == [False]
-
-
 def test_a_silent_replica_is_not_waited_for(ray: FakeRay, shards_of: Callable[..., Shards]) -> None:
     over = threading.Event()
 
@@ -132,24 +123,6 @@ def test_a_silent_replica_is_not_waited_for(ray: FakeRay, shards_of: Callable[..
     over.set()
     for _ in range(8):  # the late answer is not taken for one of these
         assert shards.ask("matches")[0] in {"late", "in time"}
-
-
-def test_a_replica_that_is_gone_is_replaced_by_the_other_one_and_found_again(
-    ray: FakeRay, shards_of: Callable[..., Shards], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "AVOIDED_SECONDS", 0.0)
-
-    def dies(message: bytearray) -> bytes:
-        raise ConnectionError  # ends the connection
-
-    ray.start(0, 0, dies)
-    ray.start(0, 1, says("other"))
-    shards = shards_of(1, 2)
-    for _ in range(8):
-        assert shards.ask("matches") == ["other"]
-    ray.start(0, 0, says("again"))
-    found = {shards.ask("matches")[0] for _ in range(64)}
-    assert found == {"again", "other"}
 
 
 def test_the_only_replica_is_asked_where_it_was_started_again(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import re
 import subprocess
@@ -14,9 +12,6 @@ from pathlib import Path
 import pytest
 from fakes import write_photos
 from rays import NETWORK, free_port
-
-from lookalike.cluster.chunk import EmbedSettings
-from lookalike.cluster.embed import embed_all, prepare
 
 pytestmark = pytest.mark.slow  # they start Ray
 
@@ -57,22 +52,3 @@ def test_trying_it_on_one_machine_works_line_by_line(
     assert "40 images (no change)" in done.stdout
     assert "stopped ray://photos" in done.stdout
     assert "http://127.0.0.1:" in (tmp_path / "serve.log").read_text()
-
-
-def test_the_parts_are_taken_to_duckdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("duckdb")
-    (program,) = re.findall(r"```python\n(import duckdb\n.*?)```", PAGE, re.DOTALL)
-    photos = write_photos(tmp_path / "photos", 20)
-    (tmp_path / "photos/query.jpg").write_bytes(photos[7].read_bytes())
-    (tmp_path / "photos/bad.jpg").write_bytes(b"no image")
-    monkeypatch.chdir(tmp_path)
-    parts = prepare("photos", "parts", chunk_images=8)
-    embed_all(parts, settings=EmbedSettings(threads=1))
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(program, {})
-    rows = re.findall(r"│ (\S+) +│ +(\S+) │", printed.getvalue())
-    found = [row for row in rows if row[0].endswith((".png", ".jpg"))]
-    assert {found[0][0], found[1][0]} == {"query.jpg", "b/007.png"}
-    assert [float(cosine) for _, cosine in found[:2]] == pytest.approx([1, 1], abs=1e-3)
-    assert len(found) == 5

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import numpy as np
 import pytest
 from command import COMMAND, Done, lookalike
 from fakes import HALF, embedding, write_photos
-from rays import NETWORK, free_port, wait_until
+from rays import wait_until
 
 from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.connect import is_listening
@@ -64,38 +62,6 @@ def test_every_image_is_embedded_once_and_a_second_run_has_nothing_to_do(
     assert summary == {"chunks": 0, "images": 0, "skipped": 0, "out": str(out)}
 
 
-def test_what_is_not_an_image_is_reported_at_the_end_and_only_missing_parts_are_done(
-    photos: Path, model: Path, tmp_path: Path
-) -> None:
-    (photos / "a" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    out = tmp_path / "parts"
-    words = (photos, "--out", out, "--model", model, "--chunk-images", 5, "--json")
-    first = embed(*words, status=1)
-    assert "\nskipped a/broken.jpg: " in first.stderr
-    summary = json.loads(first.stdout)
-    assert (summary["chunks"], summary["images"], summary["skipped"]) == (3, 12, 1)
-    before = embedded(out)
-    (out / "part-000000000006.parquet").unlink()
-    second = embed(*words)
-    assert "3 chunks, 1 of them to do" in second.stderr
-    assert json.loads(second.stdout)["images"] == 5
-    after = embedded(out)
-    assert after.keys() == before.keys()
-    assert all(after[path].tobytes() == before[path].tobytes() for path in before)
-
-
-def test_a_deadline_keeps_what_is_done(photos: Path, model: Path, tmp_path: Path) -> None:
-    out = tmp_path / "parts"
-    words = (photos, "--out", out, "--model", model, "--chunk-images", 5)
-    stopped = embed(*words, "--deadline", "0.000001", status=2)
-    assert stopped.stdout == ""
-    assert stopped.stderr.endswith(
-        "lookalike: stopped after 1e-06 s, the deadline: 1 of 3 chunks are done and kept; run the "
-        "same command again to go on\n"
-    )
-    assert embed(*words).stdout.startswith("7 images embedded in 2 chunks")
-
-
 def test_an_interrupted_command_leaves_whole_parts(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 100)
     out = tmp_path / "parts"
@@ -125,37 +91,6 @@ def test_without_pyarrow_or_ray_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"needs ray: pip install 'fsspec"):
         embed_all(parts, "127.0.0.2:6379", EmbedSettings(model=str(model)))
-
-
-def test_gpus_are_for_ray(photos: Path, tmp_path: Path) -> None:
-    words = (photos, "--out", tmp_path / "parts", "--gpus-per-task", 1)
-    assert "--gpus-per-task needs --address" in embed(*words, status=2).stderr
-    assert not (tmp_path / "parts").exists()
-
-
-def test_an_address_where_nothing_listens_is_an_error_at_once(
-    photos: Path, model: Path, tmp_path: Path
-) -> None:
-    address = f"{NETWORK}.2:{free_port()}"
-    parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
-    began = time.monotonic()
-    with pytest.raises(
-        ClusterError, match=rf"no Ray at {address}: nothing listens there; .* ray start --head"
-    ):
-        embed_all(parts, address, EmbedSettings(model=str(model)))
-    assert time.monotonic() - began < 60  # Ray itself tries for a quarter of an hour
-
-
-def test_something_else_that_listens_is_an_error_within_two_minutes(
-    photos: Path, model: Path, tmp_path: Path
-) -> None:
-    parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
-    with socket.create_server((f"{NETWORK}.2", 0)) as silent:
-        address = f"{NETWORK}.2:{silent.getsockname()[1]}"
-        began = time.monotonic()
-        with pytest.raises(ClusterError, match=f"Ray at {address} does not answer this process"):
-            embed_all(parts, address, EmbedSettings(model=str(model)))
-        assert time.monotonic() - began < 120
 
 
 @pytest.mark.parametrize("address", ["", "6379", "auto", "ray://127.0.0.2:10001", "h:p", ":6379"])

@@ -8,9 +8,7 @@ from fakes import write_photo, write_photos
 from jobs import of_gallery, reasons, stored
 
 from lookalike.cluster import convert
-from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.convert import export_gallery, import_gallery
-from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.parts import Parts, part_name, to_batch
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
@@ -34,9 +32,7 @@ def gallery_of(folder: Path, model: Path, settings: LSHSettings | None = None) -
     "settings",
     [
         None,
-        LSHSettings(48, key_bits=6, tables=2, seed=4),
-        LSHSettings.paper(48, tables=4, key_bits=5),
-        LSHSettings(48, key_bits=5, vectors="float32"),  # rounded
+        LSHSettings(48, key_bits=5, tables=2, seed=4, vectors="float32"),  # rounded
     ],
 )
 def test_parts_of_a_gallery_hold_its_rows_and_vectors(
@@ -58,19 +54,6 @@ def test_parts_of_a_gallery_hold_its_rows_and_vectors(
     }
 
 
-def test_ids_follow_those_of_the_gallery_without_holes(tmp_path: Path, model: Path) -> None:
-    gallery = gallery_of(tmp_path / "photos", model)
-    parts = export_gallery(gallery, str(tmp_path / "parts"), chunk_images=16)
-    with gallery._files.reading() as store:
-        expected = [row.path for row in store.rows("skipped IS NOT 'removed' ORDER BY id")]
-    rows = [parts.read(name) for name in parts.names()[:-1]]
-    both = [row for part in rows for row in [*part.images, *part.skipped]]
-    found = {row.id: row.path for row in both}
-    assert [found[n] for n in range(1, 41)] == expected
-    chunks = parts.chunks(range(parts.job.chunks))
-    assert [name for chunk in chunks for name, _ in chunk.items] == expected
-
-
 def test_a_gallery_made_of_the_parts_is_the_gallery_again(tmp_path: Path, model: Path) -> None:
     photos = tmp_path / "photos"
     gallery = gallery_of(photos, model)
@@ -85,16 +68,6 @@ def test_a_gallery_made_of_the_parts_is_the_gallery_again(tmp_path: Path, model:
         one = [(hit.path, hit.cosine) for hit in again.search(photos / name, 9, exact=True)]
         other = [(hit.path, hit.cosine) for hit in gallery.search(photos / name, 9, exact=True)]
         assert one == other
-
-
-def test_a_lost_part_of_an_export_is_embedded_again(tmp_path: Path, model: Path) -> None:
-    photos, where = tmp_path / "photos", str(tmp_path / "parts")
-    before = stored(export_gallery(gallery_of(photos, model), where, chunk_images=16))
-    (tmp_path / "parts" / part_name(17)).unlink()
-    parts = prepare(str(photos), where, model=str(model))
-    (report,) = embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
-    assert report.number == 1
-    assert stored(parts) == before
 
 
 def test_what_cannot_be_exported_is_refused_with_a_remedy(tmp_path: Path, model: Path) -> None:

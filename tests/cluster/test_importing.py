@@ -127,15 +127,6 @@ def test_a_damaged_part_makes_no_gallery(folder: Path, parts: Parts, model: Path
     assert len(Gallery.open(folder, create=False)) == 30
 
 
-def test_a_gallery_that_is_there_is_left_alone(folder: Path, parts: Parts, model: Path) -> None:
-    gallery = Gallery.open(folder, model=model)
-    gallery.update()
-    before = of_gallery(gallery)
-    with pytest.raises(GalleryError, match=r"there is a gallery in .*--gallery DIR"):
-        import_gallery(parts, folder, model=model)
-    assert of_gallery(gallery) == before
-
-
 def test_the_wrong_folder_or_model_is_refused(
     folder: Path, parts: Parts, tmp_path: Path, other_model: Path, model: Path
 ) -> None:
@@ -197,17 +188,3 @@ def test_a_killed_command_leaves_no_gallery_and_can_be_run_again(
     assert made.verify() == [] and of_gallery(made) == stored(parts)
     names = ["gallery.json", "gallery.sqlite", "index", "lock", "neighbours.lka"]
     assert sorted(path.name for path in home.iterdir()) == names
-
-
-def test_an_import_makes_the_neighbour_graph_that_an_update_finds_up_to_date(
-    parts: Parts, folder: Path, model: Path
-) -> None:
-    import_gallery(parts, folder, model=model)
-    gallery = Gallery.open(folder, create=False)
-    file = gallery.directory / "neighbours.lka"
-    before = file.read_bytes()
-    near = [hit.path for hit in gallery.neighbours("a/000.png", 5)]
-    exact = gallery.search("a/000.png", 5, exact=True, exclude_self=True, expand=False)
-    assert near == [hit.path for hit in exact]
-    gallery.update()
-    assert file.read_bytes() == before

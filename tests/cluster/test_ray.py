@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from command import COMMAND
@@ -23,7 +22,7 @@ from lookalike.cluster import embed
 from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.parts import Parts
-from lookalike.errors import ClusterError, GalleryError, ModelMismatchError
+from lookalike.errors import ClusterError
 from lookalike.progress import Progress
 
 pytestmark = pytest.mark.slow  # they start Ray
@@ -112,40 +111,6 @@ def test_a_driver_that_is_stopped_leaves_whole_parts_and_only_the_others_are_don
     assert_complete(Parts.open(str(out)), here)
 
 
-def test_errors_of_a_chunk_arrive_as_they_are(
-    rays: RayNodes, images: Path, other_model: Path, tmp_path: Path
-) -> None:
-    parts = prepare(str(images), str(tmp_path / "parts"))
-    with pytest.raises(ModelMismatchError, match="the one in use is coarse 1"):
-        embed_all(parts, rays.address, EmbedSettings(model=str(other_model)))
-    assert parts.names() == []
-
-
-def test_a_deadline_stops_the_job_and_says_how_to_go_on(
-    rays: RayNodes, images: Path, model: Path, tmp_path: Path
-) -> None:
-    parts = prepare(str(images), str(tmp_path / "parts"), model=str(model), chunk_images=CHUNK)
-    with pytest.raises(
-        GalleryError,
-        match=rf"stopped after 0\.1 s, the deadline: \d+ of {CHUNKS} chunks are done .* run the "
-        "same command again",
-    ):
-        embed_all(parts, rays.address, EmbedSettings(model=str(model)), deadline=0.1)
-    left = len(parts.missing())
-    assert len(embed_all(parts, rays.address, EmbedSettings(model=str(model)))) <= left
-    assert len(parts.missing()) == 0
-
-
-def test_what_no_node_has_is_said_at_once(
-    rays: RayNodes, images: Path, model: Path, tmp_path: Path
-) -> None:
-    parts = prepare(str(images), str(tmp_path / "parts"), model=str(model))
-    with pytest.raises(ClusterError, match=r"has the 1 CPU and 0\.5 GPU that a task reserves"):
-        embed_all(parts, rays.address, EmbedSettings(model=str(model)), gpus_per_task=0.5)
-    with pytest.raises(ClusterError, match=r"has the 2 CPU that a task reserves"):
-        embed_all(parts, rays.address, EmbedSettings(model=str(model), threads=2))
-
-
 def test_another_token_is_refused_with_the_variables_to_set(
     rays: RayNodes, images: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -156,27 +121,6 @@ def test_another_token_is_refused_with_the_variables_to_set(
     assert done.returncode == 2
     assert f"Ray at {rays.address} does not answer this process: " in done.stderr
     assert "or it needs another token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in done.stderr
-
-
-def test_another_version_of_ray_is_an_error_with_both_versions(
-    rays: RayNodes, images: Path, model: Path, tmp_path: Path
-) -> None:
-    import ray
-
-    parts = prepare(str(images), str(tmp_path / "parts"), model=str(model))
-    raylet: Any = ray._raylet
-    client = raylet.GcsClient(address=rays.address)
-    place = (b"CLUSTER_METADATA", b"cluster")
-    stored = client.internal_kv_get(*place)
-    forged = {**json.loads(stored), "ray_version": "2.0.1"}
-    client.internal_kv_put(place[0], json.dumps(forged).encode(), True, place[1])
-    try:
-        with pytest.raises(
-            ClusterError, match=rf"is Ray 2\.0\.1 on Python .*, here is Ray {ray.__version__} on"
-        ):
-            embed_all(parts, rays.address, EmbedSettings(model=str(model)))
-    finally:
-        client.internal_kv_put(place[0], stored, True, place[1])
 
 
 def test_a_chunk_that_loses_every_worker_is_named_and_not_tried_for_ever(

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rays import NETWORK, RayNodes, wait_until
 
 from lookalike.cluster import actor as actor_module
-from lookalike.cluster import client, deployment
+from lookalike.cluster import deployment
 from lookalike.cluster.actor import NotReadyError, ShardActor
 from lookalike.cluster.client import Shards
 from lookalike.cluster.deployment import Layout
@@ -33,7 +33,7 @@ from lookalike.cluster.gallery import ShardedGallery, open_uri
 from lookalike.cluster.parts import Parts
 from lookalike.cluster.shard import Place
 from lookalike.cluster.writer import writing
-from lookalike.errors import ClusterBusyError, ClusterError, ModelMismatchError
+from lookalike.errors import ClusterError, ModelMismatchError
 from lookalike.gallery import Gallery, Hit
 
 pytestmark = pytest.mark.slow  # they start Ray
@@ -320,32 +320,6 @@ def test_without_a_replica_the_error_names_the_shard_and_answers_come_back_by_th
     assert len(gallery) == 30
 
 
-def test_more_calls_than_a_shard_takes_are_refused_and_the_others_answered(
-    serve: Callable[..., ShardedGallery], images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deployment, "QUEUE", 2)
-    gallery = serve(images, name="small")
-    vector = embedding(images / "a/000.png").astype(np.float32)
-    expected = [hit.id for hit in gallery.search(vector, 9)]
-    found, refused = list[list[int]](), list[ClusterBusyError]()
-
-    def search() -> None:
-        for _ in range(20):
-            try:
-                found.append([hit.id for hit in gallery.search(vector, 9)])
-            except ClusterBusyError as error:
-                refused.append(error)
-
-    threads = [threading.Thread(target=search) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) + len(refused) == 320 and found and refused
-    assert all(ids == expected for ids in found)
-    assert "has as many calls waiting as it takes; ask again later" in str(refused[0])
-
-
 def _answers(gallery: ShardedGallery) -> bool:
     try:
         return len(gallery) == 30
@@ -388,46 +362,6 @@ def _actors() -> list[str]:
     import ray
 
     return sorted(one["name"] for one in ray.util.list_named_actors(all_namespaces=True))
-
-
-def test_replicas_that_do_not_all_start_are_ended_again(
-    serve: Callable[..., ShardedGallery], images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gallery = serve(images)
-    before = _actors()
-
-    def interrupted(*_: object) -> None:
-        assert len(_actors()) == len(before) + 2
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(deployment, "_wait", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            deployment.replicas("photos", 2)
-        wait_until(lambda: _actors() == before, 60, "the new actors to end")
-        patch.setattr(deployment, "_end", lambda *_: None)  # as if it had been killed there
-        with pytest.raises(KeyboardInterrupt):
-            deployment.replicas("photos", 2)
-    assert len(gallery.search("a/000.png", 5)) == 5
-    deployment.stop("photos")
-    wait_until(
-        lambda: not any(name.startswith("photos-") for name in _actors()), 60, "all actors to end"
-    )
-
-
-def test_a_client_finds_a_gallery_that_was_stopped_and_started_again_at_once(
-    serve: Callable[..., ShardedGallery], images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "KNOWN_SECONDS", 0.0)
-    gallery = serve(images)
-    deployment.stop("photos")
-    with pytest.raises(ClusterError):
-        gallery.search("a/000.png", 5)
-    wait_until(
-        lambda: isinstance(gallery._shards._known[1], ClusterError), 60, "the client to know it"
-    )
-    serve(images)
-    assert len(gallery.search("a/000.png", 5)) == 5
 
 
 def test_another_model_and_number_of_shards_take_the_name_by_a_switch(

@@ -350,16 +350,3 @@ def test_searches_see_one_commit_or_the_next_never_one_between(
     shard.close()
     assert wrong == []
     assert seen <= expected and len(seen) > 1
-
-
-def test_a_shard_reads_little_more_of_a_part_than_its_own(parts: Parts) -> None:
-    (name, *_) = parts.names()
-    whole, own = parts.read(name).images, list[ImageRow]()
-    for number in range(4):
-        share = Share(number, 4)
-        read = parts.read(name, share=share).images
-        assert len(read) < 0.45 * len(whole)  # row groups on the borders are read twice
-        live = parts.live(name, share=share)
-        assert live.images == [row for row in read if share.has(row)]
-        own += live.images
-    assert sorted(row.id for row in own) == [row.id for row in whole]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from both import assert_whole, counts, stored_vectors
+from both import counts, stored_vectors
 from command import lookalike
 from fakes import write_photo, write_photos
 from inprocess import InProcess
@@ -18,7 +18,7 @@ from towers import adopt_towers, write_colours
 from lookalike.cluster import gallery as sharded
 from lookalike.cluster import view
 from lookalike.cluster.parts import part_name
-from lookalike.errors import GalleryError, NoNeighboursError
+from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
 
 Serve = Callable[[Path], Gallery]
@@ -95,16 +95,6 @@ def test_damage_to_parts_and_to_shards_is_found(serve: Serve, tmp_path: Path) ->
     assert "only a gallery on disk is rebuilt or repaired" in done.stderr
 
 
-def test_shards_are_not_tuned_and_the_error_says_what_is(serve: Serve, tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
-    write_photos(photos, 12)
-    gallery = serve(photos)
-    assert_whole(gallery, photos)
-    for tune in (gallery.tune, gallery.reset_tuning):
-        with pytest.raises(GalleryError, match=r"index FOLDER --from .*parts, then lookalike tune"):
-            tune()
-
-
 def test_words_find_in_shards_what_they_find_in_a_gallery_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,16 +114,3 @@ def test_words_find_in_shards_what_they_find_in_a_gallery_on_disk(
         assert [hit.cosine for hit in found] == pytest.approx(cosines, abs=1e-4)
         assert found[0].rarity == pytest.approx(expected[0].rarity, abs=0.02)
     shards.close()
-
-
-def test_searches_in_shards_are_not_expanded_and_say_so_if_asked_to_be(
-    serve: Serve, tmp_path: Path
-) -> None:
-    photos = tmp_path / "photos"
-    write_photos(photos, 12)
-    gallery, query = serve(photos), tmp_path / "photos/a/000.png"
-    plain = gallery.search(query, 12)
-    for expand in (None, False):
-        assert gallery.search(query, 12, expand=expand) == plain
-    with pytest.raises(NoNeighboursError, match="in shards"):
-        gallery.search(query, 12, expand=True)

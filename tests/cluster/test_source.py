@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import os
 import tracemalloc
 import uuid
@@ -64,12 +63,6 @@ def test_a_folder_is_walked_as_a_gallery_walks_it(tmp_path: Path) -> None:
     assert "caf\udce9.jpg" in names and ".hidden.png" not in names
 
 
-def test_the_same_folder_by_a_uri_is_the_same(tmp_path: Path) -> None:
-    photos = tmp_path / "my photos"
-    write_photos(photos, 3)
-    assert listed(photos.as_uri()) == listed(photos)
-
-
 def test_a_folder_on_another_file_system_is_walked_by_the_same_rules(
     tmp_path: Path, memory: str, model: Path
 ) -> None:
@@ -84,18 +77,6 @@ def test_a_folder_on_another_file_system_is_walked_by_the_same_rules(
     near = embedded(photos, tmp_path / "parts", model, chunk_images=3)
     assert stored(far) == stored(near)
     assert reasons(far) == reasons(near)
-
-
-def test_a_file_that_vanishes_from_another_file_system_is_skipped(
-    tmp_path: Path, memory: str, model: Path
-) -> None:
-    write_photos(tmp_path, 3)
-    fsspec.filesystem("memory").put(f"{tmp_path}/", f"{memory}/", recursive=True)
-    parts = prepare(memory, str(tmp_path / "parts"), model=str(model))
-    fsspec.filesystem("memory").rm(f"{memory}/a/000.png")
-    embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
-    assert {name: why[0] for name, why in reasons(parts).items()} == {"a/000.png": "vanished"}
-    assert set(stored(parts)) == {"b/001.png", "c/002.png"}
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(
@@ -130,17 +111,6 @@ def test_a_list_names_files_relative_to_its_own_folder_once_each(tmp_path: Path)
     assert listed(tmp_path / "list.txt") == (str(tmp_path), names)
 
 
-def test_a_list_of_files_elsewhere_has_their_common_folder_as_root(tmp_path: Path) -> None:
-    lists = tmp_path / "lists"
-    lists.mkdir()
-    (lists / "one.txt").write_text("../photos/a/1.png\n../photos/a/b/2.png\n")
-    assert listed(lists / "one.txt") == (f"{tmp_path}/photos/a", ["1.png", "b/2.png"])
-    (lists / "two.txt").write_text("/x/1.png\n/y/2.png\n")
-    assert listed(lists / "two.txt") == ("/", ["x/1.png", "y/2.png"])
-    (lists / "three.txt").write_text("s3://bucket/a b/1.png\ns3://bucket/a b/c/2.png")
-    assert listed(lists / "three.txt") == ("s3://bucket/a b", ["1.png", "c/2.png"])
-
-
 def test_a_list_and_a_table_of_paths_embed_like_the_folder(
     tmp_path: Path, memory: str, model: Path
 ) -> None:
@@ -157,12 +127,6 @@ def test_a_list_and_a_table_of_paths_embed_like_the_folder(
     assert stored(embedded(tmp_path / "far.txt", tmp_path / "3", model)) == expected
     found = stored(embedded(tmp_path / "names.parquet", tmp_path / "4", model))
     assert {name.removeprefix("photos/"): value for name, value in found.items()} == expected
-
-
-def test_files_of_two_file_systems_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("a.png\ns3://bucket/b.png\n")
-    with pytest.raises(GalleryError, match=r"several file systems \(this machine and s3://bucket"):
-        listed(tmp_path / "list.txt")
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -281,25 +245,3 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
 
     peak(1000)  # whatever is made once
     assert peak(40_000) < peak(20_000) + 200_000  # 20,000 paths take 2 MB
-
-
-def test_only_a_few_rows_of_a_table_are_in_memory(tmp_path: Path) -> None:
-    size, rows = 1 << 20, 64
-    buffer = io.BytesIO()
-    content = [bytes([n]) * size for n in range(rows)]
-    pq.write_table(
-        pa.table({"bytes": content}), buffer, row_group_size=rows, data_page_size=size,
-        write_batch_size=1, use_dictionary=False, compression="none",
-    )  # fmt: skip
-    path = tmp_path / "t.parquet"
-    path.write_bytes(buffer.getvalue())
-    del content, buffer
-    before, in_arrow = pa.total_allocated_bytes(), 0
-    tracemalloc.start()
-    for n, (_, found) in enumerate(rows_of(str(path), 0, rows)):
-        assert found[:1] == bytes([n]) and len(found) == size
-        in_arrow = max(in_arrow, pa.total_allocated_bytes() - before)
-    in_python = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    # Two batches of 16 rows, while one takes the other's place.
-    assert max(in_python, in_arrow) < 40 * size

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from both import Make, assert_whole, counts, stored_times, stored_vectors
+from both import assert_whole, counts, stored_times, stored_vectors
 from fakes import write_photo
 
 from lookalike.errors import GalleryError
-from lookalike.gallery import Gallery, Progress
+from lookalike.gallery import Progress
 from lookalike.gallery import update as update_module
 from lookalike.gallery.protocol import ImageGallery
 
@@ -88,16 +88,6 @@ def test_copies_share_the_vector_of_the_original(
     assert_whole(gallery, photos)
 
 
-def test_copies_of_a_file_that_is_gone_share_its_vector(
-    gallery: ImageGallery, photos: Path, decoded: list[str]
-) -> None:
-    shutil.copy(photos / "a/000.png", photos / "b/copy.png")
-    (photos / "a/000.png").rename(photos / "c/moved.png")
-    assert counts(gallery.update()) == {"moved": 1, "added": 1, "reused": 1}
-    assert decoded == []
-    assert_whole(gallery, photos)
-
-
 @pytest.mark.parametrize("new_name", ["0 before.png", "z after.png"])
 def test_a_new_file_in_the_place_of_a_moved_one_is_all_that_is_encoded(
     gallery: ImageGallery, photos: Path, decoded: list[str], new_name: str
@@ -158,25 +148,6 @@ def test_a_file_replaced_by_a_damaged_one_is_skipped_and_comes_back_when_fixed(
     assert_whole(gallery, photos)
 
 
-def test_a_skipped_file_is_dropped_when_it_is_deleted(gallery: ImageGallery, photos: Path) -> None:
-    (photos / "bad.png").write_bytes(b"")
-    assert counts(gallery.update()) == {"skipped": 1}
-    (photos / "bad.png").unlink()
-    assert counts(gallery.update()) == {}
-    assert gallery.skipped() == []
-
-
-@pytest.mark.slow
-def test_a_larger_limit_lets_in_what_was_too_large(
-    make: Make, place: Path | str, photos: Path, model: Path
-) -> None:
-    write_photo(photos / "large.png", 103, width=65)
-    small = make(photos, max_pixels=64 * 48)
-    assert [row.path for row in small.skipped()] == [b"large.png"]
-    assert counts(small.update()) == {"skipped": 1}
-    assert counts(Gallery.open(place, model=model).update()) == {"added": 1}
-
-
 def test_removed_files_stay_out_even_when_they_move(gallery: ImageGallery, photos: Path) -> None:
     assert gallery.remove([photos / "a/000.png", "b/001.png"]) == 2
     assert len(gallery) == 10
@@ -187,14 +158,6 @@ def test_removed_files_stay_out_even_when_they_move(gallery: ImageGallery, photo
     assert not {"a/000.png", "b/001.png", "c/renamed.png"} & set(stored_vectors(gallery))
 
 
-@pytest.mark.slow
-def test_removed_files_come_back_when_that_is_undone(gallery: ImageGallery, photos: Path) -> None:
-    gallery.remove(["a/000.png"])
-    assert gallery.restore(["a/000.png"]) == 1
-    assert counts(gallery.update()) == {"added": 1}
-    assert_whole(gallery, photos)
-
-
 def test_removing_an_unknown_file_removes_none(gallery: ImageGallery) -> None:
     with pytest.raises(GalleryError, match=r"b/nothing\.png is not an indexed image"):
         gallery.remove(["a/000.png", "b/nothing.png"])
@@ -202,30 +165,6 @@ def test_removing_an_unknown_file_removes_none(gallery: ImageGallery) -> None:
         gallery.restore(["a/000.png"])
     assert len(gallery) == 12
     assert gallery.skipped() == []
-
-
-def test_what_was_removed_is_counted_apart_from_what_was_skipped(
-    gallery: ImageGallery, photos: Path
-) -> None:
-    (photos / "bad.png").write_bytes(b"no image")
-    gallery.remove(["a/000.png"])
-    report = gallery.update()
-    assert (report.images, report.skipped, report.removed) == (11, 1, 1)
-    facts = gallery.info()
-    assert (facts.images, facts.skipped, facts.removed) == (11, 1, 1)
-
-
-@pytest.mark.slow
-def test_a_skipped_file_can_be_dismissed_and_brought_back(
-    gallery: ImageGallery, photos: Path
-) -> None:
-    (photos / "bad.png").write_bytes(b"no image")
-    gallery.update()
-    assert gallery.remove(["bad.png"]) == 1
-    report = gallery.update()
-    assert (report.images, report.skipped, report.removed) == (12, 0, 1)
-    gallery.restore(["bad.png"])
-    assert [row.path for row in gallery.update().newly_skipped] == [b"bad.png"]
 
 
 def test_an_update_that_did_not_finish_leaves_a_mark_until_one_does(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 
 from lookalike.encoder import Encoder
 from lookalike.errors import LookalikeError
-from lookalike.evaluation import protocol
 from lookalike.evaluation.folder import FolderReport, evaluate_images
 from lookalike.evaluation.metrics import average_precision, precision_at, rank
 from lookalike.evaluation.protocol import (
@@ -23,10 +21,9 @@ from lookalike.evaluation.protocol import (
     index_of,
     query_split,
 )
-from lookalike.images import DecodedImage, read_image
+from lookalike.images import DecodedImage
 from lookalike.images.decoder import Decoder
 from lookalike.models.data import LabelledImages, class_folders
-from lookalike.progress import Progress
 
 COUNTS = {"mixed": 30, "reds": 26, "waves": 40}
 SETTINGS = (6, 3)
@@ -137,46 +134,6 @@ def test_the_hashed_ranking_is_the_hits_of_a_search_and_then_the_rest_in_exact_o
     assert np.array_equal(order[:, :100], hits)
     for row, found, best in zip(order, hits, exact, strict=True):
         assert row[100:].tolist() == [i for i in best.tolist() if i not in set(found.tolist())]
-
-
-def test_a_single_split_has_no_deviation(images: LabelledImages, encoder: Encoder) -> None:
-    one = evaluate(images, encoder, (6, 1)).summary()["exact"]["mAP"]
-    assert (one.count, np.isnan(one.deviation)) == (1, True)
-
-
-def test_rankings_in_many_blocks_give_the_same(
-    report: FolderReport, images: LabelledImages, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(protocol, "CELLS", 5 * len(report.splits[0].gallery))
-    again = evaluate(images, encoder)
-    for one, other in zip(report.splits, again.splits, strict=True):
-        assert np.array_equal(one.queries, other.queries)
-        for name in METRICS:  # a product of fewer rows rounds otherwise
-            assert one.exact[name].mean() == pytest.approx(other.exact[name].mean(), abs=SWAP)
-            assert one.hashed[name].mean() == pytest.approx(other.hashed[name].mean(), abs=SWAP)
-
-
-def test_each_image_is_read_once_for_all_splits(
-    images: LabelledImages, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[Path] = []
-
-    def noting(self: Decoder, paths: Sequence[Path], size: int) -> list[DecodedImage]:
-        read.extend(paths)
-        return [read_image(path, size) for path in paths]
-
-    monkeypatch.setattr(Decoder, "read_images", noting)
-    reported: list[Progress] = []
-    evaluate_images(
-        images.classes,
-        images.paths,
-        images.labels,
-        encoder,
-        *SETTINGS,
-        progress=reported.append,
-    )
-    assert sorted(read) == sorted(images.paths)
-    assert reported == [Progress(done, 96) for done in range(1, 97)]
 
 
 def test_classes_come_worst_first_with_the_mean_over_all_their_queries(

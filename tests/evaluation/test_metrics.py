@@ -34,14 +34,6 @@ def test_recall_at_m_cuts_each_query_at_its_own_m() -> None:
     assert recall_at_m(relevance).tolist() == [0.5, 1, 0]
 
 
-def test_recall_at_m_is_precision_at_m() -> None:
-    relevance = np.zeros((20, 50), np.bool_)
-    generator = np.random.default_rng(0)
-    for row in relevance:
-        row[generator.choice(50, 9, replace=False)] = True
-    assert np.array_equal(recall_at_m(relevance), precision_at(relevance, 9))
-
-
 def test_average_precision_equals_scikit_learn_on_distinct_scores() -> None:
     generator = np.random.default_rng(1)
     scores = generator.permuted(np.tile(np.linspace(-1, 1, 300), (40, 1)), axis=1)
@@ -80,9 +72,3 @@ def test_the_deviation_is_that_of_a_sample() -> None:
     assert found.mean == pytest.approx(7 / 3)
     assert found.deviation == pytest.approx(math.sqrt(7 / 3))
     assert str(found) == "2.3333 ± 1.5275"
-
-
-def test_a_single_value_has_no_deviation() -> None:
-    found = spread([0.5])
-    assert math.isnan(found.deviation)
-    assert str(found) == "0.5000"

@@ -27,9 +27,3 @@ def test_a_class_keeps_its_queries_when_another_class_goes() -> None:
     whole = query_split(LABELS, seed=0).queries
     fewer = query_split(LABELS[:900], seed=0).queries
     assert np.array_equal(whole[whole < 900], fewer)
-
-
-def test_classes_draw_independently() -> None:
-    queries = query_split(LABELS, seed=0).queries
-    offsets = {tuple(queries[LABELS[queries] == c] % 100) for c in range(10)}
-    assert len(offsets) == 10

@@ -93,11 +93,6 @@ def test_of_a_raw_file_the_preview_is_read_upright(orientation: int, turns: int)
     assert (made.format, made.note) == ("RAW", Note.PREVIEW)
 
 
-def test_a_tiff_of_a_scanner_is_still_a_tiff() -> None:
-    exif = {271: "Scanner"}
-    assert read_image(io.BytesIO(encode(SMOOTH, "TIFF", tiffinfo=exif)), 16).format == "TIFF"
-
-
 @pytest.mark.parametrize("container", ["mp4", "matroska", "avi"])
 def test_of_a_film_the_first_frame_that_shows_something_is_read(container: str) -> None:
     content = io.BytesIO(film([np.zeros_like(SMOOTH), SMOOTH, SMOOTH[:, ::-1]], container))

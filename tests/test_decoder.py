@@ -126,35 +126,10 @@ def test_a_file_that_takes_too_much_memory_is_skipped_and_the_next_one_read(
         reads(decoder)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "values", [np.uint16(40_000), np.float32(0.5), np.array([255, 0, 0, 128], np.uint8)]
-)
-def test_an_image_in_another_mode_takes_no_second_one_in_rgb(
-    values: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    image = Image.fromarray(np.broadcast_to(values, (6000, 6000, *np.shape(values))).copy())
-    (tmp_path / "large.tif").write_bytes(encode(image, "TIFF"))
-    with Decoder() as decoder:
-        # Its pixels take up to 144 MB, those of another in RGB 144 MB, NumPy and a strip 180.
-        monkeypatch.setattr(Limits, "memory", 380 << 20)
-        assert decoder.read_image(tmp_path / "large.tif", 16).width == 6000
-
-
-def test_memory_is_a_gibibyte_or_grows_with_the_pixels() -> None:
-    assert Limits().memory == Limits(1).memory == 1 << 30
-    assert Limits(1_000_000_000).memory == 5_000_000_000
-
-
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
 def test_a_limit_of_time_is_a_positive_number(seconds: float) -> None:
     with pytest.raises(ValueError, match="max_seconds must be a positive number, not"):
         Limits(max_seconds=seconds)
-
-
-def test_limits_may_be_larger_than_the_system_knows() -> None:
-    with Decoder(Limits(max_pixels=10**30, max_seconds=1e300)) as decoder:
-        reads(decoder)
 
 
 def fatal(monkeypatch: pytest.MonkeyPatch, status: signal.Signals, times: int) -> None:
@@ -288,19 +263,6 @@ def test_closing_ends_what_is_being_read_at_once() -> None:
     assert not thread.is_alive()
     assert len(raised) == 1
     assert process._process.poll() == -signal.SIGKILL
-
-
-def test_many_threads_get_their_own_answers(tmp_path: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    files = hostile.make_good_files(tmp_path)
-    expected = [read_image(path, 16).pixels for path in files]
-    with Decoder() as decoder, ThreadPoolExecutor(4) as pool:
-        for _ in range(2):
-            found = pool.map(lambda path: decoder.read_image(path, 16).pixels, files)
-            for one, other in zip(found, expected, strict=True):
-                np.testing.assert_array_equal(one, other)
-    assert len(decoder_module._idle._waiting) <= decoder_module.KEPT
 
 
 def test_a_process_that_does_not_start_is_nobodys_bad_image(

@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from lookalike.demo import DemoResult, build, run
 from lookalike.errors import GalleryError, MissingExtraError, install_command
 from lookalike.gallery.gallery import Gallery
 from lookalike.gallery.hits import Hit
-from lookalike.images import content_hash, read_rgb
+from lookalike.images import content_hash
 
 pytestmark = pytest.mark.slow
 
@@ -78,18 +77,6 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 # ---- the demo's own images ---------------------------------------------------------------------
-
-
-def test_every_photograph_that_the_packages_carry_is_used(ran: Run) -> None:
-    sources = {name.split("/")[0] for name in files_below(ran.out / "images")}
-    assert sources == set(demo.PHOTOGRAPHS)
-    assert {name.split("/")[0] for name in files_below(ran.out / "queries")} == sources
-    original = read_rgb(ran.out / "images" / "chelsea" / "original.png")
-    skimage = find_spec("skimage")
-    assert skimage is not None
-    package = Path(str(skimage.origin)).parent
-    assert original.size == (451, 300)
-    assert original.tobytes() == read_rgb(package / "data" / "chelsea.png").tobytes()
 
 
 def test_no_query_is_in_the_gallery_and_no_two_images_are_the_same(ran: Run) -> None:
@@ -150,8 +137,8 @@ def test_a_crop_keeps_its_share_at_its_place(x: float, y: float, left: int, top:
     assert tuple(cut[-1, -1]) == (left + 149, top + 74, 0)
 
 
-@pytest.mark.parametrize("degrees", [-15, 8, 10, 20, 45, 90])
-@pytest.mark.parametrize("size", [(300, 200), (200, 300), (256, 256), (640, 91), (1, 1)])
+@pytest.mark.parametrize("degrees", [-15, 45, 90])
+@pytest.mark.parametrize("size", [(300, 200), (640, 91), (1, 1)])
 def test_a_rotation_shows_no_empty_corner(degrees: float, size: tuple[int, int]) -> None:
     turned = np.asarray(demo.rotate(degrees)(Image.new("RGB", size, "white")))
     assert turned.min() == 255
@@ -172,50 +159,6 @@ def test_nearly_every_query_finds_its_own_photograph_first(ran: Run) -> None:
     assert ran.result.queries == len(source_of)
     assert ran.result.found_first == len(source_of) - len(failures)
     assert ran.result.found_first >= 0.95 * len(source_of)
-
-
-def test_the_result_counts_the_gallery(ran: Run) -> None:
-    result = ran.result
-    assert (result.images, result.skipped, result.sources) == (340, 0, 20)
-    assert len(Gallery.open(result.folder, create=False)) == 340
-    assert result.folder == ran.out / "images"
-    assert 0 < result.search_seconds < 5
-    assert ran.lines[0] == "making the demo's images"
-    assert "340 images in the gallery, 0 skipped" in ran.lines
-    outcome = f"{result.found_first} of 241 altered images find their photograph first, in "
-    first, second = result.in_words().splitlines()
-    assert first.startswith(outcome)
-    assert second == f"see {ran.out / 'sheet.html'}"
-
-
-def test_the_sheet_shows_eight_searches_and_any_failure_before(ran: Run) -> None:
-    page = ran.result.html.read_text("utf-8")
-    assert ran.result.html == ran.out / "sheet.html"
-    rows = page.split("<article>")[1:]
-    failed = min(len(ran.result.failures), demo.SHOWN_FAILURES)
-    assert len(rows) == failed + 8
-    assert all(row.count("<li>") == 6 for row in rows)
-    assert all("found first" not in row for row in rows[:failed])
-    for row in rows[failed:]:
-        assert "found first" in row
-        assert row.partition("<ol>")[2].partition("</li>")[0].count("✓ right") == 1
-    assert f"{ran.result.found_first} of 241 altered images find their photograph first" in page
-    assert "CC BY 2.0" in page
-
-
-def test_running_again_neither_builds_nor_indexes(
-    ran: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = {name: path.stat().st_mtime_ns for name, path in files_below(ran.out).items()}
-    queries = demo._built_queries
-    monkeypatch.setattr(demo, "_built_queries", lambda *built: list(queries(*built))[:3])
-    lines: list[str] = []
-    result = run(ran.out, None, lines.append)
-    assert (result.images, result.queries) == (340, 3)
-    assert not [line for line in lines if line.startswith("indexed")]
-    after = {name: path.stat().st_mtime_ns for name, path in files_below(ran.out).items()}
-    changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"sheet.html"}
 
 
 # ---- a folder of one's own -----------------------------------------------------------------------
@@ -267,20 +210,6 @@ def test_own_images_are_found_and_never_touched(own: Path) -> None:
     assert (gallery / "gallery.sqlite").is_file()
 
 
-@pytest.mark.slow
-def test_what_is_not_found_first_is_a_failure(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    search: Any = Gallery.search
-    monkeypatch.setattr(
-        Gallery, "search", lambda *a, **o: [h for h in search(*a, **o) if "chelsea" not in h.path]
-    )
-    result = run(own.parent / "out", own, lambda _: None)
-    assert (result.queries, result.found_first) == (36, 32)
-    assert result.failures == tuple(f"2019/chelsea.png/{v.file}" for v in demo.OF_USER)
-    rows = result.html.read_text("utf-8").split("<article>")[1:]
-    assert all("not among the first 6" in row for row in rows[:4])
-    assert len(rows) == 12
-
-
 @pytest.mark.parametrize("inside", [".", "out", "a/b"])
 def test_an_output_inside_the_folder_is_refused(tmp_path: Path, inside: str) -> None:
     ramp(20, 20).save(tmp_path / "a.png")
@@ -295,32 +224,3 @@ def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
         run(tmp_path / "out", tmp_path / "empty", lambda _: None)
     with pytest.raises(GalleryError, match="not a folder"):
         run(tmp_path / "out", tmp_path / "none", lambda _: None)
-
-
-def test_packages_without_their_photographs_are_an_error_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(demo, "PHOTOGRAPHS", {"yeti": (demo.SKIMAGE, "yeti.png")})
-    with pytest.raises(MissingExtraError, match=re.escape(install_command("demo"))):
-        build(tmp_path)
-
-
-def test_other_alterations_do_what_they_say() -> None:
-    grey = Image.new("RGB", (40, 20), (100, 120, 140))
-
-    def centre(alter: demo.Alter) -> tuple[int, ...]:
-        image = alter(grey)
-        return tuple(np.asarray(image)[image.height // 2, image.width // 2].tolist())
-
-    assert centre(demo.altered(brightness=1.5)) == (150, 180, 210)
-    assert centre(demo.tint(1.1, 1.0, 0.5)) == (110, 120, 70)
-    assert len(set(centre(demo.altered(colour=0)))) == 1
-    assert demo.scale(0.15)(grey).size == (6, 3)
-    framed = np.asarray(demo.frame(0.1)(grey))
-    assert framed.shape == (28, 48, 3)
-    assert (framed[:4] == 255).all()
-    assert tuple(framed[4, 4]) == (100, 120, 140)
-    noise = demo.altered(noise=10)
-    noisy = np.asarray(noise(Image.new("RGB", (100, 100), (128, 128, 128)))).astype(float)
-    assert noisy.std() == pytest.approx(10, rel=0.02)  # 30 000 samples
-    assert (noisy == np.asarray(noise(Image.new("RGB", (100, 100), (128,) * 3)))).all()

@@ -97,19 +97,6 @@ def test_every_row_of_the_tables_in_lsh_md_stands_in_numbers_txt() -> None:
             assert f": {number}" in computed, number
 
 
-def test_figures_have_paper_of_their_own_and_a_title(drawn: dict[str, str]) -> None:
-    import xml.etree.ElementTree as ET
-
-    for name, text in drawn.items():
-        if not name.endswith(".svg"):
-            continue
-        root = ET.fromstring(text)
-        title, paper = root[0], root[1]
-        assert title.tag.endswith("title") and title.text
-        assert paper.tag.endswith("rect") and paper.get("fill") == "#fbfbf8"
-        assert "nan" not in text and "inf " not in text
-
-
 def test_every_command_is_described_and_none_that_does_not_exist() -> None:
     first = re.findall(r"^\| `(\w+)", (DOCS / "commands.md").read_text(encoding="utf-8"), re.M)
     shown = {name for name, command in commands.commands.items() if not command.hidden}

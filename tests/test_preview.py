@@ -103,14 +103,6 @@ def test_sixels_draw_the_image(size: tuple[int, int]) -> None:
     assert np.abs(decoded(preview.sixels(few)) - np.asarray(few)).max() <= 2.55 / 2 + 1e-9
 
 
-def test_sixels_are_printed_where_the_environment_names_such_a_terminal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("TERM", "foot")
-    preview.print_image(write_photo(tmp_path / "wide.png", 5, width=960, height=480))
-    assert decoded(capsys.readouterr().out.removesuffix("\n")).shape == (120, 240, 3)
-
-
 @pytest.mark.parametrize(
     ("reply", "shown"),
     [(b"\x1b[?62;4;22c", True), (b"\x1b[?62;22;14c", False), (b"\x1b[?64", False), (b"", False)],

@@ -12,14 +12,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
 from lookalike import runtimes
-from lookalike.cli import commands
-from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings
+from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.errors import LookalikeWarning, MissingExtraError, ModelError
 
 AUTO, OPENVINO = EncoderSettings(runtime="auto"), EncoderSettings(runtime="openvino")
@@ -92,15 +90,6 @@ def test_openvino_gives_the_embeddings_of_onnx_runtime_of_photographs_and_one_by
     np.testing.assert_allclose(alone, other, atol=1e-6)  # also in other threads
 
 
-def test_openvino_in_float32_gives_the_embeddings_of_onnx_runtime_to_rounding() -> None:
-    first = Encoder.open()
-    images = photographs(first.info.input_size)[:2]
-    given = runtimes.network_input(images, first.normalise)
-    made = runtimes.OpenVino.compile(DEFAULT_MODEL, 1, None, given)
-    rows = made.embed(images, first.normalise)
-    np.testing.assert_allclose(rows, first.embed(images), atol=1e-5)
-
-
 def test_a_compiled_model_is_kept_and_loaded_unless_it_is_damaged_or_of_another_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +110,7 @@ def test_a_compiled_model_is_kept_and_loaded_unless_it_is_damaged_or_of_another_
     images = photographs(first.info.input_size)[:3]
     assert np.array_equal(second.embed(images), first.embed(images))
     whole = file.read_bytes()
-    for content in (whole[:-1], b"", whole.replace(b"0.999", b"0.998", 1), b"[]\n" + whole):
+    for content in (whole[:-1], whole.replace(b"0.999", b"0.998", 1)):
         file.write_bytes(content)
         third = Encoder.open(settings=OPENVINO)
         assert len(measured) > count
@@ -171,33 +160,8 @@ def test_a_runtime_of_other_embeddings_is_not_used_and_that_is_said(fake: type[F
         Encoder.open(settings=OPENVINO)
 
 
-def test_an_unknown_runtime_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"auto, onnxruntime, openvino, not 'tvm'"):
-        EncoderSettings(runtime="tvm")
-
-
 def test_the_environment_pins_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOKALIKE_RUNTIME", "openvino")
     assert EncoderSettings() == OPENVINO
     monkeypatch.delenv("LOOKALIKE_RUNTIME")
     assert EncoderSettings() == AUTO
-
-
-def test_model_info_says_what_runs_the_default_model(fake: type[Fake]) -> None:
-    fake.noise = {3: 0.0}
-    run = CliRunner().invoke(commands, ["model", "info", "--runtime", "openvino"])
-    assert run.output.splitlines()[-1].split() == ["runtime", "fake", "3"]
-
-
-def test_weights_are_rounded_to_the_nearest_bfloat16() -> None:
-    given = np.array([1, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-12, -3.14159], np.float32)
-    nearest = [1, 1, 1 + 2**-6, 1 + 2**-7, -3.140625]  # ties to an even last bit
-    assert runtimes._rounded(given).tolist() == nearest
-
-
-def test_probes_are_the_same_images_each_time() -> None:
-    first, second = runtimes.probes(64), runtimes.probes(64)
-    assert first.shape == (runtimes.PROBES, 64, 64, 3)
-    assert np.array_equal(first, second)
-    assert len({image.tobytes() for image in first}) == runtimes.PROBES
-    assert first.std() > 20

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from lookalike.gallery.hits import Hit
-from lookalike.sheet import Cell, Row, search_sheet, shorten, thumbnail, write_html
+from lookalike.sheet import Cell, Row, shorten, write_html
 
 BLUE = (10, 20, 230)
 PINK = (255, 0, 200)
@@ -137,71 +137,8 @@ def test_names_that_are_not_utf8_are_shown_with_replacement_characters(tmp_path:
     assert page(tmp_path / "s.html", row).texts.count("caf\ufffd\ufffd.jpg") == 2
 
 
-def test_a_long_name_is_shortened_but_whole_as_a_tooltip(tmp_path: Path) -> None:
-    name = "a" * 200 + ".jpg"
-    got = page(tmp_path / "s.html", Row(Cell(plain(PINK), (name,)), ()))
-    (span,) = got.all("span")
-    assert span["title"] == name
-    assert got.texts[4] == "a" * 40 + "…" + "a" * 35 + ".jpg"
-
-
-def test_the_two_halves_of_a_row_may_have_other_titles(tmp_path: Path) -> None:
-    row = Row(Cell(None, ()), (), ("Image", "As <b>training</b> sees it"))
-    assert {"Image", "As <b>training</b> sees it"} < set(page(tmp_path / "s.html", row).texts)
-
-
-def test_a_failed_write_leaves_the_old_page_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    path = tmp_path / "s.html"
-    path.write_bytes(b"old")
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        write_html([ROW], path, title="new")
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["s.html"]
-
-
 # ---- from hits -----------------------------------------------------------------------------------
 
 
 def hit(file: Path, rarity: float | None = 0.998) -> Hit:
     return Hit(file.name, file, 0.9126, 31, 256, rarity, 1, 4, 3, "PNG")
-
-
-def test_a_search_becomes_a_row_with_scores_and_images(tmp_path: Path) -> None:
-    plain(BLUE, 40, 20).save(tmp_path / "blue.png")
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    hits = [hit(tmp_path / "blue.png"), hit(tmp_path / "broken.png", None), hit(tmp_path / "gone")]
-    row = search_sheet(
-        plain(PINK),
-        hits,
-        query_caption=("q", "r"),
-        mark=lambda hit: {"blue.png": True, "broken.png": False}.get(hit.path),
-    )
-    assert row.query.image is not None
-    assert row.query.image.size == (300, 100)
-    assert (row.query.caption, row.query.marked) == (("q", "r"), None)
-    scores = ("cosine 0.913", "31 of 256 bits differ")
-    rare = "closer than 99.8 % of pairs"
-    assert [cell.caption for cell in row.hits] == [
-        ("blue.png", *scores, rare),
-        ("broken.png", *scores),
-        ("gone", *scores, rare),
-    ]
-    assert [cell.marked for cell in row.hits] == [True, False, None]
-    assert [cell.image and cell.image.size for cell in row.hits] == [(40, 20), None, None]
-
-
-def test_a_thumbnail_is_upright_and_none_if_unreadable(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    plain(BLUE, 40, 20).save(tmp_path / "turned.jpg", exif=exif)
-    image = thumbnail(tmp_path / "turned.jpg", 10)
-    assert image is not None
-    assert image.size == (5, 10)
-    assert thumbnail(tmp_path / "none.jpg") is None
-    assert thumbnail(io.BytesIO(b"")) is None

@@ -16,17 +16,14 @@ from pathlib import Path
 import pytest
 from fakes import assert_holds, updated, write_photos
 from forged_tables import altered, forge_entry, forge_identity, forge_row, identity_of, meta_of
-from formats import make_version_1
 
 from lookalike.atomic import IrregularFileError
 from lookalike.errors import GalleryDamagedError, GalleryError, LookalikeError
 from lookalike.gallery import Gallery, schema, store
-from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.identity import read_identity
 from lookalike.gallery.places import delete_gallery
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import Store
-from lookalike.lsh.manifest import Manifest
 
 QUERY = "a/000.png"
 Answer = list[tuple[str, float]]
@@ -82,7 +79,7 @@ def test_every_forged_entry_of_the_table_is_refused_or_harmless(
 ) -> None:
     table = gallery.directory / "gallery.sqlite"
     expected, meta = answer(photos), meta_of(table)
-    names = {"flags": ("unfinished", "gallery_id", "index_has_no_id", "devices")}.get(name, (name,))
+    names = {"flags": ("unfinished", "gallery_id", "devices")}.get(name, (name,))
     meta["root"] = [os.fsencode(photos).hex(), b"..".hex()]
     refused = count = 0
     for entry in names:
@@ -471,58 +468,6 @@ def test_a_repair_never_takes_over_the_files_of_another_gallery(
             assert answer(other.root) == theirs
             return
         Gallery.open(photos, create=False).update()
-    assert answer(photos) == expected
-
-
-def test_a_gallery_of_version_1_gets_an_id_that_its_index_shares(
-    gallery: Gallery, photos: Path, decoded: list[str]
-) -> None:
-    expected = answer(photos)
-    decoded.clear()
-    make_version_1(gallery)
-    assert answer(photos) == expected  # read as it is
-    gallery.update()
-    assert answer(photos) == expected
-    with closing(Store.open(gallery.directory / "gallery.sqlite")) as opened:
-        owner = opened.meta("gallery_id")
-        assert not opened.meta("index_has_no_id")
-    assert Manifest.read(gallery.directory / "index").owner == owner
-    assert identity_of(gallery.directory / "gallery.json")["gallery_id"] == owner
-    assert len(decoded) == len(set(decoded)) == len(gallery), "once each, for its perceptual hash"
-
-
-def test_a_gallery_killed_between_the_ids_of_table_and_index_is_read_and_goes_on(
-    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = answer(photos)
-    make_version_1(gallery)
-    with monkeypatch.context() as patched:
-        patched.setattr(GalleryFiles, "give_id", _raise_interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            gallery.update()
-    assert Manifest.read(gallery.directory / "index").owner is None
-    assert answer(photos) == expected
-    assert Gallery.find_damage(photos) == []
-    gallery.update()
-    assert Manifest.read(gallery.directory / "index").owner is not None
-    assert answer(photos) == expected
-
-
-def _raise_interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def test_a_gallery_of_version_1_does_not_take_the_index_of_another(
-    gallery: Gallery, photos: Path, other: Gallery
-) -> None:
-    expected = answer(photos)
-    make_version_1(gallery)
-    shutil.rmtree(gallery.directory / "index")
-    shutil.copytree(other.directory / "index", gallery.directory / "index")
-    with pytest.raises(GalleryDamagedError, match="belongs to the gallery"):
-        answer(photos)
-    Gallery.repair(photos)
-    Gallery.open(photos, create=False).update()
     assert answer(photos) == expected
 
 

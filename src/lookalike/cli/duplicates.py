@@ -298,11 +298,6 @@ def _warn(groups: Duplicates, update: str) -> None:
             f"{number(len(groups.changed), 'file')} left out: changed or gone since the last "
             f"update ({names}{more}); run: {update}"
         )
-    if groups.unhashed:
-        say(
-            f"{number(groups.unhashed, 'image')} of an earlier version compared by embedding only; "
-            f"for a full search run first: {update}"
-        )
 
 
 def _write_sheet(groups: Duplicates, sheet: Path) -> None:

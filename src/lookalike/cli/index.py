@@ -175,12 +175,8 @@ def index(
             }
         )
     else:
-        words = {
-            "missing": " but kept",
-            "removed": " by you",
-            "read again": " for dates and duplicates",
-        }
-        seen = {**counts, "missing": report.missing, "read again": report.hashed}
+        words = {"missing": " but kept", "removed": " by you"}
+        seen = {**counts, "missing": report.missing}
         changes = [
             f"{n:,} {what}{words.get(what, '')}"
             for what, n in seen.items()

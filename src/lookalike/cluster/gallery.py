@@ -168,7 +168,6 @@ class ShardedGallery(ImageGallery):
                 self._limits,
                 accept_missing=accept_missing,
                 listed=listed,
-                fill_hashes=False,  # of what may be millions of images
             )
             return run.run(progress)
 

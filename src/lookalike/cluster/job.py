@@ -44,7 +44,6 @@ class Job:
         chunks, images: how many were listed when the job was made, skipped ones included. Updates
             add parts beyond them.
         source: what was listed, as an absolute path or URI.
-        earlier: fingerprint in parts of format 1, which an earlier lookalike wrote; "" if none did.
     """
 
     model: ModelInfo
@@ -53,7 +52,6 @@ class Job:
     chunks: int = 0
     images: int = 0
     source: str = ""
-    earlier: str = ""
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
@@ -76,7 +74,9 @@ class Job:
     @property
     def fingerprint(self) -> str:
         """Of what its rows are made of and with; each part carries it."""
-        return _digest([self.model.sha256, self.root, self.source, self.chunk_images, self.images])
+        made_of = [self.model.sha256, self.root, self.source, self.chunk_images, self.images]
+        text = json.dumps(made_of, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def write(self, storage: Storage) -> None:
         """From here on the folder is a job."""
@@ -98,14 +98,15 @@ class Job:
         try:
             document = json.loads(content)
             version, crc = document.pop("format"), document.pop("crc32")
-            if version not in (1, FORMAT):
+            if version != FORMAT:
                 raise GalleryError(
-                    f"{JOB} in {storage.where} has format {version}, this lookalike reads formats "
-                    f"1 and {FORMAT}; use the lookalike that made it"
+                    f"{JOB} in {storage.where} has format {version}, this lookalike reads format "
+                    f"{FORMAT}; use the lookalike that made it, or embed into an empty folder"
                 )
             if crc != _crc(document):
                 raise ValueError("it does not match its checksum")
-            values = document["job"] if version > 1 else _from_format_1(document["job"])
+            values = document["job"]
+            values.pop("earlier", None)  # empty, in the first jobs of this format
             if values.keys() != {field.name for field in fields(cls)}:
                 raise ValueError(f"it has the entries {sorted(values)}")
             return cls(**{**values, "model": ModelInfo.from_dict(values["model"])})
@@ -114,18 +115,6 @@ class Job:
                 f"{JOB} in {storage.where} is damaged: {error}; restore it from a copy, or embed "
                 f"into an empty folder"
             ) from error
-
-
-def _from_format_1(values: dict[str, Any]) -> dict[str, Any]:
-    """Its parts held codes and keys as well, of hash functions that all shards had in common."""
-    hashed = [values.pop(name) for name in ("settings", "key_bits", "hasher")]
-    settings, key_bits, hasher = hashed
-    made_of = [values["model"]["sha256"], {**settings, "search": None}, key_bits, hasher]
-    return {**values, "earlier": _digest(made_of)}
-
-
-def _digest(values: Any) -> str:
-    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _crc(document: dict[str, Any]) -> int:

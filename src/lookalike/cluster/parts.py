@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lookalike.cluster.job import Chunk, Item, Job, check_vacant, chunks_of, write_list
+from lookalike.cluster.job import FORMAT, Chunk, Item, Job, check_vacant, chunks_of, write_list
 from lookalike.cluster.storage import Storage, first_line
 from lookalike.errors import GalleryError, GalleryLockedError
 from lookalike.gallery.ingest import Embedded
@@ -37,7 +37,6 @@ from lookalike.gallery.rows import ImageRow
 GONE = "gone"
 """Reason of a row that only says that its path is not there any more."""
 PART = re.compile(r"part-(\d{12,})\.parquet")
-REMOVED_IN_FORMAT_1 = re.compile(r"removed-[0-9a-f]{32}\.parquet")
 GROUPS = 16
 """Row groups of a part, for as many shards at least each to read its own share."""
 OF_FILE = {
@@ -57,8 +56,6 @@ OF_FILE = {
     "taken": pa.int64(),
 }
 """Columns that are fields of an ImageRow."""
-LATER = ("note", "phash", "taken")
-"""Those that older parts lack."""
 
 
 class Share(NamedTuple):
@@ -131,7 +128,7 @@ def _schema(job: Job) -> pa.Schema:
     found = [
         pa.field(name, kind, nullable=name not in ("id", "path")) for name, kind in OF_FILE.items()
     ]
-    note = json.dumps({"format": 2, "job": job.fingerprint})
+    note = json.dumps({"format": FORMAT, "job": job.fingerprint})
     return pa.schema([*found, pa.field("embedding", embedding)], metadata={"lookalike": note})
 
 
@@ -159,10 +156,9 @@ def _to_rows(table: pa.Table, dim: int) -> Embedded:
 
 
 def _image_rows(table: pa.Table) -> list[ImageRow]:
-    names = [name for name in OF_FILE if name in table.column_names]
-    columns = [table[name].to_pylist() for name in names]
+    columns = [table[name].to_pylist() for name in OF_FILE]
     return [
-        ImageRow(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)
+        ImageRow(**dict(zip(OF_FILE, values, strict=True))) for values in zip(*columns, strict=True)
     ]
 
 
@@ -178,7 +174,6 @@ class Parts:
         self._by_path: dict[bytes, str] = {}
         self._by_id: dict[int, str] = {}
         self._noted: set[str] = set()
-        self._removed: frozenset[int] = frozenset()  # in parts of format 1
 
     @classmethod
     def create(cls, where: str, job: Job, items: Iterable[Item]) -> Self:
@@ -271,7 +266,6 @@ class Parts:
             return (
                 self._by_path.get(row.path, name) == name
                 and self._by_id.get(row.id, name) == name
-                and row.id not in self._removed
                 and row.skipped != GONE
                 and (share is None or share.has(row))
             )
@@ -290,10 +284,6 @@ class Parts:
                 self._by_path.update(dict.fromkeys(table["path"].to_pylist(), name))
                 self._by_id.update(dict.fromkeys(table["id"].to_pylist(), name))
                 self._noted.add(name)
-        if self.job.earlier and not self._removed:
-            old = filter(REMOVED_IN_FORMAT_1.fullmatch, self.storage.names())
-            ids = (self._table(name, ["id"])["id"].to_pylist() for name in old)
-            self._removed = frozenset(number for some in ids for number in some)
         return names
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float16]:
@@ -327,8 +317,7 @@ class Parts:
             with self.storage.open(name) as source:
                 file = pq.ParquetFile(source, page_checksum_verification=True)
                 self._check_note(name, file.schema_arrow)
-                expected, there = _schema(self.job), file.schema_arrow.names
-                columns = [name for name in columns if name in there or name not in LATER]
+                expected = _schema(self.job)
                 for column in columns:
                     if file.schema_arrow.field(column).type != expected.field(column).type:
                         raise ValueError(f"its column '{column}' is of another type")
@@ -349,8 +338,7 @@ class Parts:
         text = (schema.metadata or {}).get(b"lookalike", b"").decode(errors="replace")
         try:
             note = json.loads(text)
-            known = {1: self.job.earlier, 2: self.job.fingerprint}
-            of_this_job = known[note["format"]] == note["job"] != ""
+            of_this_job = note["format"] == FORMAT and note["job"] == self.job.fingerprint
         except (ValueError, KeyError, TypeError):
             of_this_job = False
         if not of_this_job:

@@ -88,8 +88,8 @@ def _are_renumbered(store: Store) -> bool:
 
 
 def adopt_states(store: Store) -> None:
-    """Give rows that lack inode and change time, since an earlier version made them, those of their
-    file, if its size and time are theirs."""
+    """Give rows that lack inode and change time, as those made of parts do, those of their file, if
+    its size and time are theirs."""
     condition = (
         "id > ? AND ctime_ns IS NULL AND EXISTS (SELECT 1 FROM found f WHERE f.path = images.path "
         "AND f.size = images.size AND f.mtime_ns = images.mtime_ns AND f.ctime_ns IS NOT NULL) "

@@ -99,7 +99,6 @@ class Copies:
         self._digests: dict[int, bytes | None] = {}
         self._pixels = 0
         self._changing = threading.Lock()
-        self.unhashed = 0
 
     # ---- candidates ------------------------------------------------------------------------------
 
@@ -117,15 +116,12 @@ class Copies:
 
     def _read_contents(self) -> _Contents:
         """Those of which the embedding shows all, and others as far as they have equal files."""
-        phash = "phash" if self._store.version > 2 else "NULL"
-        note = "note" if self._store.version > 1 else "NULL"
-        query = f"SELECT id, hash, {phash}, {note} FROM images WHERE skipped IS NULL ORDER BY id"
+        query = "SELECT id, hash, phash, note FROM images WHERE skipped IS NULL ORDER BY id"
         members: dict[bytes, list[int]] = {}
         found: dict[bytes, int | None] = {}
         for number, digest, phash, note in self._store.read(query):
             members.setdefault(digest, []).append(number)
             found.setdefault(digest, None if note is not None else phash)
-            self.unhashed += phash is None
         hashes = [value if isinstance(value, int) else None for value in found.values()]
         return _Contents(
             np.array([ids[0] for ids in members.values()], np.int64),

@@ -85,15 +85,11 @@ class DuplicateGroup:
 
 class Duplicates(list[DuplicateGroup]):
     """The groups; and ``changed``, paths (n,) in the gallery that were left out since the files are
-    gone or no longer hold what was indexed, and ``unhashed``, how many images have no perceptual
-    hash yet. An update takes them in."""
+    gone or no longer hold what was indexed. An update takes them in."""
 
-    def __init__(
-        self, groups: Iterable[DuplicateGroup], changed: Iterable[str], unhashed: int = 0
-    ) -> None:
+    def __init__(self, groups: Iterable[DuplicateGroup], changed: Iterable[str]) -> None:
         super().__init__(groups)
         self.changed = tuple(changed)
-        self.unhashed = unhashed
 
 
 def find_duplicates(
@@ -115,7 +111,7 @@ def find_duplicates(
         raise TypeError(f"keep is {keep!r}; give a KeepRule, such as KeepRule(KeepOrder.NEWEST)")
     limit = smallest_cosine(threshold)
     proposals = Proposals(store, index, root, reference, filter, progress)
-    groups, unhashed = list[DuplicateGroup](), 0
+    groups = list[DuplicateGroup]()
     if copied := kinds - {Kind.SHOT}:
         from lookalike.gallery.copies import Copies
         from lookalike.images.decoder import Decoder, Limits  # with all image formats
@@ -124,13 +120,13 @@ def find_duplicates(
             copies = Copies(store, index, root, decoder, copied, progress)
             near = copies.groups()
             split = partial(_split, index, root, proposals.protected, keep, copies)
-            groups, unhashed = proposals.of(near, split, cores()), copies.unhashed
+            groups = proposals.of(near, split, cores())
     if Kind.SHOT in kinds:
         going = {item.row.id for group in groups for item in group.duplicates}
         near = index.groups(limit, recall=RECALL)
         near = [np.array([i for i in ids.tolist() if i not in going], np.int64) for ids in near]
         groups += proposals.of(near, proposals.by_cosine(threshold, store.distinct()))
-    return proposals.made(groups, unhashed)
+    return proposals.made(groups)
 
 
 def _split(
@@ -282,11 +278,11 @@ class Proposals:
             chains = again
         return groups
 
-    def made(self, groups: Iterable[DuplicateGroup], unhashed: int = 0) -> Duplicates:
+    def made(self, groups: Iterable[DuplicateGroup]) -> Duplicates:
         """With what was left out."""
         changed = sorted(self._rows[i].path for i in self._changed)
         ordered = sorted(groups, key=lambda group: group.keep[0].row.path)
-        return Duplicates(ordered, map(os.fsdecode, changed), unhashed)
+        return Duplicates(ordered, map(os.fsdecode, changed))
 
     def _one_for_each_file(self, ids: list[int]) -> list[int]:
         """Those of ``ids`` whose files are as indexed, one id per file on disk: with links to the

@@ -95,13 +95,12 @@ REQUIRED: dict[str, Callable[[Any], object]] = {
     "model": ModelInfo.from_dict,
     "model_path": _or_none(lambda value: _is_path(os.fsencode(value))),
     "root": _or_none(_is_root),
+    "gallery_id": is_owner,
     "pairs": _or_none(PairStatistics.from_dict),
 }
 OPTIONAL: dict[str, Callable[[Any], object]] = {
     "tuning": _or_none(_is_tuning),
     "unfinished": _is_flag,
-    "gallery_id": is_owner,
-    "index_has_no_id": _is_flag,
     "devices": _or_none(_are_devices),
     "distinct": _or_none(lambda value: isinstance(value, list) and all(map(_is_pair, value))),
 }

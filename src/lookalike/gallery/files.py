@@ -43,7 +43,7 @@ from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.arrayfile import new_owner
 from lookalike.lsh.graph import NeighbourGraph
-from lookalike.lsh.manifest import MANIFEST, Manifest
+from lookalike.lsh.manifest import MANIFEST
 
 DAMAGE = (
     ArithmeticError,
@@ -201,7 +201,6 @@ class GalleryFiles:
                 raise GalleryDamagedError(found[0])
             index = self.open_index(store)
             recover(store, index)
-            self.give_id(store, index)
             delete_gallery(self.beside(OUTGOING))
             if read_identity(self.directory) is None:  # never lacking once there are images
                 write_identity(self.directory, identity_of(store))
@@ -259,14 +258,6 @@ class GalleryFiles:
                 self._sound = state
             yield store
 
-    def give_id(self, store: Store, index: LSHIndex) -> None:
-        """Give the index of a gallery of version 1 the id that its table has just been given."""
-        if store.meta("index_has_no_id"):
-            index.owner = store.meta("gallery_id")
-            index.save(self.index_folder)
-            with store.transaction():
-                store.set_meta({"index_has_no_id": False})
-
     def open_index(self, store: Store) -> LSHIndex:
         """The index, which belongs to the table.
 
@@ -276,7 +267,7 @@ class GalleryFiles:
         owner, model = store.meta("gallery_id"), made_with(store)
         self.check_index_folder()
         try:
-            index = self._open_index(owner, owner is None or bool(store.meta("index_has_no_id")))
+            index = LSHIndex.open(self.index_folder, owner)
             if index.settings.dim != model.dim:
                 raise IndexFormatError(
                     f"its vectors have dimension {index.settings.dim}, those of the gallery's "
@@ -295,14 +286,6 @@ class GalleryFiles:
         except DAMAGE as error:
             raise self._unusable(f"{type(error).__name__}: {error}") from error
         return index
-
-    def _open_index(self, owner: str | None, may_lack_id: bool) -> LSHIndex:
-        if not may_lack_id:
-            return LSHIndex.open(self.index_folder, owner)
-        stored = Manifest.read(self.index_folder).owner
-        if stored not in (None, owner):
-            raise IndexFormatError(f"it belongs to the gallery {stored}, not to this one")
-        return LSHIndex.open(self.index_folder, stored)
 
     def check_index_folder(self) -> None:
         """Raises GalleryDamagedError if the index's folder is a link or no folder."""

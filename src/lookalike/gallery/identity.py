@@ -18,7 +18,7 @@ from lookalike.lsh.arrayfile import parse_json
 
 ENTRIES = ("model", "model_path", "root", "gallery_id", "distinct")
 LATER = ("gallery_id", "distinct")
-"""Those that files of earlier versions lack."""
+"""Those that the first files lack, which still say what the user took out."""
 FORMAT = 1
 LARGEST = 1 << 30
 """Bytes of the file."""

@@ -31,7 +31,6 @@ from lookalike.gallery.places import IDENTITY, INDEX, LOCK, TABLE, command, is_r
 from lookalike.gallery.rows import ImageRow, checked_row
 from lookalike.gallery.schema import (
     COMPANIONS,
-    SCHEMA_VERSION,
     STEPS,
     Deadline,
     check_beside,
@@ -64,7 +63,7 @@ def repair(files: GalleryFiles) -> RepairReport:
 
     Raises:
         GalleryDamagedError: nothing says any more which model made the gallery.
-        GalleryError: the gallery is of a later version, or not to be read or written.
+        GalleryError: the gallery is of another version, or not to be read or written.
         GalleryLockedError: another process is writing.
     """
     report = RepairReport()
@@ -85,7 +84,6 @@ def repair(files: GalleryFiles) -> RepairReport:
                 is_graph_lost = _drop_damaged_graph(files, index, report)
                 report.to_read = recover(store, index)
                 index.save(files.index_folder)
-                files.give_id(store, index)
                 if is_graph_lost:
                     files.update_graph(index)
                     report.done.append("the neighbour graph was made again")
@@ -148,7 +146,7 @@ def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
         refused = error
     if not whole:
         meta, rows = _salvage_table(files.table)
-    if refused is not None and not meta:  # of a later version, unless just its number is damaged
+    if refused is not None and not rows:  # of another version, unless just its number is damaged
         raise refused
     own = _own_id(files, meta.get("gallery_id"), (identity or {}).get("gallery_id"))
     if own is not None and (identity or {}).get("gallery_id", own) != own:
@@ -165,9 +163,8 @@ def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
             f"{files.table} is damaged beyond repair: nothing says which model made the gallery; "
             f"run: {command('index --rebuild', files.directory)}"
         )
-    if "gallery_id" not in meta:
-        # A gallery of version 1 and its index have none. Else table and copy have lost it.
-        meta |= {"index_has_no_id": True} if own is None else {"gallery_id": own}
+    if own is not None:  # else nothing has it any more, and the index is of no use
+        meta["gallery_id"] = own
     # Ids are never given out twice, or old vectors would belong to new files.
     top = max((row.id for row in rows), default=0)
     with suppress(IndexFormatError):
@@ -288,12 +285,10 @@ def _salvage_table(path: Path) -> tuple[dict[str, Any], list[ImageRow]]:
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:
-    """Those of the tables that are just what lookalike has made, in any version: nothing else must
-    be read, for a view may have no end.
+    """Those of the tables that are just what lookalike has made: nothing else must be read, for a
+    view may have no end.
     """
-    known = frozenset[tuple[str, str]]().union(
-        *(expected_schema(n + 1) for n in range(SCHEMA_VERSION))
-    )
+    known = expected_schema()
     found: dict[str, list[bool]] = {}
     with suppress(*UNREADABLE):
         # So that damage to one entry of the schema does not take the others with it.
@@ -314,11 +309,9 @@ def _repair_index(files: GalleryFiles, store: Store, report: RepairReport) -> LS
             return index
     except GalleryDamagedError as error:
         damage = [str(error.__cause__ or error)]
-    stored = _known_owner(files)
-    own = stored == owner or (stored is None and bool(store.meta("index_has_no_id")))
-    settings = stored_settings(files.index_folder) if own else None
+    settings = stored_settings(files.index_folder) if _known_owner(files) == owner else None
     if settings is None or settings.dim != dim:
         settings = LSHSettings(dim=dim)
-    index = LSHIndex.salvage(files.index_folder, settings, stored if own else owner)
+    index = LSHIndex.salvage(files.index_folder, settings, owner)
     report.done.append(f"index rebuilt from {len(index)} whole vectors ({'; '.join(damage)})")
     return index

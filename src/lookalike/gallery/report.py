@@ -27,7 +27,6 @@ class UpdateReport:
     """What an update did, in files. ``images``, ``skipped`` and ``removed`` (by the user) count all
     that the gallery knows.
 
-    ``hashed``: images of a gallery of an earlier version that were read for their hash and date.
     ``reused``: of the added and changed ones, those whose content was known, so that they were not
     encoded. ``unlisted``: folders and files that could not be looked at and why; what was known of
     them is kept. ``absent``: what is missing and was kept, see `Gallery.update`. ``passed_over``:
@@ -42,7 +41,6 @@ class UpdateReport:
     moved: int = 0
     dropped: int = 0
     reused: int = 0
-    hashed: int = 0
     images: int = 0
     skipped: int = 0
     removed: int = 0

@@ -1,5 +1,5 @@
 """The SQLite file of a gallery before anything in it is used: what may be beside it, how it is
-opened, and what its tables are in each version.
+opened, and what its tables are.
 """
 
 from __future__ import annotations
@@ -7,16 +7,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import cache
 from pathlib import Path
 
 from lookalike.atomic import IrregularFileError, open_regular
 from lookalike.errors import GalleryDamagedError, GalleryError
-from lookalike.gallery.entries import entry_row
 from lookalike.gallery.places import explain_unreadable, repair_command
-from lookalike.lsh.arrayfile import new_owner
 
 BUSY_SECONDS = 60.0
 COMPANIONS = ("-journal", "-wal", "-shm")
@@ -45,61 +43,27 @@ CREATE TABLE images (
     detail TEXT,
     remedy TEXT,
     checksum INTEGER NOT NULL
+    , inode INTEGER, ctime_ns INTEGER, note TEXT, phash INTEGER, taken INTEGER
 );
 CREATE INDEX images_hash ON images (hash);
 CREATE INDEX images_skipped ON images (skipped) WHERE skipped IS NOT NULL;
 """
-"""Of version 1. What came later is in MIGRATIONS, which also make new tables."""
+"""As sqlite_master has it in every table that was made."""
+SCHEMA_VERSION = 4
 
 
-def _make_tables(connection: sqlite3.Connection) -> None:
+def make_tables(connection: sqlite3.Connection) -> None:
+    """In an empty file, inside a transaction."""
     for statement in SCHEMA.split(";"):
         connection.execute(statement)
-
-
-def _add_file_state(connection: sqlite3.Connection) -> None:
-    """What distinguishes files of equal size and time, and an id that index and table share."""
-    for column in ("inode INTEGER", "ctime_ns INTEGER", "note TEXT"):
-        connection.execute(f"ALTER TABLE images ADD COLUMN {column}")
-    if not connection.execute("SELECT 1 FROM meta WHERE name = 'gallery_id'").fetchone():
-        new = {"gallery_id": new_owner(), "index_has_no_id": True}
-        # The index gets the id next, see `GalleryFiles.writing`.
-        connection.executemany(
-            "REPLACE INTO meta VALUES (?, ?, ?)", [entry_row(*item) for item in new.items()]
-        )
-
-
-def _add_perceptual_hash(connection: sqlite3.Connection) -> None:
-    connection.execute("ALTER TABLE images ADD COLUMN phash INTEGER")
-
-
-def _add_date(connection: sqlite3.Connection) -> None:
-    connection.execute("ALTER TABLE images ADD COLUMN taken INTEGER")
-
-
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
-    _make_tables,
-    _add_file_state,
-    _add_perceptual_hash,
-    _add_date,
-)
-"""Each makes the version of its place, counted from 1, of the one before."""
-SCHEMA_VERSION = len(MIGRATIONS)
-
-
-def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """From schema ``version`` (0: an empty file) to the present one, inside a transaction."""
-    for migration in MIGRATIONS[version:]:
-        migration(connection)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 @cache
-def expected_schema(version: int) -> frozenset[tuple[str, str]]:
+def expected_schema() -> frozenset[tuple[str, str]]:
     """`schema_entries` of a table of this version."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        for migration in MIGRATIONS[:version]:
-            migration(connection)
+        make_tables(connection)
         return frozenset(schema_entries(connection))
 
 

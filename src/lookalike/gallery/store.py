@@ -25,9 +25,10 @@ from lookalike.gallery.schema import (
     check_beside,
     connect,
     expected_schema,
-    migrate,
+    make_tables,
     schema_entries,
 )
+from lookalike.lsh.arrayfile import new_owner
 
 DAMAGE = (
     sqlite3.SQLITE_CORRUPT,
@@ -60,7 +61,7 @@ class Store:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.connection = connection
         self.path = path
-        self.version = 0  # of its schema; 0: not proven yet
+        self._is_proven = False
         self.lock = threading.RLock()
         self._deadline = Deadline(path)
 
@@ -80,26 +81,24 @@ class Store:
             try:
                 store.connection.execute("PRAGMA synchronous = FULL")
                 with store.transaction():
-                    migrate(store.connection, 0)
-                    store.version = SCHEMA_VERSION
+                    make_tables(store.connection)
+                    store._is_proven = True
                     store.connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     store.connection.execute(
                         "INSERT INTO sqlite_sequence VALUES ('images', ?)", (first_id - 1,)
                     )
-                    store.set_meta({**dict.fromkeys(REQUIRED), "index_has_no_id": False, **meta})
+                    store.set_meta({**dict.fromkeys(REQUIRED), "gallery_id": new_owner(), **meta})
             finally:
                 store.close()
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False) -> Store:
-        """A table of an earlier version is migrated if it is to be written, else read as it is.
-
-        What is beside and in the file is proven here before it is used, since it may come from
+        """What is beside and in the file is proven here before it is used, since it may come from
         anywhere: that it is a regular file, that its journal names no other file, that its schema
         is lookalike's, to the letter.
 
         Raises:
-            GalleryError: it is of a later version, or not to be read.
+            GalleryError: it is of another version, or not to be read.
             GalleryDamagedError: it is damaged.
         """
         check_beside(path)
@@ -107,7 +106,7 @@ class Store:
         # half written before the table can be read.
         store = cls(connect(path), path)
         try:
-            store.version = store._prove()
+            store._prove()
             with store.guarded():
                 store.connection.execute("PRAGMA query_only = ON")
             store.connection.set_progress_handler(store._deadline.passed, STEPS)
@@ -122,31 +121,26 @@ class Store:
         self.close()
 
     def allow_writing(self) -> None:
-        """Of a table that was opened to be read; one of an earlier version is migrated."""
+        """Of a table that was opened to be read."""
         self.connection.set_progress_handler(None, 0)
         with self.guarded():
             self.connection.execute("PRAGMA query_only = OFF")
             self.connection.execute("PRAGMA synchronous = FULL")
-        if self.version < SCHEMA_VERSION:
-            with self.transaction():
-                migrate(self.connection, self.version)
-            self.version = SCHEMA_VERSION
 
-    def _prove(self) -> int:
-        """The version of the schema, which is exactly that version's."""
+    def _prove(self) -> None:
+        """Its schema is exactly lookalike's."""
         try:
             with self.snapshot():
-                version = self._check_header()
-                if set(schema_entries(self.connection)) != expected_schema(version):
-                    raise self.damaged(f"its schema is not that of version {version}")
-                return version
+                self._check_header()
+                if set(schema_entries(self.connection)) != expected_schema():
+                    raise self.damaged(f"its schema is not that of version {SCHEMA_VERSION}")
+            self._is_proven = True
         except sqlite3.Error as error:
             raise self.damaged(str(error)) from error
         except (UnicodeError, MemoryError, OverflowError, RecursionError) as error:
             raise self.damaged(f"it cannot be read ({type(error).__name__})") from error
 
-    def _check_header(self) -> int:
-        """The version of the schema."""
+    def _check_header(self) -> None:
         names = ("application_id", "user_version", "page_count", "page_size", "journal_mode")
         application, version, pages, page, mode = (
             self.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names
@@ -157,9 +151,9 @@ class Store:
                 f"it is not a table of images (application id {application:#x} instead of "
                 f"{APPLICATION_ID:#x})"
             )
-        if not 1 <= version <= SCHEMA_VERSION:
+        if version != SCHEMA_VERSION:
             raise GalleryError(
-                f"{self.path} has schema version {version}, this lookalike reads versions 1 to "
+                f"{self.path} has schema version {version}, this lookalike reads version "
                 f"{SCHEMA_VERSION}; use the lookalike that made it, or: "
                 f"{command('index --rebuild', self.path.parent)}"
             )
@@ -167,7 +161,6 @@ class Store:
             raise self.damaged(f"it has the journal mode {mode!r}")
         if size < pages * page:
             raise self.damaged(f"it has {size:,} bytes of {pages * page:,}")
-        return int(version)
 
     def damaged(self, what: str) -> GalleryDamagedError:
         return GalleryDamagedError(
@@ -194,7 +187,7 @@ class Store:
                 raise GalleryError(
                     f"{self.path} stayed locked for {BUSY_SECONDS:.0f} s; try again"
                 ) from error
-            if code == sqlite3.SQLITE_ERROR and not self.version:  # its schema is garbled
+            if code == sqlite3.SQLITE_ERROR and not self._is_proven:  # its schema is garbled
                 raise self.damaged(str(error)) from error
             raise GalleryError(f"{self.path}: {error}") from error
         except UnicodeDecodeError as error:  # of SQLite's messages, which may quote a damaged page
@@ -243,8 +236,7 @@ class Store:
         """The value of the entry ``name``, which is proven; None if the table may lack it."""
         query = "SELECT value, checksum FROM meta WHERE name = ?"
         found = next(self.read(query, (name,)), None)
-        optional = name in OPTIONAL and not (name == "gallery_id" and self.version > 1)
-        if found is None and optional:
+        if found is None and name in OPTIONAL:
             return None
         if found is None:
             raise self.damaged(f"its entry '{name}' is missing")

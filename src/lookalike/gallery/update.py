@@ -30,7 +30,7 @@ from lookalike.gallery.changes import (
     note_files,
     to_read,
 )
-from lookalike.gallery.files import GalleryFiles, made_with
+from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.ignore import read_rules
 from lookalike.gallery.places import is_within
 from lookalike.gallery.rarity import PairStatistics
@@ -44,14 +44,12 @@ from lookalike.images.likeness import perceptual_hash
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.index import EXACT_AT_ONCE
 from lookalike.progress import Progress
-from lookalike.threads import cores, one_blas_thread
+from lookalike.threads import one_blas_thread
 
 _log = logging.getLogger(__name__)
 
 COMMIT_IMAGES = 1024
 COMMIT_SECONDS = 10.0
-HASHED_AT_ONCE = 256
-READ_AT_ONCE = 16
 SMALLEST_DIM = 8
 # What may have changed although the file's size and time have not.
 RETRIED = (
@@ -132,11 +130,9 @@ class Update:
         skip: Sequence[Path] = (),
         accept_missing: bool = False,
         listed: Callable[[], Iterator[FoundFile]] | None = None,
-        fill_hashes: bool = True,
     ) -> None:
         """``skip``: folders that are passed over, besides the gallery's own; ``accept_missing``: as
-        in `Gallery.update`; ``listed``: the files that there are, None: the folder is walked;
-        ``fill_hashes``: whether to read images that an earlier version has left without one."""
+        in `Gallery.update`; ``listed``: the files that there are, None: the folder is walked."""
         self._root = os.fsencode(root)
         self._files = files
         self._store = store
@@ -147,7 +143,6 @@ class Update:
         self._next_id = max(store.next_id(), int(index.ids.max(initial=0)) + 1)
         self._accept_missing = accept_missing
         self._listed = listed
-        self._fill_hashes = fill_hashes
         self._report = UpdateReport()
         self.notes = ScanNotes()
         self._rules = read_rules(files.directory)
@@ -192,8 +187,6 @@ class Update:
                 self._commit()
                 raise
         self._drop()
-        if self._fill_hashes:
-            self._hash(progress)
         self._note_devices()
         self._measure()
         if report.added and len(self._index) > EXACT_AT_ONCE:
@@ -416,36 +409,6 @@ class Update:
         self._index.compact(only_if_worth_it=True)
         if not self._index.is_saved:
             self._index.save(self._files.index_folder)
-
-    def _hash(self, progress: Callable[[Progress], None] | None) -> None:
-        """Read what an earlier version has encoded, for perceptual hashes and dates."""
-        condition = "(phash IS NULL OR taken IS NULL) AND skipped IS NULL"
-        ((total,),) = self._store.read(f"SELECT count(*) FROM images WHERE {condition}")
-        if not total:
-            return
-        size = made_with(self._store).input_size
-        last = done = 0
-        with Decoder(self._limits) as decoder, ThreadPoolExecutor(cores(), "lookalike") as pool:
-
-            def read(rows: Sequence[ImageRow]) -> list[ImageRow]:
-                paths = [os.path.join(self._root, row.path) for row in rows]
-                return [
-                    replace(row, phash=perceptual_hash(made.pixels), taken=made.taken)
-                    for row, made in zip(rows, decoder.read_images(paths, size), strict=True)
-                    if isinstance(made, DecodedImage)
-                ]
-
-            query = f"{condition} AND id > ? ORDER BY id LIMIT {HASHED_AT_ONCE}"
-            while rows := list(self._store.rows(query, (last,))):
-                last = rows[-1].id
-                some = [rows[at : at + READ_AT_ONCE] for at in range(0, len(rows), READ_AT_ONCE)]
-                hashed = [row for part in pool.map(read, some) for row in part]
-                with self._store.transaction():
-                    self._store.put(hashed)
-                self._report.hashed += len(hashed)
-                done += len(rows)
-                if progress is not None:
-                    progress(Progress(done, total, 0))
 
     def _note_devices(self) -> None:
         """Those of folders that are absent or could not be looked at stay as they were."""

@@ -14,6 +14,7 @@ from starlette.routing import Match, Route
 
 from lookalike import __version__
 from lookalike.gallery.protocol import ImageGallery
+from lookalike.web.body import media_type
 from lookalike.web.errors import (
     POSSIBLE,
     ApiError,
@@ -22,7 +23,6 @@ from lookalike.web.errors import (
     error_response,
 )
 from lookalike.web.middleware import Middleware
-from lookalike.web.requests import REQUESTS
 from lookalike.web.routes import changes, explain, images, info, pages, search
 from lookalike.web.service import Service
 from lookalike.web.settings import ServeSettings
@@ -34,7 +34,6 @@ PARTS = {
     "session": [pages.router],
 }
 """Tag -> its routes."""
-PLACE = "#/components/schemas/{model}"
 
 
 def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> FastAPI:
@@ -79,8 +78,7 @@ def create_app(gallery: ImageGallery, settings: ServeSettings | None = None) -> 
 
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """Without the answers that FastAPI assumes and this application never gives, and with the
-        bodies that it reads by hand."""
+        """Without the answers that FastAPI assumes and this application never gives."""
         if self.openapi_schema is None:
             schema = super().openapi()
             for path in schema["paths"].values():
@@ -88,18 +86,16 @@ class _Application(FastAPI):
                     declared = operation["responses"].get("422", {}).get("content", {})
                     if "HTTPValidationError" in str(declared):
                         del operation["responses"]["422"]
-            named = schema["components"]["schemas"]
             for name in ("HTTPValidationError", "ValidationError"):
-                named.pop(name, None)
-            for model in REQUESTS:
-                named[model.__name__] = model.model_json_schema(ref_template=PLACE)
-                named[model.__name__].pop("$defs", None)
+                schema["components"]["schemas"].pop(name, None)
         return self.openapi_schema or {}
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
-    """Those of the framework: no such route, or not by this method."""
+    """Those of the framework: no such route, or not by this method; a body beyond its limits."""
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, ApiError):
+        return error_response(error.__cause__, request.scope)
     if error.status_code == 405:
         refused = ApiError("method_not_allowed", "not by this method", POSSIBLE)
         answer = error_response(refused, request.scope)
@@ -131,5 +127,10 @@ def _allowed(request: Request) -> list[str]:
 async def _on_bad_values(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    named = {**first, "loc": first["loc"][-1:]}  # without the part of the request that it is in
-    return error_response(bad_values([named]), request.scope)
+    if first["loc"] == ("body",) and media_type(request.headers) != "application/json":
+        remedy = "send JSON with the Content-Type application/json"
+        refused = ApiError("unsupported_type", "the body is not said to be JSON", remedy)
+        return error_response(refused, request.scope)
+    # Without the part of the request that it is in, or the place where it is not JSON.
+    where = () if first["type"] == "json_invalid" else first["loc"][1:]
+    return error_response(bad_values([{**first, "loc": where}]), request.scope)

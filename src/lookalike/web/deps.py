@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Query, Request
-from pydantic import BaseModel, BeforeValidator
 
 from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.rows import ImageRow
 from lookalike.web.answers import ErrorAnswer
-from lookalike.web.requests import MAX_ID, Glob, value_of
+from lookalike.web.requests import MAX_ID, Glob
 from lookalike.web.service import Service
 
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
@@ -27,16 +26,9 @@ IMAGE_BODY: dict[str, Any] = {
 }
 """What OpenAPI says of a body with an image."""
 
-AS_IN_JSON = BeforeValidator(value_of)
-ImageId = Annotated[
-    int, Path(strict=True, ge=1, le=MAX_ID, description="Number of an image."), AS_IN_JSON
-]
-OffsetParam = Annotated[
-    int, Query(strict=True, ge=0, le=MAX_ID, description="How many to pass over."), AS_IN_JSON
-]
-LimitParam = Annotated[
-    int, Query(strict=True, ge=1, le=200, description="How many to return."), AS_IN_JSON
-]
+ImageId = Annotated[int, Path(ge=1, le=MAX_ID, description="Number of an image.")]
+OffsetParam = Annotated[int, Query(ge=0, le=MAX_ID, description="How many to pass over.")]
+LimitParam = Annotated[int, Query(ge=1, le=200, description="How many to return.")]
 FILTER = (
     "Words or patterns of the path, in any case; date:2021..2023, size:>2MB, width:>=1000, "
     "shape:portrait, type:jpeg; a minus before any excludes."
@@ -75,12 +67,6 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorAnswer} for status in sorted({*always, *statuses})}
 
 
-def takes(model: type[BaseModel], *statuses: int) -> dict[str, Any]:
-    """What a route declares whose body is JSON, of a ``model`` in `requests.REQUESTS`, and read by
-    `Bodies.json`. ``statuses``: as of `problems`, besides those of every body."""
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    content = {"application/json": {"schema": schema}}
-    return {
-        "responses": problems(408, 413, 415, *statuses),
-        "openapi_extra": {"requestBody": {"required": True, "content": content}},
-    }
+def with_body(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """As `problems`, of a route that has a body."""
+    return problems(408, 413, 415, *statuses)

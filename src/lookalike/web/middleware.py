@@ -8,6 +8,7 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lookalike.web.body import Body
 from lookalike.web.errors import ApiError, error_response, explained
 from lookalike.web.service import Service
 
@@ -54,6 +55,8 @@ class Middleware:
         is_head = scope["method"] == "HEAD"
         inner = {**scope, "method": "GET", HEAD_ONLY: True} if is_head else scope
 
+        body = Body(self._service.bodies, scope, receive)
+
         async def send_on(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
@@ -66,7 +69,7 @@ class Middleware:
         try:
             try:
                 self._service.guard.check(scope)
-                await self._app(inner, receive, send_on)
+                await self._app(inner, body.receive, send_on)
             except ClientDisconnect:
                 status = status or 499
             except asyncio.CancelledError:
@@ -79,6 +82,7 @@ class Middleware:
                     raise
                 await error_response(explained(error), inner)(inner, receive, send_on)
         finally:
+            body.release()
             route = getattr(inner.get("route"), "path", None) or "none"
             seconds = time.perf_counter() - began
             self._service.metrics.answered(_method(scope), route, status or 500, seconds)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     field_validator,
@@ -26,12 +24,7 @@ SLACK = 1e-4
 """By which rounding may move a part out of its image."""
 
 
-def _whole(value: object) -> object:
-    """JSON knows no integers: 1.0 is 1."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-Id = Annotated[int, Field(ge=1, le=MAX_ID), BeforeValidator(_whole)]
+Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[float, Field(gt=0, le=1)]
 
@@ -54,35 +47,13 @@ def _understood(pattern: str) -> str:
 
 
 Crop = Annotated[tuple[Share, Share, Side, Side], AfterValidator(_inside)]
-Ids = Annotated[tuple[Id, ...], Field(min_length=1, max_length=200), Field(strict=False)]
+Ids = Annotated[tuple[Id, ...], Field(min_length=1, max_length=200)]
 Key = tuple[int | None, str | None, Crop | None]
 Glob = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_understood)]
 
 
-def value_of(text: object) -> object:
-    """A number, true, false or null in a URL, written as in JSON; ValueError otherwise.
-
-    Pydantic alone would also take "+1", "1_0", " 1", "on".
-    """
-    if not isinstance(text, str):
-        return text
-    try:
-        if text != text.strip():
-            raise ValueError
-        value = json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        value = text
-    if isinstance(value, int | float | None):
-        return value
-    raise ValueError("this must be a number, true or false, written as in JSON")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class QueryRef(_Request):
@@ -110,8 +81,8 @@ class QueryRef(_Request):
 class SearchOptions(_Request):
     """How to search; see `Gallery.search`."""
 
-    k: Annotated[int, Field(ge=1, le=200), BeforeValidator(_whole)] = 30
-    offset: Annotated[int, Field(ge=0, le=1000), BeforeValidator(_whole)] = 0
+    k: Annotated[int, Field(ge=1, le=200)] = 30
+    offset: Annotated[int, Field(ge=0, le=1000)] = 0
     threshold: Annotated[float, Field(ge=-1, le=1)] | None = None
     filter: Glob | None = None
     exclude_self: bool | None = None
@@ -143,22 +114,11 @@ class UploadOptions(SearchOptions):
 
     crop: Crop | None = None
 
-    @field_validator("k", "offset", mode="before")
-    @classmethod
-    def _number(cls, text: object) -> object:
-        if isinstance(value := value_of(text), float):
-            raise ValueError("this must be a whole number")
-        return value
-
-    @field_validator("threshold", "exclude_self", "expand", mode="before")
-    @classmethod
-    def _value(cls, text: object) -> object:
-        return value_of(text)
-
     @field_validator("crop", mode="before")
     @classmethod
-    def _split(cls, crop: object) -> object:
-        return tuple(map(value_of, crop.split(","))) if isinstance(crop, str) else crop
+    def _split(cls, given: object) -> object:
+        """``x,y,width,height``; clients that know a list alone repeat the option."""
+        return ",".join(map(str, given)).split(",") if isinstance(given, list | tuple) else given
 
 
 class ExplainRequest(QueryRef):
@@ -172,8 +132,8 @@ class FeedbackRequest(QueryRef):
 
     relevant: Annotated[list[Id], Field(max_length=1000)] = []
     irrelevant: Annotated[list[Id], Field(max_length=1000)] = []
-    k: Annotated[int, Field(ge=1, le=200), BeforeValidator(_whole)] = 30
-    ask: Annotated[int, Field(ge=0, le=100), BeforeValidator(_whole)] = 10
+    k: Annotated[int, Field(ge=1, le=200)] = 30
+    ask: Annotated[int, Field(ge=0, le=100)] = 10
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -212,16 +172,3 @@ class SessionRequest(_Request):
     """The token, to be kept in a cookie."""
 
     token: Annotated[str, Field(max_length=1000)]
-
-
-REQUESTS = (
-    SearchRequest,
-    ExplainRequest,
-    FeedbackRequest,
-    DuplicatesRequest,
-    ActRequest,
-    MarkedGroup,
-    ImagesRequest,
-    SessionRequest,
-)
-"""Bodies in JSON, which OpenAPI describes by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import secrets
@@ -10,10 +11,11 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from lookalike.gallery.places import THUMBNAIL, THUMBNAILS
+from lookalike.atomic import open_regular, read_regular
+from lookalike.gallery.places import THUMBNAIL, THUMBNAILS, is_real_folder
 from lookalike.gallery.rows import ImageRow
 from lookalike.web.errors import ApiError
 from lookalike.web.originals import read_original
@@ -84,10 +86,8 @@ TICK = 86_400.0
 LEFT = 0.9
 """Share of the limit that pruning leaves, so that it is not needed at every write."""
 TEMPORARY = re.compile(r"\.[0-9a-z_]{8}\.tmp")
-
-
-_Entry = tuple[int, int, str, str]
-"""A file that `BoundedFolder` has written: last use in ns, bytes, the part that it is in, name."""
+LARGEST = 64 << 20
+"""Bytes of a file that is read."""
 
 
 class BoundedFolder:
@@ -110,97 +110,64 @@ class BoundedFolder:
 
     def read(self, name: str) -> bytes | None:
         """The file's content; None if it does not exist, or is larger than the folder may be."""
-        if not hasattr(os, "O_DIRECTORY"):  # Windows, where nothing is kept
-            return None
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        path = self._folder / name[:2] / name
         try:
-            with (
-                self._part(name[:2]) as part,
-                open(os.open(name, flags, dir_fd=part), "rb") as file,
-            ):
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode) or status.st_size > self._limit:
-                    return None
-                content = file.read(status.st_size)
-                if time.time() - status.st_mtime > TICK:
-                    os.utime(file.fileno())
+            if not (is_real_folder(self._folder) and is_real_folder(path.parent)):
+                return None
+            content = read_regular(path, min(self._limit, LARGEST))
+            if time.time() - path.lstat().st_mtime > TICK:
+                os.utime(path)
         except OSError:
             return None
         return content
 
     def write(self, name: str, content: bytes) -> None:
         """Whole or not at all; several may write the same. OSError if the disk does not take it."""
-        if not hasattr(os, "O_DIRECTORY"):
-            return
-        temporary = f".{secrets.token_hex(4)}.tmp"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        with self._part(name[:2], create=True) as part:
-            try:
-                with open(os.open(temporary, flags, 0o600, dir_fd=part), "wb") as file:
-                    file.write(content)
-                os.replace(temporary, name, src_dir_fd=part, dst_dir_fd=part)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(temporary, dir_fd=part)
-                raise
+        part = self._folder / name[:2]
+        for folder in (self._folder, part):
+            with suppress(FileExistsError):
+                folder.mkdir(parents=True)
+            if not is_real_folder(folder):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        temporary = part / f".{secrets.token_hex(4)}.tmp"
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with open(open_regular(temporary, flags, 0o600), "wb") as file:
+                file.write(content)
+            os.replace(temporary, part / name)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
         with self._counting:
             if self._held is not None:
                 self._held += len(content)
             if self._held is None or self._held > self._limit:
                 self._held = self._prune()
 
-    @contextmanager
-    def _part(self, part: str, *, create: bool = False) -> Iterator[int]:
-        """A descriptor of one of the folders among which the files are divided."""
-        if create:
-            with suppress(FileExistsError):
-                os.makedirs(self._folder)
-        with _directory(self._folder) as folder:
-            if create:
-                with suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=folder)
-            with _directory(part, folder) as found:
-                yield found
-
     def _prune(self) -> int:
         """Delete what is too much; returns the bytes that are left."""
         found = sorted(self._files())
-        held = sum(size for _, size, _, _ in found)
+        held = sum(size for _, size, _ in found)
         enough = held if held <= self._limit else LEFT * self._limit
-        for _, size, place, name in found:
+        for _, size, path in found:
             if held <= enough:
                 break
-            with suppress(OSError), self._part(place) as part:  # another process was faster?
-                os.unlink(name, dir_fd=part)
+            with suppress(OSError):  # another process was faster?
+                path.unlink()
             held -= size
         return held
 
-    def _files(self) -> Iterator[_Entry]:
-        """Its files, without those that are being written, but with those that a crash cut."""
-        with suppress(OSError), _directory(self._folder) as folder:
-            for part in os.listdir(folder):
-                if len(part) == 2:
-                    yield from self._files_in(part)
-
-    def _files_in(self, part: str) -> Iterator[_Entry]:
+    def _files(self) -> Iterator[tuple[int, int, Path]]:
+        """Its files, without those that are being written, but with those that a crash cut: last
+        use in ns, bytes, path."""
         fresh = 1e9 * (time.time() - TICK)
-        with suppress(OSError), self._part(part) as descriptor, os.scandir(descriptor) as entries:
-            for entry in entries:
-                written = self._own.fullmatch(entry.name) and entry.name[:2] == part
-                if not written and not TEMPORARY.fullmatch(entry.name):
-                    continue
-                with suppress(OSError):
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode) and (written or status.st_mtime_ns <= fresh):
-                        yield status.st_mtime_ns, status.st_size, part, entry.name
-
-
-@contextmanager
-def _directory(path: Path | str, parent: int | None = None) -> Iterator[int]:
-    """A descriptor of a folder. OSError if it is missing, a link or something else."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, dir_fd=parent)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        for path in self._folder.glob("??/*"):
+            written = self._own.fullmatch(path.name) and path.name[:2] == path.parent.name
+            if not written and not TEMPORARY.fullmatch(path.name):
+                continue
+            with suppress(OSError):
+                status = path.lstat()
+                is_own = stat.S_ISREG(status.st_mode) and is_real_folder(path.parent)
+                if is_own and (written or status.st_mtime_ns <= fresh):
+                    yield status.st_mtime_ns, status.st_size, path

@@ -19,7 +19,7 @@ from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import REMOVED
 from lookalike.gallery.undo import Action, Done, undo
 from lookalike.web.answers import ActAnswer, ActedFile, ChangedAnswer, UpdateAnswer, UpdateStarted
-from lookalike.web.deps import ServiceDep, SnapshotDep, problems, takes
+from lookalike.web.deps import ServiceDep, SnapshotDep, problems, with_body
 from lookalike.web.errors import ApiError, busy
 from lookalike.web.middleware import HEAD_ONLY
 from lookalike.web.requests import ActRequest, ImagesRequest
@@ -32,22 +32,20 @@ router = APIRouter()
 ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
 
 
-@router.post("/api/remove", **takes(ImagesRequest, 404, 504))
+@router.post("/api/remove", responses=with_body(404, 504))
 async def remove_images(
-    request: Request, service: ServiceDep, snapshot: SnapshotDep
+    asked: ImagesRequest, service: ServiceDep, snapshot: SnapshotDep
 ) -> ChangedAnswer:
     """Take images out of the gallery and keep them out, as `lookalike remove`."""
-    asked = await service.bodies.json(request, ImagesRequest)
     rows = await service.workers.searches.run(snapshot.rows, asked.ids)
     _require(asked.ids, rows)
     paths = _paths(service.gallery, rows.values())
     return ChangedAnswer(images=await service.workers.slow.run(service.gallery.remove, paths))
 
 
-@router.post("/api/restore", **takes(ImagesRequest, 404, 504))
-async def restore_images(request: Request, service: ServiceDep) -> ChangedAnswer:
+@router.post("/api/restore", responses=with_body(404, 504))
+async def restore_images(asked: ImagesRequest, service: ServiceDep) -> ChangedAnswer:
     """Undo that; the next update indexes them again, with the same content but another id."""
-    asked = await service.bodies.json(request, ImagesRequest)
     skipped = await service.workers.files.run(service.gallery.skipped)
     rows = {row.id: row for row in skipped if row.skipped == REMOVED and row.id in asked.ids}
     _require(asked.ids, rows)
@@ -55,13 +53,12 @@ async def restore_images(request: Request, service: ServiceDep) -> ChangedAnswer
     return ChangedAnswer(images=await service.workers.slow.run(service.gallery.restore, paths))
 
 
-@router.post("/api/duplicates/apply", **takes(ActRequest, 404, 504))
+@router.post("/api/duplicates/apply", responses=with_body(404, 504))
 async def apply_duplicates(
-    request: Request, service: ServiceDep, snapshot: SnapshotDep
+    asked: ActRequest, service: ServiceDep, snapshot: SnapshotDep
 ) -> ActAnswer:
     """Move duplicates to the trash, or link them to the file that is kept; as `lookalike
     duplicates --apply`. Each file is read again before. Only from this machine."""
-    asked = await service.bodies.json(request, ActRequest)
     _require_own_files(service, snapshot)
     ids = {number for group in asked.groups for number in (*group.keep, *group.could_go)}
     rows = await service.workers.searches.run(snapshot.rows, ids)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from numpy.typing import NDArray
 
 from lookalike.encoder import Encoder
 from lookalike.web.answers import ExplainAnswer, Gate, Gates, Grid, Pair, Regions
-from lookalike.web.deps import ServiceDep, SnapshotDep, takes
+from lookalike.web.deps import ServiceDep, SnapshotDep, with_body
 from lookalike.web.model import CHANNEL, SPATIAL
 from lookalike.web.query_images import GRID
 from lookalike.web.requests import ExplainRequest, QueryRef
@@ -19,12 +19,11 @@ PAIRS = 8
 router = APIRouter()
 
 
-@router.post("/api/explain", **takes(ExplainRequest, 404, 422, 504))
+@router.post("/api/explain", responses=with_body(404, 422, 504))
 async def explain_hit(
-    request: Request, service: ServiceDep, snapshot: SnapshotDep
+    asked: ExplainRequest, service: ServiceDep, snapshot: SnapshotDep
 ) -> ExplainAnswer:
     """The model's attention on both images, and which of their parts agree."""
-    asked = await service.bodies.json(request, ExplainRequest)
     other = QueryRef(id=asked.hit)
     images = service.query_images
     query, hit = await images.find(asked, snapshot), await images.find(other, snapshot)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from lookalike.gallery import Duplicate, DuplicateGroup, Kind
@@ -17,13 +17,12 @@ from lookalike.gallery.store import REMOVED
 from lookalike.web import answers, statistics
 from lookalike.web.answers import DuplicatesAnswer, HealthAnswer, SkippedAnswer, StatsAnswer
 from lookalike.web.deps import (
-    AS_IN_JSON,
     LimitParam,
     OffsetParam,
     ServiceDep,
     SnapshotDep,
     problems,
-    takes,
+    with_body,
 )
 from lookalike.web.errors import ApiError
 from lookalike.web.model import CHANNEL, SPATIAL
@@ -124,9 +123,7 @@ async def list_skipped(
     service: ServiceDep,
     offset: OffsetParam = 0,
     limit: LimitParam = 60,
-    removed: Annotated[
-        bool, Query(strict=True, description="Those that were taken out instead."), AS_IN_JSON
-    ] = False,
+    removed: Annotated[bool, Query(description="Those that were taken out instead.")] = False,
 ) -> SkippedAnswer:
     """Files that gave no image, by path, and why."""
     rows = await service.workers.files.run(service.gallery.skipped)
@@ -146,8 +143,8 @@ async def list_skipped(
     return SkippedAnswer(skipped=files, total=len(rows), reasons=reasons)
 
 
-@router.post("/api/duplicates", **takes(DuplicatesRequest, 504))
-async def find_duplicates(request: Request, service: ServiceDep) -> DuplicatesAnswer:
+@router.post("/api/duplicates", responses=with_body(504))
+async def find_duplicates(asked: DuplicatesRequest, service: ServiceDep) -> DuplicatesAnswer:
     """Groups of duplicates, and which file of each to keep. Deletes nothing.
 
     The `kind` of a file says how it is like the one to keep; null: it is kept. `another shot` is
@@ -155,7 +152,6 @@ async def find_duplicates(request: Request, service: ServiceDep) -> DuplicatesAn
     Every file of a group was read and holds what was indexed; `changed` are paths that were left
     out since they are gone or do not.
     """
-    asked = await service.bodies.json(request, DuplicatesRequest)
     search = partial(service.gallery.duplicates, asked.threshold, kinds=frozenset(Kind))
     groups = await service.workers.slow.run(search)
     return DuplicatesAnswer(

@@ -10,7 +10,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from lookalike.web.deps import ServiceDep, takes
+from lookalike.web.deps import ServiceDep, with_body
 from lookalike.web.errors import ApiError
 from lookalike.web.guard import COOKIE
 from lookalike.web.middleware import PAGE_POLICY
@@ -77,10 +77,9 @@ async def page(request: Request, name: str = "index.html") -> Response:
     return Response(file.content, 200, fields, file.media_type)
 
 
-@router.post("/api/session", status_code=204, response_class=Response, **takes(SessionRequest))
-async def open_session(request: Request, service: ServiceDep) -> Response:
+@router.post("/api/session", status_code=204, response_class=Response, responses=with_body())
+async def open_session(given: SessionRequest, request: Request, service: ServiceDep) -> Response:
     """Sets the cookie that later requests of a browser carry."""
-    given = await service.bodies.json(request, SessionRequest)
     if not service.guard.is_token(request.scope, given.token):
         message = "this is not the token of the server"
         raise ApiError("unauthorized", message, "look at how 'lookalike serve' was started")

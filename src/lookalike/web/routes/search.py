@@ -7,7 +7,7 @@ import time
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from PIL import Image
 from pydantic import ValidationError
 from starlette.responses import Response
@@ -18,8 +18,8 @@ from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.rarity import EXACT_UP_TO
 from lookalike.gallery.search import Found
 from lookalike.web.answers import FeedbackAnswer, QueryAnswer, SearchAnswer, hit_objects
-from lookalike.web.body import media_type
-from lookalike.web.deps import BINARY, IMAGE_BODY, ServiceDep, SnapshotDep, problems, takes
+from lookalike.web.body import image_in, media_type
+from lookalike.web.deps import BINARY, IMAGE_BODY, ServiceDep, SnapshotDep, problems, with_body
 from lookalike.web.errors import ApiError, bad_values
 from lookalike.web.query_images import QueryImage
 from lookalike.web.requests import (
@@ -40,26 +40,33 @@ CANDIDATES = 5000
 router = APIRouter()
 
 
-def _parameters() -> list[dict[str, Any]]:
-    """Options of a search with the image in the body, for OpenAPI."""
-    schema = UploadOptions.model_json_schema()["properties"]
-    schema["crop"] = {"type": "string", "description": "x,y,width,height as shares 0..1"}
-    return [
-        {"name": name, "in": "query", "required": False, "schema": part}
-        for name, part in schema.items()
-    ]
+SEARCH_BODY: dict[str, Any] = {
+    "application/json": {"schema": SearchRequest.model_json_schema()},
+    **IMAGE_BODY,
+}
+UrlOptions = Annotated[UploadOptions, Query()]
+"""Of a search with the image in the body."""
 
 
-@router.post("/api/search", **takes(SearchRequest, 404, 409, 422, 504))
-async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> SearchAnswer:
+@router.post(
+    "/api/search",
+    responses=with_body(404, 422, 504),
+    openapi_extra={"requestBody": {"required": True, "content": SEARCH_BODY}},
+)
+async def search(
+    request: Request, options: UrlOptions, service: ServiceDep, snapshot: SnapshotDep
+) -> SearchAnswer:
     """By id, by the name of an image sent before, by words, or by all of these together.
     Takes an image as its body as well, as `/api/search/upload` does."""
-    if media_type(request) != "application/json":
-        return await search_upload(request, service, snapshot)
+    if media_type(request.headers) != "application/json":
+        return await search_upload(request, options, service, snapshot)
     if request.url.query:
         message = "options of a JSON request belong into its body"
         raise ApiError("bad_request", message, "leave the URL without them")
-    asked = await service.bodies.json(request, SearchRequest)
+    try:
+        asked = SearchRequest.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise bad_values(error.errors()) from error
     query = await service.query_images.find_together(asked, snapshot)
     exclude = asked.id is not None if asked.exclude_self is None else asked.exclude_self
     without: bytes | set[int] = query.content_hash
@@ -70,19 +77,15 @@ async def search(request: Request, service: ServiceDep, snapshot: SnapshotDep) -
 
 @router.post(
     "/api/search/upload",
-    responses=problems(404, 408, 409, 413, 415, 422, 504),
-    openapi_extra={
-        "requestBody": {"required": True, "content": IMAGE_BODY},
-        "parameters": _parameters(),
-    },
+    responses=with_body(404, 422, 504),
+    openapi_extra={"requestBody": {"required": True, "content": IMAGE_BODY}},
 )
 async def search_upload(
-    request: Request, service: ServiceDep, snapshot: SnapshotDep
+    request: Request, asked: UrlOptions, service: ServiceDep, snapshot: SnapshotDep
 ) -> SearchAnswer:
     """With the image as the field `image` of a form, or as the body; options in the URL."""
-    asked = _options_of_url(request)
-    async with service.bodies.image(request) as content:
-        query = await service.query_images.of_upload(content, asked.crop, snapshot)
+    content = await image_in(request)
+    query = await service.query_images.of_upload(content, asked.crop, snapshot)
     without = query.content_hash if asked.exclude_self else None
     return await _found(service, snapshot, query, asked, without)
 
@@ -137,27 +140,15 @@ async def _note(
     return None if total else NO_FILE
 
 
-def _options_of_url(request: Request) -> UploadOptions:
-    given = dict(request.query_params)
-    if len(given) < len(request.query_params.multi_items()):
-        message = "an option in the URL is given more than once"
-        raise ApiError("bad_request", message, "give each option once")
-    try:
-        return UploadOptions.model_validate(given)
-    except ValidationError as error:
-        raise bad_values(error.errors()) from error
-
-
 @router.post(
     "/api/queries",
     status_code=201,
-    responses=problems(408, 413, 415, 422, 504),
+    responses=with_body(422, 504),
     openapi_extra={"requestBody": {"required": True, "content": IMAGE_BODY}},
 )
 async def add_query(request: Request, service: ServiceDep, snapshot: SnapshotDep) -> QueryAnswer:
     """Keep an image for some minutes; its name is what later requests call it by."""
-    async with service.bodies.image(request) as content:
-        name, stored = await service.query_images.store(content, snapshot)
+    name, stored = await service.query_images.store(await image_in(request), snapshot)
     return QueryAnswer(query=name, width=stored.width, height=stored.height)
 
 
@@ -184,12 +175,11 @@ def _webp(image: Image.Image) -> bytes:
 # ---- not that one: searches that learn from answers ----------------------------------------------
 
 
-@router.post("/api/feedback", **takes(FeedbackRequest, 404, 422, 504))
+@router.post("/api/feedback", responses=with_body(404, 422, 504))
 async def search_again(
-    request: Request, service: ServiceDep, snapshot: SnapshotDep
+    asked: FeedbackRequest, service: ServiceDep, snapshot: SnapshotDep
 ) -> FeedbackAnswer:
     """All that was said is in the request; nothing is remembered between two of them."""
-    asked = await service.bodies.json(request, FeedbackRequest)
     query = await service.query_images.find(asked, snapshot)
     best, ask = await service.workers.searches.run(_learn, snapshot, query, asked)
     return FeedbackAnswer(

@@ -2,61 +2,76 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import shutil
 from pathlib import Path
 
 import pytest
 from both import assert_whole, counts, stored_times, stored_vectors
-from fakes import write_photo
+from fakes import images_of, write_photo
 
 from lookalike.errors import GalleryError
 from lookalike.gallery import Progress
 from lookalike.gallery import update as update_module
 from lookalike.gallery.protocol import ImageGallery
 
+CHANGES = ("add", "rewrite", "delete", "move", "copy", "replace", "swap", "touch")
 
-def test_an_update_without_changes_decodes_nothing(
-    gallery: ImageGallery, decoded: list[str]
+
+def change(folder: Path, chance: random.Random, number: int) -> None:
+    """Do one thing to the images; no two have the same name in different folders."""
+    one, other = chance.sample(sorted(folder.rglob("*.png")), 2)
+    match chance.choice(CHANGES):
+        case "add":
+            write_photo(folder / f"new {number}.png", 1000 + number)
+        case "rewrite":
+            write_photo(one, 1000 + number)
+        case "delete":
+            one.unlink()
+        case "move":
+            one.rename(folder / f"c/moved {number}.png")
+        case "copy":
+            shutil.copy(one, folder / f"b/copy {number}.png")
+        case "replace":
+            one.replace(other)
+        case "swap":
+            one.rename(folder / "held")
+            other.rename(one)
+            (folder / "held").rename(other)
+        case "touch":
+            os.utime(one, ns=(number, number))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*.png")}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_is_done_to_files_an_update_follows_and_decodes_new_content_alone(
+    gallery: ImageGallery,
+    photos: Path,
+    decoded: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
 ) -> None:
+    monkeypatch.setattr(update_module, "COMMIT_IMAGES", (1, 512)[seed % 2])
+    chance, numbers = random.Random(seed), itertools.count(1)
+    for _ in range(2):
+        known = set(contents(photos).values())
+        for _ in range(4):
+            change(photos, chance, next(numbers))
+        now = contents(photos)
+        decoded.clear()
+        gallery.update()
+        assert {now[name] for name in decoded} == set(now.values()) - known
+        assert_whole(gallery, photos)
+        times = {name: (photos / name).stat().st_mtime_ns for name in images_of(photos)}
+        assert stored_times(gallery) == times
+    decoded.clear()
     assert counts(gallery.update()) == {}
     assert decoded == []
-
-
-def test_new_files_alone_are_encoded(
-    gallery: ImageGallery, photos: Path, decoded: list[str]
-) -> None:
-    write_photo(photos / "new.png", 100)
-    assert counts(gallery.update()) == {"added": 1}
-    assert decoded == ["new.png"]
-    assert_whole(gallery, photos)
-
-
-def test_a_file_of_new_content_is_encoded_again(
-    gallery: ImageGallery, photos: Path, decoded: list[str]
-) -> None:
-    write_photo(photos / "a/000.png", 101)
-    assert counts(gallery.update()) == {"changed": 1}
-    assert decoded == ["000.png"]
-    assert_whole(gallery, photos)
-
-
-def test_a_file_that_was_only_touched_is_not_decoded(
-    gallery: ImageGallery, photos: Path, decoded: list[str]
-) -> None:
-    os.utime(photos / "a/000.png", ns=(1, 1))
-    assert counts(gallery.update()) == {}
-    assert decoded == []
-    assert stored_times(gallery)["a/000.png"] == 1  # so that the next does not even read it
-    assert_whole(gallery, photos)
-
-
-def test_deleted_files_are_dropped(gallery: ImageGallery, photos: Path, decoded: list[str]) -> None:
-    shutil.rmtree(photos / "b")
-    assert counts(gallery.update()) == {"dropped": 4}
-    assert decoded == []
-    assert_whole(gallery, photos)
-    assert len(gallery) == 8
 
 
 def test_an_emptied_folder_leaves_an_empty_gallery(gallery: ImageGallery, photos: Path) -> None:
@@ -66,65 +81,6 @@ def test_an_emptied_folder_leaves_an_empty_gallery(gallery: ImageGallery, photos
     assert (counts(report), len(report.absent), len(gallery)) == ({}, 1, 12)
     assert counts(gallery.update(accept_missing=True)) == {"dropped": 12}
     assert len(gallery) == 0
-
-
-def test_moved_and_renamed_files_keep_their_vector(
-    gallery: ImageGallery, photos: Path, decoded: list[str]
-) -> None:
-    (photos / "a").rename(photos / "albums")
-    (photos / "b/001.png").rename(photos / "c/other name.png")
-    assert counts(gallery.update()) == {"moved": 5}
-    assert decoded == []
-    assert_whole(gallery, photos)
-
-
-def test_copies_share_the_vector_of_the_original(
-    gallery: ImageGallery, photos: Path, decoded: list[str]
-) -> None:
-    shutil.copy(photos / "a/000.png", photos / "copy.png")
-    shutil.copy(photos / "a/000.png", photos / "b/copy.png")
-    assert counts(gallery.update()) == {"added": 2, "reused": 2}
-    assert decoded == []
-    assert_whole(gallery, photos)
-
-
-@pytest.mark.parametrize("new_name", ["0 before.png", "z after.png"])
-def test_a_new_file_in_the_place_of_a_moved_one_is_all_that_is_encoded(
-    gallery: ImageGallery, photos: Path, decoded: list[str], new_name: str
-) -> None:
-    (photos / "b/001.png").rename(photos / new_name)
-    write_photo(photos / "b/001.png", 102)
-    assert counts(gallery.update()) == {"changed": 1, "added": 1, "reused": 1}
-    assert decoded == ["001.png"]
-    assert_whole(gallery, photos)
-
-
-@pytest.mark.parametrize("commit_images", [1, 512])
-def test_files_that_swap_their_names_are_not_encoded(
-    gallery: ImageGallery,
-    photos: Path,
-    decoded: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    commit_images: int,
-) -> None:
-    monkeypatch.setattr(update_module, "COMMIT_IMAGES", commit_images)
-    (photos / "a/000.png").rename(photos / "held")
-    (photos / "b/001.png").rename(photos / "a/000.png")
-    (photos / "held").rename(photos / "b/001.png")
-    os.utime(photos / "a/000.png", ns=(1, 1))
-    os.utime(photos / "b/001.png", ns=(1, 1))
-    assert counts(gallery.update()) == {"changed": 2, "reused": 2}
-    assert decoded == []
-    assert_whole(gallery, photos)
-
-
-def test_a_file_moved_onto_another_replaces_it(
-    gallery: ImageGallery, photos: Path, decoded: list[str]
-) -> None:
-    (photos / "a/000.png").replace(photos / "b/001.png")
-    assert counts(gallery.update()) == {"moved": 1}
-    assert decoded == []
-    assert_whole(gallery, photos)
 
 
 def test_a_file_replaced_by_a_damaged_one_is_skipped_and_comes_back_when_fixed(

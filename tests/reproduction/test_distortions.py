@@ -130,13 +130,3 @@ def test_jpeg_is_pillows_own(quality: int) -> None:
     Image.fromarray(image).save(stream, "JPEG", quality=quality)
     with Image.open(stream) as reread:
         assert np.array_equal(distort(image, "jpeg", quality, 0), np.asarray(reread))
-
-
-def test_scaling_keeps_means_of_blocks_and_loses_what_is_finer() -> None:
-    fine = np.indices((40, 40)).sum(axis=0) % 2 * 255.0
-    found = distort(grey(fine), "scale", 50, 0)
-    assert np.abs(found.astype(int) - 127.5).max() < 1
-    # a plane is its own shrunk and enlarged image, but for the border of a pixel
-    plane = gradient(100)
-    kept = distort(grey(plane), "scale", 50, 0)[2:-2, 2:-2, 0]
-    assert np.abs(kept - plane[2:-2, 2:-2]).max() < 1.6  # rounded three times

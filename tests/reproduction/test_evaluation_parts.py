@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from lookalike.errors import LookalikeError
 from reproduction.collection import Collection
-from reproduction.confs import BEST, RELATED, ROBUST, TABLES
+from reproduction.confs import BEST
 from reproduction.finetune import Runs
 from reproduction.parts import Task, run_tasks, tasks_of
 from reproduction.results import Results
@@ -45,15 +45,6 @@ class Work:
         return Task(name, likely, lambda: done, run)
 
 
-def test_what_is_known_is_skipped_and_the_rest_done_in_order() -> None:
-    work, reports, after = Work(), list[str](), list[int]()
-    tasks = [work.task("a", 10, 10), work.task("b", 500, 1, done=True), work.task("c", 20, 20)]
-    run_tasks(tasks, reports.append, lambda: after.append(len(work.ran)), lambda: work.now)
-    assert work.ran == ["a", "c"]
-    assert after == [1, 2]  # the report is written after each
-    assert reports == ["1 of 2: a; about 0:30 left", "2 of 2: c; about 0:20 left"]
-
-
 def test_what_cannot_be_done_is_reported_and_the_others_go_on() -> None:
     work, reports = Work(), list[str]()
 
@@ -82,19 +73,6 @@ def test_any_other_error_stops_everything(error: type[BaseException]) -> None:
 @pytest.fixture
 def study(collection: Collection, tmp_path: Path) -> Study:
     return Study(collection, Networks(tmp_path / "work"), Results(tmp_path / "results"))
-
-
-def test_each_row_of_each_split_is_a_task_until_its_numbers_are_known(study: Study) -> None:
-    settings = Settings()
-    found = tasks([study], ["table1", "related", "unseen", "feedback", "robustness"], settings)
-    rows = len(TABLES) + len(RELATED)
-    assert len(found) == 5 * rows + 3 * rows + 5 + 3 * len(ROBUST)
-    assert len({task.name for task in found}) == len(found)
-    first = found[0]
-    assert not first.is_done()
-    study.note({"mAP": 0.5}, "paper", "sift", "0")
-    assert first.is_done()
-    assert not any(task.is_done() for task in found[1:])
 
 
 def test_numbers_that_were_computed_in_another_way_are_not_mixed(
@@ -137,22 +115,3 @@ def test_the_numbers_in_results_were_made_as_they_would_be_made_now(
             for row in made
         }
         assert now == made
-
-
-def test_a_class_with_too_few_images_is_named_before_anything_is_measured(tmp_path: Path) -> None:
-    from textures import write_textures
-
-    folder = write_textures(tmp_path / "set", 4)
-    (folder / "dots" / "00.png").write_bytes(b"")
-    results, work = Results(tmp_path / "results"), tmp_path / "work"
-    with pytest.raises(LookalikeError) as caught:
-        Study.open(folder, work, results, Settings(queries_per_class=3))
-    message = str(caught.value)
-    assert message.startswith(
-        f"{folder}: 3 queries of each class need at least 4 readable images in each, one to find; "
-        f"too small: 'dots' (3) (1 skipped, such as {folder / 'dots' / '00.png'}: empty: "
-    )
-    assert message.endswith("): use --queries-per-class 2, add images, or remove the folder")
-    assert not work.exists() and not results.directory.exists()
-    study = Study.open(folder, work, results, Settings(queries_per_class=2))
-    assert len(study.split("paper", 0).gallery) == 7

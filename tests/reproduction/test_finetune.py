@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from reproduction import finetune
-from reproduction.collection import Collection, Floats, squeeze
-from reproduction.confs import BEST, TUNED, Tuned, Views
-from reproduction.finetune import Learner, augment, best, embed, expand, fine_tune, mix, on_device
-from reproduction.results import Results
-from reproduction.study import Settings, Study
-from reproduction.tables import attention_table, best_table
-from reproduction.train import Networks
+from reproduction.collection import Collection
+from reproduction.confs import TUNED, Tuned, Views
+from reproduction.finetune import Learner, augment, embed, expand, fine_tune, mix, on_device
 
 CPU = torch.device("cpu")
 STILL = Views(size=24, area=1.0, ratio=1.0, rotation=0.0, colour=0.0, mixed=0.0)
@@ -29,13 +23,6 @@ def small(network: str = "lite0", **changes: object) -> Tuned:
 
 def drawn(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def test_images_on_the_device_are_what_a_search_reads(collection: Collection) -> None:
-    images = on_device(collection, 48, CPU)
-    assert images.dtype == torch.uint8 and images.shape == (len(collection), 3, 48, 48)
-    expected = squeeze(collection.pixels[3], 48)
-    assert np.array_equal(images[3].permute(1, 2, 0).numpy(), expected)
 
 
 def test_augmentation_of_no_strength_shows_the_image_or_its_mirror() -> None:
@@ -103,44 +90,3 @@ def test_expansion_takes_a_query_between_two_groups_to_the_nearer() -> None:
     weight = 3 * np.cos(np.radians(38))
     expected = query[0] + weight * np.array([np.cos(np.radians(2)), np.sin(np.radians(2))])
     assert np.allclose(queries[0], expected / np.linalg.norm(expected), atol=2e-3)
-
-
-@pytest.fixture
-def study(collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    """Whose networks are random projections, for speed."""
-    settings = Settings(seeds=(0,), queries_per_class=2)
-    study = Study(collection, Networks(tmp_path / "work"), Results(tmp_path / "results"), settings)
-
-    def projected(embedder: torch.nn.Module, images: torch.Tensor) -> Floats:
-        pixels = images[:, :, ::8, ::8].float().flatten(1).numpy()
-        rows = (pixels - pixels.mean(0)) @ np.random.default_rng(0).normal(
-            size=(pixels.shape[1], 16)
-        )
-        unit: Floats = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-        return unit
-
-    monkeypatch.setattr(finetune, "fine_tune", lambda *_: torch.nn.Identity())
-    monkeypatch.setattr(finetune, "embed", projected)
-    return study
-
-
-def test_rows_are_measured_once_and_stand_beside_ours(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study.note({"mAP": 0.5}, "paper", "ours", "0")
-    best(study, (0,), "cpu")
-    found = study.results.load(study.name)
-    assert set(found["paper"]) == {"ours", *BEST}
-    assert all(
-        found["paper"][row]["0"]["mAP"] > 0.6 for row in BEST
-    )  # the classes differ in colour
-    assert len(set(found["made"].values())) == len(BEST)
-    lines = best_table(study.results, study.name).splitlines()
-    assert "mAP difference to ours" in lines[0] and len(lines) == 2 + 1 + len(BEST)
-    assert len(attention_table(study.results, study.name).splitlines()) == 4
-    kept = sorted(study.networks.directory.glob("*.npy"))
-    assert len(kept) == len(TUNED)
-    (study.results.directory / f"{study.name}.json").unlink()
-    monkeypatch.delattr(finetune, "fine_tune")
-    best(study, (0,), "cuda")  # from the files, with no device
-    assert study.results.load(study.name)["paper"]["best"] == found["paper"]["best"]

@@ -87,21 +87,6 @@ def with_levels(monkeypatch: pytest.MonkeyPatch, **levels: tuple[float, ...]) ->
     monkeypatch.setattr(Settings, "budget", Budget(levels=levels))
 
 
-def test_an_unaltered_query_has_the_numbers_of_the_tables(
-    study: Study, some_row: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with_levels(monkeypatch, rotation=(0, 90), brightness=(1, 0.1))
-    score.score(study, "paper", "some", 0)
-    score.robustness(study, "some", 0)
-    name = study.collection.name
-    plain = study.results.get(name, "paper", "some", "0")
-    found = study.results.get(name, "robustness", "some", "0")
-    for metric in ("mAP", "P@10"):
-        assert found[metric]["rotation"]["0"] == pytest.approx(plain[metric])
-        assert found[metric]["brightness"]["1"] == pytest.approx(plain[metric])
-    assert found["mAP"]["brightness"]["0.1"] < plain["mAP"]
-
-
 @pytest.mark.slow
 def test_an_interrupted_measurement_goes_on_with_the_kinds_that_are_missing(
     study: Study, some_row: None, monkeypatch: pytest.MonkeyPatch

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from lookalike.models.embedder import load_embedder
-from lookalike.models.settings import NO_AUGMENTATION
-from lookalike.models.train import train
 from lookalike.models.trunks import make_trunk
 from reproduction import train as train_module
 from reproduction.collection import Collection, squeeze
-from reproduction.confs import NETWORKS, OURS
+from reproduction.confs import OURS
 from reproduction.train import Networks, embed_images
 
-LENET = NETWORKS["lenet"].but(epochs=1)
 SMALL = OURS.but(input_size=64, dim=16, epochs=2, batch_size=8)
 
 
@@ -42,25 +36,6 @@ def test_maps_images_and_the_exported_file_give_one_embedding(
     assert np.abs(np.linalg.norm(by_maps, axis=1) - 1).max() < 1e-5
 
 
-@pytest.mark.slow
-def test_shared_maps_train_what_the_library_trains(
-    networks: Networks, collection: Collection, tmp_path: Path
-) -> None:
-    rows = np.arange(0, len(collection), 2)
-    recipe = SMALL.but(augmentation=NO_AUGMENTATION)
-    shared = networks.network(recipe, collection.sample(rows)).embedder
-    images = collection.images.take(rows)
-    # Views without augmentation are the working-size image squeezed, so train at that size.
-    train(images, recipe.embedder, recipe.training, tmp_path / "own.pt")
-    own = load_embedder(tmp_path / "own.pt")
-    ours, theirs = (embed_images(each, collection.pixels) for each in (shared, own))
-    # The same start, order and steps; pixels differ by one more resampling, maps by float16.
-    assert (ours * theirs).sum(axis=1).min() > 0.95
-    other = networks.network(recipe.but(seed=1), collection.sample(rows)).embedder
-    others = embed_images(other, collection.pixels)
-    assert (ours * others).sum(axis=1).max() < 0.9
-
-
 def test_a_network_is_trained_once_and_found_again(
     networks: Networks, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,21 +51,6 @@ def test_a_network_is_trained_once_and_found_again(
     assert again.path == first.path
     with pytest.raises(AssertionError, match="trained again"):
         Networks(networks.directory).network(SMALL.but(seed=1), sample)
-
-
-def test_what_was_made_of_a_deleted_network_goes_with_it(
-    networks: Networks, collection: Collection, tmp_path: Path
-) -> None:
-    sample = collection.sample(np.arange(len(collection)))
-    there = Networks(tmp_path)
-    first = there.network(LENET, sample)
-    first.encoder()
-    views = first.path.with_name(f"{first.path.stem}.views9.f32")
-    views.touch()
-    first.path.unlink()
-    again = Networks(tmp_path).network(LENET, sample)
-    assert again.path == first.path
-    assert not again.path.with_suffix(".onnx").exists() and not views.exists()
 
 
 @pytest.mark.slow

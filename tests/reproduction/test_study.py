@@ -18,7 +18,7 @@ from reproduction.methods import Method, Oracle
 from reproduction.rank import rank, ranking_path
 from reproduction.results import Results
 from reproduction.score import feedback, score
-from reproduction.study import RowError, Settings, Study, class_split
+from reproduction.study import RowError, Settings, Study
 from reproduction.svm_active import Round
 from reproduction.train import Networks
 
@@ -175,12 +175,3 @@ def test_numbers_of_other_images_or_settings_are_kept_apart(study: Study) -> Non
     with pytest.raises(LookalikeError, match=r"these are of .*, quick True"):
         replace(study, settings=Settings(queries_per_class=2, quick=True))
     assert study.results.load(study.collection.name) == held
-
-
-def test_unseen_classes_are_held_out_by_seed() -> None:
-    labels = np.repeat(np.arange(50), 3)
-    train, test = class_split(labels, seed=0)
-    assert (len(train), len(test)) == (40, 10)
-    assert np.array_equal(np.union1d(train, test), np.arange(50))
-    assert np.array_equal(test, class_split(labels, seed=0)[1])
-    assert not np.array_equal(test, class_split(labels, seed=1)[1])

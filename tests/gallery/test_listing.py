@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow
 import pytest
 from fakes import HALF, embedding, images_of, write_photo
 
 from lookalike import Gallery
-from lookalike.errors import GalleryError, MissingExtraError
+from lookalike.errors import GalleryError
 
 
 def test_a_gallery_is_a_collection_of_its_images(gallery: Gallery, tmp_path: Path) -> None:
@@ -53,26 +50,3 @@ def test_embeddings_are_those_of_the_files_by_path(gallery: Gallery) -> None:
     assert gallery.embeddings("nothing").vectors.shape == (0, 48)
     with pytest.raises(GalleryError, match="date:soon"):
         gallery.embeddings("date:soon")
-
-
-def test_tables_hold_what_iterating_gives(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = gallery.to_arrow("b/")
-    assert isinstance(table, pyarrow.Table)
-    assert table.column_names == [
-        "id",
-        "path",
-        "file",
-        "width",
-        "height",
-        "format",
-        "bytes",
-        "changed",
-        "taken",
-    ]
-    assert table["path"].to_pylist() == [image.path for image in gallery.images("b/")]
-    assert table["file"][0].as_py() == os.fspath(gallery.root / "b/001.png")
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(MissingExtraError, match="pip install pandas"):
-        gallery.to_pandas()

@@ -304,31 +304,3 @@ def test_folders_with_a_gallery_of_their_own_are_named(photos: Path, model: Path
     (photos / "b/.lookalike").mkdir()
     report = Gallery.open(photos, model=model).update()
     assert (report.nested, report.images) == ([b"a"], 12)
-
-
-def test_files_that_are_not_read_are_counted_by_extension(tmp_path: Path) -> None:
-    for name in (
-        "a.JP2",
-        "b.jp2",
-        "c.ppm",
-        "d.jpg_large",
-        "e.jpg~",
-        "f.png.1",
-        "README",
-        ".hidden",
-    ):
-        (tmp_path / name).write_bytes(b"")
-    for name in ("film.mpg", "notes.txt", "x.py", "sub/film.wmv", "strange.\xff"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    write_photo(tmp_path / "sub/seen.png", 1)
-    notes = notes_of(tmp_path)
-    assert notes.passed_over == {
-        "jp2": 2,
-        "ppm": 1,
-        "jpg_large": 1,
-        "jpg~": 1,
-        "1": 1,
-        "": 1,
-    }
-    assert notes.others == 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
@@ -12,45 +11,6 @@ pytest.importorskip("playwright")
 
 from pagetools import Visit
 from playwright.sync_api import expect
-
-
-def fact(visit: Visit, card: str, term: str) -> str:
-    region = visit.role("region", card)
-    pairs = region.locator("dl > div").evaluate_all(
-        "all => all.map(d => [...d.children].map(c => c.textContent))"
-    )
-    return str(dict(pairs)[term])
-
-
-def table(visit: Visit, card: str) -> list[list[str]]:
-    script = "rows => rows.map(r => [...r.cells].map(c => c.textContent))"
-    rows: list[list[str]] = visit.role("region", card).locator("tbody tr").evaluate_all(script)
-    return rows
-
-
-def test_the_gallery_view_shows_what_the_api_returns(visit: Visit) -> None:
-    visit.open("/gallery")
-    visit.page.get_by_text("Internals").click()
-    visit.role("region", "Model").wait_for()
-    stats = visit.api("/api/stats")
-    assert fact(visit, "Images", "Can be searched") == str(stats["gallery"]["images"])
-    assert fact(visit, "Images", "Could not be read") == str(stats["gallery"]["skipped"]) == "1"
-    assert fact(visit, "Model", "SHA-256") == stats["model"]["sha256"][:12]
-    assert fact(visit, "Model", "Dimension of an embedding") == f"{stats['model']['dim']:,}"
-    assert fact(visit, "Index", "Code bits") == str(stats["index"]["code_bits"])
-    assert fact(visit, "Buckets", "Largest") == f"{stats['largest_bucket']} images"
-    counts = [[str(bucket["count"])] for bucket in stats["buckets"]]
-    assert [row[1:] for row in table(visit, "Buckets")] == counts
-    drawing = visit.role("img", re.compile("^Buckets by the number of images"))
-    expect(drawing).to_be_visible()
-    assert drawing.locator("rect").count() == len(stats["buckets"])
-    (skipped,) = visit.api("/api/skipped")["skipped"]
-    visit.role("region", "Files that could not be read").get_by_text(
-        f"1 file cannot be searched: 1 file {skipped['reason']}."
-    ).wait_for()
-    shown = visit.role("list", "Files that could not be read").get_by_role("listitem").inner_text()
-    assert all(skipped[name] in shown for name in ("path", "reason", "detail"))
-    assert skipped["remedy"][1:] in shown  # it begins with a capital there
 
 
 @pytest.mark.parametrize("events", [True, False], ids=["events", "polling"])

@@ -17,7 +17,7 @@ from webtools import TestClient, answer_of, client_of, connect, error_of, runnin
 from lookalike.gallery import Gallery, Kind
 from lookalike.images.decoder import Decoder
 from lookalike.lsh import LSHIndex
-from lookalike.web.statistics import bucket_sizes, histogram, measure
+from lookalike.web.statistics import measure
 
 
 def test_stats_are_those_of_the_gallery(client: TestClient, served: Gallery) -> None:
@@ -38,25 +38,6 @@ def test_stats_are_those_of_the_gallery(client: TestClient, served: Gallery) -> 
     assert (answer["recall"], answer["curve"]) == (None, [])
     counted = sum(bucket["count"] * bucket["size_from"] for bucket in answer["buckets"])
     assert counted <= 31 and answer["largest_bucket"] == 31  # one bucket: few images need no more
-
-
-def test_the_histogram_counts_buckets_by_size() -> None:
-    sizes = np.array([0, 0, 1, 1, 1, 2, 3, 4, 7, 8])
-    counted = histogram(sizes)
-    assert counted == {
-        "buckets": [
-            {"size_from": 1, "size_to": 1, "count": 3},
-            {"size_from": 2, "size_to": 3, "count": 2},
-            {"size_from": 4, "size_to": 7, "count": 2},
-            {"size_from": 8, "size_to": 15, "count": 1},
-        ],
-        "largest_bucket": 8,
-        "empty_share": 0.2,
-    }
-    index = LSHIndex(dim=8)
-    index.add(np.arange(3000), np.random.default_rng(0).standard_normal((3000, 8)))
-    sizes = bucket_sizes(index.segments())
-    assert sizes.sum() == 3000 and len(sizes) == sum(1 << s.key_bits for s in index.segments())
 
 
 def test_measuring_gives_recall_against_exact_search() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fakes import HALF, SIZE, embedding, write_photo
+from fakes import HALF, SIZE, embedding
 from hostile import encode, photo
 from PIL import Image
 from webtools import TestClient, answer_of, client_of, error_of
@@ -279,23 +278,3 @@ def test_a_form_needs_a_file_named_image(client: TestClient) -> None:
 def test_unknown_images_are_not_found(client: TestClient) -> None:
     for asked in ({"id": 10**6}, {"id": 2**63 - 1}, {"id": 10**6, "crop": [0, 0, 1, 1]}):
         error_of(client.post("/api/search", json=asked), 404, "not_found")
-
-
-def test_searches_see_what_others_commit(gallery: Gallery, photos: Path) -> None:
-    """Files come and go while the application runs; another `Gallery` writes."""
-    writer = Gallery.open(photos)
-    with client_of(gallery) as client:
-        for step in range(4):
-            write_photo(photos / f"new/{step}.png", 900 + step)
-            if step:
-                os.unlink(photos / f"new/{step - 1}.png")
-            writer.update()
-            total = answer_of(client.get("/api/images?filter=new/*"))
-            assert [image["path"] for image in total["images"]] == [f"new/{step}.png"]
-            number = total["images"][0]["id"]
-            answer = answer_of(client.post("/api/search", json={"id": number, "k": 50}))
-            assert answer["hits"] == objects(
-                writer.search(photos / f"new/{step}.png", 50, exclude_self=True)
-            )
-            if step:
-                error_of(client.post("/api/search", json={"id": number - 1}), 404, "not_found")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -8,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes import images_of, write_photo, write_photos
-from hostile import make_good_files, make_hostile_files
+from fakes import images_of, write_photos
 from jobs import embedded, of_gallery, reasons, stored
 from killing import killing
 
@@ -40,36 +38,6 @@ def test_parts_hold_what_a_local_index_holds_to_the_byte(tmp_path: Path, model: 
     found = stored(embedded(photos, tmp_path / "parts", model, chunk_images=64))
     assert len(found) == 300
     assert found == of_gallery(local)
-
-
-@pytest.mark.slow
-def test_each_good_file_has_an_embedding_and_each_bad_one_its_reason(
-    tmp_path: Path, model: Path
-) -> None:
-    photos = tmp_path / "photos"
-    for name, make in (("bad", make_hostile_files), ("good", make_good_files)):
-        (photos / name).mkdir(parents=True)
-        make(photos / name)
-    write_photo(photos / "good" / os.fsdecode(b"\xff caf\xe9.png"), 1)
-    local = Gallery.open(photos, model=model)
-    local.update()
-    parts = embedded(photos, tmp_path / "parts", model, chunk_images=10)
-    why = reasons(parts)
-    assert why == {
-        os.fsdecode(row.path): (row.skipped, row.detail, row.remedy) for row in local.skipped()
-    }
-    assert stored(parts) == of_gallery(local)
-    with local._files.reading() as store:
-        known = {row.path: row for row in store.indexed()}
-    for name in parts.names():
-        for row in parts.read(name).images:
-            theirs = known[row.path]
-            assert (row.size, row.mtime_ns) == (theirs.size, theirs.mtime_ns)
-            assert (row.width, row.height, row.format) == (
-                theirs.width,
-                theirs.height,
-                theirs.format,
-            )
 
 
 def test_running_again_does_only_what_is_missing(tmp_path: Path, model: Path) -> None:

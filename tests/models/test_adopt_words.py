@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from towers import DIM, LENGTH, SIZE, STATISTICS, adopt_towers, write_towers
 
 from lookalike.atomic import file_sha256
 from lookalike.encoder import Encoder, ModelInfo
-from lookalike.errors import MissingExtraError, ModelError, install_command
+from lookalike.errors import ModelError
 from lookalike.models.adopt import adopt
 from lookalike.words import PREFIX, WordEncoder, words_file
 
@@ -140,11 +139,3 @@ def test_towers_that_do_not_fit_together_say_why_and_leave_nothing(tmp_path: Pat
     with pytest.raises(ModelError, match="takes pixel_values, not input_ids"):
         adopt(vision, out, text=swapped, **how)  # type: ignore[arg-type]
     assert not list(out.parent.iterdir())
-
-
-def test_without_tokenizers_the_error_names_the_extra(
-    towers: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
-    with pytest.raises(MissingExtraError, match=re.escape(install_command("words"))):
-        Encoder.open(towers).words()

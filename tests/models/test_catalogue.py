@@ -19,11 +19,9 @@ from hub import Hub, served
 from test_adopt import transformer
 from towers import LENGTH, SIZE, STATISTICS, write_colours, write_towers
 
-from lookalike.encoder import Encoder
 from lookalike.errors import ModelError
 from lookalike.gallery import Gallery
 from lookalike.models import catalogue, download
-from lookalike.models.adopt import adopt
 from lookalike.models.catalogue import CATALOGUE, Entry, Source, get, model_file, remove
 from lookalike.words import words_file
 
@@ -86,25 +84,6 @@ def test_a_model_is_downloaded_once_and_a_gallery_made_with_it_works_offline(
     assert hits[0]["path"] == "a/000.png" and len(hub.requests) == asked
     info = json.loads(lookalike("model", "info", NAME, "--json").stdout)
     assert (info["name"], info["version"], info["dim"]) == (NAME, "c0ffee00c0ff", 8)
-
-
-def test_what_was_made_is_what_adopting_the_published_file_makes(hub: Hub, tmp_path: Path) -> None:
-    calls: list[tuple[int, int]] = []
-    info = get(NAME, progress=lambda *numbers: calls.append(numbers))
-    by_hand = adopt(
-        tmp_path / "published.onnx",
-        tmp_path / "mine.onnx",
-        name=NAME,
-        version="c0ffee00c0ff",
-        size=16,
-        mean=MEAN,
-        std=STD,
-        output="last_hidden_state",
-        tokens="cls",
-    )
-    assert info == by_hand == Encoder.open(model_file(NAME)).info
-    assert calls == sorted(calls) and calls[-1] == (len(published(hub)),) * 2
-    assert in_cache(tmp_path) == {f"lookalike/models/{NAME}/{NAME}.onnx", *LOCK}
 
 
 LOCK = {f"lookalike/models/{NAME}/lock"}

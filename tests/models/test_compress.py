@@ -50,8 +50,6 @@ def test_a_file_that_stores_less_costs_little(
     found = cost(plain, tmp_path / "less.onnx", images(20))
     assert worst < found.worst <= found.mean < 1 + 1e-6
     assert Encoder.open(tmp_path / "less.onnx").info == info
-    again = export_embedder(embedder, tmp_path / "again.onnx", name="small", storage=storage)
-    assert again.sha256 == info.sha256
 
 
 def test_stored_weights_are_off_by_half_a_step_at_most(plain: Path) -> None:

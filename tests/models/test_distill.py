@@ -52,15 +52,6 @@ def test_the_loss_is_one_less_the_mean_cosine_to_what_the_teacher_says_of_the_pi
     assert found == pytest.approx(1 - np.mean((a * b).sum(axis=1) / lengths), abs=1e-5)
 
 
-def test_a_teacher_of_another_size_reads_the_images_at_its_own(tmp_path: Path) -> None:
-    save_embedder(embedder_of(3, replace(SMALL, input_size=80)), tmp_path / "large.pt")
-    student = embedder_of(4)
-    images = torch.full((2, 3, 40, 40), 0.25)  # the same at any size
-    with torch.no_grad():
-        same = load_embedder(tmp_path / "large.pt")(torch.full((2, 3, 80, 80), 0.25))
-        assert float(Teacher(tmp_path / "large.pt", student, CPU).loss(images, same)) < 1e-4
-
-
 @pytest.mark.slow
 def test_a_student_comes_to_agree_with_its_teacher(tmp_path: Path) -> None:
     data = write_classes(tmp_path / "data", 24)

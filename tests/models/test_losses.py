@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import sys
-
 import numpy as np
 import pytest
 import torch
 
-from lookalike.errors import MissingExtraError, install_command
 from lookalike.models.losses import CosineSoftmax, make_loss
 from lookalike.models.settings import LOSSES, TrainSettings
 
@@ -31,13 +27,6 @@ def test_normalised_softmax_equals_the_formula_in_numpy(smoothing: float) -> Non
     target = (1 - smoothing) * np.eye(5)[labels.numpy()] + smoothing / 5
     expected = -(target * logs).sum(axis=1).mean()
     assert loss(embeddings, labels).item() == pytest.approx(expected, rel=1e-5)  # float32
-
-
-def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
-    monkeypatch.setitem(sys.modules, "pytorch_metric_learning.losses", None)
-    with pytest.raises(MissingExtraError, match=re.escape(install_command("metric"))):
-        make_loss(TrainSettings(loss="supcon"), 8, 5)
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "softmax"])

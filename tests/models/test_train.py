@@ -18,7 +18,6 @@ from lookalike.encoder import Encoder
 from lookalike.errors import TrainingError
 from lookalike.models.data import class_folders, epoch_batches, validation_split
 from lookalike.models.embedder import Embedder, load_embedder
-from lookalike.models.inputs import Frozen
 from lookalike.models.report import (
     EpochScores,
     TrainProgress,
@@ -244,29 +243,6 @@ def test_frozen_batch_norms_keep_their_statistics_and_train_their_weights(
     assert not torch.equal(before["c1.1.running_mean"], after["c1.1.running_mean"])
 
 
-@pytest.mark.parametrize(
-    ("settings", "frozen", "depth", "given"),
-    [
-        (SMALL, 3, 3, (2,)),
-        (SMALL, 2, 2, (1,)),
-        (replace(SMALL, fuse=(0,)), 3, 3, (0, 2)),
-        (replace(SMALL, attention_stages=(0, 2)), 3, 1, (0,)),
-        (replace(SMALL, fuse=(1,), attention_stages=(1, 2)), 3, 2, (1,)),
-    ],
-)
-def test_maps_and_what_follows_them_give_the_whole_embedder(
-    settings: EmbedderSettings, frozen: int, depth: int, given: tuple[int, ...]
-) -> None:
-    torch.manual_seed(0)
-    embedder = Embedder(replace(settings, neutral=False)).eval()
-    part = Frozen(embedder, frozen)
-    images = torch.randn(3, 3, 40, 40)
-    assert (part.depth, part.given) == (depth, given)
-    with torch.no_grad():
-        torch.testing.assert_close(part.rest(part.maps(images)), embedder(images))
-    assert [name for name, _ in embedder.named_parameters() if ".trunk." in name] == []
-
-
 def test_maps_that_memory_does_not_hold_are_computed_again(folder: Path, tmp_path: Path) -> None:
     settings = replace(QUICK, freeze=-1, map_memory=0, keep="last")
     train(folder, SMALL, settings, tmp_path / "m.pt")
@@ -303,11 +279,6 @@ def test_a_loss_that_is_not_a_number_names_the_files_of_its_batch(
     expected = [str(images.paths[i]) for i in training[batches[0][2]]]
     assert str(caught.value).partition(" of the batch: ")[2].split(", ") == expected
     assert not (tmp_path / "m.pt").exists()
-
-
-def test_where_the_model_goes_is_checked_first(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="is not a folder to write"):
-        train(folder, SMALL, QUICK, tmp_path / "none" / "m.pt")
 
 
 @pytest.mark.parametrize(

@@ -84,26 +84,6 @@ def test_each_stage_has_its_channels_and_its_side(
     assert trunk.sides(pixels) == tuple(side for _, side in shapes)
 
 
-@pytest.mark.parametrize("name", TRUNKS)
-@pytest.mark.parametrize("pixels", [45, 98])
-def test_every_size_has_the_sides_that_are_foretold(name: str, pixels: int) -> None:
-    with torch.device("meta"):
-        trunk = make_trunk(name).eval()
-        maps = trunk.stages(torch.zeros(1, 3, pixels, pixels))
-        assert tuple(x.shape[-1] for x in maps) == trunk.sides(pixels)
-
-
-def test_a_map_that_is_replaced_is_what_the_next_stage_reads() -> None:
-    trunk = make_trunk("lenet5").eval()
-    images = torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        maps = trunk.stages(images, {1: lambda x: 2 * x})
-        plain = trunk.stages(images)
-        torch.testing.assert_close(maps[0], plain[0])
-        torch.testing.assert_close(maps[1], 2 * plain[1])
-        torch.testing.assert_close(maps[2], trunk.stage(2, 2 * plain[1]))
-
-
 @pytest.mark.parametrize(
     ("name", "kind", "classifier"),
     [

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,6 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the tests that import onnxrunti
 os.environ["LOOKALIKE_RUNTIME"] = "onnxruntime"
 # Ray reads it once, when it is imported, which may be before anything here joins it.
 os.environ.update(IMPATIENT)
-OpenGallery = Callable[..., Gallery]
 LONGEST = "served page_axe ray reproduce_quick reproduce streams documents demo interruption"
 
 

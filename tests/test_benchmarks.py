@@ -51,28 +51,3 @@ def test_a_mixed_load_has_no_faults_and_ends_with_the_right_number_of_items() ->
     assert result["faults"] == 0, result
     assert result["items_at_the_end"] == result["items_expected"] == 21_800
     assert result["targets"]["there"] > 0
-
-
-def test_the_oracle_of_the_mixed_load_notices_every_kind_of_fault() -> None:
-    mixed = module("mixed")
-    vectors = unit_rows(20, 8, 3)
-    query = vectors[0]
-    ids = np.argsort(-(vectors @ query))[:5]
-    cosines = (vectors @ query)[ids]
-    oracle = mixed.Oracle(vectors, 20)
-    assert oracle.check(0, 1.0, 2.0, ids, cosines, query) == []
-    assert "missing" in oracle.check(0, 1.0, 2.0, ids[1:], cosines[1:], query)[0]
-    assert oracle.check(0, 1.0, 2.0, ids, cosines + 0.1, query) == ["wrong: a cosine"]
-    backwards = oracle.check(ids[-1], 1.0, 2.0, ids[::-1], cosines[::-1], query)
-    assert backwards == ["wrong: the order"]
-    twice = [ids[0], *ids[:4]]
-    repeated = oracle.check(0, 1.0, 2.0, np.array(twice), (vectors @ query)[twice], query)
-    assert repeated == ["fewer than k results, or repeats"]
-    oracle.removing[ids[2]] = oracle.removed[ids[2]] = 0.5
-    assert oracle.check(0, 1.0, 2.0, ids, cosines, query) == [
-        "wrong: an item that was removed before"
-    ]
-    oracle.removed[ids[2]], oracle.adding[ids[3]] = np.inf, 3.0
-    assert oracle.check(0, 1.0, 2.0, ids, cosines, query) == [
-        "wrong: an item that was not yet added"
-    ]

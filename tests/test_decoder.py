@@ -176,19 +176,6 @@ def test_a_process_that_an_earlier_file_has_broken_costs_the_next_file_nothing(
     reads(decoder)
 
 
-@pytest.mark.slow
-def test_files_read_together_are_what_they_are_alone(tmp_path: Path, decoder: Decoder) -> None:
-    files = [*hostile.make_good_files(tmp_path), *hostile.make_hostile_files(tmp_path)]
-    files = files[::2] + files[1::2]
-    together = decoder.read_images(files, 16)
-    assert len(together) == len(files)
-    for path, made in zip(files, together, strict=True):
-        if isinstance(made, SkippedImageError):
-            assert str(made) == str(skipped(decoder, path))
-        else:
-            np.testing.assert_array_equal(made.pixels, read_image(path, 16).pixels)
-
-
 @pytest.fixture
 def group(tmp_path: Path) -> list[Path]:
     """Two good files, one that takes hours, and a good one."""

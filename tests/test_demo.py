@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ import pytest
 from PIL import Image
 
 from lookalike import demo
-from lookalike.demo import DemoResult, build, run
-from lookalike.errors import GalleryError, MissingExtraError, install_command
+from lookalike.demo import DemoResult, run
+from lookalike.errors import GalleryError
 from lookalike.gallery.gallery import Gallery
 from lookalike.gallery.hits import Hit
 from lookalike.images import content_hash
@@ -85,37 +84,6 @@ def test_no_query_is_in_the_gallery_and_no_two_images_are_the_same(ran: Run) -> 
     assert len(set(images)) == len(images)
     assert len(set(queries)) == len(queries)
     assert set(images).isdisjoint(queries)
-
-
-def test_building_again_makes_the_same_bytes_and_keeps_what_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(demo, "PHOTOGRAPHS", {"motorcycle": demo.PHOTOGRAPHS["motorcycle"]})
-    assert build(tmp_path / "a") == ["motorcycle"]
-    first = {name: path.read_bytes() for name, path in files_below(tmp_path / "a").items()}
-    assert len(first) == 17 + 13
-    build(tmp_path / "b")
-    assert {n: path.read_bytes() for n, path in files_below(tmp_path / "b").items()} == first
-
-    gone = tmp_path / "a/images/motorcycle/mirror.png"
-    gone.unlink()
-    kept = tmp_path / "a/queries/motorcycle/grey.jpg"
-    kept.write_bytes(b"kept")
-    build(tmp_path / "a")
-    assert gone.read_bytes() == first["images/motorcycle/mirror.png"]
-    assert kept.read_bytes() == b"kept"
-    assert not list((tmp_path / "a").rglob(".*"))
-
-
-def test_without_the_packages_the_error_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(demo, "find_spec", lambda _: None)
-    with pytest.raises(
-        MissingExtraError, match=f"scikit-image.*{re.escape(install_command('demo'))}"
-    ):
-        run(tmp_path / "out", None, print)
-    assert list((tmp_path / "out").iterdir()) == []
 
 
 # ---- alterations ---------------------------------------------------------------------------------

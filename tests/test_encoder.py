@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
@@ -347,11 +346,3 @@ def test_threads_may_share_one_encoder(means: Path) -> None:
         pixels = np.stack([page(number).pixels for number in range(first, first + 60)])
         np.testing.assert_array_equal(rows, encoder.embed(pixels))
     assert sorted(results) == [0, 1000, 2000]
-
-
-def test_a_model_with_weights_outside_the_file_is_refused(tmp_path: Path) -> None:
-    model = onnx.load(DEFAULT_MODEL)
-    path = tmp_path / "split.onnx"
-    onnx.save_model(model, path, save_as_external_data=True, location="weights.bin")
-    with pytest.raises(ModelError, match=r"split\.onnx keeps weights in other files"):
-        Encoder.open(path)

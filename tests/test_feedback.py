@@ -139,26 +139,6 @@ def test_nothing_is_asked_twice_and_nothing_that_was_judged() -> None:
     assert sorted(seen) == [position for position in range(160) if position not in (8, 9)]
 
 
-def test_the_ranking_of_clusters_becomes_perfect() -> None:
-    # Relevant are two clusters that lie apart: no order of distance from the query finds both.
-    vectors, labels = clusters(count=6, seed=4)
-    relevant = np.isin(labels, [0, 1])
-    query = vectors[np.flatnonzero(labels == 0)[0]]
-    feedback = Feedback(vectors, query)
-    wanted = int(relevant.sum())
-    precision = [relevant[feedback.rank(wanted)].mean()]
-    for _ in range(4):
-        asked = feedback.ask(15)
-        feedback.tell(asked, relevant[asked])
-        precision.append(relevant[feedback.rank(wanted)].mean())
-    assert precision[0] < 0.75
-    assert precision[-1] == 1
-    others = feedback.rank(judged=False)
-    left = int(np.count_nonzero(relevant[others]))
-    assert left > 20
-    assert relevant[others[:left]].all()
-
-
 def test_a_changed_mind_counts_and_equal_answers_give_equal_scores() -> None:
     vectors, labels = clusters()
     judged = np.array([3, 50, 7, 120])
@@ -172,15 +152,6 @@ def test_a_changed_mind_counts_and_equal_answers_give_equal_scores() -> None:
     changed.tell([7, 120, 7], [not right[2], right[3], right[2]])  # within a call, the last counts
     assert changed.scores().tolist() == plain.scores().tolist()
     assert changed.judged.tolist() == [3, 7, 50, 120]
-
-
-def test_the_rest_without_what_was_judged_keeps_its_order() -> None:
-    feedback = Feedback(LINE, [0.0])
-    feedback.tell([5, 1], [False, True])
-    ranking = feedback.rank().tolist()
-    assert ranking[-1] == 5
-    assert feedback.rank(judged=False).tolist() == [p for p in ranking if p not in (1, 5)]
-    assert feedback.rank(2, judged=False).tolist() == feedback.rank(judged=False)[:2].tolist()
 
 
 def test_contradictions_and_equal_vectors_have_finite_scores() -> None:

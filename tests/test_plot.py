@@ -5,11 +5,9 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import pytest
-
 from lookalike.lsh.settings import SearchSettings
 from lookalike.lsh.tuning import Trial
-from lookalike.plot import Axis, Line, Panel, draw_recall_curve, frontier, write_svg
+from lookalike.plot import draw_recall_curve, frontier
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -24,22 +22,6 @@ def circles(path: Path, colour: str) -> list[tuple[float, float]]:
 
 def trial(recall: float, microseconds: float) -> Trial:
     return Trial(2, 11, SearchSettings(100, 20), recall, 0.01, microseconds / 1e6)
-
-
-def test_points_lie_where_linear_and_logarithmic_axes_put_them(tmp_path: Path) -> None:
-    panel = Panel(
-        "a < b & c",
-        Axis("x", 0, 10, [0, 5, 10]),
-        Axis("y", 1, 100, [1, 10, 100], logarithmic=True),
-        [Line("line", "#123456", [(0, 1), (5, 10), (10, 100)])],
-        marker=5,
-    )
-    write_svg([panel], tmp_path / "c.svg")
-    (x0, y0), (x1, y1), (x2, y2) = circles(tmp_path / "c.svg", "#123456")
-    assert x0 < x1 < x2 and y0 > y1 > y2
-    assert (x1 - x0, y0 - y1) == pytest.approx((x2 - x1, y1 - y2), abs=0.11)
-    texts = [text.text for text in ElementTree.parse(tmp_path / "c.svg").iter(f"{SVG}text")]
-    assert "a < b & c" in texts and "line" in texts and texts.count("10") == 2
 
 
 def test_a_recall_curve_joins_the_trials_that_no_other_beats(tmp_path: Path) -> None:

@@ -562,30 +562,6 @@ def test_programs_get_paths_alone_and_any_name_ended_by_a_nul(indexed: Path) -> 
     lookalike("search", "a/003.png", "-0", "--json", cwd=indexed, status=2)
 
 
-def test_search_says_why_there_is_little_to_see(indexed: Path) -> None:
-    done = lookalike("search", "a/000.png", "--filter", "horses", cwd=indexed, status=1)
-    assert done.stderr == "no file matches the filter\n"
-    done = lookalike(
-        "search", "a/000.png", "--exclude-self", "--threshold", "1", cwd=indexed, status=1
-    )
-    assert done.stderr == "nothing found\n"
-    (indexed / "a/000.png").rename(indexed / "a/other.png")
-    done = lookalike("search", "a/000.png", "-k", "1", cwd=indexed)
-    assert done.stderr.startswith("1 file of these is not where it was; bring the gallery up to")
-    done = lookalike("search", "a/003.png", "--preview", "-k", "1", cwd=indexed)
-    assert "this terminal shows no images" in done.stderr
-
-
-def test_index_leaves_out_what_is_excluded_and_remove_takes_folders(indexed: Path) -> None:
-    done = lookalike("index", "--exclude", "b/", "--exclude", "*9.png", cwd=indexed)
-    assert done.stdout.startswith("7 images (5 dropped)")
-    assert "2 paths left out by patterns" in done.stderr
-    assert lookalike("update", cwd=indexed).stdout.startswith("7 images (no change)")
-    assert "left out      b/, *9.png\n" in lookalike("info", cwd=indexed).stdout
-    assert lookalike("remove", "c", cwd=indexed).stdout == "4 images removed\n"
-    assert lookalike("remove", "c", "--undo", cwd=indexed).stdout.startswith("4 files may come")
-
-
 def test_a_gallery_is_found_by_the_environment(
     indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

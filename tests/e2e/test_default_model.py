@@ -36,14 +36,3 @@ def test_a_crop_that_is_not_in_the_gallery_finds_its_photograph(
     first, second, third = json.loads(done.stdout)
     assert {first["path"], second["path"]} == {f"{name}.jpg", f"{name} small.png"}
     assert second["cosine"] > 0.75 > third["cosine"]
-
-
-def test_the_small_version_is_the_duplicate_that_could_go(photographs: Path) -> None:
-    done = lookalike("duplicates", "--threshold", "0.9", "--json", cwd=photographs)
-    groups = json.loads(done.stdout)["groups"]
-    assert [[item["path"] for item in group["keep"]] for group in groups] == [
-        [f"{name}.jpg"] for name in NAMES
-    ]
-    assert [[item["path"] for item in group["duplicates"]] for group in groups] == [
-        [f"{name} small.png"] for name in NAMES
-    ]

@@ -24,7 +24,7 @@ from shapes import write_classes
 from lookalike.cli.train import settings_of, train
 from lookalike.encoder import Encoder
 from lookalike.errors import install_command
-from lookalike.models.settings import AugmentSettings, EmbedderSettings, TrainSettings
+from lookalike.models.settings import AugmentSettings
 
 CLASSES = SHAPES[:3]
 LENET = ["--trunk=lenet5", "--weights=none", "--size=40", "--dim=16", "--batch-size=16"]
@@ -254,23 +254,6 @@ def test_an_adopted_encoder_indexes_and_searches(tmp_path: Path) -> None:
     Image.new("RGB", (50, 50), (30, 200, 40)).save(tmp_path / "query.png")
     done = lookalike("search", "query.png", "--gallery", photos, "-k", "1", "--json", cwd=tmp_path)
     assert [hit["path"] for hit in json.loads(done.stdout)] == ["green.png"]
-
-
-def test_settings_without_an_option_of_their_own_can_be_set() -> None:
-    given = train.make_context("train", ["data", "--out", "m.onnx"]).params
-    options = {key: given[key] for key in ("trunk", "fuse", "epochs")}
-    rest = ("unit_pool=true", "clip=null", "warmup=0.2", "weight_decay=0", "views=2")
-    embedder, training = settings_of(options, rest, AugmentSettings())
-    assert embedder == EmbedderSettings(unit_pool=True)
-    assert training == TrainSettings(clip=None, warmup=0.2, weight_decay=0.0, views=2)
-    for pair, message in (
-        ("epochs=3", "'epochs' is not one of "),  # it has an option
-        ("views=1.5", "views=1.5 must be an integer"),
-        ("neutral=1", "neutral=1 must be true or false"),
-        ("warmup=2", "warmup is 2.0; it must be a number above 0 and below 1"),
-    ):
-        with pytest.raises(click.UsageError, match=message):
-            settings_of(options, (pair,), AugmentSettings())
 
 
 def test_the_page_on_training_lists_every_setting_that_set_takes() -> None:

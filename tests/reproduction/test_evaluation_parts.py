@@ -16,7 +16,7 @@ from reproduction.confs import BEST
 from reproduction.finetune import Runs
 from reproduction.parts import Task, run_tasks, tasks_of
 from reproduction.results import Results
-from reproduction.study import Settings, Study
+from reproduction.study import Settings, Study, folders_of
 from reproduction.train import Networks
 
 
@@ -73,6 +73,16 @@ def test_any_other_error_stops_everything(error: type[BaseException]) -> None:
 @pytest.fixture
 def study(collection: Collection, tmp_path: Path) -> Study:
     return Study(collection, Networks(tmp_path / "work"), Results(tmp_path / "results"))
+
+
+def test_quick_takes_one_set_that_is_there(tmp_path: Path) -> None:
+    whole, quick = Settings(), Settings(quick=True)
+    assert folders_of(tmp_path, whole) == folders_of(tmp_path, quick) == [tmp_path]
+    (tmp_path / "corel5k").mkdir()
+    assert folders_of(tmp_path, whole) == folders_of(tmp_path, quick) == [tmp_path / "corel5k"]
+    (tmp_path / "corel1k").mkdir()
+    assert folders_of(tmp_path, whole) == [tmp_path / "corel1k", tmp_path / "corel5k"]
+    assert folders_of(tmp_path, quick) == [tmp_path / "corel1k"]
 
 
 def test_numbers_that_were_computed_in_another_way_are_not_mixed(

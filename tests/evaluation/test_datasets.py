@@ -179,46 +179,6 @@ def test_what_is_not_a_copy_is_an_error_with_a_remedy(
 # ---- a list of checksums -------------------------------------------------------------------------
 
 
-def list_of(prefix: str) -> str:
-    return "".join(f"{hash_of(number_of(i))}  {prefix}{i}\n" for i in COREL1K.images())
-
-
-@pytest.mark.parametrize(
-    ("place", "prefix"),
-    [
-        ("copy/SHA256SUMS", "./"),
-        ("SHA256SUMS", "./corel1k/"),
-    ],
-)
-def test_every_file_is_compared_with_a_list_beside_it(
-    classes: Path, place: str, prefix: str
-) -> None:
-    file = classes.parent / place
-    other = f"{hash_of(1)}  ./corel5k/1/1000.jpg\n"
-    file.write_text(list_of(prefix) + other)
-    copy = check(COREL1K, classes)
-    assert copy.listed is not None
-    assert (copy.listed.images, copy.remarks()) == (1000, [])
-    (classes / "buses/300.jpg").write_bytes(b"damaged")
-    (classes / "food/999.jpg").unlink()
-    file.write_text(list_of(prefix).replace(f"{hash_of(0)}  {prefix}africans/0.jpg\n", ""))
-    copy = check(COREL1K, classes)
-    assert copy.listed is not None
-    assert copy.listed.differing == ("buses/300.jpg",)
-    assert copy.listed.missing == ("food/999.jpg",)
-    assert copy.listed.unlisted == ("africans/0.jpg",)
-    assert f"buses/300.jpg differs from {file}" in copy.remarks()
-    assert f"food/999.jpg of {file} is missing" in copy.remarks()
-
-
-def test_a_damaged_list_is_an_error_that_names_the_line(classes: Path) -> None:
-    (classes / "SHA256SUMS").write_text(list_of("./") + "70332c7e")
-    with pytest.raises(
-        LookalikeError, match=r"SHA256SUMS: line 1001 is not .*download the list again"
-    ):
-        check(COREL1K, classes)
-
-
 # ---- lay out -------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from lookalike import __version__
 from lookalike.cli.cluster import cluster
 from lookalike.cli.demo import demo
 from lookalike.cli.duplicates import duplicates
-from lookalike.cli.evaluate import data, evaluate, reproduce
+from lookalike.cli.evaluate import data, evaluate
 from lookalike.cli.index import index, watch
 from lookalike.cli.interrupt import acknowledge, catch_interrupts, hidden_by
 from lookalike.cli.model import model
@@ -103,7 +103,7 @@ def commands() -> None:
 
 
 _ALL = (index, search, groups, duplicates, serve, demo, info, remove, watch, verify, tune)
-for _command in (*_ALL, train, augment, model, evaluate, data, reproduce, cluster):
+for _command in (*_ALL, train, augment, model, evaluate, data, cluster):
     commands.add_command(_command)
 for _name, (_, _example) in (pair for some in SECTIONS.values() for pair in some.items()):
     commands.commands[_name].epilog = f"Example:  lookalike {_example}"

@@ -19,7 +19,6 @@ from lookalike.cli.output import (
     visible,
 )
 from lookalike.cli.progress import progress_shown
-from lookalike.errors import LookalikeError
 
 if TYPE_CHECKING:
     from lookalike.encoder import ModelInfo
@@ -191,16 +190,6 @@ def _as_dict(
     }
 
 
-@click.command(hidden=True, context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def reproduce(arguments: tuple[str, ...]) -> None:
-    """Moved to the repository: python -m reproduction."""
-    raise LookalikeError(
-        "the paper's evaluation is no longer part of the package: clone the repository, "
-        "pip install -e '.[paper]' there, and run python -m reproduction run --data DIR"
-    )
-
-
 @click.command()
 @click.argument("name", metavar="corel1k|corel5k", type=click.Choice(["corel1k", "corel5k"]))
 @click.option(
@@ -241,9 +230,6 @@ def data(name: str, folder: Path, out: Path | None) -> None:
         if copy.verified
         else f"of {len(dataset.classes)} classes, {len(copy.differing)} differ",
     }
-    if copy.listed is not None:
-        good = copy.listed.images - len(copy.listed.differing) - len(copy.listed.missing)
-        lines["list"] = f"{good:,} of {copy.listed.images:,} as in {shown(copy.listed.file)}"
     if out is not None:
         made = lay_out(copy, out)
         lines["laid out"] = (

@@ -15,18 +15,16 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from lookalike.atomic import atomic_writer, file_sha256
 from lookalike.errors import LookalikeError
 
-LIST = "SHA256SUMS"
 IN_A_CLASS = 100
 NAMED = 5
 """Names in a message that may have many."""
 _IMAGE = re.compile(r"(0|[1-9]\d{0,8})\.jpe?g", re.IGNORECASE)
 _TEMPORARY = re.compile(r"\.\d+\.jpg\.tmp")
-_LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 @dataclass(frozen=True)
@@ -96,17 +94,6 @@ DATASETS = _datasets()
 
 
 @dataclass(frozen=True)
-class Listed:
-    """What a list of checksums beside the images says: names of images, in the list's order."""
-
-    file: Path
-    images: int
-    differing: tuple[str, ...]
-    missing: tuple[str, ...]
-    unlisted: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Check:
     """What a copy holds.
 
@@ -117,7 +104,6 @@ class Check:
         missing, extra: images that the copy lacks, and that the set used here does not have.
         differing: classes with other files, or files of other content, than those used here.
         passed_over: JPEG files and folders whose name belongs to no class.
-        listed: None if no list of checksums lies beside the images.
     """
 
     dataset: Dataset
@@ -128,7 +114,6 @@ class Check:
     extra: tuple[str, ...]
     differing: tuple[str, ...]
     passed_over: tuple[Path, ...]
-    listed: Listed | None
 
     @property
     def verified(self) -> bool:
@@ -155,10 +140,6 @@ class Check:
                 parts.append(f"not in the set used here: {_some(extra)}")
             if len(parts) > 1:
                 lines.append("; ".join(parts))
-        if (listed := self.listed) is not None:
-            lines += [f"{name} differs from {listed.file}" for name in listed.differing]
-            lines += [f"{name} of {listed.file} is missing" for name in listed.missing]
-            lines += [f"{name} is not in {listed.file}" for name in listed.unlisted]
         if self.differing:
             lines.append(
                 "not the exact files this project's numbers were made with: "
@@ -180,10 +161,7 @@ class LaidOut:
 def check(dataset: Dataset, folder: Path) -> Check:
     """Find the images of a copy and compare them with the set used here, by SHA-256.
 
-    A file SHA256SUMS in the folder or the one above it, with lines "HASH  ./CLASS/NUMBER.jpg" (of
-    the folder above: "HASH  ./FOLDER/..."), is compared as well if it has images of this dataset.
-
-    LookalikeError for no folder, no image of the dataset, one image twice, or a damaged list.
+    LookalikeError for no folder, no image of the dataset, or one image twice.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -211,7 +189,6 @@ def check(dataset: Dataset, folder: Path) -> Check:
             if class_digest(hashes, label) != digest
         ),
         passed_over=tuple(passed_over),
-        listed=_compare(dataset, folder, hashes),
     )
 
 
@@ -291,48 +268,6 @@ def _name(dataset: Dataset, parts: Sequence[str]) -> str | None:
     if label is None or tuple(parts[:-1]) not in ((), (label,)):
         return None
     return f"{label}/{number}.jpg"
-
-
-def _compare(dataset: Dataset, folder: Path, hashes: Mapping[str, str]) -> Listed | None:
-    home = Path(os.path.abspath(folder))
-    for file in (home / LIST, home.parent / LIST):
-        if listed := _read_list(dataset, home, file):
-            return Listed(
-                file,
-                len(listed),
-                tuple(name for name, h in listed.items() if hashes.get(name, h) != h),
-                tuple(name for name in listed if name not in hashes),
-                tuple(name for name in hashes if name not in listed),
-            )
-    return None
-
-
-def _read_list(dataset: Dataset, home: Path, file: Path) -> dict[str, str]:
-    """Image -> hash; empty if there is no such list, or one of other things."""
-    try:
-        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except FileNotFoundError:
-        return {}
-    listed, odd = {}, []
-    for number, line in enumerate(lines, 1):
-        match = _LINE.fullmatch(line)
-        if match is None:
-            odd.append(number)
-            continue
-        parts = PurePosixPath(match[2]).parts
-        if parts[:1] in ((home.name,), (dataset.name,)):
-            parts = parts[1:]
-        elif file.parent != home:  # beside the copy
-            continue
-        name = _name(dataset, parts)
-        if name is not None:
-            listed[name] = match[1]
-    if listed and odd:
-        raise LookalikeError(
-            f'{file}: line {odd[0]} is not "HASH  ./CLASS/NUMBER.jpg": download the list again, or '
-            "remove it"
-        )
-    return listed
 
 
 # ---- what is there already -----------------------------------------------------------------------

@@ -16,7 +16,7 @@ from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import Duplicates, find_duplicates
 from lookalike.gallery.files import made_with
-from lookalike.gallery.hits import check_choice, check_count, smallest_cosine
+from lookalike.gallery.hits import check_count, smallest_cosine
 from lookalike.gallery.identity import read_identity
 from lookalike.gallery.ignore import add_patterns
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
@@ -245,9 +245,6 @@ class Gallery(GalleryOnDisk):
                 tokenizers is missing.
         """
         check_count("k", k)
-        check_choice("exclude_self", exclude_self, True, False)
-        check_choice("exact", exact, True, False, None)
-        check_choice("expand", expand, True, False, None)
         if threshold is not None:
             smallest_cosine(threshold)
         queries = with_text(query, text)

@@ -96,13 +96,6 @@ def check_count(name: str, value: object) -> None:
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least 1")
 
 
-def check_choice(name: str, value: object, *choices: object) -> None:
-    """ValueError unless ``value`` is one of ``choices``."""
-    if not any(value is choice for choice in choices):
-        allowed = ", ".join(map(repr, choices[:-1]))
-        raise ValueError(f"{name} is {value!r}; it must be {allowed} or {choices[-1]!r}")
-
-
 def check_number(name: str, value: object) -> None:
     """TypeError unless ``value`` is a number."""
     if isinstance(value, bool) or not isinstance(value, Real):

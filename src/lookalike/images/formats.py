@@ -34,31 +34,10 @@ _HEIF_BRANDS = frozenset(
     b"heic heix heim heis hevc hevx hevm hevs mif1 msf1 "
     b"avci avcs jpeg jpgs j2ki j2is vvic vvis".split()
 )
-_HEIF_CODECS = {
-    b"avc1": "AVC (H.264)",
-    b"evc1": "EVC",
-    b"j2k1": "JPEG 2000",
-    b"jpeg": "JPEG",
-    b"unci": "no codec (uncompressed)",
-    b"vvc1": "VVC (H.266)",
-}
+_HEIF_CODECS = (b"avc1", b"evc1", b"j2k1", b"jpeg", b"unci", b"vvc1")
 """Item types of HEIF that the plugin may lack."""
-_TIFF_CODECS = {
-    9: "JBIG",
-    10: "JBIG",
-    33003: "JPEG 2000",
-    33004: "JPEG 2000",
-    33005: "JPEG 2000",
-    34661: "JBIG",
-    34712: "JPEG 2000",
-    34887: "LERC",
-    34925: "LZMA",
-    50000: "Zstandard",
-    50001: "WebP",
-    50002: "JPEG XL",
-    52546: "JPEG XL",
-}
-"""Compressions of TIFF that libtiff may lack."""
+_TIFF_CODECS = {34925: "LZMA", 50000: "Zstandard", 50001: "WebP"}
+"""Compressions of TIFF that Pillow knows and libtiff may lack."""
 _MAX_BOXES = 4096
 """Boxes of AVIF or HEIF before the index and the data; real files have a dozen."""
 _OWN_WORDS = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)
@@ -324,9 +303,9 @@ def _missing_codec(error: Exception, stream: Reader, image: Image.Image | None) 
         return None if _libtiff_has(number) else _TIFF_CODECS.get(number)
     if image is None and isinstance(error.__cause__, KeyError):  # Pillow's look-up of the number
         number = error.__cause__.args[0]
-        return _TIFF_CODECS.get(number, f"compression {number}") if _is_tiff(stream) else None
+        return f"compression {number}" if _is_tiff(stream) else None
     if stream.codecs.isdisjoint({b"hvc1", b"av01"}):
-        return next((name for kind, name in _HEIF_CODECS.items() if kind in stream.codecs), None)
+        return next((kind.decode() for kind in _HEIF_CODECS if kind in stream.codecs), None)
     return None
 
 

@@ -28,7 +28,7 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -50,7 +50,6 @@ from lookalike.images.formats import (
 from lookalike.images.outcome import (
     DEFAULT_MAX_PIXELS,
     DecodedImage,
-    Look,
     Note,
     SkippedImageError,
     SkipReason,
@@ -91,8 +90,8 @@ Conversion: TypeAlias = Callable[[Image.Image], Image.Image]
 
 
 @dataclass(frozen=True, eq=False)
-class Squeezed:
-    """A `DecodedImage` whose pixels are not yet an array."""
+class Upright:
+    """An upright RGB image, and what a `DecodedImage` says of the original."""
 
     image: Image.Image
     width: int
@@ -100,6 +99,7 @@ class Squeezed:
     format: str
     note: Note | None
     taken: int
+    has_camera: bool
 
 
 def looks_like_image(name: bytes | str) -> bool:
@@ -128,13 +128,12 @@ def read_image(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXEL
     return DecodedImage(pixels, made.width, made.height, made.format, made.note, made.taken)
 
 
-def squeeze(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Squeezed:
+def squeeze(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Upright:
     """As `read_image`, without NumPy."""
     if size < 1:
         raise ValueError(f"size is {size}; it must be 1 or more")
     decoded = _decode(source, max_pixels, lambda _: (size, size))
-    note = Note.BLANK if _is_blank(decoded.image) else decoded.note
-    return Squeezed(decoded.image, *decoded.size, decoded.format, note, decoded.taken)
+    return replace(decoded, note=Note.BLANK) if _is_blank(decoded.image) else decoded
 
 
 def read_rgb(
@@ -149,15 +148,14 @@ def read_rgb(
 
 def look_at(
     source: Source, *, max_pixels: int = DEFAULT_MAX_PIXELS, longest_side: int | None = None
-) -> Look:
+) -> Upright:
     """As `read_rgb`."""
 
     def fit(size: Size) -> Size:
         scale = min(1.0, (longest_side or max(size)) / max(size))
         return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
-    decoded = _decode(source, max_pixels, fit)
-    return Look(decoded.image, decoded.has_camera)
+    return _decode(source, max_pixels, fit)
 
 
 def content_hash(source: Source) -> bytes:
@@ -176,19 +174,7 @@ def content_hash(source: Source) -> bytes:
 # ---- one file ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class _Decoded:
-    """The upright image, the upright (width, height) of the original, and its format."""
-
-    image: Image.Image
-    size: Size
-    format: str
-    note: Note | None
-    has_camera: bool
-    taken: int
-
-
-def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> _Decoded:
+def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> Upright:
     """`fit` maps the stored size to the wanted one.
 
     Plugins are called directly, not through Image.open: that one loads every plugin and applies
@@ -209,15 +195,14 @@ def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> _De
                 note = Note.FRAMES
                 if _is_blank(rgb):
                     rgb, size = _later_frame(image, stream, fit, max_pixels) or (rgb, size)
-            written = _has_camera(image), taken_of(image)
+            taken, has_camera = taken_of(image), _has_camera(image)
         except SkippedImageError:
             raise
         except Exception as error:  # plugins raise whatever damaged bytes lead them to
             raise explain(error, stream, image) from error
     rgb.info = {}
-    if inner is not None:
-        return _Decoded(rgb, size, inner[1], inner[2], *written)
-    return _Decoded(rgb, size, image.format or "", note, *written)
+    kind, note = (image.format or "", note) if inner is None else inner[1:]
+    return Upright(rgb, *size, kind, note, taken, has_camera)
 
 
 def _frame(

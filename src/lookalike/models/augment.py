@@ -124,7 +124,7 @@ def _moved(pixels: Pixels, transform: Transform, size: tuple[int, int]) -> Image
     inside = min(across) > -1e-6 and max(across) < width + 1e-6
     if not (inside and min(down) > -1e-6 and max(down) < height + 1e-6):
         right, below = math.ceil(BORDER * width), math.ceil(BORDER * height)
-        pixels = _mirror_border(pixels, right, below)
+        pixels = np.pad(pixels, ((below, below), (right, right), (0, 0)), "symmetric")
         c, f = c + right, f + below
     return Image.fromarray(pixels).transform(
         size,
@@ -155,19 +155,6 @@ def _matrix(
     x, y = (left - 0.5) * width, (top - 0.5) * height
     c, f = cosine * x - sine * y + width / 2, sine * x + cosine * y + height / 2
     return a, b, c, d, e, f
-
-
-def _mirror_border(pixels: Pixels, right: int, below: int) -> Pixels:
-    """numpy.pad(mode="symmetric") of the first two axes; a third of its time."""
-    height, width = pixels.shape[:2]
-    out = np.empty((height + 2 * below, width + 2 * right, 3), np.uint8)
-    middle = out[below : below + height]
-    middle[:, right : right + width] = pixels
-    middle[:, :right] = pixels[:, :right][:, ::-1]
-    middle[:, right + width :] = pixels[:, width - right :][:, ::-1]
-    out[:below] = middle[:below][::-1]
-    out[below + height :] = middle[height - below :][::-1]
-    return out
 
 
 def _colour_matrix(

@@ -59,23 +59,6 @@ def test_rows_are_read_back_to_the_bit_by_another_process_s_parts(where: str) ->
     assert_equal(Parts.open(where).read(write(parts, 0, rows)), rows)
 
 
-def test_a_part_written_twice_is_one_part_with_equal_bytes(tmp_path: Path) -> None:
-    parts = create(tmp_path / "parts")
-    path = tmp_path / "parts" / write(parts, 0, made_rows(parts.job, 1, 8, seed=1))
-    before = path.read_bytes()
-    write(parts, 0, made_rows(parts.job, 1, 8, seed=1))
-    assert path.read_bytes() == before
-    assert parts.names() == [part_name(1)]
-
-
-def test_a_part_of_skipped_files_alone_has_no_images(where: str) -> None:
-    parts = create(where)
-    rows = made_rows(parts.job, 1, 0, seed=1, skipped=3)
-    found = parts.read(write(parts, 0, rows))
-    assert_equal(found, rows)
-    assert found.vectors.shape == (0, DIM)
-
-
 def test_missing_chunks_are_those_without_a_part(where: str) -> None:
     parts = create(where)
     assert parts.missing() == [0, 1]

@@ -126,18 +126,6 @@ def test_an_exact_search_is_that_of_one_index_to_the_bit(
         assert [np.float32(hit.cosine) for hit in hits] == expected.cosines.tolist()
 
 
-@pytest.mark.slow
-def test_recall_is_not_below_that_of_one_index(parts: Parts, gallery: ShardedGallery) -> None:
-    index, asked = embedded(parts), queries()
-    exact = index.search(asked, 10, exact=True).ids
-    one = np.mean(
-        [np.isin(a, b).mean() for a, b in zip(exact, index.search(asked).ids, strict=True)]
-    )
-    found = gallery.nearest(asked, 10).ids
-    many = np.mean([np.isin(a, b).mean() for a, b in zip(exact, found, strict=True)])
-    assert many >= one - 0.005
-
-
 def test_the_cache_is_opened_again_and_built_again_if_it_is_of_other_parts(
     parts: Parts, tmp_path: Path
 ) -> None:

@@ -173,24 +173,6 @@ def test_the_worst_queries_come_with_the_ten_that_are_nearest_to_them(
     assert len(report.worst_queries(1000)) == len(queries)
 
 
-def test_a_damaged_file_is_skipped_and_changes_nothing_else(
-    labelled: Path, encoder: Encoder, report: FolderReport, tmp_path: Path
-) -> None:
-    for path in labelled.rglob("*.png"):
-        target = tmp_path / path.relative_to(labelled)
-        target.parent.mkdir(exist_ok=True)
-        target.symlink_to(path)
-    whole = (labelled / "reds/000.png").read_bytes()
-    (tmp_path / "reds/0000.png").write_bytes(whole[: len(whole) // 2])
-    again = evaluate(class_folders(tmp_path)[0], encoder)
-    assert [skip.item for skip in again.skipped] == [tmp_path / "reds/0000.png"]
-    assert "truncated" in str(again.skipped[0].error)
-    assert again.summary() == report.summary()
-    assert [path.relative_to(tmp_path) for path in again.paths] == [
-        path.relative_to(labelled) for path in report.paths
-    ]
-
-
 # ---- what cannot be measured ---------------------------------------------------------------------
 
 
@@ -212,26 +194,3 @@ def test_too_small_classes_are_named_with_the_largest_number_that_works(
     assert "at least 31 readable images" in message
     assert "'mixed' (30), 'reds' (26): use --queries-per-class 25, add images" in message
     assert evaluate(images, encoder, (25, 1)).relevant == (1, 15)
-
-
-def test_a_class_that_its_damaged_files_make_too_small_is_named(
-    encoder: Encoder, tmp_path: Path
-) -> None:
-    for seed, name in enumerate("ab", 1):
-        write_class(tmp_path / name, 4, seed, 0.5)
-    (tmp_path / "b/000.png").write_bytes(b"")
-    images = class_folders(tmp_path)[0]
-    message = refused(images, encoder, 3)
-    assert "too small: 'b' (3) (1 skipped, such as " in message
-    assert "b/000.png: empty" in message
-    assert ": use --queries-per-class 2, " in message
-    for number in (1, 2):
-        (tmp_path / f"b/00{number}.png").write_bytes(b"")
-    assert "--queries-per-class" not in refused(images, encoder, 1)  # no number would do
-
-
-def test_one_class_or_none_is_refused(images: LabelledImages, encoder: Encoder) -> None:
-    one = images.only(np.array([0]))
-    assert "only one class, 'mixed', was found" in refused(one, encoder, 1)
-    none = LabelledImages((), (), np.empty(0, np.int64))
-    assert "no folder of images was found: give a folder that holds" in refused(none, encoder, 1)

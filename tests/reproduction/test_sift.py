@@ -14,8 +14,6 @@ pytest.importorskip("sklearn")
 import cv2
 from textures import collection_of
 
-from lookalike.evaluation.metrics import average_precision, rank
-from lookalike.models.data import validation_split
 from reproduction import sift
 from reproduction.collection import Collection, Pixels
 from reproduction.distortions import distort
@@ -138,24 +136,6 @@ def test_every_size_pyramid_and_power_is_tried_and_the_best_is_chosen() -> None:
     assert method.vocabulary.shape == (method.chosen.words, 128)
 
 
-def test_a_trial_is_held_out_training_images_searching_the_rest() -> None:
-    method, toy = fitted(), textures()
-    rest, held = validation_split(toy.labels, 0, sift.HELD_OUT)
-    assert len(held) == 3 and not set(held.tolist()) & set(rest.tolist())
-    choice = method.chosen
-    counts = np.array(
-        [word_counts(keypoints(p), method.vocabulary, choice.pyramid) for p in toy.pixels]
-    )
-    having = (counts[rest] > 0).sum(axis=0)
-    idf = np.where(having > 0, np.log(len(rest) / np.maximum(having, 1)), 0)
-    weights = (counts * idf) ** choice.power
-    vectors = weights / np.linalg.norm(weights, axis=1, keepdims=True)
-    relevance = toy.labels[rest][rank(vectors[held] @ vectors[rest].T)] == toy.labels[held, None]
-    # in float64 here, so near-equal similarities may change places
-    expected = average_precision(relevance).mean()
-    assert method.trials[choice] == pytest.approx(expected, abs=0.01)
-
-
 # ---- searching -----------------------------------------------------------------------------------
 
 
@@ -166,18 +146,6 @@ def test_a_rotated_image_is_found_first_among_many(degrees: float) -> None:
     for wanted in range(0, len(toy), 5):
         turned = distort(toy.pixels[wanted], "rotation", degrees, 0)
         assert method.search(turned, 1).tolist() == [wanted]
-
-
-@pytest.mark.slow
-def test_a_match_is_the_exhaustive_order_of_cosines() -> None:
-    method, toy = fitted(), textures()
-    gallery = np.stack([method.describe(image) for image in toy.pixels])
-    np.testing.assert_allclose(np.linalg.norm(gallery, axis=1), 1, rtol=1e-5)
-    query = method.describe(texture(1, 1000))
-    expected = rank(gallery @ query)[0]
-    assert method.match(query, len(toy)).tolist() == expected.tolist()
-    assert method.match(query, 4).dtype == np.int64
-    assert method.match(query, 4).tolist() == expected[:4].tolist()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (40, 40)])

@@ -141,30 +141,3 @@ def test_the_curve_is_the_dialogue_of_the_feedback_module() -> None:
         assert found.ranking.tolist() == feedback.rank().tolist()
         assert found.labelled.tolist() == np.sort([*asked[:number]], axis=None).tolist()
     assert len(asked) == 3
-
-
-def test_match_is_the_end_of_the_curve_and_no_round_is_the_order_of_distance() -> None:
-    made = tinted()
-    everything = made.sample(np.arange(len(made)))
-    method = SvmActive(rounds=2, labels=4)
-    method.fit(everything)
-    query = method.describe(made.pixels[0])
-    oracle = answers(made.labels, 0)
-    curve = method.curve(query, oracle)
-    assert len(curve) == 3
-    assert method.match(query, 9, oracle).tolist() == curve[2].ranking[:9].tolist()
-
-    still = SvmActive(rounds=0)
-    still.fit(everything)
-    vectors = np.stack([still.describe(image) for image in made.pixels])
-    distances = np.linalg.norm(vectors - query, axis=1)
-    assert still.match(query, 36).tolist() == np.argsort(distances, kind="stable").tolist()
-
-
-def test_rounds_go_on_when_everything_is_labelled() -> None:
-    made = tinted(per_class=4)
-    method = SvmActive(rounds=3, labels=5)
-    method.fit(made.sample(np.arange(12)))
-    curve = method.curve(method.describe(made.pixels[0]), answers(made.labels, 0))
-    assert [len(found.labelled) for found in curve] == [0, 5, 10, 12]
-    assert made.labels[curve[-1].ranking[:4]].tolist() == [0, 0, 0, 0]

@@ -167,23 +167,6 @@ def test_a_graph_of_another_shape_is_refused(tmp_path: Path, shape: tuple[int | 
         Encoder.open(path)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"colour": "bgr"}, r"missing \[\], unknown \['colour'\]"),
-        ({"dim": "1280"}, "dim must be a positive integer"),
-        ({"input_size": 0}, "input_size must be a positive integer"),
-        ({"mean": None}, "not iterable"),
-        ({"std": [1, 1, float("inf")]}, "std must be three finite"),
-        ({"sha256": 5}, "sha256"),
-        ({"version": 1}, "version"),
-    ],
-)
-def test_a_wrong_description_is_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ModelInfo.from_dict({**MEANS.as_dict(), **change})
-
-
 @pytest.mark.parametrize("change", [{"batch_size": 0}, {"threads": 0}, {"batch_size": 2.5}])
 def test_settings_below_one_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be a positive integer"):
@@ -316,16 +299,6 @@ def test_another_exception_of_the_reader_ends_it_and_leaves_no_thread(means: Pat
 
     with pytest.raises(ZeroDivisionError, match="a bug"):
         list(small(means).encode(itertools.count(), one_by_one(read)))
-    assert readers() == []
-
-
-def test_an_exception_of_the_items_ends_it_and_leaves_no_thread(means: Path) -> None:
-    def items() -> Iterator[int]:
-        yield from range(10)
-        raise PermissionError("a folder")
-
-    with pytest.raises(PermissionError, match="a folder"):
-        list(small(means).encode(items(), one_by_one(page)))
     assert readers() == []
 
 

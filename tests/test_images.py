@@ -8,9 +8,7 @@ import io
 import os
 import pickle
 import sys
-import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -566,19 +564,6 @@ def test_every_good_file_is_read_by_any_kind_of_source(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(read_image(source, 16).pixels, by_path.pixels)
             assert content.tell() == 5  # the caller's stream stays where it was
         assert by_path.pixels.std() > 5  # not a blank
-
-
-def test_many_threads_read_what_one_does_and_leave_the_warning_filters_alone(
-    tmp_path: Path,
-) -> None:
-    files = hostile.make_good_files(tmp_path)
-    alone = [read_image(path, 16).pixels for path in files]
-    filters = list(warnings.filters)
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda path: read_image(path, 16).pixels, files * 4))
-    for index, pixels in enumerate(results):
-        np.testing.assert_array_equal(pixels, alone[index % len(files)])
-    assert warnings.filters == filters
 
 
 # Refusals -----------------------------------------------------------------------------------------

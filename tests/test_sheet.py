@@ -10,11 +10,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from lookalike.gallery.hits import Hit
-from lookalike.sheet import Cell, Row, shorten, write_html
+from lookalike.sheet import Cell, Row, write_html
 
 BLUE = (10, 20, 230)
 PINK = (255, 0, 200)
@@ -22,17 +21,6 @@ PINK = (255, 0, 200)
 
 def plain(colour: tuple[int, int, int], width: int = 300, height: int = 100) -> Image.Image:
     return Image.new("RGB", (width, height), colour)
-
-
-# ---- text ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("width", "short"),
-    [(9, "photo.jpg"), (8, "phot…jpg"), (7, "pho…jpg"), (3, "p…g"), (2, "p…"), (1, "…"), (0, "…")],
-)
-def test_long_names_lose_their_middle(width: int, short: str) -> None:
-    assert shorten("photo.jpg", width) == short
 
 
 # ---- HTML ----------------------------------------------------------------------------------------

@@ -410,18 +410,6 @@ def test_damage_is_reported_with_the_command_that_repairs_it(indexed: Path, file
     assert json.loads(lookalike("verify", "--json", cwd=indexed).stdout) == {"problems": []}
 
 
-def test_a_damaged_neighbour_graph_is_made_again_by_a_repair(indexed: Path) -> None:
-    graph = indexed / ".lookalike/neighbours.lka"
-    before = graph.read_bytes()
-    graph.write_bytes(before[:-200] + bytes([before[-200] ^ 1]) + before[-199:])
-    done = lookalike("verify", cwd=indexed, status=1)
-    assert done.stdout.startswith("neighbours: ")
-    assert done.stdout.endswith("; an update makes another\n")
-    done = lookalike("verify", "--repair", cwd=indexed)
-    assert done.stdout.splitlines()[0] == "the neighbour graph was made again"
-    assert graph.read_bytes() == before
-
-
 def test_an_unfinished_update_is_reported_by_search_and_info(indexed: Path) -> None:
     table = indexed / ".lookalike/gallery.sqlite"
     with closing(Store.open(table, write=True)) as store, store.transaction():

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import HAS_HEIF, HEIC_TURNED
 from PIL import Image
 from webtools import TestClient, answer_of, client_of, error_of, wait_until
 
 from lookalike.gallery import Gallery
-from lookalike.images import read_rgb
 from lookalike.web import map as atlas
 from lookalike.web.map import place
 
@@ -161,20 +158,3 @@ def test_the_layout_of_the_map_is_kept_on_disk_and_made_again_when_it_does_not_f
     gallery.directory.joinpath("map.lka").unlink()
     file.mkdir()  # where it cannot be written
     assert len(drawn()) == 11
-
-
-@pytest.mark.skipif(not HAS_HEIF, reason="needs pi-heif")
-def test_a_heic_file_is_shown_as_an_image_that_browsers_know(
-    gallery: Gallery, photos: Path
-) -> None:
-    (photos / "phone.heic").write_bytes(HEIC_TURNED)
-    gallery.update()
-    upright = read_rgb(photos / "phone.heic")
-    with client_of(gallery) as client:
-        (image,) = answer_of(client.get("/api/images?filter=phone"))["images"]
-        assert (image["format"], image["width"], image["height"]) == ("HEIF", *upright.size)
-        shown = client.get(f"{image['thumbnail']}?size=2048")
-        assert shown.headers["content-type"] == "image/webp"
-        pixels = np.asarray(Image.open(io.BytesIO(shown.content)).convert("RGB"), np.int16)
-        assert np.abs(pixels - np.asarray(upright, np.int16)).mean() < 8  # of WebP's loss
-        assert client.get(image["original"]).content == HEIC_TURNED

@@ -194,9 +194,6 @@ class ShardedSnapshot(KeptRows):
         self.keep([item.row for item in best])
         return best
 
-    def search_in_memory(self, *query: Any, **options: Any) -> None:
-        """None: it has to ask."""
-
 
 def near_groups(
     shards: Shards, limit: float, progress: Callable[[Progress], None] | None

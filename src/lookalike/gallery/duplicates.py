@@ -35,8 +35,6 @@ RECALL = 0.999
 """Chance that a pair right at the threshold is found; closer ones are surer."""
 READ_AHEAD = 64
 """Files that are read for their content before any more are asked for."""
-HEADS = 256
-"""Files that are compared with all others at once."""
 
 
 @dataclass(frozen=True)
@@ -405,54 +403,40 @@ def propose(
             apart.setdefault(numbers[two], []).append(numbers[one])
     # The embedding of a file with a note does not show all that it holds.
     whole = np.array([rows[i].note is None for i in order], np.bool_)
-    left, vectors = np.arange(len(rows)), vectors[order]
+    vectors = vectors[order]
 
-    def compare(heads: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Cosines of what is at ``heads`` in ``left`` to all there; and whether they are alike."""
-        cosines = vectors[heads] @ vectors.T
-        same = content[left[heads], np.newaxis] == content[left]
-        near = (cosines >= limit) & whole[left[heads], np.newaxis] & whole[left]
-        for at, head in enumerate(heads):
-            for other in apart.get(int(content[left[head]]), ()):
-                near[at, content[left] == other] = False
-        return cosines, near | same
+    def compare(
+        head: int, others: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Cosines of one file to others; and whether they are alike."""
+        cosines = (vectors @ vectors[head])[others]
+        near = (cosines >= limit) & whole[head] & whole[others]
+        for other in apart.get(int(content[head]), ()):
+            near[content[others] == other] = False
+        return cosines, near | (content[others] == content[head])
 
     groups: list[DuplicateGroup] = []
-    waiting = np.ones(len(rows), np.bool_)  # of left
-    size = 1
-    while waiting.any():
-        if 2 * np.count_nonzero(waiting) < len(left):
-            left, vectors, waiting = left[waiting], vectors[waiting], waiting[waiting]
-        heads = np.flatnonzero(waiting)[:size]
-        cosines, alike = compare(heads)
-        used = 0
-        for head, closest, near in zip(heads, cosines, alike, strict=True):
-            if not waiting[head]:
-                continue
-            used += 1
-            kept = near & waiting & safe[left]
-            kept[head] = True
-            to_best = closest
-            others = np.flatnonzero(kept & (np.arange(len(left)) != head))
-            for start in range(0, len(others), HEADS):
-                more, nearer = compare(others[start : start + HEADS])
-                closest = np.maximum(closest, more.max(axis=0))
-                near = near | nearer.any(axis=0)
-            going = near & waiting & ~safe[left]
-            going[head] = False
-            if going.any():
-                keep = (item(left[i], float(to_best[i])) for i in np.flatnonzero(kept))
-                kept_contents = content[left[kept]]
-                gone = (
-                    item(
-                        left[i],
-                        float(closest[i]),
-                        Kind.BYTES if content[left[i]] in kept_contents else Kind.SHOT,
-                    )
-                    for i in np.flatnonzero(going)
+    left = np.arange(len(rows))
+    while len(left):
+        to_best, near = compare(left[0], left)
+        closest, kept = to_best, near & safe[left]
+        kept[0] = True
+        for other in left[kept][1:]:
+            more, nearer = compare(other, left)
+            closest, near = np.maximum(closest, more), near | nearer
+        going = near & ~safe[left]
+        going[0] = False
+        if going.any():
+            keep = [item(left[i], float(to_best[i])) for i in np.flatnonzero(kept)]
+            contents = content[left[kept]]
+            gone = [
+                item(
+                    left[i],
+                    float(closest[i]),
+                    Kind.BYTES if content[left[i]] in contents else Kind.SHOT,
                 )
-                groups.append(DuplicateGroup(tuple(keep), tuple(gone)))
-            waiting &= ~(kept | going)
-        # One taken by another of them was compared in vain; reading all vectors costs as much.
-        size = min(HEADS, 4 * used)
+                for i in np.flatnonzero(going)
+            ]
+            groups.append(DuplicateGroup(tuple(keep), tuple(gone)))
+        left = left[~(kept | going)]
     return groups

@@ -97,26 +97,17 @@ def delete_gallery(directory: Path, keep: str = "") -> None:
     """
     if not is_real_folder(directory):
         return
-    for folder, folders, files, descriptor in _walk(directory):
-        inside = os.path.relpath(folder, directory)
+    for folder, folders, files in os.walk(directory, topdown=False):
         for name in (*files, *folders):
-            path = Path(os.path.normpath(os.path.join(inside, name))).as_posix()
-            there = name if descriptor is not None else os.path.join(folder, name)
+            there = Path(folder, name)
+            path = there.relative_to(directory).as_posix()
             with suppress(OSError):  # it is of another kind, not empty, or gone
-                if _OWN_FOLDER.fullmatch(path) and is_real_folder(Path(folder, name)):
-                    os.rmdir(there, dir_fd=descriptor)
+                if _OWN_FOLDER.fullmatch(path) and is_real_folder(there):
+                    there.rmdir()
                 elif path != keep and (_OWN.fullmatch(path) or _OWN_FOLDER.fullmatch(path)):
-                    os.unlink(there, dir_fd=descriptor)
+                    there.unlink()
     with suppress(OSError):
         os.rmdir(directory)
-
-
-def _walk(directory: Path) -> Iterator[tuple[str, list[str], list[str], int | None]]:
-    """From below, as os.fwalk; without descriptors on Windows, which has no such function."""
-    if hasattr(os, "fwalk"):
-        yield from os.fwalk(directory, topdown=False)
-    else:
-        yield from ((*step, None) for step in os.walk(directory, topdown=False))
 
 
 def is_real_folder(path: Path) -> bool:

@@ -69,8 +69,6 @@ class GallerySnapshot(Protocol):
 
     def rows(self, ids: Iterable[int]) -> dict[int, ImageRow]: ...
 
-    def has_rows(self, ids: Iterable[int]) -> bool: ...
-
     def page(
         self, pattern: str | None, offset: int, limit: int, order: str = "path"
     ) -> tuple[list[ImageRow], int]: ...
@@ -82,10 +80,6 @@ class GallerySnapshot(Protocol):
     def search(
         self, query: NDArray[np.float32], k: int, **options: Unpack[NearOptions]
     ) -> list[Found]: ...
-
-    def search_in_memory(
-        self, query: NDArray[np.float32], k: int, **options: Unpack[NearOptions]
-    ) -> list[Found] | None: ...
 
 
 class GalleryReader(Protocol):

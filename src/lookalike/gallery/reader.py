@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import suppress
-from functools import cached_property
+from collections.abc import Collection, Iterable, Sequence
 from typing import Unpack
 
 import numpy as np
@@ -85,10 +83,6 @@ class Reader:
         return Snapshot(self._files, index, pairs, state, settled, graph, default)
 
 
-class _UnreadError(Exception):
-    """What is asked for was not read yet."""
-
-
 class KeptRows(ABC):
     """Indexed images by id, read when first asked for."""
 
@@ -118,10 +112,6 @@ class KeptRows(ABC):
             self._rows = kept = {number: kept[number] for number in wanted if number in kept}
         kept.update((row.id, row) for row in rows if row.skipped is None)
         return kept
-
-    def has_rows(self, ids: Iterable[int]) -> bool:
-        """Whether `rows` can return these without reading."""
-        return all(number in self._rows for number in ids)
 
 
 class Snapshot(KeptRows):
@@ -158,29 +148,7 @@ class Snapshot(KeptRows):
     # ---- the index -------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._places[0])
-
-    @cached_property
-    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """All ids, ascending, with the segment and the row of each: int64 (n,) three times."""
-        live, segments = self.index.ids, self.index.segments()
-        where, rows = np.full(len(live), -1), np.full(len(live), -1)
-        for number, segment in enumerate(segments):
-            at = np.minimum(np.searchsorted(live, segment.ids), max(0, len(live) - 1))
-            known = live[at] == segment.ids if len(live) else np.zeros(len(segment), np.bool_)
-            where[at[known]], rows[at[known]] = number, np.flatnonzero(known)
-        return live, where, rows
-
-    def _place(self, ids: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Segment and row of each id, (m,). KeyError for one that is not in the index."""
-        live, where, rows = self._places
-        wanted = np.asarray(ids, np.int64)
-        at = np.searchsorted(live, wanted)
-        known = at < len(live)
-        known[known] = live[at[known]] == wanted[known]
-        if not known.all():
-            raise KeyError(int(wanted[~known][0]))
-        return where[at], rows[at]
+        return len(self.index)
 
     @property
     def code_bits(self) -> int:
@@ -222,9 +190,7 @@ class Snapshot(KeptRows):
 
     def has(self, number: int) -> bool:
         """Whether an image of this id is in the index."""
-        live = self._places[0]
-        at = int(np.searchsorted(live, number))
-        return at < len(live) and int(live[at]) == number
+        return bool(self.index.contains([number])[0])
 
     def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Unit embeddings, float32 (m, dim). KeyError for an id that is not in the index."""
@@ -235,17 +201,6 @@ class Snapshot(KeptRows):
         """Unit embeddings of random images, as `LSHIndex.sample`."""
         with self._files.index_explained():
             return self.index.sample(count)
-
-    def codes(self, ids: Sequence[int]) -> NDArray[np.uint64]:
-        """The packed codes, uint64 (m, code_bits / 64). KeyError as `vectors`."""
-        width = self.index.settings.code_bits // 8
-        out = np.empty((len(ids), width // 8), np.uint64)
-        where, rows = self._place(ids)
-        segments = self.index.segments()
-        for number in set(where.tolist()):
-            some = where == number
-            out[some] = segments[number].codes_of(rows[some], width)
-        return out
 
     # ---- the table -------------------------------------------------------------------------------
 
@@ -298,34 +253,12 @@ class Snapshot(KeptRows):
         Raises:
             GalleryError: ``expand``, and there is no neighbour graph.
         """
-        return self._search(self.rows, query, k, how)
-
-    def search_in_memory(
-        self, query: NDArray[np.float32], k: int, **how: Unpack[NearOptions]
-    ) -> list[Found] | None:
-        """As `search`, without reading the table: None if it would have to."""
-        with suppress(_UnreadError):
-            return None if how.get("filter") else self._search(self._kept, query, k, how)
-        return None
-
-    def _kept(self, ids: list[int]) -> dict[int, ImageRow]:
-        if not self.has_rows(ids):
-            raise _UnreadError
-        return self.rows(ids)
-
-    def _search(
-        self,
-        rows_of: Callable[[list[int]], dict[int, ImageRow]],
-        query: NDArray[np.float32],
-        k: int,
-        how: NearOptions,
-    ) -> list[Found]:
         threshold, pattern = how.get("threshold"), how.get("filter")
         search = expanded(self.index, self.graph, self._expansion, how.get("expand"), threshold)
         with self._files.index_explained():
             found, _ = nearest_rows(
                 search or self.near,
-                rows_of,
+                self.rows,
                 query,
                 k,
                 how.get("without"),
@@ -335,16 +268,5 @@ class Snapshot(KeptRows):
         if threshold is not None:
             limit = smallest_cosine(threshold)
             found = [pair for pair in found if pair[1] >= limit]
-        bits = self._bits(query, how.get("own"), [row.id for row, _ in found])
+        bits = self.bits(query, [row.id for row, _ in found])
         return [Found(*pair, differ) for pair, differ in zip(found, bits, strict=True)]
-
-    def _bits(self, query: NDArray[np.float32], own: int | None, ids: list[int]) -> list[int]:
-        """Bits in which the codes of ``ids`` differ from the query's."""
-        if not ids:
-            return []
-        if own is None:
-            bits: list[int] = self.index.hamming(query, ids).tolist()
-        else:
-            codes = self.codes([own, *ids])
-            bits = np.bitwise_count(codes[1:] ^ codes[0]).sum(axis=1).tolist()
-        return bits

@@ -52,7 +52,6 @@ class NearOptions(TypedDict, total=False):
         without: content hash, or ids, of images to leave out.
         filter: see `parse_filter`.
         threshold: smallest cosine of a hit.
-        own: id of the image whose stored vector the query is, whose code is then known.
         exact: compare with every image.
         expand: reorder the hits by their neighbours; see `Gallery.search`.
     """
@@ -60,7 +59,6 @@ class NearOptions(TypedDict, total=False):
     without: bytes | Set[int] | None
     filter: str | None
     threshold: float | None
-    own: int | None
     exact: bool
     expand: bool | None
 

@@ -72,10 +72,8 @@ class Service:
 
 
 def _search_once(snapshot: GallerySnapshot) -> bool:
-    """In both ways; False if there is nothing to search."""
+    """False if there is nothing to search."""
     rows, _ = snapshot.page(None, 0, 1)
     for row in rows:
-        (vector,) = snapshot.vectors([row.id])
-        for own in (row.id, None):
-            snapshot.search(vector, 1, own=own)
+        snapshot.search(snapshot.vectors([row.id])[0], 1)
     return bool(rows)

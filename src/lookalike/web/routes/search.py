@@ -32,7 +32,7 @@ from lookalike.web.requests import (
 from lookalike.web.service import Service
 
 INLINE_UP_TO = 50_000
-"""Images up to which a search that needs no file takes less time than handing it to a thread."""
+"""Images up to which a search takes less time than handing it to a thread."""
 SHOWN_SIDE = 1024
 QUALITY = 85
 CANDIDATES = 5000
@@ -101,18 +101,23 @@ async def _found(
     how: dict[str, Any] = {
         "without": without,
         "threshold": asked.threshold,
-        "own": query.own,
         "expand": asked.expand,
         "filter": asked.filter,
     }
     began = time.perf_counter()
-    found = None
     if query.scale is not None:
         how |= {"exact": len(snapshot) <= EXACT_UP_TO, "expand": False}
-    elif service.is_loaded and len(snapshot) <= INLINE_UP_TO:
-        found = snapshot.search_in_memory(query.embedding, wanted, **how)
-    if found is None:
-        found = await service.workers.searches.run(snapshot.search, query.embedding, wanted, **how)
+    is_quick = service.is_loaded and len(snapshot) <= INLINE_UP_TO
+    if (
+        is_quick
+        and query.scale is None
+        and asked.filter is None
+        and snapshot.local_index is not None
+    ):
+        found = snapshot.search(query.embedding, wanted, **how)
+    else:
+        run = service.workers.searches.run
+        found = await run(snapshot.search, query.embedding, wanted, **how)
     seconds = time.perf_counter() - began
     service.metrics.search.observe(seconds)
     chance, judge = False, query.scale or snapshot.pairs

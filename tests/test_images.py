@@ -295,13 +295,10 @@ def test_a_key_colour_of_png_is_transparent() -> None:
 RAMP = np.arange(65536, dtype=np.uint16).reshape(256, 256)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_grey_of_16_bits_is_divided_by_257(kind: str) -> None:
-    np.testing.assert_array_equal(rgb_of(encode(RAMP, kind)), as_rgb(np.rint(RAMP / 257)))
-
-
-def test_grey_of_16_bits_in_big_endian_and_32_bits_is_divided_by_257() -> None:
+def test_grey_of_16_bits_in_any_order_of_bytes_and_of_32_is_divided_by_257() -> None:
     expected = as_rgb(np.rint(RAMP / 257))
+    for kind in ("PNG", "TIFF"):
+        np.testing.assert_array_equal(rgb_of(encode(RAMP, kind)), expected)
     big = encode(Image.fromarray(RAMP.astype(">u2")), "TIFF")
     assert Image.open(io.BytesIO(big)).mode == "I;16B"
     np.testing.assert_array_equal(rgb_of(big), expected)
@@ -683,22 +680,10 @@ def test_devices_are_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason_of("/dev/zero").reason is SkipReason.UNREADABLE
 
 
-def test_errors_of_the_disk_while_reading_are_unreadable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "bad sector.png"
-    path.write_bytes(FILES["PNG"])
-
-    def fail(*_: object) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
-    assert reason_of(path).reason is SkipReason.UNREADABLE
-
-
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
+        (OSError(5, "Input/output error"), SkipReason.UNREADABLE),
         (MemoryError(), SkipReason.TOO_LARGE),
         (OSError("out of memory when reading image file"), SkipReason.TOO_LARGE),
         (Image.DecompressionBombError("Image size exceeds limit"), SkipReason.TOO_LARGE),
@@ -817,16 +802,9 @@ def test_random_bytes_are_read_or_skipped(draw: st.DataObject) -> None:
 
 @bounded
 @given(st.data())
-def test_a_changed_byte_is_read_or_skipped(draw: st.DataObject) -> None:
+def test_a_changed_byte_and_a_cut_are_read_or_skipped(draw: st.DataObject) -> None:
     data = bytearray(FILES[draw.draw(st.sampled_from(sorted(FILES)))])
     last = draw.draw(st.sampled_from([60, 300, len(data) - 1]))
     data[draw.draw(st.integers(0, min(last, len(data) - 1)))] = draw.draw(st.integers(0, 255))
     reads_or_skips(bytes(data))
-
-
-@bounded
-@given(st.data())
-def test_a_cut_and_a_changed_byte_are_read_or_skipped(draw: st.DataObject) -> None:
-    data = bytearray(FILES[draw.draw(st.sampled_from(sorted(FILES)))])
-    data[draw.draw(st.integers(0, len(data) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
     reads_or_skips(bytes(data[: draw.draw(st.integers(0, len(data)))]))

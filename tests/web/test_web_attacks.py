@@ -126,6 +126,20 @@ def test_head_answers_as_get_does_without_the_body(client: TestClient) -> None:
     assert (evil.status_code, evil.content) == (403, b"")
 
 
+def test_another_method_is_answered_with_those_that_are_allowed(client: TestClient) -> None:
+    for path, allowed in {
+        "/": "GET, HEAD",
+        "/api/images/1": "GET, HEAD",
+        "/api/search": "POST",
+        "/api/update": "GET, HEAD, POST",
+    }.items():
+        for method in ("DELETE", "PATCH", "PUT", "OPTIONS", "TRACE", "BREW", "GET", "HEAD"):
+            if method not in allowed.split(", "):
+                answer = client.request(method, path)
+                assert answer.status_code == 405, (method, path)
+                assert answer.headers["allow"] == allowed
+
+
 def test_globs_cost_no_more_than_they_may(client: TestClient) -> None:
     worst = ["*a" * 500, "*" * 1000, "[" * 1000, "[!" * 500, "**/" * 4 + "a", "?" * 1000,
              "**/a" * 4, "[a-z]*" * 33, "(a+)+" * 40, "{a,b}" * 40]  # fmt: skip

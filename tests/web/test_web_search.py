@@ -90,6 +90,7 @@ def test_a_filter_and_a_threshold_are_those_of_the_gallery(
         expected = served.search("a/000.png", 9, filter=pattern, exclude_self=True)
         assert answer["hits"] == objects(expected)
         assert answer["nothing_similar"] or pattern != "nothing/*"
+        assert (answer["note"] == "no file matches the filter") == (pattern == "nothing/*")
     cosine = served.search("a/000.png", 9, exclude_self=True)[4].cosine
     asked = {"id": ids["a/000.png"], "threshold": cosine, "k": 30}
     answer = answer_of(client.post("/api/search", json=asked))

@@ -64,6 +64,11 @@ def test_as_many_classes_as_there_are_codes_still_differ(seed: int) -> None:
         class_codes(np.full(9, 5), 3, seed)
 
 
+def test_two_classes_get_opposite_codes() -> None:
+    codes = class_codes(np.array([4, 9]), 48, seed=1)
+    assert np.array_equal(codes[0], -codes[1])
+
+
 def test_the_code_loss_is_the_cross_entropy_of_each_bit() -> None:
     codes = np.array([[1, -1, 1], [-1, -1, 1]], np.int8)
     outputs = torch.tensor([[2.0, 1.0, -0.5], [0.0, -3.0, 4.0], [1.0, 1.0, 1.0]])

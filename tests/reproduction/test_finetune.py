@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from lookalike.errors import LookalikeError
 from reproduction.collection import Collection
 from reproduction.confs import TUNED, Tuned, Views
-from reproduction.finetune import Learner, augment, embed, expand, fine_tune, mix, on_device
+from reproduction.finetune import Learner, augment, best, embed, expand, fine_tune, mix, on_device
+from reproduction.results import Results
+from reproduction.study import Settings, Study
+from reproduction.train import Networks
 
 CPU = torch.device("cpu")
 STILL = Views(size=24, area=1.0, ratio=1.0, rotation=0.0, colour=0.0, mixed=0.0)
@@ -31,6 +36,19 @@ def test_augmentation_of_no_strength_shows_the_image_or_its_mirror() -> None:
     plain = (shown - images).abs().amax((1, 2, 3)) < 1e-2
     mirrored = (shown - images.flip(3)).abs().amax((1, 2, 3)) < 1e-2
     assert bool((plain ^ mirrored).all()) and 0 < int(mirrored.sum()) < 16
+
+
+def test_a_window_shows_its_share_of_the_image() -> None:
+    ramp = torch.arange(96).repeat(96, 1)
+    images = torch.stack([ramp, ramp.T, ramp * 0]).to(torch.uint8).repeat(64, 1, 1, 1)
+    shown = augment(images, replace(STILL, area=0.25), drawn(0))
+    across, down = (
+        (shown[:, channel].amax((1, 2)) - shown[:, channel].amin((1, 2))) / 95 for channel in (0, 1)
+    )
+    # 24 samples span 23/24 of a window whose sides are between a half and all of the image's.
+    assert float(across.min()) >= 0.47 and float(across.max()) <= 1
+    assert torch.allclose(across, down, atol=0.03)
+    assert float(across.min()) < 0.6 and float(across.max()) > 0.85
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -90,3 +108,10 @@ def test_expansion_takes_a_query_between_two_groups_to_the_nearer() -> None:
     weight = 3 * np.cos(np.radians(38))
     expected = query[0] + weight * np.array([np.cos(np.radians(2)), np.sin(np.radians(2))])
     assert np.allclose(queries[0], expected / np.linalg.norm(expected), atol=2e-3)
+
+
+def test_numbers_of_other_settings_are_refused(collection: Collection, tmp_path: Path) -> None:
+    study = Study(collection, Networks(tmp_path), Results(tmp_path), Settings(queries_per_class=2))
+    study.note("0123456789ab", "made", "tuned")
+    with pytest.raises(LookalikeError, match="row tuned that were computed with other settings"):
+        best(study, (0,), "cpu")

@@ -12,7 +12,6 @@ from fakes import vectors_of, write_photo, write_photos
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
 from lookalike.gallery.rarity import rarities
-from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex
 
 
@@ -81,17 +80,6 @@ def test_unknown_ids_are_nothing(segmented: Gallery) -> None:
         assert snapshot.rows([number]) == {} and not snapshot.has(number)
         with pytest.raises(KeyError):
             snapshot.vectors([2, number])
-
-
-def test_a_search_in_memory_reads_nothing_and_says_so(
-    segmented: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    snapshot = segmented.reader().now()
-    query = snapshot.vectors([2])[0]
-    assert snapshot.search_in_memory(query, 5) is None
-    found = snapshot.search(query, 5)
-    monkeypatch.setattr(Store, "open", None)
-    assert snapshot.search_in_memory(query, 5, own=2) == found
 
 
 def test_every_commit_of_others_is_seen(gallery: Gallery, photos: Path) -> None:

@@ -138,6 +138,25 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
+def open_locked(path: Path) -> int | None:
+    """A descriptor of the file ``path``, made if there is none, that holds its lock until it is
+    closed; None if another process, or another handle, holds it. Raises as `open_regular`.
+    """
+    while True:
+        descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if not try_lock(descriptor):
+                os.close(descriptor)
+                return None
+            # It may have been moved or replaced since it was opened.
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.lstat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """Write the file ``path`` as `replacing` does."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from lookalike.atomic import open_regular, read_regular, try_lock
+from lookalike.atomic import open_locked, read_regular
 from lookalike.errors import GalleryDamagedError, GalleryLockedError
 from lookalike.gallery.hits import check_number
 from lookalike.gallery.places import repair_command
@@ -53,7 +53,7 @@ def exclusive(path: Path, refusal: Callable[[str], Exception], wait: float = 0.0
     """
     check_number("wait", wait)
     deadline = time.monotonic() + wait
-    while (descriptor := _try_lock(path)) is None:
+    while (descriptor := open_locked(path)) is None:
         if time.monotonic() >= deadline:
             raise refusal(_holder(path))
         time.sleep(POLL_SECONDS)
@@ -65,21 +65,6 @@ def exclusive(path: Path, refusal: Callable[[str], Exception], wait: float = 0.0
         yield
     finally:
         os.close(descriptor)
-
-
-def _try_lock(path: Path) -> int | None:
-    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        # The file may have been replaced with its folder since it was opened.
-        if try_lock(descriptor) and os.path.samestat(os.fstat(descriptor), path.lstat()):
-            return descriptor
-    except FileNotFoundError:
-        pass
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
 
 
 def _holder(path: Path) -> str:

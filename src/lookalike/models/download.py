@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from lookalike.atomic import NO_SPACE, IrregularFileError, file_sha256, open_regular, try_lock
+from lookalike.atomic import NO_SPACE, IrregularFileError, file_sha256, open_locked
 from lookalike.errors import ModelError
 
 Report: TypeAlias = Callable[[int, int | None], None]
@@ -84,14 +84,10 @@ def locked(part: Path) -> Iterator[FileIO]:
     Raises:
         ModelError: another one holds it.
     """
-    while True:
-        with FileIO(open_regular(part, os.O_RDWR | os.O_CREAT), "r+") as out:
-            if not try_lock(out.fileno()):
-                raise ModelError(f"another process is writing {part}: wait until it is done")
-            # One that has finished meanwhile has moved the file away.
-            if part.exists() and os.path.samestat(os.fstat(out.fileno()), part.lstat()):
-                yield out
-                return
+    if (descriptor := open_locked(part)) is None:
+        raise ModelError(f"another process is writing {part}: wait until it is done")
+    with FileIO(descriptor, "r+") as out:
+        yield out
 
 
 def _complete(url: str, out: FileIO, size: int | None, progress: Report | None) -> None:

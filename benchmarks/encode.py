@@ -119,11 +119,9 @@ def measure(
 
 
 def parts(paths: list[Path], encoder: Encoder) -> dict[str, float]:
-    """Milliseconds per image of each part. Resizing is what reading takes beyond decoding,
-    inference what embedding takes beyond normalising."""
+    """Milliseconds per image of each part. Resizing is what reading takes beyond decoding."""
     size, batch_size = encoder.info.input_size, encoder.settings.batch_size
-    planes = np.empty((3, size, size), np.float32)
-    digest, decode, read, normalise, embed = (Clock() for _ in range(5))
+    digest, decode, read, embed = (Clock() for _ in range(4))
     for start in range(0, len(paths), batch_size):
         images = []
         for path in paths[start : start + batch_size]:
@@ -133,8 +131,6 @@ def parts(paths: list[Path], encoder: Encoder) -> dict[str, float]:
                 read_rgb(path)
             with read:
                 images.append(read_image(path, size))
-            with normalise:
-                encoder.normalise(images[-1].pixels, planes)
         pixels = np.stack([image.pixels for image in images])
         with embed:
             encoder.embed(pixels)
@@ -142,8 +138,7 @@ def parts(paths: list[Path], encoder: Encoder) -> dict[str, float]:
         "content hash": digest.seconds,
         "decode": decode.seconds,
         "resize": read.seconds - decode.seconds,
-        "normalise": normalise.seconds,
-        "inference": embed.seconds - normalise.seconds,
+        "inference": embed.seconds,
     }
     return {part: 1e3 * value / len(paths) for part, value in seconds.items()}
 

@@ -37,8 +37,12 @@ class Fake:
         self.description = f"fake {exact}"
 
     @classmethod
-    def compile(cls, path: Path, threads: int, exact: int | None, images: Any) -> Fake:
-        return cls(path, threads, exact)
+    def compile(
+        cls, path: Path, threads: int, exact: int | None, images: Any, scaling: runtimes.Scaling
+    ) -> Fake:
+        made = cls(path, threads, exact)
+        made._model.scaling = scaling
+        return made
 
     @classmethod
     def load(cls, *_: object) -> None:
@@ -51,8 +55,8 @@ class Fake:
     def plans(cls) -> tuple[int | None, ...]:
         return tuple(cls.noise)
 
-    def embed(self, images: Any, normalise: runtimes.Normalise) -> NDArray[np.float32]:
-        rows = self._model.embed(images, normalise)
+    def embed(self, images: Any) -> NDArray[np.float32]:
+        rows = self._model.embed(images)
         noise = np.random.default_rng(0).standard_normal(rows.shape).astype(np.float32)
         noise -= (noise * rows).sum(axis=1, keepdims=True) * rows  # rows have length one
         rows += self._noise * noise / np.linalg.norm(noise, axis=1, keepdims=True)

@@ -23,8 +23,8 @@ from lookalike.runtimes import (
     OUTPUT,
     RUNTIMES,
     OnnxRuntime,
+    Scaling,
     choose,
-    network_input,
     open_model,
 )
 from lookalike.threads import cores
@@ -225,16 +225,9 @@ class Encoder:
         self._words: WordEncoder | None = None
         self._model = model
         self._threads = settings.threads or cores()
-        self._scale = (1 / np.array(info.std)).astype(np.float32)[:, None, None]
-        self._shift = (-np.array(info.mean) / np.array(info.std)).astype(np.float32)[:, None, None]
+        model.scaling = Scaling(info.mean, info.std)
         self.runtime = choose(
-            model,
-            path,
-            info.sha256,
-            settings.runtime,
-            self._threads,
-            info.input_size,
-            self.normalise,
+            model, path, info.sha256, settings.runtime, self._threads, info.input_size
         )
         self._runs = self.runtime.runs
         self.lookahead = (BATCHES_AHEAD + self._runs) * settings.batch_size
@@ -261,11 +254,6 @@ class Encoder:
         except ValueError as error:
             raise ModelError(f"model {path} is not an image encoder: {error}; {remedy}") from error
         return cls(runtime, info, settings, path)
-
-    def normalise(self, image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
-        """Pixels (s, s, 3) -> what the network takes, written to `out`, float32 (3, s, s)."""
-        np.multiply(image.transpose(2, 0, 1), self._scale, out=out)
-        np.add(out, self._shift, out=out)
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """RGB pixels, uint8 (n, s, s, 3) with s = `info.input_size` -> unit rows (n, dim).
@@ -325,7 +313,7 @@ class Encoder:
     def output(self, name: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One of `outputs` as the model gives it, of an image uint8 (s, s, 3): float32 (...)."""
         self._check(pixels.dtype, pixels.shape)
-        given = {INPUT: network_input([pixels], self.normalise)}
+        given = {INPUT: self._model.scaling.batch([pixels])}
         row: NDArray[np.float32] = self._model.run(given, name)[0]
         return row
 
@@ -420,7 +408,7 @@ class Encoder:
         """At most one batch. Rows without a direction become NaN."""
         if not len(pixels):
             return np.empty((0, self.info.dim), np.float32)
-        rows = self.runtime.embed(pixels, self.normalise)
+        rows = self.runtime.embed(pixels)
         lengths = np.linalg.norm(rows, axis=1)
         lengths[~np.isfinite(lengths) | (lengths == 0)] = np.nan
         rows /= lengths[:, None]

@@ -20,7 +20,7 @@ import queue
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,20 +50,27 @@ PROBES = 16
 """Made images: half to correct what rounded weights change, half to measure the agreement."""
 FIRST_EXACT = (3, 6)
 """So many first convolutions stay in float32, where rounding costs most; tried in this order."""
-KEPT_FORMAT = 1
+KEPT_FORMAT = 2
 """Of a kept model: raised when what is compiled, or how agreement is measured, changes."""
-Normalise: TypeAlias = "Callable[[NDArray[np.uint8], NDArray[np.float32]], None]"
-"""Writes pixels (s, s, 3) as the network takes them, (3, s, s)."""
+Images: TypeAlias = "Sequence[NDArray[np.uint8]] | NDArray[np.uint8]"
+"""RGB, (s, s, 3) each."""
 
 
-def network_input(
-    images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], normalise: Normalise
-) -> NDArray[np.float32]:
-    """A batch, (n, 3, s, s), of images (s, s, 3)."""
-    batch = np.empty((len(images), 3, *images[0].shape[:2]), np.float32)
-    for image, planes in zip(images, batch, strict=True):
-        normalise(image, planes)
-    return batch
+class Scaling:
+    """How pixels x enter a network: factor * x + offset, float32 (3,) each, by channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """(x - mean) / std."""
+        self.factor = (1 / np.array(std)).astype(np.float32)
+        self.offset = (-np.array(mean) / np.array(std)).astype(np.float32)
+
+    def batch(self, images: Images) -> NDArray[np.float32]:
+        """What the network takes, (n, 3, s, s)."""
+        batch = np.empty((len(images), 3, *images[0].shape[:2]), np.float32)
+        for image, planes in zip(images, batch, strict=True):
+            np.multiply(image.transpose(2, 0, 1), self.factor[:, None, None], out=planes)
+            planes += self.offset[:, None, None]
+        return batch
 
 
 class Runtime(Protocol):
@@ -81,9 +88,7 @@ class Runtime(Protocol):
     def runs(self) -> int:
         """How many batches it is to be given at once."""
 
-    def embed(
-        self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], normalise: Normalise
-    ) -> NDArray[np.float32]:
+    def embed(self, images: Images) -> NDArray[np.float32]:
         """The embeddings (n, dim), of any length, of n > 0 images (s, s, 3)."""
 
 
@@ -102,9 +107,11 @@ class OnnxRuntime:
         on_cpu: not on a GPU.
         metadata: texts that the model file carries.
         inputs, outputs: of the graph.
+        scaling: of the pixels that `embed` takes.
     """
 
     name = "onnxruntime"
+    scaling = Scaling((0, 0, 0), (1, 1, 1))
 
     def __init__(self, path: Path, threads: int) -> None:
         """Any exception: the file is damaged, or not a model."""
@@ -136,11 +143,9 @@ class OnnxRuntime:
         (values,) = self._session.run([output], inputs)
         return values
 
-    def embed(
-        self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], normalise: Normalise
-    ) -> NDArray[np.float32]:
+    def embed(self, images: Images) -> NDArray[np.float32]:
         """As `Runtime` says."""
-        return self.run({INPUT: network_input(images, normalise)})
+        return self.run({INPUT: self.scaling.batch(images)})
 
 
 class OpenVino:
@@ -159,15 +164,20 @@ class OpenVino:
 
     @classmethod
     def compile(
-        cls, path: Path, threads: int, exact: int | None, images: NDArray[np.float32]
+        cls,
+        path: Path,
+        threads: int,
+        exact: int | None,
+        images: NDArray[np.uint8],
+        scaling: Scaling,
     ) -> OpenVino:
         """Any exception: OpenVINO does not run the model.
 
         Args:
             exact: so many first convolutions are computed in float32, the rest in bfloat16; None:
                 everything in float32.
-            images: as the network takes them, (n, 3, s, s); on their mean, rounding the weights to
-                bfloat16 changes nothing.
+            images: (n, s, s, 3); on their mean, rounding the weights to bfloat16 changes nothing.
+            scaling: of their pixels.
         """
         openvino = import_openvino()
         core = openvino.Core()
@@ -180,11 +190,14 @@ class OpenVino:
         runs = 1
         if _is_small(path):
             # A fixed shape runs a tenth faster; one image at a time stays in the cache of its core.
-            model.reshape([1, *images.shape[1:]])
+            model.reshape([1, 3, *images.shape[1:3]])
             runs = threads
+        names: list[str] = []
         if exact is not None:
-            exact_names = cls._correct(core, model, settings, exact, images)
-            model = cls._keep_exact(core, model, exact_names)
+            names = cls._correct(core, model, settings, exact, scaling.batch(images))
+        names += cls._take_pixels(model, scaling)
+        if exact is not None:
+            model = cls._keep_exact(core, model, names)
         settings |= {
             "NUM_STREAMS": runs,
             "INFERENCE_PRECISION_HINT": "f32" if exact is None else "bf16",
@@ -249,25 +262,46 @@ class OpenVino:
         has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return (*FIRST_EXACT, None) if has_bfloat16 else (None,)
 
-    def embed(
-        self, images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], normalise: Normalise
-    ) -> NDArray[np.float32]:
+    def embed(self, images: Images) -> NDArray[np.float32]:
         """As `Runtime` says; waits while `runs` threads run it."""
         request = self._idle.get()
         try:
             if self._compiled.input(0).partial_shape.is_dynamic:
-                batch = network_input(images, normalise)
+                batch = np.asarray(images)
                 rows: NDArray[np.float32] = request.infer({0: batch}, share_inputs=True)[0]
                 return rows
             given = request.get_input_tensor().data[0]
             made = []
             for image in images:
-                normalise(image, given)
+                given[:] = image
                 request.infer()
                 made.append(request.get_output_tensor().data.copy())
             return np.concatenate(made)
         finally:
             self._idle.put(request)
+
+    @staticmethod
+    def _take_pixels(model: Any, scaling: Scaling) -> list[str]:
+        """Let ``model`` take uint8 (n, s, s, 3); the names of the operations that this adds.
+
+        Its convolutions work on (n, s, s, 3) themselves: planes would be turned back into that.
+        """
+        from openvino import opset13
+
+        (planes,) = model.get_parameters()
+        number, channels, *sides = planes.get_partial_shape()
+        pixels = opset13.parameter(
+            import_openvino().PartialShape([number, *sides, channels]), np.uint8
+        )
+        values = opset13.convert(pixels, np.float32)
+        scaled = opset13.multiply(values, opset13.constant(scaling.factor))
+        moved = opset13.add(scaled, opset13.constant(scaling.offset))
+        turned = opset13.transpose(moved, np.array([0, 3, 1, 2]))
+        for end in planes.output(0).get_target_inputs():
+            end.replace_source_output(turned.output(0))
+        model.add_parameters([pixels])
+        model.remove_parameter(planes)
+        return [node.friendly_name for node in (values, scaled, moved, turned)]
 
     @staticmethod
     def _correct(
@@ -386,7 +420,6 @@ def choose(
     wanted: str,
     threads: int,
     size: int,
-    normalise: Normalise,
 ) -> Runtime:
     """What runs the model at ``path``: ``model``, or OpenVINO if that is ``wanted`` or installed.
 
@@ -410,12 +443,11 @@ def choose(
         if (kept := OpenVino.load(path, sha256, threads)) is not None:
             return kept
         images = probes(size)
-        to_correct = network_input(images[: PROBES // 2], normalise)
-        to_compare = images[PROBES // 2 :]
-        expected = model.embed(to_compare, normalise)
+        to_correct, to_compare = images[: PROBES // 2], images[PROBES // 2 :]
+        expected = model.embed(to_compare)
         for exact in OpenVino.plans():
-            made = OpenVino.compile(path, threads, exact, to_correct)
-            least = agreement(expected, made.embed(to_compare, normalise))
+            made = OpenVino.compile(path, threads, exact, to_correct, model.scaling)
+            least = agreement(expected, made.embed(to_compare))
             if least >= AGREEMENT:
                 made.keep(path, sha256, threads)
                 return made

@@ -13,7 +13,14 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from scipy.fft import dct
 
 from lookalike.gallery.outlines import Outlines
-from lookalike.images.likeness import adds_border, compare, hash_variants, perceptual_hash
+from lookalike.images.likeness import (
+    SIDE,
+    _reduced,
+    adds_border,
+    compare,
+    hash_variants,
+    perceptual_hash,
+)
 
 
 def reference_hash(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -30,9 +37,19 @@ def bits_of(value: int) -> NDArray[np.bool_]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_hash_is_that_of_imagehash(seed: int) -> None:
-    pixels = np.asarray(Image.fromarray(photo(seed)).resize((224, 224)))
+@pytest.mark.parametrize("size", [(224, 224), (96, 224)])
+def test_the_hash_is_that_of_imagehash(seed: int, size: tuple[int, int]) -> None:
+    pixels = np.asarray(Image.fromarray(photo(seed)).resize(size))
     assert (bits_of(perceptual_hash(pixels)) == reference_hash(pixels)).all()
+
+
+@pytest.mark.parametrize("side", [1, 31, 33, 192, 224, 256, 384])
+def test_a_square_is_reduced_to_the_bit_as_pillow_does_it(side: int) -> None:
+    levels = np.random.default_rng(side).integers(0, 256, (side, side), np.uint8)
+    for grey in (levels, np.where(levels < 128, 0, 255).astype(np.uint8)):
+        image = Image.fromarray(grey)
+        expected = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        assert np.array_equal(_reduced(image), np.asarray(expected))
 
 
 def test_hashes_of_mirrored_and_turned_images_are_derived_but_for_a_few_bits() -> None:

@@ -18,6 +18,8 @@ from PIL import Image
 HASH_BITS = 64
 SIDE = 32
 LOW = 8
+_ONE = 1 << 22
+"""What Pillow's filters of 8 bits add up to."""
 
 Floats = NDArray[np.float32]
 Box = tuple[float, float, float, float]
@@ -36,13 +38,34 @@ def _cosines() -> NDArray[np.float64]:
     return 2 * np.cos(np.pi * k * (2 * n + 1) / (2 * SIDE))
 
 
+@cache
+def _lanczos(size: int) -> NDArray[np.float64]:
+    """Pillow's Lanczos filter from ``size`` pixels to SIDE, as whole 1 / _ONE: (size, SIDE)."""
+    scale = size / SIDE
+    x = np.arange(size)[:, np.newaxis] + 0.5 - (np.arange(SIDE) + 0.5) * scale
+    x /= max(scale, 1)
+    weights = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+    weights /= weights.sum(axis=0)
+    whole: NDArray[np.float64] = np.trunc(_ONE * weights + np.copysign(0.5, weights))
+    return whole
+
+
+def _reduced(grey: Image.Image) -> NDArray[np.float64]:
+    """Its levels, resized to (SIDE, SIDE) as Pillow does it, to the bit."""
+    if grey.width != grey.height:  # Pillow may begin with the columns
+        return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.float64)
+    weights, levels = _lanczos(grey.width), np.asarray(grey, np.float64)
+    for _ in range(2):  # rows, then columns; products take two thirds of Pillow's time
+        levels = np.clip(np.floor(levels @ weights / _ONE + 0.5), 0, 255).T
+    return levels
+
+
 def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
     """Of RGB pixels (height, width, 3): 64 bits, as a signed integer.
 
     Its bytes, most significant first, are those of `imagehash.phash`.
     """
-    grey = Image.fromarray(pixels).convert("L")
-    small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.float64)
+    small = _reduced(Image.fromarray(pixels).convert("L"))
     low = _cosines() @ small @ _cosines().T
     middle = np.sort(low, axis=None)[HASH_BITS // 2 - 1 : HASH_BITS // 2 + 1]
     bits = np.packbits(low > middle.mean())  # the median, five times as fast

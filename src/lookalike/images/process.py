@@ -31,13 +31,14 @@ class Process:
 
     def __init__(self) -> None:
         # -P: modules beside the photographs are not ours. One thread each: they are several.
+        # Four blocks of 16 MiB that Pillow keeps for the next image: the system clears new ones.
         command = [sys.executable, "-P", "-m", "lookalike.images.worker"]
-        quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        settings = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PILLOW_BLOCKS_MAX": "4"}
         self.owner = os.getpid()
         self.is_used = False
         self._is_ready = self._is_killed = False
         try:
-            self._start(command, {**os.environ, **quiet})
+            self._start(command, {**os.environ, **settings})
         except OSError as error:
             raise DecoderError(_cannot_start(error.strerror or str(error))) from error
 

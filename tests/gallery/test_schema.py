@@ -12,7 +12,7 @@ import pytest
 from fakes import assert_holds
 
 from lookalike.errors import GalleryError
-from lookalike.gallery import Gallery
+from lookalike.gallery import Gallery, schema
 from lookalike.gallery.store import Store
 
 
@@ -65,3 +65,15 @@ def test_a_column_that_was_emptied_does_not_match_its_checksum(gallery: Gallery)
         text = table.execute("SELECT value FROM meta WHERE name = 'gallery_id'").fetchone()[0]
     assert len(json.loads(text)) == 32
     assert any("checksum" in problem for problem in gallery.verify())
+
+
+def test_tables_to_which_earlier_versions_added_columns_are_of_this_schema() -> None:
+    columns, _, rest = schema.SCHEMA.partition("    , inode")
+    first = columns + ");" + rest.partition(";")[2]
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for statement in first.split(";"):
+            connection.execute(statement)
+        for name in ("inode", "ctime_ns", "note", "phash", "taken"):
+            kind = "TEXT" if name == "note" else "INTEGER"
+            connection.execute(f"ALTER TABLE images ADD COLUMN {name} {kind}")
+        assert frozenset(schema.schema_entries(connection)) == schema.expected_schema()

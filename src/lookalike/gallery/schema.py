@@ -43,8 +43,7 @@ CREATE TABLE images (
     detail TEXT,
     remedy TEXT,
     checksum INTEGER NOT NULL
-    , inode INTEGER, ctime_ns INTEGER, note TEXT, phash INTEGER, taken INTEGER
-);
+    , inode INTEGER, ctime_ns INTEGER, note TEXT, phash INTEGER, taken INTEGER);
 CREATE INDEX images_hash ON images (hash);
 CREATE INDEX images_skipped ON images (skipped) WHERE skipped IS NOT NULL;
 """

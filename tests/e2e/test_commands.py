@@ -538,6 +538,16 @@ def test_index_counts_files_in_formats_that_are_not_read(indexed: Path) -> None:
     assert "passed over" not in lookalike("index", cwd=indexed).stderr
 
 
+def test_index_leaves_out_what_is_excluded_and_remove_takes_folders(indexed: Path) -> None:
+    done = lookalike("index", "--exclude", "b/", "--exclude", "*9.png", cwd=indexed)
+    assert done.stdout.startswith("7 images (5 dropped)")
+    assert "2 paths left out by patterns" in done.stderr
+    assert lookalike("update", cwd=indexed).stdout.startswith("7 images (no change)")
+    assert "left out      b/, *9.png\n" in lookalike("info", cwd=indexed).stdout
+    assert lookalike("remove", "c", cwd=indexed).stdout == "4 images removed\n"
+    assert lookalike("remove", "c", "--undo", cwd=indexed).stdout.startswith("4 files may come")
+
+
 def test_programs_get_paths_alone_and_any_name_ended_by_a_nul(indexed: Path) -> None:
     (indexed / "a/000.png").rename(indexed / "a/new\nline.png")
     lookalike("update", cwd=indexed)

@@ -129,7 +129,11 @@ def test_a_disk_below_the_folder_that_is_not_mounted_keeps_its_rows_alone(
         on_disks(patched, lambda path: 78 if "/disk" in path else None)
         report = gallery.update()
         assert (report.images, report.removed, report.absent) == (12, 1, [])
-    assert decoded == []
+        assert decoded == []
+        write_photo(photos / "disk/3.png", 52)
+        assert gallery.update().added == 1
+        (photos / "disk/3.png").unlink()  # of a disk that is there
+        assert gallery.update().dropped == 1
     shutil.rmtree(photos / "disk")
     assert gallery.update().absent == [Absence(b"disk", 2, OTHER_DISK)]
     report = gallery.update(accept_missing=True)

@@ -25,6 +25,8 @@ def test_images_are_taken_out_and_let_back_in_and_no_file_is_touched(
 ) -> None:
     with client_of(gallery) as client:
         before = ids_of(client)
+        unknown = {"ids": [before["c/002.png"], 999_999]}  # takes none of them out
+        error_of(client.post("/api/remove", json=unknown), 404, "not_found")
         gone = {"ids": [before["a/000.png"], before["b/001.png"]]}
         assert answer_of(client.post("/api/remove", json=gone)) == {"images": 2}
         assert ids_of(client).keys() == before.keys() - {"a/000.png", "b/001.png"}

@@ -188,3 +188,14 @@ def test_the_client_in_the_documentation_works(served: Gallery, tmp_path: Path) 
     hits = served.search("b/004.png", 5)
     first = done.stdout.splitlines()[0]
     assert first == f"{hits[0].path}: {hits[0].describe()}"
+
+
+@pytest.mark.slow
+def test_a_token_may_come_from_the_environment(served: Gallery) -> None:
+    with started(served.root, LOOKALIKE_TOKEN="from-the-environment") as (_, address):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            get(f"{address}api/images")
+        request = urllib.request.Request(f"{address}api/images")
+        request.add_header("Authorization", "Bearer from-the-environment")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert json.loads(answer.read())["total"] == 31

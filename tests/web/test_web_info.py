@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import write_photo
+from holding import held_by_another_process
 from webtools import TestClient, answer_of, client_of, connect, error_of, running, wait_until
 
 from lookalike.gallery import Gallery, Kind
@@ -199,3 +200,12 @@ def test_a_gallery_rebuilt_with_another_model_asks_for_another_start(
         assert len(answer_of(client.post("/api/search", json={"id": number}))["hits"]) == 11
         error = error_of(client.post("/api/search", content=content, headers=png), 409, "conflict")
         assert "start the server again" in error["remedy"]
+
+
+def test_another_process_that_writes_is_a_conflict(gallery: Gallery) -> None:
+    with held_by_another_process(gallery.directory / "lock"), client_of(gallery) as client:
+        answer_of(client.post("/api/update"), 202)
+        wait_until(lambda: not answer_of(client.get("/api/update"))["updating"])
+        update = answer_of(client.get("/api/update"))
+        assert update["error"]["code"] == "conflict" and update["report"] is None
+        assert "/" not in update["error"]["message"]

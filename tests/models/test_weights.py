@@ -57,6 +57,8 @@ def test_a_download_is_kept_whole_and_not_made_twice(server: str, tmp_path: Path
     assert fetch(f"{server}/{NAME}", tmp_path / "new") == path
     assert Handler.requests == before + 1
     assert list(path.parent.iterdir()) == [path]
+    path.write_bytes(CONTENT[:-1])  # a kept file that has changed is not used
+    assert fetch(f"{server}/{NAME}", tmp_path / "new").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(

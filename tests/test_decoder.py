@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,15 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_many_threads_get_their_own_answers(tmp_path: Path, decoder: Decoder) -> None:
+    files = hostile.make_good_files(tmp_path)
+    expected = [read_image(path, 16).pixels for path in files]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda path: decoder.read_image(path, 16).pixels, files)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_a_forked_process_does_not_use_those_of_its_parent(decoder: Decoder) -> None:

@@ -22,4 +22,4 @@ def beyond_vectors(index: LSHIndex) -> float:
 
 def _segment_bytes(segment: Segment) -> int:
     size: int = sum(getattr(segment, name).nbytes for name in ARRAYS)
-    return size if segment.links is None else size + segment.links.rows.nbytes
+    return size if segment.links is None else size + segment.links.records.nbytes

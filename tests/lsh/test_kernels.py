@@ -100,9 +100,10 @@ def test_table_scores_are_the_scaled_inner_product_with_the_signs() -> None:
     rng = np.random.default_rng(0)
     margins = rng.standard_normal(256).astype(np.float32)
     table = np.empty(1024, np.uint8)
-    offset, gain, base = lookup.make_table(margins, 0, 0.0, 0.0, table)
+    (offset, gain, base), used = lookup.make_table(margins, 0, 0.0, 0.0, np.inf, table)
     assert (gain, base) == (0, 2048)
     scale = 63 / (2 * np.abs(margins).reshape(-1, 4).sum(axis=1)).max()
+    assert used == pytest.approx(scale)
     bits = rng.integers(0, 2, (200, 256))
     nibbles = (bits.reshape(200, 64, 4) * [1, 2, 4, 8]).sum(axis=2)
     sums = table.reshape(64, 16)[np.arange(64), nibbles].astype(int).sum(axis=1)
@@ -115,11 +116,13 @@ def test_table_scores_are_the_scaled_inner_product_with_the_signs() -> None:
 def test_an_item_that_has_the_most_in_common_scores_the_top_and_additions_their_share() -> None:
     margins = np.random.default_rng(0).standard_normal(256).astype(np.float32)
     widest = (2 * np.abs(margins).reshape(-1, 4).sum(axis=1)).max()
-    _, gain, base = lookup.make_table(margins, 0, 1e-3, 20.0, np.empty(1024, np.uint8))
+    (_, gain, base), _ = lookup.make_table(margins, 0, 1e-3, 20.0, np.inf, np.empty(1024, np.uint8))
     assert gain == round(63 / widest * 1e-3 * 2**15)
     assert base == pytest.approx(lookup.TOP - 63 / widest * 20.0, abs=1)
     # A query at the mean: the table is coarser, so that additions fit their 16 bits.
-    _, gain, _ = lookup.make_table(1e-6 * margins, 0, 1e-3, 20.0, np.empty(1024, np.uint8))
+    (_, gain, _), _ = lookup.make_table(
+        1e-6 * margins, 0, 1e-3, 20.0, np.inf, np.empty(1024, np.uint8)
+    )
     assert gain < 2**15
 
 
@@ -128,7 +131,7 @@ def test_hamming_tables_count_equal_bits_without_rounding() -> None:
     query = rng.integers(0, 2, 256)
     table = np.empty(1024, np.uint8)
     margins = (2.0 * query - 1).astype(np.float32)
-    lookup.make_table(margins, 7, 0.0, 0.0, table)
+    lookup.make_table(margins, 7, 0.0, 0.0, np.inf, table)
     bits = rng.integers(0, 2, (300, 256))
     nibbles = (bits.reshape(300, 64, 4) * [1, 2, 4, 8]).sum(axis=2)
     sums = table.reshape(64, 16)[np.arange(64), nibbles].astype(int).sum(axis=1)

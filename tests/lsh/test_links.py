@@ -17,7 +17,9 @@ from lookalike.errors import IndexFormatError
 from lookalike.lsh import LSHIndex, linking
 from lookalike.lsh.exact import search_exactly
 from lookalike.lsh.graph import NeighbourGraph
-from lookalike.lsh.links import Links
+from lookalike.lsh.links import LINKS, Links
+from lookalike.lsh.settings import LSHSettings
+from lookalike.lsh.simd import CORRECTION_ONE
 
 N, DIM, K = 8000, 32, 10
 Floats = NDArray[np.float32]
@@ -46,7 +48,7 @@ def made(items: Floats = ITEMS) -> LSHIndex:
 @pytest.fixture(autouse=True)
 def few_are_linked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linking, "LINKED_FROM", 1000)
-    monkeypatch.setattr(linking, "SCANNED", 100)
+    monkeypatch.setattr(linking, "SCANNED", 50)
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +94,51 @@ def test_links_are_those_of_the_published_algorithm() -> None:
             if all(cosines[link, other] <= cosines[row, other] for link in chosen):
                 chosen.append(other)
         chosen += [other for other in others if other not in chosen]
-        differing += set(chosen[: linking.LINKS]) != set(links_of(index).rows[row].tolist())
+        differing += set(chosen[:LINKS]) != set(links_of(index).rows[row].tolist())
     assert differing <= 5, "but for rounding"
+
+
+def test_what_a_link_stores_estimates_the_cosine_as_its_formula_says(linked: LSHIndex) -> None:
+    (segment,), hasher, links = linked.segments(), linked.hasher, links_of(linked)
+    assert hasher is not None
+    width, lanes = (
+        hasher.settings.code_bits // 8,
+        np.arange(LINKS) % 16 * 2 + np.arange(LINKS) // 16,
+    )
+    planes, mean = hasher.code_planes.astype(np.float64), hasher.mean.astype(np.float64)
+    vectors = segment.vectors.astype(np.float64)
+    errors, spreads = [], []
+    for c in range(0, N, 160):
+        r = vectors[links.rows[c]] - vectors[c]
+        blocks = links.records[c, : LINKS * width].reshape(width, LINKS)[:, lanes].T
+        signs = 2.0 * np.unpackbits(blocks, axis=1, bitorder="little") - 1
+        clear = np.abs(r @ planes.T) > 1e-5
+        assert (np.sign(r @ planes.T) == signs)[clear].all()
+        shorts = links.records[c, LINKS * width :].view(np.int16)[: 2 * LINKS]
+        corrections = shorts[:LINKS] * links.units[0] / CORRECTION_ONE
+        additions = shorts[LINKS:] * links.units[1]
+        expected = (r**2).sum(axis=1) / np.maximum(np.abs(r @ planes.T).sum(axis=1), 1e-12)
+        np.testing.assert_allclose(corrections, expected, atol=2 * links.units[0] / CORRECTION_ONE)
+
+        def estimate(queries: NDArray[np.float64]) -> Any:
+            sums = (queries - mean) @ planes.T @ signs.T  # noqa: B023
+            return (queries @ vectors[c])[:, np.newaxis] + corrections * sums + additions  # noqa: B023
+
+        along = vectors[c] + 0.3 * r  # for which it is exact
+        exact = np.einsum("ld,ld->l", along, vectors[links.rows[c]])
+        np.testing.assert_allclose(np.diag(estimate(along)), exact, atol=1e-3)
+        near = QUERIES[np.argsort(-(QUERIES @ vectors[c]))[:10]].astype(np.float64)
+        errors.append(estimate(near) - near @ vectors[links.rows[c]].T)
+        spreads.append(near @ r.T)
+    assert abs(np.mean(errors)) < 0.1 * np.std(errors), "unbiased"
+    assert np.std(errors) < 0.4 * np.std(spreads)
+
+
+def test_what_is_ranked_by_equal_bits_has_no_links() -> None:
+    index = LSHIndex(settings=LSHSettings.paper(DIM))
+    index.add(np.arange(N), ITEMS)
+    index.link()
+    assert index.segments()[0].links is None
 
 
 def test_a_search_finds_at_least_as_many_and_looks_at_fewer(linked: LSHIndex) -> None:
@@ -111,7 +156,7 @@ def test_where_a_scan_finds_too_few_links_are_followed_for_as_long_as_a_scan_tak
     monkeypatch.setattr(linking, "ENOUGH", 1.01)
     index = made()
     index.link()
-    assert links_of(index).beam == 64  # of at most 4,096 / 50
+    assert links_of(index).beam == 128  # of at most 4,096 / 25
     assert found_of(index) >= found_of(linked)
 
 
@@ -201,9 +246,10 @@ def test_links_of_another_segment_are_refused(linked: LSHIndex, tmp_path: Path) 
 
 def test_rows_out_of_bounds_in_a_large_file_are_passed_over(linked: LSHIndex) -> None:
     (segment,) = linked.segments()
-    wrong = links_of(linked).rows.copy()
-    wrong[::2, ::2] = 2**32 - 1
-    damaged = segment.linked(Links(wrong, 16))
+    links = links_of(linked)
+    wrong = links.records.copy()
+    wrong.view(np.uint32)[::2, -LINKS::2] = 2**32 - 1
+    damaged = segment.linked(Links(wrong, links.units, 16))
     assert damaged.problem() == "links lead out of it"
     index = made()
     index._state = replace(index._state, segments=(damaged,))

@@ -169,6 +169,13 @@ class Hasher:
             projected = projected @ step
         return projected
 
+    def on_code_planes(self, vectors: Floats) -> tuple[Floats, Floats]:
+        """Distances of (n, dim) vectors and of the mean to the planes of the codes through the
+        origin: (n, code_bits) and (code_bits,).
+        """
+        bits = self.settings.code_bits
+        return self._uncentred(vectors)[:, :bits], self._of_mean[:bits]
+
     def hash(self, vectors: Floats, bits: int) -> Hashed:
         """Keys and codes of (n, dim) unit vectors; see :meth:`keys` and :meth:`codes`."""
         projected = self._projected(vectors)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.lsh.compiled import compiled
 from lookalike.lsh.exact import LARGEST_COSINE
+from lookalike.lsh.links import LINKS
 from lookalike.lsh.lookup import make_table, most_in_common
 from lookalike.lsh.probing import choose_buckets, equal_scores
 from lookalike.lsh.simd import BLOCK, SCORES, popcount, prefetch, score_block, trailing_zeros
@@ -250,12 +251,11 @@ def search_range(
         segment: a ``Scanned``: starts, sizes, blocks (buckets of all tables,); codes, corrections,
             additions, flat; rows (tables * n,), or (0,) for one table, whose positions are rows;
             vectors (n, dim) float32, or float16 as their bits, or (0, dim): rank by the codes
-            alone; ids; links, see `walk`.
+            alone; ids; links and their units, see `Links`.
         blocked: (n,) rows that do not count, or (0,).
         budget: items to visit; more if fewer than ``wanted`` that count were met.
         depth: candidates to re-rank.
-        beam: of those, how many to follow the links of, and at most as many of what these lead to
-            at a time; 0: none.
+        beam: how many to look at of those and of what their links lead to, see `walk`; 0: none.
         out_ids, out_cosines: (q, k) receive the best, -1 and -inf where there are fewer; by id
             where cosines are equal. Without vectors the second are the codes' scores,
             from 0 to SCORES - 1.
@@ -264,7 +264,8 @@ def search_range(
         number of items visited, for statistics; or BAD_VECTOR or BAD_ID if a hit has what only a
         damaged file holds.
     """
-    starts, sizes, blocks, codes, corrections, additions, table_rows, vectors, ids, links = segment
+    starts, sizes, blocks, codes, corrections, additions, table_rows, vectors, ids = segment[:9]
+    links, units = segment[9:]
     count = bucket_scores.shape[1]
     bits = margins.shape[1]
     code_bytes = bits // 8
@@ -277,16 +278,18 @@ def search_range(
     slots = empty_set(capacity) if tables > 1 else np.empty(0, np.int64)
     scores = np.empty(capacity, np.int16)
     rows = np.empty(capacity, np.int64)
-    seen = empty_set(beam * links.shape[1])
-    pool = np.empty(beam, np.float32)
-    pool_rows = np.empty(beam, np.int64)
+    seen = empty_set(beam * LINKS // 4)
+    pool = np.empty(beam, np.int64)
+    nearest = np.empty(beam, np.float32)
+    nearest_rows = np.empty(beam, np.int64)
+    finest = np.float32(0.999) * units[0] / units[1]
     visited = np.int64(0)
     items = np.int64(0)
     for q in range(queries.shape[0]):
         out_ids[q] = -1
         out_cosines[q] = -np.inf
         top = most_in_common(queries[q], scoring) / scoring.unit
-        query = make_table(margins[q], hamming_scale, scoring.step, top, table)
+        query, scale = make_table(margins[q], hamming_scale, scoring.step, top, finest, table)
         _own_code(margins[q], scoring.tolerance, own[0], own[1])
         allowance = budget
         while True:
@@ -331,21 +334,25 @@ def search_range(
         elif beam == 0:
             rerank(queries[q], vectors, ids, rows, kept, out_cosines[q], found)
         else:
-            pool[:] = -np.inf
-            pool_rows[:] = -1
-            rerank(queries[q], vectors, ids, rows, kept, pool, pool_rows)
+            nearest[:] = -np.inf
+            nearest_rows[:] = -1
+            rerank(queries[q], vectors, ids, rows, kept, nearest, nearest_rows)
             for i in range(min(beam, found.shape[0])):
-                out_cosines[q, i] = pool[i]
-                found[i] = pool_rows[i]
+                out_cosines[q, i] = nearest[i]
+                found[i] = nearest_rows[i]
+            unit = units[0] / np.float32(scale)
             walk(
                 queries[q],
+                table,
+                (query[0], int(units[1] / unit * (1 << 15)), unit),
                 vectors,
                 ids,
                 links,
                 blocked,
                 seen,
+                nearest,
+                nearest_rows,
                 pool,
-                pool_rows,
                 out_cosines[q],
                 found,
             )

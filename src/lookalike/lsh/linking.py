@@ -1,9 +1,9 @@
-"""Make the links of segments, compiled by Numba, and measure how far a search is to follow them."""
+"""Make links of segments and their codes, compiled by Numba, and measure what a search needs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from lookalike.lsh.compiled import compiled
 from lookalike.lsh.exact import search_exactly
 from lookalike.lsh.graph import NeighbourGraph
-from lookalike.lsh.hashing import Hasher
-from lookalike.lsh.links import LINKED_FROM, Links
+from lookalike.lsh.hashing import LARGEST_ADDITION, Hasher
+from lookalike.lsh.links import LINKED_FROM, LINKS, Links, record_bytes
 from lookalike.lsh.search import default_candidates, search_segment
 from lookalike.lsh.segment import Segment
+from lookalike.lsh.simd import CORRECTION_ONE
 from lookalike.lsh.state import Removed, State
 from lookalike.lsh.walk import dot
 from lookalike.threads import cores, for_all_parts
@@ -24,14 +25,16 @@ if TYPE_CHECKING:
 
 NEAREST = 32
 """Neighbours of an item that may become links, and as many items that it is a neighbour of."""
-LINKS = 24
-"""Of an item."""
 ROWS_AT_ONCE = 4096
-BEAMS = (16, 20, 24, 32, 40, 48, 64, 96)
-"""Tried until the links find as many of the nearest as a scan does, and ENOUGH."""
+SAMPLE = 1024
+"""Items whose links the units of all are chosen by."""
+HEADROOM, LEAST = 1.5, 1e-6
+BEAMS = (16, 20, 24, 32, 40, 48, 64, 96, 128)
+"""Tried until the links find ENOUGH of the nearest, and AS_MANY of those that a scan does."""
 ENOUGH = 0.95
-SCANNED = 800
-"""Items that are scanned in the time in which one is followed (benchmarks/ann.py)."""
+AS_MANY = 0.998
+SCANNED = 120
+"""Items that are scanned in the time that one of a beam takes (benchmarks/ann.py)."""
 TESTED, WANTED = 512, 10
 """Searches that this is measured with, and the results of each."""
 
@@ -39,13 +42,16 @@ TESTED, WANTED = 512, 10
 def link(index: LSHIndex, state: State, graph: NeighbourGraph | None) -> State:
     """As `LSHIndex.link`."""
     segments = list(state.segments)
+    if not segments or state.fitted.lengths is None:
+        return state
     for i, segment in enumerate(segments):
         if segment.links is None and len(segment) >= LINKED_FROM and len(segment.vectors):
             segment.prove()
             graph = NeighbourGraph.build(index) if graph is None else graph
-            made = Links(_links(segment, _neighbours(segment, graph)), 0)
-            beam = _beam(state.fitted, segment.linked(made), state.removed[i])
-            segments[i] = segment.linked(replace(made, beam=beam))
+            rows = _links(segment, _neighbours(segment, graph))
+            made = _records(state.fitted, segment, rows)
+            links = _measured(state.fitted, segment, *made, state.removed[i])
+            segments[i] = segment.linked(links)
     return replace(state, segments=tuple(segments))
 
 
@@ -138,18 +144,120 @@ def _choose(
         out[row, made:] = row
 
 
-def _beam(hasher: Hasher, segment: Segment, removed: Removed) -> int:
-    """The narrowest with which a search finds as many of the nearest as by scanning; 0: none does
-    so in less time. Where a scan finds too few, one that finds more in about its time.
+class Codes(NamedTuple):
+    """Codes (m, LINKS, bytes), corrections and additions (m, LINKS) of the links of m items."""
+
+    codes: NDArray[np.uint8]
+    corrections: NDArray[np.float32]
+    additions: NDArray[np.float32]
+
+
+def link_codes(
+    hasher: Hasher, segment: Segment, some: NDArray[np.int64], rows: NDArray[np.uint32]
+) -> Codes:
+    """The codes of the links from the items ``some`` (m,) to ``rows`` (m, LINKS).
+
+    Of a link from c to x, r = x - c, bit j of the code is [p_j . r > 0]. With signs s_j and the
+    correction f = |r|^2 / sum_j |p_j . r| the cosine of a query q and x is about
+    q . c + f sum_j (p_j . (q - mean)) s_j + a (exact for q - c along r), where the addition
+    a = r . c + f sum_j (p_j . (mean - c)) s_j does not depend on the query.
+    """
+    ends = np.concatenate([some[:, np.newaxis], rows], axis=1)
+    met, place = np.unique(ends, return_inverse=True)
+    vectors = segment.vectors[met].astype(np.float32)
+    shape = rows.shape
+    out = Codes(
+        np.empty((*shape, hasher.settings.code_bits // 8), np.uint8),
+        *np.empty((2, *shape), np.float32),
+    )
+    _encode(vectors, *hasher.on_code_planes(vectors), place.reshape(len(some), -1), *out)
+    return out
+
+
+@compiled(fastmath={"reassoc", "contract", "nsz"})
+def _encode(
+    vectors: NDArray[np.float32],
+    projected: NDArray[np.float32],
+    of_mean: NDArray[np.float32],
+    ends: NDArray[np.int64],
+    codes: NDArray[np.uint8],
+    corrections: NDArray[np.float32],
+    additions: NDArray[np.float32],
+) -> None:
+    """See `link_codes`: ``ends`` (m, 1 + LINKS) are rows of ``vectors`` and of ``projected``."""
+    for i in range(ends.shape[0]):
+        c = ends[i, 0]
+        for link in range(codes.shape[1]):
+            x = ends[i, 1 + link]
+            square = along = np.float32(0)
+            for j in range(vectors.shape[1]):
+                r = vectors[x, j] - vectors[c, j]
+                square += r * r
+                along += r * vectors[c, j]
+            total = rest = np.float32(0)
+            for j in range(of_mean.shape[0]):
+                r = projected[x, j] - projected[c, j]
+                total += abs(r)
+                to_mean = of_mean[j] - projected[c, j]
+                rest += to_mean if r > 0 else -to_mean
+            for byte in range(codes.shape[2]):
+                bits = np.uint8(0)
+                for j in range(8):
+                    r = projected[x, 8 * byte + j] - projected[c, 8 * byte + j]
+                    bits |= np.uint8(r > 0) << np.uint8(j)
+                codes[i, link, byte] = bits
+            corrections[i, link] = square / max(total, np.float32(1e-12))
+            additions[i, link] = along + corrections[i, link] * rest
+
+
+def _records(
+    hasher: Hasher, segment: Segment, rows: NDArray[np.uint32]
+) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+    """As `Links` keeps the links to ``rows`` (n, LINKS); units that those of a sample fit."""
+    n, code_bytes = len(rows), hasher.settings.code_bits // 8
+    some = np.sort(np.random.default_rng(0).choice(n, min(n, SAMPLE), replace=False))
+    sample = link_codes(hasher, segment, some, rows[some])
+    unit = HEADROOM * max(float(sample.corrections.max()), LEAST)
+    step = HEADROOM * max(float(np.abs(sample.additions).max()), LEAST) / LARGEST_ADDITION
+    records = np.empty((n, record_bytes(code_bytes)), np.uint8)
+    shorts = records.view(np.int16)[:, LINKS * code_bytes // 2 :]
+    records.view(np.uint32)[:, -LINKS:] = rows
+    lanes = np.arange(LINKS) % 16 * 2 + np.arange(LINKS) // 16
+
+    def encode(part: slice) -> None:
+        made = link_codes(hasher, segment, np.arange(part.start, part.stop), rows[part])
+        blocks = records[part, : LINKS * code_bytes].reshape(-1, code_bytes, LINKS)
+        blocks[:, :, lanes] = made.codes.transpose(0, 2, 1)
+        corrections = np.minimum(made.corrections / unit, 1) * CORRECTION_ONE
+        shorts[part, :LINKS] = corrections
+        limits = -LARGEST_ADDITION, LARGEST_ADDITION
+        shorts[part, LINKS : 2 * LINKS] = np.clip(np.rint(made.additions / step), *limits)
+
+    for_all_parts(encode, n, ROWS_AT_ONCE, cores())
+    return records, (unit, step)
+
+
+def _measured(
+    hasher: Hasher,
+    segment: Segment,
+    records: NDArray[np.uint8],
+    units: tuple[float, float],
+    removed: Removed,
+) -> Links:
+    """The links with the narrowest beam with which a search finds as many of the nearest as by
+    scanning; 0: none does so in less time. Where a scan finds too few, one that finds more in about
+    its time.
 
     Measured with some of the items, which are left out of the segment for it.
     """
-    n, links = len(segment), segment.links
-    assert links is not None
+    n = len(segment)
     tested = np.random.default_rng(0).choice(n, min(TESTED, n // 16), replace=False)
     blocked = np.zeros(n, np.bool_)
     blocked[tested] = True
-    rows = np.where(blocked[links.rows], np.arange(n, dtype=np.uint32)[:, np.newaxis], links.rows)
+    rows = records.view(np.uint32)[:, -LINKS:]
+    leads_there = blocked[rows]
+    left_out = rows[leads_there]
+    rows[leads_there] = np.nonzero(leads_there)[0]
     if removed.number:
         blocked |= removed.marks
     queries = segment.vectors_of(tested)
@@ -159,7 +267,7 @@ def _beam(hasher: Hasher, segment: Segment, removed: Removed) -> int:
     def found(beam: int) -> int:
         ids = search_segment(
             hasher,
-            segment.linked(Links(rows, beam)),
+            segment.linked(Links(records[:], units, beam)),
             prepared,
             WANTED,
             blocked=blocked,
@@ -173,11 +281,13 @@ def _beam(hasher: Hasher, segment: Segment, removed: Removed) -> int:
         return sum(len(np.intersect1d(*pair)) for pair in zip(exact, ids, strict=True))
 
     scanned = reached = found(0)
-    goal = max(scanned, ENOUGH * exact.size)
-    most = default_candidates(n, WANTED) / SCANNED * (1 if scanned == goal else 2)
+    goal = max(AS_MANY * scanned, ENOUGH * exact.size)
+    most = default_candidates(n, WANTED) / SCANNED * (1 if scanned >= goal else 2)
     beams = [beam for beam in BEAMS if beam <= most]
-    for beam in beams:
-        reached = found(beam)
+    best = 0
+    for best in beams:
+        reached = found(best)
         if reached >= goal:
-            return beam
-    return beams[-1] if beams and reached >= scanned else 0
+            break
+    rows[leads_there] = left_out
+    return Links(records, units, best if reached >= AS_MANY * scanned else 0)

@@ -1,9 +1,10 @@
 """Links of a segment: from each item to some near it in different directions, to walk along.
 
 A search finds a few near items by their codes and follows the links of those to nearer ones, so
-that it scans a tenth of the buckets that it would need alone. Links join an item with its nearest
-and with those it is among the nearest of; one is left out where another leads there (Malkov and
-Yashunin 2018, algorithm 4).
+that it scans a thirtieth of the items that it would need to alone. Links join an item with its
+nearest and with those it is among the nearest of; one is left out where another leads there (Malkov
+and Yashunin 2018, algorithm 4). Beside each link lies the code of where it leads, seen from the
+item: whole blocks of them are scored before a vector is read (Gou et al. 2025, SymphonyQG).
 """
 
 from __future__ import annotations
@@ -21,10 +22,17 @@ from lookalike.lsh.arrayfile import ArrayFile, is_count, open_arrays, write_arra
 LINKED_FROM = 1 << 16
 """Items from which on a segment has links; fewer are scanned faster than links are followed."""
 KIND = "links"
-MOST_LINKS = 64
+LINKS = 32
+"""Of each item: a block of codes."""
 WIDEST = 1024
-NO_LINKS: NDArray[np.uint32] = np.empty((0, 0), np.uint32)
+LARGEST_UNIT = 1e6
+NO_LINKS: NDArray[np.uint8] = np.empty((0, 0), np.uint8)
 NO_LINKS.flags.writeable = False
+
+
+def record_bytes(code_bytes: int) -> int:
+    """Bytes of an item's links whose codes have ``code_bytes``."""
+    return LINKS * (code_bytes + 8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,44 +40,62 @@ class Links:
     """The links of a segment's ``n`` items.
 
     Attributes:
-        rows: (n, w) uint32 rows of the segment.
-        beam: how many of the items met a search follows for up to ten results, and in proportion
-            for more; 0: none, because they were measured not to help.
+        records: (n, record_bytes) uint8: of each item a block of the codes that its links have, see
+            ``simd.score_block``, then their corrections and additions, int16, then their rows,
+            uint32.
+        units: what a correction of CORRECTION_ONE and an addition of 1 stand for, see
+            ``linking.encode_links``.
+        beam: how many of the items met a search looks at for up to ten results, and in proportion
+            for more; 0: none, because links were measured not to help.
         file: where they are stored, if they are.
     """
 
-    rows: NDArray[np.uint32]
+    records: NDArray[np.uint8]
+    units: tuple[float, float]
     beam: int
     file: ArrayFile | None = None
 
     def __post_init__(self) -> None:
-        self.rows.flags.writeable = False
+        self.records.flags.writeable = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled are the rows, not the file."""
-        return type(self), (self.rows, self.beam)
+        """Pickled are the records, not the file."""
+        return type(self), (self.records, self.units, self.beam)
+
+    @property
+    def rows(self) -> NDArray[np.uint32]:
+        """Where they lead: (n, LINKS) rows of the segment."""
+        return self.records.view(np.uint32)[:, -LINKS:]
 
     def save(self, folder: Path, segment: str, owner: str) -> Path:
         """Write them, as those of the file ``segment``."""
-        meta = {"segment": segment, "owner": owner, "beam": self.beam}
-        return write_arrays(folder, KIND, meta, {"rows": self.rows})
+        meta = {"segment": segment, "owner": owner, "beam": self.beam, "units": self.units}
+        return write_arrays(folder, KIND, meta, {"records": self.records})
 
     @classmethod
-    def open(cls, path: Path, segment: str, items: int, owner: str | None) -> Links:
-        """Map a stored file; raises IndexFormatError if it is not that of a segment of ``items``.
+    def open(
+        cls, path: Path, segment: str, items: int, code_bytes: int, owner: str | None
+    ) -> Links | None:
+        """Map a stored file; None if it is as in format 5, without codes, to be made again.
 
         A row that is out of bounds, which only damage to a large file makes, costs time at most.
+
+        Raises:
+            IndexFormatError: it is not that of a segment of so many ``items``.
         """
         file = open_arrays(path, KIND)
         file.check_owner(owner)
-        rows, beam = file.arrays.get("rows", NO_LINKS), file.meta.get("beam")
-        good = list(file.arrays) == ["rows"] and rows.dtype.str == "<u4" and rows.ndim == 2
-        good = good and len(rows) == items and rows.shape[1] <= MOST_LINKS
-        if not good or not is_count(beam) or beam > WIDEST:
-            raise IndexFormatError(f"{path.name} is damaged: it does not hold links")
         if file.meta.get("segment") != segment:
             raise IndexFormatError(f"{path.name} is of another segment than {segment}")
-        return cls(rows, beam, file)
+        if list(file.arrays) == ["rows"]:
+            return None
+        records, beam = file.arrays.get("records", NO_LINKS), file.meta.get("beam")
+        units: Any = file.meta.get("units")
+        good = list(file.arrays) == ["records"] and records.dtype == np.uint8
+        good = good and records.shape == (items, record_bytes(code_bytes))
+        if not good or not is_count(beam) or beam > WIDEST or not _are_units(units):
+            raise IndexFormatError(f"{path.name} is damaged: it does not hold links")
+        return cls(records, (units[0], units[1]), beam, file)
 
     def is_stored_in(self, folder: Path, segment: str, owner: str) -> bool:
         """Whether ``folder`` holds them as a file of this segment and this index."""
@@ -80,3 +106,9 @@ class Links:
         if self.file is not None and self.file.damaged():
             return "links do not match their checksums"
         return "links lead out of it" if (self.rows >= len(self.rows)).any() else ""
+
+
+def _are_units(value: Any) -> bool:
+    if not isinstance(value, list) or not all(isinstance(number, float) for number in value):
+        return False
+    return len(value) == 2 and all(0 < number < LARGEST_UNIT for number in value)

@@ -39,9 +39,14 @@ def table_limit(groups: int) -> int:
 
 @compiled(fastmath=LOOSE)
 def make_table(
-    margins: NDArray[np.float32], whole: int, step: float, top: float, out: NDArray[np.uint8]
-) -> tuple[int, int, int]:
-    """The query's look-up table for ``score_block``; its offset, gain and base.
+    margins: NDArray[np.float32],
+    whole: int,
+    step: float,
+    top: float,
+    finest: float,
+    out: NDArray[np.uint8],
+) -> tuple[tuple[int, int, int], Any]:
+    """The query's look-up table for ``score_block``; its offset, gain and base; and its scale.
 
     For bits s_j in {-1, +1} of a code, sum_j margin_j s_j is a sum over nibbles; each nibble's 16
     values, less their smallest, are scaled to whole numbers up to TABLE_MAX or what keeps the sum
@@ -52,19 +57,21 @@ def make_table(
         margins: (bits,), bits a multiple of 16.
         step: what an addition of 1 stands for, in correction units; 0: there are no additions.
         top: the largest sum that an item can have, in correction units: it scores TOP.
+        finest: the largest scale that will do.
         out: (bits * 4,) receives the table.
     """
     groups = margins.shape[0] // 4
     limit = table_limit(groups)
     widest = np.float32(1e-30)
-    base = np.float32(0)
+    half = np.float32(0)
     for g in range(groups):
         span = np.float32(0)
         for b in range(4):
             span += 2 * abs(margins[4 * g + b])
         widest = max(widest, span)
-        base += span / 2
+        half += span / 2
     scale = np.float32(limit) / widest if whole == 0 else np.float32(whole)
+    scale = min(scale, np.float32(finest))
     if step > 0:  # additions grow by less than one score each
         scale = min(scale, np.float32(0.999) / np.float32(step))
     for g in range(groups):
@@ -79,12 +86,10 @@ def make_table(
             total = lowest + first * (v & 1) + second * (v >> 1 & 1)
             total += third * (v >> 2 & 1) + fourth * (v >> 3)
             out[16 * g + v] = np.uint8(np.int32(total))
-    offset = int(base * scale + np.float32(0.5))
+    offset = int(half * scale + np.float32(0.5))
     if step == 0:
-        return offset, 0, SCORES // 2
+        return (offset, 0, SCORES // 2), scale
     lowest_base = np.float32(-LARGEST_ADDITION + SCORES)  # with which no score leaves 16 bits
-    return (
-        offset,
-        int(scale * np.float32(step) * np.float32(1 << 15) + np.float32(0.5)),
-        int(max(np.float32(TOP) - np.float32(top) * scale, lowest_base)),
-    )
+    gain = int(scale * np.float32(step) * np.float32(1 << 15) + np.float32(0.5))
+    base = int(max(np.float32(TOP) - np.float32(top) * scale, lowest_base))
+    return (offset, gain, base), scale

@@ -15,9 +15,9 @@ from lookalike.lsh.arrayfile import is_count, is_owner, parse_json
 from lookalike.lsh.settings import LSHSettings
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 5
-READ_VERSIONS = (2, 3, 4, 5)
-"""Format 2 had no owner, 3 no additions, 4 no links."""
+FORMAT_VERSION = 6
+READ_VERSIONS = (2, 3, 4, 5, 6)
+"""Format 2 had no owner, 3 no additions, 4 no links, 5 links without codes."""
 LIMIT = 64 << 20
 
 

@@ -25,7 +25,7 @@ MOST_WALKED = 256
 """Results for which links are followed; more need most of the items that a scan meets anyway."""
 MOST_OPEN = 0.9
 """Share of the items that must count for links to be followed: they lead through all."""
-LINKS_SAVE = 6
+LINKS_SAVE = 64
 """By what the number of items to visit is divided with links."""
 Floats = NDArray[np.float32]
 
@@ -86,7 +86,7 @@ class Plan(NamedTuple):
         if beam:
             beam = max(k, beam)
             candidates = default_candidates(n, effort) // LINKS_SAVE
-            rerank = 4 * max(effort, 10)
+            rerank = effort
         budget = default_candidates(n, effort) if candidates is None else candidates
         # A filter thins the buckets out: visit as many of the items that count.
         budget = min(n, math.ceil(budget * n / open_rows)) * settings.tables

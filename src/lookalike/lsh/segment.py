@@ -27,8 +27,8 @@ Floats = NDArray[np.float32]
 
 class Scanned(NamedTuple):
     """Of all tables in one: where each bucket starts (a row, or an index into ``rows``), its number
-    of items, its first block; then codes, corrections, additions, rows, vectors, ids and links of
-    a segment.
+    of items, its first block; then codes, corrections, additions, rows, vectors, ids, and the
+    records of the links of a segment and their units.
     """
 
     starts: NDArray[np.uint32]
@@ -40,7 +40,8 @@ class Scanned(NamedTuple):
     rows: NDArray[np.uint32]
     vectors: NDArray[Any]
     ids: NDArray[np.int64]
-    links: NDArray[np.uint32]
+    links: NDArray[np.uint8]
+    link_units: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class Segment:
             self.rows.ravel(),
             self.vectors.view(np.uint16) if halves else self.vectors,
             self.ids,
-            NO_LINKS if self.links is None else self.links.rows,
+            NO_LINKS if self.links is None else self.links.records,
+            np.array((np.inf, 1) if self.links is None else self.links.units, np.float32),
         )
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -42,7 +42,7 @@ def write(folder: Path, settings: LSHSettings, owner: str, state: State) -> Stat
             name, removed, links = segment.file.path.name, None, segment.links
             if links is not None and not links.is_stored_in(folder, name, owner):
                 path = links.save(folder, name, owner)
-                segment = segment.linked(Links.open(path, name, len(segment), owner))
+                segment = segment.linked(_links(path, name, len(segment), settings, owner))
             if gone.number:
                 marks = {"rows": np.packbits(gone.marks)}
                 meta = {"segment": name, "owner": owner}
@@ -94,8 +94,9 @@ def _read(folder: Path, manifest: Manifest) -> State:
                 f"{entry.file} holds {len(segment)} items, the manifest says {entry.items}"
             )
         if entry.links is not None:
-            path = folder / entry.links
-            segment = segment.linked(Links.open(path, entry.file, entry.items, manifest.owner))
+            path, made = folder / entry.links, manifest.settings
+            links = _links(path, entry.file, entry.items, made, manifest.owner)
+            segment = segment.linked(links)
         segments.append(segment)
         removed.append(_read_removed(folder, entry, manifest.owner))
     state = State(hasher, tuple(segments), tuple(removed))
@@ -103,6 +104,12 @@ def _read(folder: Path, manifest: Manifest) -> State:
     if size <= VERIFY_ON_OPEN and (problems := damaged(state, vectors=False)):
         raise IndexFormatError("; ".join(problems))
     return state
+
+
+def _links(
+    path: Path, segment: str, items: int, settings: LSHSettings, owner: str | None
+) -> Links | None:
+    return Links.open(path, segment, items, settings.code_bits // 8, owner)
 
 
 def _read_removed(folder: Path, entry: SegmentEntry, owner: str | None) -> Removed:

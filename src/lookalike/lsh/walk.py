@@ -11,13 +11,21 @@ from numpy.typing import NDArray
 
 from lookalike.lsh.compiled import compiled
 from lookalike.lsh.exact import LARGEST_COSINE
-from lookalike.lsh.simd import as_float, prefetch
+from lookalike.lsh.links import LINKS
+from lookalike.lsh.simd import as_float, prefetch, score_block, trailing_zeros
 
 VECTORS_AHEAD = 6
 ROUNDING = np.float32(0.001)
 """How far rounding to float16 may move a unit vector's length, twice over."""
-LEFT = 1 << 40
-"""Marks a row of a pool whose links were followed."""
+LEFT, KNOWN = 1, 2
+"""Mark an entry of a pool whose links were followed, and one whose cosine is exact."""
+ROW_BITS = 32
+NOTHING = -(1 << 63)
+"""An entry of a pool that is none."""
+FOLLOWED = 0.6
+"""Of a pool: so many lead to the rest, whose own links lead to little more (benchmarks/ann.py)."""
+MIDDLE, HIGHEST = 8192, 32767
+"""The score of a link that is as near to the query as its item, and the highest."""
 
 
 @compiled()
@@ -61,25 +69,22 @@ def _rounded_length(vector: NDArray[Any]) -> Any:
 
 
 @compiled()
-def _cosine(query: NDArray[np.float32], vector: NDArray[Any], least: Any) -> Any:
-    """Exact, or any lower number where it is below ``least``.
+def _exact(product: Any, vector: NDArray[Any]) -> Any:
+    """The cosine of a query and a vector whose inner ``product`` is known.
 
-    Rounding a vector to float16 has changed its length, so cosines are divided by that. A cosine
+    Rounding a vector to float16 has changed its length, so products are divided by that. A cosine
     that no unit vectors have, or NaN, is infinite.
     """
-    cosine = dot(query, vector)
-    if cosine + ROUNDING < least:
-        return np.float32(-np.inf)
-    if not abs(cosine) < LARGEST_COSINE:
+    if not abs(product) < LARGEST_COSINE:
         return np.float32(np.inf)
-    return min(max(cosine / _rounded_length(vector), np.float32(-1)), np.float32(1))
+    return min(max(product / _rounded_length(vector), np.float32(-1)), np.float32(1))
 
 
 @compiled()
-def _prefetch_vector(vectors: NDArray[Any], row: int) -> None:
-    width = vectors.shape[1]
-    for element in range(0, width, 64 // vectors.itemsize):
-        prefetch(vectors, row * width + element)
+def prefetch_row(array: NDArray[Any], row: int) -> None:
+    width = array.shape[1]
+    for element in range(0, width, 64 // array.itemsize):
+        prefetch(array, row * width + element)
 
 
 @compiled()
@@ -95,17 +100,35 @@ def insert(
     if value < best[j]:
         return
     id_ = ids[row]
-    if value == best[j] and rows[j] >= 0 and id_ > ids[rows[j] & (LEFT - 1)]:
+    if value == best[j] and rows[j] >= 0 and id_ > ids[rows[j]]:
         return
     while j > 0 and (
         best[j - 1] < value
-        or (best[j - 1] == value and (rows[j - 1] < 0 or ids[rows[j - 1] & (LEFT - 1)] > id_))
+        or (best[j - 1] == value and (rows[j - 1] < 0 or ids[rows[j - 1]] > id_))
     ):
         best[j] = best[j - 1]
         rows[j] = rows[j - 1]
         j -= 1
     best[j] = value
     rows[j] = row
+
+
+@compiled()
+def _compare(
+    query: NDArray[np.float32],
+    vectors: NDArray[Any],
+    ids: NDArray[np.int64],
+    row: int,
+    best: NDArray[np.float32],
+    best_rows: NDArray[np.int64],
+) -> Any:
+    """Put a row into the list of the best if it is one; its inner product with the query."""
+    product = dot(query, vectors[row])
+    if not product + ROUNDING < best[-1]:
+        cosine = _exact(product, vectors[row])
+        if cosine >= best[-1]:
+            insert(cosine, row, ids, best, best_rows)
+    return product
 
 
 @compiled()
@@ -125,64 +148,133 @@ def rerank(
         best, best_rows: (k,), falling by cosine, then rising by id; -inf and -1 where nothing is.
             What only a damaged file holds comes first, as infinity.
     """
+    for i in range(min(count, VECTORS_AHEAD)):
+        prefetch_row(vectors, rows[i])
     for i in range(count):
         if i + VECTORS_AHEAD < count:
-            _prefetch_vector(vectors, rows[i + VECTORS_AHEAD])
-        cosine = _cosine(query, vectors[rows[i]], best[-1])
-        if cosine >= best[-1] and cosine > -np.inf:
-            insert(cosine, rows[i], ids, best, best_rows)
+            prefetch_row(vectors, rows[i + VECTORS_AHEAD])
+        _compare(query, vectors, ids, rows[i], best, best_rows)
+
+
+@compiled()
+def _entry(estimate: Any, row: int) -> Any:
+    """An estimate of a cosine, in 2^-27, and a row as one number that sorts by the estimate."""
+    level = np.int64(max(min(estimate, np.float32(3)), np.float32(-3)) * np.float32(1 << 27))
+    return (level << np.int64(ROW_BITS + 2)) | (np.int64(row) << np.int64(2))
+
+
+@compiled()
+def _row(entry: Any) -> Any:
+    return (entry >> np.int64(2)) & np.int64((1 << ROW_BITS) - 1)
+
+
+@compiled()
+def _estimate(entry: Any) -> Any:
+    return np.float32(entry >> np.int64(ROW_BITS + 2)) * np.float32(2.0**-27)
+
+
+@compiled()
+def _enter(entry: Any, pool: NDArray[np.int64]) -> None:
+    """Put an entry into a falling pool, whose last falls out. Vectorised: no branches."""
+    for i in range(pool.shape[0] - 1, 0, -1):
+        pool[i] = max(pool[i], min(pool[i - 1], entry))
+    pool[0] = max(pool[0], entry)
 
 
 @compiled()
 def walk(
     query: NDArray[np.float32],
+    table: NDArray[np.uint8],
+    scoring: tuple[int, int, float],
     vectors: NDArray[Any],
     ids: NDArray[np.int64],
-    links: NDArray[np.uint32],
+    links: NDArray[np.uint8],
     blocked: NDArray[np.bool_],
     seen: NDArray[np.int64],
-    pool: NDArray[np.float32],
-    pool_rows: NDArray[np.int64],
+    nearest: NDArray[np.float32],
+    nearest_rows: NDArray[np.int64],
+    pool: NDArray[np.int64],
     best: NDArray[np.float32],
     best_rows: NDArray[np.int64],
 ) -> None:
-    """Follow the links of the nearest row of the pool, again and again, until those of all of it
-    were followed (the search of a graph as in Malkov and Yashunin 2018, from better entry points).
+    """Follow the links of the nearest row of a pool, again and again, until those of its first rows
+    were followed (the search of a graph as in Malkov and Yashunin 2018, from better entry points,
+    by estimates as in Gou et al. 2025); then compare the rest of the pool.
 
     Args:
-        links: (n, w) rows; those beyond n, which only damage makes, are passed over.
+        table: of the query, see ``make_table``; scoring: its offset, the gain of the links'
+            additions, and the cosine that a score of 1 stands for.
+        links: (n, record_bytes), see ``Links``; rows beyond n, which only damage makes, are passed
+            over.
         blocked: (n,) rows that do not count, but lead to others, or (0,).
         seen: see `empty_set`.
-        pool, pool_rows: (beam,) where to begin, as `rerank` left them.
-        best, best_rows: (k,) receive what counts, as those of `rerank`.
+        nearest, nearest_rows: (beam,), where to begin, as `rerank` left them.
+        pool: (beam,), scratch: entries, falling.
+        best, best_rows: (k,) receive what counts, as those of `rerank`; where to begin is in them.
     """
-    fresh = np.empty(links.shape[1], np.int64)
+    offset, gain, unit = scoring
+    flat = links.reshape(-1)
+    shorts, longs = flat.view(np.int16), flat.view(np.uint32)
+    code_bytes = np.int64(table.shape[0] // 32)
+    of_query = (np.int16(offset), np.int16(gain), np.int16(MIDDLE))
+    scores = np.empty(LINKS, np.int16)
     seen[:] = -1
     met = 0
     for i in range(pool.shape[0]):
-        if pool_rows[i] >= 0:
-            seen_before(seen, pool_rows[i])
+        pool[i] = NOTHING
+        if nearest_rows[i] >= 0:
+            prefetch_row(links, nearest_rows[i])
+            seen_before(seen, nearest_rows[i])
+            pool[i] = _entry(nearest[i], nearest_rows[i]) | KNOWN
             met += 1
+    followed = max(1, int(FOLLOWED * pool.shape[0]))
     at = 0
-    while at < pool.shape[0] and 2 * met < seen.shape[0]:
-        row = pool_rows[at]
-        if row < 0 or row & LEFT:
-            at += 1
-            continue
-        pool_rows[at] = row | LEFT
-        count = 0
-        for i in range(links.shape[1]):
-            other = np.int64(links[row, i])
-            if other < ids.shape[0] and not seen_before(seen, other):
-                fresh[count] = other
-                count += 1
-                _prefetch_vector(vectors, other)
-        met += count
-        for i in range(count):
-            other = fresh[i]
-            cosine = _cosine(query, vectors[other], pool[-1])
-            if cosine > pool[-1]:
-                insert(cosine, other, ids, pool, pool_rows)
-                if cosine >= best[-1] and not (blocked.shape[0] > 0 and blocked[other]):
-                    insert(cosine, other, ids, best, best_rows)
+    while 2 * met < seen.shape[0]:
         at = 0
+        while at < followed and pool[at] & LEFT:
+            at += 1
+        if at == followed or pool[at] == NOTHING:
+            break
+        row, cosine = _row(pool[at]), _estimate(pool[at])
+        if not pool[at] & KNOWN:
+            if blocked.shape[0] > 0 and blocked[row]:
+                cosine = dot(query, vectors[row])
+            else:
+                cosine = _compare(query, vectors, ids, row, best, best_rows)
+        pool[at] |= LEFT | KNOWN
+        last = _estimate(pool[-1])
+        least = (last - cosine) / unit + MIDDLE
+        if not least < HIGHEST:
+            continue
+        mask = score_block(
+            flat,
+            row * links.shape[1],
+            table,
+            code_bytes,
+            shorts,
+            shorts[LINKS:],
+            (row * links.shape[1] + LINKS * code_bytes) // 2,
+            of_query,
+            np.int16(max(least, np.float32(0))),
+            scores,
+        )
+        while mask:
+            link = trailing_zeros(mask)
+            mask &= mask - np.uint32(1)
+            other = np.int64(longs[(row + 1) * (links.shape[1] // 4) - LINKS + link])
+            entry = _entry(cosine + (scores[link] - MIDDLE) * unit, other)
+            if entry > pool[-1] and other < ids.shape[0] and not seen_before(seen, other):
+                met += 1
+                if entry > pool[followed - 1]:
+                    prefetch_row(vectors, other)
+                    prefetch_row(links, other)
+                _enter(entry, pool)
+    for i in range(pool.shape[0]):
+        if pool[i] != NOTHING and not pool[i] & KNOWN:
+            prefetch_row(vectors, _row(pool[i]))
+    for i in range(pool.shape[0]):
+        if pool[i] == NOTHING or pool[i] & KNOWN:
+            continue
+        row = _row(pool[i])
+        if blocked.shape[0] == 0 or not blocked[row]:
+            _compare(query, vectors, ids, row, best, best_rows)

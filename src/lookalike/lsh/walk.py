@@ -21,7 +21,7 @@ LEFT, KNOWN = 1, 2
 """Mark an entry of a pool whose links were followed, and one whose cosine is exact."""
 ROW_BITS = 32
 NOTHING = -(1 << 63)
-"""An entry of a pool that is none."""
+"""Fills the places of a pool that have no entry."""
 FOLLOWED = 0.6
 """Of a pool: so many lead to the rest, whose own links lead to little more (benchmarks/ann.py)."""
 MIDDLE, HIGHEST = 8192, 32767

@@ -202,10 +202,10 @@ class LSHIndex:
 
     def link(self, graph: NeighbourGraph | None = None) -> None:
         """Link near items of every large segment that has no links yet, which searches then follow:
-        they scan a sixth of the items and find as many.
+        they scan a 64th of the items and find as many.
 
         Segments that `add` and `compact` make later have none until this is called again. It takes
-        as long as searching for every item once, or a fifth of that with their neighbours.
+        half as long again as searching for every item once, or half as long with their neighbours.
 
         Args:
             graph: the neighbours of the items, if they are known.
@@ -241,7 +241,7 @@ class LSHIndex:
             candidates: items to meet before probing stops, per segment; None: the index's
                 setting, or from its size.
             rerank: candidates whose exact cosine is computed; None: likewise.
-            beam: nearest items whose links are followed, where there are links and neither of the
+            beam: nearest items that following links keeps, where there are links and neither of the
                 others is given; None: the index's setting, or as many as `link` found necessary.
             effort: results for which the size sets all, where more are wanted; None: k.
             exact: compare with every item instead (the oracle). None: if there are so few that it

@@ -14,7 +14,7 @@ from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.hashing import LARGEST_ADDITION, Hasher
 from lookalike.lsh.links import LINKED_FROM, LINKS, Links, record_bytes
 from lookalike.lsh.search import default_candidates, search_segment
-from lookalike.lsh.segment import Segment
+from lookalike.lsh.segment import Segment, lane
 from lookalike.lsh.simd import CORRECTION_ONE
 from lookalike.lsh.state import Removed, State
 from lookalike.lsh.walk import dot
@@ -222,7 +222,7 @@ def _records(
     records = np.empty((n, record_bytes(code_bytes)), np.uint8)
     shorts = records.view(np.int16)[:, LINKS * code_bytes // 2 :]
     records.view(np.uint32)[:, -LINKS:] = rows
-    lanes = np.arange(LINKS) % 16 * 2 + np.arange(LINKS) // 16
+    lanes = lane(np.arange(LINKS))
 
     def encode(part: slice) -> None:
         made = link_codes(hasher, segment, np.arange(part.start, part.stop), rows[part])

@@ -130,8 +130,7 @@ class Segment:
         bucket = np.searchsorted(self.offsets[0], rows, side="right") - 1
         at = rows - self.offsets[0][bucket].astype(np.int64)
         block = self.blocks[0][bucket].astype(np.int64) + at // BLOCK
-        lane = 2 * (at % BLOCK % 16) + at % BLOCK // 16
-        codes: NDArray[np.uint8] = self.codes.reshape(-1, width, BLOCK)[block, :, lane]
+        codes: NDArray[np.uint8] = self.codes.reshape(-1, width, BLOCK)[block, :, lane(at % BLOCK)]
         return codes.view(np.uint64)
 
     def is_stored_in(self, folder: Path, hasher_name: str, owner: str) -> bool:
@@ -259,6 +258,11 @@ class Segment:
         if vectors and not are_unit(self.vectors).all():
             return "vectors are not of unit length"
         return "" if self.links is None else self.links.problem()
+
+
+def lane(place: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the bytes of a block's codes lie in each of its rows, see ``simd.BLOCK``: (n,)."""
+    return 2 * (place % 16) + place // 16
 
 
 ARRAYS = (

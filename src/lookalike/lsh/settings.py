@@ -37,7 +37,7 @@ class SearchSettings:
     Attributes:
         candidates: items to meet in the probed buckets of a segment before probing stops.
         rerank: candidates whose exact cosine is computed.
-        beam: of the nearest items met, those whose links are followed, in segments that have links
+        beam: nearest items that following links keeps and compares, in segments that have links
             (`LSHIndex.link`) and where neither of the others is given.
     """
 

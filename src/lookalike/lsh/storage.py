@@ -30,7 +30,7 @@ def write(folder: Path, settings: LSHSettings, owner: str, state: State) -> Stat
     Returns:
         the same state, mapped from the files.
     """
-    hasher, hasher_name = state.hasher, ""
+    hasher, hasher_name, code_bytes = state.hasher, "", settings.code_bits // 8
     entries, stored = list[SegmentEntry](), list[Segment]()
     if hasher is not None:
         hasher_name = hasher.save(folder, owner).name
@@ -42,7 +42,7 @@ def write(folder: Path, settings: LSHSettings, owner: str, state: State) -> Stat
             name, removed, links = segment.file.path.name, None, segment.links
             if links is not None and not links.is_stored_in(folder, name, owner):
                 path = links.save(folder, name, owner)
-                segment = segment.linked(_links(path, name, len(segment), settings, owner))
+                segment = segment.linked(Links.open(path, name, len(segment), code_bytes, owner))
             if gone.number:
                 marks = {"rows": np.packbits(gone.marks)}
                 meta = {"segment": name, "owner": owner}
@@ -94,8 +94,8 @@ def _read(folder: Path, manifest: Manifest) -> State:
                 f"{entry.file} holds {len(segment)} items, the manifest says {entry.items}"
             )
         if entry.links is not None:
-            path, made = folder / entry.links, manifest.settings
-            links = _links(path, entry.file, entry.items, made, manifest.owner)
+            path, code_bytes = folder / entry.links, manifest.settings.code_bits // 8
+            links = Links.open(path, entry.file, entry.items, code_bytes, manifest.owner)
             segment = segment.linked(links)
         segments.append(segment)
         removed.append(_read_removed(folder, entry, manifest.owner))
@@ -104,12 +104,6 @@ def _read(folder: Path, manifest: Manifest) -> State:
     if size <= VERIFY_ON_OPEN and (problems := damaged(state, vectors=False)):
         raise IndexFormatError("; ".join(problems))
     return state
-
-
-def _links(
-    path: Path, segment: str, items: int, settings: LSHSettings, owner: str | None
-) -> Links | None:
-    return Links.open(path, segment, items, settings.code_bits // 8, owner)
 
 
 def _read_removed(folder: Path, entry: SegmentEntry, owner: str | None) -> Removed:

@@ -228,7 +228,6 @@ def walk(
             pool[i] = _entry(nearest[i], nearest_rows[i]) | KNOWN
             met += 1
     followed = max(1, int(FOLLOWED * pool.shape[0]))
-    at = 0
     while 2 * met < seen.shape[0]:
         at = 0
         while at < followed and pool[at] & LEFT:
@@ -242,8 +241,7 @@ def walk(
             else:
                 cosine = _compare(query, vectors, ids, row, best, best_rows)
         pool[at] |= LEFT | KNOWN
-        last = _estimate(pool[-1])
-        least = (last - cosine) / unit + MIDDLE
+        least = (_estimate(pool[-1]) - cosine) / unit + MIDDLE
         if not least < HIGHEST:
             continue
         mask = score_block(

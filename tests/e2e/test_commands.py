@@ -335,7 +335,7 @@ def test_names_that_are_not_text_are_printed_as_the_bytes_that_they_are(
 
 def test_duplicates_prints_groups_and_deletes_nothing(indexed: Path) -> None:
     done = lookalike("duplicates", cwd=indexed, status=1)
-    assert (done.stdout, done.stderr[:8]) == ("", "0 groups")
+    assert done.stdout == "" and "0 groups" in done.stderr  # after how far it is, on a busy machine
     shutil.copy(indexed / "a/000.png", indexed / "z.png")
     lookalike("update", cwd=indexed)
     before = listing(indexed)

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lookalike.cli.options import (
+    COUNT,
+    JSON,
+    MAX_PIXELS,
+    MODEL,
+    argument,
+    declared,
     find_folder,
     gallery_name,
-    json_option,
-    max_pixels_option,
-    model_option,
+    option,
 )
 from lookalike.cli.output import (
     FOUND_NOTHING,
@@ -43,54 +47,39 @@ def cluster() -> None:
 
 
 @cluster.command()
-@click.argument("source")
-@click.option(
-    "--out",
-    required=True,
-    metavar="DIR",
-    help="Folder, or URI of one that all machines reach (s3://...), for the parts: Parquet files "
-    "with embeddings.",
-)
-@click.option(
-    "--address",
-    metavar="HOST:PORT",
-    help="Of the head of a Ray cluster of which this machine is a node; the others must have "
-    "SOURCE, DIR and FILE under the same paths.  [default: work in this process]",
-)
-@click.option(
-    "--deadline", metavar="SECONDS", type=click.FloatRange(0, min_open=True), help="Stop then."
-)
-@click.option(
-    "--chunk-images", metavar="N", type=click.IntRange(1), help="Images per task.  [default: 512]"
-)
-@click.option(
-    "--threads",
-    metavar="N",
-    type=click.IntRange(1),
-    help="Of the model; with --address, CPUs that a task reserves.  [default: all cores; with "
-    "--address, 1]",
-)
-@click.option(
-    "--gpus-per-task",
-    metavar="X",
-    type=click.FloatRange(0),
-    default=0.0,
-    help="GPUs, or a part of one, that a task on Ray reserves.",
-)
-@max_pixels_option
-@model_option
-@json_option
+@declared
 def embed(
-    source: str,
-    out: str,
-    address: str | None,
-    deadline: float | None,
-    chunk_images: int | None,
-    threads: int | None,
-    gpus_per_task: float,
-    max_pixels: int,
-    model: Path | None,
-    as_json: bool,
+    source: str = argument(),
+    out: str = option(
+        "Folder, or URI of one that all machines reach (s3://...), for the parts: Parquet files "
+        "with embeddings.",
+        required=True,
+        metavar="DIR",
+    ),
+    address: str | None = option(
+        "Of the head of a Ray cluster of which this machine is a node; the others must have "
+        "SOURCE, DIR and FILE under the same paths.  [default: work in this process]",
+        metavar="HOST:PORT",
+    ),
+    deadline: float | None = option(
+        "Stop then.", metavar="SECONDS", type=click.FloatRange(0, min_open=True)
+    ),
+    chunk_images: int | None = option("Images per task.  [default: 512]", type=COUNT, metavar="N"),
+    threads: int | None = option(
+        "Of the model; with --address, CPUs that a task reserves.  [default: all cores; with "
+        "--address, 1]",
+        type=COUNT,
+        metavar="N",
+    ),
+    gpus_per_task: float = option(
+        "GPUs, or a part of one, that a task on Ray reserves.",
+        metavar="X",
+        type=click.FloatRange(0),
+        default=0.0,
+    ),
+    max_pixels: int = MAX_PIXELS,
+    model: Path | None = MODEL,
+    as_json: bool = JSON,
 ) -> None:
     """Embed the images of SOURCE, in chunks, into the folder DIR.
 
@@ -167,18 +156,16 @@ def _report_skipped(parts: Parts, reports: list[ChunkReport], skipped: int) -> N
 # ---- serving -------------------------------------------------------------------------------------
 
 
-address_option = click.option(
-    "--address",
-    metavar="HOST:PORT",
-    help="Of the head of a Ray cluster of which this machine is a node.  [default: RAY_ADDRESS, or "
+ADDRESS = option(
+    "Of the head of a Ray cluster of which this machine is a node.  [default: RAY_ADDRESS, or "
     "the cluster that was started on this machine]",
+    metavar="HOST:PORT",
 )
-deadline_option = click.option(
-    "--deadline",
+DEADLINE = option(
+    "How long to wait for the shards to be built.",
     metavar="SECONDS",
     type=click.FloatRange(0, min_open=True),
     default=3600.0,
-    help="How long to wait for the shards to be built.",
 )
 
 
@@ -196,47 +183,28 @@ def _shown() -> Callable[[int, int], None]:
 
 
 @cluster.command()
-@click.argument("parts", metavar="DIR")
-@click.option("--name", required=True, help="Of the gallery: ray://NAME is its address.")
-@click.option("--shards", type=click.IntRange(1), default=1, help="How many.")
-@click.option("--replicas", type=click.IntRange(1), default=1, help="Copies of each.")
-@click.option(
-    "--cpus",
-    type=click.FloatRange(0),
-    default=1.0,
-    help="That each actor reserves; a part of one is possible.",
-)
-@click.option(
-    "--memory-mb", metavar="MB", type=click.IntRange(0), default=0, help="That each reserves."
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    default=2,
-    help="Searches that an actor runs at once.",
-)
-@click.option(
-    "--cache",
-    metavar="FOLDER",
-    default="",
-    show_default="LOOKALIKE_CACHE there, or ~/.cache/lookalike",
-    help="On each node, for the shards' files.",
-)
-@address_option
-@deadline_option
-@json_option
+@declared
 def start(
-    parts: str,
-    name: str,
-    shards: int,
-    replicas: int,
-    cpus: float,
-    memory_mb: int,
-    threads: int,
-    cache: str,
-    address: str | None,
-    deadline: float,
-    as_json: bool,
+    parts: str = argument(metavar="DIR"),
+    name: str = option("Of the gallery: ray://NAME is its address.", required=True),
+    shards: int = option("How many.", type=COUNT, default=1),
+    replicas: int = option("Copies of each.", type=COUNT, default=1),
+    cpus: float = option(
+        "That each actor reserves; a part of one is possible.",
+        type=click.FloatRange(0),
+        default=1.0,
+    ),
+    memory_mb: int = option("That each reserves.", metavar="MB", type=click.IntRange(0), default=0),
+    threads: int = option("Searches that an actor runs at once.", type=COUNT, default=2),
+    cache: str = option(
+        "On each node, for the shards' files.",
+        metavar="FOLDER",
+        default="",
+        show_default="LOOKALIKE_CACHE there, or ~/.cache/lookalike",
+    ),
+    address: str | None = ADDRESS,
+    deadline: float = DEADLINE,
+    as_json: bool = JSON,
 ) -> None:
     """Serve the parts in DIR from Ray, for 'lookalike search --gallery ray://NAME'.
 
@@ -278,10 +246,12 @@ def _print(name: str, made: Deployment, as_json: bool) -> None:
 
 
 @cluster.command()
-@click.argument("name", required=False)
-@address_option
-@json_option
-def status(name: str | None, address: str | None, as_json: bool) -> None:
+@declared
+def status(
+    name: str | None = argument(required=False),
+    address: str | None = ADDRESS,
+    as_json: bool = JSON,
+) -> None:
     """List the shards of NAME: where each replica is, its images, memory, queries and lag.
 
     Without NAME: list the galleries that the cluster serves. The lag is the number of commits in
@@ -340,12 +310,12 @@ def _line(one: dict[str, Any]) -> str:
 
 
 @cluster.command()
-@click.argument("name")
-@click.option(
-    "--keep-cache", is_flag=True, help="Leave these files, for another start without building."
-)
-@address_option
-def stop(name: str, keep_cache: bool, address: str | None) -> None:
+@declared
+def stop(
+    name: str = argument(),
+    keep_cache: bool = option("Leave these files, for another start without building."),
+    address: str | None = ADDRESS,
+) -> None:
     """End the actors of NAME, and delete the files that the nodes have made of DIR. DIR is kept."""
     with extra_needed("cluster"):
         from lookalike.cluster import deployment
@@ -354,12 +324,14 @@ def stop(name: str, keep_cache: bool, address: str | None) -> None:
 
 
 @cluster.command()
-@click.argument("name")
-@click.argument("count", metavar="R", type=click.IntRange(1))
-@address_option
-@deadline_option
-@json_option
-def replicas(name: str, count: int, address: str | None, deadline: float, as_json: bool) -> None:
+@declared
+def replicas(
+    name: str = argument(),
+    count: int = argument(type=COUNT, metavar="R"),
+    address: str | None = ADDRESS,
+    deadline: float = DEADLINE,
+    as_json: bool = JSON,
+) -> None:
     """Serve each shard of NAME by R actors. Searches go on meanwhile."""
     with extra_needed("cluster"):
         from lookalike.cluster import deployment
@@ -368,11 +340,13 @@ def replicas(name: str, count: int, address: str | None, deadline: float, as_jso
 
 
 @cluster.command()
-@click.argument("name")
-@click.argument("other")
-@address_option
-@json_option
-def switch(name: str, other: str, address: str | None, as_json: bool) -> None:
+@declared
+def switch(
+    name: str = argument(),
+    other: str = argument(),
+    address: str | None = ADDRESS,
+    as_json: bool = JSON,
+) -> None:
     """Exchange two galleries' names: ray://NAME is what OTHER was, and the other way round.
 
     Searches go on meanwhile; the same command undoes it. Then end the old one: cluster stop OTHER.
@@ -384,15 +358,16 @@ def switch(name: str, other: str, address: str | None, as_json: bool) -> None:
 
 
 @cluster.command()
-@click.argument("gallery", type=gallery_name)
-@click.option(
-    "--out",
-    required=True,
-    metavar="DIR",
-    help="An empty or new folder, or the URI of one (s3://...), for the parts.",
-)
-@json_option
-def export(gallery: Path | str, out: str, as_json: bool) -> None:
+@declared
+def export(
+    gallery: Path | str = argument(type=gallery_name),
+    out: str = option(
+        "An empty or new folder, or the URI of one (s3://...), for the parts.",
+        required=True,
+        metavar="DIR",
+    ),
+    as_json: bool = JSON,
+) -> None:
     """Write the gallery on disk GALLERY as parts, for 'cluster start'. Nothing is encoded.
 
     GALLERY is a folder that was indexed, or the directory given to 'index --gallery'.

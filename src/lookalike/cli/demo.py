@@ -6,25 +6,21 @@ from pathlib import Path
 
 import click
 
-from lookalike.cli.options import json_option
+from lookalike.cli.options import JSON, declared, option
 from lookalike.cli.output import FOUND_NOTHING, print_json, say
 from lookalike.cli.progress import progress_shown
 
 
 @click.command()
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Your own photographs instead of the ones that scikit-image and scikit-learn carry.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("demo"),
-    help="Results.",
-)
-@json_option
-def demo(folder: Path | None, out: Path, as_json: bool) -> None:
+@declared
+def demo(
+    folder: Path | None = option(
+        "Your own photographs instead of the ones that scikit-image and scikit-learn carry.",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+    ),
+    out: Path = option("Results.", default=Path("demo")),
+    as_json: bool = JSON,
+) -> None:
     """Index real photographs, search them with altered ones, draw what was found.
 
     Exit status 1 if no altered image found the one that it was made from.

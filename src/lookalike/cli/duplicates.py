@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lookalike.cli.options import (
+    FILE,
+    FILTER,
+    GALLERY,
+    JSON,
     NumberRange,
-    filter_option,
+    declared,
     find_gallery,
-    gallery_option,
-    json_option,
+    option,
     update_command,
 )
 from lookalike.cli.output import (
@@ -59,113 +62,69 @@ BACK = {"hardlink": "made files of their own again", "reflink": "hold what they 
 
 
 @click.command()
-@gallery_option
-@click.option(
-    "--kind",
-    "kinds",
-    multiple=True,
-    type=click.Choice(list(KINDS)),
-    help="Only duplicates of this kind; may be repeated. Default: all but 'shot', which are other "
-    "images with a near embedding.",
-)
-@click.option(
-    "--threshold",
-    metavar="COSINE",
-    type=NumberRange(-0.99, 1),
-    default=0.95,
-    help="Of '--kind shot': smallest cosine to a file that is kept; 1: equal images alone.",
-)
-@click.option(
-    "--keep",
-    type=click.Choice(["original", "largest", "smallest", "oldest", "newest"]),
-    default="original",
-    help="Which file of a group is kept.",
-)
-@click.option(
-    "--keep-folder",
-    "folders",
-    metavar="DIR",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Rather keep files of this folder of the gallery; may be repeated, the first is best.",
-)
-@click.option(
-    "--keep-name",
-    "names",
-    metavar="GLOB",
-    multiple=True,
-    help="Rather keep files that match; may be repeated, the first is best.",
-)
-@click.option(
-    "--reference",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="A folder of the gallery whose files are always kept and never touched.",
-)
-@filter_option
-@click.option(
-    "--sheet",
-    metavar="FILE.html",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the groups with their images as a page.",
-)
-@click.option(
-    "--move-to",
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Move duplicates to this folder, outside of the gallery's.",
-)
-@click.option("--trash", is_flag=True, help="Move duplicates to the trash.")
-@click.option(
-    "--hardlink", is_flag=True, help="Replace duplicates of the same bytes by hard links."
-)
-@click.option(
-    "--reflink",
-    is_flag=True,
-    help="Replace duplicates of the same bytes by copy-on-write clones (Btrfs, XFS).",
-)
-@click.option("--delete", is_flag=True, help="Delete duplicates for good; asks for a word.")
-@click.option("--yes", is_flag=True, help="Do not ask, except before --delete.")
-@click.option(
-    "--apply",
-    "marks",
-    metavar="MARKS.json",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Act on what was marked on the page of 'serve' and exported, instead of searching.",
-)
-@click.option(
-    "--undo", is_flag=True, help="Undo the last --move-to, --trash, --hardlink or --reflink."
-)
-@click.option(
-    "--not-duplicate",
-    "distinct",
-    metavar="FILE FILE",
-    nargs=2,
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Remember that two files are not duplicates; may be repeated.",
-)
-@json_option
+@declared
 def duplicates(
-    gallery: Path | str | None,
-    kinds: tuple[str, ...],
-    threshold: float,
-    keep: str,
-    folders: tuple[Path, ...],
-    names: tuple[str, ...],
-    reference: Path | None,
-    pattern: str | None,
-    sheet: Path | None,
-    move_to: Path | None,
-    trash: bool,
-    hardlink: bool,
-    reflink: bool,
-    delete: bool,
-    yes: bool,
-    marks: Path | None,
-    undo: bool,
-    distinct: tuple[tuple[Path, Path], ...],
-    as_json: bool,
+    gallery: Path | str | None = GALLERY,
+    kinds: tuple[str, ...] = option(
+        "Only duplicates of this kind; may be repeated. Default: all but 'shot', which are other "
+        "images with a near embedding.",
+        "--kind",
+        type=click.Choice(list(KINDS)),
+    ),
+    threshold: float = option(
+        "Of '--kind shot': smallest cosine to a file that is kept; 1: equal images alone.",
+        metavar="COSINE",
+        type=NumberRange(-0.99, 1),
+        default=0.95,
+    ),
+    keep: str = option(
+        "Which file of a group is kept.",
+        type=click.Choice(["original", "largest", "smallest", "oldest", "newest"]),
+        default="original",
+    ),
+    folders: tuple[Path, ...] = option(
+        "Rather keep files of this folder of the gallery; may be repeated, the first is best.",
+        "--keep-folder",
+        metavar="DIR",
+    ),
+    names: tuple[str, ...] = option(
+        "Rather keep files that match; may be repeated, the first is best.",
+        "--keep-name",
+        metavar="GLOB",
+    ),
+    reference: Path | None = option(
+        "A folder of the gallery whose files are always kept and never touched.", metavar="DIR"
+    ),
+    pattern: str | None = FILTER,
+    sheet: Path | None = option(
+        "Write the groups with their images as a page.", type=FILE, metavar="FILE.html"
+    ),
+    move_to: Path | None = option(
+        "Move duplicates to this folder, outside of the gallery's.",
+        metavar="DIR",
+        type=click.Path(path_type=Path, file_okay=False),
+    ),
+    trash: bool = option("Move duplicates to the trash."),
+    hardlink: bool = option("Replace duplicates of the same bytes by hard links."),
+    reflink: bool = option(
+        "Replace duplicates of the same bytes by copy-on-write clones (Btrfs, XFS)."
+    ),
+    delete: bool = option("Delete duplicates for good; asks for a word."),
+    yes: bool = option("Do not ask, except before --delete."),
+    marks: Path | None = option(
+        "Act on what was marked on the page of 'serve' and exported, instead of searching.",
+        "--apply",
+        metavar="MARKS.json",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    ),
+    undo: bool = option("Undo the last --move-to, --trash, --hardlink or --reflink."),
+    distinct: tuple[tuple[Path, Path], ...] = option(
+        "Remember that two files are not duplicates; may be repeated.",
+        "--not-duplicate",
+        metavar="FILE FILE",
+        nargs=2,
+    ),
+    as_json: bool = JSON,
 ) -> None:
     """Find files that show the same picture, and do something about them.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lookalike.cli.options import encoding_options, json_option
+from lookalike.cli.options import COUNT, ENCODING, JSON, argument, declared, option
 from lookalike.cli.output import (
     FOUND_NOTHING,
     number,
@@ -29,37 +29,24 @@ WORST_CLASSES = 5
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--queries-per-class",
-    metavar="N",
-    type=click.IntRange(1),
-    default=10,
-    help="Random images of each class to search with; all others are searched.",
-)
-@click.option(
-    "--seeds",
-    metavar="N",
-    type=click.IntRange(1),
-    default=5,
-    help="How many random splits to measure.",
-)
-@click.option(
-    "--worst",
-    metavar="N",
-    type=click.IntRange(0),
-    default=0,
-    help="Also list the N queries of lowest P@10, and what each returned.",
-)
-@encoding_options
-@json_option
+@declared
 def evaluate(
-    folder: Path,
-    queries_per_class: int,
-    seeds: int,
-    worst: int,
-    encoding: dict[str, Any],
-    as_json: bool,
+    folder: Path = argument(),
+    queries_per_class: int = option(
+        "Random images of each class to search with; all others are searched.",
+        type=COUNT,
+        metavar="N",
+        default=10,
+    ),
+    seeds: int = option("How many random splits to measure.", type=COUNT, metavar="N", default=5),
+    worst: int = option(
+        "Also list the N queries of lowest P@10, and what each returned.",
+        metavar="N",
+        type=click.IntRange(0),
+        default=0,
+    ),
+    encoding: dict[str, Any] = ENCODING,
+    as_json: bool = JSON,
 ) -> None:
     """Measure how well a model finds the images of your classes.
 
@@ -191,22 +178,20 @@ def _as_dict(
 
 
 @click.command()
-@click.argument("name", metavar="corel1k|corel5k", type=click.Choice(["corel1k", "corel5k"]))
-@click.option(
-    "--from",
-    "folder",
-    metavar="DIR",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Your copy: a folder for each class, or one of all files in the original numbering.",
-)
-@click.option(
-    "--out",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="A new folder to lay the images out in, as DIR/CLASS/IMAGE. Without it, only a check.",
-)
-def data(name: str, folder: Path, out: Path | None) -> None:
+@declared
+def data(
+    name: str = argument(metavar="corel1k|corel5k", type=click.Choice(["corel1k", "corel5k"])),
+    folder: Path = option(
+        "Your copy: a folder for each class, or one of all files in the original numbering.",
+        "--from",
+        metavar="DIR",
+        required=True,
+    ),
+    out: Path | None = option(
+        "A new folder to lay the images out in, as DIR/CLASS/IMAGE. Without it, only a check.",
+        metavar="DIR",
+    ),
+) -> None:
     """Check your copy of a dataset of the paper, and lay it out for evaluate, train and index.
 
     Nothing is downloaded, and the copy is not changed: images are linked, or copied where links

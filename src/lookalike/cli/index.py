@@ -12,12 +12,15 @@ import click
 
 from lookalike.cli.interrupt import acknowledge
 from lookalike.cli.options import (
+    ENCODING,
+    GALLERY,
+    JSON,
     NumberRange,
-    encoding_options,
+    argument,
+    declared,
     find_folder,
     gallery_name,
-    gallery_option,
-    json_option,
+    option,
 )
 from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, visible
 from lookalike.cli.progress import progress_shown
@@ -34,61 +37,44 @@ RAW = frozenset(["arw", "cr2", "cr3", "dng", "nef", "nrw", "orf", "pef", "raf", 
 
 
 @click.command()
-@click.argument(
-    "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False
-)
-@click.option(
-    "--gallery",
-    metavar="DIR",
-    type=gallery_name,
-    help="Keep the gallery's files in this directory instead of FOLDER/.lookalike, for instance "
-    "because FOLDER is read-only. Or ray://NAME, the address of a gallery in shards, to bring it "
-    "up to date with its own folder.",
-)
-@click.option(
-    "--rebuild",
-    is_flag=True,
-    help="Encode all images again, for another model; until it is done, the old gallery serves.",
-)
-@click.option(
-    "--from",
-    "parts",
-    metavar="DIR",
-    help="Make the gallery from the parts that 'lookalike cluster embed' or 'cluster export' wrote "
-    "to this folder or URI, without encoding anything; FOLDER is where the images are here.",
-)
-@click.option(
-    "--exclude",
-    metavar="PATTERN",
-    multiple=True,
-    help="Leave out what fits, as in a .gitignore file: 'raw/', '*.png'; remembered, and dropped "
-    "if it is indexed. A file .lookalikeignore in any folder of images does the same.",
-)
-@click.option(
-    "--accept-missing",
-    is_flag=True,
-    help="Drop what is known of all files that are gone, even if a disk that is not mounted may be "
-    "why.",
-)
-@click.option(
-    "--wait",
-    metavar="SECONDS",
-    type=NumberRange(0),
-    default=0.0,
-    help="How long to wait if another process is writing.",
-)
-@encoding_options
-@json_option
+@declared
 def index(
-    folder: Path | None,
-    gallery: Path | str | None,
-    rebuild: bool,
-    parts: str | None,
-    exclude: tuple[str, ...],
-    accept_missing: bool,
-    wait: float,
-    encoding: dict[str, Any],
-    as_json: bool,
+    folder: Path | None = argument(
+        type=click.Path(path_type=Path, exists=True, file_okay=False), required=False
+    ),
+    gallery: Path | str | None = option(
+        "Keep the gallery's files in this directory instead of FOLDER/.lookalike, for instance "
+        "because FOLDER is read-only. Or ray://NAME, the address of a gallery in shards, to bring "
+        "it up to date with its own folder.",
+        metavar="DIR",
+        type=gallery_name,
+    ),
+    rebuild: bool = option(
+        "Encode all images again, for another model; until it is done, the old gallery serves."
+    ),
+    parts: str | None = option(
+        "Make the gallery from the parts that 'lookalike cluster embed' or 'cluster export' wrote "
+        "to this folder or URI, without encoding anything; FOLDER is where the images are here.",
+        "--from",
+        metavar="DIR",
+    ),
+    exclude: tuple[str, ...] = option(
+        "Leave out what fits, as in a .gitignore file: 'raw/', '*.png'; remembered, and dropped "
+        "if it is indexed. A file .lookalikeignore in any folder of images does the same.",
+        metavar="PATTERN",
+    ),
+    accept_missing: bool = option(
+        "Drop what is known of all files that are gone, even if a disk that is not mounted may be "
+        "why."
+    ),
+    wait: float = option(
+        "How long to wait if another process is writing.",
+        metavar="SECONDS",
+        type=NumberRange(0),
+        default=0.0,
+    ),
+    encoding: dict[str, Any] = ENCODING,
+    as_json: bool = JSON,
 ) -> None:
     """Index the images below FOLDER, or bring its gallery up to date.
 
@@ -299,9 +285,11 @@ SETTLED_MS = 2000
 
 
 @click.command()
-@gallery_option
-@encoding_options
-def watch(gallery: Path | str | None, encoding: dict[str, Any]) -> None:
+@declared
+def watch(
+    gallery: Path | str | None = GALLERY,
+    encoding: dict[str, Any] = ENCODING,
+) -> None:
     """Keep a gallery up to date while its folder changes, until Ctrl-C.
 
     An update runs at the start and whenever files have come, gone or changed and then nothing has

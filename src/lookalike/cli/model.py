@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lookalike.cli.options import ModelFile, json_option, runtime_option
+from lookalike.cli.options import COUNT, FILE, JSON, RUNTIME, ModelFile, argument, declared, option
 from lookalike.cli.output import FOUND_NOTHING, print_json, print_lines, say, shown
 from lookalike.cli.progress import download_shown
 from lookalike.errors import extra_needed
@@ -31,8 +31,10 @@ def model() -> None:
 
 
 @model.command("list")
-@json_option
-def list_models(as_json: bool) -> None:
+@declared
+def list_models(
+    as_json: bool = JSON,
+) -> None:
     """List the published encoders that can be downloaded by name."""
     from lookalike.models.catalogue import CATALOGUE, model_file
 
@@ -59,14 +61,15 @@ def list_models(as_json: bool) -> None:
 
 
 @model.command()
-@click.argument("name")
-@click.option(
-    "--host",
-    metavar="URL",
-    help="A mirror to download from. Default: $LOOKALIKE_MODELS_URL, or https://huggingface.co",
-)
-@json_option
-def get(name: str, host: str | None, as_json: bool) -> None:
+@declared
+def get(
+    name: str = argument(),
+    host: str | None = option(
+        "A mirror to download from. Default: $LOOKALIKE_MODELS_URL, or https://huggingface.co",
+        metavar="URL",
+    ),
+    as_json: bool = JSON,
+) -> None:
     """Download the published encoder NAME and make a model file of it, for use without a network.
 
     Run it again if it was interrupted: it goes on where it stopped. Proxies are those of the
@@ -84,8 +87,10 @@ def get(name: str, host: str | None, as_json: bool) -> None:
 
 
 @model.command()
-@click.argument("name")
-def remove(name: str) -> None:
+@declared
+def remove(
+    name: str = argument(),
+) -> None:
     """Delete the downloaded model NAME.
 
     Galleries that were made with it need it again for what they do not hold yet: new images, and
@@ -99,10 +104,12 @@ def remove(name: str) -> None:
 
 
 @model.command()
-@click.argument("file", metavar="[FILE|NAME]", type=ModelFile(), required=False)
-@runtime_option
-@json_option
-def info(file: Path | None, runtime: str | None, as_json: bool) -> None:
+@declared
+def info(
+    file: Path | None = argument(metavar="[FILE|NAME]", type=ModelFile(), required=False),
+    runtime: str | None = RUNTIME,
+    as_json: bool = JSON,
+) -> None:
     """Show what a model takes and gives, and what runs it here.
 
     It is a FILE, or a downloaded one by its NAME. Without either, it is the one that comes with
@@ -116,74 +123,39 @@ def info(file: Path | None, runtime: str | None, as_json: bool) -> None:
 
 
 @model.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The model file to write.",
-)
-@click.option("--name", required=True, help="What the model calls itself.")
-@click.option(
-    "--size",
-    required=True,
-    metavar="N",
-    type=click.IntRange(1),
-    help="Images are squeezed to N x N pixels.",
-)
-@click.option(
-    "--mean",
-    required=True,
-    metavar="R,G,B",
-    type=triple,
-    help="Of pixels from 0 to 255, which enter as (x - mean) / std.",
-)
-@click.option("--std", required=True, metavar="R,G,B", type=triple, help="Of pixels from 0 to 255.")
-@click.option("--output", help="The output to use, if the encoder has several.")
-@click.option(
-    "--tokens",
-    type=click.Choice(["cls", "mean"]),
-    help="Of an output of tokens, the first, or the mean of all.",
-)
-@click.option(
-    "--text",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The ONNX file of the other half of a model of images and words, to search by words; it "
-    "goes into a second file beside the model file.",
-)
-@click.option(
-    "--tokenizer",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Of --text, a tokenizer.json.",
-)
-@click.option("--text-output", help="The output of --text to use, if it has several.")
-@click.option(
-    "--text-length",
-    metavar="N",
-    type=click.IntRange(1, 4096),
-    default=77,
-    help="The most tokens that --text takes.",
-)
-@click.option("--version", default="1", help="Of the model.")
-@json_option
+@declared
 def adopt(
-    file: Path,
-    out: Path,
-    name: str,
-    size: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    output: str | None,
-    tokens: Any,
-    text: Path | None,
-    tokenizer: Path | None,
-    text_output: str | None,
-    text_length: int,
-    version: str,
-    as_json: bool,
+    file: Path = argument(),
+    out: Path = option("The model file to write.", type=FILE, required=True, metavar="FILE"),
+    name: str = option("What the model calls itself.", required=True),
+    size: int = option(
+        "Images are squeezed to N x N pixels.", type=COUNT, required=True, metavar="N"
+    ),
+    mean: tuple[float, float, float] = option(
+        "Of pixels from 0 to 255, which enter as (x - mean) / std.",
+        required=True,
+        metavar="R,G,B",
+        type=triple,
+    ),
+    std: tuple[float, float, float] = option(
+        "Of pixels from 0 to 255.", required=True, metavar="R,G,B", type=triple
+    ),
+    output: str | None = option("The output to use, if the encoder has several."),
+    tokens: Any = option(
+        "Of an output of tokens, the first, or the mean of all.", type=click.Choice(["cls", "mean"])
+    ),
+    text: Path | None = option(
+        "The ONNX file of the other half of a model of images and words, to search by words; it "
+        "goes into a second file beside the model file.",
+        metavar="FILE",
+    ),
+    tokenizer: Path | None = option("Of --text, a tokenizer.json.", metavar="FILE"),
+    text_output: str | None = option("The output of --text to use, if it has several."),
+    text_length: int = option(
+        "The most tokens that --text takes.", metavar="N", type=click.IntRange(1, 4096), default=77
+    ),
+    version: str = option("Of the model.", default="1"),
+    as_json: bool = JSON,
 ) -> None:
     """Make a model file of any image encoder in an ONNX FILE, a DINOv2 or CLIP tower, say.
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -15,6 +17,9 @@ from lookalike.errors import GalleryError
 
 if TYPE_CHECKING:
     from lookalike.gallery.protocol import ImageGallery
+
+
+Command: TypeAlias = Callable[..., Any]
 
 
 class NumberRange(click.FloatRange):
@@ -51,102 +56,138 @@ def gallery_name(value: str) -> Path | str:
     return value if is_remote(value) else Path(value)
 
 
-gallery_option = click.option(
-    "--gallery",
+# ---- options -------------------------------------------------------------------------------------
+
+COUNT = click.IntRange(1)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """What `click.option` or `click.argument`, the ``kind``, is to be called with."""
+
+    kind: Callable[..., Callable[[Command], Command]]
+    flags: tuple[str, ...]
+    how: dict[str, Any]
+
+    def on(self, name: str, annotation: str) -> Callable[[Command], Command]:
+        """For the parameter ``name``."""
+        how = dict(self.how)
+        if self.kind is click.option and annotation == "bool":
+            how["is_flag"] = True
+        elif self.kind is click.option and annotation.endswith(", ...]"):
+            how["multiple"] = True
+        if "Path" in annotation:
+            how.setdefault("type", click.Path(path_type=Path))
+        flags = self.flags
+        if self.kind is click.option and not flags:
+            flags = (f"--{name.replace('_', '-')}",)
+        return self.kind(*flags, name, **how)
+
+
+def option(help: str, *flags: str, **how: Any) -> Any:
+    """An option of a command, as the default of the parameter that takes it, whose name is the flag
+    unless ``flags`` are given. ``how``: as `click.option`; what the annotation says may be left
+    out: no value (bool), a path, that it may be repeated (tuple[..., ...])."""
+    return _Declared(click.option, flags, {"help": help, **how})
+
+
+def argument(**how: Any) -> Any:
+    """An argument of a command, likewise; ``how``: as `click.argument`."""
+    return _Declared(click.argument, (), how)
+
+
+def declared(command: Command) -> Command:
+    """Give a command the options and arguments that its parameters have as defaults. Where that is
+    a function, its parameters are options as well, and the command gets what it returns."""
+    made: Command = command
+    groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
+    found: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if inspect.isfunction(parameter.default):
+            taken = inspect.signature(parameter.default).parameters
+            groups[parameter.name] = parameter.default, list(taken)
+            found += taken.values()
+        elif parameter.kind is not parameter.VAR_KEYWORD:
+            found.append(parameter)
+    if groups:
+
+        @functools.wraps(command)
+        def grouped(**given: Any) -> None:
+            for name, (function, names) in groups.items():
+                given[name] = function(**{each: given.pop(each) for each in names})
+            command(**given)
+
+        made = grouped
+    for each in reversed(found):  # as decorators are applied
+        made = each.default.on(each.name, each.annotation)(made)
+    return made
+
+
+GALLERY = option(
+    "A folder that was indexed, the directory given to 'index --gallery', or ray://NAME, the "
+    "address of a gallery in shards. Default: $LOOKALIKE_GALLERY, or the current folder or the "
+    "nearest one above it that has a gallery.",
     metavar="DIR",
     type=gallery_name,
     envvar="LOOKALIKE_GALLERY",
-    help="A folder that was indexed, the directory given to 'index --gallery', or ray://NAME, the "
-    "address of a gallery in shards. Default: $LOOKALIKE_GALLERY, or the current folder or the "
-    "nearest one above it that has a gallery.",
 )
-filter_option = click.option(
-    "--filter",
-    "pattern",
-    metavar="WORDS",
-    help="Only files whose path in the gallery holds all these words, in any case, or fits a "
+FILTER = option(
+    "Only files whose path in the gallery holds all these words, in any case, or fits a "
     "pattern: 2019/*, *.png. Also date:2021..2023, size:>2MB, width:>=1000, shape:portrait, "
     "type:jpeg; a minus before any excludes: -beach.",
+    "--filter",
+    metavar="WORDS",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-max_pixels_option = click.option(
-    "--max-pixels",
-    metavar="N",
-    type=click.IntRange(1),
-    default=200_000_000,
-    help="Skip larger images, and those that take more than 1 GiB of memory, or 5 bytes for each "
+JSON = option("Print JSON.", "--json")
+MAX_PIXELS = option(
+    "Skip larger images, and those that take more than 1 GiB of memory, or 5 bytes for each "
     "of N if that is more.",
+    metavar="N",
+    type=COUNT,
+    default=200_000_000,
 )
-max_seconds_option = click.option(
-    "--max-seconds",
-    metavar="S",
-    type=click.FloatRange(0, 1e6, min_open=True),
-    default=10.0,
-    help="Skip images that take more processor time to decode.",
-)
-model_option = click.option(
-    "--model",
+MODEL = option(
+    "A model instead of the one that comes with lookalike: an ONNX file, or the name of one "
+    "that 'lookalike model get' has downloaded.",
     metavar="FILE|NAME",
     type=ModelFile(),
-    help="A model instead of the one that comes with lookalike: an ONNX file, or the name of one "
-    "that 'lookalike model get' has downloaded.",
 )
-
-
-runtime_option = click.option(
-    "--runtime",
+RUNTIME = option(
+    "What runs the model. Default: $LOOKALIKE_RUNTIME, or OpenVINO where it is installed and "
+    "gives the same embeddings, else ONNX Runtime.",
     type=click.Choice(["auto", "onnxruntime", "openvino"]),
     envvar="LOOKALIKE_RUNTIME",
-    help="What runs the model. Default: $LOOKALIKE_RUNTIME, or OpenVINO where it is installed and "
-    "gives the same embeddings, else ONNX Runtime.",
 )
 
 
-def encoding_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Those of the encoder, which the command gets as ``encoding``: arguments of `Gallery.open`."""
+def _encoding(
+    model: Path | None = MODEL,
+    max_seconds: float = option(
+        "Skip images that take more processor time to decode.",
+        metavar="S",
+        type=click.FloatRange(0, 1e6, min_open=True),
+        default=10.0,
+    ),
+    max_pixels: int = MAX_PIXELS,
+    runtime: str | None = RUNTIME,
+    threads: int | None = option("Default: all cores.", metavar="N", type=COUNT),
+    batch_size: int | None = option("Images per run of the model.", metavar="N", type=COUNT),
+) -> dict[str, Any]:
+    """Arguments of `Gallery.open`."""
+    from lookalike.encoder import EncoderSettings
 
-    @functools.wraps(command)
-    def with_encoding(
-        *,
-        batch_size: int | None,
-        threads: int | None,
-        runtime: str | None,
-        max_pixels: int,
-        max_seconds: float,
-        model: Path | None,
-        **others: Any,
-    ) -> None:
-        from lookalike.encoder import EncoderSettings
+    given: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "runtime": runtime}
+    settings = EncoderSettings(**{k: v for k, v in given.items() if v is not None})
+    limits = {"max_pixels": max_pixels, "max_seconds": max_seconds}
+    return {"encoder_settings": settings, "model": model, **limits}
 
-        given: dict[str, Any] = {"batch_size": batch_size, "threads": threads, "runtime": runtime}
-        encoding = {
-            "encoder_settings": EncoderSettings(
-                **{k: v for k, v in given.items() if v is not None}
-            ),
-            "model": model,
-            "max_pixels": max_pixels,
-            "max_seconds": max_seconds,
-        }
-        command(encoding=encoding, **others)
 
-    made: Callable[..., None] = with_encoding
-    for option in (
-        click.option(
-            "--batch-size",
-            metavar="N",
-            type=click.IntRange(1),
-            help="Images per run of the model.",
-        ),
-        click.option("--threads", metavar="N", type=click.IntRange(1), help="Default: all cores."),
-        runtime_option,
-        max_pixels_option,
-        max_seconds_option,
-        model_option,
-    ):
-        made = option(made)
-    return made
+ENCODING: Any = _encoding
+"""Options of the encoder."""
+
+
+# ---- the gallery ---------------------------------------------------------------------------------
 
 
 def find_folder(gallery: Path | str | None, near: Path | None = None) -> Path:

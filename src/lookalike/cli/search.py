@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lookalike.cli.options import (
+    COUNT,
+    ENCODING,
+    FILE,
+    FILTER,
+    GALLERY,
+    JSON,
     NumberRange,
-    encoding_options,
-    filter_option,
+    argument,
+    declared,
     find_folder,
     find_gallery,
-    gallery_option,
-    json_option,
+    option,
     update_command,
     warn_if_unfinished,
 )
@@ -42,68 +47,45 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("queries", metavar="QUERY...", nargs=-1, type=click.Path(allow_dash=True))
-@click.option(
-    "--words", metavar="TEXT", multiple=True, help="What the images are to show, as well."
-)
-@click.option(
-    "--not",
-    "unlike",
-    metavar="IMAGE|TEXT",
-    multiple=True,
-    type=click.Path(allow_dash=True),
-    help="Find what looks less like this image, or shows less of it; may be given several times.",
-)
-@gallery_option
-@click.option("-k", type=click.IntRange(1), default=10, help="Images to find.")
-@click.option(
-    "--threshold",
-    metavar="COSINE",
-    type=NumberRange(-1, 1),
-    help="Smallest cosine of a hit; 1: equal images alone.",
-)
-@filter_option
-@click.option("--exclude-self", is_flag=True, help="Leave out the query and its exact copies.")
-@click.option("--exact", is_flag=True, help="Compare with every image instead of hashing.")
-@click.option(
-    "--expand",
-    type=click.Choice(["on", "off", "auto"]),
-    default="auto",
-    help="Order hits also by what their own neighbours are; auto: where that was measured to find "
-    "more with the gallery's model. Cosines are those of query and image all the same.",
-)
-@click.option(
-    "--sheet",
-    metavar="FILE.html",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the query and its hits as a contact sheet, one page that any browser shows.",
-)
-@click.option("--open", "open_sheet", is_flag=True, help="Show the contact sheet in the browser.")
-@click.option("--preview", is_flag=True, help="Show the hits in a terminal that can.")
-@click.option("--paths", "only_paths", is_flag=True, help="Print the paths of the hits alone.")
-@click.option(
-    "-0", "null", is_flag=True, help="Print the paths alone, each ended by a NUL, for xargs -0."
-)
-@encoding_options
-@json_option
+@declared
 def search(
-    queries: tuple[str, ...],
-    words: tuple[str, ...],
-    unlike: tuple[str, ...],
-    gallery: Path | str | None,
-    k: int,
-    threshold: float | None,
-    pattern: str | None,
-    exclude_self: bool,
-    exact: bool,
-    expand: str,
-    sheet: Path | None,
-    open_sheet: bool,
-    preview: bool,
-    only_paths: bool,
-    null: bool,
-    encoding: dict[str, Any],
-    as_json: bool,
+    queries: tuple[str, ...] = argument(
+        metavar="QUERY...", nargs=-1, type=click.Path(allow_dash=True)
+    ),
+    words: tuple[str, ...] = option("What the images are to show, as well.", metavar="TEXT"),
+    unlike: tuple[str, ...] = option(
+        "Find what looks less like this image, or shows less of it; may be given several times.",
+        "--not",
+        metavar="IMAGE|TEXT",
+        type=click.Path(allow_dash=True),
+    ),
+    gallery: Path | str | None = GALLERY,
+    k: int = option("Images to find.", "-k", type=COUNT, default=10),
+    threshold: float | None = option(
+        "Smallest cosine of a hit; 1: equal images alone.",
+        metavar="COSINE",
+        type=NumberRange(-1, 1),
+    ),
+    pattern: str | None = FILTER,
+    exclude_self: bool = option("Leave out the query and its exact copies."),
+    exact: bool = option("Compare with every image instead of hashing."),
+    expand: str = option(
+        "Order hits also by what their own neighbours are; auto: where that was measured to find "
+        "more with the gallery's model. Cosines are those of query and image all the same.",
+        type=click.Choice(["on", "off", "auto"]),
+        default="auto",
+    ),
+    sheet: Path | None = option(
+        "Write the query and its hits as a contact sheet, one page that any browser shows.",
+        type=FILE,
+        metavar="FILE.html",
+    ),
+    open_sheet: bool = option("Show the contact sheet in the browser.", "--open"),
+    preview: bool = option("Show the hits in a terminal that can."),
+    only_paths: bool = option("Print the paths of the hits alone.", "--paths"),
+    null: bool = option("Print the paths alone, each ended by a NUL, for xargs -0.", "-0"),
+    encoding: dict[str, Any] = ENCODING,
+    as_json: bool = JSON,
 ) -> None:
     """Find the images that look most like QUERY, or show what its words say.
 
@@ -261,35 +243,23 @@ def _write_sheet(
 
 
 @click.command()
-@gallery_option
-@click.option(
-    "--neighbours",
-    metavar="N",
-    type=click.IntRange(1, 50),
-    default=10,
-    help="Nearest images of each that count: more make fewer and larger themes.",
-)
-@click.option(
-    "--smallest",
-    metavar="N",
-    type=click.IntRange(1),
-    default=5,
-    help="Images of a theme that is shown, at least.",
-)
-@click.option(
-    "--outliers", is_flag=True, help="List the images whose nearest are far, farthest first."
-)
-@click.option(
-    "-k", type=click.IntRange(1), help="At most so many themes, or outliers (20 unless given)."
-)
-@json_option
+@declared
 def groups(
-    gallery: Path | str | None,
-    neighbours: int,
-    smallest: int,
-    outliers: bool,
-    k: int | None,
-    as_json: bool,
+    gallery: Path | str | None = GALLERY,
+    neighbours: int = option(
+        "Nearest images of each that count: more make fewer and larger themes.",
+        metavar="N",
+        type=click.IntRange(1, 50),
+        default=10,
+    ),
+    smallest: int = option(
+        "Images of a theme that is shown, at least.", type=COUNT, metavar="N", default=5
+    ),
+    outliers: bool = option("List the images whose nearest are far, farthest first."),
+    k: int | None = option(
+        "At most so many themes, or outliers (20 unless given).", "-k", type=COUNT
+    ),
+    as_json: bool = JSON,
 ) -> None:
     """Group images by what they show; each theme is named by its most central image.
 

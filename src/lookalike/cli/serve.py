@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lookalike.cli.options import find_gallery, gallery_name, gallery_option, warn_if_unfinished
+from lookalike.cli.options import (
+    GALLERY,
+    argument,
+    declared,
+    find_gallery,
+    gallery_name,
+    option,
+    warn_if_unfinished,
+)
 from lookalike.cli.output import number, say, shown
 from lookalike.errors import extra_needed
 
@@ -16,30 +24,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", metavar="GALLERY", required=False, type=gallery_name)
-@gallery_option
-@click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8765,
-    help="Port; 0: any free one.",
-)
-@click.option(
-    "--token",
-    metavar="T",
-    envvar="LOOKALIKE_TOKEN",
-    help="What clients must know; needed for an address that others can reach. Better kept in the "
-    "environment, as LOOKALIKE_TOKEN, than in the list of processes.",
-)
-@click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
+@declared
 def serve(
-    folder: Path | str | None,
-    gallery: Path | str | None,
-    host: str,
-    port: int,
-    token: str | None,
-    open_page: bool,
+    folder: Path | str | None = argument(metavar="GALLERY", required=False, type=gallery_name),
+    gallery: Path | str | None = GALLERY,
+    host: str = option("Address to listen on.", default="127.0.0.1"),
+    port: int = option("Port; 0: any free one.", type=click.IntRange(0, 65535), default=8765),
+    token: str | None = option(
+        "What clients must know; needed for an address that others can reach. Better kept in the "
+        "environment, as LOOKALIKE_TOKEN, than in the list of processes.",
+        metavar="T",
+        envvar="LOOKALIKE_TOKEN",
+    ),
+    open_page: bool = option("Open the page in the browser.", "--open"),
 ) -> None:
     """Serve GALLERY as a web page and an HTTP API, until Ctrl-C.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lookalike.cli.options import NumberRange, json_option
+from lookalike.cli.options import FILE, JSON, NumberRange, argument, declared, option
 from lookalike.cli.output import (
     FOUND_NOTHING,
     print_json,
@@ -32,13 +32,11 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
-_augment_option = click.option(
-    "--augment",
-    "strengths",
-    metavar="METHOD=STRENGTH",
-    multiple=True,
-    help="Strength of scale, rotation (degrees), crop, noise (grey levels), contrast, brightness, "
+AUGMENT = option(
+    "Strength of scale, rotation (degrees), crop, noise (grey levels), contrast, brightness, "
     "colour, flip or flip_vertical (chances); 0: off. May be given again.",
+    "--augment",
+    metavar="METHOD=STRENGTH",
 )
 
 
@@ -108,43 +106,30 @@ def _setting_options(settings: type) -> Iterator[click.Option]:
 
 
 @click.command(cls=_Training)
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The model: NAME.onnx for galleries, with NAME.pt, NAME.csv and NAME.svg beside it; or "
-    "NAME.pt alone, without the model file.",
-)
-@click.option(
-    "--name", default="", show_default="NAME of --out", help="What the model calls itself."
-)
-@click.option(
-    "--storage",
-    type=click.Choice(["float32", "float16", "int8"]),
-    default="float32",
-    help="What the model file keeps weights as: half, a quarter of the size; not faster.",
-)
-@_augment_option
-@click.option("--no-augmentation", is_flag=True, help="All methods off that --augment leaves out.")
-@click.option(
-    "--set",
-    "rest",
-    metavar="SETTING=VALUE",
-    multiple=True,
-    help="Any other setting, see docs/training.md. May be given again.",
-)
-@json_option
+@declared
 def train(
-    folder: Path,
-    out: Path,
-    name: str,
-    storage: Any,
-    strengths: tuple[str, ...],
-    no_augmentation: bool,
-    rest: tuple[str, ...],
-    as_json: bool,
+    folder: Path = argument(),
+    out: Path = option(
+        "The model: NAME.onnx for galleries, with NAME.pt, NAME.csv and NAME.svg beside it; or "
+        "NAME.pt alone, without the model file.",
+        type=FILE,
+        required=True,
+        metavar="FILE",
+    ),
+    name: str = option("What the model calls itself.", default="", show_default="NAME of --out"),
+    storage: Any = option(
+        "What the model file keeps weights as: half, a quarter of the size; not faster.",
+        type=click.Choice(["float32", "float16", "int8"]),
+        default="float32",
+    ),
+    strengths: tuple[str, ...] = AUGMENT,
+    no_augmentation: bool = option("All methods off that --augment leaves out."),
+    rest: tuple[str, ...] = option(
+        "Any other setting, see docs/training.md. May be given again.",
+        "--set",
+        metavar="SETTING=VALUE",
+    ),
+    as_json: bool = JSON,
     **options: Any,
 ) -> None:
     """Train a model on FOLDER, which holds one folder of images for each class.
@@ -176,17 +161,13 @@ def train(
 
 
 @click.command()
-@click.argument("image", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    required=True,
-    metavar="HTML",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The page to write.",
-)
-@_augment_option
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of the random draws.")
-def augment(image: Path, out: Path, strengths: tuple[str, ...], seed: int) -> None:
+@declared
+def augment(
+    image: Path = argument(),
+    out: Path = option("The page to write.", type=FILE, required=True, metavar="HTML"),
+    strengths: tuple[str, ...] = AUGMENT,
+    seed: int = option("Of the random draws.", type=click.IntRange(0), default=0),
+) -> None:
     """Show what training does to IMAGE: each method at full strength, then three random draws."""
     import numpy as np
     from PIL import Image

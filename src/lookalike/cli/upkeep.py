@@ -11,11 +11,16 @@ import click
 
 from lookalike.cli.index import report_problems
 from lookalike.cli.options import (
+    COUNT,
+    FILE,
+    GALLERY,
+    JSON,
     NumberRange,
+    argument,
+    declared,
     find_folder,
     find_gallery,
-    gallery_option,
-    json_option,
+    option,
     warn_if_unfinished,
 )
 from lookalike.cli.output import FOUND_NOTHING, number, print_json, print_lines, say, visible
@@ -28,14 +33,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@gallery_option
-@click.option(
-    "--skipped",
-    is_flag=True,
-    help="List the files that were skipped or removed, with reason and remedy.",
-)
-@json_option
-def info(gallery: Path | str | None, skipped: bool, as_json: bool) -> None:
+@declared
+def info(
+    gallery: Path | str | None = GALLERY,
+    skipped: bool = option("List the files that were skipped or removed, with reason and remedy."),
+    as_json: bool = JSON,
+) -> None:
     """Show what a gallery holds and what made it."""
     from lookalike.gallery.ignore import patterns_of
 
@@ -124,11 +127,13 @@ def _in_words(facts: GalleryInfo) -> dict[str, str]:
 
 
 @click.command()
-@gallery_option
-@click.option("--contents", is_flag=True, help="Also read every image and compare its content.")
-@click.option("--repair", is_flag=True, help="Rebuild what can be rebuilt, then update.")
-@json_option
-def verify(gallery: Path | str | None, contents: bool, repair: bool, as_json: bool) -> None:
+@declared
+def verify(
+    gallery: Path | str | None = GALLERY,
+    contents: bool = option("Also read every image and compare its content."),
+    repair: bool = option("Rebuild what can be rebuilt, then update."),
+    as_json: bool = JSON,
+) -> None:
     """Look for damage in the gallery's files."""
     from lookalike.gallery import Gallery
     from lookalike.gallery.remote import check_on_disk
@@ -176,10 +181,12 @@ def _print_damage(
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@gallery_option
-@click.option("--undo", is_flag=True, help="Let the next update index them again.")
-def remove(paths: tuple[Path, ...], gallery: Path | str | None, undo: bool) -> None:
+@declared
+def remove(
+    paths: tuple[Path, ...] = argument(nargs=-1, required=True),
+    gallery: Path | str | None = GALLERY,
+    undo: bool = option("Let the next update index them again."),
+) -> None:
     """Take images out of the gallery and keep them out. Files are never touched.
 
     PATHS are looked for in the current folder first, then in the gallery's. They may also be
@@ -202,30 +209,21 @@ def remove(paths: tuple[Path, ...], gallery: Path | str | None, undo: bool) -> N
 
 
 @click.command()
-@gallery_option
-@click.option(
-    "--recall",
-    type=NumberRange(0, 1, min_open=True),
-    default=0.95,
-    help="Share of the exact nearest neighbours that a search is to find.",
-)
-@click.option("-k", type=click.IntRange(1), default=10, help="Neighbours.")
-@click.option(
-    "--curve",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw recall against time per query for all that was tried (SVG).",
-)
-@click.option("--force", is_flag=True, help="Also with fewer than 10,000 images.")
-@click.option("--reset", is_flag=True, help="Return to the settings from before tuning.")
-@json_option
+@declared
 def tune(
-    gallery: Path | str | None,
-    recall: float,
-    k: int,
-    curve: Path | None,
-    force: bool,
-    reset: bool,
-    as_json: bool,
+    gallery: Path | str | None = GALLERY,
+    recall: float = option(
+        "Share of the exact nearest neighbours that a search is to find.",
+        type=NumberRange(0, 1, min_open=True),
+        default=0.95,
+    ),
+    k: int = option("Neighbours.", "-k", type=COUNT, default=10),
+    curve: Path | None = option(
+        "Draw recall against time per query for all that was tried (SVG).", type=FILE
+    ),
+    force: bool = option("Also with fewer than 10,000 images."),
+    reset: bool = option("Return to the settings from before tuning."),
+    as_json: bool = JSON,
 ) -> None:
     """Choose key bits, tables, candidates and re-rank depth by measuring, and keep them.
 

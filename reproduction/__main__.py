@@ -6,7 +6,6 @@ run is resumed by the same command.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,7 @@ import click
 from lookalike.cli import run_command
 from lookalike.cli.output import FOUND_NOTHING, number, require_current_folder, say, shown
 from lookalike.errors import extra_needed
-
-PARTS = (
-    "table1",
-    "table2",
-    "table3",
-    "related",
-    "unseen",
-    "feedback",
-    "robustness",
-    "growth",
-)
+from reproduction.confs import PARTS, Settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -43,6 +32,22 @@ def commands() -> None:
     """
 
 
+VERBS = {
+    "train": "Train the networks that the parts need.",
+    "rank": "Rank the gallery for each query, by every row of the parts.",
+    "score": "Measure: metrics of the rankings, times, feedback, robustness, growth.",
+    "figures": "Draw the figures of what is measured.",
+    "report": "Write report.html and report.md of what is measured, with the figures there are.",
+    "run": "All of these; the report is written after each row, the figures at the end.",
+    "best": """Fine-tune whole networks on an accelerator: the rows "ours, best", attention on and
+    off.
+
+    Corel-5k takes five minutes on an H200. Files of embeddings in --work may come from another
+    machine.
+    """,
+}
+
+
 def _seeds(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     if value is None:
         return None
@@ -55,166 +60,116 @@ def _seeds(_: click.Context, __: click.Parameter, value: str | None) -> tuple[in
     return seeds
 
 
+def _option(name: str, metavar: str, text: str, **settings: Any) -> click.Option:
+    return click.Option([name], metavar=metavar, help=text, **settings)
+
+
+_COUNT = click.IntRange(1)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
-_SHARED = (
-    click.option(
+_DATA = click.Path(path_type=Path, exists=True, file_okay=False)
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_PER_CLASS = {"type": _COUNT, "default": Settings.queries_per_class, "show_default": True}
+_SHARED: tuple[click.Parameter, ...] = (
+    _option(
         "--data",
+        "DIR",
+        "Holds corel1k and corel5k, see docs/datasets.md; or is a folder of class folders.",
+        type=_DATA,
         required=True,
-        metavar="DIR",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
-        help="Holds corel1k and corel5k, see docs/datasets.md; or is a folder of class folders.",
     ),
-    click.option(
+    _option(
         "--out",
-        metavar="DIR",
+        "DIR",
+        "Report, figures, and all files.  [default: reproduced, or reproduced-quick]",
         type=_FOLDER,
-        help="Report, figures, and all files.  [default: reproduced, or reproduced-quick]",
     ),
-    click.option(
-        "--results", metavar="DIR", type=_FOLDER, help="The numbers.  [default: OUT/results]"
-    ),
-    click.option(
+    _option("--results", "DIR", "The numbers.  [default: OUT/results]", type=_FOLDER),
+    _option(
         "--work",
-        metavar="DIR",
+        "DIR",
+        "Networks, maps and rankings, some gigabytes.  [default: OUT/work]",
         type=_FOLDER,
-        help="Networks, maps and rankings, some gigabytes.  [default: OUT/work]",
     ),
-    click.option(
+    _option(
         "--seeds",
+        "N,N",
+        "Of the splits.  [default: 0 to 4; for corel5k 0 to 2, best: 0 to 4]",
         callback=_seeds,
-        metavar="N,N",
-        help="Of the splits.  [default: 0 to 4; for corel5k 0 to 2, best: 0 to 4]",
     ),
-    click.option(
-        "--queries-per-class",
-        type=click.IntRange(1),
-        metavar="N",
-        default=10,
-        help="Held out of the gallery.  [default: 10]",
-    ),
+    _option("--queries-per-class", "N", "Held out of the gallery.", **_PER_CLASS),
 )
-_OPTIONS = (
-    click.argument("parts", nargs=-1, metavar="[PART]...", type=click.Choice(["all", *PARTS])),
-    click.option(
-        "--quick",
+_OWN: tuple[click.Parameter, ...] = (
+    click.Argument(["parts"], nargs=-1, metavar="[PART]...", type=click.Choice(["all", *PARTS])),
+    click.Option(
+        ["--quick"],
         is_flag=True,
         help="One split, few epochs, one set (corel1k if it is there): a quarter of an hour.",
     ),
-    *_SHARED,
-    click.option(
+    _option(
         "--epochs",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Of the networks with a trained trunk.  [default: 6; for corel5k 8]",
+        "N",
+        "Of the networks with a trained trunk.  [default: 6; for corel5k 8]",
+        type=_COUNT,
     ),
-    click.option("--row", "rows", multiple=True, metavar="ROW", help="Only these rows."),
-    click.option(
+    click.Option(["--row", "rows"], multiple=True, metavar="ROW", help="Only these rows."),
+    _option(
         "--vgg-weights",
-        metavar="FILE",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="ImageNet weights of torchvision's VGG16. Default: trained on the set from scratch.",
+        "FILE",
+        "ImageNet weights of torchvision's VGG16. Default: trained on the set from scratch.",
+        type=_FILE,
     ),
-    click.option("--threads", type=click.IntRange(1), metavar="N", help="Of a query's network."),
+    _option("--threads", "N", "Of a query's network.", type=_COUNT),
 )
-
-
-def _verb(name: str, text: str) -> None:
-    """Add a command with all options."""
-
-    def command(**options: Any) -> None:
-        _run(name, **options)
-
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    command.__doc__ = text
-    commands.command(name)(command)
-
-
-_verb("train", "Train the networks that the parts need.")
-_verb("rank", "Rank the gallery for each query, by every row of the parts.")
-_verb("score", "Measure: metrics of the rankings, times, feedback, robustness, growth.")
-_verb("figures", "Draw the figures of what is measured.")
-_verb("report", "Write report.html and report.md of what is measured, with the figures there are.")
-_verb("run", "All of these; the report is written after each row, the figures at the end.")
-
-
-def _best(
-    data: Path,
-    out: Path | None,
-    results: Path | None,
-    work: Path | None,
-    seeds: tuple[int, ...] | None,
-    device: str,
-    **options: Any,
-) -> None:
-    """Fine-tune whole networks on an accelerator: the rows "ours, best", attention on and off.
-
-    Corel-5k takes five minutes on an H200. Files of embeddings in --work
-    may come from another machine.
-    """
-    require_current_folder()
-    with extra_needed("paper"):
-        from reproduction.finetune import best
-        from reproduction.results import Results
-        from reproduction.study import Settings, Study, folders_of, working_in
-        from reproduction.tables import best_table
-    settings, out = Settings(**options), out or Path("reproduced")
-    store, work = Results(results or out / "results"), work or out / "work"
-    with working_in(work):
-        for folder in folders_of(data, settings):
-            study = Study.open(folder, work, store, settings, say)
-            best(study, seeds or tuple(range(5)), device)
-            say(best_table(store, study.name))
-
-
-_DEVICE = click.option(
-    "--device",
+_DEVICE = click.Option(
+    ["--device"],
     type=click.Choice(["cuda", "cpu"]),
     default="cuda",
     show_default=True,
     help="To train on, where a split's embeddings are not in --work.",
 )
-for _option in reversed((*_SHARED, _DEVICE)):
-    _best = _option(_best)
-commands.command("best")(_best)
 
 
 def _run(
     verb: str,
-    parts: tuple[str, ...],
     data: Path,
     out: Path | None,
     results: Path | None,
     work: Path | None,
-    rows: tuple[str, ...],
+    parts: tuple[str, ...] = (),
+    rows: tuple[str, ...] = (),
+    device: str = "cuda",
     **options: Any,
 ) -> None:
     require_current_folder()
     with extra_needed("paper"):
         from reproduction.figures import draw_figures
+        from reproduction.finetune import best
         from reproduction.parts import check_rows, run_tasks, tasks_of
         from reproduction.report import write_report
         from reproduction.results import Results
-        from reproduction.study import Settings, Study, folders_of, working_in
+        from reproduction.study import Study, folders_of, working_in
+        from reproduction.tables import best_table
     settings = Settings(rows=rows or None, **options)
     out = out or Path("reproduced-quick" if settings.quick else "reproduced")
     store, work = Results(results or out / "results"), work or out / "work"
-    names = PARTS if not parts or "all" in parts else tuple(dict.fromkeys(parts))
+    names = tuple(PARTS) if not parts or "all" in parts else tuple(dict.fromkeys(parts))
     check_rows(names, settings)
     folders = folders_of(data, settings)
     studies = [Study.open(folder, work, store, settings, say) for folder in folders]
-    sets = [study.name for study in studies]
 
     def report() -> Path:
         out.mkdir(parents=True, exist_ok=True)
-        return write_report(store, sets, out, settings)
+        return write_report(store, [study.name for study in studies], out, settings)
 
     left_out: list[str] = []
-    after: Callable[[], object] = report if verb == "run" else lambda: None
     with working_in(work):
-        if verb not in ("figures", "report"):
+        if verb == "best":
+            for study in studies:
+                best(study, settings.seeds or tuple(range(5)), device)
+                say(best_table(store, study.name))
+        elif verb not in ("figures", "report"):
             tasks = tasks_of(studies, names, "score" if verb == "run" else verb)
-            left_out = run_tasks(tasks, say, after)
+            left_out = run_tasks(tasks, say, report if verb == "run" else lambda: None)
         if verb in ("figures", "run"):
             for study in studies:
                 draw_figures(study, out / "figures")
@@ -225,6 +180,15 @@ def _run(
         for name in left_out:
             say(f"  {name}")
         raise click.exceptions.Exit(FOUND_NOTHING)
+
+
+for _verb, _text in VERBS.items():
+    _params = [*_SHARED, _DEVICE] if _verb == "best" else [*_OWN, *_SHARED]
+
+    def _command(verb: str = _verb, **options: Any) -> None:
+        _run(verb, **options)
+
+    commands.add_command(click.Command(_verb, callback=_command, params=_params, help=_text))
 
 
 if __name__ == "__main__":

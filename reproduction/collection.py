@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,17 @@ Pixels: TypeAlias = NDArray[np.uint8]
 Positions: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float32]
 Described = TypeVar("Described")
+
+
+def digest(about: object, size: int, rows: Positions | None = None) -> str:
+    """Of a JSON value and positions, `size` bytes in hexadecimal: part of the names of files, so
+    that those that were computed in different ways differ.
+    """
+    state = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=size)
+    if rows is not None:
+        state.update(np.ascontiguousarray(rows).tobytes())
+    return state.hexdigest()
+
 
 LONGEST_SIDE = 384
 """Of an image in memory, as in the Corel originals; larger ones are reduced to it."""

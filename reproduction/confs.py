@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from lookalike.models.settings import NO_AUGMENTATION, EmbedderSettings, TrainSettings
@@ -91,6 +92,45 @@ QUICK = Budget(
     share=0.35,
 )
 """To see in a quarter of an hour that everything works; its numbers are not for reporting."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may change.
+
+    Attributes:
+        seeds, epochs: of every set; None: those of its plan.
+        rows: None: those of the part.
+        vgg_weights: file of ImageNet weights for VGG16, or None: trained from scratch.
+        threads: of a query's network.
+        queries_per_class: held out of the gallery.
+        quick: spend little, see QUICK.
+    """
+
+    seeds: tuple[int, ...] | None = None
+    epochs: int | None = None
+    rows: tuple[str, ...] | None = None
+    vgg_weights: Path | None = None
+    threads: int | None = None
+    queries_per_class: int = 10
+    quick: bool = False
+
+    @property
+    def budget(self) -> Budget:
+        return QUICK if self.quick else WHOLE
+
+    def plan(self, name: str) -> Plan:
+        """The plan of the set of that name, with what the user changed."""
+        plan = PLANS.get(name, OTHER)
+        seeds = self.seeds or plan.seeds[: self.budget.seeds]
+        epochs = self.epochs or self.budget.epochs.get(SHARED_TRUNK, plan.epochs)
+        return Plan(seeds, epochs, self.epochs or plan.tuned)
+
+    def changed(self) -> dict[str, Any]:
+        """What numbers in one file must agree in, as far as the user changed it."""
+        names = ("quick", "epochs", "queries_per_class")
+        values = {name: getattr(self, name) for name in names}
+        return {name: v for name, v in values.items() if v != getattr(Settings(), name)}
 
 
 # ---- networks ------------------------------------------------------------------------------------
@@ -249,6 +289,34 @@ RELATED: dict[str, Row] = {
 ROWS = {**TABLES, **RELATED}
 ROBUST = ("ours", "ours-plain", "sift")
 """Rows whose queries are altered as well."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a user can ask for.
+
+    Attributes:
+        measure: "paper" or "unseen", a protocol of rankings; or what is measured in another way.
+        sets: that the paper measures it on; empty: all. Where none of them is found it is done on
+            all.
+        rows: that can be chosen; empty: it has none.
+    """
+
+    measure: str
+    sets: tuple[str, ...] = ()
+    rows: tuple[str, ...] = tuple(TABLES)
+
+
+PARTS = {
+    "table1": Part("paper", ("corel1k",)),
+    "table2": Part("paper", ("corel5k",)),
+    "table3": Part("timing"),
+    "related": Part("paper", ("corel1k",), tuple(RELATED)),
+    "unseen": Part("unseen", ("corel1k",), tuple(ROWS)),
+    "feedback": Part("feedback", ("corel1k",), ()),
+    "robustness": Part("robustness", ("corel1k",), ROBUST),
+    "growth": Part("growth", ("corel5k",), ()),
+}
 
 
 # ---- on an accelerator ---------------------------------------------------------------------------

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
-from lookalike.evaluation.metrics import average_precision, precision_at, spread
+from lookalike.evaluation.metrics import average_precision, precision_at
 from lookalike.evaluation.protocol import index_of
-from lookalike.lsh import LSHIndex, LSHSettings
-from lookalike.models.augment import examples
+from lookalike.lsh import LSHSettings
+from lookalike.models.augment import GREY, examples
 from lookalike.models.inputs import Normalise
 from lookalike.models.settings import AugmentSettings
 from reproduction.collection import Pixels, Positions, Sample, squeeze
-from reproduction.confs import DISTORTIONS, PAPER, ROBUST, TABLES
 from reproduction.distortions import distort
 from reproduction.methods import HashedNetwork
-from reproduction.plots import (
-    canvas,
-    plot_buckets,
-    plot_feedback,
-    plot_growth,
-    plot_robustness,
-    plot_table,
-)
+from reproduction.plots import PLOTS, canvas, plot_buckets
 from reproduction.rank import rank, relevance
-from reproduction.results import Results
 from reproduction.study import Parts, Study
-from reproduction.tables import altered, growth
 
 SHOWN = 8
 """Results of a query, as in Figure 10."""
@@ -44,7 +33,6 @@ PAIRS = 40_000
 FIRES = 0.5
 """A channel fires if its map reaches this share of the strongest channel's."""
 RIGHT, WRONG = "#1a7f37", "#cf222e"
-GREY = np.array([0.299, 0.587, 0.114])
 CHANGES: dict[str, tuple[str, float]] = {
     "unaltered": ("rotation", 0),
     "rotated 15°": ("rotation", 15),
@@ -52,6 +40,10 @@ CHANGES: dict[str, tuple[str, float]] = {
     "brightness x 1.3": ("brightness", 1.3),
     "brightness x 0.7": ("brightness", 0.7),
 }
+Labelled: TypeAlias = tuple[Pixels, str]
+"""An image and its class."""
+Searched: TypeAlias = tuple[str, Labelled, Sequence[Labelled]]
+"""A caption, a query, and its results."""
 CAPTIONS = {
     "failures": f"The {WORST} worst queries and what was returned.",
     "table": "mAP.",
@@ -75,87 +67,12 @@ def draw_figures(study: Study, directory: Path) -> None:
     measured on the first split.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    makers = _of_results(study.results, study.name)
+    for key, plot in PLOTS.items():
+        plot(directory / f"{study.name}-{key}.png", study.results, study.name)
     seed = study.plan.seeds[0]
     if study.known("paper", "ours", str(seed)) is not None:
-        makers |= _of_method(study, seed)
-    for key, draw in makers.items():
-        draw(directory / f"{study.name}-{key}.png")
-
-
-# ---- from results --------------------------------------------------------------------------------
-
-
-def _of_results(results: Results, name: str) -> dict[str, Callable[[Path], None]]:
-    makers: dict[str, Callable[[Path], None]] = {}
-    titles = results.get(name, "titles") or {}
-    splits = {row: dict(results.seeds(name, "paper", row)) for row in TABLES}
-    scores = {
-        titles[row]: spread([value["mAP"] for value in found.values()])
-        for row, found in splits.items()
-        if found
-    }
-    if scores:
-        printed = PAPER.get(name, {})
-        paper = {
-            titles[row]: printed[row]["mAP"] for row in titles if "mAP" in printed.get(row, {})
-        }
-        own = titles.get("ours", "")
-        makers["table"] = partial(plot_table, dataset=name, scores=scores, paper=paper, own=own)
-    for metric, key in (("P@10", "robustness"), ("mAP", "robustness-map")):
-        curves, levels = _curves(results, name, metric, titles)
-        if curves:
-            makers[key] = partial(plot_robustness, curves=curves, levels=levels, name=metric)
-    feedback = [value for _, value in results.seeds(name, "feedback")]
-    if feedback:
-        precision, average = (
-            [each[key] for each in feedback] for key in ("P@20 ranking", "mAP ranking")
-        )
-        makers["feedback"] = partial(plot_feedback, precision=precision, average=average, asked=20)
-    if grown := growth(results, name):
-        exhaustive, lsh = ([each[k][1] for each in grown.values()] for k in ("exhaustive", "lsh"))
-        makers["growth"] = partial(
-            plot_growth,
-            sizes=list(grown),
-            exhaustive=exhaustive,
-            lsh=lsh,
-            recall=[each["recall@30"] for each in grown.values()],
-        )
-    return makers
-
-
-def _curves(
-    results: Results, name: str, metric: str, titles: Mapping[str, str]
-) -> tuple[dict[str, dict[str, NDArray[np.float64]]], dict[str, list[float]]]:
-    """Kind -> title -> mean over the splits of each level that all have, and the levels."""
-    rows = {row: altered(results, name, row) for row in ROBUST}
-    every = [seed[metric] for seeds in rows.values() for seed in seeds.values()]
-    if not every:
-        return {}, {}
-    levels = {
-        kind: [
-            level for level in sorted(planned) if all(str(level) in each[kind] for each in every)
-        ]
-        for kind, planned in DISTORTIONS.items()
-    }
-    curves = {
-        kind: {
-            titles[row]: np.mean(
-                [
-                    [seed[metric][kind][str(level)] for level in levels[kind]]
-                    for seed in seeds.values()
-                ],
-                axis=0,
-            )
-            for row, seeds in rows.items()
-            if seeds
-        }
-        for kind in DISTORTIONS
-    }
-    return curves, levels
-
-
-# ---- from the method -----------------------------------------------------------------------------
+        for key, draw in _of_method(study, seed).items():
+            draw(directory / f"{study.name}-{key}.png")
 
 
 def _of_method(study: Study, seed: int) -> dict[str, Callable[[Path], None]]:
@@ -166,10 +83,10 @@ def _of_method(study: Study, seed: int) -> dict[str, Callable[[Path], None]]:
     makers: dict[str, Callable[[Path], None]] = {
         "failures": lambda path: _draw_failures(path, study, parts, seed),
         "augmentation": lambda path: _draw_augmentation(path, next(iter(queries))),
-        "attention": lambda path: _draw_attended(path, method, queries),
+        "attention": lambda path: _draw_attention(path, method, queries),
         "hamming": lambda path: _draw_pairs(path, method, gallery),
-        "buckets": lambda path: _draw_index(path, paper),
-        "own-buckets": lambda path: _draw_index(path, method.tables),
+        "buckets": lambda path: plot_buckets(path, paper),
+        "own-buckets": lambda path: plot_buckets(path, method.tables),
         "robust-results": lambda path: _draw_changes(path, method, parts),
     }
     if np.bincount(gallery.labels).max() < 2:  # no two of a class to compare
@@ -194,13 +111,9 @@ def _show(axes: Axes, image: Pixels, text: str = "", colour: str = "") -> None:
     axes.spines[:].set(visible=bool(colour), color=colour or "w", linewidth=2.5)
 
 
-def draw_searches(
-    path: Path,
-    title: str,
-    searches: Sequence[tuple[str, Pixels, str, Sequence[tuple[Pixels, str]]]],
-) -> None:
-    """Queries as rows: (caption, image, class, results), each result an image and its class. A
-    result of the query's class is framed in green with a tick, others in red with a cross.
+def _draw_searches(path: Path, title: str, searches: Sequence[Searched]) -> None:
+    """Queries as rows. A result of the query's class is framed in green with a tick, others in red
+    with a cross.
     """
     columns = 1 + max(len(results) for *_, results in searches)
     height = 0.06 + 1.25 * len(searches) / columns
@@ -208,7 +121,7 @@ def draw_searches(
         grid = figure.subplots(len(searches), columns, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
-        for line, (caption, image, name, results) in zip(grid, searches, strict=True):
+        for line, (caption, (image, name), results) in zip(grid, searches, strict=True):
             _show(line[0], image, caption)
             line[0].set_axis_on()
             for axes, (found, other) in zip(line[1:], results, strict=False):
@@ -218,7 +131,7 @@ def draw_searches(
                 axes.set_axis_on()
 
 
-def _shown(sample: Sample, positions: Positions) -> list[tuple[Pixels, str]]:
+def _shown(sample: Sample, positions: Positions) -> list[Labelled]:
     at = positions[:SHOWN].tolist()
     return [(sample.collection.pixels[sample.rows[i]], sample.class_name(i)) for i in at]
 
@@ -229,9 +142,9 @@ def _draw_changes(path: Path, method: HashedNetwork, parts: Parts) -> None:
     for change, (kind, level) in CHANGES.items():
         changed = distort(image, kind, level, seed=0)
         results = _shown(parts.gallery, method.search(changed, min(SHOWN, len(parts.gallery))))
-        searches.append((f"{change}\n{name}", changed, name, results))
+        searches.append((f"{change}\n{name}", (changed, name), results))
         counts.append(f"{sum(other == name for _, other in results)} ({change})")
-    draw_searches(path, f"Right among the first {SHOWN}: {', '.join(counts)}", searches)
+    _draw_searches(path, f"Right among the first {SHOWN}: {', '.join(counts)}", searches)
 
 
 def _draw_failures(path: Path, study: Study, parts: Parts, seed: int) -> None:
@@ -239,26 +152,20 @@ def _draw_failures(path: Path, study: Study, parts: Parts, seed: int) -> None:
     relevant = relevance(parts, order)
     precision = precision_at(relevant, 10)
     worst = np.lexsort([average_precision(relevant), precision])[:WORST]
-    queries = parts.queries
     searches = []
     for i in worst.tolist():
-        name, image = queries.class_name(i), queries.collection.pixels[queries.rows[i]]
-        caption = f"{name}\nP@10 {precision[i]:.2f}"
-        searches.append((caption, image, name, _shown(parts.gallery, order[i])))
+        (query,) = _shown(parts.queries, np.array([i]))
+        caption = f"{query[1]}\nP@10 {precision[i]:.2f}"
+        searches.append((caption, query, _shown(parts.gallery, order[i])))
     low, high = precision[worst].min(), precision[worst].max()
     title = f"The {len(worst)} worst of {len(order):,} queries: P@10 {low:.2f} to {high:.2f}"
-    draw_searches(path, title, searches)
-
-
-def _draw_index(path: Path, index: LSHIndex) -> None:
-    (segment,) = index.segments()
-    sizes = [np.diff(offsets.astype(np.int64)) for offsets in segment.offsets]
-    plot_buckets(path, sizes, 2**segment.key_bits)
+    _draw_searches(path, title, searches)
 
 
 def _draw_pairs(path: Path, method: HashedNetwork, gallery: Sample) -> None:
-    """Random pairs, and three examples: the nearest two of a class, and the image farthest from
-    them.
+    """Angle and Hamming distance of random pairs, by class; below them the nearest two of a class,
+    and the image farthest from them, with the bits between their codes. Random hyperplanes separate
+    a pair in angle / 180 of all bits.
     """
     rng = np.random.default_rng(0)
     first, second = rng.integers(0, len(gallery), (2, PAIRS))
@@ -269,29 +176,7 @@ def _draw_pairs(path: Path, method: HashedNetwork, gallery: Sample) -> None:
     for some in np.split(order, starts[1:]):
         distances[some] = method.tables.hamming(method.vectors[first[some[0]]], second[some])
     cosines = (method.vectors[first] * method.vectors[second]).sum(axis=1)
-    same = gallery.labels[first] == gallery.labels[second]
-    near = np.flatnonzero(same)[np.argmax(cosines[same])]
-    alike = [int(first[near]), int(second[near])]
-    unlike = int(np.argmin(method.vectors @ method.vectors[alike[0]]))
-    chosen = np.array([unlike, *alike])
-    between = np.stack([method.tables.hamming(method.vectors[i], chosen) for i in chosen])
-    bits = method.tables.settings.code_bits
-    draw_hamming(path, cosines, distances, same, bits, _shown(gallery, chosen), between)
-
-
-def draw_hamming(
-    path: Path,
-    cosines: NDArray[np.floating],
-    distances: NDArray[np.integer],
-    same: NDArray[np.bool_],
-    bits: int,
-    examples: Sequence[tuple[Pixels, str]],
-    between: NDArray[np.integer],
-) -> None:
-    """Figure 7: angle and Hamming distance of pairs (p,), by class; below it three examples, images
-    and classes, with the bits (3, 3) between their codes. Random hyperplanes separate a pair in
-    angle / 180 of all bits.
-    """
+    same, bits = gallery.labels[first] == gallery.labels[second], method.tables.settings.code_bits
     degrees = np.degrees(np.arccos(np.clip(cosines.astype(np.float64), -1, 1)))
     off = np.sqrt(np.mean((distances - bits * degrees / 180) ** 2))
     own, other = (f"{np.median(distances[same == kind]):.0f}" for kind in (True, False))
@@ -306,49 +191,41 @@ def draw_hamming(
         twice = 2 * np.sqrt(mean * (1 - line / 180))
         panels = above.subplots(1, 2, sharex=True, sharey=True)
         for axes, kind in zip(panels, (True, False), strict=True):
-            chosen = same == kind
-            dots = axes.hexbin(
-                degrees[chosen], distances[chosen], gridsize=50, bins="log", mincnt=1
-            )
+            x, y = degrees[same == kind], distances[same == kind]
+            dots = axes.hexbin(x, y, gridsize=50, bins="log", mincnt=1)
             axes.plot(line, mean, color="C1", marker="", label="random hyperplanes, ± 2 deviations")
             for edge in (mean - twice, mean + twice):
                 axes.plot(line, edge, color="C1", linewidth=1, linestyle="--", marker="")
             name = "same class" if kind else "other class"
-            axes.set(title=f"{name}: {chosen.sum():,} pairs", xlabel="angle of embeddings, degrees")
+            axes.set(title=f"{name}: {len(x):,} pairs", xlabel="angle of embeddings, degrees")
             above.colorbar(dots, ax=axes, label="pairs")
         panels[0].set_ylabel("bits that differ")
         panels[0].legend(loc="upper left")
+        near = np.flatnonzero(same)[np.argmax(cosines[same])]
+        alike = [int(first[near]), int(second[near])]
+        unlike = int(np.argmin(method.vectors @ method.vectors[alike[0]]))
+        chosen = np.array([unlike, *alike])
+        examples = _shown(gallery, chosen)
+        between = np.stack([method.tables.hamming(method.vectors[i], chosen) for i in chosen])
         for i, axes in enumerate(below.subplots(1, 3)):
             others = (f"{between[i, j]} bits to {examples[j][1]}" for j in range(3) if j != i)
             _show(axes, examples[i][0], f"{examples[i][1]}: {', '.join(others)}")
 
 
-def _draw_attended(path: Path, method: HashedNetwork, queries: Sample) -> None:
-    """Of one query each of classes spread over all."""
+def _draw_attention(path: Path, method: HashedNetwork, queries: Sample) -> None:
+    """A row for each of a few queries, of classes spread over all: its spatial gate as heat over
+    it; its channel gates from the largest down; and of the channels that fire, those of the largest
+    two gates and of the smallest, the maps before and after both gates.
+    """
     embedder = method.network.embedder
     side = embedder.settings.input_size
     at = np.linspace(0, len(queries) - 1, ATTENDED).astype(np.int64)
     images = [squeeze(queries.collection.pixels[row], side) for row in queries.rows[at]]
     batch = Normalise(embedder.mean, embedder.std).stack(images)
     with torch.no_grad():
-        _, gates = embedder.explained(batch)
+        gates = embedder.explained(batch)[1]
         before = embedder.trunk.stages(batch)[-1].numpy()
-    names = [queries.class_name(i) for i in at.tolist()]
-    draw_attention(path, images, names, gates["channel"].numpy(), gates["spatial"].numpy(), before)
-
-
-def draw_attention(
-    path: Path,
-    images: Sequence[Pixels],
-    names: Sequence[str],
-    channel: NDArray[np.floating],
-    spatial: NDArray[np.floating],
-    before: NDArray[np.floating],
-) -> None:
-    """Figures 4-6, a row for each of n images: its spatial gate (n, h, w) as heat over it; its
-    channel gates (n, C) from the largest down; and of the channels that fire, those of the largest
-    two gates and of the smallest, the maps (n, C, h, w) before and after both gates.
-    """
+    channel, spatial = gates["channel"].numpy(), gates["spatial"].numpy()
     after = before * channel[:, :, None, None] * spatial[:, None]
     ranges = (
         f"{n} {g.min():.2f} to {g.max():.2f}"
@@ -358,10 +235,10 @@ def draw_attention(
         grid = figure.add_gridspec(2 * len(images), 6, width_ratios=(2, 2.4, 2, 1, 1, 1))
         for i, image in enumerate(images):
             rows = slice(2 * i, 2 * i + 2)
-            _show(figure.add_subplot(grid[rows, 0]), image, names[i])
+            _show(figure.add_subplot(grid[rows, 0]), image, queries.class_name(int(at[i])))
             axes = figure.add_subplot(grid[rows, 1])
             _show(axes, np.repeat((image @ GREY).astype(np.uint8)[:, :, None], 3, axis=2))
-            edge = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
+            edge = (-0.5, side - 0.5, side - 0.5, -0.5)
             heat = axes.imshow(spatial[i], alpha=0.6, extent=edge, interpolation="bilinear")
             figure.colorbar(heat, ax=axes, format="%.2f")
             axes = figure.add_subplot(grid[rows, 2])
@@ -371,12 +248,10 @@ def draw_attention(
             firing = np.flatnonzero(peaks >= FIRES * peaks.max())
             ranked = firing[np.argsort(-channel[i, firing], kind="stable")].tolist()
             for column, number in enumerate(ranked[:2] + ranked[2:][-1:]):
-                for offset, maps in enumerate((before, after)):
-                    axes = figure.add_subplot(grid[2 * i + offset, 3 + column])
+                for row, (label, maps) in enumerate((("before", before), ("after", after))):
+                    axes = figure.add_subplot(grid[2 * i + row, 3 + column])
                     axes.imshow(maps[i, number])
                     axes.grid(False)
-                    axes.set(xticks=[], yticks=[])
-                    if not column:
-                        axes.set_ylabel(("before", "after")[offset])
-                    if not offset:
+                    axes.set(xticks=[], yticks=[], ylabel="" if column else label)
+                    if not row:
                         axes.set_title(f"{number}: {channel[i, number]:.2f}", fontsize="small")

@@ -10,8 +10,6 @@ computes in 16 bits, loss and weights are in 32. `TUNED` and `BEST` in confs.py 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -26,15 +24,15 @@ from torch.nn import functional as F
 from lookalike.atomic import atomic_writer
 from lookalike.errors import LookalikeError
 from lookalike.evaluation.metrics import rank
-from lookalike.evaluation.protocol import METRICS, hashed_ranking, index_of
+from lookalike.evaluation.protocol import hashed_ranking, index_of
 from lookalike.models.augment import GREY
 from lookalike.models.embedder import Embedder
 from lookalike.models.layers import unit
 from lookalike.models.losses import CosineSoftmax
 from lookalike.models.run import make_optimizer, one_cycle
-from reproduction.collection import Collection, Floats, Positions, squeeze
+from reproduction.collection import Collection, Floats, Positions, digest, squeeze
 from reproduction.confs import BEST, TUNED, Joined, Tuned, Views
-from reproduction.rank import relevance
+from reproduction.score import note
 from reproduction.study import Study
 from reproduction.train import weights_of
 
@@ -296,12 +294,7 @@ def best(study: Study, seeds: tuple[int, ...], device: str = "cuda") -> None:
     """
     runs = Runs(study, device)
     for name, row in BEST.items():
-        known, made = study.known("made", name), runs.made_of(row)
-        if known not in (None, made):
-            raise LookalikeError(
-                f"the results of {study.name} hold numbers of the row {name} that were computed "
-                f"with other settings ({known}, now {made}): give another directory for results"
-            )
+        study.check(name, runs.made_of(row))
     for seed in seeds:
         parts = study.split("paper", seed)
         for name, row in BEST.items():
@@ -312,12 +305,8 @@ def best(study: Study, seeds: tuple[int, ...], device: str = "cuda") -> None:
             if row.expanded:
                 queries, gallery = expand(queries, gallery)
             order = hashed_ranking(index_of(gallery), queries, rank(queries @ gallery.T))
-            found = relevance(parts, order)
-            values = {key: float(metric(found).mean()) for key, metric in METRICS.items()}
-            study.note(row.title, "titles", name)
-            study.note(runs.made_of(row), "made", name)
-            study.note(values, "paper", name, str(seed))
-            study.report(f"{study.name}, seed {seed}, {name}: mAP {values['mAP']:.4f}")
+            study.describe(name, row.title, runs.made_of(row))
+            note(study, "paper", name, seed, order)
 
 
 class Runs:
@@ -357,17 +346,14 @@ class Runs:
     def path(self, network: str, seed: int, training: Positions) -> Path:
         """SET-NETWORK-seedN-KEY.npy; the key stands for all that the rows depend on."""
         about = [*_about(self._tuned(network, seed)), self.study.collection.digest]
-        state = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=8)
-        state.update(np.ascontiguousarray(training).tobytes())
-        name = f"{self.study.name}-{network}-seed{seed}-{state.hexdigest()}"
+        name = f"{self.study.name}-{network}-seed{seed}-{digest(about, 8, training)}"
         return self.study.networks.directory / f"{name}.npy"
 
     def made_of(self, row: Joined) -> str:
         """A digest of all that the row depends on but the images, the protocol and the seed."""
         about: list[Any] = [_about(self._tuned(name, 0)) for name in row.networks]
         about += [NEIGHBOURS, POWER] if row.expanded else []
-        text = json.dumps(about, sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+        return digest(about, 6)
 
     def _tuned(self, network: str, seed: int) -> Tuned:
         return TUNED[network].but(seed=seed, epochs=self.study.plan.tuned)

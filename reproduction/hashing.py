@@ -14,8 +14,7 @@ move together; what is left is a problem of c codes C weighted by the sizes of t
 
     sum over classes a, b of  n_a n_b (S_ab - C_a . C_b / q)^2,
 
-whose gradient takes 1^T H and H^T H, and no array of n x n. Step 2: the network's q outputs are
-trained towards the codes (`CodeLoss`).
+with no array of n x n. Step 2: the network's q outputs are trained towards the codes (`CodeLoss`).
 
 **DNNH** (Lai et al. 2015): each bit from a slice of the features (`DivideAndEncode`), triplets
 ranked on soft bits (`TripletRankingLoss`).
@@ -142,54 +141,36 @@ def class_codes(sizes: Positions, bits: int, seed: int) -> NDArray[np.int8]:
     rng = np.random.default_rng(seed)
     weights = np.asarray(sizes, np.float64)
     relaxed = rng.uniform(-1, 1, (len(weights), bits))
-    descent = _Descent(relaxed, weights)
+    residual = 2 * np.eye(len(weights)) - 1 - relaxed @ relaxed.T / bits
     for _ in range(SWEEPS):
-        gain = sum(descent.row(a) for a in rng.permutation(len(weights)).tolist())
-        if gain < SMALL * weights.sum() ** 2:
+        order = rng.permutation(len(weights)).tolist()
+        if sum(_descend(relaxed, residual, weights, a) for a in order) < SMALL * weights.sum() ** 2:
             break
     codes = np.where(relaxed >= 0, 1, -1).astype(np.int8)
     _make_distinct(codes, weights)
     return codes
 
 
-class _Descent:
-    """Coordinate descent on the codes of classes, in place; keeps 1^T H and H^T H up to date."""
+def _descend(codes: Doubles, residual: Doubles, sizes: Doubles, a: int) -> float:
+    """A step of each entry of class a, in place; how much the objective fell. With the residual
+    R = S - C C^T / q, which is kept up to date, its derivatives by C_aj are
 
-    def __init__(self, codes: Doubles, sizes: Doubles) -> None:
-        self.codes, self.sizes = codes, sizes
-        self.total = sizes @ codes  # 1^T H (q,)
-        self.gram = (codes.T * sizes) @ codes  # H^T H (q, q)
-
-    def row(self, a: int) -> float:
-        """A step of each entry of class a; how much the objective fell."""
-        bits = self.codes.shape[1]
-        code, size = self.codes[a], float(self.sizes[a])
-        gain = 0.0
-        for j in range(bits):
-            slope, bend = self.derivatives(a, j)
-            entry = float(code[j])
-            step, change = _step(slope, bend, entry, size / bits)
-            gain -= change
-            code[j] = entry + step
-            moved = size * step * code
-            self.total[j] += size * step
-            self.gram[j] += moved
-            self.gram[:, j] += moved
-            self.gram[j, j] -= size * step**2  # counted twice by row and column
-        return gain
-
-    def derivatives(self, a: int, j: int) -> tuple[float, float]:
-        """Of the objective by entry C_aj, first and second. With R = S - C C^T / q:
-
-        f'  = -(4 / q) n_a sum_b n_b R_ab C_bj
-        f'' = (4 / q^2) n_a (sum_b n_b C_bj^2 + n_a C_aj^2 - q n_a R_aa)
-        """
-        bits = self.codes.shape[1]
-        code, size = self.codes[a], float(self.sizes[a])
-        entry = float(code[j])
-        pull = 2 * size * entry - float(self.total[j]) - float(code @ self.gram[j]) / bits
-        own = size * (entry**2 - bits + float(code @ code))
-        return -4 / bits * size * pull, 4 / bits**2 * size * (float(self.gram[j, j]) + own)
+    f'  = -(4 / q) n_a sum_b n_b R_ab C_bj
+    f'' = (4 / q^2) n_a (sum_b n_b C_bj^2 + n_a C_aj^2 - q n_a R_aa)
+    """
+    bits, size, gain = codes.shape[1], float(sizes[a]), 0.0
+    for j in range(bits):
+        column, entry = codes[:, j], float(codes[a, j])
+        slope = -4 / bits * size * float(sizes * residual[a] @ column)
+        own = size * (entry**2 - bits * float(residual[a, a]))
+        bend = 4 / bits**2 * size * (float(sizes @ column**2) + own)
+        step, change = _step(slope, bend, entry, size / bits)
+        gain -= change
+        residual[a] -= step * column / bits
+        residual[a, a] -= step * (entry + step) / bits
+        residual[:, a] = residual[a]
+        codes[a, j] = entry + step
+    return gain
 
 
 def _step(slope: float, bend: float, entry: float, share: float) -> tuple[float, float]:

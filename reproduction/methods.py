@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from lookalike.encoder import Encoder
 from lookalike.evaluation.protocol import LSH_HITS, hashed_ranking, index_of
 from lookalike.lsh import LSHIndex, LSHSettings
-from reproduction.collection import Floats, Pixels, Positions, Sample, squeeze
+from reproduction.collection import Floats, Pixels, Positions, Sample, digest, squeeze
 from reproduction.confs import Recipe, Row
 from reproduction.hashing import hamming_rank, itq_codes, lsh_codes, pack, pca
 from reproduction.train import Network, Networks, weights_of
@@ -107,8 +105,7 @@ class NetworkMethod(Method):
     def made_of(self) -> str:
         """A digest of the recipe, and of the weights that it begins with."""
         recipe = self.recipe.but(seed=0, weights=weights_of(self.recipe))
-        about = json.dumps(recipe.as_dict(), sort_keys=True).encode()
-        return hashlib.blake2b(about, digest_size=6).hexdigest()
+        return digest(recipe.as_dict(), 6)
 
     def learn(self, training: Sample) -> None:
         self.network = self.networks.network(self.recipe, training)

@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from lookalike.cli.output import duration
 from lookalike.errors import LookalikeError
-from reproduction.confs import RELATED, ROBUST, ROWS, TABLES
+from reproduction.confs import PARTS, ROWS, TABLES, Part, Settings
 from reproduction.rank import rank, ranking_path
 from reproduction.score import LAST_NOTED, feedback, robustness, score
-from reproduction.study import Settings, Study
+from reproduction.study import Study
 from reproduction.timing import SIZES, grow, time_rows
 
 TRUSTED = 300.0
 """Seconds of work after which the pace of this machine counts as much as the estimates."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """What a user can ask for.
-
-    Attributes:
-        measure: "paper" or "unseen", a protocol of rankings; or what is measured in another way.
-        sets: that the paper measures it on; empty: all. Where none of them is found it is done on
-            all.
-        rows: that can be chosen; empty: it has none.
-    """
-
-    measure: str
-    sets: tuple[str, ...] = ()
-    rows: tuple[str, ...] = tuple(TABLES)
-
-    def on(self, study: Study, studies: Sequence[Study]) -> bool:
-        """Whether it is measured on this one of the sets."""
-        named = {other.name for other in studies} & set(self.sets)
-        return study.name in named or not named
-
-
-PARTS = {
-    "table1": Part("paper", ("corel1k",)),
-    "table2": Part("paper", ("corel5k",)),
-    "table3": Part("timing"),
-    "related": Part("paper", ("corel1k",), tuple(RELATED)),
-    "unseen": Part("unseen", ("corel1k",), tuple(ROWS)),
-    "feedback": Part("feedback", ("corel1k",), ()),
-    "robustness": Part("robustness", ("corel1k",), ROBUST),
-    "growth": Part("growth", ("corel5k",), ()),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +48,7 @@ def tasks_of(studies: Sequence[Study], names: Sequence[str], verb: str = "score"
     for study in studies:
         settings = study.settings
         for name in names:
-            if not PARTS[name].on(study, studies):
+            if not _is_on(PARTS[name], study, studies):
                 continue
             if name == "growth" and not settings.budget.growth:
                 continue
@@ -90,7 +56,7 @@ def tasks_of(studies: Sequence[Study], names: Sequence[str], verb: str = "score"
             if settings.rows is not None:
                 rows = tuple(row for row in settings.rows if row in rows)
             for row in rows:
-                study.check(row)
+                study.check(row, study.method(row, 0).made_of())
             made = list(makers[verb](study, PARTS[name].measure, rows))
             if name == "unseen" and not study.has_unseen and made:  # reported once, not per row
                 made = [replace(made[0], name=f"{study.name}, unseen", is_done=lambda: False)]
@@ -148,6 +114,12 @@ def run_tasks(
 # ---- tasks of a part -----------------------------------------------------------------------------
 
 
+def _is_on(part: Part, study: Study, studies: Sequence[Study]) -> bool:
+    """Whether it is measured on this one of the sets."""
+    named = {other.name for other in studies} & set(part.sets)
+    return study.name in named or not named
+
+
 def _rows(name: str, settings: Settings) -> tuple[str, ...]:
     if name == "unseen" and not settings.budget.unseen_related:
         return tuple(TABLES)
@@ -183,41 +155,35 @@ def _rank(study: Study, measure: str, rows: Sequence[str]) -> Iterator[Task]:
     if measure not in ("paper", "unseen"):
         return
     for task, keys in _of_rows(study, measure, rows, 1.0 if measure == "paper" else 0.6):
-        path = partial(ranking_path, study, measure, *keys)
-        yield Task(*task, partial(_exists, path), partial(rank, study, measure, *keys))
+        done = partial(_is_ranked, study, measure, *keys)
+        yield Task(*task, done, partial(rank, study, measure, *keys))
 
 
 def _score(study: Study, measure: str, rows: Sequence[str]) -> Iterator[Task]:
-    def knows(*keys: str) -> bool:
-        return study.known(*keys) is not None
-
-    def knows_all(sets: Iterable[tuple[str, ...]]) -> bool:
-        return all(knows(*keys) for keys in sets)
+    def knows(*entries: tuple[str, ...]) -> bool:
+        return all(study.known(*keys) is not None for keys in entries)
 
     name, seeds = study.name, _seeds(study, measure)
-    first = str(seeds[0])
     if measure in ("paper", "unseen"):
         for task, (row, seed) in _of_rows(study, measure, rows, 1.0 if measure == "paper" else 0.6):
-            done = partial(knows, measure, row, str(seed))
+            done = partial(knows, (measure, row, str(seed)))
             yield Task(*task, done, partial(score, study, measure, row, seed))
     elif measure == "robustness":
         levels = study.settings.budget.levels
         for task, (row, seed) in _of_rows(study, measure, rows, 10):
             kinds = [("robustness", row, str(seed), LAST_NOTED, kind) for kind in levels]
-            yield Task(*task, partial(knows_all, kinds), partial(robustness, study, row, seed))
+            yield Task(*task, partial(knows, *kinds), partial(robustness, study, row, seed))
     elif measure == "feedback":
         for seed in seeds:
             task = f"{name}, feedback, seed {seed}", _seconds(study, "svm", 2)
-            yield Task(*task, partial(knows, measure, str(seed)), partial(feedback, study, seed))
+            yield Task(*task, partial(knows, (measure, str(seed))), partial(feedback, study, seed))
     elif measure == "timing":  # one task, since all rows are timed in one process
         times = [("timing", "rows", row) for row in rows]
         task = f"{name}, times", _seconds(study, "svm", 30)
-        yield Task(*task, partial(knows_all, times), partial(time_rows, study, rows, seeds[0]))
+        yield Task(*task, partial(knows, *times), partial(time_rows, study, rows, seeds[0]))
     else:
-        sizes = [("growth", first, str(size)) for size in SIZES]
-        yield Task(
-            f"{name}, growth", 1500, partial(knows_all, sizes), partial(grow, study, seeds[0])
-        )
+        sizes = [("growth", str(seeds[0]), str(size)) for size in SIZES]
+        yield Task(f"{name}, growth", 1500, partial(knows, *sizes), partial(grow, study, seeds[0]))
 
 
 def _of_rows(
@@ -230,8 +196,8 @@ def _of_rows(
             yield task, (row, seed)
 
 
-def _exists(path: Callable[[], Path]) -> bool:
-    return path().exists()
+def _is_ranked(study: Study, protocol: str, row: str, seed: int) -> bool:
+    return ranking_path(study, protocol, row, seed).exists()
 
 
 def _seconds(study: Study, row: str, share: float = 1.0) -> float:

@@ -1,12 +1,15 @@
-"""Plots: numbers as curves and dots, one PNG each. Their titles state the finding."""
+"""Plots: numbers as curves and dots, one PNG each; none without numbers. Their titles state the
+finding.
+"""
 
 from __future__ import annotations
 
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,8 +19,12 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from lookalike.atomic import atomic_writer
-from lookalike.evaluation.metrics import Spread
+from lookalike.evaluation.metrics import spread
+from lookalike.lsh import LSHIndex
+from reproduction.confs import DISTORTIONS, PAPER, ROBUST, TABLES
 from reproduction.distortions import KINDS
+from reproduction.results import Results
+from reproduction.tables import altered, growth
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
 SOFT, OWN, OTHER, SHADE = "#5c6574", "C1", "C0", "#eef1f6"
@@ -43,15 +50,19 @@ def canvas(path: Path, title: str = "", height: float = 0.45) -> Iterator[Figure
         file.write(buffer.getvalue())
 
 
-def plot_table(
-    path: Path, dataset: str, scores: Mapping[str, Spread], paper: Mapping[str, float], own: str
-) -> None:
-    """mAP of methods by title, best first, with deviations and the paper's own numbers; `own` is
-    drawn to stand out.
+def plot_table(path: Path, results: Results, name: str) -> None:
+    """mAP of the rows of the tables, best first, with deviations and the paper's own numbers; ours
+    is drawn to stand out.
     """
+    titles = results.get(name, "titles") or {}
+    splits = {row: [each["mAP"] for _, each in results.seeds(name, "paper", row)] for row in TABLES}
+    scores = {titles[row]: spread(values) for row, values in splits.items() if values}
+    if not scores:
+        return
+    printed = {titles.get(row): values.get("mAP") for row, values in PAPER.get(name, {}).items()}
     ranked = sorted(scores, key=lambda name: -scores[name].mean)
     best, deviations = ranked[0], any(score.count > 1 for score in scores.values())
-    title = f"{dataset}: {best} is best, mAP {scores[best].mean:.3f}"
+    title = f"{name}: {best} is best, mAP {scores[best].mean:.3f}"
     if not deviations:
         title += " on one split"
     elif len(ranked) > 1:
@@ -63,12 +74,12 @@ def plot_table(
             title += f", {ahead:.3f} ahead of {second}"
     with canvas(path, title, 0.16 + 0.036 * len(ranked)) as figure:
         axes = figure.subplots()
-        for place, name in enumerate(ranked):
-            score, colour = scores[name], OWN if name == own else OTHER
+        for place, method in enumerate(ranked):
+            score, colour = scores[method], OWN if method == titles.get("ours") else OTHER
             bar = score.deviation if score.count > 1 else None
             axes.errorbar(score.mean, place, xerr=bar, fmt="o", color=colour, capsize=4)
-            if name in paper:
-                axes.plot(paper[name], place, "D", color="k", fillstyle="none", markersize=10)
+            if (paper := printed.get(method)) is not None:
+                axes.plot(paper, place, "D", color="k", fillstyle="none", markersize=10)
             shown = score.rounded(3)
             axes.text(1.02, place, shown, transform=axes.get_yaxis_transform(), color=colour)
         axes.set_yticks(range(len(ranked)), ranked)
@@ -78,15 +89,32 @@ def plot_table(
         axes.set_title(f"dot: {dots}; hollow diamond: the paper", color=SOFT)
 
 
-def plot_robustness(path: Path, curves: Curves, levels: Mapping[str, ArrayLike], name: str) -> None:
-    """A metric over the level of each distortion: kind -> method -> scores (l,), and the levels
-    (l,), ascending; the levels at which results are meant to hold are shaded. The title is about
-    the first method.
+def plot_robustness(path: Path, results: Results, name: str, metric: str = "P@10") -> None:
+    """A metric over each distortion's levels that all splits have, the mean of the splits; the
+    levels at which results are meant to hold are shaded. The title is about the first method.
     """
-    first = next(iter(next(iter(curves.values()))))
+    splits = {row: [*altered(results, name, row).values()] for row in ROBUST}
+    every = [each[metric] for splits_of in splits.values() for each in splits_of]
+    if not every:
+        return
+    levels = {
+        kind: [at for at in sorted(planned) if all(str(at) in each[kind] for each in every)]
+        for kind, planned in DISTORTIONS.items()
+    }
+    curves = {
+        kind: {
+            results.get(name, "titles", row): np.mean(
+                [[each[metric][kind][str(at)] for at in known] for each in splits_of], axis=0
+            )
+            for row, splits_of in splits.items()
+            if splits_of
+        }
+        for kind, known in levels.items()
+    }
+    first = next(iter(curves["rotation"]))
     columns = 4
     rows = -(-len(curves) // columns)
-    with canvas(path, _worst(curves, levels, first, name), 0.1 + 0.25 * rows) as figure:
+    with canvas(path, _worst(curves, levels, first, metric), 0.1 + 0.25 * rows) as figure:
         grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
         for axes in grid.flat[len(curves) :]:
             axes.set_axis_off()
@@ -99,41 +127,45 @@ def plot_robustness(path: Path, curves: Curves, levels: Mapping[str, ArrayLike],
                 axes.plot(np.asarray(levels[kind]), values, label=title, markersize=4)
             axes.set(title=kind, xlabel=conf.unit)
         for axes in grid[:, 0]:
-            axes.set_ylabel(name)
+            axes.set_ylabel(metric)
         lines, titles = grid[0, 0].get_legend_handles_labels()
         figure.legend(lines, titles, loc="outside lower center", ncols=3)
 
 
-def _worst(curves: Curves, levels: Mapping[str, ArrayLike], method: str, name: str) -> str:
+def _worst(curves: Curves, levels: Mapping[str, ArrayLike], method: str, metric: str) -> str:
     losses = []
     for kind, scores in curves.items():
         at, aim = np.asarray(levels[kind], float), KINDS[kind].aim
-        if aim is not None and method in scores:
+        if aim is not None:
             within = (at >= aim[0]) & (at <= aim[1])
             lost = scores[method][at == KINDS[kind].neutral][0] - scores[method][within]
             losses.append((float(lost.max()), kind, float(at[within][np.argmax(lost)])))
     lost, kind, level = max(losses)
     if lost <= 0:
-        return f"{method} loses no {name} within the levels aimed at (shaded)"
+        return f"{method} loses no {metric} within the levels aimed at (shaded)"
     return (
-        f"Within the levels aimed at (shaded), {method} loses at most {lost:.3f} {name}: {kind}, "
+        f"Within the levels aimed at (shaded), {method} loses at most {lost:.3f} {metric}: {kind}, "
         f"level {level:g}"
     )
 
 
-def plot_feedback(path: Path, precision: ArrayLike, average: ArrayLike, asked: int) -> None:
-    """P@20 and mAP, (splits, rounds + 1), over the rounds of feedback; `asked` images are judged in
-    each.
-    """
-    both = {"P@20": np.asarray(precision, float), "mAP": np.asarray(average, float)}
+def plot_feedback(path: Path, results: Results, name: str) -> None:
+    """P@20 and mAP over the rounds of feedback, with a band of their deviation over the splits."""
+    splits = [value for _, value in results.seeds(name, "feedback")]
+    if not splits:
+        return
+    both = {
+        metric: np.array([each[f"{metric} ranking"] for each in splits])
+        for metric in ("P@20", "mAP")
+    }
     rounds = np.arange(both["mAP"].shape[1])
     ends = (f"{n} from {v[:, 0].mean():.3f} to {v[:, -1].mean():.3f}" for n, v in both.items())
-    title = f"{len(rounds) - 1} rounds of feedback, {asked} answers each: {' and '.join(ends)}"
+    title = f"{len(rounds) - 1} rounds of feedback, 20 answers each: {' and '.join(ends)}"
     with canvas(path, title) as figure:
         axes = figure.subplots()
-        for number, (name, values) in enumerate(both.items()):
+        for number, (metric, values) in enumerate(both.items()):
             mean, deviation = values.mean(0), values.std(0)
-            axes.plot(rounds, mean, label=name)
+            axes.plot(rounds, mean, label=metric)
             if len(values) > 1:
                 band = mean - deviation, mean + deviation
                 axes.fill_between(rounds, *band, color=f"C{number}", alpha=0.15, linewidth=0)
@@ -159,14 +191,13 @@ def crossing(sizes: ArrayLike, exhaustive: ArrayLike, lsh: ArrayLike) -> float |
     return float(np.exp(x[i] + share * (x[i + 1] - x[i])))
 
 
-def plot_growth(
-    path: Path,
-    sizes: Sequence[int],
-    exhaustive: Sequence[float],
-    lsh: Sequence[float],
-    recall: Sequence[float],
-) -> None:
-    """Microseconds per query of both searches over gallery sizes, and LSH's recall, all (s,)."""
+def plot_growth(path: Path, results: Results, name: str) -> None:
+    """Time per query of both searches over gallery sizes, and LSH's recall."""
+    grown = growth(results, name)
+    if not grown:
+        return
+    sizes, recall = [*grown], min(each["recall@30"] for each in grown.values())
+    exhaustive, lsh = ([each[k][1] for each in grown.values()] for k in ("exhaustive", "lsh"))
     at, ratio = crossing(sizes, exhaustive, lsh), exhaustive[-1] / lsh[-1]
     if at is None:
         title = f"Exhaustive search is still {1 / ratio:.2g} times as fast at {sizes[-1]:,} images"
@@ -176,7 +207,7 @@ def plot_growth(
     with canvas(path, title) as figure:
         axes = figure.subplots()
         axes.loglog(sizes, np.asarray(exhaustive) / 1e3, label="exhaustive, floats")
-        axes.loglog(sizes, np.asarray(lsh) / 1e3, label=f"LSH, recall {min(recall):.2f} or more")
+        axes.loglog(sizes, np.asarray(lsh) / 1e3, label=f"LSH, recall {recall:.2f} or more")
         if at is not None and at > 0:
             axes.axvline(at, color=SOFT, linestyle=":")
         axes.set(xlabel="images in the gallery", ylabel="search time per query, ms")
@@ -185,13 +216,11 @@ def plot_growth(
         axes.legend()
 
 
-def plot_buckets(path: Path, sizes: Sequence[NDArray[np.integer]], buckets: int) -> None:
-    """Figure 8: how hash tables distribute the gallery among their buckets.
-
-    `sizes` has the items in each bucket for every table, int (b,), with or without empty ones;
-    `buckets` is how many a table can have.
-    """
-    tables = [np.asarray(table)[np.asarray(table) > 0] for table in sizes]
+def plot_buckets(path: Path, index: LSHIndex) -> None:
+    """Figure 8: how hash tables distribute the gallery among their buckets."""
+    (segment,) = index.segments()
+    sizes = [np.diff(offsets.astype(np.int64)) for offsets in segment.offsets]
+    tables, buckets = [table[table > 0] for table in sizes], 2**segment.key_bits
     used = np.array([len(table) for table in tables])
     every = np.concatenate(tables)
     empty, items = 1 - used.mean() / buckets, max(int(table.sum()) for table in tables)
@@ -215,3 +244,13 @@ def plot_buckets(path: Path, sizes: Sequence[NDArray[np.integer]], buckets: int)
         middle.set(xlabel="buckets in use, %", ylabel="table", xlim=(0, 100), yticks=numbers)
         right.barh(numbers, [int(table.max()) for table in tables])
         right.set(xlabel="largest bucket, images", yticks=numbers)
+
+
+PLOTS: dict[str, Callable[[Path, Results, str], None]] = {
+    "table": plot_table,
+    "robustness": plot_robustness,
+    "robustness-map": partial(plot_robustness, metric="mAP"),
+    "feedback": plot_feedback,
+    "growth": plot_growth,
+}
+"""Of results alone, by the end of the file's name."""

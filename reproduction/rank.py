@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.atomic import atomic_writer
-from reproduction.collection import Pixels, Positions
+from reproduction.collection import Pixels, Positions, digest
 from reproduction.methods import Method
 from reproduction.study import Parts, Study, oracle_of
 
@@ -35,8 +33,7 @@ def ranking_path(study: Study, protocol: str, row: str, seed: int) -> Path:
     """SET-PROTOCOL-ROW-seedN-KEY.npy in the study's directory for work; the key stands for the
     images and settings.
     """
-    about = json.dumps([study.about, study.method(row, seed).made_of()], sort_keys=True)
-    key = hashlib.blake2b(about.encode(), digest_size=6).hexdigest()
+    key = digest([study.about, study.method(row, seed).made_of()], 6)
     return study.networks.directory / f"{study.name}-{protocol}-{row}-seed{seed}-{key}.npy"
 
 

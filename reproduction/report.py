@@ -13,10 +13,9 @@ from markdown_it import MarkdownIt
 from lookalike import __version__
 from lookalike.atomic import atomic_writer
 from lookalike.evaluation.protocol import LSH_HITS
-from reproduction.confs import OTHER, PAPER, PLANS, RELATED, ROWS
+from reproduction.confs import OTHER, PAPER, PLANS, RELATED, ROWS, Settings
 from reproduction.figures import CAPTIONS
 from reproduction.results import Results
-from reproduction.study import Settings
 from reproduction.tables import (
     best_table,
     feedback_table,

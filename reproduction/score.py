@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.evaluation.protocol import METRICS
+from reproduction.collection import Positions
 from reproduction.distortions import NEUTRAL, distort
 from reproduction.rank import rank, rankings, relevance
 from reproduction.study import Study, oracle_of
@@ -21,13 +22,19 @@ LAST_NOTED = ROBUST_METRICS[-1]
 
 def score(study: Study, protocol: str, row: str, seed: int) -> None:
     """METRICS of a row on a split, into the results at (protocol, row, seed)."""
-    relevant = relevance(study.split(protocol, seed), rank(study, protocol, row, seed))
+    order, method = rank(study, protocol, row, seed), study.method(row, seed)
+    study.describe(row, method.title, method.made_of())
+    note(study, protocol, row, seed, order)
+
+
+def note(study: Study, protocol: str, row: str, seed: int, order: Positions) -> None:
+    """METRICS of rankings (q, g); without P@n for a gallery of fewer than n images."""
+    relevant = relevance(study.split(protocol, seed), order)
     values = {
         name: float(np.nanmean(metric(relevant)))
         for name, metric in METRICS.items()
         if name[:2] != "P@" or int(name[2:]) <= relevant.shape[1]
     }
-    study.describe(row, study.method(row, seed))
     study.note(values, protocol, row, str(seed))
     shown = (f"{name} {values[name]:.4f}" for name in ("mAP", "P@10") if name in values)
     study.report(f"{study.name}, {protocol}, seed {seed}, {row}: {', '.join(shown)}")

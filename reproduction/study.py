@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,7 @@ from lookalike.evaluation.protocol import Split, check_class_sizes, query_split
 from lookalike.feedback import FeedbackSettings
 from lookalike.gallery.lock import exclusive
 from reproduction.collection import Collection, Positions, Sample
-from reproduction.confs import (
-    NETWORKS,
-    OTHER,
-    PLANS,
-    QUICK,
-    ROWS,
-    SHARED_TRUNK,
-    WHOLE,
-    Budget,
-    Plan,
-    Recipe,
-)
+from reproduction.confs import NETWORKS, PLANS, ROWS, SHARED_TRUNK, Plan, Recipe, Settings
 from reproduction.methods import Method, Oracle, network_method
 from reproduction.results import Results
 from reproduction.sift import Sift
@@ -44,45 +33,6 @@ class RowError(LookalikeError):
     def __init__(self, row: str, reason: str) -> None:
         super().__init__(f"{row} {reason}")
         self.row = row
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a user may change.
-
-    Attributes:
-        seeds, epochs: of every set; None: those of its plan.
-        rows: None: those of the part.
-        vgg_weights: file of ImageNet weights for VGG16, or None: trained from scratch.
-        threads: of a query's network.
-        queries_per_class: held out of the gallery.
-        quick: spend little, see `confs.QUICK`.
-    """
-
-    seeds: tuple[int, ...] | None = None
-    epochs: int | None = None
-    rows: tuple[str, ...] | None = None
-    vgg_weights: Path | None = None
-    threads: int | None = None
-    queries_per_class: int = 10
-    quick: bool = False
-
-    @property
-    def budget(self) -> Budget:
-        return QUICK if self.quick else WHOLE
-
-    def plan(self, name: str) -> Plan:
-        """The plan of the set of that name, with what the user changed."""
-        plan = PLANS.get(name, OTHER)
-        seeds = self.seeds or plan.seeds[: self.budget.seeds]
-        epochs = self.epochs or self.budget.epochs.get(SHARED_TRUNK, plan.epochs)
-        return Plan(seeds, epochs, self.epochs or plan.tuned)
-
-    def changed(self) -> dict[str, Any]:
-        """What numbers in one file must agree in, as far as the user changed it."""
-        names = ("quick", "epochs", "queries_per_class")
-        values = {name: getattr(self, name) for name in names}
-        return {name: v for name, v in values.items() if v != getattr(Settings(), name)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +54,7 @@ class Study:
     collection: Collection
     networks: Networks
     results: Results
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     report: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -116,7 +66,7 @@ class Study:
         folder: Path,
         work: Path,
         results: Results,
-        settings: Settings = Settings(),
+        settings: Settings,
         report: Callable[[str], None] = lambda _: None,
     ) -> Study:
         """Read a set. TrainingError if the folder does not hold class folders; LookalikeError if a
@@ -222,25 +172,25 @@ class Study:
             raise RowError(
                 row, f"cannot learn from {len(parts.training)} images of {classes} classes: {error}"
             ) from error
-        self.describe(row, method)
+        self.describe(row, method.title, method.made_of())
         return method, parts
 
-    def describe(self, row: str, method: Method) -> None:
+    def describe(self, row: str, title: str, made_of: str) -> None:
         """Note what the row is called, and what its numbers depend on."""
-        for key, value in (("titles", method.title), ("made", method.made_of())):
+        for key, value in (("titles", title), ("made", made_of)):
             if self.known(key, row) != value:
                 self.note(value, key, row)
 
-    def check(self, row: str) -> None:
+    def check(self, row: str, made_of: str) -> None:
         """LookalikeError if the results hold numbers of a row that were computed in another way
         than they would be now.
         """
-        known, now = self.known("made", row), self.method(row, 0).made_of()
-        if known not in (None, now):
+        known = self.known("made", row)
+        if known not in (None, made_of):
             raise LookalikeError(
                 f"{self.results.directory / self.name}.json holds numbers of the row {row} that "
-                f"were computed with other settings or weights ({known}, now {now}): give another "
-                "directory for results, or delete that file"
+                f"were computed with other settings or weights ({known}, now {made_of}): give "
+                "another directory for results, or delete that file"
             )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +28,7 @@ from lookalike.models.run import Run, make_optimizer
 from lookalike.models.settings import NO_AUGMENTATION
 from lookalike.models.train import train
 from lookalike.models.trunks import make_trunk
-from reproduction.collection import Collection, Floats, Pixels, Positions, Sample, squeeze
+from reproduction.collection import Collection, Floats, Pixels, Positions, Sample, digest, squeeze
 from reproduction.confs import SHARED_TRUNK, Recipe
 from reproduction.hashing import HASHINGS
 from reproduction.maps import AUGMENTATION, VIEWS, SharedMaps
@@ -67,11 +65,9 @@ class Networks:
     def path(self, recipe: Recipe, training: Sample) -> Path:
         """SET-NETWORK-seedN-KEY.pt; the key stands for all that the training depends on."""
         made = recipe.but(weights=weights_of(recipe)).as_dict()
-        about = json.dumps([made, training.collection.digest], sort_keys=True)
-        state = hashlib.blake2b(about.encode(), digest_size=8)
-        state.update(np.ascontiguousarray(training.rows).tobytes())
+        key = digest([made, training.collection.digest], 8, training.rows)
         name = f"{training.collection.name}-{recipe.name}-seed{recipe.training.seed}"
-        return self.directory / f"{name}-{state.hexdigest()}.pt"
+        return self.directory / f"{name}-{key}.pt"
 
     def shared(self, recipe: Recipe, collection: Collection) -> SharedMaps | None:
         """The maps that the recipe learns from; None if it learns from images."""

@@ -12,11 +12,11 @@ pytest.importorskip("torch")
 
 from lookalike.errors import LookalikeError
 from reproduction.collection import Collection
-from reproduction.confs import BEST
+from reproduction.confs import BEST, Settings
 from reproduction.finetune import Runs
 from reproduction.parts import Task, run_tasks, tasks_of
 from reproduction.results import Results
-from reproduction.study import Settings, Study, folders_of
+from reproduction.study import Study, folders_of
 from reproduction.train import Networks
 
 

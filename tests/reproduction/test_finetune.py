@@ -11,10 +11,10 @@ import torch
 
 from lookalike.errors import LookalikeError
 from reproduction.collection import Collection
-from reproduction.confs import TUNED, Tuned, Views
+from reproduction.confs import TUNED, Settings, Tuned, Views
 from reproduction.finetune import Learner, augment, best, embed, expand, fine_tune, mix, on_device
 from reproduction.results import Results
-from reproduction.study import Settings, Study
+from reproduction.study import Study
 from reproduction.train import Networks
 
 CPU = torch.device("cpu")

@@ -9,12 +9,12 @@ import pytest
 
 from reproduction import score, timing
 from reproduction.collection import Collection, Pixels
-from reproduction.confs import OURS, ROWS, Budget
+from reproduction.confs import OURS, ROWS, Budget, Settings
 from reproduction.distortions import distort
 from reproduction.maps import VIEWS, augmented
 from reproduction.methods import Method, network_method
 from reproduction.results import Results
-from reproduction.study import Settings, Study
+from reproduction.study import Study
 from reproduction.train import Networks
 
 SMALL = OURS.but(input_size=64, dim=32, epochs=1, batch_size=8)

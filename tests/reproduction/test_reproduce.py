@@ -14,9 +14,6 @@ from textures import CLASSES, write_textures
 pytest.importorskip("torch")
 pytest.importorskip("cv2")
 
-from reproduction.__main__ import PARTS as NAMES
-from reproduction.parts import PARTS
-
 pytestmark = pytest.mark.slow
 ROWS = ("svm", "cnn-lsh", "ours")
 EACH = 7
@@ -59,10 +56,6 @@ def test_tables_times_and_figures_are_made_and_then_known(folder: Path, tmp_path
     assert "training" not in again.stderr
     assert {path: path.stat().st_mtime_ns for path in networks} == networks
     assert json.loads((out / "results" / "set.json").read_text()) == found
-
-
-def test_the_parts_are_those_that_the_command_offers() -> None:
-    assert tuple(PARTS) == NAMES
 
 
 def test_each_verb_does_what_the_ones_before_it_left_undone(folder: Path, tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ pytest.importorskip("cv2")
 
 from sklearn.metrics import average_precision_score
 
+from reproduction.confs import Settings
 from reproduction.rank import rank
 from reproduction.results import Results
-from reproduction.study import Settings, Study
+from reproduction.study import Study
 
 EACH, QUERIES = 9, 3
 ROWS = ("sift", "svm", "lenet", "cnn-exhaustive", "cnn-lsh", "ours-exhaustive", "ours")

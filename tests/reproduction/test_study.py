@@ -14,11 +14,12 @@ import pytest
 from lookalike.errors import LookalikeError, TrainingError
 from reproduction import score as score_module
 from reproduction.collection import Collection, Pixels, Positions, Sample
+from reproduction.confs import Settings
 from reproduction.methods import Method, Oracle
 from reproduction.rank import rank, ranking_path
 from reproduction.results import Results
 from reproduction.score import feedback, score
-from reproduction.study import RowError, Settings, Study
+from reproduction.study import RowError, Study
 from reproduction.svm_active import Round
 from reproduction.train import Networks
 

@@ -130,6 +130,44 @@ def test_a_cache_folder_that_cannot_be_written_costs_time_alone(
     assert Encoder.open(settings=OPENVINO).runtime.name == "openvino"
 
 
+@pytest.mark.slow
+def test_the_first_embeddings_of_a_kept_model_may_be_wanted_by_two_threads_at_once(
+    model: Path,
+) -> None:
+    """A hang would come in every fourth process or so."""
+    Encoder.open(model, OPENVINO)
+    program = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+from lookalike.encoder import Encoder, EncoderSettings
+
+encoder = Encoder.open(Path(sys.argv[1]), EncoderSettings(runtime="openvino", threads=2))
+images = np.zeros((2, *(2 * [encoder.info.input_size]), 3), np.uint8) + np.uint8(9)
+done, start = threading.Event(), threading.Barrier(5)
+
+def embed():
+    start.wait()
+    encoder.embed(images)
+
+def count():
+    start.wait()
+    while not done.is_set():
+        pass
+
+for _ in range(3):
+    threading.Thread(target=count, daemon=True).start()
+both = [threading.Thread(target=embed) for _ in range(2)]
+for one in both:
+    one.start()
+for one in both:
+    one.join()
+done.set()
+"""
+    for _ in range(8):
+        subprocess.run([sys.executable, "-c", program, model], check=True, timeout=100)
+
+
 def test_openvino_is_imported_without_its_telemetry() -> None:
     code = (
         "import sys; from lookalike.runtimes import import_openvino; import_openvino();"

@@ -160,7 +160,10 @@ class OpenVino:
         self._compiled, self._settings = compiled, settings
         self._idle = queue.SimpleQueue[Any]()
         for _ in range(self.runs):
-            self._idle.put(compiled.create_infer_request())
+            request = compiled.create_infer_request()
+            # OpenVINO's first arrays of a process hang if two threads make them.
+            _ = request.get_input_tensor().data
+            self._idle.put(request)
 
     @classmethod
     def compile(

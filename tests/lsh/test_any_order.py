@@ -109,7 +109,7 @@ class AnyOrder(RuleBasedStateMachine):
         exact = self.index.search(QUERIES, k, exact=True)
         np.testing.assert_array_equal(found.ids, exact.ids)
         count = min(k, len(ids))
-        by_links = self.index.search(QUERIES, k)  # few enough that a scan alone meets all
+        by_links = self.index.search(QUERIES, k, beam=100)  # all that the links lead to
         np.testing.assert_array_equal(by_links.ids, exact.ids)
         assert (exact.ids[:, count:] == -1).all()
         if not count:

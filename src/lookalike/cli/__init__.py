@@ -21,7 +21,7 @@ from lookalike.cli.demo import demo
 from lookalike.cli.duplicates import duplicates
 from lookalike.cli.evaluate import data, evaluate
 from lookalike.cli.index import index, watch
-from lookalike.cli.interrupt import acknowledge, catch_interrupts, hidden_by
+from lookalike.cli.interrupt import acknowledge, catch_interrupts
 from lookalike.cli.model import model
 from lookalike.cli.output import (
     FAILED,
@@ -151,11 +151,7 @@ def _run(command: click.Command) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return _interrupted()
-    except (LookalikeError, ImportError) as error:
-        if hidden_by(error):
-            return _interrupted()
-        if isinstance(error, ImportError):
-            raise
+    except LookalikeError as error:
         say(f"lookalike: {visible(str(error))}")
     except OSError as error:
         if error.filename == STDOUT:

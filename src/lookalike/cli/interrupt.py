@@ -1,9 +1,9 @@
 """Ctrl-C that does not get lost.
 
 KeyboardInterrupt is raised wherever the main thread happens to be, also where it vanishes: in a
-destructor, in a callback from C, or in a native module that catches everything while it is
-imported, or makes an ImportError of it. So one that is dropped before anything was ended by it is
-raised again.
+destructor, or in a callback from C. So one that is dropped before anything was ended by it is
+raised again. While a module is imported it waits: a native one that is left half made catches it,
+makes an ImportError of it, or crashes the process later.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import _thread
 import signal
 import sys
 import threading
+import time
 import types
 
 SOON = 0.05
-"""Seconds until it is raised again, in which what dropped it is left."""
+"""Seconds until it is raised again, in which what dropped it, or an import, may end."""
+IMPORTING = "<frozen importlib._bootstrap>"
+"""The file of the frames that import."""
 
 _is_pending = False
 
@@ -23,9 +26,7 @@ _is_pending = False
 class Interrupt(KeyboardInterrupt):
     def __del__(self) -> None:
         if _is_pending and not sys.is_finalizing():
-            again = threading.Timer(SOON, _press)
-            again.daemon = True
-            again.start()
+            _press_soon()
 
 
 def catch_interrupts() -> None:
@@ -39,10 +40,24 @@ def _raise(number: int, frame: types.FrameType | None) -> None:
     global _is_pending
     _is_pending = True
     sys.unraisablehook = lambda _: None
-    raise Interrupt
+    if _is_importing(frame):
+        _press_soon()
+    else:
+        raise Interrupt
 
 
-def _press() -> None:
+def _is_importing(frame: types.FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_filename != IMPORTING:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _press_soon() -> None:
+    _thread.start_new_thread(_press_later, ())  # takes no lock that the main thread may hold
+
+
+def _press_later() -> None:
+    time.sleep(SOON)
     if not _is_pending:
         return
     main = threading.main_thread().ident
@@ -52,15 +67,7 @@ def _press() -> None:
         _thread.interrupt_main()
 
 
-def acknowledge() -> bool:
-    """Whether Ctrl-C was pressed; it is not raised again."""
+def acknowledge() -> None:
+    """Ctrl-C, if it was pressed, is not raised again."""
     global _is_pending
-    was_pending, _is_pending = _is_pending, False
-    return was_pending
-
-
-def hidden_by(error: BaseException | None) -> bool:
-    """Whether Ctrl-C was pressed and may have become the ImportError that ``error`` comes from."""
-    while error is not None and not isinstance(error, ImportError):
-        error = error.__cause__
-    return _is_pending and error is not None
+    _is_pending = False

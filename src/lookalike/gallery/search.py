@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,8 +88,7 @@ class StoredVectors(Protocol):
     def sample(self, count: int, /) -> NDArray[np.float32]: ...
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """An image near a query: its row, the cosine, and the bits of the code that differ."""
 
     row: ImageRow
@@ -186,14 +184,9 @@ def nearest_rows(
     """The ``k`` nearest images, best first, with their cosines; and how many ids had no row.
     ``without``: ids, or the content hash, of images to leave out."""
 
-    def is_left_out(row: ImageRow) -> bool:
-        return (
-            row.id in without
-            if isinstance(without, Set)
-            else without is not None and row.hash == without
-        )
-
-    wanted = k + (len(without) if isinstance(without, Set) else without is not None)
+    ids_out: Set[int] = without if isinstance(without, Set) else frozenset()
+    hash_out = without if isinstance(without, bytes) else b""
+    wanted = k + (len(ids_out) or bool(hash_out))
     while True:
         ids, cosines = search(query, wanted, allowed=allowed, exact=exact)
         numbers = ids[ids >= 0].tolist()
@@ -201,7 +194,7 @@ def nearest_rows(
         found = [
             (rows[number], cosine)
             for number, cosine in zip(numbers, cosines.tolist(), strict=False)
-            if number in rows and not is_left_out(rows[number])
+            if number in rows and number not in ids_out and rows[number].hash != hash_out
         ]
         if len(found) >= k or len(numbers) < wanted:
             return found[:k], len(numbers) - len(rows)

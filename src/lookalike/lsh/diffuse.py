@@ -57,6 +57,7 @@ def _step(
 @compiled()
 def diffuse(
     hits: NDArray[np.int64],
+    alike: NDArray[np.float32],
     ids: NDArray[np.int64],
     near: NDArray[np.uint32],
     cosines: NDArray[np.uint16],
@@ -65,34 +66,42 @@ def diffuse(
     power: int,
     spread: float,
     steps: int,
-    seeds: NDArray[np.float32],
+    first: int,
 ) -> NDArray[np.float32]:
-    """The score of each hit (m,) that `lookalike.lsh.expand.diffused` defines, before it is scaled
-    to 1; nothing (0,) if the graph is damaged.
+    """The score of each hit (m,) that `lookalike.lsh.expand.diffused` defines; nothing (0,) if the
+    graph is damaged.
 
     Args:
-        hits: ids, each once.
+        hits, alike: ids, each once, and their cosines to the query.
         ids, near, cosines: of the graph, cosines as the bits of their float16.
         limit: above all cosines.
-        seeds: (m,), where the score comes from.
+        first: how many hits the score comes from.
     """
     count, size, depth = len(hits), len(ids), min(depth, near.shape[1])
-    rows = np.searchsorted(ids, hits)
+    seeds = np.zeros(count, np.float32)
+    for hit in range(min(first, count)):
+        seeds[hit] = max(alike[hit], np.float32(0)) ** power
+    seeds /= max(seeds.sum(), LEAST_SUM)
+    rows = np.empty(count, np.int64)
     bits = 2
-    while 1 << bits < 4 * count:
+    while 1 << bits < 8 * count:
         bits += 1
     shift, last = np.uint64(64 - bits), (1 << bits) - 1
-    keys, places = np.full(1 << bits, -1, np.int64), np.empty(1 << bits, np.int32)
+    keys, places = np.full(1 << bits, -1, np.int64), np.full(1 << bits, count, np.int32)
     for hit in range(count):
-        row = rows[hit]
+        row = hits[hit] - ids[0] if size else 0  # where it is unless some were removed
+        if not 0 <= row < size or ids[row] != hits[hit]:
+            row = np.searchsorted(ids, hits[hit])
         if row == size or ids[row] != hits[hit]:
             rows[hit] = -1
             continue
+        rows[hit] = row
         at = np.int64((np.uint64(row) * HASH) >> shift)
         while keys[at] >= 0:
             at = (at + 1) & last
         keys[at], places[at] = row, hit
-    weights, strengths = np.zeros((count, count), np.float32), np.empty(depth, np.float32)
+    # The last column takes what is not a hit, which is faster than a branch.
+    weights, strengths = np.zeros((count, count + 1), np.float32), np.empty(depth, np.float32)
     for hit in range(count):
         row = rows[hit]
         if row < 0:
@@ -106,12 +115,12 @@ def diffuse(
             if other >= size:
                 return np.empty(0, np.float32)
             at = np.int64((np.uint64(other) * HASH) >> shift)
-            while keys[at] >= 0 and keys[at] != other:
+            while (keys[at] != -1) & (keys[at] != other):
                 at = (at + 1) & last
-            if keys[at] == other:
-                weights[hit, places[at]] = strengths[j] * share
+            weights[hit, places[at]] = strengths[j] * share
     result, following = seeds.copy(), np.empty(count, np.float32)
     for _ in range(steps):
         _step(weights, result, seeds, following)
         result, following = following, result
+    result /= max(result.max(), LEAST_SUM)
     return result

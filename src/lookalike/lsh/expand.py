@@ -157,6 +157,7 @@ def diffused_compiled(
 
     result: NDArray[np.float32] = diffuse(
         ids,
+        cosines,
         graph.ids,
         graph.near,
         graph.cosines.view(np.uint16),
@@ -165,11 +166,11 @@ def diffused_compiled(
         expansion.power,
         expansion.spread,
         expansion.steps,
-        _seeds(expansion, cosines),
+        expansion.seeds,
     )
     if len(result) < len(ids):
         raise graph.damaged()
-    return result / max(float(result.max(initial=0)), 1e-9)
+    return result
 
 
 def _seeds(expansion: Expansion, cosines: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -19,8 +19,8 @@ from lookalike.lsh.settings import LSHSettings
 
 CHECKED_ROWS = 2048
 BLOCK = 32
-FEW = 64
-"""Ids that are looked up one by one."""
+AT_ONCE = 1024
+"""Rows for each id that is looked up, up to which all ids are at once."""
 UNIT = 0.01
 Floats = NDArray[np.float32]
 
@@ -115,7 +115,7 @@ class Segment:
         if not len(self):
             return np.full(len(ids), -1, np.int64)
         try:
-            if len(ids) > FEW:
+            if len(self) <= AT_ONCE * len(ids):
                 at = np.searchsorted(self.ids, ids, sorter=self.by_id)
             else:  # reads only what it compares, where a sorter is read whole
                 places = [bisect_left(self.by_id, id_, key=self.ids.item) for id_ in ids.tolist()]

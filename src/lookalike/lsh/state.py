@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -68,15 +68,17 @@ class State:
 
     def locate(self, ids: NDArray[np.int64]) -> Places:
         """Where each of ``ids`` (n,) is."""
-        where = np.full(len(ids), -1, np.int64)
-        rows = np.full(len(ids), -1, np.int64)
+        where = rows = np.full(len(ids), -1, np.int64)
         for i, (segment, removed) in enumerate(zip(self.segments, self.removed, strict=True)):
             found = segment.find(ids)
-            hit = found >= 0
             if removed.number:
-                hit &= ~removed.marks[found]
-            where[hit], rows[hit] = i, found[hit]
-        if (where < 0).any():
+                found = np.where(removed.marks[found], -1, found)
+            if i == 0:  # often the only one
+                where, rows = np.minimum(found, 0), found
+            else:
+                hit = found >= 0
+                where[hit], rows[hit] = i, found[hit]
+        if where.min(initial=0) < 0:
             for segment in self.segments:
                 segment.prove_order()
         return where, rows
@@ -84,16 +86,15 @@ class State:
     def locate_all(self, ids: NDArray[np.int64]) -> Places:
         """As `locate`; KeyError names the first id that is nowhere."""
         where, rows = self.locate(ids)
-        if (where < 0).any():
+        if where.min(initial=0) < 0:
             raise KeyError(f"id {ids[np.argmax(where < 0)]} is not in the index")
         return where, rows
 
     def vectors(self, ids: NDArray[np.int64], dim: int) -> Floats:
         """The unit vectors of ``ids`` (n,): (n, dim). KeyError: one is nowhere."""
-        where, rows = self.locate_all(ids)
         out = np.empty((len(ids), dim), np.float32)
-        for i in set(where.tolist()):
-            out[where == i] = self.segments[i].vectors_of(rows[where == i])
+        for segment, at, rows in self._by_segment(ids):
+            out[at] = segment.vectors_of(rows)
         return out
 
     def differing_bits(
@@ -101,13 +102,24 @@ class State:
     ) -> NDArray[np.int32]:
         """Bits in which the codes, ``width`` bytes each, of ``ids`` (n,) differ from that of a unit
         row (1, dim): (n,). KeyError: one is nowhere."""
-        where, rows = self.locate_all(ids)
         out = np.empty(len(ids), np.int32)
-        for i in set(where.tolist()):
+        for segment, at, rows in self._by_segment(ids):
             code = self.fitted.query_codes(query).view(np.uint64)[0]
-            codes = self.segments[i].codes_of(rows[where == i], width)
-            out[where == i] = np.bitwise_count(codes ^ code).sum(axis=1)
+            codes = segment.codes_of(rows, width)
+            out[at] = np.bitwise_count(codes ^ code).sum(axis=1)
         return out
+
+    def _by_segment(
+        self, ids: NDArray[np.int64]
+    ) -> Iterator[tuple[Segment, slice | NDArray[np.bool_], NDArray[np.int64]]]:
+        """Each segment that holds some of ``ids`` (n,): which of them, and in which rows. KeyError:
+        one is nowhere."""
+        where, rows = self.locate_all(ids)
+        if len(self.segments) == 1:
+            yield self.segments[0], slice(None), rows
+            return
+        for i in set(where.tolist()):
+            yield self.segments[i], where == i, rows[where == i]
 
     def blocked(self, i: int, among: Places | None) -> Removed:
         """The rows of segment ``i`` that do not count: removed, or not ``among`` some items."""

@@ -43,8 +43,9 @@ def as_ids(ids: ArrayLike) -> NDArray[np.int64]:
     array = np.atleast_1d(np.asarray(ids))
     if array.size == 0:
         return np.empty(0, np.int64)
-    whole = array.ndim == 1 and array.dtype.kind in "iu"
-    if not whole or array.min() < 0 or array.max() > np.iinfo(np.int64).max:
+    kind = array.dtype.kind
+    whole = array.ndim == 1 and kind in "iu"
+    if not whole or array.min() < 0 or (kind == "u" and array.max() > np.iinfo(np.int64).max):
         raise ValueError("ids must be a one-dimensional array of integers from 0 to 2^63 - 1")
     return array.astype(np.int64)
 

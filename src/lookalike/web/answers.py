@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from lookalike.gallery.hits import likeness_in_words, score_in_words
@@ -13,6 +15,8 @@ from lookalike.gallery.rarity import WordScale, rarities
 from lookalike.gallery.report import UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found
+
+KEPT_FIELDS = 20_000
 
 
 class _Answer(BaseModel):
@@ -51,7 +55,14 @@ class ImageObject(_Answer):
 
 
 def _fields(row: ImageRow) -> dict[str, Any]:
-    original = f"/api/images/{row.id}"
+    return _fields_of(row.id, row.path, row.width, row.height, row.format)
+
+
+@lru_cache(KEPT_FIELDS)
+def _fields_of(number: int, path: bytes, *size_and_format: Any) -> dict[str, Any]:
+    """Must not be changed; made once for an image, since a search answers with many."""
+    row = ImageRow(number, path, 0, 0, None, *size_and_format)
+    original = f"/api/images/{number}"
     return {**row.facts(), "thumbnail": f"{original}/thumbnail", "original": original}
 
 
@@ -74,21 +85,24 @@ def hit_objects(
 ) -> list[HitObject]:
     """In the order of ``found``; checked all at once, which takes half the time. ``scale``: of a
     query with words."""
-    bits, cosines = snapshot.code_bits, [item.cosine for item in found]
+    code_bits, of_words = snapshot.code_bits, scale is not None
+    cosines = [item.cosine for item in found]
+    shares = rarities(scale or snapshot.pairs, cosines)
+    rounded = np.round(np.array([cosines, shares], np.float64), 6).tolist()
     return _HITS.validate_python(
         [
             {
-                **_fields(item.row),
-                "cosine": round(item.cosine, 6),
-                "bits": item.bits,
-                "code_bits": bits,
-                "rarity": None if rarity is None else round(rarity, 6),
-                "likeness": likeness_in_words(item.cosine, rarity, of_words=scale is not None),
-                "words": score_in_words(
-                    item.cosine, item.bits, bits, rarity, of_words=scale is not None
-                ),
+                **_fields_of(row.id, row.path, row.width, row.height, row.format),
+                "cosine": shown,
+                "bits": bits,
+                "code_bits": code_bits,
+                "rarity": None if rarity is None else share,
+                "likeness": likeness_in_words(cosine, rarity, of_words=of_words),
+                "words": score_in_words(cosine, bits, code_bits, rarity, of_words=of_words),
             }
-            for item, rarity in zip(found, rarities(scale or snapshot.pairs, cosines), strict=True)
+            for (row, cosine, bits), rarity, shown, share in zip(
+                found, shares, *rounded, strict=True
+            )
         ]
     )
 

@@ -36,20 +36,22 @@ FILTER = (
 GlobParam = Annotated[Glob | None, Query(description=FILTER)]
 
 
-async def _service(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
+    """What the application shares."""
     return cast("Service", request.app.state.service)
 
 
-ServiceDep = Annotated[Service, Depends(_service)]
+ServiceDep = Annotated[Service, Depends(service_of)]
 
 
-async def _snapshot(request: Request) -> GallerySnapshot:
+async def snapshot_of(request: Request) -> GallerySnapshot:
+    """The gallery as it is now."""
     service: Service = request.app.state.service
     known = service.reader.unchanged()
     return await service.workers.searches.run(service.reader.now) if known is None else known
 
 
-SnapshotDep = Annotated[GallerySnapshot, Depends(_snapshot)]
+SnapshotDep = Annotated[GallerySnapshot, Depends(snapshot_of)]
 """The gallery as it was when the request came; taken once."""
 
 

@@ -7,9 +7,11 @@ import html
 import json
 import logging
 from collections.abc import Sequence
+from functools import partial
 from string import Template
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json
 from starlette.datastructures import Headers
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -69,13 +71,15 @@ class ApiError(Exception):
 
 
 class SurrogateJSONResponse(JSONResponse):
-    """Names of files that are not UTF-8 pass, as lone surrogates in escapes."""
+    """Of plain values or a model. Names of files that are not UTF-8 pass, as lone surrogates in
+    escapes."""
 
     def render(self, content: Any) -> bytes:
         try:
             return to_json(content, inf_nan_mode="null")
         except PydanticSerializationError:
-            return json.dumps(content, separators=(",", ":")).encode("ascii")
+            plain = partial(BaseModel.model_dump, mode="json")
+            return json.dumps(content, separators=(",", ":"), default=plain).encode("ascii")
 
 
 def busy(what: str) -> ApiError:

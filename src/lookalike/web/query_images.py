@@ -6,6 +6,7 @@ import math
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -105,8 +106,9 @@ class QueryImages:
         pixels = None
         if asked.id is not None:
             content_hash = (await self.row(asked.id, snapshot)).hash or b""
-            if asked.crop is None and snapshot.has(asked.id):
-                return QueryImage(snapshot.vectors([asked.id])[0], asked.id, content_hash, 0.0)
+            if asked.crop is None:
+                with suppress(KeyError):  # of a commit in progress: it is read from its file
+                    return QueryImage(snapshot.vectors([asked.id])[0], asked.id, content_hash, 0.0)
         else:
             stored = self.sent(asked.query or "")
             content_hash = stored.content_hash

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import socket
 from collections.abc import Callable
 from types import FrameType
@@ -137,13 +138,22 @@ TOO_LONG = 431
 
 
 class _Connection(h11.Connection):
-    """Refuses heads that h11 lets pass.
+    """Refuses heads that h11 lets pass; sends the head of an answer together with what follows.
 
     Attributes:
         refusal: status of what was refused last.
     """
 
     refusal = STATUS["bad_request"]
+    _head = b""
+
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
+        data = super().send(event)
+        if isinstance(event, h11.Response):
+            self._head = data or b""
+            return b""
+        head, self._head = self._head, b""
+        return None if data is None else head + data
 
     def next_event(self) -> Any:
         try:
@@ -176,6 +186,7 @@ class BoundedProtocol(H11Protocol):
         self.conn = _Connection(h11.SERVER, MAX_HEAD)
         self._limits = self.service.settings
         self._began = self._stalled = self.loop.time()
+        self._ends = math.inf
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
@@ -201,8 +212,7 @@ class BoundedProtocol(H11Protocol):
         super().handle_events()
         if self.cycle is not before and not self.cycle.response_complete:
             self._began = self.loop.time()
-            if self._deadline is not None:
-                self._deadline.cancel()  # the head is there; the application bounds the rest
+            self._ends = math.inf  # the head is there; the application bounds the rest
 
     def on_response_complete(self) -> None:
         lingers = self.conn.their_state is h11.SEND_BODY
@@ -241,9 +251,22 @@ class BoundedProtocol(H11Protocol):
     def _wait(self, seconds: float) -> None:
         """For the head of the next request."""
         self._began = self.loop.time()
+        self._ends = self._began + seconds
+        if self._deadline is None or self._deadline.when() > self._ends:
+            self._watch(self._ends)
+
+    def _watch(self, when: float) -> None:
+        """Look then whether it is over, which costs less than a timer for each request."""
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+        self._deadline = self.loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        now = self.loop.time()
+        if now >= self._ends:
+            self.transport.abort()
+        else:
+            self._watch(min(self._ends, now + self._limits.header_seconds))
 
     def _make_room(self) -> None:
         others = (

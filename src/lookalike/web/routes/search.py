@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import time
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Request
 from PIL import Image
 from pydantic import ValidationError
 from starlette.responses import Response
@@ -19,8 +20,17 @@ from lookalike.gallery.rarity import EXACT_UP_TO
 from lookalike.gallery.search import Found
 from lookalike.web.answers import FeedbackAnswer, QueryAnswer, SearchAnswer, hit_objects
 from lookalike.web.body import image_in, media_type
-from lookalike.web.deps import BINARY, IMAGE_BODY, ServiceDep, SnapshotDep, problems, with_body
-from lookalike.web.errors import ApiError, bad_values
+from lookalike.web.deps import (
+    BINARY,
+    IMAGE_BODY,
+    ServiceDep,
+    SnapshotDep,
+    problems,
+    service_of,
+    snapshot_of,
+    with_body,
+)
+from lookalike.web.errors import ApiError, SurrogateJSONResponse, bad_values
 from lookalike.web.query_images import QueryImage
 from lookalike.web.requests import (
     QUERY,
@@ -38,35 +48,44 @@ QUALITY = 85
 CANDIDATES = 5000
 """Of which a search that learns chooses."""
 router = APIRouter()
+G = TypeVar("G")
+T = TypeVar("T")
 
 
 SEARCH_BODY: dict[str, Any] = {
     "application/json": {"schema": SearchRequest.model_json_schema()},
     **IMAGE_BODY,
 }
-UrlOptions = Annotated[UploadOptions, Query()]
-"""Of a search with the image in the body."""
+URL_OPTIONS = [
+    {"name": name, "in": "query", "required": False, "schema": schema}
+    for name, schema in UploadOptions.model_json_schema()["properties"].items()
+]
+"""Of a search with the image in the body, as OpenAPI describes them."""
 
 
 @router.post(
     "/api/search",
     responses=with_body(404, 422, 504),
-    openapi_extra={"requestBody": {"required": True, "content": SEARCH_BODY}},
+    response_model=SearchAnswer,
+    openapi_extra={
+        "parameters": URL_OPTIONS,
+        "requestBody": {"required": True, "content": SEARCH_BODY},
+    },
 )
-async def search(
-    request: Request, options: UrlOptions, service: ServiceDep, snapshot: SnapshotDep
-) -> SearchAnswer:
+async def search(request: Request) -> Response:
     """By id, by the name of an image sent before, by words, or by all of these together.
-    Takes an image as its body as well, as `/api/search/upload` does."""
+    Takes an image as its body as well, as `/api/search/upload` does.
+
+    Takes what it needs from the request itself: to have FastAPI solve it as dependencies, and check
+    and serialise the answer once more, takes as long as the search.
+    """
     if media_type(request.headers) != "application/json":
-        return await search_upload(request, options, service, snapshot)
-    if request.url.query:
+        return await search_upload(request)
+    service, snapshot = await service_of(request), await snapshot_of(request)
+    if request.scope["query_string"]:
         message = "options of a JSON request belong into its body"
         raise ApiError("bad_request", message, "leave the URL without them")
-    try:
-        asked = SearchRequest.model_validate_json(await request.body())
-    except ValidationError as error:
-        raise bad_values(error.errors()) from error
+    asked = _checked(SearchRequest.model_validate_json, await request.body())
     query = await service.query_images.find_together(asked, snapshot)
     exclude = asked.id is not None if asked.exclude_self is None else asked.exclude_self
     without: bytes | set[int] = query.content_hash
@@ -78,16 +97,31 @@ async def search(
 @router.post(
     "/api/search/upload",
     responses=with_body(404, 422, 504),
-    openapi_extra={"requestBody": {"required": True, "content": IMAGE_BODY}},
+    response_model=SearchAnswer,
+    openapi_extra={
+        "parameters": URL_OPTIONS,
+        "requestBody": {"required": True, "content": IMAGE_BODY},
+    },
 )
-async def search_upload(
-    request: Request, asked: UrlOptions, service: ServiceDep, snapshot: SnapshotDep
-) -> SearchAnswer:
+async def search_upload(request: Request) -> Response:
     """With the image as the field `image` of a form, or as the body; options in the URL."""
+    service, snapshot = await service_of(request), await snapshot_of(request)
+    given: dict[str, Any] = dict(request.query_params)
+    if "crop" in given:
+        given["crop"] = request.query_params.getlist("crop")
+    asked = _checked(UploadOptions.model_validate, given)
     content = await image_in(request)
     query = await service.query_images.of_upload(content, asked.crop, snapshot)
     without = query.content_hash if asked.exclude_self else None
     return await _found(service, snapshot, query, asked, without)
+
+
+def _checked(check: Callable[[G], T], given: G) -> T:
+    """What ``check`` makes of it. Raises ApiError bad_request."""
+    try:
+        return check(given)
+    except ValidationError as error:
+        raise bad_values(error.errors()) from error
 
 
 async def _found(
@@ -96,7 +130,7 @@ async def _found(
     query: QueryImage,
     asked: SearchOptions,
     without: bytes | set[int] | None,
-) -> SearchAnswer:
+) -> Response:
     wanted = asked.offset + asked.k + 1  # one more shows whether there are more
     how: dict[str, Any] = {
         "without": without,
@@ -123,7 +157,7 @@ async def _found(
     chance, judge = False, query.scale or snapshot.pairs
     if found and asked.threshold is None and judge is not None:
         chance = judge.is_chance(found[0].cosine)
-    return SearchAnswer(
+    answer = SearchAnswer(
         hits=hit_objects(snapshot, found[asked.offset : asked.offset + asked.k], query.scale),
         k=asked.k,
         offset=asked.offset,
@@ -134,6 +168,7 @@ async def _found(
         if chance
         else await _note(service, snapshot, asked.filter, bool(found)),
     )
+    return SurrogateJSONResponse(answer)
 
 
 async def _note(

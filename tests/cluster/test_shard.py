@@ -27,7 +27,7 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import propose_all
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.ingest import Embedded
-from lookalike.gallery.model import GalleryModel
+from lookalike.gallery.opening import GalleryModel
 from lookalike.gallery.rows import ImageRow
 from lookalike.images.decoder import Limits
 from lookalike.lsh import LSHIndex

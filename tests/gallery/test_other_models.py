@@ -178,7 +178,7 @@ def test_a_gallery_of_an_earlier_default_model_goes_on_with_it_until_rebuilt(
     earlier = DEFAULT_MODEL.with_name("lookalike-general-2.onnx")
     outside = write_photo(tmp_path / "outside.png", 99)
     with monkeypatch.context() as patch:
-        for module in ("encoder", "gallery.model"):
+        for module in ("encoder", "gallery.opening"):
             patch.setattr(f"lookalike.{module}.DEFAULT_MODEL", earlier)
         expected = Gallery.open(photos, create=True)
         expected.update()

@@ -187,7 +187,7 @@ def duplicates(
         _write_sheet(groups, sheet)
     if action is not None:
         removals = [
-            Removal.of(local.root, item.row, [kept.row for kept in group.keep], item.kind)
+            Removal.of(local.root, item.row, [kept.row for kept in group.keep])
             for group in groups
             for item in group.duplicates
         ]

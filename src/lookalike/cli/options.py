@@ -51,7 +51,7 @@ class ModelFile(click.Path):
 
 def gallery_name(value: str) -> Path | str:
     """A folder; or the address of a gallery in shards as it is, since a Path swallows slashes."""
-    from lookalike.gallery.remote import is_remote
+    from lookalike.gallery.opening import is_remote
 
     return value if is_remote(value) else Path(value)
 

@@ -136,7 +136,7 @@ def verify(
 ) -> None:
     """Look for damage in the gallery's files."""
     from lookalike.gallery import Gallery
-    from lookalike.gallery.remote import check_on_disk
+    from lookalike.gallery.opening import check_on_disk
 
     result: dict[str, object] = {}
     if isinstance(gallery, str):

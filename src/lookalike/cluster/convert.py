@@ -21,7 +21,7 @@ from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.ingest import Embedded, write_gallery
-from lookalike.gallery.model import GalleryModel
+from lookalike.gallery.opening import GalleryModel
 from lookalike.gallery.places import places, stored_root
 from lookalike.gallery.report import UpdateReport
 from lookalike.gallery.rows import ImageRow

@@ -30,7 +30,7 @@ from lookalike.gallery.duplicates import Duplicates, propose_all
 from lookalike.gallery.hits import check_count, smallest_cosine
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.listing import Hits
-from lookalike.gallery.model import GalleryModel
+from lookalike.gallery.opening import GalleryModel
 from lookalike.gallery.protocol import ImageGallery, Path_
 from lookalike.gallery.query import Query, embed_queries, row_of, with_text
 from lookalike.gallery.rarity import EXACT_UP_TO

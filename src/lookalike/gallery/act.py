@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Self
 
 from lookalike.errors import GalleryError
-from lookalike.gallery.keep import Kind
 from lookalike.gallery.moves import RefusedError, clone, explain, link, move, require_whole
 from lookalike.gallery.places import is_within
 from lookalike.gallery.rows import ImageRow, file_identity, is_path
@@ -32,19 +31,16 @@ class Removal:
     file: Path
     digest: bytes
     kept: tuple[tuple[Path, bytes], ...]
-    kind: Kind | None = None
     size: int = 0
 
     @classmethod
-    def of(
-        cls, root: Path, row: ImageRow, kept: Iterable[ImageRow], kind: Kind | None = None
-    ) -> Self:
+    def of(cls, root: Path, row: ImageRow, kept: Iterable[ImageRow]) -> Self:
         """Of a file that could go for those that are ``kept``, of the gallery in ``root``."""
 
         def whole(row: ImageRow) -> tuple[Path, bytes]:
             return root / os.fsdecode(row.path), row.hash or b""
 
-        return cls(*whole(row), tuple(map(whole, kept)), kind, row.size)
+        return cls(*whole(row), tuple(map(whole, kept)), row.size)
 
 
 def act(

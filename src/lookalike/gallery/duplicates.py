@@ -35,6 +35,9 @@ RECALL = 0.999
 """Chance that a pair right at the threshold is found; closer ones are surer."""
 READ_AHEAD = 64
 """Files that are read for their content before any more are asked for."""
+Places = NDArray[np.int64]
+KINDS, UNLIKE = tuple(Kind), -1
+SHOT = KINDS.index(Kind.SHOT)
 
 
 @dataclass(frozen=True)
@@ -135,58 +138,30 @@ def _split(
     copies: Copies,
     rows: list[ImageRow],
 ) -> list[DuplicateGroup]:
-    """Split files that pairs of copies connect into groups around the best file, each with the
-    files that are copies of it. Files below ``reference`` are kept, and better than any other."""
-
-    def protected(row: ImageRow) -> bool:
-        return reference is not None and is_within(row.path, reference)
-
-    def rank(row: ImageRow) -> tuple[object, ...]:
-        return not protected(row), rule.rank(row, copies.has_camera(row))
-
-    rows = sorted(rows, key=rank)
+    """As `split`: the best file by ``rule``, and the files that are copies of it."""
     vectors = index.vectors([row.id for row in rows])
     cosines, bits = vectors @ vectors.T, copies.differing_bits(rows)
 
-    def item(at: int, to: int, kind: Kind | None) -> Duplicate:
-        cosine = min(1.0, max(-1.0, float(cosines[at, to])))
-        return Duplicate(rows[at], root / os.fsdecode(rows[at].path), cosine, kind)
+    def rank(row: ImageRow) -> tuple[Any, ...]:
+        return rule.rank(row, copies.has_camera(row))
 
     def kind_of(at: int, kept: int) -> Kind | None:
         return copies.kind(rows[at], rows[kept], float(cosines[at, kept]), int(bits[at, kept]))
 
-    def is_bordered(at: int, others: list[int]) -> bool:
+    def alike(kept: int, others: Places) -> Places:
+        kinds = (kind_of(at, kept) for at in others.tolist())
+        return np.array([UNLIKE if kind is None else KINDS.index(kind) for kind in kinds], np.int64)
+
+    def is_bordered(at: int, others: Places) -> bool:
         """Whether one of the others is the same without a border, and as good otherwise."""
-        return not protected(rows[at]) and any(
+        return any(
             rule.wish(rows[other]) == rule.wish(rows[at])
             and kind_of(other, at) == Kind.CROPPED
             and copies.adds_border(rows[at], rows[other])
-            for other in others
+            for other in others.tolist()
         )
 
-    groups, left = list[DuplicateGroup](), list(range(len(rows)))
-    behind = set[int]()
-    while left:
-        head, *rest = left
-        if head not in behind and is_bordered(head, rest):
-            behind.add(head)
-            left = [*rest, head]
-            continue
-        safe = [at for at in rest if protected(rows[at]) and kind_of(at, head) is not None]
-        keep, going = [item(at, head, None) for at in (head, *safe)], list[Duplicate]()
-        left = []
-        for at in rest:
-            if at in safe:
-                continue
-            kinds = ((kept, kind_of(at, kept)) for kept in (head, *safe))
-            found = next((pair for pair in kinds if pair[1] is not None), None)
-            if found is None or protected(rows[at]):
-                left.append(at)
-            else:
-                going.append(item(at, *found))
-        if going:
-            groups.append(DuplicateGroup(tuple(keep), tuple(going)))
-    return groups
+    return split(rows, vectors, root, reference, rank, alike, is_bordered)
 
 
 Split = Callable[[list[ImageRow]], list[DuplicateGroup]]
@@ -358,85 +333,93 @@ def propose(
     threshold: float,
     distinct: Sequence[tuple[bytes, bytes]] = (),
 ) -> list[DuplicateGroup]:
-    """Split files that chains of pairs connect into groups around a file to keep.
-
-    The best file is kept: most pixels, then most bytes, then the oldest, then the first by path.
-    Those within the threshold of it are its duplicates; what is left is split in the same way, so
-    that a series of images that change little by little is not taken for one. Files below
-    ``reference`` are all kept, and are better than any other. Groups without a duplicate are left
-    out.
+    """As `split`: the best file has most pixels, then most bytes, is the oldest, or the first by
+    path; within the threshold of it are its duplicates.
 
     Args:
-        rows: of the files.
-        vectors: their unit embeddings, (n, dim).
-        root: the gallery's folder.
-        reference: a folder in it, as rows have it, or None.
         threshold: smallest cosine between a duplicate and a kept file of its group; equal content
             reaches any. Files with a note, of which the embedding shows only a part, are duplicates
             of equal content alone.
         distinct: pairs of contents that are not duplicates whatever their cosine.
     """
     limit = smallest_cosine(threshold)
-
-    def protected(i: int) -> bool:
-        return reference is not None and is_within(rows[i].path, reference)
-
-    def rank(i: int) -> tuple[Any, ...]:
-        row = rows[i]
-        pixels = (row.width or 0) * (row.height or 0)
-        return not protected(i), -pixels, -row.size, row.mtime_ns, row.path
-
-    def item(place: int, cosine: float, kind: Kind | None = None) -> Duplicate:
-        row = rows[order[place]]
-        cosine = min(1.0, max(-1.0, cosine))
-        return Duplicate(row, root / os.fsdecode(row.path), cosine, kind)
-
-    # From here on files are counted by their place in this order.
-    order = sorted(range(len(rows)), key=rank)
-    safe = np.array([protected(i) for i in order], np.bool_)
     numbers: dict[bytes | int, int] = {}
-    content = np.array([numbers.setdefault(rows[i].hash or i, len(numbers)) for i in order])
+    content = np.array([numbers.setdefault(r.hash or i, len(numbers)) for i, r in enumerate(rows)])
     apart: dict[int, list[int]] = {}
     for one, two in distinct:
         if one in numbers and two in numbers:
             apart.setdefault(numbers[one], []).append(numbers[two])
             apart.setdefault(numbers[two], []).append(numbers[one])
     # The embedding of a file with a note does not show all that it holds.
-    whole = np.array([rows[i].note is None for i in order], np.bool_)
-    vectors = vectors[order]
+    whole = np.array([row.note is None for row in rows], np.bool_)
 
-    def compare(
-        head: int, others: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Cosines of one file to others; and whether they are alike."""
-        cosines = (vectors @ vectors[head])[others]
-        near = (cosines >= limit) & whole[head] & whole[others]
-        for other in apart.get(int(content[head]), ()):
+    def rank(row: ImageRow) -> tuple[Any, ...]:
+        return -(row.width or 0) * (row.height or 0), -row.size, row.mtime_ns, row.path
+
+    def alike(kept: int, others: Places) -> Places:
+        near = ((vectors @ vectors[kept])[others] >= limit) & whole[kept] & whole[others]
+        for other in apart.get(int(content[kept]), ()):
             near[content[others] == other] = False
-        return cosines, near | (content[others] == content[head])
+        kinds = np.where(near, SHOT, UNLIKE)
+        kinds[content[others] == content[kept]] = KINDS.index(Kind.BYTES)
+        return kinds
 
-    groups: list[DuplicateGroup] = []
-    left = np.arange(len(rows))
+    return split(rows, vectors, root, reference, rank, alike)
+
+
+def split(
+    rows: Sequence[ImageRow],
+    vectors: NDArray[np.float32],
+    root: Path,
+    reference: bytes | None,
+    rank: Callable[[ImageRow], Any],
+    alike: Callable[[int, Places], Places],
+    waits: Callable[[int, Places], bool] = lambda at, others: False,
+) -> list[DuplicateGroup]:
+    """Split files that chains of pairs connect into groups around a file to keep.
+
+    The best file is kept, and what is alike to it are its duplicates; what is left is split in the
+    same way, so that a series of images that change little by little is not taken for one. Files
+    below ``reference`` are all kept, and are better than any other: those alike to the best one
+    stand beside it, and what is alike to one of them is a duplicate as well. Groups without a
+    duplicate are left out.
+
+    Args:
+        rows: of the files; others count them by their place here.
+        vectors: their unit embeddings, (n, dim).
+        root: the gallery's folder.
+        reference: a folder in it, as rows have it, or None.
+        rank: lower is better.
+        alike: how each of several files (m,) is like a kept one: numbers of KINDS, or UNLIKE.
+        waits: whether a file is to be kept only once these others have their groups.
+    """
+
+    def item(at: int, cosine: float, kind: Kind | None = None) -> Duplicate:
+        file = root / os.fsdecode(rows[at].path)
+        return Duplicate(rows[at], file, min(1.0, max(-1.0, cosine)), kind)
+
+    safe = np.array([reference is not None and is_within(row.path, reference) for row in rows])
+    left = np.array(sorted(range(len(rows)), key=lambda i: (not safe[i], rank(rows[i]))), np.int64)
+    groups, waited = list[DuplicateGroup](), set[int]()
     while len(left):
-        to_best, near = compare(left[0], left)
-        closest, kept = to_best, near & safe[left]
-        kept[0] = True
-        for other in left[kept][1:]:
-            more, nearer = compare(other, left)
-            closest, near = np.maximum(closest, more), near | nearer
-        going = near & ~safe[left]
-        going[0] = False
+        best, rest = int(left[0]), left[1:]
+        if best not in waited and not safe[best] and waits(best, rest):
+            waited.add(best)
+            left = np.append(rest, best)
+            continue
+        kinds = alike(best, rest)
+        kept = [best, *rest[safe[rest] & (kinds != UNLIKE)].tolist()]
+        for other in kept[1:]:
+            # Of another shot, the same bytes may be kept as well.
+            unsure = np.flatnonzero(~safe[rest] & ((kinds == UNLIKE) | (kinds == SHOT)))
+            found = alike(other, rest[unsure])
+            kinds[unsure] = np.where(found == UNLIKE, kinds[unsure], found)
+        going = ~safe[rest] & (kinds != UNLIKE)
         if going.any():
-            keep = [item(left[i], float(to_best[i])) for i in np.flatnonzero(kept)]
-            contents = content[left[kept]]
-            gone = [
-                item(
-                    left[i],
-                    float(closest[i]),
-                    Kind.BYTES if content[left[i]] in contents else Kind.SHOT,
-                )
-                for i in np.flatnonzero(going)
-            ]
-            groups.append(DuplicateGroup(tuple(keep), tuple(gone)))
-        left = left[~(kept | going)]
+            keep = [item(at, float(vectors[at] @ vectors[best])) for at in kept]
+            closest = (vectors[rest[going]] @ vectors[kept].T).max(axis=1)
+            kind = [KINDS[number] for number in kinds[going].tolist()]
+            gone = zip(rest[going].tolist(), closest.tolist(), kind, strict=True)
+            groups.append(DuplicateGroup(tuple(keep), tuple(item(*each) for each in gone)))
+        left = rest[kinds == UNLIKE]
     return groups

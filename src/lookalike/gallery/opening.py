@@ -1,19 +1,22 @@
-"""A gallery on disk: where it is, with which model; made, opened and repaired."""
+"""A gallery on disk: where it is, with which model; made, opened and repaired. One in shards is
+named by a URI, and opened by a module that is imported then."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import shlex
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
-from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
-from lookalike.errors import GalleryError
+from lookalike.atomic import file_sha256
+from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings, ModelInfo, bundled_model
+from lookalike.errors import GalleryError, ModelMismatchError, extra_needed
 from lookalike.gallery.files import GalleryFiles, made_with
-from lookalike.gallery.model import GalleryModel
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
 from lookalike.gallery.protocol import ImageGallery, Path_
-from lookalike.gallery.remote import check_on_disk, is_remote, open_remote
 from lookalike.gallery.repair import RepairReport, repair
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHSettings
@@ -217,3 +220,113 @@ def lsh_settings_for(given: LSHSettings | None, info: ModelInfo) -> LSHSettings:
     if given is not None and given.dim != info.dim:
         raise ValueError(f"lsh.dim is {given.dim}; the model's embeddings have {info.dim}")
     return given or LSHSettings(dim=info.dim)
+
+
+# ---- the model -----------------------------------------------------------------------------------
+
+
+class GalleryModel:
+    """A model file, and its encoder.
+
+    Args:
+        path: of the ONNX file; None: the one that comes with lookalike, for a gallery that was
+            made with an earlier one that one.
+        settings: of the encoder.
+    """
+
+    def __init__(self, path: Path | None, settings: EncoderSettings) -> None:
+        self.path = path
+        self._settings = settings
+        self._encoder: Encoder | None = None
+        self._opened: Path | None = None
+        self._is_checked = path is None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_encoder": None}  # another process opens its own
+
+    def open(self, known: ModelInfo | None = None) -> Encoder:
+        """Opened once; ``known`` is the gallery's model, None before there is one.
+
+        Raises ModelError.
+        """
+        path = self._file(known)
+        if self._encoder is None or path != self._opened:
+            self._encoder, self._opened = Encoder.open(path, self._settings), path
+        return self._encoder
+
+    def _file(self, known: ModelInfo | None) -> Path:
+        return self.path or (DEFAULT_MODEL if known is None else bundled_model(known))
+
+    def matching(self, known: ModelInfo, rebuild: Callable[[], str]) -> Encoder:
+        """The encoder, after checking that it is the ``known`` one, of the gallery's embeddings.
+
+        Args:
+            rebuild: gives the command that encodes everything with the model in use.
+
+        Raises:
+            ModelMismatchError: it is another.
+        """
+        encoder = self.open(known)
+        if known.sha256 != encoder.info.sha256:
+            raise ModelMismatchError(
+                f"the gallery was made with model {_name(known)}, the one in use is "
+                f"{_name(encoder.info)}; their embeddings cannot be compared. Use the first with "
+                f"--model FILE, or encode everything again: {rebuild()}"
+            )
+        return encoder
+
+    def check(self, known: ModelInfo, rebuild: Callable[[], str]) -> None:
+        """Once: a model that was given is the gallery's, also if it is not needed."""
+        if not self._is_checked:
+            if self._sha256(known) != known.sha256:
+                self.matching(known, rebuild)
+            self._is_checked = True
+
+    def check_now(self, known: ModelInfo, rebuild: Callable[[], str]) -> None:
+        """The file, and what was opened of it, is the gallery's model."""
+        if self._encoder is not None or self._sha256(known) != known.sha256:
+            self.matching(known, rebuild)
+
+    def _sha256(self, known: ModelInfo) -> str:
+        """Of the file, hexadecimal; "" if it cannot be read, which opening it will explain."""
+        path = self._file(known)
+        with suppress(OSError):
+            if path.is_file():  # a pipe or device may never end
+                return file_sha256(path)
+        return ""
+
+
+def _name(info: ModelInfo) -> str:
+    return f"{info.name} {info.version} (sha256 {info.sha256[:12]})"
+
+
+# ---- galleries in shards -------------------------------------------------------------------------
+
+
+HOME = "lookalike.cluster.gallery"
+"""The module whose function ``open_uri`` opens a gallery of the scheme ``ray``."""
+
+
+def is_remote(name: object) -> TypeGuard[str]:
+    """Whether a gallery's name is the address of one in shards."""
+    return isinstance(name, str) and name.startswith("ray://")
+
+
+def check_on_disk(name: object) -> None:
+    """Raises GalleryError if a gallery is not on disk, for what is done to such alone."""
+    if is_remote(name):
+        raise GalleryError(
+            "only a gallery on disk is rebuilt or repaired; of one in shards, embed the images "
+            "into a new DIR, start it under another name, then: lookalike cluster switch"
+        )
+
+
+def open_remote(uri: str, **settings: Any) -> Any:
+    """The gallery of a URI: an object with the methods of `lookalike.gallery.protocol`.
+
+    Raises:
+        MissingExtraError: the packages that it needs are not installed.
+    """
+    with extra_needed("cluster", "a gallery in shards"):
+        home = importlib.import_module(HOME)
+    return home.open_uri(uri, **settings)

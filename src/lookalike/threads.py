@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 
@@ -17,33 +18,9 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-class _BlasLimit:
-    """BLAS's number of threads is one for the whole process, so that its users are counted."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._controller: Any = None
-        self._limit: Any = None
-        self._users = 0
-
-    def enter(self) -> None:
-        with self._lock:
-            if self._controller is None:
-                from threadpoolctl import ThreadpoolController
-
-                self._controller = ThreadpoolController()
-            if self._users == 0:
-                self._limit = self._controller.limit(limits=1, user_api="blas")
-            self._users += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                self._limit.restore_original_limits()
-
-
-_limit = _BlasLimit()
+_counting = threading.Lock()
+_users = 0
+_limit: Any = None
 
 
 @contextmanager
@@ -51,12 +28,27 @@ def one_blas_thread() -> Iterator[None]:
     """For the block, matrix products run in the thread that asks for them.
 
     BLAS's threads wait by spinning; beside threads of our own that costs three times the time.
+    Their number is one for the whole process, so that its users are counted.
     """
-    _limit.enter()
+    global _users, _limit
+    with _counting:
+        if _users == 0:
+            _limit = _blas().limit(limits=1, user_api="blas")
+        _users += 1
     try:
         yield
     finally:
-        _limit.leave()
+        with _counting:
+            _users -= 1
+            if _users == 0:
+                _limit.restore_original_limits()
+
+
+@cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def for_all_parts(work: Callable[[slice], None], n: int, size: int, threads: int) -> None:

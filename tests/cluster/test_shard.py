@@ -24,7 +24,7 @@ from lookalike.cluster.shard import Place, Shard, delete_cached
 from lookalike.cluster.view import connected
 from lookalike.encoder import EncoderSettings
 from lookalike.errors import GalleryError
-from lookalike.gallery.duplicates import propose_all
+from lookalike.gallery.duplicates import Proposals
 from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.opening import GalleryModel
@@ -276,7 +276,8 @@ def test_duplicates_are_those_that_comparing_all_with_all_gives(
     assert sum(homes[a] != homes[b] for a, b in pairs.tolist()) > 20  # between shards
     near = connected(pairs)
     table: Any = Rowed(rows)
-    expected = propose_all(near, table, index, gallery.root, threshold, None, None, here=False)
+    proposals = Proposals(table, index, gallery.root, None, None, here=False)
+    expected = proposals.made(proposals.of(near, proposals.by_cosine(threshold)))
     found = gallery.duplicates(threshold)
     both = [
         {frozenset(i.row.id for i in (*g.keep, *g.duplicates)) for g in groups}

@@ -23,7 +23,7 @@ from lookalike.cli.options import (
     option,
 )
 from lookalike.cli.output import (
-    FOUND_NOTHING,
+    leave,
     number,
     print_json,
     say,
@@ -64,12 +64,11 @@ def embed(
     deadline: float | None = option(
         "Stop then.", metavar="SECONDS", type=click.FloatRange(0, min_open=True)
     ),
-    chunk_images: int | None = option("Images per task.  [default: 512]", type=COUNT, metavar="N"),
+    chunk_images: int | None = option("Images per task.  [default: 512]", type=COUNT),
     threads: int | None = option(
         "Of the model; with --address, CPUs that a task reserves.  [default: all cores; with "
         "--address, 1]",
         type=COUNT,
-        metavar="N",
     ),
     gpus_per_task: float = option(
         "GPUs, or a part of one, that a task on Ray reserves.",
@@ -134,7 +133,7 @@ def _report_embedded(
     if len(reports) < parts.job.chunks:
         say("what earlier runs skipped is in the column skipped of their parts")
     if skipped:
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave()
 
 
 def _report_skipped(parts: Parts, reports: list[ChunkReport], skipped: int) -> None:
@@ -274,7 +273,7 @@ def status(
                 click.echo(_line(one))
     well = all(one["ready"] and not one["behind"] for _, _, found in served for one in found)
     if not (served and well):
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave()
 
 
 def _list(served: list[tuple[str, Deployment, list[dict[str, Any]]]], as_json: bool) -> None:

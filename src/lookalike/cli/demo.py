@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lookalike.cli.options import JSON, declared, option
-from lookalike.cli.output import FOUND_NOTHING, print_json, say
+from lookalike.cli.output import leave, print_json, say
 from lookalike.cli.progress import progress_shown
 
 
@@ -34,4 +34,4 @@ def demo(
     else:
         click.echo(result.in_words())
     if not result.found_first:
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave()

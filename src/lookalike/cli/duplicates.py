@@ -22,7 +22,7 @@ from lookalike.cli.options import (
     update_command,
 )
 from lookalike.cli.output import (
-    FOUND_NOTHING,
+    leave,
     number,
     print_json,
     require_html,
@@ -203,7 +203,7 @@ def duplicates(
     say(f"{found}; nothing was deleted")
     _warn(groups, update)
     if not groups:
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave()
 
 
 def _on_disk(opened: ImageGallery) -> Gallery:
@@ -325,8 +325,7 @@ def _act(
     if action in SHARING:
         removals = [r for r in removals if any(r.digest == digest for _, digest in r.kept)]
     if not removals:
-        say("nothing to do")
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave("nothing to do")
     for removal in [] if as_json else removals:
         kept = shown(removal.kept[0][0]) if removal.kept else "nothing"
         click.echo(f"{action}  {shown(removal.file)}  (kept: {kept})")
@@ -378,7 +377,7 @@ def _report(done: Sequence[Done], what: str, as_json: bool, more: str) -> None:
         say(f"{shown(each.file)}: left as it is: {each.problem}")
     say(f"{number(len(done) - len(problems), 'file')} {what}{more}")
     if problems:
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave()
 
 
 def _undo(local: Gallery, update: str) -> None:
@@ -386,6 +385,5 @@ def _undo(local: Gallery, update: str) -> None:
 
     action, done = undo(local.directory, local.root)
     if action is None:
-        say("nothing to undo")
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave("nothing to undo")
     _report(done, BACK.get(action, "put back"), False, f"; then run: {update}")

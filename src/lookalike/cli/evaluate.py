@@ -10,7 +10,7 @@ import click
 
 from lookalike.cli.options import COUNT, ENCODING, JSON, argument, declared, option
 from lookalike.cli.output import (
-    FOUND_NOTHING,
+    leave,
     number,
     print_json,
     print_lines,
@@ -22,7 +22,7 @@ from lookalike.cli.progress import progress_shown
 
 if TYPE_CHECKING:
     from lookalike.encoder import ModelInfo
-    from lookalike.evaluation.folder import FolderReport, WorstQuery
+    from lookalike.evaluation.folder import ClassScore, FolderReport, WorstQuery
     from lookalike.evaluation.metrics import Spread
 
 WORST_CLASSES = 5
@@ -35,10 +35,9 @@ def evaluate(
     queries_per_class: int = option(
         "Random images of each class to search with; all others are searched.",
         type=COUNT,
-        metavar="N",
         default=10,
     ),
-    seeds: int = option("How many random splits to measure.", type=COUNT, metavar="N", default=5),
+    seeds: int = option("How many random splits to measure.", type=COUNT, default=5),
     worst: int = option(
         "Also list the N queries of lowest P@10, and what each returned.",
         metavar="N",
@@ -94,7 +93,7 @@ def evaluate(
     else:
         _print(report, encoder.info, len(skipped), searches)
     if skipped:
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave()
 
 
 def _print(
@@ -134,6 +133,10 @@ def _numbers(value: Spread) -> dict[str, float | None]:
     return {"mean": value.mean, "deviation": value.deviation if value.count > 1 else None}
 
 
+def _named(value: ClassScore | WorstQuery) -> dict[str, Any]:
+    return {name.replace("precision_10", "P@10"): each for name, each in vars(value).items()}
+
+
 def _as_dict(
     report: FolderReport,
     model: ModelInfo,
@@ -160,19 +163,8 @@ def _as_dict(
             }
             for split in report.splits
         ],
-        "classes": [
-            {"name": score.name, "images": score.images, "P@10": score.precision_10}
-            for score in report.classes
-        ],
-        "worst": [
-            {
-                "path": os.fspath(search.path),
-                "seed": search.seed,
-                "P@10": search.precision_10,
-                "returned": [os.fspath(path) for path in search.returned],
-            }
-            for search in searches
-        ],
+        "classes": list(map(_named, report.classes)),
+        "worst": list(map(_named, searches)),
         "skipped": [{"path": os.fspath(path), "reason": reason} for path, reason in skipped],
     }
 
@@ -223,4 +215,4 @@ def data(
         )
     print_lines(lines)
     if remarks:
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave()

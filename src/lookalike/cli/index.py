@@ -22,7 +22,7 @@ from lookalike.cli.options import (
     gallery_name,
     option,
 )
-from lookalike.cli.output import FOUND_NOTHING, number, print_json, say, visible
+from lookalike.cli.output import leave, number, print_json, say, visible
 from lookalike.cli.progress import progress_shown
 from lookalike.errors import GalleryError, GalleryLockedError, extra_needed, install_command
 
@@ -139,41 +139,22 @@ def index(
             opened = Gallery.open(folder, directory=gallery, **encoding)
             report = opened.update(show, wait=wait, accept_missing=accept_missing)
     report_problems(report, named, given)
-    counts = {
-        "images": report.images,
-        "added": report.added,
-        "changed": report.changed,
-        "moved": report.moved,
-        "dropped": report.dropped,
-        "skipped": report.skipped,
-        "removed": report.removed,
-    }
+    names = ("images", "added", "changed", "moved", "dropped", "skipped", "removed", "missing")
+    counts = {name: getattr(report, name) for name in names}
     if as_json:
         passed_over = {**report.passed_over, "others": report.others}
-        print_json(
-            {
-                **counts,
-                "missing": report.missing,
-                "reused": report.reused,
-                "ignored": report.ignored,
-                "passed_over": {name: count for name, count in passed_over.items() if count},
-                "seconds": round(report.seconds, 3),
-            }
-        )
+        counts |= {"reused": report.reused, "ignored": report.ignored}
+        counts["passed_over"] = {name: count for name, count in passed_over.items() if count}
+        print_json({**counts, "seconds": round(report.seconds, 3)})
     else:
         words = {"missing": " but kept", "removed": " by you"}
-        seen = {**counts, "missing": report.missing}
         changes = [
-            f"{n:,} {what}{words.get(what, '')}"
-            for what, n in seen.items()
-            if n and what != "images"
+            f"{counts[name]:,} {name}{words.get(name, '')}" for name in names[1:] if counts[name]
         ]
-        click.echo(
-            f"{number(report.images, 'image')} ({', '.join(changes) or 'no change'}) "
-            f"in {report.seconds:.1f} s"
-        )
+        images, changed = number(report.images, "image"), ", ".join(changes) or "no change"
+        click.echo(f"{images} ({changed}) in {report.seconds:.1f} s")
     if report.skipped or report.unlisted or report.absent:
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave()
 
 
 def _defaults(gallery: Path | str | None) -> tuple[Path, Path | str | None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lookalike.cli.options import COUNT, FILE, JSON, RUNTIME, ModelFile, argument, declared, option
-from lookalike.cli.output import FOUND_NOTHING, print_json, print_lines, say, shown
+from lookalike.cli.output import leave, print_json, print_lines, say, shown
 from lookalike.cli.progress import download_shown
 from lookalike.errors import extra_needed
 
@@ -99,8 +99,7 @@ def remove(
     from lookalike.models import catalogue
 
     if not catalogue.remove(name):
-        say(f"{name} is not here")
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave(f"{name} is not here")
 
 
 @model.command()

@@ -32,6 +32,13 @@ class NumberRange(click.FloatRange):
         return number
 
 
+class Count(click.IntRange):
+    """A whole number, which help shows as N."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str | None:
+        return "N"
+
+
 class ModelFile(click.Path):
     """A model file, or the name of one that ``lookalike model get`` has downloaded."""
 
@@ -58,7 +65,7 @@ def gallery_name(value: str) -> Path | str:
 
 # ---- options -------------------------------------------------------------------------------------
 
-COUNT = click.IntRange(1)
+COUNT = Count(1)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -143,7 +150,6 @@ JSON = option("Print JSON.", "--json")
 MAX_PIXELS = option(
     "Skip larger images, and those that take more than 1 GiB of memory, or 5 bytes for each "
     "of N if that is more.",
-    metavar="N",
     type=COUNT,
     default=200_000_000,
 )
@@ -171,8 +177,8 @@ def _encoding(
     ),
     max_pixels: int = MAX_PIXELS,
     runtime: str | None = RUNTIME,
-    threads: int | None = option("Default: all cores.", metavar="N", type=COUNT),
-    batch_size: int | None = option("Images per run of the model.", metavar="N", type=COUNT),
+    threads: int | None = option("Default: all cores.", type=COUNT),
+    batch_size: int | None = option("Images per run of the model.", type=COUNT),
 ) -> dict[str, Any]:
     """Arguments of `Gallery.open`."""
     from lookalike.encoder import EncoderSettings

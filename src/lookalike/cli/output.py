@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -91,6 +91,13 @@ def say(text: str) -> None:
         click.echo("\n".join(visible(line) for line in text.split("\n")), err=True)
     except OSError:
         discard(sys.stderr)
+
+
+def leave(text: str = "") -> NoReturn:
+    """End the command with status 1, after saying why if it is not clear."""
+    if text:
+        say(text)
+    raise click.exceptions.Exit(FOUND_NOTHING)
 
 
 def number(count: int, noun: str) -> str:

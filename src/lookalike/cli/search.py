@@ -29,7 +29,7 @@ from lookalike.cli.options import (
     warn_if_unfinished,
 )
 from lookalike.cli.output import (
-    FOUND_NOTHING,
+    leave,
     number,
     print_json,
     require_html,
@@ -184,7 +184,7 @@ def search(
     if not hits:
         unmatched = pattern is not None and not opened.reader().now().page(pattern, 0, 0)[1]
         say(NO_FILE if unmatched else "nothing found")
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave()
 
 
 def _print_paths(hits: list[Hit], *, null: bool) -> None:
@@ -252,9 +252,7 @@ def groups(
         type=click.IntRange(1, 50),
         default=10,
     ),
-    smallest: int = option(
-        "Images of a theme that is shown, at least.", type=COUNT, metavar="N", default=5
-    ),
+    smallest: int = option("Images of a theme that is shown, at least.", type=COUNT, default=5),
     outliers: bool = option("List the images whose nearest are far, farthest first."),
     k: int | None = option(
         "At most so many themes, or outliers (20 unless given).", "-k", type=COUNT
@@ -278,25 +276,15 @@ def groups(
             for outlier in alone:
                 click.echo(f"{outlier.cosine:.3f}  {shown(opened.root / outlier.path)}")
         if not alone:
-            say("nothing found")
-            raise click.exceptions.Exit(FOUND_NOTHING)
+            leave("nothing found")
         return
     themes = opened.themes(depth=neighbours, smallest=smallest)[:k]
     if as_json:
-        print_json(
-            [
-                {
-                    "centre": theme.centre,
-                    "images": len(theme),
-                    "paths": theme.paths,
-                    "cosines": [round(cosine, 6) for cosine in theme.cosines],
-                }
-                for theme in themes
-            ]
-        )
+        rounded = [[round(cosine, 6) for cosine in theme.cosines] for theme in themes]
+        listed = zip(themes, rounded, strict=True)
+        print_json([{**vars(theme), "images": len(theme), "cosines": c} for theme, c in listed])
     else:
         for theme in themes:
             click.echo(f"{len(theme):>7,}  {shown(opened.root / theme.centre)}")
     if not themes:
-        say(f"no theme has {number(smallest, 'image')}; show smaller ones with --smallest")
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave(f"no theme has {number(smallest, 'image')}; show smaller ones with --smallest")

@@ -14,7 +14,7 @@ import click
 
 from lookalike.cli.options import FILE, JSON, NumberRange, argument, declared, option
 from lookalike.cli.output import (
-    FOUND_NOTHING,
+    leave,
     print_json,
     print_lines,
     require_current_folder,
@@ -157,7 +157,7 @@ def train(
     if out.suffix == ".onnx":
         say(f"use it: lookalike index PHOTOS --model {shown(out)}")
     if report.skipped:
-        raise click.exceptions.Exit(FOUND_NOTHING)
+        leave()
 
 
 @click.command()

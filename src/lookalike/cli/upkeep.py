@@ -23,7 +23,7 @@ from lookalike.cli.options import (
     option,
     warn_if_unfinished,
 )
-from lookalike.cli.output import FOUND_NOTHING, number, print_json, print_lines, say, visible
+from lookalike.cli.output import leave, number, print_json, print_lines, say, visible
 from lookalike.cli.progress import progress_shown
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _list_skipped(opened: ImageGallery, as_json: bool) -> None:
         print_json(
             [
                 {
-                    "path": os.fsdecode(row.path),
+                    "path": row.path,
                     "reason": row.skipped,
                     "detail": row.detail,
                     "remedy": row.remedy,
@@ -177,7 +177,7 @@ def _print_damage(
         return
     if remedy is not None:
         say(remedy)
-    raise click.exceptions.Exit(FOUND_NOTHING)
+    leave()
 
 
 @click.command()

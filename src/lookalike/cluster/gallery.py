@@ -26,7 +26,7 @@ from lookalike.cluster.view import (
 )
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ClusterError, GalleryError
-from lookalike.gallery.duplicates import Duplicates, propose_all
+from lookalike.gallery.duplicates import Duplicates, Proposals
 from lookalike.gallery.hits import check_count, smallest_cosine
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.listing import Hits
@@ -35,10 +35,10 @@ from lookalike.gallery.protocol import ImageGallery, Path_
 from lookalike.gallery.query import Query, embed_queries, row_of, with_text
 from lookalike.gallery.rarity import EXACT_UP_TO
 from lookalike.gallery.removal import restore_rows, take_out_rows
+from lookalike.gallery.repair import changed_contents
 from lookalike.gallery.report import GalleryInfo, UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import SearchOptions, hits
-from lookalike.gallery.verify import changed_contents
 from lookalike.images.decoder import Limits
 from lookalike.lsh.exact import Neighbors
 from lookalike.progress import Progress
@@ -250,9 +250,8 @@ class ShardedGallery(ImageGallery):
             raise ValueError(f"threshold is {threshold}; it must be above -1 and at most 1")
         near = near_groups(self._shards, smallest_cosine(threshold), progress)
         shards, root, here = self._reader.now(), self.root, self.root.is_dir()
-        return propose_all(
-            near, shards, shards, root, threshold, reference, filter, progress, here=here
-        )
+        found = Proposals(shards, shards, root, reference, filter, progress, here=here)
+        return found.made(found.of(near, found.by_cosine(threshold)))
 
     # ---- facts -----------------------------------------------------------------------------------
 

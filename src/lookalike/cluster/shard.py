@@ -34,9 +34,9 @@ from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.places import LOCK
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.reader import Snapshot
+from lookalike.gallery.repair import verify
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import Store
-from lookalike.gallery.verify import verify
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.exact import Neighbors
 

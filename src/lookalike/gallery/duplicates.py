@@ -168,23 +168,6 @@ Split = Callable[[list[ImageRow]], list[DuplicateGroup]]
 """Makes groups of rows that pairs connect."""
 
 
-def propose_all(
-    near: Sequence[NDArray[np.int64]],
-    store: Table,
-    index: StoredVectors,
-    root: Path,
-    threshold: float,
-    reference: str | os.PathLike[str] | None,
-    filter: str | None,
-    progress: Callable[[Progress], None] | None = None,
-    *,
-    here: bool = True,
-) -> Duplicates:
-    """What to keep of ids that pairs connect, by the cosine alone; see `Proposals`."""
-    proposals = Proposals(store, index, root, reference, filter, progress, here=here)
-    return proposals.made(proposals.of(near, proposals.by_cosine(threshold)))
-
-
 class Proposals:
     """What to keep of files that pairs connect, as long as they hold what was indexed: first by
     their size and times, then by reading.

@@ -17,7 +17,7 @@ from lookalike.errors import GalleryError, ModelMismatchError, extra_needed
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.places import has_gallery, places, root_from, stored_root
 from lookalike.gallery.protocol import ImageGallery, Path_
-from lookalike.gallery.repair import RepairReport, repair
+from lookalike.gallery.repair import RepairReport, changed_contents, repair, verify
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHSettings
 
@@ -174,8 +174,6 @@ class GalleryOnDisk(ImageGallery):
         Args:
             contents: also read every image and compare it with what was indexed.
         """
-        from lookalike.gallery.verify import changed_contents, verify
-
         problems = verify(self._files)
         if contents:
             with self._files.reading() as store:
@@ -185,8 +183,6 @@ class GalleryOnDisk(ImageGallery):
     @classmethod
     def find_damage(cls, folder: Path_, *, directory: Path_ | None = None) -> list[str]:
         """As `verify`, for a gallery that is too damaged to be opened."""
-        from lookalike.gallery.verify import verify
-
         return verify(_existing(folder, directory))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Rebuild what can be rebuilt of a damaged gallery."""
+"""Find damage in a gallery's files, and rebuild what can be rebuilt."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import shutil
 import sqlite3
 import stat
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -40,11 +41,110 @@ from lookalike.gallery.schema import (
 )
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
+from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.storage import stored_owner, stored_owners, stored_settings
 
 MOST_TRIED = 1_000_000
 """Ids that are tried one by one between damaged pages."""
 UNREADABLE = (sqlite3.Error, UnicodeError, MemoryError, OverflowError)
+
+
+# ---- finding it ----------------------------------------------------------------------------------
+
+
+def verify(files: GalleryFiles) -> list[str]:
+    """Everything that is wrong with a gallery's own files, in sentences; [] if nothing is. What an
+    interrupted update leaves behind is not damage."""
+    problems, filled = list[str](), False
+    with _noted(problems), files.reading() as store:
+        problems += store.integrity()
+        filled = not problems and sum(store.counts()) > 0
+    identity, lock = files.directory / IDENTITY, files.directory / LOCK
+    if os.path.lexists(identity):
+        if read_identity(files.directory) is None:
+            problems.append(f"{identity} is damaged")
+    elif filled:  # a gallery in the making gets it before its first image
+        problems.append(f"{identity} is missing")
+    if os.path.lexists(lock) and not stat.S_ISREG(lock.lstat().st_mode):
+        problems.append(f"{lock} is not a regular file")
+    problems += _look_at_graph(files)
+    is_table_whole = filled or not problems
+    with _noted(problems):
+        if is_table_whole:
+            problems += _compare_index(files)
+        else:
+            files.check_index_folder()
+            index = LSHIndex.open(files.index_folder)
+            problems += [f"index: {what}" for what in index.damaged()]
+    return problems
+
+
+@contextmanager
+def _noted(problems: list[str]) -> Iterator[None]:
+    """An error in the block is one of the problems."""
+    try:
+        yield
+    except GalleryError as error:
+        problems.append(str(error))
+    except IndexFormatError as error:
+        problems.append(f"index: {error}")
+
+
+def _look_at_graph(files: GalleryFiles) -> list[str]:
+    """What is wrong with the neighbour graph; nothing if it is missing or lags behind the index."""
+    problem: object = None
+    if os.path.lexists(files.neighbours):
+        try:
+            with files.reading() as store:
+                owner = store.meta("gallery_id")
+            problem = NeighbourGraph.open(files.neighbours, owner).problem()
+        except GalleryError:
+            return []  # of the table
+        except (IndexFormatError, OSError) as error:
+            problem = error
+    return [] if problem is None else [f"neighbours: {problem}; an update makes another"]
+
+
+def _compare_index(files: GalleryFiles) -> list[str]:
+    """What is wrong with the index of a whole table."""
+    with files.reading_all(again=True) as (store, index):
+        known, damage = set(store.ids()), index.damaged()
+    lost = set() if damage else known - set(index.ids.tolist())
+    if lost:  # a writer may have dropped some since the table was read
+        with files.reading() as store:
+            lost &= set(store.ids())
+    found = [f"index: {what}" for what in damage]
+    if lost:
+        found.append(f"{len(lost)} images of the table have no vector in the index")
+    return found
+    return (
+        [*found, f"{len(lost)} images of the table have no vector in the index"] if lost else found
+    )
+
+
+def changed_contents(rows: Iterable[ImageRow], root: Path) -> list[str]:
+    """Images whose content is not what was indexed although their size and time say so."""
+    return [problem for row in rows for problem in _compare(root, row)]
+
+
+def _compare(root: Path, row: ImageRow) -> list[str]:
+    from lookalike.images import SkippedImageError, content_hash
+
+    path = root / os.fsdecode(row.path)
+    try:
+        if not row.fits(path.stat()):
+            return []  # changed on purpose; the next update reads it
+        if content_hash(path) == row.hash:
+            return []
+    except (OSError, SkippedImageError):
+        return []  # gone; the next update drops it
+    return [
+        f"{path}: the content has changed but not size and time, as on a failing disk; restore the "
+        f"file from a copy, or, if the change was meant: touch it and update the gallery"
+    ]
+
+
+# ---- repairing it --------------------------------------------------------------------------------
 
 
 @dataclass

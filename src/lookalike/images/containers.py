@@ -98,9 +98,7 @@ def _preview(stream: Reader) -> bytes:
         raise SkippedImageError(SkipReason.UNSUPPORTED, detail) from error
     if isinstance(found.data, bytes):
         return _turned(found.data, TURNS.get(flip, 1))
-    out = io.BytesIO()
-    Image.fromarray(found.data).save(out, "PNG", compress_level=1)
-    return out.getvalue()
+    return _png(Image.fromarray(found.data))
 
 
 def _turned(jpeg: bytes, orientation: int) -> bytes:
@@ -140,6 +138,10 @@ def _early_frame(stream: Reader, demuxer: str, max_pixels: int) -> bytes:
             raise SkippedImageError(SkipReason.DAMAGED, detail) from error
     if image is None:
         raise SkippedImageError(SkipReason.DAMAGED, "the film has no frame")
+    return _png(image)
+
+
+def _png(image: Image.Image) -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG", compress_level=1)
     return out.getvalue()

@@ -101,18 +101,8 @@ def plugin_of(stream: Reader, max_pixels: int) -> Callable[[Reader], ImageFile.I
     stream.seek(0)
     head = stream.read(64)
     stream.starved = False
-    plugin: Any = None
-    if head.startswith(b"\xff\xd8\xff"):
-        plugin = Jpeg.JpegImageFile
-    elif head.startswith(b"\x89PNG\r\n\x1a\n"):
-        plugin = _PngFile
-    elif head.startswith((b"GIF87a", b"GIF89a")):
-        plugin = Gif.GifImageFile
-    elif head.startswith(b"BM"):
-        plugin = Bmp.BmpImageFile
-    elif head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        plugin = Tiff.TiffImageFile
-    elif head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+    plugin = next((each for start, each in _PLUGINS.items() if head.startswith(start)), None)
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         _check_length(8 + int.from_bytes(head[4:8], "little"), stream)
         check_pixels(_webp_size(head), max_pixels)  # the plugin allocates them when it is made
         plugin = WebP.WebPImageFile
@@ -240,6 +230,16 @@ class _PngFile(Png.PngImageFile):
         except OSError as error:
             if error.errno is not None:
                 raise
+
+
+_PLUGINS: dict[bytes | tuple[bytes, ...], Any] = {
+    b"\xff\xd8\xff": Jpeg.JpegImageFile,
+    b"\x89PNG\r\n\x1a\n": _PngFile,
+    (b"GIF87a", b"GIF89a"): Gif.GifImageFile,
+    b"BM": Bmp.BmpImageFile,
+    (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"): Tiff.TiffImageFile,
+}
+"""By how their files begin; see `plugin_of` for others."""
 
 
 def check_strips(image: Image.Image, stream: Reader) -> None:

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,28 +69,24 @@ def _digests(name: str) -> dict[str, str]:
     return {label: digest for digest, label in pairs}
 
 
-def _datasets() -> Mapping[str, Dataset]:
-    wang, corel = _digests("corel1k"), _digests("corel5k")
-    return {
-        "corel1k": Dataset(
-            "corel1k",
-            "test1.tar of James Z. Wang, http://wang.ist.psu.edu/docs/related/",
-            dict(enumerate(wang)),
-            100,
-            wang,
-        ),
-        "corel5k": Dataset(
-            "corel5k",
-            "50 CDs of Corel Stock Photos, as chosen by Duygulu et al., ECCV 2002",
-            {int(label): label for label in corel},
-            1000,
-            corel,
-            absent=frozenset({121060}),
-        ),
-    }
-
-
-DATASETS = _datasets()
+_WANG, _COREL = _digests("corel1k"), _digests("corel5k")
+DATASETS = {
+    "corel1k": Dataset(
+        "corel1k",
+        "test1.tar of James Z. Wang, http://wang.ist.psu.edu/docs/related/",
+        dict(enumerate(_WANG)),
+        100,
+        _WANG,
+    ),
+    "corel5k": Dataset(
+        "corel5k",
+        "50 CDs of Corel Stock Photos, as chosen by Duygulu et al., ECCV 2002",
+        {int(label): label for label in _COREL},
+        1000,
+        _COREL,
+        absent=frozenset({121060}),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -131,13 +127,17 @@ class Check:
         if self.passed_over:
             more = _some([os.fspath(path) for path in self.passed_over])
             lines.append(f"passed over, since no class of {self.dataset.name} has them: {more}")
-        found, wanted = _counts(self.files), _counts(self.dataset.images())
+        found, wanted = (
+            Counter(map(_class, names)) for names in (self.files, self.dataset.images())
+        )
         for label in self.dataset.classes.values():
             parts = [f"class {label} has {found[label]} images of {wanted[label]}"]
-            if missing := _of(label, self.missing):
-                parts.append(f"missing: {_some(missing)}")
-            if extra := _of(label, self.extra):
-                parts.append(f"not in the set used here: {_some(extra)}")
+            for names, what in (
+                (self.missing, "missing"),
+                (self.extra, "not in the set used here"),
+            ):
+                if own := [name.partition("/")[2] for name in names if _class(name) == label]:
+                    parts.append(f"{what}: {_some(own)}")
             if len(parts) > 1:
                 lines.append("; ".join(parts))
         if self.differing:
@@ -168,21 +168,23 @@ def check(dataset: Dataset, folder: Path) -> Check:
         raise LookalikeError(f"{folder} {what}: give the one that holds your copy of the dataset")
     files, passed_over = _find(dataset, folder)
     if not files:
-        labels = list(dataset.classes.values())
+        labels, names = list(dataset.classes.values()), dataset.images()
+        first, last = (name.partition("/")[2] for name in (names[0], names[-1]))
         raise LookalikeError(
             f"{folder} has no image of {dataset.name}: give the folder that directly holds the "
-            f"class folders ({_some(labels)}) or the numbered files ({_numbers(dataset)}); "
+            f"class folders ({_some(labels)}) or the numbered files ({first} to {last}); "
             f"the source is {dataset.source}"
         )
     hashes = {name: file_sha256(path) for name, path in files.items()}
     expected = dataset.images()
+    known = set(expected)
     return Check(
         dataset,
         folder,
         files,
         hashes,
         missing=tuple(name for name in expected if name not in files),
-        extra=tuple(sorted(files.keys() - set(expected), key=_number)),
+        extra=tuple(name for name in files if name not in known),
         differing=tuple(
             label
             for label, digest in dataset.digests.items()
@@ -232,58 +234,50 @@ def class_digest(hashes: Mapping[str, str], label: str) -> str:
 
 
 def _find(dataset: Dataset, folder: Path) -> tuple[dict[str, Path], list[Path]]:
-    """Image -> file, class by class; and what was passed over."""
-    found: dict[str, Path] = {}
-    passed_over = []
-    for path in _jpegs_and_folders(folder, set(dataset.classes.values())):
-        name = _name(dataset, path.relative_to(folder).parts)
-        if name is None:
-            passed_over.append(path)
-        elif name in found:
-            raise LookalikeError(f"{found[name]} and {path} are both image {name}: remove one")
-        else:
-            found[name] = path
+    """Image -> file, class by class, by number; and what was passed over."""
+    found: dict[tuple[int, int], Path] = {}
     places = {label: place for place, label in enumerate(dataset.classes.values())}
-    order = sorted(found, key=lambda name: (places[_class(name)], _number(name)))
-    return {name: found[name] for name in order}, passed_over
-
-
-def _jpegs_and_folders(folder: Path, labels: set[str]) -> Iterator[Path]:
-    """Folders of the names `labels` are looked into; others are given as they are."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+    passed_over = []
+    for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
+        *home, file = path.relative_to(folder).parts
+        if file.startswith(".") or (home and home[0] not in places):
             continue
-        if path.is_dir() and path.name in labels:
-            yield from _jpegs_and_folders(path, set())
-        elif path.is_dir() or path.suffix.lower() in (".jpg", ".jpeg"):
-            yield path
+        if path.is_dir() if not home and file in places else not _is_jpeg_or_folder(path):
+            continue
+        match = _IMAGE.fullmatch(file)
+        number = int(match[1]) if match else -1
+        label = dataset.class_of(number)
+        if label is None or home not in ([], [label]):
+            passed_over.append(path)
+        elif (key := (places[label], number)) in found:
+            name = f"{label}/{number}.jpg"
+            raise LookalikeError(f"{found[key]} and {path} are both image {name}: remove one")
+        else:
+            found[key] = path
+    labels = list(places)
+    return {f"{labels[at]}/{n}.jpg": found[at, n] for at, n in sorted(found)}, passed_over
 
 
-def _name(dataset: Dataset, parts: Sequence[str]) -> str | None:
-    """CLASS/NUMBER.jpg of (CLASS, NUMBER.jpg) or (NUMBER.jpeg,); None if it is of no class."""
-    match = _IMAGE.fullmatch(parts[-1]) if parts else None
-    if match is None:
-        return None
-    label = dataset.class_of(number := int(match[1]))
-    if label is None or tuple(parts[:-1]) not in ((), (label,)):
-        return None
-    return f"{label}/{number}.jpg"
-
-
-# ---- what is there already -----------------------------------------------------------------------
+def _is_jpeg_or_folder(path: Path) -> bool:
+    return path.is_dir() or path.suffix.lower() in (".jpg", ".jpeg")
 
 
 def _present(copy: Check, out: Path) -> set[str]:
-    """Images that `out` holds; LookalikeError if it holds anything else."""
+    """Images that `out` holds; LookalikeError if it holds anything else but a gallery, and what a
+    killed copy leaves behind.
+    """
     if out.exists() and not out.is_dir():
         raise LookalikeError(f"{out} is a file: give a new folder, or an empty one")
     home, target = copy.folder.resolve(), out.resolve()
     if target == home or home in target.parents:
         raise LookalikeError(f"{out} lies in {copy.folder}, which is only read: give another")
-    if not out.exists():
-        return set()
-    present = set()
-    for name, path in _entries(out, {_class(name) for name in copy.files}):
+    labels, present = {_class(name) for name in copy.files}, set()
+    for path in sorted([*out.glob("*"), *out.glob("*/*")]):
+        name = path.relative_to(out).as_posix()
+        if _class(name) == ".lookalike" or (name in labels and path.is_dir()):
+            continue
+        if _class(name) in labels and _TEMPORARY.fullmatch(path.name):
+            continue
         if name not in copy.files:
             raise LookalikeError(
                 f"{out} holds something else, {name}: give a new folder, or an empty one"
@@ -296,39 +290,11 @@ def _present(copy: Check, out: Path) -> set[str]:
     return present
 
 
-def _entries(out: Path, labels: set[str]) -> Iterator[tuple[str, Path]]:
-    """All but class folders, a gallery, and what a killed copy leaves behind."""
-    for path in sorted(out.iterdir()):
-        if path.name in labels and path.is_dir():
-            for inside in sorted(path.iterdir()):
-                if not _TEMPORARY.fullmatch(inside.name):
-                    yield f"{path.name}/{inside.name}", inside
-        elif path.name != ".lookalike":
-            yield path.name, path
-
-
 # ---- names ---------------------------------------------------------------------------------------
 
 
 def _class(name: str) -> str:
     return name.partition("/")[0]
-
-
-def _number(name: str) -> int:
-    return int(name.partition("/")[2].removesuffix(".jpg"))
-
-
-def _counts(names: Iterable[str]) -> Counter[str]:
-    return Counter(_class(name) for name in names)
-
-
-def _of(label: str, names: Sequence[str]) -> list[str]:
-    return [name.partition("/")[2] for name in names if _class(name) == label]
-
-
-def _numbers(dataset: Dataset) -> str:
-    names = [name.partition("/")[2] for name in dataset.images()]
-    return f"{names[0]} to {names[-1]}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -59,6 +59,8 @@ class Trunk(nn.Module, ABC):
     """With what the names of a classifier begin in published files."""
     channels: tuple[int, ...]
     """Of the feature map at the end of each stage."""
+    strides: ClassVar[tuple[int, ...]] = ()
+    """Of each stage, from the image on; padding rounds the sides of its map up."""
     mean: Triple
     std: Triple
     """Pixels x in 0..255 enter as (x - mean) / std: what the published weights were trained on."""
@@ -67,9 +69,9 @@ class Trunk(nn.Module, ABC):
     def stage(self, index: int, x: Tensor) -> Tensor:
         """Stage `index` alone: the map that the stage before it gave (images for 0) -> its map."""
 
-    @abstractmethod
     def sides(self, size: int) -> tuple[int, ...]:
         """Height (and width) of each stage's map for images of `size` x `size`."""
+        return tuple(-(-size // stride) for stride in self.strides)
 
     def load_weights(self, path: Path) -> None:
         """Load a file of PyTorch weights strictly, but for a classifier that this trunk lacks;
@@ -214,8 +216,8 @@ class EfficientNetLite0(Trunk):
     title = "EfficientNet-Lite0"
     classifier = "_fc."
     channels = (16, 24, 40, 112, FEATURES)
-    mean = MEAN
-    std = STD
+    strides = (2, 4, 8, 16, 32)
+    mean, std = MEAN, STD
 
     def __init__(self) -> None:
         super().__init__()
@@ -245,9 +247,6 @@ class EfficientNetLite0(Trunk):
             x = F.relu6(self._bn1(self._conv_head(x)))
         return x
 
-    def sides(self, size: int) -> tuple[int, ...]:
-        return tuple(-(-size // stride) for stride in (2, 4, 8, 16, 32))
-
 
 class EfficientNetLite2(EfficientNetLite0):
     """As EfficientNetLite0; published for 260 pixels. With the classifier 6,092,072 parameters."""
@@ -266,6 +265,15 @@ EXPANSION = 4
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+
+
+def _initialise(module: nn.Module) -> None:
+    """For training from nothing (He et al. 2015)."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
 
 
 class Bottleneck(nn.Module):
@@ -305,6 +313,7 @@ class ResNet50(Trunk):
     title = "ResNet50"
     classifier = "fc."
     channels = (256, 512, 1024, 2048)
+    strides = (4, 8, 16, 32)
     mean, std = IMAGENET
 
     def __init__(self) -> None:
@@ -319,18 +328,13 @@ class ResNet50(Trunk):
                 layer.append(Bottleneck(inputs, outputs // EXPANSION, stride))
                 inputs = outputs
             self.add_module(f"layer{index + 1}", layer)
-        for part in self.modules():
-            if isinstance(part, nn.Conv2d):  # He et al. (2015), for training from nothing
-                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+        _initialise(self)
 
     def stage(self, index: int, x: Tensor) -> Tensor:
         if index == 0:
             x = F.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1)
         result: Tensor = self.get_submodule(f"layer{index + 1}")(x)
         return result
-
-    def sides(self, size: int) -> tuple[int, ...]:
-        return tuple(-(-size // stride) for stride in (4, 8, 16, 32))
 
 
 VGG16_IMAGENET = "https://download.pytorch.org/models/vgg16-397923af.pth"
@@ -347,6 +351,7 @@ class VGG16(Trunk):
 
     title = "VGG16"
     channels = (64, 128, 256, 512, 512)
+    strides = (2, 4, 8, 16, 32)
     mean, std = IMAGENET
     batch_norm = False
 
@@ -364,19 +369,14 @@ class VGG16(Trunk):
                 inputs = outputs
             self.features.append(nn.MaxPool2d(2))
             self._ends.append(len(self.features))
-        for part in self.features:
-            if isinstance(part, nn.Conv2d):  # He et al. (2015), for training from nothing
-                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
-                assert part.bias is not None
-                nn.init.zeros_(part.bias)
+        _initialise(self)
 
     def stage(self, index: int, x: Tensor) -> Tensor:
-        for i in range(self._ends[index], self._ends[index + 1]):
-            x = self.features[i](x)
-        return x
+        result: Tensor = self.features[self._ends[index] : self._ends[index + 1]](x)
+        return result
 
     def sides(self, size: int) -> tuple[int, ...]:
-        return tuple(size // stride for stride in (2, 4, 8, 16, 32))
+        return tuple(size // stride for stride in self.strides)
 
 
 class VGG16BN(VGG16):
@@ -384,12 +384,6 @@ class VGG16BN(VGG16):
 
     title = "VGG16BN"
     batch_norm = True
-
-
-def _layer(inputs: int, outputs: int, *after: nn.Module) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 5, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(), *after
-    )
 
 
 class LeNet5(Trunk):
@@ -400,18 +394,20 @@ class LeNet5(Trunk):
 
     title = "LeNet-5"
     channels = (6, 16, 120)
-    mean = (127.5, 127.5, 127.5)
-    std = (127.5, 127.5, 127.5)
+    mean = std = (127.5, 127.5, 127.5)
 
     def __init__(self) -> None:
         super().__init__()
-        c1, c3, c5 = self.channels
-        self.c1 = _layer(3, c1, nn.MaxPool2d(2))
-        self.c3 = _layer(c1, c3, nn.MaxPool2d(2))
-        self.c5 = _layer(c3, c5, nn.Dropout2d(0.5))
+        layers = {"c1": nn.MaxPool2d(2), "c3": nn.MaxPool2d(2), "c5": nn.Dropout2d(0.5)}
+        inputs = 3
+        for (name, after), outputs in zip(layers.items(), self.channels, strict=True):
+            convolution = nn.Conv2d(inputs, outputs, 5, bias=False)
+            norm = nn.BatchNorm2d(outputs)
+            self.add_module(name, nn.Sequential(convolution, norm, nn.ReLU(), after))
+            inputs = outputs
 
     def stage(self, index: int, x: Tensor) -> Tensor:
-        result: Tensor = (self.c1, self.c3, self.c5)[index](x)
+        result: Tensor = self.get_submodule(("c1", "c3", "c5")[index])(x)
         return result
 
     def sides(self, size: int) -> tuple[int, ...]:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lookalike.cli.options import (
-    FILE,
     FILTER,
     GALLERY,
     JSON,
     NumberRange,
     declared,
     find_gallery,
+    html_page,
     option,
     update_command,
 )
@@ -25,7 +25,6 @@ from lookalike.cli.output import (
     leave,
     number,
     print_json,
-    require_html,
     say,
     shown,
     visible,
@@ -97,7 +96,7 @@ def duplicates(
     ),
     pattern: str | None = FILTER,
     sheet: Path | None = option(
-        "Write the groups with their images as a page.", type=FILE, metavar="FILE.html"
+        "Write the groups with their images as a page.", type=html_page, metavar="FILE.html"
     ),
     move_to: Path | None = option(
         "Move duplicates to this folder, outside of the gallery's.",
@@ -145,8 +144,6 @@ def duplicates(
     from lookalike.gallery.duplicates import inside
     from lookalike.gallery.undo import Action
 
-    if sheet is not None:
-        require_html(sheet)
     wanted = move_to is not None, trash, hardlink, reflink, delete
     if sum(wanted) > 1:
         raise click.UsageError(f"Only one of {ACTIONS}.")

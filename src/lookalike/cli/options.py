@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from lookalike.cli.output import current_folder, number, say, visible
-from lookalike.errors import GalleryError
+from lookalike.errors import GalleryError, LookalikeError
 
 if TYPE_CHECKING:
     from lookalike.gallery.protocol import ImageGallery
@@ -61,6 +62,17 @@ def gallery_name(value: str) -> Path | str:
     from lookalike.gallery.opening import is_remote
 
     return value if is_remote(value) else Path(value)
+
+
+def html_page(name: str) -> Path:
+    """A page that can be written, which is known before there is any work."""
+    page = Path(name)
+    if page.suffix.lower() not in (".html", ".htm") or page.is_dir():
+        raise LookalikeError(f"{visible(name)}: a page is a .html file")
+    if not page.absolute().parent.is_dir():
+        folder = visible(os.fspath(page.absolute().parent))
+        raise LookalikeError(f"there is no folder {folder} to write to")
+    return page
 
 
 # ---- options -------------------------------------------------------------------------------------

@@ -161,12 +161,3 @@ def shown(file: Path) -> str:
     if here is not None and file.is_relative_to(here):
         file = file.relative_to(here)
     return visible(os.fspath(file))
-
-
-def require_html(page: Path) -> None:
-    """LookalikeError unless a page of that name can be written, before there is any work."""
-    if page.suffix.lower() not in (".html", ".htm"):
-        raise LookalikeError(f"{visible(os.fspath(page))}: a page is a .html file")
-    if not page.absolute().parent.is_dir():
-        folder = visible(os.fspath(page.absolute().parent))
-        raise LookalikeError(f"there is no folder {folder} to write to")

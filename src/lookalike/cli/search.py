@@ -15,7 +15,6 @@ import click
 from lookalike.cli.options import (
     COUNT,
     ENCODING,
-    FILE,
     FILTER,
     GALLERY,
     JSON,
@@ -24,6 +23,7 @@ from lookalike.cli.options import (
     declared,
     find_folder,
     find_gallery,
+    html_page,
     option,
     update_command,
     warn_if_unfinished,
@@ -32,7 +32,6 @@ from lookalike.cli.output import (
     leave,
     number,
     print_json,
-    require_html,
     say,
     shown,
     visible,
@@ -77,7 +76,7 @@ def search(
     ),
     sheet: Path | None = option(
         "Write the query and its hits as a contact sheet, one page that any browser shows.",
-        type=FILE,
+        type=html_page,
         metavar="FILE.html",
     ),
     open_sheet: bool = option("Show the contact sheet in the browser.", "--open"),
@@ -104,8 +103,6 @@ def search(
     from lookalike.gallery.query import Blend, Words
     from lookalike.images import SkippedImageError
 
-    if sheet is not None:
-        require_html(sheet)
     if not queries and not words:
         raise click.UsageError("give an image or words to search with")
     if as_json + (null or only_paths) + preview > 1:

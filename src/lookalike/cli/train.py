@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lookalike.cli.options import FILE, JSON, NumberRange, argument, declared, option
+from lookalike.cli.options import FILE, JSON, NumberRange, argument, declared, html_page, option
 from lookalike.cli.output import (
     leave,
     print_json,
     print_lines,
     require_current_folder,
-    require_html,
     say,
     shown,
     visible,
@@ -164,7 +163,7 @@ def train(
 @declared
 def augment(
     image: Path = argument(),
-    out: Path = option("The page to write.", type=FILE, required=True, metavar="HTML"),
+    out: Path = option("The page to write.", type=html_page, required=True, metavar="HTML"),
     strengths: tuple[str, ...] = AUGMENT,
     seed: int = option("Of the random draws.", type=click.IntRange(0), default=0),
 ) -> None:
@@ -177,7 +176,6 @@ def augment(
     from lookalike.models.augment import examples
     from lookalike.sheet import LONGEST_SIDE, Cell, Row, write_html
 
-    require_html(out)
     settings = augment_settings(strengths)
     try:
         with Decoder() as decoder:

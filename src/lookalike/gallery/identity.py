@@ -46,15 +46,9 @@ def entries_of(identity: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def removed_row(row: ImageRow) -> ImageRow:
     """The row as `Gallery.remove` leaves it: what is known of the file, and that it stays out."""
+    known = ("id", "path", "size", "mtime_ns", "hash", "width", "height", "format")
     return ImageRow(
-        row.id,
-        row.path,
-        row.size,
-        row.mtime_ns,
-        row.hash,
-        row.width,
-        row.height,
-        row.format,
+        **{name: getattr(row, name) for name in known},
         skipped=REMOVED,
         detail="taken out by 'lookalike remove'",
         remedy="lookalike remove --undo brings it back",

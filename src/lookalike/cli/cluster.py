@@ -17,7 +17,7 @@ from lookalike.cli.options import (
     MAX_PIXELS,
     MODEL,
     argument,
-    declared,
+    command,
     find_folder,
     gallery_name,
     option,
@@ -46,8 +46,7 @@ def cluster() -> None:
     """Galleries beyond one machine: embed on many, search where the images' shards lie."""
 
 
-@cluster.command()
-@declared
+@command(cluster)
 def embed(
     source: str = argument(),
     out: str = option(
@@ -181,8 +180,7 @@ def _shown() -> Callable[[int, int], None]:
     return show
 
 
-@cluster.command()
-@declared
+@command(cluster)
 def start(
     parts: str = argument(metavar="DIR"),
     name: str = option("Of the gallery: ray://NAME is its address.", required=True),
@@ -244,8 +242,7 @@ def _print(name: str, made: Deployment, as_json: bool) -> None:
         click.echo(_in_words(name, made))
 
 
-@cluster.command()
-@declared
+@command(cluster)
 def status(
     name: str | None = argument(required=False),
     address: str | None = ADDRESS,
@@ -308,8 +305,7 @@ def _line(one: dict[str, Any]) -> str:
     )
 
 
-@cluster.command()
-@declared
+@command(cluster)
 def stop(
     name: str = argument(),
     keep_cache: bool = option("Leave these files, for another start without building."),
@@ -322,8 +318,7 @@ def stop(
     click.echo(f"stopped ray://{name}; its parts are in {visible(made.where)}")
 
 
-@cluster.command()
-@declared
+@command(cluster)
 def replicas(
     name: str = argument(),
     count: int = argument(type=COUNT, metavar="R"),
@@ -338,8 +333,7 @@ def replicas(
     _print(name, made, as_json)
 
 
-@cluster.command()
-@declared
+@command(cluster)
 def switch(
     name: str = argument(),
     other: str = argument(),
@@ -356,8 +350,7 @@ def switch(
     _print(name, made, as_json)
 
 
-@cluster.command()
-@declared
+@command(cluster)
 def export(
     gallery: Path | str = argument(type=gallery_name),
     out: str = option(

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from lookalike.cli.options import JSON, declared, option
+from lookalike.cli.options import JSON, command, option
 from lookalike.cli.output import leave, print_json, say
 from lookalike.cli.progress import progress_shown
 
 
-@click.command()
-@declared
+@command()
 def demo(
     folder: Path | None = option(
         "Your own photographs instead of the ones that scikit-image and scikit-learn carry.",

@@ -15,7 +15,7 @@ from lookalike.cli.options import (
     GALLERY,
     JSON,
     NumberRange,
-    declared,
+    command,
     find_gallery,
     html_page,
     option,
@@ -60,8 +60,7 @@ PAST = {
 BACK = {"hardlink": "made files of their own again", "reflink": "hold what they held"}
 
 
-@click.command()
-@declared
+@command()
 def duplicates(
     gallery: Path | str | None = GALLERY,
     kinds: tuple[str, ...] = option(

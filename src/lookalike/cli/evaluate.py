@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lookalike.cli.options import COUNT, ENCODING, JSON, argument, declared, option
+from lookalike.cli.options import COUNT, ENCODING, JSON, argument, command, option
 from lookalike.cli.output import (
     leave,
     number,
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 WORST_CLASSES = 5
 
 
-@click.command()
-@declared
+@command()
 def evaluate(
     folder: Path = argument(),
     queries_per_class: int = option(
@@ -169,8 +168,7 @@ def _as_dict(
     }
 
 
-@click.command()
-@declared
+@command()
 def data(
     name: str = argument(metavar="corel1k|corel5k", type=click.Choice(["corel1k", "corel5k"])),
     folder: Path = option(

@@ -17,7 +17,7 @@ from lookalike.cli.options import (
     JSON,
     NumberRange,
     argument,
-    declared,
+    command,
     find_folder,
     gallery_name,
     option,
@@ -36,8 +36,7 @@ KINDS_NAMED = 6
 RAW = frozenset(["arw", "cr2", "cr3", "dng", "nef", "nrw", "orf", "pef", "raf", "rw2", "srw"])
 
 
-@click.command()
-@declared
+@command()
 def index(
     folder: Path | None = argument(
         type=click.Path(path_type=Path, exists=True, file_okay=False), required=False
@@ -265,8 +264,7 @@ SETTLED_MS = 2000
 """So long nothing must change before an update: copying a folder is one change."""
 
 
-@click.command()
-@declared
+@command()
 def watch(
     gallery: Path | str | None = GALLERY,
     encoding: dict[str, Any] = ENCODING,

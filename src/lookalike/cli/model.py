@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lookalike.cli.options import COUNT, FILE, JSON, RUNTIME, ModelFile, argument, declared, option
+from lookalike.cli.options import COUNT, FILE, JSON, RUNTIME, ModelFile, argument, command, option
 from lookalike.cli.output import leave, print_json, print_lines, say, shown
 from lookalike.cli.progress import download_shown
 from lookalike.errors import extra_needed
@@ -30,8 +30,7 @@ def model() -> None:
     """Model files: published ones to download, what is in one, and how to make one."""
 
 
-@model.command("list")
-@declared
+@command(model, "list")
 def list_models(
     as_json: bool = JSON,
 ) -> None:
@@ -60,8 +59,7 @@ def list_models(
         click.echo(f"{name:{width}}  {state:>10}  {entry.licence:10}  {entry.about}")
 
 
-@model.command()
-@declared
+@command(model)
 def get(
     name: str = argument(),
     host: str | None = option(
@@ -86,8 +84,7 @@ def get(
     say(f"use it: lookalike index PHOTOS --model {name}")
 
 
-@model.command()
-@declared
+@command(model)
 def remove(
     name: str = argument(),
 ) -> None:
@@ -102,8 +99,7 @@ def remove(
         leave(f"{name} is not here")
 
 
-@model.command()
-@declared
+@command(model)
 def info(
     file: Path | None = argument(metavar="[FILE|NAME]", type=ModelFile(), required=False),
     runtime: str | None = RUNTIME,
@@ -121,8 +117,7 @@ def info(
     _report(encoder.info, file or DEFAULT_MODEL, as_json, encoder.runtime.description)
 
 
-@model.command()
-@declared
+@command(model)
 def adopt(
     file: Path = argument(),
     out: Path = option("The model file to write.", type=FILE, required=True, metavar="FILE"),

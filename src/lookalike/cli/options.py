@@ -116,9 +116,17 @@ def argument(**how: Any) -> Any:
     return _Declared(click.argument, (), how)
 
 
-def declared(command: Command) -> Command:
-    """Give a command the options and arguments that its parameters have as defaults. Where that is
-    a function, its parameters are options as well, and the command gets what it returns."""
+def command(
+    group: click.Group | None = None, name: str | None = None, **how: Any
+) -> Callable[[Command], click.Command]:
+    """Make a command, of the ``group`` if it is one's, with the options and arguments that the
+    function's parameters have as defaults. Where that is a function, its parameters are options as
+    well, and the command gets what it returns. ``how``: as `click.command`."""
+    make = click.command if group is None else group.command
+    return lambda function: make(name, **how)(_with_options(function))
+
+
+def _with_options(command: Command) -> Command:
     made: Command = command
     groups: dict[str, tuple[Callable[..., Any], list[str]]] = {}
     found: list[inspect.Parameter] = []

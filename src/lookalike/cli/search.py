@@ -20,7 +20,7 @@ from lookalike.cli.options import (
     JSON,
     NumberRange,
     argument,
-    declared,
+    command,
     find_folder,
     find_gallery,
     html_page,
@@ -45,8 +45,7 @@ if TYPE_CHECKING:
     from lookalike.gallery.query import Words
 
 
-@click.command()
-@declared
+@command()
 def search(
     queries: tuple[str, ...] = argument(
         metavar="QUERY...", nargs=-1, type=click.Path(allow_dash=True)
@@ -239,8 +238,7 @@ def _write_sheet(
 # ---- themes, and images that are alone -----------------------------------------------------------
 
 
-@click.command()
-@declared
+@command()
 def groups(
     gallery: Path | str | None = GALLERY,
     neighbours: int = option(

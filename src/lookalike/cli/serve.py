@@ -10,7 +10,7 @@ import click
 from lookalike.cli.options import (
     GALLERY,
     argument,
-    declared,
+    command,
     find_gallery,
     gallery_name,
     option,
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from lookalike.gallery.protocol import ImageGallery
 
 
-@click.command()
-@declared
+@command()
 def serve(
     folder: Path | str | None = argument(metavar="GALLERY", required=False, type=gallery_name),
     gallery: Path | str | None = GALLERY,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lookalike.cli.options import FILE, JSON, NumberRange, argument, declared, html_page, option
+from lookalike.cli.options import FILE, JSON, NumberRange, argument, command, html_page, option
 from lookalike.cli.output import (
     leave,
     print_json,
@@ -104,8 +104,7 @@ def _setting_options(settings: type) -> Iterator[click.Option]:
         )
 
 
-@click.command(cls=_Training)
-@declared
+@command(cls=_Training)
 def train(
     folder: Path = argument(),
     out: Path = option(
@@ -159,8 +158,7 @@ def train(
         leave()
 
 
-@click.command()
-@declared
+@command()
 def augment(
     image: Path = argument(),
     out: Path = option("The page to write.", type=html_page, required=True, metavar="HTML"),

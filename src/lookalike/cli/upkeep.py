@@ -17,7 +17,7 @@ from lookalike.cli.options import (
     JSON,
     NumberRange,
     argument,
-    declared,
+    command,
     find_folder,
     find_gallery,
     option,
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from lookalike.lsh import LSHSettings
 
 
-@click.command()
-@declared
+@command()
 def info(
     gallery: Path | str | None = GALLERY,
     skipped: bool = option("List the files that were skipped or removed, with reason and remedy."),
@@ -126,8 +125,7 @@ def _in_words(facts: GalleryInfo) -> dict[str, str]:
     return lines
 
 
-@click.command()
-@declared
+@command()
 def verify(
     gallery: Path | str | None = GALLERY,
     contents: bool = option("Also read every image and compare its content."),
@@ -180,8 +178,7 @@ def _print_damage(
     leave()
 
 
-@click.command()
-@declared
+@command()
 def remove(
     paths: tuple[Path, ...] = argument(nargs=-1, required=True),
     gallery: Path | str | None = GALLERY,
@@ -208,8 +205,7 @@ def remove(
 # ---- tuning --------------------------------------------------------------------------------------
 
 
-@click.command()
-@declared
+@command()
 def tune(
     gallery: Path | str | None = GALLERY,
     recall: float = option(

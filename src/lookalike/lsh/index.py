@@ -253,14 +253,17 @@ class LSHIndex:
                 shape, a NaN or zero query.
         """
         whole("k", k)
-        optional = {"candidates": candidates, "rerank": rerank, "beam": beam}
-        for name, value in (optional | {"effort": effort, "threads": threads}).items():
-            whole(name, value, optional=True)
+        whole("candidates", candidates, optional=True)
+        whole("rerank", rerank, optional=True)
+        whole("beam", beam, optional=True)
+        whole("effort", effort, optional=True)
+        whole("threads", threads, optional=True)
         given = np.asarray(queries, dtype=np.float32)
         rows = unit_rows(np.atleast_2d(given), self.settings.dim)
         if exact is None:
             exact = self.settings.vectors != "none" and len(self) <= EXACT_AT_ONCE
-        state, defaults, parts = self._state, self.settings.search, list[Neighbors]()
+        state, defaults = self._state, self.settings.search
+        parts: list[Neighbors] = []
         if beam is None:
             beam, candidates = defaults.beam, candidates or defaults.candidates
             rerank = rerank or defaults.rerank

@@ -266,6 +266,7 @@ def search_range(
     """
     starts, sizes, blocks, codes, corrections, additions, table_rows, vectors, ids = segment[:9]
     links, units = segment[9:]
+    step, tolerance = np.float32(scoring.step), np.float32(scoring.tolerance)
     count = bucket_scores.shape[1]
     bits = margins.shape[1]
     code_bytes = bits // 8
@@ -288,9 +289,9 @@ def search_range(
     for q in range(queries.shape[0]):
         out_ids[q] = -1
         out_cosines[q] = -np.inf
-        top = most_in_common(queries[q], scoring) / scoring.unit
-        query, scale = make_table(margins[q], hamming_scale, scoring.step, top, finest, table)
-        _own_code(margins[q], scoring.tolerance, own[0], own[1])
+        top = most_in_common(queries[q], scoring) / np.float32(scoring.unit)
+        query, scale = make_table(margins[q], hamming_scale, step, top, finest, table)
+        _own_code(margins[q], tolerance, own[0], own[1])
         allowance = budget
         while True:
             number = choose_buckets(bucket_scores[q], sizes, allowance, chosen, spare)

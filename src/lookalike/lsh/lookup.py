@@ -27,8 +27,8 @@ def most_in_common(query: NDArray[np.float32], scoring: Any) -> Any:
         difference = query[j] - scoring.mean[j]
         square += difference * difference
     reach = np.sqrt(square)
-    length = min(max(reach, scoring.least), scoring.largest)
-    return reach * length + (scoring.middle - length * length) / 2
+    length = min(max(reach, np.float32(scoring.least)), np.float32(scoring.largest))
+    return reach * length + (np.float32(scoring.middle) - length * length) / 2
 
 
 @compiled()

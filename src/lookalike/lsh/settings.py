@@ -23,8 +23,8 @@ def _whole(value: object) -> bool:
 
 def whole(name: str, value: Any, *, optional: bool = False) -> None:
     """ValueError unless ``value`` is an integer from 1 to 2^32, or None if it is ``optional``."""
-    if value is None and optional:
-        return
+    if (value is None and optional) or (type(value) is int and 1 <= value <= MOST_LOOKED_AT):
+        return  # before any text is made: a search asks this five times
     good = (_whole(value) or isinstance(value, np.integer)) and 1 <= value <= MOST_LOOKED_AT
     none = "None or " if optional else ""
     _check(good, name, value, f"{none}a whole number from 1 to {MOST_LOOKED_AT:,}")

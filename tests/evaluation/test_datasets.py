@@ -139,7 +139,7 @@ def test_counts_say_what_is_missing_and_what_is_too_much(classes: Path) -> None:
     for number in (300, 355):
         (classes / f"buses/{number}.jpg").unlink()
     shutil.rmtree(classes / "food")
-    for name in ("buses/17.jpg", "buses/x.jpg", "beaches/0100.jpg", "cars/1.jpg"):
+    for name in ("buses/17.jpg", "buses/x.jpg", "beaches/0100.jpg", "cars/1.jpg", "flowers/.x.jpg"):
         write(classes / name, 0)
     copy = check(COREL1K, classes)
     assert copy.missing[:3] == ("buses/300.jpg", "buses/355.jpg", "food/900.jpg")
@@ -189,6 +189,7 @@ def test_images_are_linked_into_class_folders_and_the_copy_stays_as_it_was(
     assert contents(out) == WHOLE
     assert (out / "beaches/100.jpg").samefile(flat / "100.jpg")
     assert listing(flat) == before
+    write(out / ".lookalike" / "gallery.json", 0)  # of a gallery that was made of it
     again = lay_out(check(COREL1K, flat), out)
     assert (again.linked, again.copied, again.kept) == (0, 0, 1000)
     assert check(COREL1K, out).verified

@@ -42,6 +42,8 @@ def test_a_network_is_trained_once_and_found_again(
     sample = collection.sample(np.arange(len(collection)))
     first = networks.network(SMALL, sample)
     assert networks.network(SMALL, sample) is first
+    fewer = collection.sample(np.arange(1, len(collection)))
+    assert networks.path(SMALL, fewer) != first.path
 
     def never(*_: object) -> None:
         raise AssertionError("trained again")

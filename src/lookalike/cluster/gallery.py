@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, Unpack, overload
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,18 +27,17 @@ from lookalike.cluster.view import (
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
 from lookalike.errors import ClusterError, GalleryError
 from lookalike.gallery.duplicates import Duplicates, Proposals
-from lookalike.gallery.hits import check_count, smallest_cosine
+from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.listing import Hits
 from lookalike.gallery.opening import GalleryModel
 from lookalike.gallery.protocol import ImageGallery, Path_
-from lookalike.gallery.query import Query, embed_queries, row_of, with_text
-from lookalike.gallery.rarity import EXACT_UP_TO
+from lookalike.gallery.query import Query, embed_queries, row_of
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.repair import changed_contents
 from lookalike.gallery.report import GalleryInfo, UpdateReport
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import SearchOptions, hits
+from lookalike.gallery.search import SearchOptions, find
 from lookalike.images.decoder import Limits
 from lookalike.lsh.exact import Neighbors
 from lookalike.progress import Progress
@@ -181,43 +180,17 @@ class ShardedGallery(ImageGallery):
 
     # ---- search ----------------------------------------------------------------------------------
 
-    @overload
-    def search(self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]) -> list[Hits]: ...
-
-    @overload
-    def search(
-        self, query: Query | None = None, k: int = 10, **how: Unpack[SearchOptions]
-    ) -> Hits: ...
-
-    def search(
-        self, query: Query | list[Any] | None = None, k: int = 10, **how: Unpack[SearchOptions]
-    ) -> Hits | list[Hits]:
-        """As `Gallery.search`.
+    def find(self, queries: Sequence[Query], k: int, how: SearchOptions) -> list[Hits]:
+        """See `search`.
 
         Raises:
             ClusterBusyError: a shard has too much to do.
             ClusterError: shards do not answer; the message names them.
             GalleryError: ``expand``, which shards cannot.
         """
-        check_count("k", k)
         self._model.check(self._known_model, self._rebuild_command)
-        shards, root = self._reader.now(), self.root
-        queries = with_text(query, how.get("text"))
-        results = []
-        for vector, own, scale in embed_queries(
-            shards, shards, root, queries, self.encoder, self._limits
-        ):
-            found = shards.search(
-                vector,
-                k,
-                without=own if how.get("exclude_self") else None,
-                filter=how.get("filter"),
-                exact=bool(how.get("exact") or (scale and len(shards) <= EXACT_UP_TO)),
-                expand=how.get("expand"),
-            )
-            pairs, threshold = scale or shards.pairs, how.get("threshold")
-            results.append(hits(found, root, shards.code_bits, pairs, threshold))
-        return results if isinstance(query, list) else results[0]
+        shards = self._reader.now()
+        return find(shards, shards, shards, self.root, queries, k, self.encoder, self._limits, how)
 
     def encode(self, images: Iterable[Query]) -> NDArray[np.float32]:
         shards, queries = self._reader.now(), list(images)

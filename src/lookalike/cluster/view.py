@@ -172,7 +172,8 @@ class ShardedSnapshot(KeptRows):
         self, query: NDArray[np.float32], k: int, **options: Unpack[NearOptions]
     ) -> list[Found]:
         """The ``k`` images most like an embedding (dim,), best first, of all shards."""
-        asked: dict[str, Any] = {n: options.get(n) for n in ("without", "filter", "exact")}
+        asked: dict[str, Any] = {n: options.get(n) for n in ("without", "filter")}
+        asked["exact"] = bool(options.get("exact"))
         threshold, pattern = options.get("threshold"), asked["filter"]
         if options.get("expand"):
             raise NoNeighboursError(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +16,20 @@ from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import Duplicates, find_duplicates
 from lookalike.gallery.files import made_with
-from lookalike.gallery.hits import check_count, smallest_cosine
+from lookalike.gallery.hits import check_count
 from lookalike.gallery.identity import read_identity
 from lookalike.gallery.ignore import add_patterns
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.listing import Hits
 from lookalike.gallery.opening import GalleryOnDisk, lsh_settings_for
-from lookalike.gallery.places import command, root_from
+from lookalike.gallery.places import root_from
 from lookalike.gallery.protocol import Path_
-from lookalike.gallery.query import Query, embed_queries, row_of, several, with_text
-from lookalike.gallery.reader import Reader
+from lookalike.gallery.query import Query, embed_queries, row_of, several
+from lookalike.gallery.reader import Reader, Snapshot
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import GalleryInfo, UpdateReport
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import SearchOptions, expanded, find, hits, measured
+from lookalike.gallery.search import SearchOptions, as_hits, find, measured
 from lookalike.gallery.store import Store
 from lookalike.gallery.themes import (
     Outlier,
@@ -191,98 +191,30 @@ class Gallery(GalleryOnDisk):
 
     # ---- search ----------------------------------------------------------------------------------
 
-    @overload
-    def search(self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]) -> list[Hits]: ...
-
-    @overload
-    def search(
-        self, query: Query | None = None, k: int = 10, **how: Unpack[SearchOptions]
-    ) -> Hits: ...
-
-    def search(
-        self,
-        query: Query | list[Any] | None = None,
-        k: int = 10,
-        *,
-        threshold: float | None = None,
-        filter: str | None = None,
-        exclude_self: bool = False,
-        exact: bool | None = False,
-        text: str | None = None,
-        expand: bool | None = None,
-    ) -> Hits | list[Hits]:
-        """The ``k`` images most like the query, best first; fewer if there are fewer.
-
-        Args:
-            query: path of an image file (in the gallery or not), an image file's bytes, an open
-                file, a Pillow image, pixels uint8 (height, width, 3), or an embedding, float
-                (dim,); `Words`, if the gallery's model knows them; a `Blend` of several; or a list
-                of any of these, whose images are read side by side, for a list with the hits of
-                each.
-            threshold: smallest cosine of a hit; 1: what is equal but for rounding, see
-                `smallest_cosine`.
-            filter: words or patterns of the path, dates, sizes (see `parse_filter`), applied
-                before the cut to k.
-            exclude_self: leave out the query itself and files of the same content.
-            exact: compare with every image instead of those in the probed buckets. None: if they
-                are few, for a process that searches once; see `LSHIndex.search`. Words are
-                compared with every image of up to 100,000.
-            text: words, instead of a query or together with one, as a `Blend` of both.
-            expand: reorder the hits by what their own neighbours are, see
-                `lookalike.lsh.expand.Expansion`; False: by cosine alone. None: where that was
-                measured to find more with the gallery's model, and there is a neighbour graph.
-                Hits of words stay as they are.
-
-        Raises:
-            ValueError: k below 1 or not whole, or a threshold that is not from -1 to 1; an array
-                that is neither pixels nor an embedding; queries of a `Blend` that cancel each
-                other.
-            GalleryError: the query is neither a file nor an indexed image; a filter that cannot be
-                understood; no neighbour graph to ``expand`` with.
-            ModelMismatchError: a model was given to `open` that is not the gallery's.
-            SkippedImageError: the query cannot be read.
-            NoWordsError: the gallery's model knows images alone; MissingExtraError: the package
-                tokenizers is missing.
-        """
-        check_count("k", k)
-        if threshold is not None:
-            smallest_cosine(threshold)
-        queries = with_text(query, text)
+    def find(self, queries: Sequence[Query], k: int, how: SearchOptions) -> list[Hits]:
+        """See `search`; once more if a writer has changed the gallery meanwhile."""
         for last in attempts():
             with self._files.reading_all() as (store, index):
-                known, pairs = made_with(store), store.pairs()
+                known = made_with(store)
                 self._model.check(known, self._rebuild_command)
-                graph = None if expand is False else self._files.graph(index)
-                update = command("update", self.directory)
-                search = expanded(index, graph, measured(known), expand, threshold, update)
+                graph = None if how.get("expand") is False else self._files.graph(index)
+                snapshot = Snapshot(
+                    self._files, index, store.pairs(), (), True, graph, measured(known), store
+                )
                 try:
-                    answers = find(
-                        store,
-                        index,
-                        self.root,
-                        queries,
-                        min(k, len(index) + 1),
-                        filter=filter,
-                        exclude_self=exclude_self,
-                        exact=exact,
-                        encoder=partial(self._matching_encoder, known),
-                        limits=self._limits(),
-                        search=search,
+                    encoder, limits = partial(self._matching_encoder, known), self._limits()
+                    found = find(
+                        snapshot, store, index, self.root, queries, k, encoder, limits, how
                     )
                 except GalleryError:
                     self._files.check_table(large=True)  # which may hide a row
                     raise
-            short = [len(found) < k for found, strangers, _ in answers if strangers]
-            if last or not (any(short) or (short and not self._files.index_is(index))):
+            is_whole = all(len(near) == k for near in found) and self._files.index_is(index)
+            if last or is_whole or not snapshot.strangers:
                 break
-        if short:  # ids of an update that was killed, or of a table that hides rows
+        if snapshot.strangers:  # of an update that was killed, or of a table that hides rows
             self._files.check_table(large=True)
-        code_bits = index.settings.code_bits
-        results = [
-            hits(found, self.root, code_bits, scale or pairs, threshold)
-            for found, _, scale in answers
-        ]
-        return results if isinstance(query, list) else results[0]
+        return found
 
     def encode(self, images: Iterable[Query]) -> NDArray[np.float32]:
         """The unit embeddings of images, (n, dim): files, in the gallery or not, and whatever else
@@ -385,7 +317,7 @@ class Gallery(GalleryOnDisk):
             row = self._indexed(store, path)
             found = find_neighbours(self._files, store, index, row.id, k)
             bits = index.settings.code_bits
-            return Hits(hits(found, self.root, bits, store.pairs(), None))
+            return as_hits(found, self.root, bits, store.pairs())
 
     def _indexed(self, store: Store, path: Path_) -> ImageRow:
         row = row_of(store, self.root, path)

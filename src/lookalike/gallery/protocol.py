@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import LookalikeError
+from lookalike.gallery.hits import check_count, smallest_cosine
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.listing import (
     ALL,
@@ -23,7 +24,7 @@ from lookalike.gallery.listing import (
     figures,
     package,
 )
-from lookalike.gallery.query import Query
+from lookalike.gallery.query import Query, with_text
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import UpdateReport
 from lookalike.gallery.rows import ImageRow
@@ -123,7 +124,70 @@ class ImageGallery(Protocol):
     def search(self, query: list[Any], k: int = 10, **how: Unpack[SearchOptions]) -> list[Hits]: ...
 
     @overload
-    def search(self, query: Query, k: int = 10, **how: Unpack[SearchOptions]) -> Hits: ...
+    def search(
+        self, query: Query | None = None, k: int = 10, **how: Unpack[SearchOptions]
+    ) -> Hits: ...
+
+    def search(
+        self,
+        query: Query | list[Any] | None = None,
+        k: int = 10,
+        *,
+        threshold: float | None = None,
+        filter: str | None = None,
+        exclude_self: bool = False,
+        exact: bool | None = False,
+        text: str | None = None,
+        expand: bool | None = None,
+    ) -> Hits | list[Hits]:
+        """The ``k`` images most like the query, best first; fewer if there are fewer.
+
+        Args:
+            query: path of an image file (in the gallery or not), an image file's bytes, an open
+                file, a Pillow image, pixels uint8 (height, width, 3), or an embedding, float
+                (dim,); `Words`, if the gallery's model knows them; a `Blend` of several; or a list
+                of any of these, whose images are read side by side, for a list with the hits of
+                each.
+            threshold: smallest cosine of a hit; 1: what is equal but for rounding, see
+                `smallest_cosine`.
+            filter: words or patterns of the path, dates, sizes (see `parse_filter`), applied
+                before the cut to k.
+            exclude_self: leave out the query itself and files of the same content.
+            exact: compare with every image instead of those in the probed buckets. None: if they
+                are few, for a process that searches once; see `LSHIndex.search`. Words are
+                compared with every image of up to 100,000.
+            text: words, instead of a query or together with one, as a `Blend` of both.
+            expand: reorder the hits by what their own neighbours are, see
+                `lookalike.lsh.expand.Expansion`; False: by cosine alone. None: where that was
+                measured to find more with the gallery's model, and there is a neighbour graph.
+                Hits of words stay as they are.
+
+        Raises:
+            ValueError: k below 1 or not whole, or a threshold that is not from -1 to 1; an array
+                that is neither pixels nor an embedding; queries of a `Blend` that cancel each
+                other.
+            GalleryError: the query is neither a file nor an indexed image; a filter that cannot be
+                understood; no neighbour graph to ``expand`` with.
+            ModelMismatchError: a model was given to `open` that is not the gallery's.
+            SkippedImageError: the query cannot be read.
+            NoWordsError: the gallery's model knows images alone; MissingExtraError: the package
+                tokenizers is missing.
+        """
+        check_count("k", k)
+        if threshold is not None:
+            smallest_cosine(threshold)
+        how: SearchOptions = {
+            "threshold": threshold,
+            "filter": filter,
+            "exclude_self": exclude_self,
+            "exact": exact,
+            "expand": expand,
+        }
+        results = self.find(with_text(query, text), k, how)
+        return results if isinstance(query, list) else results[0]
+
+    def find(self, queries: Sequence[Query], k: int, how: SearchOptions) -> list[Hits]:
+        """The hits of each query, for `search`."""
 
     def encode(self, images: Iterable[Query]) -> NDArray[np.float32]: ...
 

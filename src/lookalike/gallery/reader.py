@@ -6,6 +6,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Unpack
 
 import numpy as np
@@ -17,6 +18,7 @@ from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ORDERS, ImageRow
 from lookalike.gallery.search import Found, NearOptions, expanded, measured, nearest_rows
+from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.exact import Neighbors
 from lookalike.lsh.expand import Expansion
@@ -122,6 +124,8 @@ class Snapshot(KeptRows):
         pairs: what random pairs are like; None: fewer than two images.
         state, settled: of the files, for `Reader`.
         graph: the neighbours of each image; None: not kept.
+        strangers: how many ids that searches found had no row in the table: those of a commit in
+            progress, or of an update that was killed. They are passed over.
     """
 
     def __init__(
@@ -133,6 +137,7 @@ class Snapshot(KeptRows):
         settled: bool,
         graph: NeighbourGraph | None = None,
         expansion: Expansion | None = None,
+        store: Store | None = None,
     ) -> None:
         super().__init__()
         self.index = index
@@ -140,7 +145,9 @@ class Snapshot(KeptRows):
         self.state = state
         self.settled = settled
         self.graph = graph
+        self.strangers = 0
         self._expansion = expansion
+        self._store = store
         self._files = files
         self._matching: dict[tuple[str | None, str], NDArray[np.int64]] = {}
         self._noting = threading.Lock()
@@ -177,7 +184,7 @@ class Snapshot(KeptRows):
         k: int,
         *,
         allowed: NDArray[np.int64] | None = None,
-        exact: bool = False,
+        exact: bool | None = False,
     ) -> Neighbors:
         """The ``k`` nearest of one query (dim,) or several (q, dim), as `LSHIndex.search`."""
         with self._files.index_explained():
@@ -204,9 +211,12 @@ class Snapshot(KeptRows):
 
     # ---- the table -------------------------------------------------------------------------------
 
+    def _reading(self) -> AbstractContextManager[Store]:
+        return self._files.reading() if self._store is None else nullcontext(self._store)
+
     def read_rows(self, ids: list[int]) -> dict[int, ImageRow]:
         """From the table."""
-        with self._files.reading() as store:
+        with self._reading() as store:
             return store.by_ids(ids)
 
     def page(
@@ -232,7 +242,7 @@ class Snapshot(KeptRows):
         known = self._matching.get((pattern, order))
         if known is None:
             chosen = parse_filter("*" if pattern is None else pattern)
-            with self._files.reading() as store:
+            with self._reading() as store:
                 if chosen.needs_row or order != "path":
                     rows = sorted(store.indexed(), key=ORDERS[order])
                     found = [row.id for row in rows if chosen.fits(row.path, row)]
@@ -254,9 +264,16 @@ class Snapshot(KeptRows):
             GalleryError: ``expand``, and there is no neighbour graph.
         """
         threshold, pattern = how.get("threshold"), how.get("filter")
-        search = expanded(self.index, self.graph, self._expansion, how.get("expand"), threshold)
+        search = expanded(
+            self.index,
+            self.graph,
+            self._expansion,
+            how.get("expand"),
+            threshold,
+            self._files.directory,
+        )
         with self._files.index_explained():
-            found, _ = nearest_rows(
+            found, strangers = nearest_rows(
                 search or self.near,
                 self.rows,
                 query,
@@ -265,6 +282,7 @@ class Snapshot(KeptRows):
                 allowed=None if pattern is None else self.matching(pattern),
                 exact=how.get("exact", False),
             )
+        self.strangers += strangers
         if threshold is not None:
             limit = smallest_cosine(threshold)
             found = [pair for pair in found if pair[1] >= limit]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from lookalike.encoder import ModelInfo
 from lookalike.errors import NoNeighboursError
-from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import Hit, smallest_cosine
 from lookalike.gallery.listing import Hits
+from lookalike.gallery.places import command
 from lookalike.gallery.query import Query, embed_queries
 from lookalike.gallery.rarity import EXACT_UP_TO, PairStatistics, WordScale, rarities
 from lookalike.gallery.rows import ImageRow
@@ -26,6 +26,7 @@ from lookalike.lsh.graph import NeighbourGraph
 
 if TYPE_CHECKING:
     from lookalike.encoder import Encoder
+    from lookalike.gallery.protocol import GallerySnapshot
     from lookalike.images.decoder import Limits
 
 
@@ -58,7 +59,7 @@ class NearOptions(TypedDict, total=False):
     without: bytes | Set[int] | None
     filter: str | None
     threshold: float | None
-    exact: bool
+    exact: bool | None
     expand: bool | None
 
 
@@ -97,59 +98,38 @@ class Found(NamedTuple):
 
 
 def find(
-    store: Table,
-    index: LSHIndex,
+    snapshot: GallerySnapshot,
+    table: Table,
+    vectors: StoredVectors,
     root: Path,
     queries: Sequence[Query],
     k: int,
-    *,
-    filter: str | None,
-    exclude_self: bool,
-    exact: bool | None,
     encoder: Callable[[], Encoder],
     limits: Limits,
-    search: Search | None = None,
-) -> list[tuple[list[Found], int, WordScale | None]]:
-    """What `Gallery.search` finds for each query, before any threshold, best first; ``search``: in
-    place of that of the index, but for words.
-
-    With how many ids of the index had no row in the table: those of a commit in progress, or of an
-    update that was killed. They are passed over. And with the scale of a query of words.
-    """
-    embedded = embed_queries(store, index, root, queries, encoder, limits)
-    allowed = None if filter is None else _ids_matching(store, filter)
-
-    def rows_of(ids: list[int]) -> dict[int, ImageRow]:
-        with store.snapshot():
-            return store.by_ids(ids)
-
-    answers = []
-    for query in embedded:
-        found, strangers = nearest_rows(
-            index.search if search is None or query.scale else search,
-            rows_of,
-            query.vector,
-            k,
-            query.own if exclude_self else None,
-            allowed=allowed,
-            exact=True if query.scale and len(index) <= EXACT_UP_TO else exact,
+    how: SearchOptions,
+) -> list[Hits]:
+    """What `Gallery.search` finds for each query: in the snapshot of a gallery, whose table and
+    vectors say what an indexed image is."""
+    results = []
+    for vector, own, scale in embed_queries(table, vectors, root, queries, encoder, limits):
+        found = snapshot.search(
+            vector,
+            min(k, len(snapshot) + 1),
+            without=own if how.get("exclude_self") else None,
+            filter=how.get("filter"),
+            threshold=how.get("threshold"),
+            exact=True if scale and len(snapshot) <= EXACT_UP_TO else how.get("exact", False),
+            expand=False if scale else how.get("expand"),
         )
-        bits = index.hamming(query.vector, [row.id for row, _ in found]).tolist()
-        near = [Found(*pair, differ) for pair, differ in zip(found, bits, strict=True)]
-        answers.append((near, strangers, query.scale))
-    return answers
+        results.append(as_hits(found, root, snapshot.code_bits, scale or snapshot.pairs))
+    return results
 
 
-def hits(
-    found: list[Found],
-    root: Path,
-    code_bits: int,
-    pairs: PairStatistics | WordScale | None,
-    threshold: float | None,
+def as_hits(
+    found: list[Found], root: Path, code_bits: int, pairs: PairStatistics | WordScale | None
 ) -> Hits:
-    """As users see them, those that reach the threshold."""
-    cosines = [item.cosine for item in found]
-    limit = None if threshold is None else smallest_cosine(threshold)
+    """As users see them."""
+    shares = rarities(pairs, [item.cosine for item in found])
     near = Hits(
         Hit(
             **item.row.facts(),
@@ -159,16 +139,10 @@ def hits(
             code_bits=code_bits,
             rarity=rarity,
         )
-        for item, rarity in zip(found, rarities(pairs, cosines), strict=True)
-        if limit is None or item.cosine >= limit
+        for item, rarity in zip(found, shares, strict=True)
     )
     near.is_chance = bool(near) and pairs is not None and pairs.is_chance(near[0].cosine)
     return near
-
-
-def _ids_matching(store: Table, text: str) -> NDArray[np.int64]:
-    chosen = parse_filter(text)
-    return np.array([row.id for row in store.indexed() if chosen.fits(row.path, row)], np.int64)
 
 
 def nearest_rows(
@@ -222,7 +196,7 @@ def expanded(
     default: Expansion | None,
     expand: bool | None,
     threshold: float | None,
-    update: str = "lookalike update",
+    directory: Path,
 ) -> Search | None:
     """An expanded search of the index; None if it is not to be expanded.
 
@@ -230,7 +204,7 @@ def expanded(
         default: that of the model.
         expand: None: if the model has a default and there is a graph.
         threshold: as of `Gallery.search`.
-        update: the command that makes a graph.
+        directory: the gallery's, for the error.
 
     Raises:
         NoNeighboursError: it is to be, and there is no graph.
@@ -241,7 +215,7 @@ def expanded(
         if expand and len(index) > 1:
             raise NoNeighboursError(
                 "the gallery has no neighbour graph to expand searches with (older, deleted or "
-                f"damaged); make one with: {update}"
+                f"damaged); make one with: {command('update', directory)}"
             )
         return None
     least = -2.0 if threshold is None else smallest_cosine(threshold)

@@ -47,7 +47,8 @@ def test_searches_vectors_and_scores_are_those_of_the_gallery(segmented: Gallery
         hits = segmented.search(segmented.root / os.fsdecode(row.path), 20, exclude_self=True)
         assert [item.row.id for item in found] == [hit.id for hit in hits]
         assert [item.cosine for item in found] == [hit.cosine for hit in hits]
-        assert [item.bits for item in found] == [hit.bits for hit in hits]
+        bits = snapshot.index.hamming(query, [item.row.id for item in found]).tolist()
+        assert [item.bits for item in found] == [hit.bits for hit in hits] == bits
         shares = rarities(snapshot.pairs, [item.cosine for item in found])
         assert shares == [hit.rarity for hit in hits]
 

@@ -378,8 +378,28 @@ class LSHIndex:
             KeyError: an id of ``ids`` (m,) is unknown.
             ValueError: the query's shape is not (dim,).
         """
+        codes = self.codes(ids)
+        if not len(codes):
+            return np.empty(0, np.int32)
+        differing = np.bitwise_count(codes ^ self.code(query))
+        return np.asarray(differing.sum(axis=1), np.int32)
+
+    def codes(self, ids: ArrayLike) -> NDArray[np.uint64]:
+        """The codes of items ``ids`` (m,) as words, uint64 (m, code_bits / 64).
+
+        Raises:
+            KeyError: an id is unknown.
+        """
+        return self._state.codes(as_ids(ids), self.settings.code_bits // 8)
+
+    def code(self, query: ArrayLike) -> NDArray[np.uint64]:
+        """The code of one query (dim,), as words, of an index that holds items.
+
+        Raises:
+            ValueError: the query's shape is not (dim,).
+        """
         row = unit_rows(as_query(query, self.settings.dim)[np.newaxis], self.settings.dim)
-        return self._state.differing_bits(row, as_ids(ids), self.settings.code_bits // 8)
+        return np.asarray(self._state.fitted.query_codes(row)[0].view(np.uint64))
 
     def join(
         self, threshold: float, *, recall: float = 0.99, limit: int = 10_000_000

@@ -97,16 +97,12 @@ class State:
             out[at] = segment.vectors_of(rows)
         return out
 
-    def differing_bits(
-        self, query: Floats, ids: NDArray[np.int64], width: int
-    ) -> NDArray[np.int32]:
-        """Bits in which the codes, ``width`` bytes each, of ``ids`` (n,) differ from that of a unit
-        row (1, dim): (n,). KeyError: one is nowhere."""
-        out = np.empty(len(ids), np.int32)
+    def codes(self, ids: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
+        """The codes, ``width`` bytes each, of ``ids`` (n,): (n, width / 8) words. KeyError: one is
+        nowhere."""
+        out = np.empty((len(ids), width // 8), np.uint64)
         for segment, at, rows in self._by_segment(ids):
-            code = self.fitted.query_codes(query).view(np.uint64)[0]
-            codes = segment.codes_of(rows, width)
-            out[at] = np.bitwise_count(codes ^ code).sum(axis=1)
+            out[at] = segment.codes_of(rows, width)
         return out
 
     def _by_segment(

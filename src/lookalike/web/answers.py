@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypedDict
 
 from lookalike.gallery.hits import likeness_in_words, score_in_words
 from lookalike.gallery.protocol import GallerySnapshot
@@ -16,7 +17,7 @@ from lookalike.gallery.report import UpdateReport
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.search import Found
 
-KEPT_FIELDS = 20_000
+KEPT_OBJECTS = 20_000
 
 
 class _Answer(BaseModel):
@@ -37,7 +38,7 @@ class ErrorAnswer(_Answer):
     error: ErrorContent
 
 
-class ImageObject(_Answer):
+class ImageObject(TypedDict):
     """An image of the gallery; pixels of the upright image."""
 
     id: int
@@ -48,22 +49,18 @@ class ImageObject(_Answer):
     thumbnail: str
     original: str
 
-    @classmethod
-    def of(cls, row: ImageRow, **others: Any) -> Self:
-        """``others``: what a subclass adds."""
-        return cls(**_fields(row), **others)
+
+def image_object(row: ImageRow) -> ImageObject:
+    """Must not be changed: it is made once for an image."""
+    return _image_object(row.id, row.path, row.width, row.height, row.format)
 
 
-def _fields(row: ImageRow) -> dict[str, Any]:
-    return _fields_of(row.id, row.path, row.width, row.height, row.format)
-
-
-@lru_cache(KEPT_FIELDS)
-def _fields_of(number: int, path: bytes, *size_and_format: Any) -> dict[str, Any]:
-    """Must not be changed; made once for an image, since a search answers with many."""
-    row = ImageRow(number, path, 0, 0, None, *size_and_format)
+@lru_cache(KEPT_OBJECTS)
+def _image_object(number: int, path: bytes, *others: Any) -> ImageObject:
     original = f"/api/images/{number}"
-    return {**row.facts(), "thumbnail": f"{original}/thumbnail", "original": original}
+    facts = ImageRow(number, path, 0, 0, None, *others).facts()
+    links = {"thumbnail": f"{original}/thumbnail", "original": original}
+    return cast("ImageObject", {**facts, **links})
 
 
 class HitObject(ImageObject):
@@ -77,34 +74,26 @@ class HitObject(ImageObject):
     words: str
 
 
-_HITS = TypeAdapter(list[HitObject])
-
-
 def hit_objects(
     snapshot: GallerySnapshot, found: Sequence[Found], scale: WordScale | None = None
 ) -> list[HitObject]:
-    """In the order of ``found``; checked all at once, which takes half the time. ``scale``: of a
-    query with words."""
+    """In the order of ``found``. ``scale``: of a query with words."""
     code_bits, of_words = snapshot.code_bits, scale is not None
     cosines = [item.cosine for item in found]
     shares = rarities(scale or snapshot.pairs, cosines)
     rounded = np.round(np.array([cosines, shares], np.float64), 6).tolist()
-    return _HITS.validate_python(
-        [
-            {
-                **_fields_of(row.id, row.path, row.width, row.height, row.format),
-                "cosine": shown,
-                "bits": bits,
-                "code_bits": code_bits,
-                "rarity": None if rarity is None else share,
-                "likeness": likeness_in_words(cosine, rarity, of_words=of_words),
-                "words": score_in_words(cosine, bits, code_bits, rarity, of_words=of_words),
-            }
-            for (row, cosine, bits), rarity, shown, share in zip(
-                found, shares, *rounded, strict=True
-            )
-        ]
-    )
+    return [
+        {
+            **_image_object(row.id, row.path, row.width, row.height, row.format),
+            "cosine": shown,
+            "bits": bits,
+            "code_bits": code_bits,
+            "rarity": None if rarity is None else share,
+            "likeness": likeness_in_words(cosine, rarity, of_words=of_words),
+            "words": score_in_words(cosine, bits, code_bits, rarity, of_words=of_words),
+        }
+        for (row, cosine, bits), rarity, shown, share in zip(found, shares, *rounded, strict=True)
+    ]
 
 
 class HealthAnswer(_Answer):

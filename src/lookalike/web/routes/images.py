@@ -15,9 +15,9 @@ from lookalike.web.answers import (
     ExifAnswer,
     FoldersAnswer,
     ImageInfo,
-    ImageObject,
     ImagesAnswer,
     MapAnswer,
+    image_object,
 )
 from lookalike.web.deps import (
     BINARY,
@@ -49,7 +49,7 @@ async def list_images(
 ) -> ImagesAnswer:
     """A page of the gallery's images."""
     rows, total = await service.workers.searches.run(snapshot.page, filter, offset, limit, sort)
-    return ImagesAnswer(images=[ImageObject.of(row) for row in rows], total=total)
+    return ImagesAnswer(images=[image_object(row) for row in rows], total=total)
 
 
 @router.get("/api/images/{id}/info", responses=problems(404))
@@ -57,7 +57,7 @@ async def image_info(row: ImageDep) -> ImageInfo:
     """One image."""
     changed = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=row.mtime_ns // 1000)
     text = changed.isoformat(timespec="seconds")
-    return ImageInfo.of(row, bytes=row.size, changed=text, note=row.note)
+    return {**image_object(row), "bytes": row.size, "changed": text, "note": row.note}
 
 
 @router.get("/api/images/{id}/exif", responses=problems(404, 413, 422, 504))

@@ -168,5 +168,5 @@ def _group(group: DuplicateGroup) -> answers.DuplicateGroup:
 
 def _item(item: Duplicate) -> answers.DuplicateItem:
     kind = None if item.kind is None else str(item.kind)
-    cosine = round(item.cosine, 6)
-    return answers.DuplicateItem.of(item.row, kind=kind, cosine=cosine, bytes=item.row.size)
+    facts = answers.image_object(item.row)
+    return {**facts, "kind": kind, "cosine": round(item.cosine, 6), "bytes": item.row.size}

@@ -295,7 +295,7 @@ class Hasher:
         mean = self.mean.view()
         mean.flags.writeable = False  # as a stored one is: one compiled kernel serves both
         values = np.array([step, unit, *lengths, middle, tolerance], np.float32).tolist()
-        return Scoring(*values, mean=mean)
+        return Scoring._make([*values, mean])
 
     def bucket_scores(self, mapped: Floats, bits: int) -> Floats:
         """How near each bucket of all tables is to queries: (q, tables * 2^bits), larger is nearer,

@@ -332,15 +332,6 @@ def _own_id(files: GalleryFiles, in_table: str | None, in_copy: str | None) -> s
     return own
 
 
-def _known_owner(files: GalleryFiles) -> str | None:
-    """The id in the index; None if it cannot be read."""
-    try:
-        files.check_index_folder()
-        return stored_owner(files.index_folder)
-    except GalleryDamagedError:
-        return None
-
-
 def _salvage_table(path: Path) -> tuple[dict[str, Any], list[ImageRow]]:
     """What a damaged table still gives: entries, and rows, that match their checksum."""
     meta: dict[str, Any] = {}
@@ -409,7 +400,8 @@ def _repair_index(files: GalleryFiles, store: Store, report: RepairReport) -> LS
             return index
     except GalleryDamagedError as error:
         damage = [str(error.__cause__ or error)]
-    settings = stored_settings(files.index_folder) if _known_owner(files) == owner else None
+    is_own = stored_owner(files.index_folder) == owner
+    settings = stored_settings(files.index_folder) if is_own else None
     if settings is None or settings.dim != dim:
         settings = LSHSettings(dim=dim)
     index = LSHIndex.salvage(files.index_folder, settings, owner)

@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import h11
 import pytest
 from hostile import encode
 from webtools import connect, received, running, wait_until
@@ -16,7 +17,7 @@ from webtools import connect, received, running, wait_until
 from lookalike.errors import LookalikeError
 from lookalike.gallery import Gallery
 from lookalike.web import ServeSettings
-from lookalike.web.server import BoundedProtocol, address_of, listen
+from lookalike.web.server import BoundedProtocol, Connection, address_of, listen
 
 HEALTH = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -248,3 +249,19 @@ def test_an_address_that_is_taken_is_said_to_be(served: Gallery) -> None:
         assert address_of(taken) == f"http://127.0.0.1:{port}/"
         with pytest.raises(LookalikeError, match=f"port {port}.*--port"):
             listen(ServeSettings(port=port))
+
+
+@pytest.mark.parametrize(
+    ("length", "begun"), [({"content-length": "2"}, b""), ({}, b"HTTP/1.1 200")]
+)
+def test_the_head_of_a_stream_does_not_wait_for_its_first_part(
+    length: dict[str, str], begun: bytes
+) -> None:
+    connection = Connection(h11.SERVER)
+    connection.receive_data(HEALTH)
+    assert isinstance(connection.next_event(), h11.Request)
+    head = connection.send(h11.Response(status_code=200, headers=list(length.items())))
+    body = connection.send(h11.Data(data=b"{}"))
+    assert head is not None and body is not None
+    assert head.startswith(begun) and bool(head) == bool(begun)
+    assert (head + body).startswith(b"HTTP/1.1 200") and b"{}" in body

@@ -137,8 +137,9 @@ MAX_HEAD = 16 << 10
 TOO_LONG = 431
 
 
-class _Connection(h11.Connection):
-    """Refuses heads that h11 lets pass; sends the head of an answer together with what follows.
+class Connection(h11.Connection):
+    """Refuses heads that h11 lets pass; sends the head of an answer of known length with its body,
+    and at once that of a stream, whose first event may be far off.
 
     Attributes:
         refusal: status of what was refused last.
@@ -149,7 +150,7 @@ class _Connection(h11.Connection):
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
         data = super().send(event)
-        if isinstance(event, h11.Response):
+        if isinstance(event, h11.Response) and b"content-length" in dict(event.headers):
             self._head = data or b""
             return b""
         head, self._head = self._head, b""
@@ -183,7 +184,7 @@ class BoundedProtocol(H11Protocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn = _Connection(h11.SERVER, MAX_HEAD)
+        self.conn = Connection(h11.SERVER, MAX_HEAD)
         self._limits = self.service.settings
         self._began = self._stalled = self.loop.time()
         self._ends = math.inf
@@ -231,7 +232,7 @@ class BoundedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """What is not HTTP; nothing else can be said on this connection."""
-        if cast("_Connection", self.conn).refusal == TOO_LONG:
+        if cast("Connection", self.conn).refusal == TOO_LONG:
             message = f"the head of the request has more than {MAX_HEAD:,} bytes"
             error = ApiError("too_large", message, "send shorter headers", status=TOO_LONG)
             self._end_with(error, "Request Header Fields Too Large")

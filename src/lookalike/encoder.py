@@ -27,7 +27,7 @@ from lookalike.runtimes import (
     choose,
     open_model,
 )
-from lookalike.threads import cores
+from lookalike.threads import cores, one_blas_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -353,39 +353,40 @@ class Encoder:
             return made
 
         source = iter(items)
-        pool = ThreadPoolExecutor(self._threads, "lookalike-read")
-        models = ThreadPoolExecutor(self._runs, "lookalike-model")
-        try:
-            while True:
-                while group := list(islice(source, min(group_size, room))):
-                    waiting.append((group, pool.submit(read_timed, group)))
-                    room -= len(group)
-                if batch and (images == batch_size or not (ready or waiting)):
-                    running.append((len(batch), models.submit(self._finish, batch)))
-                    batch, images = [], 0
-                if len(running) > self._runs or (running and not (ready or waiting)):
-                    count, outcomes = running.popleft()
-                    yield from outcomes.result()
-                    room += count
-                elif ready:
-                    item, made = ready.popleft()
-                    if isinstance(made, LookalikeError):
-                        made = _without_frames(made)
+        with (
+            one_blas_thread(),
+            ThreadPoolExecutor(self._threads, "lookalike-read") as pool,
+            ThreadPoolExecutor(self._runs, "lookalike-model") as models,
+        ):
+            try:
+                while True:
+                    while group := list(islice(source, min(group_size, room))):
+                        waiting.append((group, pool.submit(read_timed, group)))
+                        room -= len(group)
+                    if batch and (images == batch_size or not (ready or waiting)):
+                        running.append((len(batch), models.submit(self._finish, batch)))
+                        batch, images = [], 0
+                    if len(running) > self._runs or (running and not (ready or waiting)):
+                        count, outcomes = running.popleft()
+                        yield from outcomes.result()
+                        room += count
+                    elif ready:
+                        item, made = ready.popleft()
+                        if isinstance(made, LookalikeError):
+                            made = _without_frames(made)
+                        else:
+                            images += 1
+                        batch.append((item, made))
+                    elif waiting:
+                        group, future = waiting.popleft()
+                        ready.extend(zip(group, future.result(), strict=True))
                     else:
-                        images += 1
-                    batch.append((item, made))
-                elif waiting:
-                    group, future = waiting.popleft()
-                    ready.extend(zip(group, future.result(), strict=True))
-                else:
-                    return
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            models.shutdown(wait=False, cancel_futures=True)
-            if stop is not None:
-                stop()
-            pool.shutdown()
-            models.shutdown()
+                        return
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+                models.shutdown(wait=False, cancel_futures=True)
+                if stop is not None:
+                    stop()
 
     def _finish(
         self, batch: list[tuple[Item, Decoded | LookalikeError]]

@@ -180,10 +180,20 @@ def test_the_loss_of_the_head_ends_the_command_with_what_to_do(
     rays: RayNodes, images: Path, here: Parts, tmp_path: Path
 ) -> None:
     out = tmp_path / "parts"
-    hasty = (
-        "from lookalike.cluster import embed as driver; "
-        "driver.HEAD_SECONDS = driver.LOOK_SECONDS = 1.0; "
-    )
+    hasty = f"""
+import time
+from lookalike.cluster import embed as driver
+driver.HEAD_SECONDS = driver.LOOK_SECONDS = 1.0
+report = driver._report
+
+def report_and_wait(*given):  # or all chunks may be done before the head is lost
+    made = report(*given)
+    while driver.is_listening({rays.address!r}):
+        time.sleep(0.05)
+    return made
+
+driver._report = report_and_wait
+"""
     words = [sys.executable, "-c", hasty + EMBED[2], *EMBED[3:], str(images)]
     words += ["--out", str(out), "--chunk-images", str(CHUNK), "--address", rays.address]
     driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -44,7 +44,6 @@ from lookalike.images.likeness import perceptual_hash
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.index import EXACT_AT_ONCE
 from lookalike.progress import Progress
-from lookalike.threads import one_blas_thread
 
 _log = logging.getLogger(__name__)
 
@@ -161,10 +160,6 @@ class Update:
 
         Interrupted by Ctrl-C, what was encoded is committed; killed, all but the batch in hand.
         """
-        with one_blas_thread():
-            return self._run(progress)
-
-    def _run(self, progress: Callable[[Progress], None] | None) -> UpdateReport:
         report, began = self._report, time.monotonic()
         counts = self._store.counts()
         self._known = counts.images + counts.skipped

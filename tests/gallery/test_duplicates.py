@@ -170,6 +170,21 @@ def test_of_links_to_one_file_only_the_file_itself_is_listed(tmp_path: Path, mod
     assert paths(gallery.duplicates()) == {frozenset({"original.png", "copy.png"})}
 
 
+def test_a_file_is_kept_rather_than_a_link_to_a_better_one_elsewhere(
+    tmp_path: Path, model: Path
+) -> None:
+    """An action relies on no link, so that of three none could go."""
+    folder, image = tmp_path / "photos", Image.fromarray(photo(1))
+    folder.mkdir()
+    image.resize((256, 192)).save(tmp_path / "large.png")
+    (folder / "a link.png").symlink_to(tmp_path / "large.png")
+    for name in ("b.png", "c.png"):
+        image.save(folder / name)
+    (group,) = updated(folder, model=model).duplicates()
+    assert [item.path for item in group.keep] == ["b.png"]
+    assert {item.path for item in group.duplicates} == {"a link.png", "c.png"}
+
+
 def test_files_of_which_a_part_was_read_are_duplicates_of_equal_content_alone(
     tmp_path: Path, model: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -186,6 +187,7 @@ def duplicates(
             Removal.of(local.root, item.row, [kept.row for kept in group.keep])
             for group in groups
             for item in group.duplicates
+            if not os.path.islink(item.file)
         ]
         _act(local, removals, action, move_to, protected, yes, as_json, update)
         return
@@ -340,8 +342,8 @@ def _act(
             reference=protected,
             progress=progress,
         )
-    undo = "" if action is Action.DELETE else "; undo it with: lookalike duplicates --undo"
-    _report(done, PAST[action], as_json, f"{undo}; then run: {update}")
+    undo = "" if action is Action.DELETE else "undo it with: lookalike duplicates --undo; then "
+    _report(done, PAST[action], as_json, f"{undo}run: {update}")
 
 
 def _is_confirmed(action: str, question: str, count: int, yes: bool) -> bool:
@@ -370,8 +372,9 @@ def _report(done: Sequence[Done], what: str, as_json: bool, more: str) -> None:
     if as_json:
         print_json(done)
     for each in problems:
-        say(f"{shown(each.file)}: left as it is: {each.problem}")
-    say(f"{number(len(done) - len(problems), 'file')} {what}{more}")
+        say(f"{shown(each.file)}: left as it is: {visible(each.problem or '')}")
+    count = len(done) - len(problems)
+    say(f"{number(count, 'file')} {what}{f'; {more}' if count else ''}")
     if problems:
         leave()
 
@@ -382,4 +385,4 @@ def _undo(local: Gallery, update: str) -> None:
     action, done = undo(local.directory, local.root)
     if action is None:
         leave("nothing to undo")
-    _report(done, BACK.get(action, "put back"), False, f"; then run: {update}")
+    _report(done, BACK.get(action, "put back"), False, f"then run: {update}")

@@ -170,7 +170,7 @@ def search(
         _write_sheet(opened, like[0], len(like) + len(others) - 1, hits, sheet)
     if open_sheet and sheet is not None:
         webbrowser.open(sheet.absolute().as_uri())
-    if gone := sum(not hit.file.exists() for hit in hits) if opened.root.is_dir() else 0:
+    if gone := sum(not os.path.exists(hit.file) for hit in hits) * os.path.isdir(opened.root):
         say(
             f"{number(gone, 'file')} of these {'is' if gone == 1 else 'are'} not where it was; "
             f"bring the gallery up to date with: {update_command(opened, gallery)}"

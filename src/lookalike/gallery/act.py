@@ -93,7 +93,7 @@ def check_target(target: Path | None, root: Path) -> None:
             f"{target} is inside {root}, the gallery's folder, where the files would be found "
             f"again; choose a folder outside"
         )
-    if os.path.lexists(target) and not target.is_dir():
+    if os.path.lexists(target) and not os.path.isdir(target):
         raise GalleryError(f"{target} is not a folder")
 
 

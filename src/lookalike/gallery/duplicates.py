@@ -248,7 +248,7 @@ class Proposals:
         """
         chosen: dict[Hashable, int] = {}
         paths = {i: self._root / os.fsdecode(self._rows[i].path) for i in ids}
-        for i in sorted(ids, key=lambda i: (paths[i].is_symlink(), self._rows[i].path)):
+        for i in sorted(ids, key=lambda i: (os.path.islink(paths[i]), self._rows[i].path)):
             try:
                 whole = is_as_indexed(self._root, self._rows[i], if_gone=False)
                 identity = file_identity(paths[i]) if whole else None
@@ -299,11 +299,11 @@ def inside(root: Path, folder: Path, here: bool) -> bytes:
         if not path.is_relative_to(root):
             raise GalleryError(f"{folder} is not inside {root}, the gallery's folder")
         return b"" if path == root else os.fsencode(path.relative_to(root).as_posix())
-    top = root.resolve()
-    path = folder.resolve() if folder.is_absolute() or folder.exists() else top / folder
+    top = Path(os.path.realpath(root))
+    path = Path(os.path.realpath(folder if os.path.exists(folder) else top / folder))
     if not path.is_relative_to(top):
         raise GalleryError(f"{folder} is not inside {root}, the gallery's folder")
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise GalleryError(f"{path} is not a folder")
     return b"" if path == top else os.fsencode(path.relative_to(top).as_posix())
 
@@ -362,10 +362,10 @@ def split(
     """Split files that chains of pairs connect into groups around a file to keep.
 
     The best file is kept, and what is alike to it are its duplicates; what is left is split in the
-    same way, so that a series of images that change little by little is not taken for one. Files
-    below ``reference`` are all kept, and are better than any other: those alike to the best one
-    stand beside it, and what is alike to one of them is a duplicate as well. Groups without a
-    duplicate are left out.
+    same way, so that a series of images that change little by little is not taken for one. A link
+    to a file is kept only where there is no file. Files below ``reference`` are all kept, and are
+    better than any other: those alike to the best one stand beside it, and what is alike to one of
+    them is a duplicate as well. Groups without a duplicate are left out.
 
     Args:
         rows: of the files; others count them by their place here.
@@ -382,7 +382,9 @@ def split(
         return Duplicate(rows[at], file, min(1.0, max(-1.0, cosine)), kind)
 
     safe = np.array([reference is not None and is_within(row.path, reference) for row in rows])
-    left = np.array(sorted(range(len(rows)), key=lambda i: (not safe[i], rank(rows[i]))), np.int64)
+    linked = [os.path.islink(root / os.fsdecode(row.path)) for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: (not safe[i], linked[i], rank(rows[i])))
+    left = np.array(order, np.int64)
     groups, waited = list[DuplicateGroup](), set[int]()
     while len(left):
         best, rest = int(left[0]), left[1:]

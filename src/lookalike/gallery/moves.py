@@ -36,7 +36,8 @@ def require_whole(path: Path, digest: bytes) -> None:
 
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise RefusedError("it is not a regular file")
+            kind = "a link" if path.is_symlink() else "not a regular file"
+            raise RefusedError(f"it is {kind}")
         if content_hash(path) != digest:
             raise RefusedError("it no longer holds what was indexed")
     except FileNotFoundError as error:

@@ -147,9 +147,9 @@ class GalleryOnDisk(ImageGallery):
         }
 
     def _check_root(self) -> None:
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):
             raise GalleryError(f"{self.root} is not a folder, or its disk is not mounted")
-        if self.root.resolve() == self.directory.resolve():
+        if os.path.realpath(self.root) == os.path.realpath(self.directory):
             raise GalleryError(
                 f"{self.root} cannot hold the images as well as the gallery's own files; name "
                 f"another folder, or another directory with --gallery"
@@ -198,7 +198,7 @@ class GalleryOnDisk(ImageGallery):
 def _places(folder: Path_, directory: Path_ | None) -> tuple[Path, Path]:
     """Folder of the images and directory of the gallery, which is one on disk."""
     check_on_disk(folder)
-    if Path(folder).is_file():
+    if os.path.isfile(folder):
         raise GalleryError(f"{os.fspath(folder)} is a file; give the folder that holds it")
     return places(Path(folder), None if directory is None else Path(directory))
 

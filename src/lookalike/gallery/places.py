@@ -206,11 +206,11 @@ def root_from(stored: list[str] | None, directory: Path, given: Path) -> Path:
         return directory.parent
     absolute, relative = (Path(os.fsdecode(bytes.fromhex(text))) for text in stored)
     together = Path(os.path.abspath(directory / relative))
-    known = absolute if absolute.is_dir() or not together.is_dir() else together
-    asked = given.absolute()
-    if asked.resolve() == directory.resolve():
+    known = absolute if os.path.isdir(absolute) or not os.path.isdir(together) else together
+    asked, place = given.absolute(), os.path.realpath(given)
+    if place == os.path.realpath(directory):
         return known
-    if known.is_dir() and asked.resolve() != known.resolve():
+    if os.path.isdir(known) and place != os.path.realpath(known):
         raise GalleryError(
             f"the gallery in {directory} belongs to {known}, not to {asked}; choose another "
             f"--gallery for {asked}"

@@ -266,11 +266,11 @@ def names_of(root: Path, path: str | os.PathLike[str]) -> list[bytes]:
     given = Path(path)
     names = [
         os.fsencode(spelling.relative_to(folder).as_posix())
-        for spelling in (Path(os.path.abspath(given)), given.resolve())
-        for folder in (root.absolute(), root.resolve())
+        for spelling in (Path(os.path.abspath(given)), Path(os.path.realpath(given)))
+        for folder in (root.absolute(), Path(os.path.realpath(root)))
         if spelling.is_relative_to(folder)
     ]
-    if not given.is_absolute() and not given.exists():
+    if not given.is_absolute() and not os.path.exists(given):
         names.append(os.fsencode(Path(os.path.normpath(given)).as_posix()))
     return names
 
@@ -284,7 +284,7 @@ def row_of(store: Table, root: Path, path: str | os.PathLike[str]) -> ImageRow |
     for name in names:
         if (row := store.by_path(name)) is not None:
             return row
-    if given.exists():
+    if os.path.exists(given):
         return None
     alike = {_composed(name) for name in names if not name.isascii()}
     if not alike:

@@ -194,6 +194,9 @@ def test_a_length_that_lies_is_of_no_use(served: Gallery) -> None:
         both = head(5, "Transfer-Encoding: chunked")  # smuggling needs two who disagree
         assert status_of(connect(port, both + chunk + b"0\r\n\r\n")) == 400
         assert status_of(connect(port, head(-1, "Content-Length: -5"))) == 400
+        with connect(port, head(10**7, "Connection: close")) as early:
+            early.sendall(bytes(10**7))
+            assert received(early).startswith(b"HTTP/1.1 413")
         with connect(port, head(20) + content) as short:  # the rest is not a request
             assert received(short).count(b"HTTP/1.1 4") == 2
 

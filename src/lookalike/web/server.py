@@ -148,6 +148,14 @@ class Connection(h11.Connection):
     refusal = STATUS["bad_request"]
     _head = b""
 
+    @property
+    def our_state(self) -> Any:
+        """As h11's, but a connection is not closed before the rest of a body is there: its sender
+        would lose the answer."""
+        state = super().our_state
+        is_early = state is h11.MUST_CLOSE and self.their_state is h11.SEND_BODY
+        return h11.DONE if is_early else state
+
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
         data = super().send(event)
         if isinstance(event, h11.Response) and b"content-length" in dict(event.headers):
@@ -214,6 +222,8 @@ class BoundedProtocol(H11Protocol):
         if self.cycle is not before and not self.cycle.response_complete:
             self._began = self.loop.time()
             self._ends = math.inf  # the head is there; the application bounds the rest
+        elif self.conn.our_state is h11.MUST_CLOSE:  # the rest of a body has come
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         lingers = self.conn.their_state is h11.SEND_BODY

@@ -105,7 +105,7 @@ class SearchRequest(SearchOptions, QueryRef):
         if self.id is not None and self.query is not None:
             raise ValueError("give either id or query")
         if self.id is None and self.query is None and (self.text is None or self.crop is not None):
-            raise ValueError("give id or query, or text without crop")
+            raise ValueError("give id, query or text; crop needs id or query")
         return self
 
 

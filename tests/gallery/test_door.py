@@ -254,37 +254,24 @@ def forged_journal(table: Path, named: Path | None, pages: int | None = None) ->
     return head + tail + struct.pack(">II", len(name), sum(name)) + magic
 
 
-def test_a_journal_that_names_another_file_deletes_nothing(
-    gallery: Gallery, photos: Path, tmp_path: Path
-) -> None:
-    expected = answer(photos)
-    precious = tmp_path / "precious"
-    precious.write_bytes(b"precious")
-    journal = gallery.directory / "gallery.sqlite-journal"
-    journal.write_bytes(forged_journal(gallery.directory / "gallery.sqlite", precious))
-    with pytest.raises(GalleryDamagedError, match=r"names another file.*verify --repair"):
-        answer(photos)
-    with pytest.raises(GalleryDamagedError, match="names another file"):
-        gallery.update()
-    assert any("names another file" in line for line in Gallery.find_damage(photos))
-    Gallery.repair(photos)
-    assert answer(photos) == expected
-    assert precious.read_bytes() == b"precious"
-
-
-@pytest.mark.parametrize("pages", [0, 1 << 31])
-def test_a_journal_that_would_cut_or_blow_up_the_table_is_refused(
-    gallery: Gallery, photos: Path, pages: int
+@pytest.mark.parametrize("pages", [None, 0, 1 << 31])
+def test_a_journal_that_would_delete_a_file_or_cut_or_blow_up_the_table_is_refused(
+    gallery: Gallery, photos: Path, tmp_path: Path, pages: int | None
 ) -> None:
     expected, table = answer(photos), gallery.directory / "gallery.sqlite"
-    before = table.read_bytes()
+    (precious := tmp_path / "precious").write_bytes(b"precious")
+    before, named = table.read_bytes(), precious if pages is None else None
     journal = gallery.directory / "gallery.sqlite-journal"
-    journal.write_bytes(forged_journal(table, None, pages))
-    with pytest.raises(GalleryDamagedError, match="is of a table of"):
-        answer(photos)
+    journal.write_bytes(forged_journal(table, named, pages))
+    message = "names another file" if named else "is of a table of"
+    for act in (lambda: answer(photos), gallery.update):
+        with pytest.raises(GalleryDamagedError, match=f"{message}.*verify --repair"):
+            act()
+    assert any(message in line for line in Gallery.find_damage(photos))
     assert table.read_bytes() == before
     Gallery.repair(photos)
     assert answer(photos) == expected
+    assert precious.read_bytes() == b"precious"
 
 
 def test_the_journal_of_a_writer_who_was_killed_is_still_rolled_back(

@@ -76,46 +76,26 @@ def test_a_gallery_inside_its_folder_moves_with_it(
     assert decoded == []
 
 
-def test_the_photographs_of_a_gallery_elsewhere_may_move(
-    photos: Path, tmp_path: Path, model: Path, decoded: list[str]
-) -> None:
-    home = tmp_path / "gallery"
-    Gallery.open(photos, directory=home, model=model).update()
-    decoded.clear()
-    moved = tmp_path / "moved"
-    photos.rename(moved)
-    gallery = Gallery.open(moved, directory=home)
-    assert gallery.update().images == 12
-    assert decoded == []
-    again = Gallery.open(home)  # remembers where they went
-    assert again.root == moved
-    assert all(hit.file.exists() for hit in again.search("a/000.png", 12))
-    assert_holds(again, moved)
-
-
-def test_a_gallery_elsewhere_and_its_photographs_may_move_together(
+def test_a_gallery_elsewhere_follows_its_photographs_and_refuses_others(
     tmp_path: Path, model: Path, decoded: list[str]
 ) -> None:
-    write_photos(tmp_path / "disk/photos", 12)
-    Gallery.open(tmp_path / "disk/photos", directory=tmp_path / "disk/gal", model=model).update()
-    (tmp_path / "disk").rename(tmp_path / "mounted elsewhere")
-    gallery = Gallery.open(tmp_path / "mounted elsewhere/gal")
-    assert gallery.root == tmp_path / "mounted elsewhere/photos"
+    photos, home = tmp_path / "disk/photos", tmp_path / "disk/gal"
+    write_photos(photos, 12)
+    updated(photos, directory=home, model=model)
     decoded.clear()
-    assert gallery.update().images == 12
+    photos = photos.rename(tmp_path / "disk/moved")
+    assert Gallery.open(photos, directory=home).update().images == 12
+    (tmp_path / "disk").rename(tmp_path / "mounted elsewhere")  # both together
+    photos, home = tmp_path / "mounted elsewhere/moved", tmp_path / "mounted elsewhere/gal"
+    again = Gallery.open(home)
+    assert again.root == photos
+    assert all(hit.file.exists() for hit in again.search("a/000.png", 12))
+    assert again.update().images == 12
     assert decoded == []
-
-
-def test_a_gallery_elsewhere_refuses_another_folder(
-    photos: Path, tmp_path: Path, model: Path
-) -> None:
-    home = tmp_path / "gallery"
-    Gallery.open(photos, directory=home, model=model).update()
-    other = tmp_path / "other"
-    write_photos(other, 3)
+    assert_holds(again, photos)
+    (other := tmp_path / "other").mkdir()
     with pytest.raises(GalleryError, match=f"belongs to {photos}, not to {other}"):
         Gallery.open(other, directory=home)
-    assert len(Gallery.open(home)) == 12
 
 
 def test_nothing_is_made_where_there_is_no_gallery_or_no_folder(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fakes import HALF, embedding, images_of, write_photo
+from fakes import HALF, embedding, images_of, write_photo, write_photos
 from PIL import Image
 
 from lookalike import Blend, Gallery
@@ -161,3 +162,77 @@ def test_an_option_of_another_type_is_named_with_what_it_must_be(
 ) -> None:
     with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         call(gallery)
+
+
+# ---- what a gallery holds -----------------------------------------------------------------------
+
+
+def test_a_gallery_is_a_collection_of_its_images(gallery: Gallery, tmp_path: Path) -> None:
+    images = list(gallery)
+    assert [image.path for image in images] == sorted(images_of(gallery.root))
+    assert len(gallery) == 12
+    first = images[0]
+    status = first.file.stat()
+    assert first.file == gallery.root / "a/000.png"
+    facts = first.width, first.height, first.format, first.bytes
+    assert facts == (64, 48, "PNG", status.st_size)
+    assert first.changed == datetime.fromtimestamp(status.st_mtime_ns / 1e9)
+    assert "a/000.png" in gallery and gallery.root / "a/000.png" in gallery
+    assert "a/999.png" not in gallery and 7 not in gallery
+    assert write_photo(tmp_path / "outside.png", 77) not in gallery
+    assert [image.path for image in gallery.images("b/")] == [
+        f"b/{n:03}.png" for n in (1, 4, 7, 10)
+    ]
+
+
+def test_embeddings_are_those_of_the_files_by_path(gallery: Gallery) -> None:
+    ids, paths, vectors = gallery.embeddings()
+    assert paths == [image.path for image in gallery]
+    assert ids.tolist() == [image.id for image in gallery]
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(
+        vectors, [embedding(gallery.root / path) for path in paths], atol=HALF
+    )
+    assert gallery.embeddings("-a/ -b/").vectors.shape == (4, 48)
+    assert gallery.embeddings("nothing").vectors.shape == (0, 48)
+    with pytest.raises(GalleryError, match="date:soon"):
+        gallery.embeddings("date:soon")
+
+
+def test_an_empty_gallery_finds_nothing(tmp_path: Path, model: Path, outside: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    gallery = Gallery.open(tmp_path / "empty", model=model)
+    assert gallery.search(outside, 3) == []
+    assert gallery.search(outside, 3, filter="*", threshold=0.5, exclude_self=True) == []
+    assert gallery.duplicates() == []
+    assert gallery.update().images == 0
+    assert gallery.search(outside, 3) == []
+    facts = gallery.info()
+    assert (facts.images, facts.skipped, facts.pairs) == (0, 0, None)
+    assert gallery.verify() == []
+
+
+def test_tuning_a_small_gallery_takes_force_and_can_be_undone(tmp_path: Path, model: Path) -> None:
+    folder = tmp_path / "photos"
+    write_photos(folder, 60)
+    gallery = Gallery.open(folder, model=model)
+    with pytest.raises(GalleryError, match="cannot tune: the index holds 0 items"):
+        gallery.tune(force=True)
+    gallery.update()
+    before = gallery.info()
+    assert before.tuning is None
+    with pytest.raises(GalleryError, match="has 60 images; below 10,000"):
+        gallery.tune()
+    with pytest.raises(GalleryError, match=r"cannot tune: target_recall is 2"):
+        gallery.tune(2, force=True)
+    for target in (0.9, 1.0):  # both times the settings from before the first are noted
+        report = gallery.tune(target, 5, force=True)
+        facts = gallery.info()
+        assert facts.lsh == report.settings != before.lsh
+        recall = report.expected.recall
+        assert facts.tuning == {"target_recall": target, "k": 5, "recall": recall, "images": 60}
+    assert gallery.reset_tuning() == before.lsh
+    again = Gallery.open(folder)
+    assert (again.info().lsh, again.info().tuning) == (before.lsh, None)
+    assert again.verify() == []
+    assert len(again.search("a/000.png", 60)) == 60

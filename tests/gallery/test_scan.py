@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from fakes import assert_holds, images_of, updated, write_photo
 
 from lookalike.gallery import Gallery, update
-from lookalike.gallery.scan import ScanNotes, scan
+from lookalike.gallery.scan import scan
 from lookalike.images import SkippedImageError, SkipReason
 
 
@@ -79,13 +80,6 @@ def test_a_folder_that_cannot_be_listed_keeps_its_images(
     assert (report.dropped, report.images) == (dropped, 12 - dropped)
     gallery.update()
     assert_holds(gallery, photos)
-
-
-def notes_of(root: Path) -> ScanNotes:
-    notes = ScanNotes()
-    for _ in scan(os.fsencode(root), lambda *_: None, notes=notes):
-        pass
-    return notes
 
 
 def with_status(monkeypatch: pytest.MonkeyPatch, change: Callable[[str, Any], Any]) -> None:
@@ -180,52 +174,40 @@ def test_values_of_the_file_system_beyond_64_bits_stop_nothing(
     assert gallery.verify(contents=True) == []
 
 
-def refuse_below(monkeypatch: pytest.MonkeyPatch, folder: str, code: int) -> None:
-    """Let nothing in ``folder`` be looked at, as without permission to enter it."""
-
-    def change(path: str, status: Any) -> Any:
-        if f"/{folder}/" in path:
-            raise OSError(code, os.strerror(code), path)
-        return status
-
-    with_status(monkeypatch, change)
-
-
-def test_a_folder_that_can_be_listed_but_not_entered_keeps_its_images(
-    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str]
-) -> None:
-    write_photo(photos / "a/deep/inside.png", 30)
-    gallery = updated(photos, model=model)
-    decoded.clear()
-    with monkeypatch.context() as patched:
-        refuse_below(patched, "a", errno.EACCES)
-        report = gallery.update()
-    assert report.unlisted == [(b"a", "Permission denied")]
-    assert (report.images, report.dropped, report.skipped) == (13, 0, 0)
-    assert gallery.update().images == 13
-    assert decoded == []
-    assert_holds(gallery, photos)
-
-
-@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
-def test_a_single_file_or_folder_that_cannot_be_looked_at_is_reported_and_kept(
-    photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch, code: int
+@pytest.mark.parametrize(
+    ("refused", "code", "listed"),
+    [
+        (".*/a/.*", errno.EACCES, [b"a"]),  # a folder that can be listed, but not entered
+        (".*(a/000.png|a/deep|notes.txt)", errno.EACCES, [b"a/000.png", b"a/deep"]),
+        (".*(a/000.png|a/deep|notes.txt)", errno.EIO, [b"a/000.png", b"a/deep"]),
+    ],
+)
+def test_what_cannot_be_looked_at_is_reported_and_kept(
+    photos: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    decoded: list[str],
+    refused: str,
+    code: int,
+    listed: list[bytes],
 ) -> None:
     write_photo(photos / "a/deep/inside.png", 30)
     (photos / "a/notes.txt").write_text("")
     gallery = updated(photos, model=model)
+    decoded.clear()
 
     def change(path: str, status: Any) -> Any:
-        if path.endswith(("a/000.png", "a/deep", "a/notes.txt")):
+        if re.fullmatch(refused, path):
             raise OSError(code, os.strerror(code), path)
         return status
 
     with monkeypatch.context() as patched:
         with_status(patched, change)
         report = gallery.update()
-    why = os.strerror(code)
-    assert report.unlisted == [(b"a/000.png", why), (b"a/deep", why)]
+    assert report.unlisted == [(path, os.strerror(code)) for path in listed]
     assert (report.images, report.dropped, report.skipped) == (13, 0, 0)
+    assert gallery.update().images == 13
+    assert decoded == []
     assert_holds(gallery, photos)
 
 
@@ -294,15 +276,9 @@ def test_galleries_are_known_by_what_they_hold_and_not_entered(
     write_photo(photos / "c/mine/1.png", 61)
     (photos / "c/mine/gallery.json").write_text('{"format": "of something else"}')
     (photos / "c/mine/gallery.sqlite").mkdir()
-    notes = notes_of(photos)
-    assert notes.galleries == [b"b/other", b"c/half", b"c/rest"]
-    assert "c/mine/1.png" in names(photos)
-    assert len(names(photos)) == 13
-    assert Gallery.open(photos, model=model).update().galleries == notes.galleries
-
-
-def test_folders_with_a_gallery_of_their_own_are_named(photos: Path, model: Path) -> None:
     Gallery.open(photos / "a", model=model).update()
     (photos / "b/.lookalike").mkdir()
+    assert "c/mine/1.png" in names(photos) and len(names(photos)) == 13
     report = Gallery.open(photos, model=model).update()
-    assert (report.nested, report.images) == ([b"a"], 12)
+    assert report.galleries == [b"b/other", b"c/half", b"c/rest"]
+    assert (report.nested, report.images) == ([b"a"], 13)

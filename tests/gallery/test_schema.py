@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -24,7 +23,7 @@ def test_a_table_of_another_version_is_refused_and_a_rebuild_keeps_what_the_user
     with closing(sqlite3.connect(gallery.directory / "gallery.sqlite")) as table, table:
         table.execute("ALTER TABLE images DROP COLUMN taken")
         table.execute("PRAGMA user_version = 3")
-    for open_it in (Gallery.open, Gallery.repair):
+    for open_it in (Gallery.open, Gallery.repair, lambda _: gallery.update()):
         with pytest.raises(GalleryError, match=r"schema version 3, .* reads version 4.*--rebuild"):
             open_it(photos)
     _, report = Gallery.rebuild(photos, model=model)
@@ -59,11 +58,9 @@ def test_a_column_that_was_emptied_does_not_match_its_checksum(gallery: Gallery)
         store.put([replace(row, inode=7, ctime_ns=8, note="only the first frame")])
     with closing(Store.open(path)) as store:
         (found,) = store.by_paths([b"a/000.png"])
-        assert (found.inode, found.ctime_ns, found.note) == (7, 8, "only the first frame")
+    assert (found.inode, found.ctime_ns, found.note) == (7, 8, "only the first frame")
     with closing(sqlite3.connect(path)) as table, table:
         table.execute("UPDATE images SET note = NULL WHERE path = ?", (b"a/000.png",))
-        text = table.execute("SELECT value FROM meta WHERE name = 'gallery_id'").fetchone()[0]
-    assert len(json.loads(text)) == 32
     assert any("checksum" in problem for problem in gallery.verify())
 
 

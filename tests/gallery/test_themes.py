@@ -98,8 +98,8 @@ def test_neighbours_are_what_a_search_without_the_image_itself_finds(themed: Gal
 
 
 def test_the_command_prints_themes_and_outliers(themed: Gallery) -> None:
-    groups = ("groups", "--gallery", themed.root)
-    assert json.loads(lookalike(*groups, "--neighbours", "4", "--json").stdout) == [
+    groups = ("groups", "--gallery", themed.root, "--json")
+    assert json.loads(lookalike(*groups, "--neighbours", "4").stdout) == [
         {
             "centre": theme.centre,
             "images": len(theme),
@@ -108,9 +108,6 @@ def test_the_command_prints_themes_and_outliers(themed: Gallery) -> None:
         }
         for theme in themed.themes(depth=4)
     ]
-    lines = lookalike(*groups, "--neighbours", "4").stdout
-    first = themed.themes(depth=4)[0]
-    assert lines.splitlines()[0].split() == [str(len(first)), str(themed.root / first.centre)]
-    outliers = json.loads(lookalike(*groups, "--outliers", "-k", "2", "--json").stdout)
+    outliers = json.loads(lookalike(*groups, "--outliers", "-k", "2").stdout)
     assert [item["path"] for item in outliers] == [outlier.path for outlier in themed.outliers(2)]
-    assert lookalike(*groups, "--smallest", "50", status=1).stdout == ""
+    assert lookalike(*groups[:3], "--smallest", "50", status=1).stdout == ""

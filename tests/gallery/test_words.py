@@ -104,21 +104,21 @@ def test_what_is_unlike_all_means_nothing_in_a_cone_where_every_cosine_is_high()
 # ---- the command ---------------------------------------------------------------------------------
 
 
-def run(gallery: Gallery, *words: str) -> list[str]:
-    done = lookalike("search", *words, "--gallery", gallery.root, "--json", "-k", "12")
-    return [hit["path"].partition("/")[0] for hit in json.loads(done.stdout)]
-
-
 def test_the_command_takes_words_images_and_what_is_not_wanted(
     coloured: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    red = str(coloured.root / "red/00.png")
-    assert run(coloured, "a blue photo") == ["blue"] * K
-    assert run(coloured, "--words", "green") == ["green"] * K
-    assert set(run(coloured, red, "--words", "blue")) <= {"red", "blue"}
-    assert run(coloured, red, "green/01.png", "--not", "green") == ["red"] * K
-    monkeypatch.chdir(coloured.root)  # where a folder has that name
-    assert run(coloured, "blue") == ["blue"] * K
+    red = coloured.root / "red/00.png"
+    monkeypatch.chdir(coloured.root)  # where a folder has the name of the last word
+    for words, found in (
+        (["a blue photo"], {"blue"}),
+        (["--words", "green"], {"green"}),
+        ([red, "--words", "blue"], {"red", "blue"}),
+        ([red, "green/01.png", "--not", "green"], {"red"}),
+        (["blue"], {"blue"}),
+    ):
+        done = lookalike("search", *words, "--gallery", coloured.root, "--json", "-k", "12")
+        hits = json.loads(done.stdout)
+        assert len(hits) == K and {hit["path"].partition("/")[0] for hit in hits} <= found
 
 
 def test_words_for_a_model_that_knows_none_say_that_there_is_no_such_file(

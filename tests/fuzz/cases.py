@@ -12,29 +12,23 @@ import resource
 import shutil
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from fakes import vectors_of, write_model
 from hostile import encode, make_good_files, photo
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from fuzz.damage import forge, mutate, mutate_bytes
 from lookalike.cli import main
-from lookalike.encoder import ModelInfo
-from lookalike.gallery import Gallery
+from lookalike.gallery import Gallery, files
 from lookalike.gallery.places import IDENTITY, TABLE
 from lookalike.images import SkippedImageError
 from lookalike.images.decoder import Decoder
-from lookalike.lsh import LSHSettings, linking
+from lookalike.lsh import graph, index, linking, storage
 
 __all__ = ["BAD", "CLEAR", "FORGED", "NAMED", "RIGHT", "Verdict", "World", "run_case"]
 
@@ -46,8 +40,7 @@ SECONDS = 20
 """Of a processor that a command may take; it may wait six times as long, for a busy machine."""
 MEMORY = 4 << 30
 """That a case may take beyond what its process has when it begins."""
-SMALL_IMAGES, LARGE_IMAGES, SIDE = 36, 1300, 96
-"""An index of LARGE_IMAGES vectors of 3 * SIDE^2 float16 has over 64 MiB."""
+IMAGES, SIDE = 36, 96
 IMAGES_OF_A_CASE = 8
 K = 5
 COSINE = 2e-3
@@ -77,10 +70,6 @@ class Reference:
     names: list[str]
     vectors: NDArray[np.float32]
 
-    @property
-    def is_large(self) -> bool:
-        return len(self.names) > SMALL_IMAGES
-
     def cosines(self, name: str) -> NDArray[np.float32]:
         """Of all images to one of them, as in ``names``."""
         found: NDArray[np.float32] = self.vectors @ self.vectors[self.names.index(name)]
@@ -92,10 +81,8 @@ class World:
     """Everything that cases begin with, below ``folder``."""
 
     folder: Path
-    small: Reference
+    own: Reference
     other: Reference
-    large: Reference
-    home: Reference
     images: tuple[Path, ...]
 
     @classmethod
@@ -103,11 +90,9 @@ class World:
         """Called in a process of its own, which leaves the caller free of threads."""
         (folder / "outside").mkdir(parents=True)
         (folder / "outside/canary").write_bytes(b"not to be touched")
-        tiny = write_model(folder / "tiny.onnx")
-        _make_gallery(folder, "small", SMALL_IMAGES, tiny, 0, remove="003.png")
-        _make_gallery(folder, "other", SMALL_IMAGES, tiny, 5000)
-        _make_gallery(folder, "home", SMALL_IMAGES, tiny, 0, remove="003.png")
-        _make_gallery(folder, "large", LARGE_IMAGES, _write_wide_model(folder), 0)
+        model = write_model(folder / "tiny.onnx")
+        _make_gallery(folder, "own", model, 0, remove="003.png")
+        _make_gallery(folder, "other", model, 5000)
         (folder / "images").mkdir()
         make_good_files(folder / "images")
         return cls.load(folder)
@@ -115,49 +100,26 @@ class World:
     @classmethod
     def load(cls, folder: Path) -> World:
         references = []
-        for name in ("small", "other", "large", "home"):
+        for name in ("own", "other"):
             facts = json.loads((folder / f"{name}.json").read_text())
             vectors = np.load(folder / f"{name}.npy", mmap_mode="r")
-            gallery, source = _gallery_of(folder, name), folder / name
+            gallery, source = folder / f"{name}.gallery", folder / name
             model, removed = Path(facts["model"]), frozenset(facts["removed"])
             references.append(Reference(gallery, source, model, removed, facts["names"], vectors))
-        small, other, large, home = references
+        own, other = references
         images = sorted(path for path in (folder / "images").iterdir() if path.is_file())
-        return cls(folder, small, other, large, home, tuple(images))
-
-
-def _write_wide_model(folder: Path) -> Path:
-    """Its embedding is the image itself, so that few images make a large index."""
-    dim = 3 * SIDE**2
-    info = ModelInfo("wide", "1", "", SIDE, (127.0,) * 3, (64.0,) * 3, dim)
-    flatten = helper.make_node("Flatten", ["images"], ["embeddings"], axis=1)
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ("n", 3, SIDE, SIDE))
-    out = helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ("n", dim))
-    graph = helper.make_graph([flatten], "wide", [images], [out])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, info.to_metadata())
-    onnx.save_model(model, folder / "wide.onnx")
-    return folder / "wide.onnx"
-
-
-def _gallery_of(folder: Path, name: str) -> Path:
-    """Beside the images, or, where both are copied together, among them."""
-    return folder / name / ".lookalike" if name == "home" else folder / f"{name}.gallery"
+        return cls(folder, own, other, tuple(images))
 
 
 def _make_gallery(
-    folder: Path, name: str, count: int, model: Path, seed: int, remove: str | None = None
+    folder: Path, name: str, model: Path, seed: int, remove: str | None = None
 ) -> None:
     """In two updates, so that the index has several segments, which have links however small."""
     vars(linking).update(LINKED_FROM=1, SCANNED=1)
-    images, gallery = folder / name, _gallery_of(folder, name)
+    images, gallery = folder / name, folder / f"{name}.gallery"
     images.mkdir()
-    lsh = None
-    if count == LARGE_IMAGES:  # what is fitted to vectors that long takes half a minute
-        dim = 3 * SIDE**2
-        lsh = LSHSettings(dim, tables=2, key_bits=6, keys="hyperplanes", codes="orthogonal")
-    opened = Gallery.open(images, directory=gallery, model=model, lsh=lsh)
-    for first, last in ((0, count * 3 // 4), (count * 3 // 4, count)):
+    opened = Gallery.open(images, directory=gallery, model=model)
+    for first, last in ((0, IMAGES * 3 // 4), (IMAGES * 3 // 4, IMAGES)):
         for n in range(first, last):
             pixels = photo(seed + n, SIDE, SIDE)
             (images / f"{n:03}.png").write_bytes(encode(pixels, "PNG", compress_level=1))
@@ -169,6 +131,15 @@ def _make_gallery(
     np.save(folder / f"{name}.npy", np.array([vectors[n] for n in names], np.float32))
     facts = {"model": os.fspath(model), "removed": [remove] if remove else [], "names": names}
     (folder / f"{name}.json").write_text(json.dumps(facts))
+
+
+def _as_if_large() -> None:
+    """Search as in a gallery that is too large to be read as a whole when it is opened, or to be
+    compared with each query."""
+    for module in (storage, graph):
+        vars(module).update(VERIFY_ON_OPEN=0)
+    vars(files).update(CHECKED_ON_OPEN=0)
+    vars(index).update(EXACT_AT_ONCE=0)
 
 
 # ---- commands ------------------------------------------------------------------------------------
@@ -237,7 +208,7 @@ def _content(stream: Any) -> str:
         return str(stream.read().decode(errors="replace"))
 
 
-def judge(reference: Reference, query: str, out: str, removed_too: bool) -> str:
+def judge(reference: Reference, query: str, out: str, removed_too: bool, large: bool) -> str:
     """What is wrong with the hits of a search, "" if nothing is."""
     hits = json.loads(out)
     cosines = reference.cosines(query)
@@ -254,7 +225,7 @@ def judge(reference: Reference, query: str, out: str, removed_too: bool) -> str:
     if found != sorted(found, reverse=True) or paths[0] != query:
         return f"{query}: order {paths} {found}"
     # All of a small index are compared; of a large one those whose codes are nearest.
-    rank = K + len(reference.removed) if not reference.is_large else 3 * K
+    rank = 3 * K if large else K + len(reference.removed)
     if found[-1] < np.sort(cosines)[-rank] - COSINE:
         return f"{query}: nearer images are missing: {found}"
     return ""
@@ -302,25 +273,19 @@ def _memory() -> int:
 
 
 def _copy(reference: Reference, scratch: Path) -> Path:
-    """A copy of its gallery; files of the index, which are never written in place, are linked."""
-    gallery = scratch / "gallery"
-    shutil.copytree(
-        reference.gallery,
-        gallery,
-        copy_function=lambda a, b: os.link(a, b) if a.endswith(".lka") else shutil.copy2(a, b),
-    )
-    return gallery
+    """A copy of its gallery."""
+    return Path(shutil.copytree(reference.gallery, scratch / "gallery"))
 
 
 def damaged(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict:
-    reference = world.large if rng.random() < 0.25 else world.small
-    gallery = _copy(reference, scratch)
+    large = rng.random() < 0.25
+    gallery = _copy(world.own, scratch)
     what = mutate(rng, gallery, world.other.gallery)
-    terminal.note(f"{reference.images.name}: {what}")
+    terminal.note(f"{'large' if large else 'small'}: {what}")
     # Two of its three ids are then another's, so that a repair takes the index for the stranger.
     taken_over = all(f"{name} replaced by other" in what for name in (TABLE, IDENTITY))
     try:
-        return _use(rng, world, reference, gallery, terminal, forged=False)
+        return _use(rng, world, gallery, terminal, forged=False, large=large)
     except BadError as error:
         if taken_over and "belongs to" in str(error):
             return Verdict(CLEAR, str(error))
@@ -328,20 +293,19 @@ def damaged(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdic
 
 
 def forged(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict:
-    reference = world.large if rng.random() < 0.1 else world.small
-    gallery = _copy(reference, scratch)
-    for path in gallery.rglob("*.lka"):  # forged in place
-        content = path.read_bytes()
-        path.unlink()
-        path.write_bytes(content)
-    terminal.note(f"{reference.images.name}: {forge(rng, gallery)}")
-    return _use(rng, world, reference, gallery, terminal, forged=True)
+    large = rng.random() < 0.1
+    gallery = _copy(world.own, scratch)
+    terminal.note(f"{'large' if large else 'small'}: {forge(rng, gallery)}")
+    return _use(rng, world, gallery, terminal, forged=True, large=large)
 
 
 def _use(
-    rng: Rng, world: World, reference: Reference, gallery: Path, terminal: Terminal, forged: bool
+    rng: Rng, world: World, gallery: Path, terminal: Terminal, *, forged: bool, large: bool
 ) -> Verdict:
     """Every command on a damaged gallery, its repair, and every command again."""
+    if large:
+        _as_if_large()
+    reference = world.own
     before = listing(world.folder / "outside", reference.images)
     there = ("--gallery", gallery)
     kept = [name for name in reference.names if name not in reference.removed]
@@ -354,7 +318,7 @@ def _use(
         for query in queries:
             said = terminal.run("search", reference.images / query, *there, "-k", str(K), "--json")
             errors += said.status == 2
-            if said.status == 0 and (what := judge(reference, query, said.out, removed_too)):
+            if said.status == 0 and (what := judge(reference, query, said.out, removed_too, large)):
                 wrong.append(f"{when}: {what}")
             elif said.status == 1:
                 wrong.append(f"{when}: nothing found")
@@ -366,7 +330,7 @@ def _use(
         errors += terminal.run("index", reference.images, *there).status == 2
         search("after update")
     named = found_damage.status != 0
-    excused = wrong and (forged or (reference.is_large and named))
+    excused = wrong and (forged or (large and named))
     if wrong and not excused:
         raise BadError(f"wrong answers: {wrong}; verify: {found_damage.out[-500:]}")
     first = list(wrong)
@@ -427,99 +391,4 @@ def images(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict
     return Verdict(CLEAR if refused else RIGHT, str(refused))
 
 
-def killed(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict:
-    """A writer is killed, once to three times, and the gallery is used and brought up to date."""
-    reference = world.home
-    images = scratch / "images"
-    shutil.copytree(reference.images, images)
-    gallery = images / reference.gallery.name
-    there, model = ("--gallery", gallery), ("--model", reference.model)
-    action = ("first index", "index", "rebuild", "remove", "repair")[int(rng.integers(5))]
-    if action == "first index":
-        shutil.rmtree(gallery)
-    for n in range(12):
-        pixels = photo(9000 + n, SIDE, SIDE)
-        (images / f"new{n}.png").write_bytes(encode(pixels, "PNG", compress_level=1))
-    words: dict[str, tuple[str | Path, ...]] = {
-        "first index": ("index", images, *there, *model),
-        "index": ("index", images, *there),
-        "rebuild": ("index", images, *there, "--rebuild", *model),
-        "remove": ("remove", images / "001.png", images / "002.png", *there),
-        "repair": ("verify", "--repair", *there),
-    }
-    if action == "repair":
-        what = mutate(rng, gallery, world.other.gallery)
-        terminal.note(f"repair of {what}")
-    moments = []
-    for _ in range(int(rng.integers(1, 4))):
-        at, operations = float(rng.random() * 0.6), int(rng.integers(0, 40))
-        moments.append(f"{at:.3f} s" if operations % 2 else f"operation {operations // 2 + 1}")
-        _kill(words[action], scratch, at if operations % 2 else None, operations // 2 + 1)
-    terminal.note(killed_at := f"{action} killed at {', '.join(moments)}")
-    if action == "repair":
-        terminal.run("info", *there)
-        if terminal.run(*words["repair"]).status != 0:
-            terminal.run("index", images, *there, "--rebuild", *model)
-    elif gallery.exists():
-        info = terminal.run("info", *there)
-        verified = terminal.run("verify", *there)
-        nothing_yet = "there is no gallery" in info.err
-        if not nothing_yet and (info.status != 0 or verified.status != 0):
-            raise BadError(f"{killed_at}: {info.err} {verified.out} {verified.err}")
-    if (updated := terminal.run("index", images, *there, *model)).status != 0:
-        raise BadError(f"{killed_at}: no update: {updated.err}")
-    verified = terminal.run("verify", *there)
-    said = terminal.run("search", images / "000.png", *there, "-k", "100", "--json")
-    if verified.status != 0 or said.status != 0:
-        raise BadError(f"{killed_at}: {verified.out} {said.err}")
-    found = {hit["path"] for hit in json.loads(said.out)}
-    expected = {path.name for path in images.glob("*.png")}
-    may_lack = {*reference.removed, "001.png", "002.png"} if action == "remove" else set()
-    may_lack |= reference.removed
-    if not expected - may_lack <= found <= expected:
-        raise BadError(f"{killed_at}: {len(found)} of {len(expected)} images")
-    if what := touched(world, listing(world.folder / "outside")):
-        raise BadError(what)
-    return Verdict(RIGHT, "")
-
-
-def _kill(
-    words: tuple[str | Path, ...], scratch: Path, seconds: float | None, operation: int
-) -> None:
-    """Run a command in a process of its own and kill it and its children after some seconds, or
-    before it makes something durable for the n-th time.
-    """
-    child = os.fork()
-    if not child:
-        os.setpgid(0, 0)
-        count = 0
-
-        def deadly(call: Callable[..., Any]) -> Callable[..., Any]:
-            def counted(*arguments: Any, **options: Any) -> Any:
-                nonlocal count
-                count += 1
-                if count == operation:
-                    os.killpg(0, signal.SIGKILL)
-                return call(*arguments, **options)
-
-            return counted
-
-        if seconds is None:
-            for name in ("fsync", "replace", "rename", "unlink"):
-                setattr(os, name, deadly(getattr(os, name)))
-        try:
-            Terminal(scratch).run(*words)
-        finally:
-            os._exit(0)
-    with suppress(OSError):  # the child does the same, and may be first
-        os.setpgid(child, child)
-    began = time.monotonic()
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
-        if time.monotonic() - began > (SECONDS if seconds is None else seconds):
-            os.killpg(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return
-        time.sleep(0.002)
-
-
-CASES = {"mutations": damaged, "forged": forged, "images": images, "kills": killed}
+CASES = {"mutations": damaged, "forged": forged, "images": images}

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fakes import HALF, assert_holds, updated, vectors_of, write_photos
+from fakes import HALF, assert_holds, images_of, updated, vectors_of, write_photos
 from killing import NOTING, killing
 
 from lookalike.encoder import BATCHES_AHEAD
@@ -118,3 +118,31 @@ def test_a_process_killed_inside_a_commit_leaves_the_state_before_or_after(
     assert len(decoded) == 16 - known
     assert gallery.verify() == []
     assert_holds(gallery, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill_at", range(1, 17, 3))
+@pytest.mark.parametrize("command", ["remove", "repair"])
+def test_a_removal_or_repair_that_is_killed_is_repeated_and_loses_nothing_else(
+    gallery: Gallery, photos: Path, command: str, kill_at: int
+) -> None:
+    names = images_of(photos)
+    words = ["remove", str(photos / "a/000.png"), str(photos / "b/001.png")]
+    if command == "repair":
+        words = ["verify", "--repair", "--gallery", str(photos)]
+        (gallery.directory / "index/manifest.json").write_bytes(b"damaged")
+    code = killing(kill_at) + "from lookalike.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    if command == "repair":
+        Gallery.repair(photos)
+        gone = set[str]()
+    else:
+        assert Gallery.find_damage(photos) == []
+        gone = {"a/000.png", "b/001.png"}
+    again = updated(photos, create=False)
+    assert again.verify() == []
+    assert names - gone <= set(vectors_of(again)) <= names
+    again.restore(sorted(gone))
+    again.update()
+    assert_holds(again, photos)

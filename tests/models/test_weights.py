@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
+from hub import Hub, served
 from torch import nn
 
 from lookalike.errors import ModelError
@@ -18,64 +17,43 @@ DIGITS = hashlib.sha256(CONTENT).hexdigest()[:8]
 NAME = f"net-{DIGITS}.pth"
 
 
-class Handler(BaseHTTPRequestHandler):
-    requests = 0
-
-    def do_GET(self) -> None:
-        type(self).requests += 1
-        if self.path.startswith("/gone/"):
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
-        self.end_headers()
-        cut = len(CONTENT) // 2 if self.path.startswith("/cut/") else len(CONTENT)
-        self.wfile.write(CONTENT[:cut])
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("no_proxy", "*")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served() as hub:
+        hub.files = {f"/{name}": CONTENT for name in (NAME, "net-00000000.pth")}
+        yield hub
 
 
-def test_a_download_is_kept_whole_and_not_made_twice(server: str, tmp_path: Path) -> None:
+def test_a_download_is_kept_whole_and_not_made_twice(hub: Hub, tmp_path: Path) -> None:
     calls: list[tuple[int, int | None]] = []
-    before = Handler.requests
-    path = fetch(f"{server}/{NAME}", tmp_path / "new", lambda *numbers: calls.append(numbers))
+    url = f"{hub.address}/{NAME}"
+    path = fetch(url, tmp_path / "new", lambda *numbers: calls.append(numbers))
     assert path == tmp_path / "new" / NAME and path.read_bytes() == CONTENT
     assert calls[-1] == (len(CONTENT), len(CONTENT))
     assert [arrived for arrived, _ in calls] == sorted(arrived for arrived, _ in calls)
-    assert fetch(f"{server}/{NAME}", tmp_path / "new") == path
-    assert Handler.requests == before + 1
+    assert fetch(url, tmp_path / "new") == path
+    assert len(hub.requests) == 1
     assert list(path.parent.iterdir()) == [path]
     path.write_bytes(CONTENT[:-1])  # a kept file that has changed is not used
-    assert fetch(f"{server}/{NAME}", tmp_path / "new").read_bytes() == CONTENT
+    assert fetch(url, tmp_path / "new").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
+    ("name", "cuts", "message"),
     [
-        ("/net-00000000.pth", f"its SHA-256 begins with {DIGITS}, not 00000000"),
-        (f"/gone/{NAME}", r"404.*Not Found.*put it at .*--weights FILE"),
-        (f"/cut/{NAME}", r"IncompleteRead.*--weights FILE"),
+        ("net-00000000.pth", [], f"its SHA-256 begins with {DIGITS}, not 00000000"),
+        (f"gone/{NAME}", [], r"404.*Not Found.*put it at .*--weights FILE"),
+        (NAME, [1000, 0], r"IncompleteRead.*--weights FILE"),
     ],
 )
 def test_a_failed_download_leaves_nothing_that_looks_whole(
-    server: str, tmp_path: Path, path: str, message: str
+    hub: Hub, tmp_path: Path, name: str, cuts: list[int], message: str
 ) -> None:
+    hub.cuts = cuts[:]
     with pytest.raises(ModelError, match=message):
-        fetch(server + path, tmp_path)
-    kept = {f".{NAME}.part"} if path.startswith("/cut/") else set()
-    assert {file.name for file in tmp_path.iterdir()} == kept
+        fetch(f"{hub.address}/{name}", tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == ({f".{NAME}.part"} if cuts else set())
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
@@ -113,3 +91,37 @@ def test_only_the_declared_classifier_may_be_left_out(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "net.pth")
     with pytest.raises(ModelError, match=r"unexpected fcx$"):
         load_weights(nn.Linear(2, 3), tmp_path / "net.pth", "a layer", classifier="fc.")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a readable PyTorch weight file"),
+        (b"not weights", "not a readable PyTorch weight file"),
+        ({"weight": torch.zeros(9)}, "not a readable PyTorch weight file"),  # cut short
+        ([1, 2], "holds a list"),
+    ],
+)
+def test_a_damaged_file_or_one_of_something_else_is_refused(
+    tmp_path: Path, content: object, message: str
+) -> None:
+    path = tmp_path / "damaged.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+        if isinstance(content, dict):
+            path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=message):
+        load_weights(nn.Linear(2, 3), path, "a layer")
+
+
+def test_code_in_a_weight_file_is_not_run(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (str(tmp_path / "ran"),)
+
+    torch.save({"bias": Hostile()}, tmp_path / "hostile.pth")
+    with pytest.raises(ModelError):
+        load_weights(nn.Linear(2, 3), tmp_path / "hostile.pth", "a layer")
+    assert not (tmp_path / "ran").exists()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lookalike.encoder import Encoder
 from lookalike.errors import LookalikeError
 from lookalike.evaluation.folder import FolderReport, evaluate_images
-from lookalike.evaluation.metrics import average_precision, precision_at, rank
+from lookalike.evaluation.metrics import precision_at, rank
 from lookalike.evaluation.protocol import (
     METRICS,
     hashed_ranking,
@@ -79,46 +79,34 @@ def report(images: LabelledImages, encoder: Encoder) -> FolderReport:
     return evaluate(images, encoder)
 
 
-def test_exact_metrics_are_those_of_embeddings_made_independently(
-    report: FolderReport, images: LabelledImages, vectors: NDArray[np.float64]
-) -> None:
-    by_metric: dict[str, list[float]] = {name: [] for name in METRICS}
-    for seed, measured in enumerate(report.splits):
-        queries, gallery = query_split(images.labels, seed, 6)
-        assert np.array_equal(measured.queries, queries)
-        assert np.array_equal(measured.gallery, gallery)
-        labels = images.labels
-        order = rank(vectors[queries] @ vectors[gallery].T)
-        relevance = labels[gallery[order]] == labels[queries, None]
-        for name, metric in METRICS.items():
-            by_metric[name].append(float(metric(relevance).mean()))
-    assert 0.4 < mean(by_metric["mAP"]) < 0.95  # neither is all found, nor nothing
-    for name, values in by_metric.items():
-        found = report.summary()["exact"][name]
-        assert found.mean == pytest.approx(mean(values), abs=SWAP), name
-        assert found.deviation == pytest.approx(stdev(values), abs=SWAP), name
-
-
-def test_hashed_metrics_are_those_of_an_index_and_the_loss_is_paired(
+def test_metrics_are_those_of_embeddings_made_independently_and_the_loss_is_paired(
     report: FolderReport, images: LabelledImages, vectors: NDArray[np.float64]
 ) -> None:
     labels, rows = images.labels, vectors.astype(np.float32)
-    exact, hashed = list[float](), list[float]()
-    for seed in range(SETTINGS[1]):
+    found: dict[tuple[str, str], list[float]] = {}
+    for seed, measured in enumerate(report.splits):
         queries, gallery = query_split(labels, seed, 6)
-        by_cosine = rank(rows[queries] @ rows[gallery].T)
-        by_hash = hashed_ranking(index_of(rows[gallery]), rows[queries], by_cosine)
-        for order, values in ((by_cosine, exact), (by_hash, hashed)):
-            relevance = labels[gallery[order]] == labels[queries, None]
-            values.append(float(average_precision(relevance).mean()))
-    summary = report.summary()
-    assert summary["hashed"]["mAP"].mean == pytest.approx(mean(hashed), abs=SWAP)
-    losses = [a - b for a, b in zip(exact, hashed, strict=True)]
-    assert summary["loss"]["mAP"].mean == pytest.approx(mean(losses), abs=2 * SWAP)
+        assert np.array_equal(measured.queries, queries)
+        assert np.array_equal(measured.gallery, gallery)
+        exact = rank(vectors[queries] @ vectors[gallery].T)
+        hashed = hashed_ranking(index_of(rows[gallery]), rows[queries], exact)
+        for name, metric in METRICS.items():
+            values = [
+                float(metric(labels[gallery[order]] == labels[queries, None]).mean())
+                for order in (exact, hashed)
+            ]
+            for kind, value in zip(
+                ("exact", "hashed", "loss"), [*values, values[0] - values[1]], strict=True
+            ):
+                found.setdefault((kind, name), []).append(value)
+    assert 0.4 < mean(found["exact", "mAP"]) < 0.95  # neither is all found, nor nothing
+    for (kind, name), values in found.items():
+        summary = report.summary()[kind][name]
+        assert summary.mean == pytest.approx(mean(values), abs=2 * SWAP), (kind, name)
+        assert summary.deviation == pytest.approx(stdev(values), abs=2 * SWAP), (kind, name)
     for name in METRICS:
         by_split = [float((s.exact[name] - s.hashed[name]).mean()) for s in report.splits]
-        assert summary["loss"][name].mean == pytest.approx(mean(by_split))
-        assert summary["loss"][name].deviation == pytest.approx(stdev(by_split))
+        assert report.summary()["loss"][name].mean == pytest.approx(mean(by_split))
 
 
 def test_the_hashed_ranking_is_the_hits_of_a_search_and_then_the_rest_in_exact_order() -> None:

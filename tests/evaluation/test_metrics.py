@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn and against rankings worked out by hand."""
+"""Metrics against scikit-learn and against rankings worked out by hand; and splits."""
 
 from __future__ import annotations
 
@@ -15,23 +15,18 @@ from lookalike.evaluation.metrics import (
     recall_at_m,
     spread,
 )
+from lookalike.evaluation.protocol import query_split
 
 # relevant at ranks 1, 3 and 6 of 6: AP = (1/1 + 2/3 + 3/6) / 3 = 13/18
 BY_HAND = np.array([[1, 0, 1, 0, 0, 1]], np.bool_)
 
 
-def test_average_precision_of_a_ranking_worked_by_hand() -> None:
+def test_metrics_of_rankings_worked_by_hand() -> None:
     assert average_precision(BY_HAND) == pytest.approx([13 / 18])
-
-
-def test_precision_and_recall_of_a_ranking_worked_by_hand() -> None:
     assert [precision_at(BY_HAND, n)[0] for n in (1, 2, 3, 6)] == [1, 0.5, 2 / 3, 0.5]
     assert recall_at_m(BY_HAND) == pytest.approx([2 / 3])
-
-
-def test_recall_at_m_cuts_each_query_at_its_own_m() -> None:
-    relevance = np.array([[0, 1, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]], np.bool_)
-    assert recall_at_m(relevance).tolist() == [0.5, 1, 0]
+    each_at_its_own_m = np.array([[0, 1, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]], np.bool_)
+    assert recall_at_m(each_at_its_own_m).tolist() == [0.5, 1, 0]
 
 
 def test_average_precision_equals_scikit_learn_on_distinct_scores() -> None:
@@ -72,3 +67,28 @@ def test_the_deviation_is_that_of_a_sample() -> None:
     assert found.mean == pytest.approx(7 / 3)
     assert found.deviation == pytest.approx(math.sqrt(7 / 3))
     assert str(found) == "2.3333 ± 1.5275"
+
+
+# ---- splits --------------------------------------------------------------------------------------
+
+LABELS = np.repeat(np.arange(10), 100)
+
+
+def test_queries_are_ten_of_each_class_and_the_gallery_is_all_else() -> None:
+    split = query_split(LABELS, seed=3)
+    assert np.bincount(LABELS[split.queries]).tolist() == [10] * 10
+    assert np.array_equal(np.sort(np.concatenate(split)), np.arange(1000))
+    assert (np.diff(split.queries) > 0).all() and (np.diff(split.gallery) > 0).all()
+
+
+def test_a_seed_gives_the_same_split_and_another_seed_another() -> None:
+    first = query_split(LABELS, seed=0).queries
+    assert np.array_equal(first, query_split(LABELS, seed=0).queries)
+    shared = np.intersect1d(first, query_split(LABELS, seed=1).queries)
+    assert len(shared) < 30  # 10 expected, standard deviation 3
+
+
+def test_a_class_keeps_its_queries_when_another_class_goes() -> None:
+    whole = query_split(LABELS, seed=0).queries
+    fewer = query_split(LABELS[:900], seed=0).queries
+    assert np.array_equal(whole[whole < 900], fewer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,74 +71,28 @@ def check(index: LSHIndex, ids: list[int]) -> None:
     assert index.search(QUERIES[:0], 3).ids.shape == (0, 3)
 
 
-def add(index: LSHIndex, ids: list[int]) -> list[int]:
-    index.add([999], VECTORS[999:])
-    return [*ids, 999]
-
-
-def add_many(index: LSHIndex, ids: list[int]) -> list[int]:
-    for start in range(800, 1000, 50):
-        index.add(np.arange(start, start + 50), VECTORS[start : start + 50])
-    return [*ids, *range(800, 1000)]
-
-
-def replaced(index: LSHIndex, ids: list[int]) -> list[int]:
-    index.replace([998], VECTORS[998:999])
-    return [*ids, 998]
-
-
-def nothing(index: LSHIndex, ids: list[int]) -> list[int]:
-    index.add([], np.empty((0, DIM)))
-    index.replace([], np.empty((0, DIM)))
-    index.remove([])
-    assert index.hamming(QUERIES[0], []).tolist() == []
-    assert index.contains([]).tolist() == []
-    return ids
-
-
-def compact(index: LSHIndex, ids: list[int]) -> list[int]:
-    index.compact(only_if_worth_it=True)
-    check(index, ids)
-    index.compact()
-    return ids
-
-
-CHANGES: list[Callable[[LSHIndex, list[int]], list[int]]] = [
-    add,
-    add_many,
-    replaced,
-    nothing,
-    compact,
-]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=[name for name, *_ in CASES])
 @pytest.mark.parametrize("vectors", ["float16", "none"])
-@pytest.mark.parametrize("tables", [1, 2])
-@pytest.mark.parametrize("marked", [False, True])
-def test_an_index_of_emptied_segments_can_be_changed_saved_and_opened(
-    tmp_path: Path, case: Case, vectors: Any, tables: int, marked: bool
+def test_segments_that_earlier_versions_left_with_all_rows_marked_are_dropped(
+    tmp_path: Path, case: Case, vectors: Any
 ) -> None:
-    settings = LSHSettings(DIM, tables=tables, vectors=vectors)
-    ids = left(case)
-    check(emptied(case, settings, marked), ids)
-    for i, change in enumerate(CHANGES):
-        index = emptied(case, settings, marked)
-        if marked:  # as found on disk
-            index.save(tmp_path / str(i))
-            index = LSHIndex.open(tmp_path / str(i))
-            assert all(gone.number < len(s) for s, gone in zip(*parts(index), strict=True))
-        expected = change(index, ids)
-        check(index, expected)
-        index.save(tmp_path / str(i))
-        opened = LSHIndex.open(tmp_path / str(i))
-        check(opened, expected)
-        assert opened.damaged() == []
-
-
-def parts(index: LSHIndex) -> tuple[Any, Any]:
-    return index._state.segments, index._state.removed
+    """What becomes of those that are emptied now, test_any_order.py tries."""
+    ids, index = left(case), emptied(case, LSHSettings(DIM, vectors=vectors), True)
+    check(index, ids)
+    index.save(tmp_path)
+    opened = LSHIndex.open(tmp_path)
+    marks = zip(opened.segments(), opened._state.removed, strict=True)
+    assert all(gone.number < len(segment) for segment, gone in marks)
+    opened.add([999], VECTORS[999:])
+    opened.replace([998], VECTORS[998:999])
+    opened.add([], np.empty((0, DIM)))
+    opened.remove([])
+    check(opened, [*ids, 998, 999])
+    opened.compact()
+    opened.save(tmp_path)
+    check(LSHIndex.open(tmp_path), [*ids, 998, 999])
+    assert opened.hamming(QUERIES[0], []).tolist() == opened.contains([]).tolist() == []
 
 
 @pytest.mark.slow

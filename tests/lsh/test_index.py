@@ -126,18 +126,13 @@ def test_few_or_equal_vectors_are_indexed_by_every_family(
         assert found.cosines[0] == pytest.approx(1, abs=1e-3)
 
 
-def test_one_query_gives_one_dimension_and_equals_its_row_in_a_batch() -> None:
-    index = made(VECTORS)
-    batch, one = index.search(QUERIES, 5), index.search(QUERIES[3], 5)
-    assert one.ids.shape == (5,)
-    assert np.array_equal(one.ids, batch.ids[3])
-
-
-def test_threads_do_not_change_the_result() -> None:
+def test_threads_and_company_do_not_change_the_result() -> None:
     index = made(VECTORS, tables=2)
     queries = clustered(700, 5)
     one, two = index.search(queries, 10, threads=1), index.search(queries, 10, threads=2)
     assert np.array_equal(one.ids, two.ids)
+    alone = index.search(queries[3], 10)
+    assert alone.ids.shape == (10,) and np.array_equal(alone.ids, one.ids[3])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0005, 0.05, 0.5])
@@ -334,20 +329,37 @@ def test_an_unknown_id_is_named(call: str) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"dim": 0}, "dim is 0"),
-        ({"tables": 0}, "tables is 0"),
-        ({"key_bits": 15}, "key_bits is 15"),
-        ({"code_bits": 100}, "code_bits is 100"),
-        ({"keys": "md5"}, "keys is 'md5'"),
+        *(({"dim": value}, f"dim is '?{value}") for value in (0, True, 1.5, "8")),
+        *(({"tables": value}, f"tables is {value}") for value in (0, True)),
+        *(({"key_bits": value}, f"key_bits is {value}") for value in (15, False, 2.0)),
+        *(({"code_bits": value}, f"code_bits is {value}") for value in (100, 64.0)),
+        *(({"keys": value}, "keys is") for value in ("md5", None, ["voronoi"])),
         ({"codes": "md5"}, "codes is 'md5'"),
         ({"ranking": "x"}, "ranking is 'x'"),
         ({"vectors": "int3"}, "vectors is 'int3'"),
-        ({"seed": -1}, "seed is -1"),
+        *(({"center": value}, f"center is {value}") for value in (1, None)),
+        *(({"seed": value}, f"seed is {value}") for value in (-1, True)),
+        ({"search": None}, "."),
+        ({"search": {"candidates": True, "rerank": None}}, "candidates is True"),
+        ({"search": {"candidates": 0, "rerank": None}}, "candidates is 0"),
+        ({"search": {"candidates": None, "rerank": 1 << 33}}, "rerank is 8589934592"),
+        ({"search": {"candidates": None}}, "unknown or missing"),
+        ({"other": 1}, "other"),
     ],
 )
-def test_settings_are_checked_when_made(values: dict[str, Any], message: str) -> None:
+def test_settings_of_another_type_or_range_are_refused(
+    values: dict[str, object], message: str
+) -> None:
+    good = LSHSettings(DIM).as_dict()
+    assert LSHSettings.from_dict(good) == LSHSettings(DIM)
     with pytest.raises(ValueError, match=message):
-        LSHSettings(**{"dim": 8, **values})
+        LSHSettings.from_dict({**good, **values})
+
+
+@pytest.mark.parametrize("value", [None, [], 5, "x"])
+def test_settings_that_are_not_a_dictionary_are_refused(value: object) -> None:
+    with pytest.raises(ValueError):
+        LSHSettings.from_dict(value)
 
 
 def test_search_settings_are_checked_and_used() -> None:

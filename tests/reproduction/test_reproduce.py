@@ -26,58 +26,46 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_tables_times_and_figures_are_made_and_then_known(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    command = ("run", "table1", "table3", "feedback", "--data", folder, "--out", out)
+    command = ("run", "table1", "table3", "feedback", "--data", folder, "--out", tmp_path)
     done = reproduce(*command, *ARGUMENTS)
     assert done.stdout == ""
-    assert f"wrote {out}/report.html" in done.stderr.splitlines()[-1]
-    found = json.loads((out / "results" / "set.json").read_text())
-    assert set(found["paper"]) == set(ROWS)
+    assert f"wrote {tmp_path}/report.html" in done.stderr.splitlines()[-1]
+    found = json.loads((tmp_path / "results" / "set.json").read_text())
+    assert set(found["paper"]) == set(found["timing"]["rows"]) == set(ROWS)
     for row in ROWS:
-        values = found["paper"][row]["0"]
+        values, times = found["paper"][row]["0"], found["timing"]["rows"][row]
         assert values["P@20"] == 5 / 20  # all of the gallery
         assert values["mAP"] > 0.8  # the classes differ in colour
-        timing = found["timing"]["rows"][row]
-        assert [len(timing[what]) for what in ("search", "end to end", "cold")] == [3, 3, 3]
-        assert 0 < max(timing["search"]) < min(timing["end to end"])
+        assert [len(times[what]) for what in ("search", "end to end", "cold")] == [3, 3, 3]
+        assert 0 < max(times["search"]) < min(times["end to end"])
     about = found["timing"]["about"]
     assert (about["seed"], about["queries"], about["k"]) == (0, 2 * len(CLASSES), 20)
     assert found["feedback"]["0"]["mAP ranking"][-1] == 1.0  # all of the gallery was judged
-    report = (out / "report.html").read_text()
-    images = re.findall(r'src="([^"]+)"', report)
-    assert len(images) >= 8
-    assert all((out / image).stat().st_size > 10_000 for image in images)
+    report = (tmp_path / "report.html").read_text()
+    assert all((tmp_path / image).exists() for image in re.findall(r'src="([^"]+)"', report))
     assert "http" not in report
-    cell = f"{found['paper']['ours']['0']['mAP']:.4f}"
-    assert f"<td>{cell}</td>" in report
-    networks = {path: path.stat().st_mtime_ns for path in (out / "work").glob("set-*.pt")}
-    assert len(networks) == 2
-    again = reproduce("run", "table1", "--data", folder, "--out", out, *ARGUMENTS)
+    assert f"<td>{found['paper']['ours']['0']['mAP']:.4f}</td>" in report
+    again = reproduce("run", "table1", "--data", folder, "--out", tmp_path, *ARGUMENTS)
     assert "training" not in again.stderr
-    assert {path: path.stat().st_mtime_ns for path in networks} == networks
-    assert json.loads((out / "results" / "set.json").read_text()) == found
+    assert json.loads((tmp_path / "results" / "set.json").read_text()) == found
 
 
 def test_each_verb_does_what_the_ones_before_it_left_undone(folder: Path, tmp_path: Path) -> None:
     few = ("--seeds=0", "--epochs=1", "--queries-per-class=2", "--row=lenet")
-    command = ("table1", "--data", folder, "--out", tmp_path, *few)
-
-    def files(pattern: str) -> list[str]:
-        return [path.name for path in tmp_path.rglob(pattern)]
-
-    reproduce("train", *command)
-    assert len(files("set-lenet-seed0-*.pt")) == 1 and not files("*.npy")
-    ranked = reproduce("rank", *command)
-    assert "training" not in ranked.stderr
-    assert len(files("set-paper-lenet-seed0-*.npy")) == 1
-    reproduce("score", *command)
+    made = {
+        "train": "work/set-lenet-seed0-*.pt",
+        "rank": "**/set-paper-lenet-seed0-*.npy",
+        "score": "results/set.json",
+        "figures": "figures/set-table.png",
+        "report": "report.html",
+    }
+    for verb, files in made.items():
+        done = reproduce(verb, "table1", "--data", folder, "--out", tmp_path, *few)
+        assert verb == "train" or "training" not in done.stderr
+        there = [each for each in made.values() if list(tmp_path.glob(each))]
+        assert there == list(made.values())[: there.index(files) + 1]
     found = json.loads((tmp_path / "results" / "set.json").read_text())
     assert 0 < found["paper"]["lenet"]["0"]["mAP"] <= 1
-    assert not files("*.png") or files("*.png") == files("set-lenet-*.png")  # of the training
-    reproduce("figures", *command)
-    assert files("set-table.png")
-    assert not files("report.html")
-    reproduce("report", *command)
     assert "figures/set-table.png" in (tmp_path / "report.html").read_text()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ from reproduction.train import Networks
 
 
 class Known(Method):
-    """Knows the class of every query from the oracle; `right` puts its images first, or last."""
+    """Knows the class of every query from the oracle; `right`, query by query, puts its images
+    first, or last.
+    """
 
-    def __init__(self, right: bool) -> None:
-        self.title, self.right = f"known {right}", right
+    def __init__(self, *right: bool) -> None:
+        self.title, self.right = f"known {right[0]}", cycle(right)
 
     def learn(self, training: Sample) -> None:
         self.seen = set(training.labels.tolist())
@@ -42,7 +44,7 @@ class Known(Method):
     def match(self, features: Any, k: int, oracle: Oracle | None = None) -> Positions:
         assert oracle is not None
         relevant = oracle(np.arange(self.count))
-        order = np.argsort(relevant != self.right, kind="stable")
+        order = np.argsort(relevant != next(self.right), kind="stable")
         return order[:k].astype(np.int64)
 
 
@@ -77,8 +79,16 @@ def test_unseen_classes_are_neither_learnt_nor_missing_from_the_gallery(study: S
     assert len(parts.gallery) == 12
 
 
-def test_numbers_are_those_of_the_rankings(study: Study) -> None:
-    for row, seed in product(("good", "bad"), (0, 1)):
+def test_numbers_are_means_over_the_queries_rankings(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = {
+        "good": lambda: Known(True),
+        "bad": lambda: Known(False),
+        "both": lambda: Known(True, False),
+    }
+    have_rows(monkeypatch, **methods)
+    for row, seed in product(methods, (0, 1)):
         score(study, "paper", row, seed)
     found = study.results.load(study.collection.name)
     good, bad = found["paper"]["good"]["0"], found["paper"]["bad"]["1"]
@@ -88,7 +98,10 @@ def test_numbers_are_those_of_the_rankings(study: Study) -> None:
     assert bad["mAP"] == pytest.approx(average)
     assert (bad["recall@m"], bad["P@10"]) == (0.0, 0.0)
     assert "P@30" not in bad  # of 24
-    assert found["titles"] == {"good": "known True", "bad": "known False"}
+    both = found["paper"]["both"]["0"]
+    assert both["mAP"] == pytest.approx((1 + average) / 2)
+    assert both["recall@m"] == 0.5
+    assert found["titles"]["good"] == "known True"
 
 
 def test_a_ranking_is_computed_once_for_images_settings_and_configuration(

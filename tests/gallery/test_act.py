@@ -518,10 +518,15 @@ def test_the_reference_folder_is_not_touched(top: Path, copies: list[Removal]) -
     assert not (root / "copy 0/1.jpg").exists()
 
 
-def test_only_files_of_equal_bytes_are_linked(top: Path, copies: list[Removal]) -> None:
+def test_only_files_of_equal_bytes_are_linked_and_only_those_of_the_gallery_go(
+    top: Path, copies: list[Removal]
+) -> None:
     removal = replace(copies[0], kept=copies[1].kept)
     (done,) = done_with(top, [removal], Action.HARDLINK)
     assert done.problem == "only files of the same bytes can share them"
+    outside = Path(shutil.copy(copies[0].file, top / "outside.jpg"))
+    (done,) = done_with(top, [replace(copies[0], file=outside)], Action.DELETE)
+    assert done.problem == f"it is not inside {top / 'photos'}" and outside.exists()
 
 
 def test_files_are_not_moved_to_a_folder_inside_the_gallerys(top: Path) -> None:

@@ -49,16 +49,6 @@ def test_a_rebuild_encodes_everything_with_the_other_model_under_new_ids(
     assert {path.name for path in photos.iterdir()} == {"a", "b", "c", ".lookalike"}
 
 
-def test_a_rebuild_of_a_gallery_elsewhere_knows_its_photographs(
-    photos: Path, tmp_path: Path, model: Path, other_model: Path
-) -> None:
-    home = tmp_path / "gallery"
-    Gallery.open(photos, directory=home, model=model).update()
-    rebuilt, _ = Gallery.rebuild(home, model=other_model)
-    assert (rebuilt.root, rebuilt.directory) == (photos, home)
-    assert_holds(Gallery.open(home), photos, cells=2)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kill_at", [3, 9, 20, 30, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52])
 def test_a_killed_rebuild_serves_the_old_gallery_and_resumes(

@@ -77,7 +77,7 @@ def test_a_gallery_inside_its_folder_moves_with_it(
 
 
 def test_a_gallery_elsewhere_follows_its_photographs_and_refuses_others(
-    tmp_path: Path, model: Path, decoded: list[str]
+    tmp_path: Path, model: Path, other_model: Path, decoded: list[str]
 ) -> None:
     photos, home = tmp_path / "disk/photos", tmp_path / "disk/gal"
     write_photos(photos, 12)
@@ -93,6 +93,9 @@ def test_a_gallery_elsewhere_follows_its_photographs_and_refuses_others(
     assert again.update().images == 12
     assert decoded == []
     assert_holds(again, photos)
+    rebuilt, _ = Gallery.rebuild(home, model=other_model)
+    assert (rebuilt.root, rebuilt.directory) == (photos, home)
+    assert_holds(Gallery.open(home), photos, cells=2)
     (other := tmp_path / "other").mkdir()
     with pytest.raises(GalleryError, match=f"belongs to {photos}, not to {other}"):
         Gallery.open(other, directory=home)

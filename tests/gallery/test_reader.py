@@ -51,36 +51,18 @@ def test_searches_vectors_and_scores_are_those_of_the_gallery(segmented: Gallery
         assert [item.bits for item in found] == [hit.bits for hit in hits] == bits
         shares = rarities(snapshot.pairs, [item.cosine for item in found])
         assert shares == [hit.rarity for hit in hits]
-
-
-def test_filters_thresholds_and_copies(segmented: Gallery) -> None:
-    snapshot = segmented.reader().now()
-    (number,) = snapshot.matching("copy.png").tolist()
-    row = snapshot.row(number)
-    assert row is not None
-    query = snapshot.vectors([number])[0]
-    everything = snapshot.search(query, 500)
-    assert len(everything) == len(snapshot)
-    assert {os.fsdecode(item.row.path) for item in everything[:2]} == {"copy.png", "a/003.png"}
-    others = snapshot.search(query, 500, without=row.hash)
-    assert [i.row.id for i in others] == [i.row.id for i in everything[2:]]
-    filtered = snapshot.search(query, 500, filter="1/*")
-    chosen = set(snapshot.matching("1/*").tolist())
-    assert [i.row.id for i in filtered] == [i.row.id for i in everything if i.row.id in chosen]
-    limit = everything[9].cosine
-    assert snapshot.search(query, 500, threshold=limit) == everything[:10]
-    with pytest.raises(GalleryError, match="filter is empty"):
-        snapshot.matching("")
-
-
-def test_unknown_ids_are_nothing(segmented: Gallery) -> None:
-    snapshot = segmented.reader().now()
+        few = snapshot.search(query, 20, without=row.hash, filter="1/* -c/", threshold=0.1)
+        chosen = set(snapshot.matching("1/* -c/").tolist())
+        everything = snapshot.search(query, 500, without=row.hash)
+        assert few == [i for i in everything if i.row.id in chosen and i.cosine >= 0.1][:20]
     gone = 1  # the first by path, which was deleted
     assert snapshot.row(gone) is None and not snapshot.has(gone)
     for number in (0, gone, 10**9, 2**63 - 1):
         assert snapshot.rows([number]) == {} and not snapshot.has(number)
         with pytest.raises(KeyError):
             snapshot.vectors([2, number])
+    with pytest.raises(GalleryError, match="filter is empty"):
+        snapshot.matching("")
 
 
 def test_every_commit_of_others_is_seen(gallery: Gallery, photos: Path) -> None:

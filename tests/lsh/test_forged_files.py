@@ -14,29 +14,15 @@ from typing import Any
 import forging
 import numpy as np
 import pytest
+from test_storage import DIM, OWNER, QUERIES, VECTORS, saved
 
 from lookalike.errors import IndexFormatError
 from lookalike.lsh import LSHIndex, LSHSettings, Neighbors, storage
 
-DIM = 32
-RNG = np.random.default_rng(0)
-VECTORS = RNG.standard_normal((2000, DIM)).astype(np.float32)
-QUERIES = RNG.standard_normal((20, DIM)).astype(np.float32)
-OWNER = "1" * 32
 Place = tuple[str | int, ...]
 
 HUGE = 1 << 70
 STRANGE: list[object] = [None, True, -1, HUGE, 1.5, float("nan"), "x", [], {}, [[]], 7]
-
-
-def saved(folder: Path) -> LSHIndex:
-    """Two segments of 300 and 100 items, one of which is removed."""
-    index = LSHIndex(DIM, owner=OWNER)
-    index.add(np.arange(300), VECTORS[:300])
-    index.add(np.arange(300, 400), VECTORS[300:400])
-    index.remove([5])
-    index.save(folder)
-    return index
 
 
 def one_segment(folder: Path, **settings: Any) -> tuple[LSHIndex, Path]:
@@ -88,7 +74,7 @@ def add_noise(name: str, share: float, rng: np.random.Generator, parts: forging.
 
 @pytest.mark.parametrize("kind", ["hasher", "segment", "removed"])
 def test_no_forged_header_with_a_right_checksum_is_taken(tmp_path: Path, kind: str) -> None:
-    expected = saved(tmp_path).search(QUERIES, 10)
+    expected = saved(tmp_path, OWNER).search(QUERIES, 10)
     path = sorted(tmp_path.glob(f"{kind}-*"))[0]
     whole = path.read_bytes()
     places: list[Place] = [("kind",), ("meta",), ("arrays",), ("arrays", 0)]
@@ -114,7 +100,7 @@ def test_no_forged_header_with_a_right_checksum_is_taken(tmp_path: Path, kind: s
 
 
 def test_no_forged_manifest_with_a_right_checksum_is_taken(tmp_path: Path) -> None:
-    expected = saved(tmp_path).search(QUERIES, 10)
+    expected = saved(tmp_path, OWNER).search(QUERIES, 10)
     path = tmp_path / "manifest.json"
     whole = path.read_bytes()
     body = json.loads(whole)["index"]
@@ -162,7 +148,7 @@ def test_no_forged_manifest_with_a_right_checksum_is_taken(tmp_path: Path) -> No
 def test_hash_functions_that_make_no_finite_scores_are_refused(
     tmp_path: Path, value: float
 ) -> None:
-    saved(tmp_path)
+    saved(tmp_path, OWNER)
     (path,) = tmp_path.glob("hasher-*")
     forging.forge_arrays(path, partial(set_number, "key_points", (0, 3, 5), value))
     with pytest.raises(IndexFormatError, match=f"{path.name} is damaged: key_points"):
@@ -287,7 +273,7 @@ def test_damaged_data_are_not_written_again_with_right_checksums(tmp_path: Path)
 
 @pytest.mark.parametrize("what", ["repeated", "negative", "in another segment"])
 def test_forged_ids_are_refused(tmp_path: Path, what: str) -> None:
-    first, second = (segment.file for segment in saved(tmp_path).segments())
+    first, second = (segment.file for segment in saved(tmp_path, OWNER).segments())
     assert first is not None and second is not None
 
     def change(parts: forging.Parts) -> None:
@@ -321,7 +307,7 @@ def test_ids_of_a_large_index_that_cannot_be_are_an_error_before_they_are_used(
 def test_links_pipes_and_folders_in_place_of_files_are_refused_and_not_followed(
     tmp_path: Path, kind: str
 ) -> None:
-    saved(tmp_path / "index")
+    saved(tmp_path / "index", OWNER)
     path = sorted((tmp_path / "index").glob(f"{kind}*"))[0]
     outside = tmp_path / "outside"
     path.rename(outside)
@@ -341,7 +327,7 @@ def test_links_pipes_and_folders_in_place_of_files_are_refused_and_not_followed(
             path.unlink()
     content = outside.read_bytes()
     path.symlink_to(outside)
-    saved(tmp_path / "index")
+    saved(tmp_path / "index", OWNER)
     assert not path.is_symlink(), "a save replaces the link"
     assert outside.read_bytes() == content
 

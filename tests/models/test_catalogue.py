@@ -134,18 +134,13 @@ def test_a_file_of_another_size_is_refused_before_it_is_read(
     assert in_cache(tmp_path) == LOCK
 
 
-def test_a_file_that_was_put_there_by_hand_needs_no_network(hub: Hub) -> None:
-    file = model_file(NAME).parent / "downloads" / "model.onnx"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(published(hub))
-    hub.files.clear()
-    assert get(NAME).dim == 8 and not hub.requests
-
-
 def test_without_a_network_the_error_says_where_the_file_may_be_put(hub: Hub) -> None:
     done = lookalike("model", "get", NAME, "--host", "http://127.0.0.1:1", status=2)
     where = model_file(NAME).parent / "downloads" / "model.onnx"
     assert "refused" in done.stderr and f"put it at {where}" in done.stderr
+    where.parent.mkdir(parents=True, exist_ok=True)
+    where.write_bytes(published(hub))
+    assert get(NAME).dim == 8 and not hub.requests
 
 
 def test_a_proxy_of_the_environment_is_used_and_named(
@@ -209,8 +204,10 @@ def test_a_process_that_was_killed_half_way_leaves_what_the_next_one_completes(
     assert not unfinished.exists()
 
 
-def test_list_says_what_is_here_and_remove_deletes_it(hub: Hub) -> None:
+def test_list_says_what_is_here_and_remove_deletes_it(hub: Hub, tmp_path: Path) -> None:
     assert lookalike("model", "list").stdout.split()[:3] == [NAME, "0", "MB"]
+    done = lookalike("index", tmp_path, "--model", NAME, status=2)
+    assert f"lookalike model get {NAME}" in done.stderr
     lookalike("model", "get", NAME)
     assert lookalike("model", "list").stdout.split()[:2] == [NAME, "downloaded"]
     (facts,) = json.loads(lookalike("model", "list", "--json").stdout)
@@ -218,13 +215,6 @@ def test_list_says_what_is_here_and_remove_deletes_it(hub: Hub) -> None:
     lookalike("model", "remove", NAME)
     assert not model_file(NAME).parent.exists()
     lookalike("model", "remove", NAME, status=1)
-
-
-def test_a_name_that_is_not_downloaded_says_how_and_an_unknown_one_what_there_is(
-    hub: Hub, tmp_path: Path
-) -> None:
-    done = lookalike("index", tmp_path, "--model", NAME, status=2)
-    assert f"lookalike model get {NAME}" in done.stderr
     with pytest.raises(ModelError, match=f"no model is called 'other'; there are: {NAME}"):
         get("other")
 

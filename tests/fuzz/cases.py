@@ -30,8 +30,6 @@ from lookalike.images import SkippedImageError
 from lookalike.images.decoder import Decoder
 from lookalike.lsh import graph, index, linking, storage
 
-__all__ = ["BAD", "CLEAR", "FORGED", "NAMED", "RIGHT", "Verdict", "World", "run_case"]
-
 RIGHT, CLEAR = "right", "clear error"
 NAMED = "as the damaged data say, named by verify"
 FORGED = "as the forged data say"

@@ -11,8 +11,6 @@ from typing import Any
 import forging
 import numpy as np
 
-__all__ = ["forge", "mutate", "mutate_bytes"]
-
 Rng = np.random.Generator
 PAGE = 4096
 STRANGE: list[Any] = [

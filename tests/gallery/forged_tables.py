@@ -14,16 +14,6 @@ from typing import Any
 
 from lookalike.gallery.rows import ImageRow, checked_row
 
-__all__ = [
-    "VALUES",
-    "altered",
-    "forge_entry",
-    "forge_identity",
-    "forge_row",
-    "identity_of",
-    "meta_of",
-]
-
 VALUES: dict[str, Any] = {
     "null": None,
     "true": True,

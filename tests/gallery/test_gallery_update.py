@@ -50,41 +50,25 @@ def test_a_second_interruption_while_the_first_is_committed_loses_nothing(
     assert gallery.verify() == []
 
 
-def exchange(first: Path, second: Path) -> None:
-    """Two files of equal size and time exchange their names."""
-    held = first.with_name("held")
-    first.rename(held)
-    second.rename(first)
-    held.rename(second)
-
-
-def bitmaps(folder: Path, count: int) -> list[Path]:
-    """Images of equal size and time, as unpacked from an archive."""
-    files = []
-    for number in range(count):
-        file = folder / f"{number:03}.bmp"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(encode(photo(number, 48, 64), "BMP"))
-        os.utime(file, (10**9, 10**9))
-        files.append(file)
-    return files
-
-
 def test_files_of_equal_size_and_time_that_exchange_their_names_are_noticed(
     tmp_path: Path, model: Path, decoded: list[str]
 ) -> None:
-    first, second, third = bitmaps(tmp_path / "photos", 3)
-    third.write_bytes(first.read_bytes())
-    os.utime(third, (10**9, 10**9))
-    gallery = updated(tmp_path / "photos", model=model)
-    exchange(second, third)
-    hit = gallery.search(third, 1)[0]  # before the update: what it holds is known by its old name
-    assert (hit.path, round(hit.cosine, 3)) == ("001.bmp", 1)
+    """As unpacked from an archive."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, number in (("first", 0), ("second", 1), ("third", 0)):
+        (folder / f"{name}.bmp").write_bytes(encode(photo(number, 48, 64), "BMP"))
+        os.utime(folder / f"{name}.bmp", (10**9, 10**9))
+    gallery = updated(folder, model=model)
+    for old, new in (("second", "held"), ("third", "second"), ("held", "third")):
+        (folder / f"{old}.bmp").rename(folder / f"{new}.bmp")
+    # before the update: what it holds is known by its old name
+    hit = gallery.search(folder / "third.bmp", 1)[0]
+    assert (hit.path, round(hit.cosine, 3)) == ("second.bmp", 1)
     decoded.clear()
     assert counts(gallery.update()) == {"changed": 2, "reused": 2}
-    for file in (first, second, third):
-        vector = vectors_of(gallery)[file.name]
-        np.testing.assert_allclose(vector, embedding(file), atol=HALF)
+    for name, vector in vectors_of(gallery).items():
+        np.testing.assert_allclose(vector, embedding(folder / name), atol=HALF)
     assert decoded == []
     assert gallery.update().changed == 0
     assert gallery.verify(contents=True) == []

@@ -103,7 +103,7 @@ def test_a_process_stopped_at_any_moment_loses_nothing_and_repeats_one_batch_at_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kill_at", range(1, 36, 2))
+@pytest.mark.parametrize("kill_at", range(1, 36, 3))
 def test_a_process_killed_inside_a_commit_leaves_the_state_before_or_after(
     tmp_path: Path, model: Path, decoded: list[str], kill_at: int
 ) -> None:

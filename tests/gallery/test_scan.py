@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,27 +88,9 @@ def with_status(monkeypatch: pytest.MonkeyPatch, change: Callable[[str, Any], An
     """Let every stat, also those of directory entries, give what ``change(path, status)`` does."""
     real_scandir, real_stat = os.scandir, os.stat
 
-    class Entry:
-        def __init__(self, entry: os.DirEntry[bytes]) -> None:
-            self.entry, self.name, self.path = entry, entry.name, entry.path
-
-        def stat(self) -> Any:
-            return change(os.fsdecode(self.path), self.entry.stat())
-
-        def is_symlink(self) -> bool:
-            return self.entry.is_symlink()
-
-        def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-            return self.entry.is_dir(follow_symlinks=follow_symlinks)
-
-    class Scandir:
-        def __init__(self, path: bytes) -> None:
-            self.entries = [Entry(entry) for entry in real_scandir(path)]
-
-        def __enter__(self) -> list[Entry]:
-            return self.entries
-
-        def __exit__(self, *_: object) -> None: ...
+    def changed(entry: os.DirEntry[bytes]) -> SimpleNamespace:
+        own = {name: getattr(entry, name) for name in ("name", "path", "is_symlink", "is_dir")}
+        return SimpleNamespace(stat=lambda: change(os.fsdecode(entry.path), entry.stat()), **own)
 
     def stat(path: Any, *args: Any, **named: Any) -> Any:
         found = real_stat(path, *args, **named)
@@ -114,20 +98,18 @@ def with_status(monkeypatch: pytest.MonkeyPatch, change: Callable[[str, Any], An
         return found if own else change(os.fsdecode(path), found)
 
     def scandir(path: Any) -> Any:
-        return Scandir(path) if isinstance(path, bytes) else real_scandir(path)
+        if not isinstance(path, bytes):
+            return real_scandir(path)
+        return nullcontext([changed(entry) for entry in real_scandir(path)])
 
     monkeypatch.setattr(os, "scandir", scandir)
     monkeypatch.setattr(os, "stat", stat)
 
 
-class Status:
+def altered(status: os.stat_result, **fields: int) -> SimpleNamespace:
     """A stat result of which some fields are replaced."""
-
-    def __init__(self, status: os.stat_result, **fields: int) -> None:
-        self._status, self._fields = status, fields
-
-    def __getattr__(self, name: str) -> Any:
-        return self._fields.get(name, getattr(self._status, name))
+    own = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+    return SimpleNamespace(**{**own, **fields})
 
 
 @pytest.mark.parametrize("number", [0, 7])
@@ -139,7 +121,7 @@ def test_inode_numbers_that_are_all_equal_hide_nothing(
     (photos / "again").symlink_to(tmp_path / "outside")
     (photos / "a/up").symlink_to("..")
     expected = sorted([*images_of(photos), "again/1.png"])
-    with_status(monkeypatch, lambda _, status: Status(status, st_ino=number))
+    with_status(monkeypatch, lambda _, status: altered(status, st_ino=number))
     assert sorted(names(photos)) == expected
     gallery = Gallery.open(photos, model=model)
     assert gallery.update().images == 13
@@ -163,7 +145,7 @@ def test_values_of_the_file_system_beyond_64_bits_stop_nothing(
     """Searches assume that the file is unchanged; only its content could prove it."""
 
     def change(path: str, status: Any) -> Any:
-        return Status(status, **{field: value}) if path.endswith("a/000.png") else status
+        return altered(status, **{field: value}) if path.endswith("a/000.png") else status
 
     with_status(monkeypatch, change)
     gallery = Gallery.open(photos, model=model)

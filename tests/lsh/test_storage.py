@@ -50,13 +50,6 @@ def test_an_opened_index_answers_as_the_saved_one(tmp_path: Path, keys: str, vec
     assert opened.settings == index.settings
 
 
-def test_an_empty_index_is_saved_and_opened(tmp_path: Path) -> None:
-    LSHIndex(DIM).save(tmp_path)
-    opened = LSHIndex.open(tmp_path)
-    opened.add([1], VECTORS[:1])
-    assert opened.search(VECTORS[0], 1).ids[0] == 1
-
-
 def test_the_same_seed_data_and_owner_give_identical_files(tmp_path: Path) -> None:
     made(tables=2).save(tmp_path / "a")
     made(tables=2).save(tmp_path / "b")

@@ -12,8 +12,6 @@ from command import run
 
 from reproduction.__main__ import commands
 
-__all__ = ["reproduce", "start"]
-
 ROOT = Path(__file__).resolve().parents[2]
 reproduce = partial(run, commands)
 

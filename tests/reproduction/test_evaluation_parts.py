@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,54 +19,27 @@ from reproduction.study import Study, folders_of
 from reproduction.train import Networks
 
 
-def tasks(
-    studies: list[Study], names: list[str], settings: Settings | None = None, verb: str = "score"
-) -> list[Task]:
-    """As `tasks_of`, of studies with other settings and the same results."""
-    changed = list(map(copy.copy, studies))
-    for study in changed:
-        if settings is not None:
-            object.__setattr__(study, "settings", settings)
-    return tasks_of(changed, names, verb)
+def test_what_cannot_be_done_is_reported_and_any_other_error_stops_everything() -> None:
+    now, ran, reports = [100.0], list[str](), list[str]()
 
-
-class Work:
-    """Tasks whose running moves a clock."""
-
-    def __init__(self) -> None:
-        self.now, self.ran = 100.0, list[str]()
-
-    def task(self, name: str, likely: float, takes: float, done: bool = False) -> Task:
+    def task(name: str, seconds: float, error: BaseException | None = None) -> Task:
         def run() -> None:
-            self.now += takes
-            self.ran.append(name)
+            if error is not None:
+                raise error
+            now[0] += seconds
+            ran.append(name)
 
-        return Task(name, likely, lambda: done, run)
+        return Task(name, seconds, lambda: False, run)
 
-
-def test_what_cannot_be_done_is_reported_and_the_others_go_on() -> None:
-    work, reports = Work(), list[str]()
-
-    def impossible() -> None:
-        raise LookalikeError("too few images")
-
-    tasks = [work.task("a", 10, 10), Task("b", 500, lambda: False, impossible)]
-    tasks.append(work.task("c", 20, 20))
-    assert run_tasks(tasks, reports.append, clock=lambda: work.now) == ["b"]
-    assert work.ran == ["a", "c"]
+    impossible = task("b", 500, LookalikeError("too few images"))
+    tasks = [task("a", 10), impossible, task("c", 20)]
+    assert run_tasks(tasks, reports.append, clock=lambda: now[0]) == ["b"]
+    assert ran == ["a", "c"]
     assert reports[2:] == ["left out b: too few images", "3 of 3: c; about 0:20 left"]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ValueError])
-def test_any_other_error_stops_everything(error: type[BaseException]) -> None:
-    work = Work()
-
-    def fail() -> None:
-        raise error
-
-    with pytest.raises(error):
-        run_tasks([Task("a", 1, lambda: False, fail), work.task("b", 1, 1)], lambda _: None)
-    assert work.ran == []
+    for error in (KeyboardInterrupt(), OSError(), ValueError()):
+        with pytest.raises(type(error)):
+            run_tasks([task("d", 1, error), task("e", 1)], lambda _: None)
+    assert ran == ["a", "c"]
 
 
 @pytest.fixture
@@ -97,16 +69,17 @@ def test_numbers_that_were_computed_in_another_way_are_not_mixed(
 
     for mine, others in ((None, [one]), (one, [None, other])):
         study.note(given(mine).method("vgg", 3).made_of(), "made", "vgg")
-        assert len(tasks([given(mine)], ["table1"])) == 5
+        assert len(tasks_of([given(mine)], ["table1"], "score")) == 5
         for each in others:
             with pytest.raises(LookalikeError, match="numbers of the row vgg that were computed"):
-                tasks([given(each)], ["table1"])
+                tasks_of([given(each)], ["table1"], "score")
     assert given(one).method("vgg", 0).title == "VGG-N [18], given weights"
     recipe = given(one).recipe("vgg", 0)
     assert (recipe.embedder.trunk, recipe.training.freeze) == ("vgg16", -2)
     study.note("another digest", "made", "ours")
+    both = replace(study, settings=Settings(rows=("ours", "svm")))
     with pytest.raises(LookalikeError, match=r"row ours .*give another directory"):
-        tasks([study], ["table1"], Settings(rows=("ours", "svm")))
+        tasks_of([both], ["table1"], "score")
 
 
 def test_the_numbers_in_results_were_made_as_they_would_be_made_now(

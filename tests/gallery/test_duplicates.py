@@ -101,6 +101,29 @@ def test_the_better_of_two_files_follows_the_order(
     assert 1 + ranks.index(min(ranks)) == better
 
 
+def test_shots_of_another_moment_or_exposure_are_not_copies_but_exports_are(
+    tmp_path: Path, model: Path
+) -> None:
+    image, camera = Image.fromarray(photo(1)).resize((256, 192)), Image.Exif()
+    camera[0x0110] = "EOS 5D"
+    tags = camera.get_ifd(0x8769)
+    tags.update({0x9003: "2019:07:21 14:03:55", 0x9291: "10", 0x829A: 0.004})
+
+    def save(name: str, gain: float, **changed: Any) -> None:
+        tags.update({int(tag[1:], 16): value for tag, value in changed.items()})
+        image.point(lambda value: round(gain * value)).save(tmp_path / name, exif=camera)
+
+    save("a.png", 1)
+    image.resize((128, 96)).save(tmp_path / "a for the web.png", exif=camera)
+    save("brighter.png", 1.1, x829A=0.008)
+    save("darker.png", 0.9, x829A=0.002)
+    save("a moment later.png", 0.95, x829A=0.004, x9291="50")
+    save("the next one.png", 0.98, x9291="90")
+    save("an hour later.png", 0.97, x9003="2019:07:21 15:03:55")
+    gallery = updated(tmp_path, model=model)
+    assert paths(gallery.duplicates()) == {frozenset({"a.png", "a for the web.png"})}
+
+
 def test_files_of_the_reference_folder_are_all_kept_and_stand_before_better_ones(
     model: Path, tmp_path: Path
 ) -> None:

@@ -270,7 +270,7 @@ class Copies:
             return False
         if row.id not in self._cameras:
             look = self._look(row)
-            self._cameras[row.id] = look is not None and look.has_camera
+            self._cameras[row.id] = look is not None and bool(look.shot[0])
         return self._cameras[row.id]
 
     def adds_border(self, one: ImageRow, two: ImageRow) -> bool:
@@ -315,6 +315,8 @@ class Copies:
         looks = self._look(one, CONFIRMED_SIDE), self._look(two, CONFIRMED_SIDE)
         if looks[0] is None or looks[1] is None:
             return None
+        if any(a and b and a != b for a, b in zip(looks[0].shot, looks[1].shot, strict=True)):
+            return None  # of a burst, or of a series of exposures
         strict = same_size and is_lossless
         found = compare(looks[0].image, looks[1].image, CONFIRMED_SIDE, is_lossless=strict)
         return None if found is None else Kind(found)

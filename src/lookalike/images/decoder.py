@@ -174,7 +174,7 @@ class Decoder:
 
         answer, payload = self.ask({"task": "rgb", "side": longest_side}, source)
         image = Image.frombytes("RGB", tuple(answer["image"]), payload)
-        return Look(image, answer["camera"])
+        return Look(image, answer["shot"])
 
     def pixel_digest(self, source: Source) -> bytes:
         """Of all pixels of the upright RGB image. Raises as `read_rgb`."""

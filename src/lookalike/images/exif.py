@@ -60,6 +60,24 @@ def taken_of(image: Image.Image) -> int:
         return 0
 
 
+def shot_of(image: Image.Image) -> list[str]:
+    """What distinguishes a shot of a camera, and copies keep: camera, moment, fraction of its
+    second, seconds of exposure; "" for what an opened file does not say."""
+    try:
+        exif = image.getexif()
+        photo = exif.get_ifd(ExifTags.IFD.Exif)
+        camera = _camera(_text(exif.get(Exif.Make)), _text(exif.get(Exif.Model)))
+        exposure = _number(photo.get(Exif.ExposureTime))
+        return [
+            camera or "",
+            _moment(photo.get(Exif.DateTimeOriginal)) or "",
+            (_text(photo.get(Exif.SubsecTimeOriginal)) or "").rstrip("0"),
+            "" if exposure is None else f"{exposure:.2g}",
+        ]
+    except Exception:  # as above
+        return [""] * 4
+
+
 def _text(value: object) -> str | None:
     if not isinstance(value, str):
         return None

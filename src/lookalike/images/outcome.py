@@ -86,10 +86,10 @@ class DecodedImage:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """An upright RGB image for a comparison, and whether a camera has left its name in the file."""
+    """An upright RGB image for a comparison, and what `exif.shot_of` says of its file."""
 
     image: Image.Image
-    has_camera: bool
+    shot: list[str]
 
 
 def message(head: dict[str, Any], payload_length: int = 0) -> bytes:

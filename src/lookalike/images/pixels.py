@@ -35,7 +35,7 @@ from typing import Any, TypeAlias
 from PIL import ExifTags, Image, ImageFile
 
 from lookalike.images.containers import extensions, unpack
-from lookalike.images.exif import taken_of
+from lookalike.images.exif import shot_of, taken_of
 from lookalike.images.formats import (
     Reader,
     Size,
@@ -99,7 +99,7 @@ class Upright:
     format: str
     note: Note | None
     taken: int
-    has_camera: bool
+    shot: list[str]
 
 
 def looks_like_image(name: bytes | str) -> bool:
@@ -195,14 +195,14 @@ def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> Upr
                 note = Note.FRAMES
                 if _is_blank(rgb):
                     rgb, size = _later_frame(image, stream, fit, max_pixels) or (rgb, size)
-            taken, has_camera = taken_of(image), _has_camera(image)
+            taken, shot = taken_of(image), shot_of(image)
         except SkippedImageError:
             raise
         except Exception as error:  # plugins raise whatever damaged bytes lead them to
             raise explain(error, stream, image) from error
     rgb.info = {}
     kind, note = (image.format or "", note) if inner is None else inner[1:]
-    return Upright(rgb, *size, kind, note, taken, has_camera)
+    return Upright(rgb, *size, kind, note, taken, shot)
 
 
 def _frame(
@@ -264,14 +264,6 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # damaged metadata do not spoil the pixels
         return 1
     return value if isinstance(value, int) and value in _TRANSPOSE else 1
-
-
-def _has_camera(image: Image.Image) -> bool:
-    try:
-        exif = image.getexif()
-        return bool(exif.get(ExifTags.Base.Make) or exif.get(ExifTags.Base.Model))
-    except Exception:  # as for the orientation
-        return False
 
 
 # ---- colour and size, by the rules at the head of this file --------------------------------------

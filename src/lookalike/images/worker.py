@@ -109,7 +109,7 @@ def _answer(head: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytes
         payload = made.image.tobytes()
     if task == "rgb" or (task == "both" and head["side"]):
         look = look_at(source, longest_side=head["side"], **limits)
-        answer |= {"image": list(look.image.size), "camera": look.has_camera}
+        answer |= {"image": list(look.image.size), "shot": look.shot}
         payload += look.image.tobytes()
     return answer, payload
 

@@ -18,8 +18,8 @@ from lookalike.gallery.update import why_skipped
 from lookalike.images import SkippedImageError, SkipReason
 
 
-def test_a_missing_folder_drops_nothing(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
-    elsewhere = updated(photos, directory=tmp_path / "elsewhere", model=gallery._model.path)
+def test_a_missing_folder_drops_nothing(photos: Path, tmp_path: Path, model: Path) -> None:
+    elsewhere = updated(photos, directory=tmp_path / "elsewhere", model=model)
     photos.rename(tmp_path / "unmounted")
     with pytest.raises(GalleryError, match="not mounted"):
         elsewhere.update()

@@ -15,23 +15,16 @@ from lookalike.lsh.expand import Expansion
 from lookalike.lsh.graph import NeighbourGraph
 
 
-def graph_of(gallery: Gallery) -> NeighbourGraph | None:
-    with gallery._files.reading_all() as (_, index):
-        return gallery._files.graph(index)
-
-
 def order(gallery: Gallery, query: Query, expand: bool | None) -> list[tuple[str, float]]:
     return [(hit.path, hit.cosine) for hit in gallery.search(query, 12, expand=expand)]
 
 
 def assert_up_to_date(gallery: Gallery) -> None:
     """Its graph holds all images, each with all others, nearest first."""
-    graph = graph_of(gallery)
-    with gallery._files.reading_all() as (_, index):
-        ids = index.ids
-        cosines = index.vectors(ids) @ index.vectors(ids).T
-    assert graph is not None
-    assert graph.ids.tolist() == ids.tolist()
+    index = gallery.reader().now().index
+    graph = NeighbourGraph.open(gallery.directory / "neighbours.lka", index.owner)
+    cosines = index.vectors(index.ids) @ index.vectors(index.ids).T
+    assert graph.ids.tolist() == index.ids.tolist()
     np.fill_diagonal(cosines, -2)
     expected = -np.sort(-cosines, axis=1)[:, :-1]
     np.testing.assert_allclose(graph.cosines, expected, atol=2e-3)

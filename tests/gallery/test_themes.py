@@ -47,13 +47,12 @@ def test_themes_are_the_scenes_named_by_their_most_central_image(themed: Gallery
         own = {path for path in kinds[name].paths if path.startswith(name)}
         assert len(own) == count
         assert len(kinds[name]) - count <= 1  # the image that is alone is nearest to one of them
-    with themed._files.reading_all() as (store, index):
-        names = {path.decode(): number for number, path in store.paths()}
-        for theme in themes:
-            assert theme.paths[0] == theme.centre
-            assert theme.cosines == sorted(theme.cosines, reverse=True)
-            vectors = index.vectors([names[path] for path in theme.paths])
-            np.testing.assert_allclose(theme.cosines, vectors @ vectors[0], atol=2e-3)
+    _, paths, vectors = themed.embeddings()
+    for theme in themes:
+        assert theme.paths[0] == theme.centre
+        assert theme.cosines == sorted(theme.cosines, reverse=True)
+        own = vectors[[paths.index(path) for path in theme.paths]]
+        np.testing.assert_allclose(theme.cosines, own @ own[0], atol=2e-3)
     assert [len(theme) for theme in themes] == sorted(map(len, themes), reverse=True)
     assert sum(map(len, themed.themes(depth=4, smallest=1))) == 22
     assert [len(theme) for theme in themed.themes(depth=4, smallest=9)][:1] == [len(themes[0])]

@@ -26,7 +26,7 @@ from lookalike.gallery.store import Store
 
 
 def test_a_second_writer_is_refused_with_the_pid_of_the_first(
-    gallery: Gallery, photos: Path
+    gallery: Gallery, photos: Path, model: Path
 ) -> None:
     with held_by_another_process(gallery.directory / "lock") as holder:
         message = f"is being written by process {holder.pid};"
@@ -37,7 +37,7 @@ def test_a_second_writer_is_refused_with_the_pid_of_the_first(
         with pytest.raises(GalleryLockedError, match=message):
             Gallery.repair(photos)
         with pytest.raises(GalleryLockedError, match=message):
-            Gallery.rebuild(photos, model=gallery._model.path)
+            Gallery.rebuild(photos, model=model)
         assert gallery.search("a/000.png", 1)[0].path == "a/000.png"
     assert gallery.update().images == 12
 

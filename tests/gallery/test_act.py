@@ -585,6 +585,8 @@ def test_a_pair_that_was_called_different_does_not_come_back(
         return [item.path for group in gallery.duplicates() for item in group.duplicates]
 
     assert found() == ["small.png"]
+    with pytest.raises(GalleryError, match=r"nothing\.png"):
+        gallery.set_distinct([("small.png", "nothing.png")])
     assert gallery.set_distinct([(photos / "small.png", photos / "a/000.png")]) == 1
     assert found() == []
     (photos / "small.png").rename(photos / "moved.png")

@@ -179,6 +179,8 @@ def test_a_gallery_is_a_collection_of_its_images(gallery: Gallery, tmp_path: Pat
     assert first.changed == datetime.fromtimestamp(status.st_mtime_ns / 1e9)
     assert "a/000.png" in gallery and gallery.root / "a/000.png" in gallery
     assert "a/999.png" not in gallery and 7 not in gallery
+    with pytest.raises(GalleryError, match=r"a/999\.png is not an indexed image"):
+        gallery.rows_of(["a/000.png", "a/999.png"])
     assert write_photo(tmp_path / "outside.png", 77) not in gallery
     assert [image.path for image in gallery.images("b/")] == [
         f"b/{n:03}.png" for n in (1, 4, 7, 10)

@@ -131,7 +131,9 @@ def test_an_array_that_is_neither_pixels_nor_an_embedding_is_refused(
         gallery.search(array, 3)
 
 
-def test_of_several_queries_the_unreadable_one_is_named(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_query_that_is_missing_or_unreadable_is_named(gallery: Gallery, tmp_path: Path) -> None:
+    with pytest.raises(GalleryError, match=r"nothing\.png is neither a file nor an indexed image"):
+        gallery.search("nothing.png", 3)
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"not an image")
     with pytest.raises(SkippedImageError, match=r"bad\.jpg, number 2 of 2"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import secrets
 import shutil
@@ -37,10 +38,8 @@ MEMORY = Path("/dev/shm")
 def main() -> int:
     parser = argparse.ArgumentParser(prog="fuzz", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=120.0, help="how long (default 120)")
-    parser.add_argument("--cases", type=int, help="how many cases instead")
     parser.add_argument("--seed", type=int, help="of all chance (default: a new one)")
     parser.add_argument("--case", type=int, help="run this case alone and keep its files")
-    parser.add_argument("--only", choices=SHARES, help="cases of this kind alone")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     seed = secrets.randbelow(1 << 32) if options.seed is None else options.seed
@@ -48,13 +47,11 @@ def main() -> int:
     roomy = MEMORY.exists() and shutil.disk_usage(MEMORY).free > 4 << 30  # and syncs cost nothing
     folder = Path(tempfile.mkdtemp(prefix="lookalike-fuzz-", dir=MEMORY if roomy else None))
     try:
-        run = Run(_make_world(folder), seed, options.only, options.jobs)
-        if options.case is not None:
-            numbers = range(options.case, options.case + 1)
+        run = Run(_make_world(folder), seed, options.jobs)
+        if options.case is None:
+            run.cases(range(1 << 40), began + options.seconds, keep=False)
         else:
-            numbers = range(options.cases or 1 << 40)
-        end = None if options.cases or options.case is not None else began + options.seconds
-        run.cases(numbers, end, keep=options.case is not None)
+            run.cases(range(options.case, options.case + 1), math.inf, keep=True)
     finally:
         if options.case is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -91,20 +88,19 @@ def _make_world(folder: Path) -> World:
 class Run:
     """Cases in processes, several at once, and what came of them."""
 
-    def __init__(self, world: World, seed: int, only: str | None, jobs: int) -> None:
+    def __init__(self, world: World, seed: int, jobs: int) -> None:
         self.world = world
         self.seed = seed
-        self.only = only
         self.jobs = jobs
         self.outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in SHARES}
         self.bad = 0
         self._running: dict[int, tuple[int, str, Path, float]] = {}
 
-    def cases(self, numbers: range, end: float | None, keep: bool) -> None:
+    def cases(self, numbers: range, end: float, keep: bool) -> None:
         for number in numbers:
             while len(self._running) >= self.jobs:
                 self._take(keep)
-            if end is not None and time.monotonic() >= end:
+            if time.monotonic() >= end:
                 break
             self._start(number)
         while self._running:
@@ -112,7 +108,7 @@ class Run:
 
     def _start(self, number: int) -> None:
         rng = np.random.default_rng([self.seed, number])
-        kind = self.only or str(rng.choice(list(SHARES), p=list(SHARES.values())))
+        kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
         scratch = self.world.folder / f"case{number}"
         scratch.mkdir()
         sys.stdout.flush()
@@ -145,8 +141,7 @@ class Run:
         self.outcomes[kind][outcome] += 1
         if outcome == BAD or keep:
             self.bad += outcome == BAD
-            only = f" --only {self.only}" if self.only else ""
-            print(f"--seed {self.seed}{only} --case {number}: {kind}: {outcome}")
+            print(f"--seed {self.seed} --case {number}: {kind}: {outcome}")
             print(f"    {_read(scratch / 'notes')}\n    {text}", flush=True)
         if not keep:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -51,8 +51,8 @@ def test_themes_are_the_scenes_named_by_their_most_central_image(themed: Gallery
     for theme in themes:
         assert theme.paths[0] == theme.centre
         assert theme.cosines == sorted(theme.cosines, reverse=True)
-        own = vectors[[paths.index(path) for path in theme.paths]]
-        np.testing.assert_allclose(theme.cosines, own @ own[0], atol=2e-3)
+        rows = vectors[[paths.index(path) for path in theme.paths]]
+        np.testing.assert_allclose(theme.cosines, rows @ rows[0], atol=2e-3)
     assert [len(theme) for theme in themes] == sorted(map(len, themes), reverse=True)
     assert sum(map(len, themed.themes(depth=4, smallest=1))) == 22
     assert [len(theme) for theme in themed.themes(depth=4, smallest=9)][:1] == [len(themes[0])]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from towers import DIM, LENGTH, SIZE, STATISTICS, adopt_towers, write_towers
 
 from lookalike.atomic import file_sha256
@@ -27,9 +27,7 @@ def test_words_get_the_embedding_that_the_text_tower_gives(tmp_path: Path, mask:
     out = tmp_path / "model.onnx"
     info = adopt(vision, out, name="t", size=SIZE, mean=mean, std=std, text=text)
     assert info.words == file_sha256(words_file(out))
-    weights = {
-        w.name: onnx.numpy_helper.to_array(w) for w in onnx.load(text.file).graph.initializer
-    }
+    weights = {w.name: numpy_helper.to_array(w) for w in onnx.load(text.file).graph.initializer}
     # <s> red blue </s>, each number at its place in the vocabulary
     expected = weights["table"][[1, 3, 5, 2]].mean(axis=0) + weights["cone"]
     found = Encoder.open(out).words().embed("  Red\nBLUE ")
@@ -138,4 +136,10 @@ def test_towers_that_do_not_fit_together_say_why_and_leave_nothing(tmp_path: Pat
     swapped = type(text)(vision, text.tokenizer)
     with pytest.raises(ModelError, match="takes pixel_values, not input_ids"):
         adopt(vision, out, text=swapped, **how)  # type: ignore[arg-type]
+    deaf = onnx.load(text.file)
+    (table,) = (weight for weight in deaf.graph.initializer if weight.name == "table")
+    table.CopyFrom(numpy_helper.from_array(0 * numpy_helper.to_array(table), "table"))
+    text.file.write_bytes(deaf.SerializeToString())
+    with pytest.raises(ModelError, match="gives different words the same embedding"):
+        adopt(vision, out, text=text, **how)  # type: ignore[arg-type]
     assert not list(out.parent.iterdir())

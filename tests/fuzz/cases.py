@@ -15,10 +15,10 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from fakes import vectors_of, write_model
+from fakes import listing, vectors_of, write_model
 from hostile import encode, make_good_files, photo
 from numpy.typing import NDArray
 
@@ -143,8 +143,7 @@ def _as_if_large() -> None:
 # ---- commands ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(NamedTuple):
     status: int
     out: str
     err: str
@@ -182,7 +181,9 @@ class Terminal:
             _set_limits(0)
         sys.stdout.flush()
         sys.stderr.flush()
-        out, err = (_content(stream) for stream in streams)
+        for stream in streams:
+            stream.close()
+        out, err = ((self.folder / name).read_text(errors="replace") for name in ("out", "err"))
         self.log.append(f"{arguments[0]} {status}")
         if "Traceback" in err or status not in (0, 1, 2):
             raise BadError(f"{arguments[0]} ends with {status}: {err[-3000:]}")
@@ -198,12 +199,6 @@ def _set_limits(seconds: int) -> None:
     """Of this process, which ends at one of them; 0: none."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     signal.setitimer(signal.ITIMER_REAL, 6 * seconds)
-
-
-def _content(stream: Any) -> str:
-    stream.seek(0)
-    with stream:
-        return str(stream.read().decode(errors="replace"))
 
 
 def judge(reference: Reference, query: str, out: str, removed_too: bool, large: bool) -> str:
@@ -229,20 +224,15 @@ def judge(reference: Reference, query: str, out: str, removed_too: bool, large: 
     return ""
 
 
-def touched(world: World, before: dict[str, tuple[int, ...]], *folders: Path) -> str:
-    after = listing(world.folder / "outside", *folders)
+def outside_of(world: World) -> dict[str, tuple[int, int, int]]:
+    """What no command may touch."""
+    return listing(world.folder / "outside") | listing(world.own.images)
+
+
+def touched(world: World, before: dict[str, tuple[int, int, int]]) -> str:
+    after = outside_of(world)
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     return f"touched {changed[:3]}" if changed else ""
-
-
-def listing(*folders: Path) -> dict[str, tuple[int, ...]]:
-    """Every entry below the folders, with mode, size and time."""
-    found: dict[str, tuple[int, ...]] = {}
-    for folder in folders:
-        for path in folder.rglob("*"):
-            status = path.lstat()
-            found[os.fspath(path)] = (status.st_mode, status.st_size, status.st_mtime_ns)
-    return found
 
 
 # ---- cases ---------------------------------------------------------------------------------------
@@ -304,7 +294,7 @@ def _use(
     if large:
         _as_if_large()
     reference = world.own
-    before = listing(world.folder / "outside", reference.images)
+    before = outside_of(world)
     there = ("--gallery", gallery)
     kept = [name for name in reference.names if name not in reference.removed]
     queries = [kept[int(n)] for n in rng.integers(len(kept), size=2)]
@@ -353,7 +343,7 @@ def _use(
         raise BadError("no search after a repair")
     if wrong and not forged:
         raise BadError(f"wrong answers: {wrong}")
-    if what := touched(world, before, reference.images):
+    if what := touched(world, before):
         raise BadError(what)
     if first or wrong:
         return Verdict(FORGED if forged else NAMED, str([*first, *wrong]))

@@ -50,7 +50,7 @@ def test_a_rebuild_encodes_everything_with_the_other_model_under_new_ids(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kill_at", [3, 9, 20, 30, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52])
+@pytest.mark.parametrize("kill_at", [3, 20, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52])
 def test_a_killed_rebuild_serves_the_old_gallery_and_resumes(
     tmp_path: Path, model: Path, other_model: Path, kill_at: int, decoded: list[str]
 ) -> None:

@@ -252,20 +252,15 @@ def ids_found(**environment: str) -> tuple[str, str]:
 
 
 @pytest.mark.slow
-def test_a_processor_without_vector_instructions_finds_the_same(tmp_path: Path) -> None:
+def test_without_vector_instructions_or_a_place_for_compiled_code_the_same_is_found(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
     usual, _ = ids_found()
     plain, _ = ids_found(NUMBA_CPU_NAME="generic", NUMBA_CACHE_DIR=str(tmp_path))
     if "x86" in os.uname().machine:
         assert plain.startswith("'' False ")
     assert plain.split()[2:] == usual.split()[2:]
-
-
-@pytest.mark.slow
-def test_without_a_place_for_compiled_code_searches_work_and_one_warning_says_so(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "file").touch()
-    usual, _ = ids_found()
     found, stderr = ids_found(
         NUMBA_CACHE_DIR=str(tmp_path / "file"),
         NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator",  # others can be written here

@@ -12,7 +12,7 @@ from reproduction.collection import Collection, Pixels
 from reproduction.confs import OURS, ROWS, Budget, Settings
 from reproduction.distortions import distort
 from reproduction.maps import VIEWS, augmented
-from reproduction.methods import Method, network_method
+from reproduction.methods import network_method
 from reproduction.results import Results
 from reproduction.study import Study
 from reproduction.train import Networks
@@ -75,25 +75,15 @@ def test_quality_of_the_first_hits_does_not_see_what_comes_after_them(
     assert found["P@30"].tolist() == pytest.approx([4 / 30, 1 / 30])
 
 
-@pytest.fixture
-def some_row(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
-    def method(self: Study, row: str, seed: int) -> Method:
-        return network_method(ROWS["ours-exhaustive"], networks, SMALL)
-
-    monkeypatch.setattr(Study, "method", method)
-
-
-def with_levels(monkeypatch: pytest.MonkeyPatch, **levels: tuple[float, ...]) -> None:
-    monkeypatch.setattr(Settings, "budget", Budget(levels=levels))
-
-
 @pytest.mark.slow
 def test_an_interrupted_measurement_goes_on_with_the_kinds_that_are_missing(
-    study: Study, some_row: None, monkeypatch: pytest.MonkeyPatch
+    study: Study, networks: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_levels(monkeypatch, rotation=(0, 90), jpeg=(100, 5))
+    some = network_method(ROWS["ours-exhaustive"], networks, SMALL)
+    monkeypatch.setattr(Study, "method", lambda *_: some)
+    levels = {"rotation": (0, 90), "jpeg": (100, 5)}
+    monkeypatch.setattr(Settings, "budget", Budget(levels=levels))
     asked: list[str] = []
-
     limit = 3
 
     def noted(image: Pixels, kind: str, level: float, seed: int) -> Pixels:
@@ -105,15 +95,13 @@ def test_an_interrupted_measurement_goes_on_with_the_kinds_that_are_missing(
     monkeypatch.setattr(score, "distort", noted)
     with pytest.raises(KeyboardInterrupt):
         score.robustness(study, "some", 0)
-    name = study.collection.name
-    first = study.results.get(name, "robustness", "some", "0", "P@10")
+    first = study.known("robustness", "some", "0", "P@10")
     assert set(first) == {"rotation"}
     asked.clear()
     limit = -1
     score.robustness(study, "some", 0)
-    whole = study.results.get(name, "robustness", "some", "0", "P@10")
+    whole = study.known("robustness", "some", "0", "P@10")
     assert whole["rotation"] == first["rotation"]
     assert set(whole["jpeg"]) == {"100", "5"}
     queries = len(study.split("paper", 0).queries)
-    assert asked.count("rotation") == queries  # as they are, once more
-    assert asked.count("jpeg") == queries
+    assert asked.count("rotation") == asked.count("jpeg") == queries  # rotation: as they are

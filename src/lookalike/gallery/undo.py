@@ -258,7 +258,7 @@ def _undo_one(entry: Entry, path: Path) -> bool:
             _forget_name(to, path)
         elif entry.action is Action.TRASH:
             with suppress(RefusedError):
-                source, note = _in_trash(path, entry.digest)
+                source, note = _in_trash(path, entry)
                 if _forget_name(source, path):
                     note.unlink()
         restore(path, entry.mode, entry.mtime_ns)
@@ -268,7 +268,7 @@ def _undo_one(entry: Entry, path: Path) -> bool:
     elif entry.action is Action.DELETE:
         raise RefusedError("it was deleted for good")
     else:
-        source, note = _in_trash(path, entry.digest)
+        source, note = _in_trash(path, entry)
         _put_back(source, path, entry)
         note.unlink(missing_ok=True)
     return True
@@ -301,8 +301,9 @@ def trash_folder() -> Path:
     return Path(data) / "Trash"
 
 
-def _in_trash(path: Path, digest: bytes) -> tuple[Path, Path]:
-    """Where a file lies in a trash of Linux, and the note on it."""
+def _in_trash(path: Path, entry: Entry) -> tuple[Path, Path]:
+    """Where a file lies in a trash of Linux, and the note on it; of the gallery's folder, which may
+    have been moved since, the path of the note says nothing."""
     from urllib.parse import unquote
 
     if sys.platform in ("darwin", "win32"):
@@ -313,9 +314,9 @@ def _in_trash(path: Path, digest: bytes) -> tuple[Path, Path]:
                 lines = note.read_text(errors="surrogateescape").splitlines()
                 value = next(line[5:] for line in lines if line.startswith("Path="))
                 named = top / unquote(value, errors="surrogateescape")
-                if os.path.abspath(named) == os.path.abspath(path):
+                if os.fsencode(os.path.abspath(named)).endswith(b"/" + entry.path):
                     source = trash / "files" / note.stem
-                    require_whole(source, digest)
+                    require_whole(source, entry.digest)
                     return source, note
     raise RefusedError(f"it was not found in the trash; {TRASH_REMEDY}")
 

@@ -22,20 +22,33 @@ MEAN = 127.0
 HALF = 1e-3
 
 
-def write_model(path: Path, name: str = "pooled", *, std: float = 64.0, cells: int = CELLS) -> Path:
-    """A model whose embedding is the colour of each of ``cells`` x ``cells`` squares."""
+def write_model(
+    path: Path, name: str = "pooled", *gates: str, std: float = 64.0, cells: int = CELLS
+) -> Path:
+    """A model whose embedding is the colour of each of ``cells`` x ``cells`` squares.
+
+    ``gates``: further outputs, "spatial_attention", a sigmoid of each square's mean, and
+    "channel_attention", the mean of each channel.
+    """
     dim = 3 * cells**2
     info = ModelInfo(name, "1", "", SIZE, (MEAN,) * 3, (std,) * 3, dim)
     side = SIZE // cells
+    node, value = helper.make_node, helper.make_tensor_value_info
     nodes = [
-        helper.make_node(
-            "AveragePool", ["images"], ["pooled"], kernel_shape=[side] * 2, strides=[side] * 2
-        ),
-        helper.make_node("Flatten", ["pooled"], ["embeddings"], axis=1),
+        node("AveragePool", ["images"], ["pooled"], kernel_shape=[side] * 2, strides=[side] * 2),
+        node("Flatten", ["pooled"], ["embeddings"], axis=1),
     ]
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ("n", 3, SIZE, SIZE))
-    out = helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ("n", dim))
-    graph = helper.make_graph(nodes, name, [images], [out])
+    shapes: dict[str, tuple[str | int, ...]] = {"embeddings": ("n", dim)}
+    if "spatial_attention" in gates:
+        nodes.append(node("ReduceMean", ["pooled"], ["grey"], axes=[1], keepdims=0))
+        nodes.append(node("Sigmoid", ["grey"], ["spatial_attention"]))
+        shapes["spatial_attention"] = ("n", cells, cells)
+    if "channel_attention" in gates:
+        nodes.append(node("ReduceMean", ["pooled"], ["channel_attention"], axes=[2, 3], keepdims=0))
+        shapes["channel_attention"] = ("n", 3)
+    images = value("images", TensorProto.FLOAT, ("n", 3, SIZE, SIZE))
+    outputs = [value(output, TensorProto.FLOAT, shape) for output, shape in shapes.items()]
+    graph = helper.make_graph(nodes, name, [images], outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, info.to_metadata())
     onnx.checker.check_model(model)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import encode, photo
+from hostile import HEIC, encode, photo
 from numpy.typing import NDArray
 
 from lookalike.gallery import Gallery, Kind
@@ -107,6 +107,7 @@ def test_of_a_film_the_first_frame_that_shows_something_is_read(container: str) 
     [
         ("rawpy", dng(encode(SMOOTH, "JPEG"), (64, 48))),
         ("av", b"\x1a\x45\xdf\xa3" + bytes(100)),
+        ("pi_heif", HEIC),
     ],
 )
 def test_without_the_library_the_command_that_installs_it_is_named(
@@ -117,6 +118,7 @@ def test_without_the_library_the_command_that_installs_it_is_named(
         read_image(io.BytesIO(content), 16)
     assert raised.value.reason is SkipReason.NEEDS_EXTRA
     assert raised.value.remedy.startswith("pip install ")
+    assert library.replace("_", "-") in raised.value.remedy
 
 
 def test_damaged_containers_are_skipped_with_a_reason() -> None:

@@ -41,7 +41,6 @@ def write_model(
     info: ModelInfo = MEANS,
     *,
     shape: tuple[int | str, ...] = ("n", 3, 4, 4),
-    outputs: int = 3,
     metadata: dict[str, str] | None = None,
 ) -> Path:
     """A model whose embedding is the mean of each normalised channel."""
@@ -49,7 +48,7 @@ def write_model(
         [helper.make_node("ReduceMean", ["images"], ["embeddings"], axes=[2, 3], keepdims=0)],
         "means",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, [shape[0], outputs])],
+        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, [shape[0], 3])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, info.to_metadata() if metadata is None else metadata)
@@ -116,16 +115,14 @@ def test_runtimes_are_imported_in_one_place_which_disables_their_telemetry() -> 
     assert run.stdout == "onnxruntime.quantization b'1'\n", run.stderr
 
 
-def test_a_missing_model_names_the_path_and_the_remedy(tmp_path: Path) -> None:
+def test_a_missing_or_truncated_model_names_the_path_and_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none\.onnx \(No such file.*use one that lookalike"):
         Encoder.open(tmp_path / "none.onnx")
-
-
-@pytest.mark.parametrize("keep", [0, 1, 1000, 5_000_000, -1, -200])
-def test_a_truncated_model_is_refused(tmp_path: Path, keep: int) -> None:
-    (tmp_path / "cut.onnx").write_bytes(DEFAULT_MODEL.read_bytes()[:keep])
-    with pytest.raises(ModelError, match=r"cut\.onnx is .*use one that lookalike has written"):
-        Encoder.open(tmp_path / "cut.onnx")
+    whole = DEFAULT_MODEL.read_bytes()
+    for keep in (0, 1, 1000, 5_000_000, -200, -1):
+        (tmp_path / "cut.onnx").write_bytes(whole[:keep])
+        with pytest.raises(ModelError, match=r"cut\.onnx is .*use one that lookalike has written"):
+            Encoder.open(tmp_path / "cut.onnx")
 
 
 GOOD = MEANS.to_metadata()
@@ -163,15 +160,9 @@ def test_wrong_metadata_is_refused(tmp_path: Path, metadata: dict[str, str], mes
     "shape", [(1, 3, 4, 4), ("n", 4, 4, 3), ("n", 3, "h", "w"), ("n", 1, 4, 4)]
 )
 def test_a_graph_of_another_shape_is_refused(tmp_path: Path, shape: tuple[int | str, ...]) -> None:
-    path = write_model(tmp_path / "model.onnx", shape=shape, outputs=3)
+    path = write_model(tmp_path / "model.onnx", shape=shape)
     with pytest.raises(ModelError, match=r"model\.onnx is"):
         Encoder.open(path)
-
-
-@pytest.mark.parametrize("change", [{"batch_size": 0}, {"threads": 0}, {"batch_size": 2.5}])
-def test_settings_below_one_are_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must be a positive integer"):
-        EncoderSettings(**change)
 
 
 # -- arrays to embeddings ------------------------------------------------------------------------
@@ -187,26 +178,18 @@ def test_pixels_are_normalised_per_channel_and_rows_to_length_one(means: Path) -
     np.testing.assert_allclose(embeddings, expected, atol=1e-6)
 
 
-def test_embed_equals_the_steps_by_hand_on_photographs() -> None:
-    encoder = Encoder.open()
-    images = [getattr(data, name)() for name in ("chelsea", "coffee", "astronaut")]
-    pixels = np.stack([np.asarray(Image.fromarray(p).resize((224, 224))) for p in images])
-    session = onnxruntime.InferenceSession(DEFAULT_MODEL, providers=["CPUExecutionProvider"])
-    planes = ((pixels.astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2)
-    (raw,) = session.run(["embeddings"], {"images": planes})
-    expected = raw / np.linalg.norm(raw, axis=1, keepdims=True)
-    np.testing.assert_allclose(encoder.embed(pixels), expected, atol=1e-5)
-
-
 @pytest.mark.parametrize(("batch_size", "threads"), [(3, 1), (8, 2)])
-def test_an_embedding_depends_neither_on_its_batch_nor_on_threads(
+def test_photographs_are_embedded_as_by_hand_whatever_the_batch_and_the_threads(
     batch_size: int, threads: int
 ) -> None:
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (9, 224, 224, 3), np.uint8)
-    alone = np.concatenate([Encoder.open().embed(p[None]) for p in pixels])
-    together = Encoder.open(None, EncoderSettings(batch_size, threads)).embed(pixels)
-    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+    images = [getattr(data, name)() for name in ("chelsea", "coffee", "astronaut")]
+    pixels = np.stack([np.asarray(Image.fromarray(p).resize((224, 224))) for p in images] * 3)
+    session = onnxruntime.InferenceSession(DEFAULT_MODEL, providers=["CPUExecutionProvider"])
+    planes = ((pixels.astype(np.float32) - 127) / 128).transpose(0, 3, 1, 2)
+    raw = np.concatenate([session.run(["embeddings"], {"images": p[None]})[0] for p in planes])
+    expected = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    encoder = Encoder.open(None, EncoderSettings(batch_size, threads))
+    np.testing.assert_allclose(encoder.embed(pixels), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

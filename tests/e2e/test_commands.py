@@ -14,7 +14,6 @@ import pytest
 from click.testing import CliRunner
 from command import COMMAND, lookalike
 from fakes import embedding, images_of, listing, write_photo, write_photos
-from hostile import make_good_files, make_hostile_files
 
 from lookalike.cli import SECTIONS, commands
 from lookalike.cli.cluster import EXAMPLES
@@ -78,29 +77,18 @@ def test_index_prints_counts_on_stdout_and_nothing_else(photos: Path, model: Pat
     assert done.stderr == f"indexing {photos}\n"
     shutil.rmtree(photos / "a")
     write_photo(photos / "b/new.png", 50)
-    done = lookalike("update", photos, "--json")
-    counts = json.loads(done.stdout)
+    counts = json.loads(lookalike("update", photos, "--json").stdout)
     assert counts.pop("seconds") > 0
-    assert counts == {
-        "images": 9,
-        "added": 1,
-        "changed": 0,
-        "moved": 0,
-        "dropped": 4,
-        "skipped": 0,
-        "removed": 0,
-        "missing": 0,
-        "reused": 0,
-        "ignored": 0,
-        "passed_over": {},
-    }
+    zeros = ("changed", "moved", "skipped", "removed", "missing", "reused", "ignored")
+    expected = {"images": 9, "added": 1, "dropped": 4, "passed_over": {}}
+    assert counts == dict.fromkeys(zeros, 0) | expected
     done = lookalike("index", cwd=photos)  # the current folder, and says so
     assert done.stdout.startswith("9 images (no change) in ")
     assert done.stderr == f"indexing {photos}\n"
 
 
 def test_search_prints_a_line_per_hit_with_a_path_that_can_be_opened(
-    indexed: Path, tmp_path: Path
+    indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query = write_photo(tmp_path / "outside.png", 77)
     vector = embedding(query)
@@ -115,39 +103,27 @@ def test_search_prints_a_line_per_hit_with_a_path_that_can_be_opened(
         assert 0 < int(bits.removesuffix("/256")) < 256
         assert 0 <= float(share) <= 100
         assert percent == "%"
-    from_elsewhere = lookalike("search", query, "--gallery", indexed, cwd=tmp_path).stdout
-    assert [Path(line.split()[-1]) for line in from_elsewhere.splitlines()[:3]] == [
+    monkeypatch.setenv("LOOKALIKE_GALLERY", os.fspath(indexed))
+    from_elsewhere = lookalike("search", query, "-k", "3", cwd=tmp_path).stdout
+    assert [Path(line.split()[-1]) for line in from_elsewhere.splitlines()] == [
         Path("photos") / name for name in nearest[:3]
     ]
-    below = lookalike("search", query, cwd=indexed / "a").stdout  # the gallery is found above
-    assert below.splitlines()[0].split()[-1] == os.fspath(indexed / nearest[0]) or (
-        nearest[0].startswith("a/")
-    )
 
 
-def test_search_gives_json_for_programs(indexed: Path) -> None:
-    hits = json.loads(lookalike("search", "a/000.png", "-k", "2", "--json", cwd=indexed).stdout)
-    assert len(hits) == 2
-    assert {name: type(value) for name, value in hits[0].items()} == {
-        "path": str,
-        "file": str,
-        "cosine": float,
-        "bits": int,
-        "code_bits": int,
-        "rarity": float,
-        "id": int,
-        "width": int,
-        "height": int,
-        "format": str,
-    }
-    assert hits[0]["path"] == "a/000.png"
-    assert Path(hits[0]["file"]) == indexed / "a/000.png"
-
-
-def test_search_reads_an_image_from_standard_input(indexed: Path) -> None:
+def test_search_reads_an_image_from_standard_input_and_gives_json(indexed: Path) -> None:
     content = (indexed / "b/001.png").read_bytes()
-    done = lookalike("search", "-", "--gallery", indexed, "-k", "1", "--json", stdin=content)
-    assert json.loads(done.stdout)[0]["path"] == "b/001.png"
+    words = ("search", "-", "--gallery", indexed, "-k", "2", "--json")
+    first, _ = json.loads(lookalike(*words, stdin=content).stdout)
+    assert isinstance(first.pop("rarity"), float) and isinstance(first.pop("id"), int)
+    assert first.pop("cosine") == pytest.approx(1, abs=1e-3)
+    assert [first.pop(name) for name in ("bits", "code_bits", "width", "height")] == [
+        0,
+        256,
+        64,
+        48,
+    ]
+    file = os.fspath(indexed / "b/001.png")
+    assert first == {"path": "b/001.png", "file": file, "format": "PNG"}
 
 
 def test_search_takes_several_images_and_what_hits_should_not_look_like(
@@ -156,16 +132,7 @@ def test_search_takes_several_images_and_what_hits_should_not_look_like(
     outside = write_photo(tmp_path / "outside.png", 77)
     vectors = {name: embedding(indexed / name) for name in images_of(indexed)}
     direction = (embedding(outside) + vectors["b/001.png"]) / 2 - 0.25 * vectors["c/002.png"]
-    words: list[str | Path] = [
-        "search",
-        outside,
-        "b/001.png",
-        "--not",
-        "c/002.png",
-        "-k",
-        "12",
-        "--json",
-    ]
+    words = ("search", outside, "b/001.png", "--not", "c/002.png", "-k", "12", "--json")
     hits = json.loads(lookalike(*words, cwd=indexed).stdout)
     nearest = sorted(vectors, key=lambda name: -float(vectors[name] @ direction))
     assert [hit["path"] for hit in hits] == nearest
@@ -200,8 +167,8 @@ def test_search_writes_a_sheet_that_the_next_update_does_not_take_in(
     assert "wrote" in done.stderr
     assert out.read_text().count("data:image/webp") == 5  # the query and its hits
     content = (indexed / "a/000.png").read_bytes()
-    lookalike("search", "-", "--gallery", indexed, "--sheet", out, stdin=content)
-    assert "What looks like standard input" in out.read_text()
+    lookalike("search", "-", "b/001.png", "--sheet", out, cwd=indexed, stdin=content)
+    assert "What looks like standard input and 1 more" in out.read_text()
     inside = lookalike("search", "a/000.png", "--sheet", "found.html", cwd=indexed)
     assert "wrote found.html" in inside.stderr
     assert lookalike("update", cwd=indexed).stdout.startswith("12 images (no change)")
@@ -211,7 +178,6 @@ def test_search_writes_a_sheet_that_the_next_update_does_not_take_in(
     ("name", "why"),
     [
         ("sheet.jpg", "sheet.jpg: a page is a .html file"),
-        ("sheet", "a page is a .html file"),
         ("nowhere/sheet.html", "there is no folder {}/nowhere to write to"),
     ],
 )
@@ -223,28 +189,31 @@ def test_a_sheet_that_cannot_be_written_is_refused_before_the_search(
     assert why.format(indexed) in done.stderr
 
 
-def test_nothing_found_is_status_1_and_an_unreadable_query_2(indexed: Path, tmp_path: Path) -> None:
-    outside = write_photo(tmp_path / "outside.png", 77)
-    done = lookalike("search", outside, "--threshold", "1", cwd=indexed, status=1)
+def test_nothing_found_is_status_1(indexed: Path, tmp_path: Path) -> None:
+    words = ("search", write_photo(tmp_path / "outside.png", 77), "--threshold", "1")
+    done = lookalike(*words, cwd=indexed, status=1)
     assert (done.stdout, done.stderr) == ("", "nothing found\n")
-    done = lookalike("search", outside, "--threshold", "1", "--json", cwd=indexed, status=1)
-    assert json.loads(done.stdout) == []
-    (tmp_path / "text.jpg").write_text("no image")
-    done = lookalike("search", tmp_path / "text.jpg", cwd=indexed, status=2)
-    assert done.stdout == ""
-    assert "text.jpg: not-an-image: " in done.stderr
-    done = lookalike("search", "-", cwd=indexed, stdin=b"", status=2)
-    assert "standard input: empty: " in done.stderr
-    assert "lookalike search - < query.jpg" in done.stderr
-    done = lookalike("search", "https://example.org//x.jpg", cwd=indexed, status=2)
-    assert "https://example.org//x.jpg is neither a file nor" in done.stderr
-    done = lookalike("search", "a", cwd=indexed, status=2)
-    assert "a is a folder; QUERY is one image" in done.stderr
-    for words in (["search", outside], ["duplicates"]):
-        done = lookalike(*words, "--filter", "", cwd=indexed, status=2)
-        assert "the filter is empty" in done.stderr
-    done = lookalike("search", "nowhere.jpg", cwd=indexed, status=2)
-    assert "nowhere.jpg is neither a file nor an indexed image" in done.stderr
+    assert json.loads(lookalike(*words, "--json", cwd=indexed, status=1).stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("search text.jpg", "text.jpg: not-an-image: "),
+        ("search -", "standard input: empty: "),
+        ("search https://example.org//x.jpg", "https://example.org//x.jpg is neither a file nor"),
+        ("search nowhere.jpg", "nowhere.jpg is neither a file nor an indexed image"),
+        ("search a", "a is a folder; QUERY is one image"),
+        ("search a/000.png --filter=", "the filter is empty"),
+        ("duplicates --filter=", "the filter is empty"),
+    ],
+)
+def test_what_cannot_be_searched_for_is_status_2_with_the_reason(
+    indexed: Path, words: str, message: str
+) -> None:
+    (indexed / "text.jpg").write_text("no image")
+    done = lookalike(*words.split(), cwd=indexed, status=2)
+    assert done.stdout == "" and message in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -258,6 +227,7 @@ def test_nothing_found_is_status_1_and_an_unreadable_query_2(indexed: Path, tmp_
         ["search", "x.png", "--unknown"],
         ["index", "nowhere"],
         ["index", ".", "--batch-size", "0"],
+        ["index", ".", "--model", "nowhere.onnx"],
         ["nothing"],
         ["remove"],
     ],
@@ -293,44 +263,24 @@ def test_without_a_gallery_every_command_names_the_one_that_makes_it(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_index_and_info_list_what_was_skipped_with_reason_and_remedy(
-    tmp_path: Path, model: Path
+    photos: Path, model: Path
 ) -> None:
-    expected = make_hostile_files(tmp_path)
-    folders = {path for path in expected if path.is_dir()}
-    good = tmp_path / "good"
-    good.mkdir()
-    made = make_good_files(good)
-    done = lookalike("index", tmp_path, "--model", model, status=1)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("skipped ")]
-    assert len(lines) == len(expected) - len(folders)
-    assert f"{len(made)} images" in done.stdout
-    listed = json.loads(lookalike("info", "--skipped", "--json", cwd=tmp_path).stdout)
+    bad = {"empty.jpg": b"", "text\n.png": b"no image", "half.png": b"\x89PNG\r\n\x1a\n"}
+    for name, content in bad.items():
+        (photos / name).write_bytes(content)
+    done = lookalike("index", photos, "--model", model, status=1)
+    assert "12 images" in done.stdout
+    assert sum(line.startswith("skipped ") for line in done.stderr.splitlines()) == 3
+    listed = json.loads(lookalike("info", "--skipped", "--json", cwd=photos).stdout)
     assert {entry["path"]: entry["reason"] for entry in listed} == {
-        path.name: str(reason) for path, reason in expected.items() if path not in folders
+        "empty.jpg": "empty",
+        "text\n.png": "not-an-image",
+        "half.png": "truncated",
     }
     assert all(entry["detail"] and entry["remedy"] for entry in listed)
-    lines = lookalike("info", "--skipped", cwd=tmp_path).stdout.splitlines()
-    assert len(lines) == len(listed)  # a line break in a name makes no second line
-    odd = [path for path in made if path.name[0] == "-" or set(path.name) & set('\n"\u00e9\udcff')]
-    assert len(odd) >= 5
-    for path in odd:
-        done = lookalike("search", "--json", "-k", "1", "--", path.name, cwd=good)
-        assert json.loads(done.stdout)[0]["path"] == f"good/{path.name}"
-
-
-def test_names_that_are_not_text_are_printed_as_the_bytes_that_they_are(
-    indexed: Path, tmp_path: Path
-) -> None:
-    name = b"not utf-8 \xff.png"
-    try:
-        (indexed / "a/000.png").rename(indexed / os.fsdecode(name))
-    except OSError:
-        pytest.skip("this file system takes text only")
-    lookalike("update", cwd=indexed)
-    done = lookalike("search", name, "-k", "1", cwd=indexed, text=False)
-    assert done.stdout.endswith(b"  " + name + b"\n")
+    lines = lookalike("info", "--skipped", cwd=photos).stdout.splitlines()
+    assert len(lines) == 3  # a line break in a name makes no second line
 
 
 def test_duplicates_prints_groups_and_deletes_nothing(indexed: Path) -> None:
@@ -345,10 +295,9 @@ def test_duplicates_prints_groups_and_deletes_nothing(indexed: Path) -> None:
     assert other.startswith("same bytes ") and other.endswith("  z.png")
     assert "1 group, 1 file that could go; nothing was deleted" in done.stderr
     summary = json.loads(lookalike("duplicates", "--json", cwd=indexed).stdout)
-    assert summary["threshold"] == 0.95
     ((group),) = summary["groups"]
-    assert [item["path"] for item in group["keep"]] == ["a/000.png"]
-    assert [(item["path"], item["identical"]) for item in group["duplicates"]] == [("z.png", True)]
+    found = [[item["path"] for item in group[part]] for part in ("keep", "duplicates")]
+    assert (summary["threshold"], found) == (0.95, [["a/000.png"], ["z.png"]])
     assert listing(indexed) == before
 
 
@@ -368,30 +317,31 @@ def test_info_shows_what_made_the_gallery(indexed: Path) -> None:
 
 
 def test_remove_and_its_undoing(indexed: Path) -> None:
-    assert lookalike("remove", "a/000.png", cwd=indexed).stdout == "1 image removed\n"
-    done = lookalike("update", cwd=indexed)
-    assert done.stdout.startswith("11 images (1 removed by you)")
-    assert "11 indexed, 0 skipped, 1 removed by you" in lookalike("info", cwd=indexed).stdout
+    def updated(status: int = 0) -> str:
+        return str(lookalike("update", cwd=indexed, status=status).stdout)
+
     (indexed / "bad.png").write_text("no image")
-    done = lookalike("update", cwd=indexed, status=1)
-    assert "1 file is skipped; list them with: lookalike info --skipped" in done.stderr
-    both = lookalike("remove", "bad.png", "c/002.png", cwd=indexed).stdout
-    assert both == "1 image removed, 1 skipped file dismissed\n"
+    updated(status=1)
+    both = lookalike("remove", "bad.png", "a/000.png", "c/002.png", cwd=indexed).stdout
+    assert both == "2 images removed, 1 skipped file dismissed\n"
+    assert "10 indexed, 0 skipped, 3 removed by you" in lookalike("info", cwd=indexed).stdout
     assert lookalike("remove", "--undo", "c/002.png", cwd=indexed).stdout.startswith("1 file may")
-    assert "(1 added, 2 removed by you)" in lookalike("update", cwd=indexed).stdout
-    (indexed / "bad.png").unlink()
-    lookalike("update", cwd=indexed)
+    assert updated().startswith("11 images (1 added, 2 removed by you)")
     done = lookalike("remove", "a/000.png", cwd=indexed, status=2)
     assert "a/000.png is not an indexed image" in done.stderr
-    lookalike("remove", "--undo", "a/000.png", cwd=indexed)
-    done = lookalike("update", cwd=indexed)
-    assert done.stdout.startswith("12 images (1 added, 1 removed by you)")
-    lookalike("remove", "--undo", "bad.png", cwd=indexed)  # a mark outlasts its file
-    assert lookalike("update", cwd=indexed).stdout.startswith("12 images (no change)")
+    (indexed / "bad.png").unlink()
+    updated()
+    lookalike("remove", "--undo", "a/000.png", "bad.png", cwd=indexed)  # a mark outlasts its file
+    assert updated().startswith("12 images (1 added)")
 
 
-@pytest.mark.parametrize("file", ["gallery.sqlite", "index/manifest.json"])
-def test_damage_is_reported_with_the_command_that_repairs_it(indexed: Path, file: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "encoded"),
+    [("gallery.sqlite", "12 images"), ("index/manifest.json", "1 image")],
+)
+def test_damage_is_reported_with_the_command_that_repairs_it(
+    indexed: Path, file: str, encoded: str
+) -> None:
     before = lookalike("search", "a/000.png", cwd=indexed).stdout
     assert lookalike("verify", cwd=indexed).stderr == "the gallery is whole\n"
     (indexed / ".lookalike" / file).write_bytes(b"rubbish")
@@ -401,6 +351,7 @@ def test_damage_is_reported_with_the_command_that_repairs_it(indexed: Path, file
         assert "lookalike verify --repair --gallery" in done.stderr
     done = lookalike("verify", cwd=indexed, status=1)
     assert Path(file).name in done.stdout
+    assert "lookalike verify --repair" in done.stderr
     done = lookalike("verify", "--repair", cwd=indexed)
     assert "the gallery is whole" in done.stderr
     after = lookalike("search", "a/000.png", cwd=indexed).stdout
@@ -408,6 +359,10 @@ def test_damage_is_reported_with_the_command_that_repairs_it(indexed: Path, file
         line.split()[::4] for line in before.splitlines()
     ]
     assert json.loads(lookalike("verify", "--json", cwd=indexed).stdout) == {"problems": []}
+    write_photo(indexed / "b/001.png", 99)
+    (indexed / ".lookalike" / file).write_bytes(b"rubbish")
+    said = lookalike("verify", "--repair", cwd=indexed).stdout
+    assert said.endswith(f"{encoded} encoded\n")
 
 
 def test_an_unfinished_update_is_reported_by_search_and_info(indexed: Path) -> None:
@@ -507,33 +462,22 @@ def test_index_says_what_is_missing_and_which_option_accepts_it(
     done = lookalike("index", photos, *gallery, cwd=tmp_path, status=1)
     assert done.stdout.startswith("12 images (12 missing but kept) in")
     accept = f"lookalike index {photos} --gallery gal --accept-missing"
-    assert (
-        f"12 files of the folder missing: the folder is empty; what is known of them is kept; if "
-        f"they are gone for good: {accept}" in done.stderr
-    )
-    done = lookalike("index", photos, *gallery, "--json", cwd=tmp_path, status=1)
-    assert (json.loads(done.stdout)["missing"], json.loads(done.stdout)["dropped"]) == (12, 0)
+    assert "12 files of the folder missing" in done.stderr
+    assert done.stderr.endswith(f"if they are gone for good: {accept}\n")
     done = lookalike(*accept.split()[1:], cwd=tmp_path)
     assert done.stdout.startswith("0 images (12 dropped) in")
 
 
 def test_index_counts_files_in_formats_that_are_not_read(indexed: Path) -> None:
-    for name in ("a.jp2", "b.jp2", "c.ppm", "d.jpg~", "README", "film.mpg"):
+    names = ("a.jp2", "b.jp2", "c.ppm", "d.jpg~", "README", "film.mpg")
+    for name in names:
         (indexed / name).write_bytes(b"")
-    done = lookalike("index", cwd=indexed)
-    assert (
-        "5 files passed over, which are not read: jp2, jpg~, ppm, 1 without extension\n"
-        in done.stderr
-    )
     done = lookalike("index", "--json", cwd=indexed)
-    assert json.loads(done.stdout)["passed_over"] == {
-        "jp2": 2,
-        "ppm": 1,
-        "jpg~": 1,
-        "": 1,
-        "others": 1,
-    }
-    for name in ("a.jp2", "b.jp2", "c.ppm", "d.jpg~"):
+    said = "5 files passed over, which are not read: jp2, jpg~, ppm, 1 without extension\n"
+    assert said in done.stderr
+    counted = {"jp2": 2, "ppm": 1, "jpg~": 1, "": 1, "others": 1}
+    assert json.loads(done.stdout)["passed_over"] == counted
+    for name in names[:4]:
         (indexed / name).unlink()
     assert "passed over" not in lookalike("index", cwd=indexed).stderr
 
@@ -548,26 +492,22 @@ def test_index_leaves_out_what_is_excluded_and_remove_takes_folders(indexed: Pat
     assert lookalike("remove", "c", "--undo", cwd=indexed).stdout.startswith("4 files may come")
 
 
-def test_programs_get_paths_alone_and_any_name_ended_by_a_nul(indexed: Path) -> None:
-    (indexed / "a/000.png").rename(indexed / "a/new\nline.png")
+def test_odd_names_are_found_and_printed_as_the_bytes_that_they_are(indexed: Path) -> None:
+    names = [os.fsdecode(b"not utf-8 \xff.png"), "new\nline.png", "-rf.png", '"caf\u00e9".png']
+    for old, name in zip(sorted((indexed / "b").iterdir()), names, strict=True):
+        old.rename(indexed / name)
     lookalike("update", cwd=indexed)
-    done = lookalike("search", "a/003.png", "-k", "12", "-0", cwd=indexed)
-    names = done.stdout.split("\0")
-    assert names.pop() == "" and names[0] == os.fspath(indexed / "a/003.png")
-    assert set(names) == {os.fspath(indexed / name) for name in images_of(indexed)}
+    for name in names:
+        done = lookalike("search", "-k", "1", "-0", "--", name, cwd=indexed, text=False)
+        assert done.stdout == os.fsencode(indexed / name) + b"\0"
+    done = lookalike("search", names[0], "-k", "1", cwd=indexed, text=False)
+    assert done.stdout.endswith(b"  " + os.fsencode(names[0]) + b"\n")
+    done = lookalike("search", "a/003.png", "-k", "12", "-0", cwd=indexed, text=False)
+    paths = {os.fsencode(indexed / name) for name in images_of(indexed)}
+    assert {*done.stdout.split(b"\0")} == {*paths, b""}
     done = lookalike("search", "a/003.png", "-k", "2", "--paths", cwd=indexed)
     assert done.stdout.splitlines()[0] == "a/003.png"
     lookalike("search", "a/003.png", "-0", "--json", cwd=indexed, status=2)
-
-
-def test_a_gallery_is_found_by_the_environment(
-    indexed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LOOKALIKE_GALLERY", os.fspath(indexed))
-    done = lookalike("search", "a/000.png", "-k", "1", cwd=tmp_path)
-    assert done.stdout.endswith("photos/a/000.png\n")
-    (indexed / "a/000.png").unlink()
-    assert lookalike("update", cwd=tmp_path).stdout.startswith("11 images (1 dropped)")
 
 
 @pytest.mark.slow

@@ -19,17 +19,8 @@ except SystemExit as end:
 print("\\n".join(sorted(sys.modules)), file=sys.stderr)
 """
 
-HEAVY = {
-    "onnxruntime",
-    "openvino",
-    "numba",
-    "llvmlite",
-    "torch",
-    "rich",
-    "skimage",
-    "sklearn",
-    "scipy",
-}
+HEAVY = {"onnxruntime", "openvino", "numba", "llvmlite", "torch", "rich"}
+HEAVY |= {"skimage", "sklearn", "scipy"}
 READERS = {"PIL.Image", "PIL.TiffImagePlugin", "PIL.AvifImagePlugin", "PIL.WebPImagePlugin"}
 
 
@@ -47,19 +38,11 @@ def test_help_loads_nothing_but_click(photos: Path) -> None:
 
 
 @pytest.mark.usefixtures("gallery")
-def test_info_loads_no_model_no_kernels_and_no_image_formats(photos: Path) -> None:
-    for words in (["info"], ["info", "--skipped"], ["info", "--json"]):
-        assert not loaded(photos, *words) & (HEAVY | READERS)
-
-
-@pytest.mark.usefixtures("gallery")
-def test_verify_loads_no_model_no_kernels_and_no_image_formats(photos: Path) -> None:
-    assert not loaded(photos, "verify") & (HEAVY | READERS)
-
-
-@pytest.mark.usefixtures("gallery")
-def test_a_search_by_an_indexed_image_loads_no_model_and_no_kernels(photos: Path) -> None:
-    assert not loaded(photos, "search", "a/000.png") & (HEAVY | READERS)
+@pytest.mark.parametrize("words", ["info --skipped", "verify", "search a/000.png"])
+def test_what_needs_none_loads_no_model_no_kernels_and_no_image_formats(
+    photos: Path, words: str
+) -> None:
+    assert not loaded(photos, *words.split()) & (HEAVY | READERS)
 
 
 @pytest.mark.usefixtures("gallery")

@@ -12,11 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-import numpy as np
-import onnx
 import pytest
 from command import lookalike
-from onnx import TensorProto, helper, numpy_helper
+from fakes import write_model
 from PIL import Image
 from shapes import CLASSES as SHAPES
 from shapes import write_classes
@@ -166,6 +164,7 @@ def test_what_cannot_be_trained_is_status_2_with_the_reason(
         ("train data", "Missing option '--out'"),
         ("train data --out m", "--out must end in .onnx or .pt, not 'm'"),
         ("train data --out m.pt --epochs 0", "Invalid value for '--epochs'"),
+        ("train data --out m.pt --learning-rate 0", "Invalid value for '--learning-rate'"),
         ("train data --out m.pt --fuse x", "'x' is not a list of integers, such as 2,-1"),
         ("augment x.png --out y.html --augment spin=1", "'spin' is not one of scale, rotation"),
         (
@@ -208,41 +207,18 @@ def test_a_missing_package_is_reported_with_the_extra_that_brings_it(
 # ---- the other commands --------------------------------------------------------------------------
 
 
-def write_foreign(path: Path) -> None:
-    """An encoder as another tool might write it: the mean of each colour, and a second output."""
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["x"], ["means"]),
-        helper.make_node("Flatten", ["means"], ["colours"]),
-        helper.make_node("MatMul", ["colours", "weight"], ["score"]),
-    ]
-    weight = numpy_helper.from_array(np.ones((3, 1), np.float32), "weight")
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "foreign",
-        [value("x", TensorProto.FLOAT, ["batch", 3, 24, 24])],
-        [
-            value("colours", TensorProto.FLOAT, ["batch", 3]),
-            value("score", TensorProto.FLOAT, ["batch", 1]),
-        ],
-        [weight],
-    )
-    opset = helper.make_opsetid("", 17)
-    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
-
-
 def test_an_adopted_encoder_indexes_and_searches(tmp_path: Path) -> None:
-    write_foreign(tmp_path / "foreign.onnx")
+    write_model(tmp_path / "foreign.onnx", "any", "spatial_attention")
     words = ["model", "adopt", "foreign.onnx", "--out", "mine.onnx", "--name", "colours"]
-    words += ["--size", "24", "--mean", "127.5,127.5,127.5", "--std", "127.5,127.5,127.5"]
+    words += ["--size", "16", "--mean", "127.5,127.5,127.5", "--std", "127.5,127.5,127.5"]
     done = lookalike(*words, cwd=tmp_path, status=2)
-    assert "name the output to use, one of: colours (batch, 3), score (batch, 1)" in done.stderr
+    assert "name the output to use, one of: embeddings (n, 48), spatial_attention" in done.stderr
     assert not (tmp_path / "mine.onnx").exists()
-    done = lookalike(*words, "--output", "colours", cwd=tmp_path)
-    assert "model   colours 1\n" in done.stdout and "gives   3 dimensions\n" in done.stdout
-    shown = lookalike("model", "info", "mine.onnx", cwd=tmp_path).stdout
+    done = lookalike(*words, "--output", "embeddings", cwd=tmp_path)
+    assert "model   colours 1\n" in done.stdout and "gives   48 dimensions\n" in done.stdout
+    shown = lookalike("model", "info", "mine.onnx", cwd=tmp_path).stdout.splitlines()
     facts, adopted = (
-        dict(line.split(None, 1) for line in text.splitlines()) for text in (shown, done.stdout)
+        dict(line.split(None, 1) for line in lines) for lines in (shown, done.stdout.splitlines())
     )
     assert facts.pop("runtime").startswith("onnxruntime ")
     assert facts == adopted

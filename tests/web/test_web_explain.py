@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import CELLS, HALF, SIZE, embedding, vectors_of, write_photos
+from fakes import CELLS, HALF, MEAN, SIZE, embedding, vectors_of, write_model, write_photos
 from hostile import encode, photo
 from numpy.typing import NDArray
 from PIL import Image
-from webtools import TestClient, answer_of, client_of, error_of, gate_of, write_attentive_model
+from webtools import TestClient, answer_of, client_of, error_of
 
 from lookalike.feedback import Feedback
 from lookalike.gallery import Gallery
+from lookalike.images import read_image
 from lookalike.web.routes.explain import NONE
 
 TILE = 0.4  # of a side
@@ -74,7 +75,7 @@ def test_regions_are_the_cosines_of_tiles(
 @pytest.fixture(scope="module")
 def attentive(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     home = tmp_path_factory.mktemp("attentive")
-    model = write_attentive_model(home / "m.onnx", "channel_attention", "spatial_attention")
+    model = write_model(home / "m.onnx", "attentive", "channel_attention", "spatial_attention")
     write_photos(home / "photos", 3)
     gallery = Gallery.open(home / "photos", model=model)
     gallery.update()
@@ -88,7 +89,10 @@ def test_attention_is_the_gate_stretched_between_its_bounds(attentive: Gallery) 
         answer = explain(client, id=ids[names[0]], hit=ids[names[1]])
         assert answer["attention_note"] is None
         for which, name in zip(("query", "hit"), names, strict=True):
-            gate, grid = gate_of(attentive.root / name), answer["attention"][which]
+            pixels = (read_image(attentive.root / name, SIZE).pixels - MEAN) / 64
+            squares = pixels.reshape(CELLS, SIZE // CELLS, CELLS, SIZE // CELLS, 3)
+            gate = 1 / (1 + np.exp(-squares.mean(axis=(1, 3, 4))))
+            grid = answer["attention"][which]
             assert (grid["rows"], grid["columns"]) == (CELLS, CELLS)
             assert grid["low"] == pytest.approx(gate.min(), abs=1e-5)
             assert grid["high"] == pytest.approx(gate.max(), abs=1e-5)

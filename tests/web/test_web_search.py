@@ -52,51 +52,43 @@ def outside() -> bytes:
     return encode(photo(777), "PNG")
 
 
-@pytest.mark.parametrize("exclude", [None, False])
-def test_a_search_by_id_finds_what_the_gallery_finds_without_itself_and_its_copies(
-    client: TestClient, served: Gallery, ids: dict[str, int], exclude: bool | None
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"exclude_self": False},
+        {"filter": "b/*"},
+        {"filter": "*1?.png", "k": 9},
+        {"filter": "nothing/*"},
+        {"threshold": 0.2, "k": 200},
+        {"threshold": 0.9999},
+    ],
+)
+def test_a_search_by_id_finds_what_the_gallery_finds(
+    client: TestClient, served: Gallery, ids: dict[str, int], asked: dict[str, Any]
 ) -> None:
-    """With ``exclude_self`` false they come first."""
+    """Without the image and its copies, unless ``exclude_self`` is false."""
+    options = {"exclude_self": True, "k": 12, **asked}
     for path in ("a/000.png", "b/001.png", "copy of 000.png"):
-        asked = {"id": ids[path], "k": 12, "exclude_self": exclude}
-        answer = answer_of(client.post("/api/search", json=asked))
-        assert answer["hits"] == objects(served.search(path, 12, exclude_self=exclude is None))
-        copies = {"a/000.png", "copy of 000.png"} if "000" in path else {path}
-        assert {hit["path"] for hit in answer["hits"] if hit["bits"] == 0} == (
-            copies if exclude is False else set()
-        )
-        assert (answer["k"], answer["offset"], answer["more"]) == (12, 0, True)
+        answer = answer_of(client.post("/api/search", json={"id": ids[path], "k": 12, **asked}))
+        expected = served.search(path, **options)
+        assert answer["hits"] == objects(expected)
+        more = len(served.search(path, **{**options, "k": options["k"] + 1})) > len(expected)
+        assert (answer["k"], answer["offset"], answer["more"]) == (options["k"], 0, more)
+        assert answer["nothing_similar"] or expected
+        assert (answer["note"] == "no file matches the filter") == ("nothing/*" in asked.values())
         assert answer["seconds"]["encode"] == 0
 
 
 def test_pages_are_parts_of_one_ranking(client: TestClient, ids: dict[str, int]) -> None:
-    number = ids["c/002.png"]
-    whole = answer_of(client.post("/api/search", json={"id": number, "k": 200}))
-    assert len(whole["hits"]) == 30 and not whole["more"]
-    pages = []
-    for offset in range(0, 40, 7):
-        page = answer_of(client.post("/api/search", json={"id": number, "k": 7, "offset": offset}))
-        assert page["more"] == (offset + 7 < 30)
-        pages += page["hits"]
-    assert pages == whole["hits"]
+    def page(k: int, offset: int = 0) -> dict[str, Any]:
+        asked = {"id": ids["c/002.png"], "k": k, "offset": offset}
+        answer: dict[str, Any] = answer_of(client.post("/api/search", json=asked))
+        assert answer["more"] == (offset + k < 30)
+        return answer
 
-
-def test_a_filter_and_a_threshold_are_those_of_the_gallery(
-    client: TestClient, served: Gallery, ids: dict[str, int]
-) -> None:
-    for pattern in ("b/*", "*1?.png", "nothing/*"):
-        asked: dict[str, Any] = {"id": ids["a/000.png"], "filter": pattern, "k": 9}
-        answer = answer_of(client.post("/api/search", json=asked))
-        expected = served.search("a/000.png", 9, filter=pattern, exclude_self=True)
-        assert answer["hits"] == objects(expected)
-        assert answer["nothing_similar"] or pattern != "nothing/*"
-        assert (answer["note"] == "no file matches the filter") == (pattern == "nothing/*")
-    cosine = served.search("a/000.png", 9, exclude_self=True)[4].cosine
-    asked = {"id": ids["a/000.png"], "threshold": cosine, "k": 30}
-    answer = answer_of(client.post("/api/search", json=asked))
-    assert len(answer["hits"]) == 5 and not answer["more"] and not answer["nothing_similar"]
-    answer = answer_of(client.post("/api/search", json={**asked, "threshold": 0.9999}))
-    assert answer["hits"] == [] and answer["nothing_similar"]
+    pages = [hit for offset in range(0, 40, 7) for hit in page(7, offset)["hits"]]
+    assert pages == page(200)["hits"] and len(pages) == 30
 
 
 def test_an_uploaded_image_finds_what_its_bytes_find(
@@ -141,21 +133,14 @@ def test_a_part_is_cut_from_the_image_before_it_is_squeezed(
     )
     expected = cosines_to(folder, image.crop(box))
     url = f"/api/search?k=5&filter=[a-c]/*&crop={','.join(map(str, crop))}"
-    answers = [
-        answer_of(client.post(url, content=content, headers=PNG)),
-        *(
-            answer_of(
-                client.post(
-                    "/api/search",
-                    json={**subject, "crop": crop, "k": 5, "filter": "[a-c]/*"}
-                    | {"exclude_self": False},
-                )
-            )
-            for subject in ({"id": ids["b/004.png"]}, {"query": send(client, content)})
-        ),
+    asked = {"crop": crop, "k": 5, "filter": "[a-c]/*", "exclude_self": False}
+    responses = [
+        client.post(url, content=content, headers=PNG),
+        client.post("/api/search", json={"id": ids["b/004.png"], **asked}),
+        client.post("/api/search", json={"query": send(client, content), **asked}),
     ]
     best = sorted(expected, key=lambda name: -expected[name])[:5]
-    for answer in answers:
+    for answer in map(answer_of, responses):
         assert [hit["path"] for hit in answer["hits"]] == best
         for hit in answer["hits"]:
             assert hit["cosine"] == pytest.approx(expected[hit["path"]], abs=HALF)
@@ -220,11 +205,16 @@ def test_nothing_is_similar_when_random_pairs_are_as_alike(
         ({}, "give id, query or text"),
         ({"id": 1, "query": "q_" + "0" * 32}, "give either id or query"),
         ({"id": 0}, "id"),
+        ({"id": "one"}, "id"),
+        ({"id": 1.5}, "id"),
+        ({"id": 1, "exclude_self": 2}, "exclude_self"),
+        ({"id": 1, "crop": "0,0,1,1"}, "crop"),
         ({"id": 2**63}, "id"),
         ({"id": 1, "k": 201}, "k"),
         ({"id": 1, "offset": -1}, "offset"),
         ({"id": 1, "threshold": 1.5}, "threshold"),
         ({"id": 1, "crop": [0.5, 0, 0.6, 1]}, "crop"),
+        ({"id": 1, "crop": [0, 0.5, 1, 0.6]}, "crop"),
         ({"id": 1, "crop": [0, 0, 0, 1]}, "crop"),
         ({"id": 1, "filter": ""}, "filter"),
         ({"id": 1, "filter": "**/a/" * 30}, "filter"),
@@ -265,7 +255,12 @@ def test_further_images_are_looked_for_or_against(
         hit for hit in served.search(blend, 8) if hit.id not in {asked["id"], *like, *unlike}
     ]
     assert [hit["path"] for hit in answer["hits"]] == [hit.path for hit in expected[:5]]
-    error_of(client.post("/api/search", json={**asked, "like": [10**6]}), 404, "not_found")
+    for unknown in (
+        {**asked, "like": [10**6]},
+        {"id": 2**63 - 1},
+        {"id": 10**6, "crop": [0, 0, 1, 1]},
+    ):
+        error_of(client.post("/api/search", json=unknown), 404, "not_found")
 
 
 def test_a_form_needs_a_file_named_image(client: TestClient) -> None:
@@ -274,8 +269,3 @@ def test_a_form_needs_a_file_named_image(client: TestClient) -> None:
     for kind in ("multipart/form-data", "multipart/form-data; boundary=x"):
         response = client.post("/api/queries", content=b"x", headers={"content-type": kind})
         error_of(response, 400, "bad_request")
-
-
-def test_unknown_images_are_not_found(client: TestClient) -> None:
-    for asked in ({"id": 10**6}, {"id": 2**63 - 1}, {"id": 10**6, "crop": [0, 0, 1, 1]}):
-        error_of(client.post("/api/search", json=asked), 404, "not_found")

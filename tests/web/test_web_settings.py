@@ -54,22 +54,16 @@ def test_loopback_is_what_no_other_machine_can_reach() -> None:
     ServeSettings(host="0.0.0.0", token=TOKEN)
 
 
-@pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:9", "[::1]:8765", "[::1]"]
-)
-def test_names_of_this_machine_are_answered(client: TestClient, host: str) -> None:
-    for path in ("/api/health", "/"):
-        assert client.get(path, headers={"host": host}).status_code in (200, 404)
-
-
-@pytest.mark.parametrize(
-    "host",
-    ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "192.168.0.7", "[::]",
-     "evil.example:8765", "localhost@evil.example", "[", "127.1", "0x7f.1"],
-)  # fmt: skip
-def test_other_names_are_not(client: TestClient, host: str) -> None:
-    for path in ("/", "/api/health", "/api/images/1", "/metrics", "/page/app.js"):
-        error_of(client.get(path, headers={"host": host}), 403, "forbidden")
+def test_names_of_this_machine_are_answered_and_others_are_not(client: TestClient) -> None:
+    for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:9", "[::1]:8765", "[::1]"):
+        for path in ("/api/health", "/"):
+            assert client.get(path, headers={"host": host}).status_code == 200, host
+    for host in (
+        "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "192.168.0.7",
+        "[::]", "evil.example:8765", "localhost@evil.example", "[", "127.1", "0x7f.1",
+    ):  # fmt: skip
+        for path in ("/", "/api/health", "/api/images/1", "/metrics", "/page/app.js"):
+            error_of(client.get(path, headers={"host": host}), 403, "forbidden")
 
 
 def test_an_address_is_answered_and_a_name_only_if_allowed(served: Gallery) -> None:
@@ -81,25 +75,24 @@ def test_an_address_is_answered_and_a_name_only_if_allowed(served: Gallery) -> N
             error_of(client.get("/api/health", headers={"host": host}), 403, "forbidden")
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"origin": "https://evil.example"},
-        {"origin": "null"},
-        {"origin": "http://127.0.0.1:1"},
-        {"origin": "http://127.0.0.1:8765.evil.example"},
-        {"origin": "https://127.0.0.1:8765"},
-        {"origin": "ftp://127.0.0.1:8765"},
-        {"origin": "http://127.0.0.1"},
-        {"origin": "127.0.0.1:8765"},
-        {"origin": ""},
-        {"sec-fetch-site": "cross-site"},
-        {"sec-fetch-site": "same-site"},
-    ],
-)
-def test_pages_of_other_sites_may_not_ask(client: TestClient, headers: dict[str, str]) -> None:
-    for method, path in (("GET", "/api/images/1"), ("POST", "/api/update"), ("GET", "/metrics")):
-        error_of(client.request(method, path, headers=headers), 403, "forbidden")
+def test_pages_of_other_sites_may_not_ask_but_link_to_the_page(client: TestClient) -> None:
+    origins = ["https://evil.example", "null", "http://127.0.0.1:1", "127.0.0.1:8765", ""]
+    origins += ["http://127.0.0.1:8765.evil.example", "https://127.0.0.1:8765"]
+    origins += ["ftp://127.0.0.1:8765", "http://127.0.0.1"]
+    refused = [{"origin": origin} for origin in origins]
+    refused += [{"sec-fetch-site": site} for site in ("cross-site", "same-site")]
+    for headers in refused:
+        for method, path in (
+            ("GET", "/api/images/1"),
+            ("POST", "/api/update"),
+            ("GET", "/metrics"),
+        ):
+            error_of(client.request(method, path, headers=headers), 403, "forbidden")
+    own = {"origin": "http://127.0.0.1:8765", "sec-fetch-site": "same-origin"}
+    answer_of(client.post("/api/search", json={"id": 1}, headers=own))
+    assert client.get("/api/images/1", headers={"sec-fetch-site": "none"}).status_code == 200
+    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert client.get("/gallery", headers=link).status_code == 200
 
 
 def test_the_port_of_a_scheme_and_the_https_of_a_proxy_are_known(served: Gallery) -> None:
@@ -117,14 +110,6 @@ def test_the_port_of_a_scheme_and_the_https_of_a_proxy_are_known(served: Gallery
         ):
             headers = {"host": host, "origin": origin}
             assert client.get("/api/health", headers=headers).status_code == status, headers
-
-
-def test_the_page_itself_may_ask_and_links_from_elsewhere_lead_to_it(client: TestClient) -> None:
-    own = {"origin": "http://127.0.0.1:8765", "sec-fetch-site": "same-origin"}
-    answer_of(client.post("/api/search", json={"id": 1}, headers=own))
-    assert client.get("/api/images/1", headers={"sec-fetch-site": "none"}).status_code == 200
-    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
-    assert client.get("/gallery", headers=link).status_code in (200, 404)
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +131,8 @@ PATHS = [
         {},
         {"authorization": "Bearer wrong-wrong"},
         {"authorization": f"Basic {TOKEN}"},
+        {"authorization": f"Digest {TOKEN}"},  # as long as Bearer
+        {"x-authorization": f"Bearer {TOKEN}"},
         {"authorization": TOKEN},
         {"authorization": f"Bearer {TOKEN}x"},
         {"authorization": f"Bearer {TOKEN[:-1]}"},
@@ -179,16 +166,16 @@ def test_with_the_token_there_is_everything(guarded: TestClient) -> None:
 
 
 class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
+    now = 1000.0
 
     def __call__(self) -> float:
         return self.now
 
 
-def outcome(guard: Guard, token: str, client: str = "192.0.2.1") -> str:
+def outcome(guard: Guard, *tokens: str, client: str = "192.0.2.1") -> str:
     """The code of the error, or "ok"."""
-    headers = [(b"host", b"127.0.0.1"), (b"authorization", f"Bearer {token}".encode())]
+    headers = [(b"host", b"127.0.0.1")]
+    headers += [(b"authorization", f"Bearer {token}".encode()) for token in tokens]
     scope = {"headers": headers, "path": "/api/images", "scheme": "http", "client": (client, 1)}
     try:
         guard.check(scope)
@@ -204,7 +191,7 @@ def test_wrong_tokens_are_slowed_for_each_client() -> None:
     assert tries == ["unauthorized"] * GUESSES + ["too_many_guesses"] * 5
     assert outcome(guard, TOKEN) == "too_many_guesses"  # the right one as well
     assert outcome(guard, "wrong-0010") == "unauthorized"  # an old cookie is not another guess
-    assert outcome(guard, TOKEN, "192.0.2.2") == "ok"
+    assert outcome(guard, TOKEN, client="192.0.2.2") == "ok"
     for _ in range(3):  # one more guess every five seconds
         clock.now += 4.75
         assert outcome(guard, f"wrong-{clock.now}") == "too_many_guesses"
@@ -220,26 +207,18 @@ def test_wrong_tokens_are_slowed_for_each_client() -> None:
 def test_a_network_of_ipv6_is_one_client_and_those_remembered_are_bounded() -> None:
     guard = Guard(ServeSettings(token=TOKEN), Clock())
     for n in range(GUESSES):
-        assert outcome(guard, f"wrong-{n:04}", f"2001:db8::{n:x}") == "unauthorized"
-    assert outcome(guard, TOKEN, "2001:db8::ffff:1") == "too_many_guesses"
-    assert outcome(guard, TOKEN, "2001:db8:0:1::1") == "ok"
+        assert outcome(guard, f"wrong-{n:04}", client=f"2001:db8::{n:x}") == "unauthorized"
+    assert outcome(guard, TOKEN, client="2001:db8::ffff:1") == "too_many_guesses"
+    assert outcome(guard, TOKEN, client="2001:db8:0:1::1") == "ok"
     for n in range(5000):
-        outcome(guard, "wrong-wrong", f"198.51.{n >> 8}.{n & 255}")
-    assert outcome(guard, TOKEN, "2001:db8::1") == "ok"
+        outcome(guard, "wrong-wrong", client=f"198.51.{n >> 8}.{n & 255}")
+    assert outcome(guard, TOKEN, client="2001:db8::1") == "ok"
 
 
 def test_a_request_carries_no_more_guesses_than_a_browser_sends() -> None:
     guard = Guard(ServeSettings(token=TOKEN), Clock())
-    wrong = [(b"authorization", f"Bearer wrong-{n:04}".encode()) for n in range(100)]
-    right = [(b"authorization", f"Bearer {TOKEN}".encode())]
-    scope = {"path": "/api/images", "scheme": "http", "client": None}
-    for given, code in ((wrong + right, "unauthorized"), (wrong[:1] + right, None)):
-        try:
-            guard.check({**scope, "headers": [(b"host", b"localhost"), *given]})
-        except ApiError as error:
-            assert error.code == code
-        else:
-            assert code is None
+    assert outcome(guard, *(f"wrong-{n:04}" for n in range(100)), TOKEN) == "unauthorized"
+    assert outcome(guard, "wrong-0000", TOKEN) == "ok"
 
 
 def test_guesses_at_the_form_are_slowed_too(served: Gallery) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 import threading
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,37 +60,28 @@ def test_every_hostile_file_is_answered_and_the_next_good_one_found(
 
 
 def test_more_bytes_than_allowed_are_not_read(small: TestClient) -> None:
-    error_of(small.post("/api/queries", content=bytes(200_001), headers=PNG), 413, "too_large")
-
     def pieces() -> Iterator[bytes]:
         for _ in range(21):
             yield bytes(10_000)
 
-    error_of(small.post("/api/queries", content=pieces(), headers=PNG), 413, "too_large")
-    files = {"image": ("x.png", bytes(300_000), "image/png")}
-    error_of(small.post("/api/queries", files=files), 413, "too_large")
-    response = small.post("/api/search", content=b" " * 300_000, headers=PNG)
-    error_of(response, 413, "too_large")
     as_json = {"content-type": "application/json"}
-    response = small.post("/api/search", content=b" " * 300_000, headers=as_json)
-    error_of(response, 413, "too_large")
+    for response in (
+        small.post("/api/queries", content=bytes(200_001), headers=PNG),
+        small.post("/api/queries", content=pieces(), headers=PNG),
+        small.post("/api/queries", files={"image": ("x.png", bytes(300_000), "image/png")}),
+        small.post("/api/search", content=b" " * 300_000, headers=PNG),
+        small.post("/api/search", content=b" " * 300_000, headers=as_json),
+    ):
+        error_of(response, 413, "too_large")
 
 
 def test_more_pixels_than_allowed_are_not_decoded(small: TestClient) -> None:
     exact = encode(Image.new("RGB", (1000, 1000)), "PNG")
     answer_of(small.post("/api/search", content=exact, headers=PNG))
     over = encode(Image.new("RGB", (1001, 1000)), "PNG")
-    error_of(small.post("/api/search", content=over, headers=PNG), 413, "too_large")
     claims = png((60_000, 60_000), 8, 2, [b"\0" * 9])
-    error_of(small.post("/api/search", content=claims, headers=PNG), 413, "too_large")
-    bomb = zlib.compress(bytes(1000 * 1001), 9)  # within the limit, and true
-    rows = png((1000, 1000), 8, 0, [])
-    whole = rows.replace(zlib.compress(b""), bomb)
-    at = whole.index(b"IDAT")
-    head = struct.pack(">I", len(bomb))
-    crc = struct.pack(">I", zlib.crc32(b"IDAT" + bomb))
-    fixed = whole[: at - 4] + head + b"IDAT" + bomb + crc + whole[-12:]
-    answer_of(small.post("/api/search", content=fixed, headers=PNG))
+    for content in (over, claims):
+        error_of(small.post("/api/search", content=content, headers=PNG), 413, "too_large")
 
 
 def test_what_is_sent_decides_not_what_it_is_called(small: TestClient) -> None:

@@ -26,7 +26,9 @@ def words(coloured: Gallery) -> Iterator[TestClient]:
         yield opened
 
 
-def test_words_find_as_the_library_does(words: TestClient, coloured: Gallery) -> None:
+def test_words_alone_and_beside_an_image_find_as_the_library_does(
+    words: TestClient, coloured: Gallery
+) -> None:
     for colour in COLOURS:
         answer = answer_of(words.post("/api/search", json={"text": f"a {colour}", "k": K}))
         hits = coloured.search(text=f"a {colour}", k=K)
@@ -36,14 +38,10 @@ def test_words_find_as_the_library_does(words: TestClient, coloured: Gallery) ->
         ]
         assert not answer["nothing_similar"] and answer["seconds"]["encode"] > 0
         assert answer["hits"][0]["words"].endswith(" % of unrelated words")
-
-
-def test_an_image_and_words_are_searched_for_together(words: TestClient, coloured: Gallery) -> None:
-    red = coloured.search("red/00.png", 1)[0].id
-    asked = {"id": red, "text": "blue", "k": 2 * K, "exclude_self": True}
-    paths = [hit["path"] for hit in answer_of(words.post("/api/search", json=asked))["hits"]]
-    expected = coloured.search("red/00.png", 2 * K, text="blue", exclude_self=True)
-    assert paths == [hit.path for hit in expected]
+    asked = {"id": coloured.search("red/00.png", 1)[0].id, "text": "blue", "k": 2 * K}
+    answer = answer_of(words.post("/api/search", json={**asked, "exclude_self": True}))
+    hits = coloured.search("red/00.png", 2 * K, text="blue", exclude_self=True)
+    assert [hit["path"] for hit in answer["hits"]] == [hit.path for hit in hits]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Clients of an application in this process, a server in a thread, and a model with attention."""
+"""Clients of an application in this process, and a server in a thread."""
 
 from __future__ import annotations
 
@@ -9,18 +9,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import onnx
-from fakes import CELLS, MEAN, SIZE
-from numpy.typing import NDArray
-from onnx import TensorProto, helper
-
-from lookalike.encoder import ModelInfo
 from lookalike.gallery import Gallery
-from lookalike.images import read_image
 from lookalike.web import ServeSettings, create_app
 from lookalike.web.server import listen, make_server
 from lookalike.web.service import Service
@@ -39,12 +30,10 @@ __all__ = [
     "client_of",
     "connect",
     "error_of",
-    "gate_of",
     "received",
     "running",
     "service_of",
     "wait_until",
-    "write_attentive_model",
 ]
 
 HOST = "http://127.0.0.1:8765"
@@ -124,43 +113,3 @@ def received(opened: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return b"".join(parts)
-
-
-def write_attentive_model(path: Path, *outputs: str) -> Path:
-    """The model of `fakes` with gates: of places, a sigmoid of each square's mean; of channels."""
-    dim, side = 3 * CELLS**2, SIZE // CELLS
-    info = ModelInfo("attentive", "1", "", SIZE, (MEAN,) * 3, (64.0,) * 3, dim)
-    nodes = [
-        helper.make_node(
-            "AveragePool", ["images"], ["pooled"], kernel_shape=[side] * 2, strides=[side] * 2
-        ),
-        helper.make_node("Flatten", ["pooled"], ["embeddings"], axis=1),
-        helper.make_node("ReduceMean", ["pooled"], ["grey"], axes=[1], keepdims=0),
-        helper.make_node("Sigmoid", ["grey"], ["spatial_attention"]),
-        helper.make_node("ReduceMean", ["pooled"], ["channel_attention"], axes=[2, 3], keepdims=0),
-    ]
-    shapes: dict[str, tuple[str | int, ...]] = {
-        "embeddings": ("n", dim),
-        "spatial_attention": ("n", CELLS, CELLS),
-        "channel_attention": ("n", 3),
-    }
-    made = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name])
-        for name in ("embeddings", *outputs)
-    ]
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ("n", 3, SIZE, SIZE))
-    graph = helper.make_graph(nodes, "attentive", [images], made)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, info.to_metadata())
-    onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-def gate_of(path: Path) -> NDArray[np.float64]:
-    """The spatial gate of a file, by numpy alone: (CELLS, CELLS)."""
-    pixels = (read_image(path, SIZE).pixels.astype(np.float64) - MEAN) / 64
-    side = SIZE // CELLS
-    grey = pixels.reshape(CELLS, side, CELLS, side, 3).mean(axis=(1, 3, 4))
-    gate: NDArray[np.float64] = 1 / (1 + np.exp(-grey))
-    return gate

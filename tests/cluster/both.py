@@ -10,20 +10,13 @@ import numpy as np
 from fakes import HALF, embedding, images_of
 from numpy.typing import NDArray
 
-from lookalike.gallery import UpdateReport
 from lookalike.gallery.protocol import ImageGallery
 from lookalike.gallery.rows import ImageRow
 
-__all__ = ["Make", "assert_whole", "counts", "stored_times", "stored_vectors"]
+__all__ = ["Make", "assert_whole", "stored_times", "stored_vectors"]
 
 Make = Callable[..., ImageGallery]
 """Makes the gallery of a folder, up to date; takes ``max_pixels``."""
-
-
-def counts(report: UpdateReport) -> dict[str, int]:
-    """The counts that are not zero."""
-    names = ("added", "changed", "moved", "dropped", "reused", "skipped")
-    return {name: getattr(report, name) for name in names if getattr(report, name)}
 
 
 def _all_rows(gallery: ImageGallery) -> list[ImageRow]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from lookalike.cluster.chunk import EmbedSettings
+from lookalike.cluster.chunk import ChunkReport, EmbedSettings
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.cluster.job import Job
 from lookalike.cluster.parts import Parts
@@ -17,6 +18,7 @@ from lookalike.encoder import ModelInfo
 from lookalike.gallery import Gallery
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.rows import ImageRow
+from lookalike.progress import Progress
 
 DIM = 24
 INFO = ModelInfo("synthetic", "1", "ab" * 32, 16, (0.0,) * 3, (1.0,) * 3, DIM)
@@ -38,29 +40,12 @@ def made_rows(job: Job, first_id: int, count: int, seed: int, skipped: int = 0) 
     rng = np.random.default_rng(seed)
     vectors = rng.standard_normal((count, job.model.dim))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    images = [
-        ImageRow(
-            first_id + n,
-            b"%d/\xff %d.jpg" % (seed, n),
-            10 + n,
-            1 << 60,
-            digest(seed, n),
-            9,
-            7,
-            "PNG",
-        )
-        for n in range(count)
-    ]
+    images = []
+    for n in range(count):
+        path, content = b"%d/\xff %d.jpg" % (seed, n), digest(seed, n)
+        images.append(ImageRow(first_id + n, path, 10 + n, 1 << 60, content, 9, 7, "PNG"))
     left_out = [
-        ImageRow(
-            first_id + n,
-            b"%d/bad %d.jpg" % (seed, n),
-            0,
-            5,
-            skipped="empty",
-            detail="nothing in it",
-            remedy="copy it again",
-        )
+        ImageRow(first_id + n, b"%d/bad %d.jpg" % (seed, n), 0, 5, skipped="empty", detail="why")
         for n in range(count, count + skipped)
     ]
     return Embedded(images, vectors.astype(np.float16), left_out)
@@ -82,9 +67,16 @@ def embedded(
 ) -> Parts:
     """A job that is done."""
     parts = prepare(str(source), str(where), model=str(model), chunk_images=chunk_images)
-    embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
+    finish(parts, model)
     parts.check_complete()
     return parts
+
+
+def finish(
+    parts: Parts, model: Path, progress: Callable[[Progress], None] | None = None
+) -> list[ChunkReport]:
+    """Do what is missing of a job, in this process."""
+    return embed_all(parts, settings=EmbedSettings(str(model), threads=1), progress=progress)
 
 
 def stored(parts: Parts) -> dict[str, Stored]:

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes import images_of, write_photos
-from jobs import embedded, of_gallery, reasons, stored
+from fakes import write_photos
+from jobs import embedded, finish, of_gallery, reasons, stored
 from killing import killing
 
 from lookalike.cluster.chunk import EmbedSettings, embed_chunk
-from lookalike.cluster.embed import embed_all, prepare
+from lookalike.cluster.embed import prepare
 from lookalike.cluster.parts import Parts, part_name
 from lookalike.errors import GalleryError, ModelMismatchError
 from lookalike.gallery import Gallery
@@ -46,15 +46,10 @@ def test_running_again_does_only_what_is_missing(tmp_path: Path, model: Path) ->
     before = stored(embedded(photos, where, model, chunk_images=6))
     seen: list[Progress] = []
     parts = prepare(str(photos), str(where), model=str(model))
-    assert (
-        embed_all(parts, settings=EmbedSettings(model=str(model), threads=1), progress=seen.append)
-        == []
-    )
-    (where / part_name(7)).unlink()
-    (where / part_name(19)).unlink()
-    reports = embed_all(
-        parts, settings=EmbedSettings(model=str(model), threads=1), progress=seen.append
-    )
+    assert finish(parts, model, seen.append) == []
+    for first in (7, 19):
+        (where / part_name(first)).unlink()
+    reports = finish(parts, model, seen.append)
     assert [(report.number, report.images) for report in reports] == [(1, 6), (3, 2)]
     assert seen == [Progress(6, 8, 0), Progress(8, 8, 0)]
     assert stored(parts) == before
@@ -82,48 +77,32 @@ def test_a_process_killed_at_any_moment_leaves_only_whole_parts_and_all_rows_com
             assert found == {name: expected[name] for name in found}
             assert len(found) == 4 * len(names)
         parts = prepare(str(photos), str(where), model=str(model), chunk_images=4)
-        assert len(
-            embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
-        ) == 5 - len(names)
+        assert len(finish(parts, model)) == 5 - len(names)
         assert stored(parts) == expected
         left.add(len(names))
     assert left == {0, 1, 2, 3, 4}
 
 
-def test_a_job_is_done_where_ray_cannot_be_imported(tmp_path: Path, model: Path) -> None:
-    write_photos(tmp_path / "photos", 5)
-    words = [sys.executable, "-c", EMBED, str(tmp_path / "photos"), str(tmp_path / "parts")]
-    done = subprocess.run([*words, str(model), "2"], capture_output=True, timeout=120)
-    assert (done.returncode, done.stdout) == (0, b"3\n"), done.stderr
-    assert set(stored(Parts.open(str(tmp_path / "parts")))) == images_of(tmp_path / "photos")
-
-
-def test_another_model_is_refused_and_nothing_is_written(
+def test_another_model_source_or_chunk_size_is_refused_and_nothing_is_written(
     tmp_path: Path, model: Path, other_model: Path
 ) -> None:
-    write_photos(tmp_path / "photos", 3)
+    for name in ("photos", "others"):
+        write_photos(tmp_path / name, 3)
     source, where = str(tmp_path / "photos"), str(tmp_path / "parts")
-    parts = prepare(source, where, model=str(model))
+    parts = prepare(source, where, model=str(model), chunk_images=2)
     with pytest.raises(ModelMismatchError, match=r"pooled 1 .*coarse 1 .*--model FILE"):
         embed_chunk(where, next(parts.chunks([0])), EmbedSettings(str(other_model)))
     with pytest.raises(ModelMismatchError, match=r"pooled 1 .*coarse 1"):
         prepare(source, where, model=str(other_model))
-    assert parts.names() == []
-
-
-def test_a_job_of_another_source_or_chunk_size_is_refused(tmp_path: Path, model: Path) -> None:
-    for name in ("photos", "others"):
-        write_photos(tmp_path / name, 3)
-    photos, where = str(tmp_path / "photos"), str(tmp_path / "parts")
-    first = prepare(photos, where, model=str(model), chunk_images=2)
-    assert prepare(photos + "/", where, model=str(model), chunk_images=2).job == first.job
+    assert prepare(source + "/", where, model=str(model), chunk_images=2).job == parts.job
     with pytest.raises(GalleryError, match=r"holds the parts of .*photos, not of .*others"):
         prepare(str(tmp_path / "others"), where, model=str(model))
     with pytest.raises(GalleryError, match="has chunk_images 2, not 3"):
-        prepare(photos, where, model=str(model), chunk_images=3)
+        prepare(source, where, model=str(model), chunk_images=3)
+    assert parts.names() == []
 
 
-def test_a_folder_that_is_gone_is_an_error_not_a_list_of_skipped_files(
+def test_a_file_that_is_gone_is_skipped_and_a_folder_that_is_gone_is_an_error(
     tmp_path: Path, model: Path
 ) -> None:
     photos = tmp_path / "photos"
@@ -131,15 +110,10 @@ def test_a_folder_that_is_gone_is_an_error_not_a_list_of_skipped_files(
     parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
     photos.rename(tmp_path / "elsewhere")
     with pytest.raises(GalleryError, match="disk is not mounted on this machine"):
-        embed_all(parts, settings=EmbedSettings(model=str(model)))
+        finish(parts, model)
     assert parts.names() == []
-
-
-def test_a_file_that_vanishes_after_it_was_listed_is_skipped(tmp_path: Path, model: Path) -> None:
-    photos = tmp_path / "photos"
-    write_photos(photos, 3)
-    parts = prepare(str(photos), str(tmp_path / "parts"), model=str(model))
+    (tmp_path / "elsewhere").rename(photos)
     (photos / "a/000.png").unlink()
-    (report,) = embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
+    (report,) = finish(parts, model)
     assert (report.images, report.skipped) == (2, 1)
     assert {name: why[0] for name, why in reasons(parts).items()} == {"a/000.png": "vanished"}

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from fakes import write_photo, write_photos
+from fakes import counts, write_photo, write_photos
 from jobs import of_gallery, reasons, stored
 
 from lookalike.cluster import convert
@@ -62,12 +62,7 @@ def test_a_gallery_made_of_the_parts_is_the_gallery_again(tmp_path: Path, model:
     again = Gallery.open(photos, directory=tmp_path / "again", create=False)
     assert of_gallery(again) == of_gallery(gallery)
     assert again.info().removed == 1
-    report = again.update()
-    assert (report.added, report.changed, report.dropped, report.images) == (0, 0, 0, 39)
-    for name in ("a/000.png", "more/b/001.png"):
-        one = [(hit.path, hit.cosine) for hit in again.search(photos / name, 9, exact=True)]
-        other = [(hit.path, hit.cosine) for hit in gallery.search(photos / name, 9, exact=True)]
-        assert one == other
+    assert counts(again.update()) == {"skipped": 1} and len(again) == 39
 
 
 def test_what_cannot_be_exported_is_refused_with_a_remedy(tmp_path: Path, model: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from command import COMMAND, lookalike
-from fakes import write_photo, write_photos
+from fakes import counts, write_photo, write_photos
 from jobs import embedded, of_gallery, stored
 from killing import killing
 
@@ -74,23 +74,6 @@ def test_a_gallery_of_parts_answers_as_one_of_the_folder(
     assert made.verify() == []
 
 
-def test_it_is_an_ordinary_gallery_that_can_be_updated(
-    folder: Path, parts: Parts, model: Path
-) -> None:
-    import_gallery(parts, folder, model=model)
-    gallery = Gallery.open(folder, create=False)
-    report = gallery.update()
-    assert (report.added, report.changed, report.dropped, report.images) == (0, 0, 0, 30)
-    write_photo(folder / "new.png", 77)
-    (folder / "a/000.png").unlink()
-    report = gallery.update()
-    assert (report.added, report.dropped, report.images) == (1, 1, 30)
-    assert gallery.search(folder / "new.png", 1)[0].path == "new.png"
-    with gallery._files.reading() as store:
-        row = store.by_path(b"new.png")
-        assert row is not None and row.id >= parts.next_id()
-
-
 def test_what_was_removed_or_superseded_since_stays_out(
     folder: Path, parts: Parts, model: Path
 ) -> None:
@@ -108,23 +91,29 @@ def test_what_was_removed_or_superseded_since_stays_out(
     assert found[os.fsdecode(changed)].vector == rows.vectors[1].tobytes()
 
 
-def test_an_unfinished_job_makes_no_gallery(folder: Path, parts: Parts, model: Path) -> None:
-    (Path(parts.where) / part_name(9)).unlink()
+def test_an_unfinished_or_damaged_job_makes_no_gallery_and_a_whole_one_one_that_goes_on(
+    folder: Path, parts: Parts, model: Path
+) -> None:
+    path = Path(parts.where) / part_name(9)
+    whole = path.read_bytes()
+    path.unlink()
     with pytest.raises(GalleryError, match=r"1 of 4 parts .* are missing; go on with: lookalike"):
         import_gallery(parts, folder, model=model)
-    assert not (folder / ".lookalike").exists()
-
-
-def test_a_damaged_part_makes_no_gallery(folder: Path, parts: Parts, model: Path) -> None:
-    path = Path(parts.where) / part_name(25)
-    whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(GalleryError, match=r"part-000000000025.parquet .* damaged"):
+    with pytest.raises(GalleryError, match=r"part-000000000009.parquet .* damaged"):
         import_gallery(parts, folder, model=model)
     assert not (folder / ".lookalike").exists()
     path.write_bytes(whole)
     import_gallery(parts, folder, model=model)
-    assert len(Gallery.open(folder, create=False)) == 30
+    gallery = Gallery.open(folder, create=False)
+    assert counts(gallery.update()) == {"skipped": 1}
+    write_photo(folder / "new.png", 77)
+    (folder / "a/000.png").unlink()
+    assert counts(gallery.update()) == {"added": 1, "dropped": 1, "skipped": 1}
+    assert gallery.search(folder / "new.png", 1)[0].path == "new.png"
+    with gallery._files.reading() as store:
+        row = store.by_path(b"new.png")
+        assert row is not None and row.id >= parts.next_id()
 
 
 def test_the_wrong_folder_or_model_is_refused(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from jobs import DIM, assert_equal, made_rows, small_job
 
@@ -43,7 +44,7 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return folder.as_uri() if request.param == "file" else str(folder)
 
 
-def test_a_job_is_read_back_as_it_was_created(where: str) -> None:
+def test_a_job_and_its_rows_are_read_back_as_they_were_written(where: str) -> None:
     made = create(where)
     opened = Parts.open(where)
     assert opened.job == made.job
@@ -51,12 +52,8 @@ def test_a_job_is_read_back_as_it_was_created(where: str) -> None:
     assert replace(opened.job, chunks=0, images=0) == small_job()
     assert list(opened.chunks(range(2))) == CHUNKS
     assert list(opened.chunks([1])) == CHUNKS[1:]
-
-
-def test_rows_are_read_back_to_the_bit_by_another_process_s_parts(where: str) -> None:
-    parts = create(where)
-    rows = made_rows(parts.job, 1, 6, seed=1, skipped=2)
-    assert_equal(Parts.open(where).read(write(parts, 0, rows)), rows)
+    rows = made_rows(made.job, 1, 6, seed=1, skipped=2)
+    assert_equal(opened.read(write(made, 0, rows)), rows)
 
 
 def test_missing_chunks_are_those_without_a_part(where: str) -> None:
@@ -145,15 +142,25 @@ def test_a_damaged_part_is_an_error_that_names_it_or_its_rows_are_whole(
         else:  # a flipped bit in a statistic, say, which no code reads
             assert_equal(found, rows)
     assert errors == 150 if damage is cut else errors > 75
-
-
-def test_a_part_of_another_job_is_refused(tmp_path: Path) -> None:
-    own = create(tmp_path / "own")
     other = create(tmp_path / "other", replace(small_job(), root="/others"))
-    name = write(other, 0, made_rows(other.job, 1, 8, seed=1))
-    shutil.copy(tmp_path / "other" / name, tmp_path / "own" / name)
+    shutil.copy(tmp_path / "other" / write(other, 0, rows), path)
     with pytest.raises(GalleryError, match="another job"):
-        own.read(name)
+        parts.read(path.name)
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_a_row_that_is_both_image_and_skipped_or_neither_is_an_error(
+    tmp_path: Path, number: int
+) -> None:
+    parts = create(tmp_path)
+    batch = to_batch(parts.job, made_rows(parts.job, 1, 7, seed=1, skipped=1))
+    embeddings = batch["embedding"].to_pylist()
+    embeddings[number] = embeddings[1] if number else None
+    at = batch.schema.get_field_index("embedding")
+    column = pa.array(embeddings, batch.schema.field(at).type)
+    parts.write_chunk(0, batch.set_column(at, batch.schema.field(at), column))
+    with pytest.raises(GalleryError, match="neither an image nor skipped"):
+        parts.read(part_name(1))
 
 
 def test_a_folder_without_a_job_is_refused(tmp_path: Path) -> None:

@@ -11,17 +11,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from both import assert_whole, counts
+from both import assert_whole
 from command import Done, lookalike
-from fakes import embedding, images_of, write_photo, write_photos
+from fakes import counts, embedding, images_of, write_photo, write_photos
 from jobs import embedded
-from numpy.typing import NDArray
 from rays import NETWORK, RayNodes, wait_until
 
 from lookalike.cluster import actor as actor_module
@@ -34,7 +34,7 @@ from lookalike.cluster.parts import Parts
 from lookalike.cluster.shard import Place
 from lookalike.cluster.writer import writing
 from lookalike.errors import ClusterError, ModelMismatchError
-from lookalike.gallery import Gallery, Hit
+from lookalike.gallery import Gallery
 
 pytestmark = pytest.mark.slow  # they start Ray
 
@@ -240,31 +240,17 @@ def test_a_restarted_actor_reads_what_it_missed_before_it_answers(
         with store.transaction():
             store.delete([row.id])
     vector = embedding(folder / "a/000.png").astype(np.float32)
-    hits: list[Hit] = []
-
-    def search() -> bool:
-        hits.extend(_hits(gallery, vector))
-        return bool(hits)
-
-    wait_until(search, 180, "the actor answers again")
+    wait_until(lambda: _answers(gallery), 180, "the actor answers again")
+    hits = gallery.search(vector, 12)
     assert len(hits) == 11 and "a/000.png" not in {hit.path for hit in hits}
 
 
-def _hits(gallery: ShardedGallery, vector: NDArray[np.float32]) -> list[Hit]:
-    """[] while the shard does not answer."""
-    try:
-        return gallery.search(vector, 12)
-    except ClusterError:
-        return []
-
-
-def test_a_replica_killed_under_load_fails_no_search(
-    serve: Callable[..., ShardedGallery], images: Path
-) -> None:
-    gallery = serve(images, replicas=2)
+@contextmanager
+def searched_meanwhile(gallery: ShardedGallery, images: Path) -> Iterator[list[float]]:
+    """Every search while the block lasts finds what was found before; yields their seconds."""
     queries = [embedding(images / name).astype(np.float32) for name in sorted(images_of(images))]
     expected = [[hit.id for hit in gallery.search(query, 7, exact=True)] for query in queries]
-    ended, wrong, longest, answers = threading.Event(), list[object](), [0.0], [0]
+    ended, wrong, seconds = threading.Event(), list[object](), list[float]()
 
     def search() -> None:
         while not ended.is_set():
@@ -276,19 +262,29 @@ def test_a_replica_killed_under_load_fails_no_search(
                         wrong.append(found)
                 except Exception as error:
                     wrong.append(error)
-                longest[0] = max(longest[0], time.monotonic() - began)
-                answers[0] += 1
+                seconds.append(time.monotonic() - began)
 
     thread = threading.Thread(target=search)
     thread.start()
-    for shard in (0, 1):
-        victim = pid_of("photos", shard, 1)
-        os.kill(victim, signal.SIGKILL)
-        wait_until(partial(_is_another, shard, victim), 180, "the replica is there again")
-    ended.set()
-    thread.join()
-    assert wrong == [] and answers[0] > 20
-    assert longest[0] < 5  # benchmarks/cluster.py measures it on a quiet machine
+    try:
+        yield seconds
+    finally:
+        ended.set()
+        thread.join()
+    assert wrong == []
+
+
+def test_a_replica_killed_under_load_fails_no_search(
+    serve: Callable[..., ShardedGallery], images: Path
+) -> None:
+    gallery = serve(images, replicas=2)
+    with searched_meanwhile(gallery, images) as seconds:
+        for shard in (0, 1):
+            victim = pid_of("photos", shard, 1)
+            os.kill(victim, signal.SIGKILL)
+            wait_until(partial(_is_another, shard, victim), 180, "the replica is there again")
+    assert len(seconds) > 20
+    assert max(seconds) < 5  # benchmarks/cluster.py measures it on a quiet machine
 
 
 def _is_another(shard: int, victim: int) -> bool:
@@ -322,7 +318,7 @@ def test_without_a_replica_the_error_names_the_shard_and_answers_come_back_by_th
 
 def _answers(gallery: ShardedGallery) -> bool:
     try:
-        return len(gallery) == 30
+        return len(gallery) > 0
     except ClusterError:
         return False
 
@@ -331,18 +327,7 @@ def test_replicas_come_and_go_without_a_failed_search(
     serve: Callable[..., ShardedGallery], images: Path
 ) -> None:
     gallery = serve(images)
-    ended, failed = threading.Event(), list[Exception]()
-
-    def search() -> None:
-        while not ended.is_set():
-            try:
-                assert len(gallery.search(np.ones(48, np.float32), 30)) == 30
-            except Exception as error:
-                failed.append(error)
-
-    thread = threading.Thread(target=search)
-    thread.start()
-    try:
+    with searched_meanwhile(gallery, images):
         assert "2 shards x 2 replicas" in run("cluster", "replicas", "photos", 2).stdout
         hosts = {
             shard: {one["host"] for one in deployment.status("photos")[1] if one["shard"] == shard}
@@ -350,10 +335,6 @@ def test_replicas_come_and_go_without_a_failed_search(
         }
         assert all(len(found) == 2 for found in hosts.values())  # on different nodes
         assert "2 shards x 1 replica" in run("cluster", "replicas", "photos", 1).stdout
-    finally:
-        ended.set()
-        thread.join()
-    assert failed == []
     left = Path(gallery.deployment.cache).glob("*/*")
     assert {path.name for path in left} == {"0of2-0", "1of2-0"}
 
@@ -381,41 +362,31 @@ def test_another_model_and_number_of_shards_take_the_name_by_a_switch(
     assert renamed.search(images / "a/000.png", 1)[0].path == "a/000.png"
 
 
-def test_the_page_is_served_from_shards(
-    serve: Callable[..., ShardedGallery], images: Path, tmp_path: Path
-) -> None:
+def test_the_page_is_served_from_shards(serve: Callable[..., ShardedGallery], images: Path) -> None:
     from webtools import client_of
 
     gallery = serve(images)
     with client_of(gallery) as client:  # type: ignore[arg-type]
         listed = client.get("/api/images", params={"offset": 4, "limit": 3}).json()
-        assert listed["total"] == 30
         paths = [image["path"] for image in listed["images"]]
-        assert paths == sorted(images_of(images))[4:7]
+        assert (listed["total"], paths) == (30, sorted(images_of(images))[4:7])
         number = listed["images"][0]["id"]
         found = client.post("/api/search", json={"id": number, "k": 5, "filter": "b/*"}).json()
-        vector = embedding(images / paths[0])
-        expected = sorted(
-            (name for name in images_of(images) if name.startswith("b/")),
-            key=lambda name: -float(vector @ embedding(images / name)),
-        )
-        assert [hit["path"] for hit in found["hits"]] == expected[:5]
-        thumbnail = client.get(f"/api/images/{number}/thumbnail")
-        assert thumbnail.status_code == 200 and thumbnail.content[:4] == b"RIFF"
+        expected = gallery.search(paths[0], 5, filter="b/*", exclude_self=True)
+        assert [hit["path"] for hit in found["hits"]] == [hit.path for hit in expected]
+        assert client.get(f"/api/images/{number}/thumbnail").content[:4] == b"RIFF"
         assert client.get(f"/api/images/{number}").content == (images / paths[0]).read_bytes()
-        query = write_photo(tmp_path / "outside.png", 77).read_bytes()
-        stored = client.post("/api/queries", content=query, headers={"Content-Type": "image/png"})
-        hits = client.post("/api/search", json={"query": stored.json()["query"], "k": 3}).json()
-        assert len(hits["hits"]) == 3
-        judged = {"id": number, "relevant": [hits["hits"][0]["id"]], "irrelevant": [], "k": 4}
-        taught = client.post("/api/feedback", json=judged).json()
-        assert len(taught["hits"]) == 4
+        content = (images / paths[1]).read_bytes()
+        sent = client.post(
+            "/api/search?k=1", content=content, headers={"Content-Type": "image/png"}
+        )
+        assert [hit["path"] for hit in sent.json()["hits"]] == [paths[1]]
+        judged = {"id": number, "relevant": [number], "irrelevant": [], "k": 4}
+        assert len(client.post("/api/feedback", json=judged).json()["hits"]) == 4
         stats = client.get("/api/stats").json()
         assert (stats["gallery"]["images"], stats["index"]["segments"]) == (30, 2)
         assert client.post("/api/stats/measure").status_code == 409
-        groups = client.post("/api/duplicates", json={"threshold": 0.9}).json()
-        assert groups["threshold"] == 0.9
-        assert client.get("/api/health").json()["images"] == 30
+        assert client.post("/api/duplicates", json={}).json()["groups"] == []
         assert client.get("/api/images/123456").status_code == 404
         deployment.stop("photos")
         wait_until(

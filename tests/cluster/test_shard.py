@@ -29,6 +29,7 @@ from lookalike.gallery.hits import smallest_cosine
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.opening import GalleryModel
 from lookalike.gallery.rows import ImageRow
+from lookalike.gallery.store import Store
 from lookalike.images.decoder import Limits
 from lookalike.lsh import LSHIndex
 
@@ -225,41 +226,28 @@ def test_a_shard_killed_anywhere_while_it_takes_in_holds_the_commit_afterwards(
     gone = [ImageRow(n, b"%d/%d.jpg" % (n % 7, n), 9, 9, skipped=GONE) for n in range(1, 6)]
     parts.append(COUNT + 1, Embedded(rows.images, rows.vectors, gone))
 
-    class KilledError(Exception):
-        pass
-
     def killed(*_: object) -> None:
-        raise KilledError
+        raise KeyboardInterrupt
 
-    for target, method in (
-        (LSHIndex, "save"), ("lookalike.gallery.store.Store", "put"), (Shard, "_note"),
-    ):  # fmt: skip
+    places: list[tuple[type, str]] = [(LSHIndex, "save"), (Store, "put"), (Shard, "_note")]
+    for owner, method in places:
         shutil.rmtree(shard.directory)
         shutil.copytree(whole, shard.directory)
         victim = Shard(place)
         with monkeypatch.context() as patch:
-            if isinstance(target, str):
-                patch.setattr(f"{target}.{method}", killed)
-            else:
-                patch.setattr(target, method, killed)
-            with pytest.raises(KilledError):
+            patch.setattr(owner, method, killed)
+            with pytest.raises(KeyboardInterrupt):
                 victim.catch_up()
         victim._open_files.pop_all()  # nothing is tidied up
         assert victim._store is not None
         victim._store.close()
-        _free_lock(victim)
+        (shard.directory / "lock").unlink()  # as the system does when a process ends
         again = Shard(place)
         assert again.catch_up() == COUNT + 1
         ids = sorted(number for number, _ in every(again))
         assert ids == list(range(6, COUNT + 21))
         assert again.ask("vectors_here", range(COUNT + 30))[1][0].tolist() == ids
         again.close()
-
-
-def _free_lock(shard: Shard) -> None:
-    """As the system does when a process ends."""
-    lock = shard.directory / "lock"
-    lock.unlink()
 
 
 @pytest.mark.slow

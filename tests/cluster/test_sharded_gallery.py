@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from both import counts, stored_vectors
+from both import stored_vectors
 from command import lookalike
-from fakes import write_photo, write_photos
+from fakes import counts, write_photo, write_photos
 from inprocess import InProcess
 from jobs import embedded
 from towers import adopt_towers, write_colours
@@ -41,25 +41,25 @@ def serve(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         shards.close()
 
 
-def write_list(file: Path, names: list[str]) -> Path:
-    file.write_text("".join(f"{name}\n" for name in names))
-    return file
-
-
 def test_a_gallery_of_a_list_is_brought_up_to_date_with_the_files_that_it_names(
     serve: Serve, tmp_path: Path
 ) -> None:
     photos = tmp_path / "photos"
     names = [path.relative_to(photos).as_posix() for path in write_photos(photos, 12)]
-    gallery = serve(write_list(photos / "list.txt", names[:8]))
+
+    def listed(given: list[str]) -> Path:
+        (photos / "list.txt").write_text("\n".join(given))
+        return photos / "list.txt"
+
+    gallery = serve(listed(names[:8]))
     assert set(stored_vectors(gallery)) == set(names[:8])
     assert counts(gallery.update()) == {}
     (photos / names[0]).unlink()
     write_photo(photos / names[1], 99)
-    write_list(photos / "list.txt", [*names[:7], *names[8:10]])
+    listed([*names[:7], *names[8:10]])
     assert counts(gallery.update()) == {"added": 2, "changed": 1, "dropped": 2}
     assert set(stored_vectors(gallery)) == {*names[1:7], *names[8:10]}
-    write_list(photos / "list.txt", ["../elsewhere.png"])
+    listed(["../elsewhere.png"])
     with pytest.raises(GalleryError, match=r"are relative to .*photos, but the files .* switch"):
         gallery.update()
 

@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fakes import images_of, write_photos
-from jobs import embedded, reasons, stored
+from jobs import embedded, finish, reasons, stored
 
-from lookalike.cluster.chunk import EmbedSettings
-from lookalike.cluster.embed import embed_all, prepare
+from lookalike.cluster.embed import prepare
 from lookalike.cluster.job import write_list
 from lookalike.cluster.source import open_source, rows_of
 from lookalike.cluster.storage import Storage
@@ -178,53 +177,47 @@ def test_a_table_that_has_shrunk_or_gone_is_an_error(tmp_path: Path, model: Path
     parts = prepare(str(table), str(tmp_path / "parts"), model=str(model))
     write_table(table, bytes=[b""] * 11)
     with pytest.raises(GalleryError, match="has changed since the job was made"):
-        embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
+        finish(parts, model)
     table.unlink()
     with pytest.raises(GalleryError, match="cannot read the table"):
-        embed_all(parts, settings=EmbedSettings(model=str(model), threads=1))
+        finish(parts, model)
     assert parts.names() == []
 
 
 # ---- what is not a source ------------------------------------------------------------------------
 
 
-def bad_sources(folder: Path) -> dict[str, str]:
-    """Name of a file or folder -> what is said of it."""
-    content = {
-        "empty.txt": b"",
-        "one.jpg": b"\xff\xd8\xff",
-        "archive.zip": b"PK\x03\x04\0\0",
-        "cut.parquet": b"PAR1\x15\x04",
-    }
-    for name, data in content.items():
-        (folder / name).write_bytes(data)
-    write_table(folder / "other.parquet", url=["x"], label=[1])
-    write_table(folder / "text.parquet", bytes=["x"])
-    write_table(folder / "twice.parquet", bytes=[b"x", b"y"], path=["a", "a"])
-    write_table(folder / "gap.parquet", path=["a", None])
-    (folder / "nothing").mkdir()
-    (folder / "job").mkdir()
-    (folder / "job/job.json").write_text("{}")
-    return {
-        "empty.txt": "lists no files",
-        "one.jpg": "for a single image, give its folder",
-        "archive.zip": "neither a folder, nor a text file",
-        "cut.parquet": "cannot read the table",
-        "other.parquet": "has the columns url, label; a table of images has a column 'bytes'",
-        "text.parquet": "column 'bytes' of .* is string; it must be binary",
-        "twice.parquet": "two rows of .* have the path 'a'",
-        "gap.parquet": "has no path",
-        "nothing": "there are no images in",
-        "job": "holds the parts of a job",
-        "nowhere": "does not exist; give a folder of images",
-    }
+BAD: dict[str, tuple[Any, str]] = {
+    "empty.txt": (b"", "lists no files"),
+    "one.jpg": (b"\xff\xd8\xff", "for a single image, give its folder"),
+    "archive.zip": (b"PK\x03\x04\0\0", "neither a folder, nor a text file"),
+    "cut.parquet": (b"PAR1\x15\x04", "cannot read the table"),
+    "url.parquet": ({"url": ["x"], "label": [1]}, "has the columns url, label; a table of images"),
+    "text.parquet": ({"bytes": ["x"]}, "column 'bytes' of .* is string; it must be binary"),
+    "twice.parquet": ({"bytes": [b"x"] * 2, "path": ["a"] * 2}, "two rows of .* have the path 'a'"),
+    "gap.parquet": ({"path": ["a", None]}, "has no path"),
+    "nothing": (None, "there are no images in"),
+    "job": (None, "holds the parts of a job"),
+    "nowhere": (None, "does not exist; give a folder of images"),
+}
+"""Name -> content or columns, and what is said of it."""
 
 
-def test_what_is_not_a_source_is_an_error_that_says_why(tmp_path: Path, model: Path) -> None:
-    for name, message in bad_sources(tmp_path).items():
-        with pytest.raises(GalleryError, match=message):
-            prepare(str(tmp_path / name), str(tmp_path / "parts"), model=str(model))
-        assert not (tmp_path / "parts/job.json").exists()
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_not_a_source_is_an_error_that_says_why(
+    tmp_path: Path, model: Path, name: str
+) -> None:
+    content, message = BAD[name]
+    for folder in ("nothing", "job"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "job/job.json").write_text("{}")
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    elif content is not None:
+        write_table(tmp_path / name, **content)
+    with pytest.raises(GalleryError, match=message):
+        prepare(str(tmp_path / name), str(tmp_path / "parts"), model=str(model))
+    assert not (tmp_path / "parts/job.json").exists()
 
 
 # ---- memory --------------------------------------------------------------------------------------

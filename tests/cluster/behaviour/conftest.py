@@ -6,7 +6,7 @@ The shards are those that Ray's actors hold, in this process; `test_served` asks
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ from lookalike.cluster.chunk import EmbedSettings
 from lookalike.cluster.embed import embed_all, prepare
 from lookalike.gallery import Gallery
 from lookalike.gallery.protocol import ImageGallery
-from lookalike.images import DecodedImage, SkippedImageError
-from lookalike.images.decoder import Decoder
 
 
 @pytest.fixture(params=["disk", "shards"])
@@ -68,20 +66,3 @@ def make(place: Path | str, tmp_path: Path, model: Path) -> Make:
 def gallery(make: Make, photos: Path) -> ImageGallery:
     """The gallery of `photos`, up to date."""
     return make(photos)
-
-
-@pytest.fixture
-def decoded(gallery: ImageGallery, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that updates have decoded, in order, since `gallery` was made."""
-    names: list[str] = []
-
-    read = Decoder.read_images
-
-    def noting(
-        self: Decoder, paths: Sequence[bytes], size: int
-    ) -> list[DecodedImage | SkippedImageError]:
-        names.extend(os.path.basename(os.fsdecode(path)) for path in paths)
-        return read(self, paths, size)
-
-    monkeypatch.setattr(Decoder, "read_images", noting)
-    return names

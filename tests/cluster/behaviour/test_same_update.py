@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from both import assert_whole, counts, stored_times, stored_vectors
-from fakes import images_of, write_photo
+from both import assert_whole, stored_times, stored_vectors
+from fakes import counts, images_of, write_photo
 
 from lookalike.errors import GalleryError
 from lookalike.gallery import Progress

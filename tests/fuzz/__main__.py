@@ -30,7 +30,7 @@ import numpy as np
 from fuzz.cases import BAD, SECONDS, World, run_case
 from lookalike.lsh import LSHIndex
 
-SHARES = {"mutations": 0.65, "forged": 0.15, "images": 0.2}
+SHARES = {"mutations": 0.8, "images": 0.2}
 CASE_SECONDS = 60 * SECONDS
 MEMORY = Path("/dev/shm")
 

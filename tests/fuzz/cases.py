@@ -22,7 +22,7 @@ from fakes import listing, vectors_of, write_model
 from hostile import encode, make_good_files, photo
 from numpy.typing import NDArray
 
-from fuzz.damage import forge, mutate, mutate_bytes
+from fuzz.damage import mutate, mutate_bytes
 from lookalike.cli import main
 from lookalike.gallery import Gallery, files
 from lookalike.gallery.places import IDENTITY, TABLE
@@ -32,7 +32,6 @@ from lookalike.lsh import graph, index, linking, storage
 
 RIGHT, CLEAR = "right", "clear error"
 NAMED = "as the damaged data say, named by verify"
-FORGED = "as the forged data say"
 BAD = "ANYTHING ELSE"
 SECONDS = 20
 """Of a processor that a command may take; it may wait six times as long, for a busy machine."""
@@ -51,7 +50,7 @@ class BadError(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of RIGHT, CLEAR, NAMED, FORGED, BAD; what was done, and what came of it."""
+    """One of RIGHT, CLEAR, NAMED, BAD; what was done, and what came of it."""
 
     outcome: str
     text: str
@@ -273,23 +272,14 @@ def damaged(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdic
     # Two of its three ids are then another's, so that a repair takes the index for the stranger.
     taken_over = all(f"{name} replaced by other" in what for name in (TABLE, IDENTITY))
     try:
-        return _use(rng, world, gallery, terminal, forged=False, large=large)
+        return _use(rng, world, gallery, terminal, large)
     except BadError as error:
         if taken_over and "belongs to" in str(error):
             return Verdict(CLEAR, str(error))
         raise
 
 
-def forged(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict:
-    large = rng.random() < 0.1
-    gallery = _copy(world.own, scratch)
-    terminal.note(f"{'large' if large else 'small'}: {forge(rng, gallery)}")
-    return _use(rng, world, gallery, terminal, forged=True, large=large)
-
-
-def _use(
-    rng: Rng, world: World, gallery: Path, terminal: Terminal, *, forged: bool, large: bool
-) -> Verdict:
+def _use(rng: Rng, world: World, gallery: Path, terminal: Terminal, large: bool) -> Verdict:
     """Every command on a damaged gallery, its repair, and every command again."""
     if large:
         _as_if_large()
@@ -318,8 +308,7 @@ def _use(
         errors += terminal.run("index", reference.images, *there).status == 2
         search("after update")
     named = found_damage.status != 0
-    excused = wrong and (forged or (large and named))
-    if wrong and not excused:
+    if wrong and not (large and named):
         raise BadError(f"wrong answers: {wrong}; verify: {found_damage.out[-500:]}")
     first = list(wrong)
     wrong.clear()
@@ -341,12 +330,12 @@ def _use(
     search("after repair", removed_too=True)
     if errors != errors_before:
         raise BadError("no search after a repair")
-    if wrong and not forged:
+    if wrong:
         raise BadError(f"wrong answers: {wrong}")
     if what := touched(world, before):
         raise BadError(what)
-    if first or wrong:
-        return Verdict(FORGED if forged else NAMED, str([*first, *wrong]))
+    if first:
+        return Verdict(NAMED, str(first))
     return Verdict(CLEAR if errors or named else RIGHT, "")
 
 
@@ -379,4 +368,4 @@ def images(rng: Rng, world: World, scratch: Path, terminal: Terminal) -> Verdict
     return Verdict(CLEAR if refused else RIGHT, str(refused))
 
 
-CASES = {"mutations": damaged, "forged": forged, "images": images}
+CASES = {"mutations": damaged, "images": images}

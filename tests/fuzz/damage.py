@@ -1,6 +1,5 @@
-"""Damage to a gallery's files: mutated bytes, and forged values with right checksums.
-
-Each function alters files in place, chooses by its random generator alone, and says what it did.
+"""Damage to files, in place and chosen by a random generator alone. Values that are forged under
+right checksums have tests that try them all.
 """
 
 from __future__ import annotations
@@ -8,18 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import forging
 import numpy as np
 
 Rng = np.random.Generator
 PAGE = 4096
-STRANGE: list[Any] = [
-    None, True, False, 0, 1, -1, 7, 1 << 31, 1 << 32, 1 << 63, 1 << 70, -(1 << 70), 1.5, -0.0,
-    1e300, float("nan"), float("inf"), "", "x", "x" * 5000, "../../outside/canary", "/etc/passwd",
-    "\x1b[31m", "\ud800", "\0", [], [[]], [1] * 100, {}, {"x": 1}, {"": None},
-]  # fmt: skip
-NUMBERS = [0, 1, -1, 2, 127, 255, 32767, -32768, 65504, 1 << 20, (1 << 31) - 1, (1 << 32) - 1]
-FLOATS = [0.0, -1.0, 1e30, -1e30, 60000.0, np.nan, np.inf, -np.inf, 1e-30]
 
 
 def pick(rng: Rng, things: list[Any]) -> Any:
@@ -28,9 +19,6 @@ def pick(rng: Rng, things: list[Any]) -> Any:
 
 def own_files(gallery: Path) -> list[Path]:
     return sorted(path for path in gallery.rglob("*") if path.is_file())
-
-
-# ---- mutations -----------------------------------------------------------------------------------
 
 
 def mutate(rng: Rng, gallery: Path, other: Path) -> str:
@@ -94,70 +82,3 @@ def mutate_bytes(rng: Rng, content: bytes) -> tuple[bytes, str]:
     if kind < 0.95:
         return bytes(data[:at]), f"cut at {at}"
     return bytes(data) + rng.bytes(length), f"{length} bytes appended"
-
-
-# ---- forged values -------------------------------------------------------------------------------
-
-
-def forge(rng: Rng, gallery: Path) -> str:
-    """Values in a file of the index that cannot be, or that are others, under a right checksum.
-
-    Those of the manifest and the table are few enough for tests that try them all.
-    """
-    return str(pick(rng, [_header, _array])(rng, gallery))
-
-
-def _place_in(rng: Rng, body: Any) -> list[Any]:
-    """A random place in nested dictionaries and lists: the keys that lead there."""
-    place: list[Any] = []
-    while isinstance(body, dict | list) and body and (not place or rng.random() < 0.7):
-        key = pick(rng, sorted(body)) if isinstance(body, dict) else int(rng.integers(len(body)))
-        place.append(key)
-        body = body[key]
-    return place
-
-
-def _set(rng: Rng, body: Any, place: list[Any]) -> str:
-    for key in place[:-1]:
-        body = body[key]
-    kind = rng.random()
-    if kind < 0.1 and isinstance(body, dict):
-        del body[place[-1]]
-        return f"{place} left out"
-    value = body[place[-1]]
-    if type(value) is int and kind < 0.5:
-        body[place[-1]] = value + pick(rng, [1, -1, 1 << 8, 1 << 20, -(1 << 20)])
-    else:
-        body[place[-1]] = pick(rng, STRANGE)
-    return f"{place} is {str(body[place[-1]])[:60]!r}"
-
-
-def _array_file(rng: Rng, gallery: Path) -> Path:
-    path: Path = pick(rng, sorted((gallery / "index").glob("*.lka")))
-    return path
-
-
-def _header(rng: Rng, gallery: Path) -> str:
-    path, done = _array_file(rng, gallery), list[str]()
-
-    def change(parts: forging.Parts) -> None:
-        done.append(_set(rng, parts.body, _place_in(rng, parts.body)))
-
-    forging.forge_arrays(path, change, checksum=False)
-    return f"{path.name}: {done[0]}"
-
-
-def _array(rng: Rng, gallery: Path) -> str:
-    path, done = _array_file(rng, gallery), list[str]()
-
-    def change(parts: forging.Parts) -> None:
-        name = pick(rng, sorted(name for name, array in parts.arrays.items() if array.size))
-        flat = parts.arrays[name].reshape(-1)
-        where = rng.integers(flat.size, size=int(2 ** rng.integers(0, 8)))
-        values = FLOATS if flat.dtype.kind == "f" else NUMBERS
-        with np.errstate(all="ignore"):
-            flat[where] = np.array([pick(rng, values)]).astype(flat.dtype)
-        done.append(f"{len(where)} values of {name} are {flat[where[0]]}")
-
-    forging.forge_arrays(path, change)
-    return f"{path.name}: {done[0]}"

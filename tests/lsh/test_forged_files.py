@@ -17,7 +17,7 @@ import pytest
 from test_storage import DIM, OWNER, QUERIES, VECTORS, saved
 
 from lookalike.errors import IndexFormatError
-from lookalike.lsh import LSHIndex, LSHSettings, Neighbors, storage
+from lookalike.lsh import LSHIndex, LSHSettings, Neighbors, linking, storage
 
 Place = tuple[str | int, ...]
 
@@ -72,9 +72,17 @@ def add_noise(name: str, share: float, rng: np.random.Generator, parts: forging.
     raw[where] = rng.integers(0, 256, int(where.sum()), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("kind", ["hasher", "segment", "removed"])
-def test_no_forged_header_with_a_right_checksum_is_taken(tmp_path: Path, kind: str) -> None:
-    expected = saved(tmp_path, OWNER).search(QUERIES, 10)
+@pytest.mark.parametrize("kind", ["hasher", "segment", "removed", "links"])
+def test_no_forged_header_with_a_right_checksum_is_taken(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LINKED_FROM", "SCANNED"):
+        monkeypatch.setattr(linking, name, 1)
+    index = saved(tmp_path, OWNER)
+    if kind == "links":
+        index.link()
+        index.save(tmp_path)
+    expected = index.search(QUERIES, 10)
     path = sorted(tmp_path.glob(f"{kind}-*"))[0]
     whole = path.read_bytes()
     places: list[Place] = [("kind",), ("meta",), ("arrays",), ("arrays", 0)]
@@ -87,9 +95,9 @@ def test_no_forged_header_with_a_right_checksum_is_taken(tmp_path: Path, kind: s
             try:
                 found = LSHIndex.open(tmp_path).search(QUERIES, 10)
             except IndexFormatError as error:
-                assert path.name in str(error)
-            else:  # values that a ranking without vectors and the next refit depend on
-                assert place[-1] in ("fitted_on", "correction_unit"), (place, value)
+                assert path.name in str(error) or (kind == "links" and "links" in str(error))
+            else:  # values that other rankings and the next refit depend on
+                assert place[-1] in ("fitted_on", "correction_unit", "beam"), (place, value)
                 assert np.array_equal(found.ids, expected.ids)
             path.write_bytes(whole)
     for content in (b"", b"[" * 100_000, b"1" * 5000, b"\xff\xfe", b"NaN", b"{}"):
@@ -144,14 +152,16 @@ def test_no_forged_manifest_with_a_right_checksum_is_taken(tmp_path: Path) -> No
             LSHIndex.open(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["mean", "code_planes", "key_map", "key_points"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 def test_hash_functions_that_make_no_finite_scores_are_refused(
-    tmp_path: Path, value: float
+    tmp_path: Path, value: float, name: str
 ) -> None:
     saved(tmp_path, OWNER)
     (path,) = tmp_path.glob("hasher-*")
-    forging.forge_arrays(path, partial(set_number, "key_points", (0, 3, 5), value))
-    with pytest.raises(IndexFormatError, match=f"{path.name} is damaged: key_points"):
+    place = {"mean": (3,), "key_points": (0, 3, 5)}.get(name, (3, 5))
+    forging.forge_arrays(path, partial(set_number, name, place, value))
+    with pytest.raises(IndexFormatError, match=f"{path.name} is damaged: "):
         LSHIndex.open(tmp_path)
 
 
@@ -184,7 +194,9 @@ def test_buckets_that_lead_out_of_a_segment_are_refused_and_others_cost_no_wrong
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ids", "by_id", "vectors", "codes", "corrections", "rows"])
+@pytest.mark.parametrize(
+    "name", ["ids", "by_id", "vectors", "codes", "corrections", "additions", "rows"]
+)
 @pytest.mark.parametrize("vectors", ["float16", "float32", "none"])
 @pytest.mark.parametrize("tables", [1, 3])
 @pytest.mark.usefixtures("large")

@@ -19,7 +19,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the tests that import onnxrunti
 os.environ["LOOKALIKE_RUNTIME"] = "onnxruntime"
 # Ray reads it once, when it is imported, which may be before anything here joins it.
 os.environ.update(IMPATIENT)
-LONGEST = "served page_axe ray reproduce_quick reproduce streams documents demo interruption"
+LONGEST = "served page_axe ray reproduce streams documents demo interruption"
 
 
 # A shell that runs the tests in the background has them and what they start ignore Ctrl-C.

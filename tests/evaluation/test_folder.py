@@ -182,3 +182,16 @@ def test_too_small_classes_are_named_with_the_largest_number_that_works(
     assert "at least 31 readable images" in message
     assert "'mixed' (30), 'reds' (26): use --queries-per-class 25, add images" in message
     assert evaluate(images, encoder, (25, 1)).relevant == (1, 15)
+
+
+def test_one_class_is_refused_and_two_are_measured(
+    images: LabelledImages, encoder: Encoder
+) -> None:
+    def first(count: int) -> LabelledImages:
+        rows = np.flatnonzero(images.labels < count)
+        paths = tuple(images.paths[row] for row in rows.tolist())
+        return LabelledImages(images.classes[:count], paths, images.labels[rows])
+
+    assert "only one class, 'mixed', was found" in refused(first(1), encoder, 6)
+    measured = evaluate(first(2), encoder, (6, 1)).classes
+    assert [score.name for score in measured] == ["mixed", "reds"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +75,9 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> TrainReport:
     )
     seen: list[TrainProgress] = []
     data = write_classes(home / "data", 36)
+    began = time.perf_counter()
     report = train(data, SMALL, settings, home / "model.onnx", seen.append)
+    assert 0 < report.seconds < time.perf_counter() - began
     assert [p.epoch for p in seen if p.stage == "epoch"] == list(range(13))
     rates = [p.images_per_second for p in seen if p.stage == "training"]
     assert all(rate is not None and rate > 0 for rate in rates)

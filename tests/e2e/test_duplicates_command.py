@@ -15,6 +15,8 @@ from command import COMMAND, lookalike
 from fakes import listing
 from PIL import Image
 
+from lookalike.gallery import Gallery
+
 pytestmark = pytest.mark.slow
 
 
@@ -133,3 +135,19 @@ def test_marks_of_the_page_are_carried_out(album: Path, tmp_path: Path) -> None:
     assert "mirrored.jpg" not in listed and "small.jpg" in listed
     marks.write_text("[]")
     assert "is not what the page" in lookalike(*words, cwd=album, status=2).stderr
+
+
+def test_marks_do_not_hold_for_another_image_in_the_same_place(album: Path, tmp_path: Path) -> None:
+    """Or an export of last week would move the only copy of what was taken since."""
+    rows = Gallery.open(album).rows_of(["0.png", "0 copy.png"])
+    kept, copy = ({"path": path, "id": row.id} for path, row in rows.items())
+    marks = tmp_path / "duplicates.json"
+    content = {"format": "lookalike duplicates", "version": 1}
+    marks.write_text(json.dumps({**content, "groups": [{"keep": [kept], "could_go": [copy]}]}))
+    words = ("duplicates", "--apply", marks, "--move-to", tmp_path / "aside")
+    assert "0 copy.png" in lookalike(*words, cwd=album).stdout
+    texture(7).save(album / "0 copy.png")
+    lookalike("update", cwd=album)
+    done = lookalike(*words, "--yes", cwd=album, status=2)
+    assert "0 copy.png is another image than the one that was marked" in done.stderr
+    assert (album / "0 copy.png").exists()

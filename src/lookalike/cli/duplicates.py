@@ -289,7 +289,7 @@ def _marked(local: Gallery, marks: Path) -> list[Removal]:
         if (content["format"], content["version"]) != (MARKS, 1):
             raise ValueError("it is of another format or version")
         groups = [
-            ([str(i["path"]) for i in g["keep"]], [str(i["path"]) for i in g["could_go"]])
+            [[{**i, "path": str(i["path"])} for i in g[side]] for side in ("keep", "could_go")]
             for g in content["groups"]
         ]
         distinct = [(Path(one), Path(two)) for one, two in content.get("not_duplicates", [])]
@@ -297,13 +297,21 @@ def _marked(local: Gallery, marks: Path) -> list[Removal]:
         raise LookalikeError(
             f"{marks} is not what the page of 'lookalike serve' exports ({error})"
         ) from error
+    items = [item for group in groups for side in group for item in side]
+    rows = local.rows_of({item["path"] for item in items})
+    for item in items:
+        row = rows[item["path"]]
+        if (item.get("id", row.id), item.get("bytes", row.size)) != (row.id, row.size):
+            raise LookalikeError(
+                f"{item['path']} is another image than the one that was marked in {marks}; mark "
+                f"and export the duplicates again"
+            )
     if distinct:
         local.set_distinct(distinct)
-    rows = local.rows_of({path for group in groups for paths in group for path in paths})
     return [
-        Removal.of(local.root, rows[path], [rows[kept] for kept in keep])
+        Removal.of(local.root, rows[item["path"]], [rows[kept["path"]] for kept in keep])
         for keep, going in groups
-        for path in going
+        for item in going
     ]
 
 

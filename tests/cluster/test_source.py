@@ -62,22 +62,6 @@ def test_a_folder_is_walked_as_a_gallery_walks_it(tmp_path: Path) -> None:
     assert "caf\udce9.jpg" in names and ".hidden.png" not in names
 
 
-def test_a_folder_on_another_file_system_is_walked_by_the_same_rules(
-    tmp_path: Path, memory: str, model: Path
-) -> None:
-    photos = tmp_path / "photos"
-    write_photos(photos, 7)
-    (photos / "b/empty.png").write_bytes(b"")
-    (photos / ".hidden.png").write_bytes(b"")
-    (photos / "notes.txt").write_bytes(b"")
-    fsspec.filesystem("memory").put(f"{photos}/", f"{memory}/photos/", recursive=True)
-    assert listed(f"{memory}/photos/") == (f"{memory}/photos", listed(photos)[1])
-    far = embedded(f"{memory}/photos", f"{memory}/parts", model, chunk_images=3)
-    near = embedded(photos, tmp_path / "parts", model, chunk_images=3)
-    assert stored(far) == stored(near)
-    assert reasons(far) == reasons(near)
-
-
 def test_a_folder_that_cannot_be_listed_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,40 +94,39 @@ def test_a_list_names_files_relative_to_its_own_folder_once_each(tmp_path: Path)
     assert listed(tmp_path / "list.txt") == (str(tmp_path), names)
 
 
-def test_a_list_and_a_table_of_paths_embed_like_the_folder(
-    tmp_path: Path, memory: str, model: Path
-) -> None:
-    photos = tmp_path / "photos"
-    write_photos(photos, 7)
-    names = sorted(images_of(photos))
-    (photos / "list.txt").write_text("\n".join(names))
-    write_table(tmp_path / "names.parquet", path=[f"photos/{name}" for name in names])
-    fsspec.filesystem("memory").put(f"{photos}/", f"{memory}/", recursive=True)
-    (tmp_path / "far.txt").write_text("\n".join(f"{memory}/{name}" for name in names))
-    expected = stored(embedded(photos, tmp_path / "0", model))
-    assert stored(embedded(photos / "list.txt", tmp_path / "1", model)) == expected
-    assert stored(embedded(f"{memory}/list.txt", tmp_path / "2", model)) == expected
-    assert stored(embedded(tmp_path / "far.txt", tmp_path / "3", model)) == expected
-    found = stored(embedded(tmp_path / "names.parquet", tmp_path / "4", model))
-    assert {name.removeprefix("photos/"): value for name, value in found.items()} == expected
-
-
 # ---- tables --------------------------------------------------------------------------------------
 
 
-def test_a_table_of_bytes_embeds_like_the_folder(tmp_path: Path, memory: str, model: Path) -> None:
+def test_every_kind_of_source_embeds_like_the_folder(
+    tmp_path: Path, memory: str, model: Path
+) -> None:
     photos = tmp_path / "photos"
-    write_photos(photos, 23)
+    write_photos(photos, 13)
+    (photos / "b/empty.png").write_bytes(b"")
     names = sorted(images_of(photos))
+    (photos / "list.txt").write_text("\n".join(names))  # which a walk passes over
+    (photos / ".hidden.png").write_bytes(b"")
+    (tmp_path / "far.txt").write_text("\n".join(f"{memory}/photos/{name}" for name in names))
+    paths = write_table(tmp_path / "paths.parquet", path=[f"photos/{name}" for name in names])
     content = [(photos / name).read_bytes() for name in names]
-    table = write_table(tmp_path / "t.parquet", path=names, bytes=content, label=[1] * 23)
-    expected = stored(embedded(photos, tmp_path / "0", model))
-    found = embedded(table, tmp_path / "1", model, chunk_images=7)  # row groups have 5 rows
-    assert found.job.root == ""
-    assert stored(found) == expected
-    fsspec.filesystem("memory").put(str(table), f"{memory}/t.parquet")
-    assert stored(embedded(f"{memory}/t.parquet", tmp_path / "2", model)) == expected
-    assert stored(embedded(table.as_uri(), tmp_path / "3", model)) == expected
+    table = write_table(tmp_path / "t.parquet", path=names, bytes=content, label=[1] * 14)
+    far = fsspec.filesystem("memory")
+    far.put(f"{photos}/", f"{memory}/photos/", recursive=True)
+    far.put(str(table), f"{memory}/t.parquet")
+    assert listed(f"{memory}/photos/") == (f"{memory}/photos", listed(photos)[1])
+    expected = embedded(photos, tmp_path / "expected", model)
+    sources: list[Path | str] = [f"{memory}/photos", f"{memory}/photos/list.txt"]
+    sources += [photos / "list.txt", tmp_path / "far.txt", paths, table]
+    sources += [f"{memory}/t.parquet", table.as_uri()]
+    for number, source in enumerate(sources):
+        parts = embedded(source, f"{memory}/{number}", model, chunk_images=4)  # row groups have 5
+        assert (parts.job.root == "") == ("t.parquet" in str(source))
+        found, why = (
+            {name.removeprefix("photos/"): value for name, value in of.items()}
+            for of in (stored(parts), reasons(parts))
+        )
+        assert found == stored(expected), source
+        assert {name: reason[0] for name, reason in why.items()} == {"b/empty.png": "empty"}
 
 
 def test_rows_without_a_path_are_named_after_their_place(tmp_path: Path, model: Path) -> None:

@@ -145,6 +145,7 @@ def test_a_shard_that_is_not_there_or_not_ready_is_named_with_the_reason(
     shards = shards_of(3, 1, deadline=0.3)
     with pytest.raises(ClusterError, match=r"^shards 1, 2 of 3 of 'it' did not answer in 0\.3 s;"):
         shards.ask("matches")
+    assert ray.asked.count("it/1/0") <= 1 + 0.3 / client.AGAIN_SECONDS  # not without a pause
     ray.start(1, 0, says(NotReadyError("shard 1 is being built, 2 parts are read")))
     ray.addresses["it/2/0"] = Address(HOST, 1, bytes(32))  # nothing listens there
     with pytest.raises(ClusterError, match=r"in 0\.3 s \(shard 1 is being built, 2 parts are read"):

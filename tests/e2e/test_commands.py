@@ -524,3 +524,23 @@ def test_watch_updates_when_files_come_and_go(indexed: Path, tmp_path: Path) -> 
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0 and out == "" and err == "stopped\n"
+
+
+@pytest.mark.slow
+def test_watch_goes_on_after_the_disk_was_full(indexed: Path, tmp_path: Path) -> None:
+    full = (
+        "import lookalike.cli as c, sys; from lookalike.gallery import Gallery as G; "
+        "from lookalike.errors import StorageFullError as E; real = G.update\n"
+        "def update(*_, **__): G.update = real; raise E('the disk is full')\n"
+        "G.update = update; sys.modules['lookalike.cli.index'].SETTLED_MS = 50; c.main()"
+    )
+    words = [*COMMAND[:2], full, "watch", "--gallery", os.fspath(indexed)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    said = process.stderr.readline()
+    assert said == "the disk is full; trying again at the next change\n"
+    assert process.stderr.readline().startswith(f"watching {indexed}")
+    write_photo(tmp_path / "new.png", 99).rename(indexed / "a/new.png")
+    assert process.stdout.readline() == "13 images (1 added)\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "stopped\n")

@@ -24,7 +24,13 @@ from lookalike.cli.options import (
 )
 from lookalike.cli.output import leave, number, print_json, say, visible
 from lookalike.cli.progress import progress_shown
-from lookalike.errors import GalleryError, GalleryLockedError, extra_needed, install_command
+from lookalike.errors import (
+    GalleryError,
+    GalleryLockedError,
+    StorageFullError,
+    extra_needed,
+    install_command,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -272,7 +278,8 @@ def watch(
     """Keep a gallery up to date while its folder changes, until Ctrl-C.
 
     An update runs at the start and whenever files have come, gone or changed and then nothing has
-    happened for two seconds. If another process is updating, it is waited for.
+    happened for two seconds. If another process is updating, it is waited for; if the disk is full,
+    it is tried again at the next change.
     """
     with extra_needed("watch"):
         from watchfiles import watch as changes_of
@@ -291,7 +298,7 @@ def watch(
     def update() -> None:
         try:
             report = opened.update(wait=60)
-        except GalleryLockedError as error:
+        except (GalleryLockedError, StorageFullError) as error:
             say(f"{error}; trying again at the next change")
             return
         report_problems(report, gallery)

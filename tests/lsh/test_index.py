@@ -133,6 +133,7 @@ def test_threads_and_company_do_not_change_the_result() -> None:
     assert np.array_equal(one.ids, two.ids)
     alone = index.search(queries[3], 10)
     assert alone.ids.shape == (10,) and np.array_equal(alone.ids, one.ids[3])
+    assert index.search(queries[3], np.int64(1)).ids.tolist() == alone.ids[:1].tolist()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0005, 0.05, 0.5])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from textures import collection_of
 
 from lookalike.errors import LookalikeError, TrainingError
 from reproduction import score as score_module
@@ -77,6 +78,9 @@ def test_unseen_classes_are_neither_learnt_nor_missing_from_the_gallery(study: S
     assert len(parts.training) == 16
     assert len(parts.queries) == 4
     assert len(parts.gallery) == 12
+    few = collection_of(study.collection.pixels[:24], study.collection.labels[:24].tolist())
+    with pytest.raises(LookalikeError, match="3 classes are too few for unseen categories"):
+        replace(study, collection=few).split("unseen", 0)
 
 
 def test_numbers_are_means_over_the_queries_rankings(

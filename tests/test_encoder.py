@@ -165,6 +165,15 @@ def test_a_graph_of_another_shape_is_refused(tmp_path: Path, shape: tuple[int | 
         Encoder.open(path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"batch_size": 0}, {"batch_size": 2.5}, {"threads": 0}, {"threads": 1.5}, {"runtime": "tpu"}],
+)
+def test_settings_that_cannot_be_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"{next(iter(change))} must be"):
+        EncoderSettings(**change)
+
+
 # -- arrays to embeddings ------------------------------------------------------------------------
 
 

@@ -272,6 +272,7 @@ def test_index_and_info_list_what_was_skipped_with_reason_and_remedy(
     done = lookalike("index", photos, "--model", model, status=1)
     assert "12 images" in done.stdout
     assert sum(line.startswith("skipped ") for line in done.stderr.splitlines()) == 3
+    assert "3 files are skipped" in done.stderr
     listed = json.loads(lookalike("info", "--skipped", "--json", cwd=photos).stdout)
     assert {entry["path"]: entry["reason"] for entry in listed} == {
         "empty.jpg": "empty",
@@ -317,11 +318,12 @@ def test_info_shows_what_made_the_gallery(indexed: Path) -> None:
 
 
 def test_remove_and_its_undoing(indexed: Path) -> None:
-    def updated(status: int = 0) -> str:
-        return str(lookalike("update", cwd=indexed, status=status).stdout)
+    def updated() -> str:
+        return str(lookalike("update", cwd=indexed).stdout)
 
     (indexed / "bad.png").write_text("no image")
-    updated(status=1)
+    done = lookalike("update", cwd=indexed, status=1)
+    assert "1 file is skipped; list them with: lookalike info --skipped" in done.stderr
     both = lookalike("remove", "bad.png", "a/000.png", "c/002.png", cwd=indexed).stdout
     assert both == "2 images removed, 1 skipped file dismissed\n"
     assert "10 indexed, 0 skipped, 3 removed by you" in lookalike("info", cwd=indexed).stdout

@@ -9,6 +9,7 @@ import pytest
 
 from lookalike.lsh import LSHIndex, LSHSettings, lookup
 from lookalike.lsh.hashing import Hasher
+from lookalike.lsh.probing import project
 from lookalike.lsh.vectors import unit_rows
 
 BITS = 64
@@ -49,6 +50,21 @@ def test_codes_of_long_vectors_are_the_signs_of_planes_in_the_basis() -> None:
     assert margins == pytest.approx(projected[:7], abs=1e-5)
 
 
+@pytest.mark.parametrize("dim", [50, 4 * BITS + 2])  # hashed as they are; their leading axes
+def test_one_query_is_projected_as_the_formulas_say(dim: int) -> None:
+    vectors = clustered(400, dim)
+    hasher = Hasher.fit(LSHSettings(dim, code_bits=BITS), vectors)
+    assert (hasher.basis.size > 0) == (dim > 50)
+    query = vectors[7]
+    margins, scores = np.empty(BITS, np.float32), np.empty(32, np.float32)
+    project(query, hasher.projection(5), margins, scores)
+    centred = query.astype(np.float64) - hasher.mean
+    narrowed = hasher.basis @ centred if hasher.basis.size else centred
+    assert margins == pytest.approx(hasher.code_planes @ narrowed, abs=2e-6)
+    wanted = hasher.key_points[0, :32] @ (hasher.key_map @ narrowed)
+    assert scores == pytest.approx(wanted, abs=1e-5 * float(np.abs(wanted).max()))
+
+
 def test_codes_and_additions_estimate_the_cosine_also_of_vectors_with_a_common_offset() -> None:
     rng = np.random.default_rng(3)
     vectors = unit_rows(rng.random((2000, 64)) + 5, 64)
@@ -66,7 +82,7 @@ def test_codes_and_additions_estimate_the_cosine_also_of_vectors_with_a_common_o
     assert errors.std() < 0.05 * (1 - cosines.min())
     assert np.abs(np.diagonal(errors)).max() < 1e-6  # itself: exact
     assert (np.argmax(sums, axis=1) == np.arange(50)).all()
-    tops = np.array([lookup.most_in_common(query, hasher.scoring) for query in queries.queries])
+    tops = np.array([lookup.most_in_common(query, *hasher.scoring) for query in queries.queries])
     assert (sums <= tops[:, np.newaxis] + 0.1 * (1 - cosines.min())).all()
     assert (np.diagonal(sums) >= tops - 0.01 * (1 - cosines.min())).all()
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from lookalike.lsh import LSHIndex, LSHSettings, SearchSettings
 from lookalike.lsh.families import CODES, KEYS
 from lookalike.lsh.index import EXACT_AT_ONCE
+from lookalike.lsh.kernels import search_range
+from lookalike.lsh.probing import project
 from lookalike.lsh.segment import AT_ONCE
 
 DIM = 48
@@ -85,6 +87,19 @@ def test_asymmetric_ranking_needs_fewer_reranks_than_hamming() -> None:
         for ranking in ("asymmetric", "hamming")
     }
     assert reached["asymmetric"] > reached["hamming"] + 0.05
+
+
+def test_queries_in_any_layout_are_searched_without_compiling_again() -> None:
+    index = made(VECTORS)
+    found = index.search(QUERIES[:8], 5)
+    index.search(QUERIES[0], 5)
+    known = len(search_range.signatures), len(project.signatures)
+    mapped = QUERIES[:8].copy()
+    mapped.flags.writeable = False
+    for queries in (mapped, np.repeat(mapped, 2, axis=0)[::2], np.asfortranarray(mapped)):
+        assert np.array_equal(index.search(queries, 5).ids, found.ids)
+        assert np.array_equal(index.search(queries[3], 5).ids, found.ids[3])
+    assert (len(search_range.signatures), len(project.signatures)) == known
 
 
 def test_codes_without_vectors_rank_by_themselves_and_estimate_the_cosine() -> None:

@@ -38,18 +38,28 @@ class Prepared(NamedTuple):
 
 
 class Scoring(NamedTuple):
-    """Of a hasher: what an addition of 1 stands for in correction units (0: there are none), the
-    correction unit, the least and largest |x - mean|, and the |x - mean|^2 whose addition is 0; how
-    far rounding may move the distance of a unit vector to a plane of the codes; and the mean.
+    """Of a hasher, ``numbers``: what an addition of 1 stands for in correction units (0: there
+    are no additions), the correction unit, the least and largest |x - mean|, the |x - mean|^2 whose
+    addition is 0, and how far rounding may move the distance of a unit vector to a plane of the
+    codes. And the mean, (dim,).
     """
 
-    step: float
-    unit: float
-    least: float
-    largest: float
-    middle: float
-    tolerance: float
+    numbers: Floats
     mean: Floats
+
+
+class Projection(NamedTuple):
+    """What takes a query to its margins and bucket scores: the basis, (dim, s) or (0, 0); the
+    planes of the codes, (s or dim, code_bits); the map of the keys, (s or dim, p); what both make
+    of the mean; and the anchors of the keys, (p, buckets).
+    """
+
+    basis: Floats
+    planes: Floats
+    key_map: Floats
+    mean_on_planes: Floats
+    mapped_mean: Floats
+    anchors: Floats
 
 
 class Hashed(NamedTuple):
@@ -285,17 +295,31 @@ class Hasher:
 
     @cached_property
     def scoring(self) -> Scoring:
-        """What ``kernels.search_range`` needs to know to score codes: values that float32 holds, in
-        Python's numbers, which Numba takes over in a fifth of the time.
-        """
-        unit = self.correction_unit
-        lengths = self.lengths or (0.0, 0.0)
-        middle = self.middle if self.lengths else 0.0
-        step, tolerance = self.addition_unit / unit, self._tolerance
-        mean = self.mean.view()
-        mean.flags.writeable = False  # as a stored one is: one compiled kernel serves both
-        values = np.array([step, unit, *lengths, middle, tolerance], np.float32).tolist()
-        return Scoring._make([*values, mean])
+        """What ``kernels.search_range`` needs to know to score codes."""
+        lengths, middle = (self.lengths, self.middle) if self.lengths else ((0.0, 0.0), 0.0)
+        step, unit = self.addition_unit / self.correction_unit, self.correction_unit
+        numbers = np.array([step, unit, *lengths, middle, self._tolerance], np.float32)
+        return Scoring(numbers, _constant(self.mean))
+
+    @cached_property
+    def has_projection(self) -> bool:
+        """Whether ``probing.project`` can prepare a query."""
+        anchors = self.settings.tables == 1 and not self._has_signs and self.key_map.size > 0
+        return anchors and self.lengths is not None and self.settings.vectors != "none"
+
+    @cached_property
+    def _projections(self) -> dict[int, Projection]:
+        return {}
+
+    def projection(self, bits: int) -> Projection:
+        """What that needs, of a segment with so many key bits."""
+        if bits not in self._projections:
+            basis = self.basis.T if self.basis.size else np.empty((0, 0), np.float32)
+            mean = np.split(self._of_mean, [self.settings.code_bits])
+            anchors = self.key_points[0, : 1 << bits].T
+            parts = basis, self.code_planes.T, self.key_map.T, *mean, anchors
+            self._projections[bits] = Projection(*map(_constant, parts))
+        return self._projections[bits]
 
     def bucket_scores(self, mapped: Floats, bits: int) -> Floats:
         """How near each bucket of all tables is to queries: (q, tables * 2^bits), larger is nearer,
@@ -377,6 +401,13 @@ class Hasher:
                 )
         lengths = None if lengths is None else (lengths[0], lengths[1])
         return cls(settings, **arrays, correction_unit=unit, fitted_on=fitted_on, lengths=lengths)
+
+
+def _constant(array: Floats) -> Floats:
+    """Contiguous and read-only, as stored arrays are: one compiled kernel serves both."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def _are_lengths(value: object) -> bool:

@@ -18,7 +18,7 @@ from lookalike.lsh.join import Joined, all_pairs, groups
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings, whole
 from lookalike.lsh.state import State, live_ids
-from lookalike.lsh.vectors import as_ids, as_query, unit_rows
+from lookalike.lsh.vectors import as_batch, as_ids, as_query, unit_rows
 from lookalike.threads import cores
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lookalike.lsh.tuning import Evaluation, TuneReport
 
 Floats = NDArray[np.float32]
+ASKED = ("candidates", "rerank", "beam", "effort", "threads")
 EXACT_AT_ONCE = 20_000
 """Items that are compared one by one in less time than compiled code takes to load."""
 
@@ -133,7 +134,7 @@ class LSHIndex:
         Raises:
             ValueError: bad vectors, or an id that is repeated or taken; the index is unchanged.
         """
-        new_ids, rows = self._batch(ids, vectors)
+        new_ids, rows = as_batch(ids, vectors, self.settings.dim)
         if not len(new_ids):
             return
         with self._writing:
@@ -162,7 +163,7 @@ class LSHIndex:
         Raises:
             ValueError: as `add`, but for ids that are taken; the index is unchanged.
         """
-        new_ids, rows = self._batch(ids, vectors)
+        new_ids, rows = as_batch(ids, vectors, self.settings.dim)
         if not len(new_ids):
             return
         with self._writing:
@@ -177,16 +178,6 @@ class LSHIndex:
         """
         with self._writing:
             self._state = self._state.without(np.unique(as_ids(ids)))
-
-    def _batch(self, ids: ArrayLike, vectors: ArrayLike) -> tuple[NDArray[np.int64], Floats]:
-        """A batch to add: its ids (n,), distinct, and unit rows (n, dim). Raises ValueError."""
-        new_ids, rows = as_ids(ids), unit_rows(vectors, self.settings.dim)
-        if len(new_ids) != len(rows):
-            raise ValueError(f"{len(new_ids)} ids for {len(rows)} vectors")
-        ascending = bool((np.diff(new_ids) > 0).all())
-        if not ascending and len(np.unique(new_ids)) != len(new_ids):
-            raise ValueError("ids repeat within the batch")
-        return new_ids, rows
 
     def compact(self, *, only_if_worth_it: bool = False) -> None:
         """Merge all segments into one and drop removed rows.
@@ -253,45 +244,38 @@ class LSHIndex:
                 shape, a NaN or zero query.
         """
         whole("k", k)
-        whole("candidates", candidates, optional=True)
-        whole("rerank", rerank, optional=True)
-        whole("beam", beam, optional=True)
-        whole("effort", effort, optional=True)
-        whole("threads", threads, optional=True)
+        asked = candidates, rerank, beam, effort, threads
+        if asked != (None,) * 5:
+            for name, value in zip(ASKED, asked, strict=True):
+                whole(name, value, optional=True)
         given = np.asarray(queries, dtype=np.float32)
-        rows = unit_rows(np.atleast_2d(given), self.settings.dim)
-        if exact is None:
-            exact = self.settings.vectors != "none" and len(self) <= EXACT_AT_ONCE
+        rows = unit_rows(given[np.newaxis] if given.ndim == 1 else given, self.settings.dim)
         state, defaults = self._state, self.settings.search
-        parts: list[Neighbors] = []
+        if exact is None:
+            exact = self.settings.vectors != "none" and len(state) <= EXACT_AT_ONCE
         if beam is None:
             beam, candidates = defaults.beam, candidates or defaults.candidates
             rerank = rerank or defaults.rerank
-        if state.hasher is not None and state.segments:
-            if not exact:  # Numba takes a third of a second to import
-                from lookalike.lsh.search import search_segment
+        among = None if allowed is None else state.locate(np.unique(as_ids(allowed)))
+        if exact or not state.segments:
+            parts = [
+                search_exactly(segment, rows, k, state.blocked(i, among).marks)
+                for i, segment in enumerate(state.segments)
+            ]
+        else:  # Numba takes a third of a second to import
+            from lookalike.lsh.search import search_segments
 
-                prepared = state.hasher.prepare(rows)
-            among = None if allowed is None else state.locate(np.unique(as_ids(allowed)))
-            for i, segment in enumerate(state.segments):
-                blocked = state.blocked(i, among)
-                if exact:
-                    parts.append(search_exactly(segment, rows, k, blocked.marks))
-                    continue
-                found = search_segment(
-                    state.hasher,
-                    segment,
-                    prepared,
-                    k,
-                    blocked=blocked.marks,
-                    open_rows=len(segment) - blocked.number,
-                    candidates=candidates,
-                    rerank=rerank,
-                    beam=beam,
-                    effort=effort or k,
-                    threads=threads or (cores() if len(rows) > 1 else 1),
-                )
-                parts.append(found)
+            parts = search_segments(
+                state,
+                rows,
+                k,
+                among=among,
+                candidates=candidates,
+                rerank=rerank,
+                beam=beam,
+                effort=effort or k,
+                threads=threads or (cores() if len(rows) > 1 else 1),
+            )
         ids, cosines = best_of_all(parts, len(rows), k)
         return Neighbors(ids[0], cosines[0]) if given.ndim == 1 else Neighbors(ids, cosines)
 
@@ -506,14 +490,9 @@ class LSHIndex:
                 without a manifest give nothing.
         """
         folder = Path(folder)
-        if owner is None:
-            owner = storage.stored_owner(folder)
+        owner = owner or storage.stored_owner(folder)
         index = cls(settings=settings, owner=owner)
-        for ids, vectors in storage.whole_items(folder, settings.dim, owner):
-            new = np.flatnonzero(~index.contains(ids))
-            if len(new):
-                rows = vectors[new].astype(np.float32)  # as stored, to the bit
-                index._state = index._state.added(settings, ids[new], rows)
+        index._state = storage.salvage(folder, settings, owner)
         return index
 
     def segments(self) -> tuple[Segment, ...]:

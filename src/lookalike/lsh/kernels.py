@@ -266,7 +266,8 @@ def search_range(
     """
     starts, sizes, blocks, codes, corrections, additions, table_rows, vectors, ids = segment[:9]
     links, units = segment[9:]
-    step, tolerance = np.float32(scoring.step), np.float32(scoring.tolerance)
+    numbers, mean = scoring
+    step, unit, tolerance = numbers[0], numbers[1], numbers[5]
     count = bucket_scores.shape[1]
     bits = margins.shape[1]
     code_bytes = bits // 8
@@ -289,7 +290,7 @@ def search_range(
     for q in range(queries.shape[0]):
         out_ids[q] = -1
         out_cosines[q] = -np.inf
-        top = most_in_common(queries[q], scoring) / np.float32(scoring.unit)
+        top = most_in_common(queries[q], numbers, mean) / unit
         query, scale = make_table(margins[q], hamming_scale, step, top, finest, table)
         _own_code(margins[q], tolerance, own[0], own[1])
         allowance = budget
@@ -341,11 +342,11 @@ def search_range(
             for i in range(min(beam, found.shape[0])):
                 out_cosines[q, i] = nearest[i]
                 found[i] = nearest_rows[i]
-            unit = units[0] / np.float32(scale)
+            of_one = units[0] / np.float32(scale)
             walk(
                 queries[q],
                 table,
-                (query[0], int(units[1] / unit * (1 << 15)), unit),
+                (query[0], int(units[1] / of_one * (1 << 15)), of_one),
                 vectors,
                 ids,
                 links,

@@ -268,6 +268,7 @@ def _measured(
         ids = search_segment(
             hasher,
             segment.linked(Links(records[:], units, beam)),
+            queries,
             prepared,
             WANTED,
             blocked=blocked,

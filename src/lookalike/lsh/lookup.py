@@ -18,17 +18,20 @@ TOP = 3072
 
 
 @compiled(fastmath=LOOSE)
-def most_in_common(query: NDArray[np.float32], scoring: Any) -> Any:
+def most_in_common(
+    query: NDArray[np.float32], numbers: NDArray[np.float32], mean: NDArray[np.float32]
+) -> Any:
     """The most that an item of the lengths that the hasher was fitted on can have in common with a
-    query: the largest (q - mean) . (x - mean) + (middle - |x - mean|^2) / 2.
+    query: the largest (q - mean) . (x - mean) + (middle - |x - mean|^2) / 2; see ``Scoring``.
     """
+    least, largest, middle = numbers[2], numbers[3], numbers[4]
     square = np.float32(0)
     for j in range(query.shape[0]):
-        difference = query[j] - scoring.mean[j]
+        difference = query[j] - mean[j]
         square += difference * difference
     reach = np.sqrt(square)
-    length = min(max(reach, np.float32(scoring.least)), np.float32(scoring.largest))
-    return reach * length + (np.float32(scoring.middle) - length * length) / 2
+    length = min(max(reach, least), largest)
+    return reach * length + (middle - length * length) / 2
 
 
 @compiled()

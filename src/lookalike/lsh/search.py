@@ -1,9 +1,10 @@
-"""Queries against one segment, in as many threads as asked for."""
+"""Queries against the segments of an index, in as many threads as asked for."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Self
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from lookalike.lsh import kernels, lookup
 from lookalike.lsh.exact import NOT_UNIT, Neighbors, search_exactly
 from lookalike.lsh.hashing import Hasher, Prepared
-from lookalike.lsh.links import Links
+from lookalike.lsh.probing import project
 from lookalike.lsh.segment import Segment
-from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.simd import SCORES
 from lookalike.threads import for_all_parts
+
+if TYPE_CHECKING:
+    from lookalike.lsh.state import Places, State
 
 QUERIES_AT_ONCE = 128
 HAMMING_SCALE = 7
@@ -48,22 +51,26 @@ def default_rerank(n: int, k: int, dim: int) -> int:
 
 
 class Plan(NamedTuple):
-    """What a search looks at: items to visit, candidates to re-rank, results wanted, items whose
-    links are followed at a time, the step of a score per equal bit (0: asymmetric ranking), bytes
-    of a code.
+    """What a search looks at, as the kernels take it: tables, the step of a score per equal bit (0:
+    asymmetric ranking), items to visit, candidates to re-rank, results wanted, and items whose
+    links are followed at a time.
     """
 
+    tables: int
+    scale: int
     budget: int
     depth: int
     wanted: int
     beam: int
-    scale: int
-    code_bytes: int
 
     @classmethod
+    @lru_cache(maxsize=1024)
     def make(
         cls,
-        settings: LSHSettings,
+        dim: int,
+        tables: int,
+        code_bits: int,
+        ranking: str,
         n: int,
         open_rows: int,
         k: int,
@@ -71,17 +78,19 @@ class Plan(NamedTuple):
         rerank: int | None,
         effort: int,
         beam: int | None = None,
-        links: Links | None = None,
+        linked: int = 0,
     ) -> Self:
-        """For ``n`` items, ``open_rows`` >= 1 of which count; ``effort``: see `LSHIndex.search`.
+        """For ``n`` items, ``open_rows`` >= 1 of which count; ``effort``: see `LSHIndex.search`;
+        ``linked``: the beam of the links, 0 where there are none. The same for most searches of an
+        index, and so kept.
 
         Links are followed where nothing else is asked for, and nearly all items count.
         """
         few = effort <= MOST_WALKED and open_rows >= MOST_OPEN * n
-        if links is None or not links.beam or not few or (candidates, rerank) != (None, None):
+        if not linked or not few or (candidates, rerank) != (None, None):
             beam = 0
         elif beam is None:
-            beam = links.beam * max(effort, 10) // 10
+            beam = linked * max(effort, 10) // 10
             beam = 0 if beam < k else beam  # a long tail is what a scan finds
         if beam:
             beam = max(k, beam)
@@ -89,17 +98,59 @@ class Plan(NamedTuple):
             rerank = effort
         budget = default_candidates(n, effort) if candidates is None else candidates
         # A filter thins the buckets out: visit as many of the items that count.
-        budget = min(n, math.ceil(budget * n / open_rows)) * settings.tables
-        depth = default_rerank(n, effort, settings.dim) if rerank is None else rerank
+        budget = min(n, math.ceil(budget * n / open_rows)) * tables
+        depth = default_rerank(n, effort, dim) if rerank is None else rerank
         depth = min(n, max(k, depth))
-        scale = _hamming_scale(settings.code_bits) if settings.ranking == "hamming" else 0
-        return cls(budget, depth, min(k, open_rows), beam, scale, settings.code_bits // 8)
+        scale = _hamming_scale(code_bits) if ranking == "hamming" else 0
+        return cls(tables, scale, budget, depth, min(k, open_rows), beam)
+
+
+def search_segments(
+    state: State,
+    queries: Floats,
+    k: int,
+    *,
+    among: Places | None,
+    candidates: int | None,
+    rerank: int | None,
+    beam: int | None,
+    effort: int,
+    threads: int,
+) -> list[Neighbors]:
+    """What each segment of a state holds of unit rows ``queries`` (q, dim), among some items.
+
+    For the rest, and what is raised, see `search_segment`.
+    """
+    hasher, parts = state.fitted, []
+    if not queries.flags.carray:  # read-only or strided ones would be compiled for, for seconds
+        queries = queries.copy()
+    alone = len(queries) == 1 and hasher.has_projection
+    prepared = None if alone else hasher.prepare(queries)
+    for i, segment in enumerate(state.segments):
+        blocked, number = state.blocked(i, among)
+        found = search_segment(
+            hasher,
+            segment,
+            queries,
+            prepared,
+            k,
+            blocked=blocked,
+            open_rows=len(segment) - number,
+            candidates=candidates,
+            rerank=rerank,
+            beam=beam,
+            effort=effort,
+            threads=threads,
+        )
+        parts.append(found)
+    return parts
 
 
 def search_segment(
     hasher: Hasher,
     segment: Segment,
-    prepared: Prepared,
+    queries: Floats,
+    prepared: Prepared | None,
     k: int,
     *,
     blocked: NDArray[np.bool_],
@@ -113,7 +164,8 @@ def search_segment(
     """The ``k`` nearest items that the probed buckets hold.
 
     Args:
-        prepared: the queries, see ``Hasher.prepare``.
+        queries: (q, dim) unit rows; prepared: what ``Hasher.prepare`` makes of them, or None for
+            one query of a hasher with a ``Projection``.
         blocked: (n,) rows that do not count, or (0,); open_rows: how many do.
         candidates, rerank, beam: see ``SearchSettings``.
 
@@ -123,8 +175,7 @@ def search_segment(
     Raises:
         IndexFormatError: a hit has an id or a vector that only a damaged file holds.
     """
-    n = len(segment)
-    queries = prepared.queries
+    n, settings, links = len(segment), hasher.settings, segment.links
     keeps_vectors = len(segment.vectors) > 0
     if keeps_vectors and open_rows <= max(EXACT_ROWS, rerank or 0) and open_rows < n:
         return search_exactly(segment, queries, k, blocked)
@@ -132,42 +183,35 @@ def search_segment(
         nothing = np.full((len(queries), k), -1, np.int64)
         return Neighbors(nothing, np.full((len(queries), k), -np.inf, np.float32))
     ids, cosines = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-    plan = Plan.make(
-        hasher.settings, n, open_rows, k, candidates, rerank, effort, beam, segment.links
-    )
+    shape = settings.dim, settings.tables, settings.code_bits, settings.ranking
+    linked = links.beam if links is not None else 0
+    plan = Plan.make(*shape, n, open_rows, k, candidates, rerank, effort, beam, linked)
+    same = hasher.scoring, segment.scanned, blocked, *plan
+    if prepared is None:
+        projection = hasher.projection(segment.key_bits)
+        margins = np.empty((1, settings.code_bits), np.float32)
+        scores = np.empty((1, projection.anchors.shape[1]), np.float32)
+        project(queries[0], projection, margins[0], scores[0])
+        _check(kernels.search_range(queries, margins, scores, *same, ids, cosines), segment)
+        return Neighbors(ids, cosines)
 
-    def run(part: Prepared, ids: NDArray[np.int64], cosines: Floats) -> None:
-        status = kernels.search_range(
-            part.queries,
-            np.ascontiguousarray(part.margins),
-            hasher.bucket_scores(part.mapped, segment.key_bits),
-            hasher.scoring,
-            segment.scanned,
-            blocked,
-            hasher.settings.tables,
-            plan.scale,
-            plan.budget,
-            plan.depth,
-            plan.wanted,
-            plan.beam,
-            ids,
-            cosines,
-        )
-        if status < 0:
-            raise segment.damaged("ids" if status == kernels.BAD_ID else NOT_UNIT)
+    def run(some: slice) -> None:
+        part = Prepared(*(array[some] for array in prepared))
+        scores = hasher.bucket_scores(part.mapped, segment.key_bits)
+        margins = np.ascontiguousarray(part.margins)
+        found = ids[some], cosines[some]
+        _check(kernels.search_range(part.queries, margins, scores, *same, *found), segment)
 
-    if len(queries) == 1:
-        run(prepared, ids, cosines)
-    else:
-
-        def run_some(some: slice) -> None:
-            run(Prepared(*(array[some] for array in prepared)), ids[some], cosines[some])
-
-        size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
-        for_all_parts(run_some, len(queries), size, threads)
+    size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
+    for_all_parts(run, len(queries), size, threads)
     if not keeps_vectors:
         return Neighbors(ids, estimate(hasher, prepared, cosines))
     return Neighbors(ids, cosines)
+
+
+def _check(status: int, segment: Segment) -> None:
+    if status < 0:
+        raise segment.damaged("ids" if status == kernels.BAD_ID else NOT_UNIT)
 
 
 def _hamming_scale(bits: int) -> int:
@@ -193,7 +237,7 @@ def estimate(hasher: Hasher, prepared: Prepared, scores: Floats) -> Floats:
         unit = hasher.correction_unit
         if hasher.lengths is not None:
             scale = np.minimum(scale, np.float32(0.999 * unit / hasher.addition_unit))
-            tops = np.array([lookup.most_in_common(query, hasher.scoring) for query in queries])
+            tops = np.array([lookup.most_in_common(query, *hasher.scoring) for query in queries])
             base = lookup.TOP - tops[:, np.newaxis] / unit * scale
             shared += (1 - float(hasher.mean @ hasher.mean) - hasher.middle) / 2
         estimate = (known - base) * (unit / scale) + shared

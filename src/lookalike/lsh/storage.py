@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lookalike.atomic import attempts
 from lookalike.errors import IndexFormatError
@@ -168,23 +166,25 @@ def _segment_files(folder: Path) -> Iterator[ArrayFile]:
             yield open_arrays(path, "segment", cut=True)
 
 
-def whole_items(
-    folder: Path, dim: int, owner: str | None
-) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
-    """What is still whole of each segment of a damaged index: ids (n,), vectors (n, dim).
+def salvage(folder: Path, settings: LSHSettings, owner: str | None) -> State:
+    """The state made of what is still whole of each segment of a damaged index.
 
     Only of files that belong to ``owner``; None: that were written before there were ids.
     """
+    state = State(None, (), ())
     for file in _segment_files(folder):
         if file.owner != owner or not {"ids", "vectors"} <= set(file.arrays):
             continue
         ids, vectors = file.arrays["ids"], file.arrays["vectors"]
         kinds = ids.dtype.str, vectors.dtype.str
-        if ids.ndim != 1 or vectors.shape[1:] != (dim,) or kinds not in SALVAGED:
+        if ids.ndim != 1 or vectors.shape[1:] != (settings.dim,) or kinds not in SALVAGED:
             continue
         n = min(len(ids), len(vectors))  # less than all where the file was cut
         whole = file.whole_rows("ids")[:n] & file.whole_rows("vectors")[:n]
         kept, rows = ids[:n][whole], vectors[:n][whole]
         _, first = np.unique(kept, return_index=True)
         own = first[are_unit(rows[first]) & (kept[first] >= 0)]
-        yield kept[own], rows[own]
+        new = own[state.locate(kept[own])[0] < 0]
+        if len(new):
+            state = state.added(settings, kept[new], rows[new].astype(np.float32))  # to the bit
+    return state

@@ -50,6 +50,17 @@ def as_ids(ids: ArrayLike) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
+def as_batch(ids: ArrayLike, vectors: ArrayLike, dim: int) -> tuple[NDArray[np.int64], Floats]:
+    """A batch to add: its ids (n,), distinct, and unit rows (n, dim). Raises ValueError."""
+    new_ids, rows = as_ids(ids), unit_rows(vectors, dim)
+    if len(new_ids) != len(rows):
+        raise ValueError(f"{len(new_ids)} ids for {len(rows)} vectors")
+    ascending = bool((np.diff(new_ids) > 0).all())
+    if not ascending and len(np.unique(new_ids)) != len(new_ids):
+        raise ValueError("ids repeat within the batch")
+    return new_ids, rows
+
+
 def as_query(query: ArrayLike, dim: int) -> Floats:
     """One query, float32, as a single row. ValueError if it is several."""
     row = np.asarray(query, np.float32)

@@ -15,6 +15,9 @@ from lookalike.lsh.links import LINKS
 from lookalike.lsh.simd import as_float, prefetch, score_block, trailing_zeros
 
 VECTORS_AHEAD = 6
+STEPS_AHEAD = 2
+"""Rows of a pool that are fetched before their links are followed: memory is what a walk waits for,
+so nothing is fetched that may not be needed (benchmarks/ann.py)."""
 ROUNDING = np.float32(0.001)
 """How far rounding to float16 may move a unit vector's length, twice over."""
 LEFT, KNOWN = 1, 2
@@ -223,7 +226,8 @@ def walk(
     for i in range(pool.shape[0]):
         pool[i] = NOTHING
         if nearest_rows[i] >= 0:
-            prefetch_row(links, nearest_rows[i])
+            if i < STEPS_AHEAD:
+                prefetch_row(links, nearest_rows[i])
             seen_before(seen, nearest_rows[i])
             pool[i] = _entry(nearest[i], nearest_rows[i]) | KNOWN
             met += 1
@@ -263,10 +267,15 @@ def walk(
             entry = _entry(cosine + (scores[link] - MIDDLE) * unit, other)
             if entry > pool[-1] and other < ids.shape[0] and not seen_before(seen, other):
                 met += 1
-                if entry > pool[followed - 1]:
-                    prefetch_row(vectors, other)
-                    prefetch_row(links, other)
                 _enter(entry, pool)
+        ahead = at = 0
+        while at < followed and ahead < STEPS_AHEAD and pool[at] != NOTHING:
+            if not pool[at] & LEFT:
+                prefetch_row(links, _row(pool[at]))
+                if not pool[at] & KNOWN:
+                    prefetch_row(vectors, _row(pool[at]))
+                ahead += 1
+            at += 1
     for i in range(pool.shape[0]):
         if pool[i] != NOTHING and not pool[i] & KNOWN:
             prefetch_row(vectors, _row(pool[i]))

@@ -92,6 +92,21 @@ def test_an_item_searched_by_itself_is_first(name: str, count: int) -> None:
     assert (exact.cosines[:, 0] >= 1 - 3e-7).all()
 
 
+def test_an_item_as_it_is_stored_has_the_code_that_a_search_for_it_has() -> None:
+    rows = GEOMETRIES["frames"](np.random.default_rng(7), 5000)
+    index = LSHIndex(dim=rows.shape[1])
+    index.add(np.arange(len(rows)), rows)
+    hasher, stored = index.hasher, index.vectors(index.ids)
+    assert hasher is not None
+    assert np.abs(np.linalg.norm(stored, axis=1) - 1).max() > 1e-5  # rounding has changed lengths
+    queries = stored / np.linalg.norm(stored, axis=1, keepdims=True)
+    margins = hasher.prepare(queries).margins
+    bits = np.unpackbits(index.codes(index.ids).view(np.uint8), axis=1, bitorder="little")
+    sure = np.abs(margins) > hasher.scoring.numbers[5]
+    assert sure.mean() > 0.999
+    assert (bits[sure] == (margins > 0)[sure]).all()
+
+
 @pytest.mark.parametrize("offset", [0, 1, 5])
 def test_an_item_moved_by_a_hundredth_is_found_first_in_every_cone(offset: int) -> None:
     rng = np.random.default_rng(1)

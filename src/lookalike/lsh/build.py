@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.segment import BLOCK, Segment, vector_dtype
+from lookalike.lsh.vectors import unit_rows
 from lookalike.threads import cores, for_all_parts
 
 ROWS_AT_ONCE = 2048
@@ -53,7 +54,8 @@ def build(hasher: Hasher, ids: NDArray[np.int64], vectors: NDArray[Any]) -> Segm
     key_bits = _choose_key_bits(hasher, n)
 
     def hash_part(part: slice) -> None:
-        # Hash what is stored, so that hashing it again later gives the same bits.
+        # Hash what is stored as a query of it is, scaled again after it was rounded, so that both
+        # give the same bits, now and later.
         chosen = order[part]
         if vectors.dtype == np.float32 and kept.dtype == np.float16:
             rows = np.empty((len(chosen), settings.dim), np.float32)
@@ -63,7 +65,7 @@ def build(hasher: Hasher, ids: NDArray[np.int64], vectors: NDArray[Any]) -> Segm
             rows = vectors[chosen].astype(np.float32, copy=False)
             if len(kept):
                 kept[part] = rows
-        hashed = hasher.hash(rows, key_bits)
+        hashed = hasher.hash(unit_rows(rows, settings.dim), key_bits)
         keys[:, part], codes[part], corrections[part] = hashed[:3]
         additions[part if additions.size else slice(0)] = hashed.additions
 
@@ -121,7 +123,8 @@ def _rekey(
     """The keys of ``rows`` (n,) with another number of bits: out (tables, n)."""
 
     def key_part(part: slice) -> None:
-        out[:, part] = hasher.keys(segment.vectors[rows[part]].astype(np.float32), key_bits)
+        vectors = unit_rows(segment.vectors[rows[part]], hasher.settings.dim)
+        out[:, part] = hasher.keys(vectors, key_bits)
 
     for_all_parts(key_part, len(rows), ROWS_AT_ONCE, cores())
 

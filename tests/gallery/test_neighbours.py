@@ -153,7 +153,7 @@ def test_an_update_links_near_images_and_a_damaged_link_is_named_and_repaired(
     content = links.read_bytes()
     links.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     again = Gallery.open(photos, create=False)
-    assert "links do not match their checksums" in " ".join(again.verify())
+    assert "links do not match their checksums, in links-" in " ".join(again.verify())
     Gallery.repair(photos)
     again = Gallery.open(photos, model=model)
     again.update()

@@ -104,7 +104,7 @@ class Links:
     def problem(self) -> str:
         """What is wrong with them, after reading every byte; "" if nothing is."""
         if self.file is not None and self.file.damaged():
-            return "links do not match their checksums"
+            return f"links do not match their checksums, in {self.file.path.name}"
         return "links lead out of it" if (self.rows >= len(self.rows)).any() else ""
 
 

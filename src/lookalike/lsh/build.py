@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.segment import BLOCK, Segment, vector_dtype
-from lookalike.lsh.vectors import unit_rows
 from lookalike.threads import cores, for_all_parts
 
 ROWS_AT_ONCE = 2048
@@ -42,7 +41,7 @@ def build(hasher: Hasher, ids: NDArray[np.int64], vectors: NDArray[Any]) -> Segm
 
     The result depends on the set of items alone, not on their order.
     """
-    from lookalike.lsh.coding import round_to_half
+    from lookalike.lsh.coding import round_to_half, scale
 
     settings, n = hasher.settings, len(ids)
     order = _order(ids)
@@ -65,7 +64,8 @@ def build(hasher: Hasher, ids: NDArray[np.int64], vectors: NDArray[Any]) -> Segm
             rows = vectors[chosen].astype(np.float32, copy=False)
             if len(kept):
                 kept[part] = rows
-        hashed = hasher.hash(unit_rows(rows, settings.dim), key_bits)
+            scale(rows)
+        hashed = hasher.hash(rows, key_bits)
         keys[:, part], codes[part], corrections[part] = hashed[:3]
         additions[part if additions.size else slice(0)] = hashed.additions
 
@@ -121,9 +121,11 @@ def _rekey(
     out: NDArray[np.uint32],
 ) -> None:
     """The keys of ``rows`` (n,) with another number of bits: out (tables, n)."""
+    from lookalike.lsh.coding import scale
 
     def key_part(part: slice) -> None:
-        vectors = unit_rows(segment.vectors[rows[part]], hasher.settings.dim)
+        vectors = segment.vectors[rows[part]].astype(np.float32, copy=False)
+        scale(vectors)
         out[:, part] = hasher.keys(vectors, key_bits)
 
     for_all_parts(key_part, len(rows), ROWS_AT_ONCE, cores())

@@ -17,6 +17,18 @@ TILE = 64
 """Codes of a bucket that are compared with as many others at a time."""
 
 
+@compiled(fastmath={"reassoc", "contract", "nsz"})
+def scale(rows: NDArray[np.float32]) -> None:
+    """Scale each of (m, d) rows to unit length, where it is."""
+    for i in range(rows.shape[0]):
+        square = np.float32(0)
+        for j in range(rows.shape[1]):
+            square += rows[i, j] * rows[i, j]
+        factor = np.float32(1) / np.sqrt(square)
+        for j in range(rows.shape[1]):
+            rows[i, j] *= factor
+
+
 @compiled()
 def round_to_half(
     vectors: NDArray[np.float32],
@@ -24,13 +36,15 @@ def round_to_half(
     bits: NDArray[np.uint16],
     rounded: NDArray[np.float32],
 ) -> None:
-    """Round ``vectors[chosen]`` to float16: their ``bits``, and those as float32; both (m, d)."""
+    """Round ``vectors[chosen]`` to float16: their ``bits``, and those as float32, scaled to unit
+    length again; both (m, d)."""
     for i in range(chosen.shape[0]):
         vector = vectors[chosen[i]]
         for j in range(vector.shape[0]):
             half = as_half(vector[j])
             bits[i, j] = half
             rounded[i, j] = as_float(half)
+        scale(rounded[i : i + 1])
 
 
 @compiled(fastmath={"reassoc", "contract", "nsz"})

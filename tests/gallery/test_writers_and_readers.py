@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -124,6 +126,38 @@ def test_a_journal_that_begins_while_the_table_is_looked_at_is_not_taken_for_dam
         journal = Path(f"{path}-journal").read_bytes()
         assert int.from_bytes(journal[16:20]) * 4096 > 100_000
         connection.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize(("module", "call"), [(os, "access"), (sqlite3, "connect")])
+def test_a_gallery_that_a_rebuild_replaces_while_it_is_opened_is_read_in_its_successor(
+    gallery: Gallery,
+    photos: Path,
+    module: ModuleType,
+    call: str,
+    is_killed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The old one steps aside after a look at its table, the new one comes unless the rebuild is killed."""
+    home, aside = gallery.directory, gallery.directory.with_name(".lookalike.old")
+    incoming = shutil.copytree(home, home.with_name(".lookalike.rebuild"))
+    true_call = getattr(module, call)
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        if aside.exists():
+            return true_call(*arguments, **options)
+        home.rename(aside)
+        try:
+            return true_call(*arguments, **options)
+        finally:
+            if not is_killed:
+                incoming.rename(home)
+
+    reader = Gallery.open(photos, create=False)
+    reader.close()
+    monkeypatch.setattr(module, call, late)
+    assert len(reader) == 12
+    assert aside.exists() and not incoming.exists()
 
 
 @contextmanager

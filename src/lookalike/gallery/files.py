@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,7 @@ from lookalike.lsh.arrayfile import new_owner
 from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.manifest import MANIFEST
 
+T = TypeVar("T")
 DAMAGE = (
     ArithmeticError,
     AttributeError,
@@ -127,7 +128,8 @@ class GalleryFiles:
 
     @contextmanager
     def reading(self) -> Iterator[Store]:
-        table = self._open_table()
+        """The table, also while a rebuild takes the old gallery's place."""
+        table, _ = self._open_with(lambda _: None)
         with self._in_use(table):
             yield table.store
 
@@ -157,21 +159,21 @@ class GalleryFiles:
 
         ``again``: open, and prove, an index too that has been opened before.
         """
-        table, index = self._open_both(self.open_index if again else self.current_index)
+        table, index = self._open_with(self.open_index if again else self.current_index)
         with self._in_use(table), self.index_explained():
             yield table.store, index
 
-    def _open_both(self, open_index: Callable[[Store], LSHIndex]) -> tuple[_Open, LSHIndex]:
+    def _open_with(self, open_more: Callable[[Store], T]) -> tuple[_Open, T]:
         for last in attempts():
             before = self._table_state()
             try:
                 table = self._open_table()
                 try:
-                    index = open_index(table.store)
+                    opened = open_more(table.store)
                 except BaseException:
                     table.store.close()
                     raise
-            except GalleryDamagedError:
+            except GalleryError:
                 if last or (before is not None and self._table_state() == before):
                     raise
                 self.exist()
@@ -182,7 +184,7 @@ class GalleryFiles:
                 continue
             now = self._table_state()
             if last or (now is not None and before is not None and now[:2] == before[:2]):
-                return table, index
+                return table, opened
             table.store.close()
         raise AssertionError("unreachable")
 
@@ -281,7 +283,7 @@ class GalleryFiles:
             with explain_unreadable(self.directory):
                 raise
             raise AssertionError("unreachable") from error
-        except FileNotFoundError:  # replaced meanwhile: see `_open_both`
+        except FileNotFoundError:  # replaced meanwhile: see `_open_with`
             raise
         except DAMAGE as error:
             raise self._unusable(f"{type(error).__name__}: {error}") from error

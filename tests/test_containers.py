@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from hostile import HEIC, encode, photo
 from numpy.typing import NDArray
+from PIL import Image
 
 from lookalike.gallery import Gallery, Kind
-from lookalike.images import Note, SkippedImageError, SkipReason, read_image, read_rgb
+from lookalike.images import Note, SkippedImageError, SkipReason, containers, read_image, read_rgb
 from lookalike.images.containers import extensions
+from lookalike.images.exif import read_exif
 
 FIELDS = {1: "B", 3: "H", 4: "I", 5: "I", 10: "i"}
 
@@ -61,6 +63,31 @@ def dng(preview: bytes, size: tuple[int, int], orientation: int = 1) -> bytes:
     return struct.pack("<2sHI", b"II", 42, end) + raw + preview + sub + directory(first, end)
 
 
+def bare_dng(
+    light: NDArray[np.uint16], icon: NDArray[np.uint8] | None = None, orientation: int = 1
+) -> bytes:
+    """A DNG without a preview, of a sensor of this light, 12 bits, taken on 4 March 2022; with or
+    without an icon, as raw RGB."""
+    raw, height, width = light.astype("<u2").tobytes(), *light.shape
+    sensor: Entries = {254: (4, [0]), 256: (4, [width]), 257: (4, [height]), 258: (3, [16])}
+    sensor |= {259: (3, [1]), 262: (3, [32803]), 273: (4, [8]), 277: (3, [1]), 278: (4, [height])}
+    sensor |= {279: (4, [len(raw)]), 33421: (3, [2, 2]), 33422: (1, [0, 1, 1, 2])}
+    sensor |= {50717: (4, [4095])}
+    camera: Entries = {271: (2, b"Test\0"), 272: (2, b"Phone\0"), 274: (3, [orientation])}
+    camera |= {306: (2, b"2022:03:04 05:06:07\0"), 50706: (1, [1, 4, 0, 0])}
+    camera |= {50708: (2, b"Test Phone\0"), 50728: (5, [1] * 6)}
+    camera |= {50721: (10, [1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1])}
+    body = raw
+    if icon is not None:
+        at, sub_at = 8 + len(raw), 8 + len(raw) + icon.nbytes
+        body += icon.tobytes() + directory(sensor, sub_at)
+        sensor = {254: (4, [1]), 256: (4, [icon.shape[1]]), 257: (4, [icon.shape[0]])}
+        sensor |= {258: (3, [8] * 3), 259: (3, [1]), 262: (3, [2]), 273: (4, [at]), 277: (3, [3])}
+        sensor |= {278: (4, [icon.shape[0]]), 279: (4, [icon.nbytes]), 330: (4, [sub_at])}
+    end = 8 + len(body)
+    return struct.pack("<2sHI", b"II", 42, end) + body + directory(sensor | camera, end)
+
+
 def film(frames: list[NDArray[np.uint8]], container: str = "mp4") -> bytes:
     """Each frame a key frame, nearly without loss."""
     av = pytest.importorskip("av")
@@ -91,6 +118,40 @@ def test_of_a_raw_file_the_preview_is_read_upright(orientation: int, turns: int)
     made = read_image(content, 16)
     assert (made.height, made.width) == expected.shape[:2]
     assert (made.format, made.note) == ("RAW", Note.PREVIEW)
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (6, 3), (8, 1)])
+@pytest.mark.parametrize("has_icon", [False, True])
+def test_a_raw_file_without_a_preview_is_developed(
+    orientation: int, turns: int, has_icon: bool
+) -> None:
+    pytest.importorskip("rawpy")
+    light = np.tile(np.arange(128, dtype=np.uint16) ** 2 // 4, (64, 1))  # brighter to the right
+    icon = np.zeros((12, 16, 3), np.uint8) if has_icon else None
+    content = io.BytesIO(bare_dng(light, icon, orientation))
+    seen = np.rot90(np.asarray(read_rgb(content), float).mean(2), -turns)
+    assert seen.shape == (32, 64)
+    assert (np.diff(seen.mean(0)[2:-2]) > 0).all()
+    assert seen.std(0).max() < 2  # of a column
+    made = read_image(content, 16)
+    assert (made.format, made.note) == ("RAW", Note.PREVIEW)
+    assert made.taken == 1_646_370_367  # date -u -d "2022-03-04 05:06:07" +%s
+    found = read_exif(content, max_pixels=10**6)
+    assert found == {"camera": "Test Phone", "taken": "2022-03-04T05:06:07"}
+    with pytest.raises(SkippedImageError, match="128 x 64 = 8,192 pixels, the limit is 8,000"):
+        read_image(content, 16, max_pixels=8000)
+
+
+def test_of_a_raw_file_that_is_not_a_tiff_the_preview_says_what_the_camera_wrote(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """RAF, CR3, ORF, RW2: LibRaw gives a preview its EXIF where the camera did not."""
+    exif = Image.Exif()
+    exif[271] = "Test"
+    preview = encode(SMOOTH, "JPEG", exif=exif.tobytes())
+    monkeypatch.setattr(containers, "_preview", lambda *_: preview)
+    found = read_exif(io.BytesIO(b"FUJIFILMCCD-RAW " + bytes(100)), max_pixels=10**6)
+    assert found == {"camera": "Test"}
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska", "avi"])
@@ -129,6 +190,11 @@ def test_damaged_containers_are_skipped_with_a_reason() -> None:
         for cut in (70, len(whole) // 2):
             with pytest.raises(SkippedImageError):
                 read_image(io.BytesIO(whole[:cut]), 16)
+    bare = bare_dng(np.zeros((64, 128), np.uint16))
+    place = struct.pack("<HHI", 273, 4, 1)
+    starved = bare.replace(place + struct.pack("<I", 8), place + struct.pack("<I", len(bare) - 99))
+    with pytest.raises(SkippedImageError, match=f"truncated: .* at {len(bare):,} bytes"):
+        read_image(io.BytesIO(starved), 16)
     with pytest.raises(SkippedImageError, match="the limit is 1,000"):
         read_image(io.BytesIO(moving), 16, max_pixels=1000)
 

@@ -537,6 +537,11 @@ def test_no_truncated_file_is_read(
         assert error.reason in allowed, f"{name}[:{length}] {error}"
 
 
+def test_pixels_of_a_kind_that_pillow_does_not_know_are_not_blamed_on_a_codec() -> None:
+    error = reason_of(io.BytesIO(tiff((8, 8), 5, 1, 1, bytes(64))))
+    assert (error.reason, error.detail) == (SkipReason.UNSUPPORTED, "unknown pixel mode")
+
+
 def test_a_png_that_lacks_only_what_follows_its_pixels_is_read_whole() -> None:
     for name in ("PNG", "palette"):
         data = FILES[name]

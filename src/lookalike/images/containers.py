@@ -1,7 +1,8 @@
 """Files that hold an image besides something else: camera raw files and films.
 
-Of a raw file the preview is taken that the camera has made, of a film an early frame. Both come
-from libraries that are extras; what they return is then decoded like any other file.
+Of a raw file the preview is taken that the camera has made, or else what the sensor saw, of a film
+an early frame. Both come from libraries that are extras; what they return is then decoded like any
+other file.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _FILMS = {b"M4V ", b"qt  "} | set(
 )
 PLAIN = 4.0
 """Standard deviation of the levels of a frame that shows nothing."""
-DNG_VERSION, MAKE, SUB_IFDS = 50706, 271, 330
+DNG_VERSION, MAKE, DATE_TIME, SUB_IFDS = 50706, 271, 306, 330
 TURNS = {3: 3, 5: 8, 6: 6}
 """LibRaw's flip as EXIF orientation."""
 
@@ -48,7 +49,7 @@ def unpack(stream: Reader, max_pixels: int) -> tuple[bytes, str, Note] | None:
     stream.seek(0)
     head = stream.read(64)
     if _is_raw(head, stream):
-        return _preview(stream), "RAW", Note.PREVIEW
+        return _preview(stream, max_pixels), "RAW", Note.PREVIEW
     if (demuxer := _demuxer(head)) is not None:
         return _early_frame(stream, demuxer, max_pixels), "VIDEO", Note.FRAMES
     return None
@@ -82,7 +83,9 @@ def _demuxer(head: bytes) -> str | None:
     return "mov" if head[4:8] == b"ftyp" and head[8:12] in _FILMS else None
 
 
-def _preview(stream: Reader) -> bytes:
+def _preview(stream: Reader, max_pixels: int) -> bytes:
+    """The JPEG that the camera made; without one, or with an icon only, as many phones and
+    converters write them, the sensor's image at half its width and height."""
     try:
         import rawpy
     except ImportError as error:
@@ -92,13 +95,25 @@ def _preview(stream: Reader) -> bytes:
     stream.seek(0)
     try:
         with rawpy.imread(io.BytesIO(stream.read())) as raw:
-            found, flip = raw.extract_thumb(), raw.sizes.flip
+            try:  # before all else: LibRaw 0.22 crashes if it reads an icon later
+                found = raw.extract_thumb().data
+            except (rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
+                found = None
+            if isinstance(found, bytes):
+                return _turned(found, TURNS.get(raw.sizes.flip, 1))
+            check_pixels((raw.sizes.width, raw.sizes.height), max_pixels)
+            exif, taken = Image.Exif(), raw.other.timestamp
+            if taken.year > 1970:  # not 0
+                exif[DATE_TIME] = f"{taken:%Y:%m:%d %H:%M:%S}"
+            developed = raw.postprocess(half_size=True, use_camera_wb=True)
+            return _png(Image.fromarray(developed), exif)
+    except rawpy.LibRawIOError as error:
+        detail = f"the image goes on after the end of the file at {stream.length:,} bytes"
+        raise SkippedImageError(SkipReason.TRUNCATED, detail) from error
     except rawpy.LibRawError as error:
-        detail = f"a raw file without a preview that LibRaw finds: {error}"
+        said = error.args[0].decode() if error.args else type(error).__name__
+        detail = f"LibRaw finds no preview in it and cannot develop it ({said})"
         raise SkippedImageError(SkipReason.UNSUPPORTED, detail) from error
-    if isinstance(found.data, bytes):
-        return _turned(found.data, TURNS.get(flip, 1))
-    return _png(Image.fromarray(found.data))
 
 
 def _turned(jpeg: bytes, orientation: int) -> bytes:
@@ -141,7 +156,7 @@ def _early_frame(stream: Reader, demuxer: str, max_pixels: int) -> bytes:
     return _png(image)
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: Image.Image, exif: Image.Exif | None = None) -> bytes:
     out = io.BytesIO()
-    image.save(out, "PNG", compress_level=1)
+    image.save(out, "PNG", compress_level=1, exif=exif)
     return out.getvalue()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import calendar
+import io
 import math
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import datetime
 from typing import Any
 
 from PIL import ExifTags, Image
 
+from lookalike.images.containers import unpack
 from lookalike.images.formats import explain, open_source, pillow_kept_quiet, plugin_of
 from lookalike.images.outcome import SkippedImageError, Source
 
@@ -22,13 +25,23 @@ Exif = ExifTags.Base
 def read_exif(source: Source, *, max_pixels: int) -> dict[str, Any]:
     """Whatever of these the file has: ``taken`` (ISO 8601, the camera's own time), ``camera``,
     ``lens``, ``seconds`` of exposure, ``f_number``, ``iso``, ``focal_length`` (mm), ``latitude``,
-    ``longitude`` (degrees). No pixel is decoded.
+    ``longitude`` (degrees).
 
     Raises SkippedImageError.
     """
-    with open_source(source) as stream, pillow_kept_quiet():
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_source(source))
+        stack.enter_context(pillow_kept_quiet())
         try:
-            exif = plugin_of(stream, max_pixels)(stream).getexif()
+            exif = Image.Exif()
+            stream.seek(0)
+            if stream.read(4) in (b"II*\0", b"MM\0*"):  # of raw files Pillow opens only some
+                stream.seek(0)
+                exif.load_from_fp(stream)
+            else:
+                if inner := unpack(stream, max_pixels):
+                    stream = stack.enter_context(open_source(io.BytesIO(inner[0])))
+                exif = plugin_of(stream, max_pixels)(stream).getexif()
             photo = exif.get_ifd(ExifTags.IFD.Exif)
             place = exif.get_ifd(ExifTags.IFD.GPSInfo)
         except SkippedImageError:

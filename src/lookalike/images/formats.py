@@ -303,7 +303,7 @@ def _missing_codec(error: Exception, stream: Reader, image: Image.Image | None) 
         return None if _libtiff_has(number) else _TIFF_CODECS.get(number)
     if image is None and isinstance(error.__cause__, KeyError):  # Pillow's look-up of the number
         number = error.__cause__.args[0]
-        return f"compression {number}" if _is_tiff(stream) else None
+        return f"compression {number}" if _is_tiff(stream) and isinstance(number, int) else None
     if stream.codecs.isdisjoint({b"hvc1", b"av01"}):
         return next((kind.decode() for kind in _HEIF_CODECS if kind in stream.codecs), None)
     return None

@@ -1,7 +1,7 @@
 """What becomes of pixels: orientation, colour, size, and which frame of several is taken.
 
-JPEG (and MPO), PNG, WebP, AVIF, GIF, TIFF and BMP are read by Pillow, HEIC/HEIF by the extra
-`heif`. The content decides the format, never the name. Of animations and multi-page files the
+JPEG (and MPO), PNG, WebP, AVIF, GIF, TIFF and BMP are read by Pillow, HEIC/HEIF by
+pi-heif. The content decides the format, never the name. Of animations and multi-page files the
 first frame is read; if it is blank, the first later one that is not, among as many pixels as one
 image may have. Everything here may run in any number of threads at once.
 

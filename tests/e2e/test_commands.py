@@ -203,7 +203,7 @@ def test_nothing_found_is_status_1(indexed: Path, tmp_path: Path) -> None:
         ("search -", "standard input: empty: "),
         ("search https://example.org//x.jpg", "https://example.org//x.jpg is neither a file nor"),
         ("search nowhere.jpg", "nowhere.jpg is neither a file nor an indexed image"),
-        ("search a", "a is a folder; QUERY is one image"),
+        ("search a", "a is a folder; QUERY is one image; a gallery is named with --gallery DIR"),
         ("search a/000.png --filter=", "the filter is empty"),
         ("duplicates --filter=", "the filter is empty"),
     ],
@@ -236,6 +236,12 @@ def test_bad_usage_is_status_2_on_stderr(words: list[str], tmp_path: Path) -> No
     done = lookalike(*words, cwd=tmp_path, status=2)
     assert done.stdout == ""
     assert "Error: " in done.stderr
+
+
+@pytest.mark.parametrize("name", ["info", "verify", "tune", "groups", "duplicates", "watch"])
+def test_a_gallery_named_without_its_option_is_answered_with_the_option(name: str) -> None:
+    done = lookalike(name, "photos", status=2)
+    assert "extra argument (photos); a gallery is named with --gallery DIR" in done.stderr
 
 
 def test_control_characters_of_a_path_reach_no_terminal(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Command: TypeAlias = Callable[..., Any]
 
 
+HOW_TO_NAME = "a gallery is named with --gallery DIR"
+
+
 class NumberRange(click.FloatRange):
     """A range of numbers; NaN, which no comparison excludes, is outside."""
 
@@ -123,7 +126,19 @@ def command(
     function's parameters have as defaults. Where that is a function, its parameters are options as
     well, and the command gets what it returns. ``how``: as `click.command`."""
     make = click.command if group is None else group.command
-    return lambda function: make(name, **how)(_with_options(function))
+    return lambda function: make(name, **{"cls": _Command, **how})(_with_options(function))
+
+
+class _Command(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            has_gallery = any(each.name == "gallery" for each in self.params)
+            if has_gallery and type(error) is click.UsageError:  # too many arguments
+                message = f"{error.message}; {HOW_TO_NAME}"
+                raise click.UsageError(message, ctx) from error
+            raise
 
 
 def _with_options(command: Command) -> Command:

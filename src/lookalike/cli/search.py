@@ -17,6 +17,7 @@ from lookalike.cli.options import (
     ENCODING,
     FILTER,
     GALLERY,
+    HOW_TO_NAME,
     JSON,
     NumberRange,
     argument,
@@ -112,7 +113,7 @@ def search(
     names = [*queries, *unlike]
     for name in names:
         if "/" in name and os.path.isdir(name):
-            raise LookalikeError(f"{visible(name)} is a folder; QUERY is one image")
+            raise LookalikeError(f"{visible(name)} is a folder; QUERY is one image; {HOW_TO_NAME}")
     content = b""
     if "-" in names:
         if names.count("-") > 1:
@@ -153,7 +154,7 @@ def search(
             raise
         what = f"there is no file {visible(given)}"
         if os.path.isdir(given):
-            what = f"{visible(given)} is a folder; QUERY is one image"
+            what = f"{visible(given)} is a folder; QUERY is one image; {HOW_TO_NAME}"
         raise LookalikeError(f"{what}; as words: {error}") from error
     except ValueError as error:
         raise LookalikeError(str(error)) from error

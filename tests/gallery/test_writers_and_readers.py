@@ -138,7 +138,8 @@ def test_a_gallery_that_a_rebuild_replaces_while_it_is_opened_is_read_in_its_suc
     is_killed: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The old one steps aside after a look at its table, the new one comes unless the rebuild is killed."""
+    """The old one steps aside after a look at its table, the new one comes unless the rebuild is
+    killed."""
     home, aside = gallery.directory, gallery.directory.with_name(".lookalike.old")
     incoming = shutil.copytree(home, home.with_name(".lookalike.rebuild"))
     true_call = getattr(module, call)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import tracemalloc
 import uuid
 from collections.abc import Iterator
@@ -165,6 +166,24 @@ def test_a_table_that_has_shrunk_or_gone_is_an_error(tmp_path: Path, model: Path
     with pytest.raises(GalleryError, match="cannot read the table"):
         finish(parts, model)
     assert parts.names() == []
+
+
+def test_a_far_image_that_cannot_be_read_ends_the_reading_of_all_others(
+    tmp_path: Path, model: Path, memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photos(tmp_path / "photos", 100)
+    filesystem = fsspec.filesystem("memory")
+    filesystem.put(f"{tmp_path}/photos/", memory, recursive=True)
+    parts = prepare(memory, str(tmp_path / "parts"), model=str(model))
+
+    def refusing(_: object, path: str) -> bytes:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(type(filesystem), "cat_file", refusing)
+    with pytest.raises(GalleryError, match=r"cannot read .*/000.png: .*Permission denied") as error:
+        finish(parts, model)
+    # What holds the error holds the stream that it came from, and must not hold its threads.
+    assert error.tb and not [t for t in threading.enumerate() if t.name.startswith("lookalike-")]
 
 
 # ---- what is not a source ------------------------------------------------------------------------

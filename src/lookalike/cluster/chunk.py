@@ -1,4 +1,4 @@
-"""One task of a job: read the images of a chunk, embed them, write one part.
+"""Tasks of a job: read the images of chunks, embed them, write the part of each.
 
 Free of Ray: Spark, Dask or a shell script may call it as well.
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -40,9 +41,6 @@ from lookalike.gallery.update import ReadImage, read_row, why_skipped
 from lookalike.images import DEFAULT_MAX_PIXELS, SkippedImageError, SkipReason, content_hash
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.lsh.vectors import unit_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 
 @dataclass(frozen=True)
@@ -76,9 +74,18 @@ class ChunkReport:
 
 
 def embed_chunk(where: str, chunk: Chunk, settings: EmbedSettings = DEFAULTS) -> ChunkReport:
-    """Embed a chunk of the job in ``where``, and write its part, whole or not at all.
+    """One of `embed_chunks`."""
+    (report,) = embed_chunks(where, [chunk], settings)
+    return report
 
-    The model is opened once per process. Doing a chunk again writes the same part again.
+
+def embed_chunks(
+    where: str, chunks: Iterable[Chunk], settings: EmbedSettings = DEFAULTS
+) -> Generator[ChunkReport, None, None]:
+    """Embed chunks of the job in ``where``, and write the part of each, whole or not at all.
+
+    The model is opened once per process. The images of the next chunk are read while the last of
+    one are embedded. Doing a chunk again writes the same part again.
 
     Raises:
         GalleryError: no such job, or its source cannot be read. ModelMismatchError: the model is
@@ -88,10 +95,13 @@ def embed_chunk(where: str, chunk: Chunk, settings: EmbedSettings = DEFAULTS) ->
     parts = Parts.open(where)
     encoder = _encoder(settings.model or str(bundled_model(parts.job.model)), settings.threads)
     check_model(encoder.info, parts.job)
-    batch = embed_batch(chunk, parts.job, encoder, settings.max_pixels)
-    parts.write_chunk(chunk.number, batch)
-    skipped = len(batch) - batch.column("skipped").null_count
-    return ChunkReport(chunk.number, len(batch) - skipped, skipped, time.monotonic() - began)
+    with closing(_batches(chunks, parts.job, encoder, settings.max_pixels)) as batches:
+        for number, batch in batches:
+            parts.write_chunk(number, batch)
+            skipped = len(batch) - batch.column("skipped").null_count
+            seconds = time.monotonic() - began
+            yield ChunkReport(number, len(batch) - skipped, skipped, seconds)
+            began = time.monotonic()
 
 
 @lru_cache(maxsize=1)
@@ -123,11 +133,25 @@ def embed_batch(
     Raises:
         GalleryError: the source cannot be read.
     """
+    with closing(_batches([chunk], job, encoder, max_pixels)) as batches:
+        return next(batches)[1]
+
+
+def _batches(
+    chunks: Iterable[Chunk], job: Job, encoder: Encoder, max_pixels: int
+) -> Generator[tuple[int, pa.RecordBatch], None, None]:
+    """The number of each chunk and its rows, from one stream of images."""
+    taken = deque[Chunk]()
     images, others = list[ImageRow](), list[ImageRow]()
     vectors: list[NDArray[np.float32]] = []
-    with ExitStack() as stack:
-        decoder = stack.enter_context(Decoder(Limits(max_pixels)))
-        decoder.prepare(len(chunk.items))
+
+    def items() -> Iterator[_Item]:
+        for chunk in chunks:
+            taken.append(chunk)
+            yield from _items_of(chunk, job)
+
+    with Decoder(Limits(max_pixels)) as decoder:
+        decoder.prepare(job.images)
 
         def read(items: Sequence[_Item]) -> list[ReadImage | LookalikeError]:
             found = one_by_one(_Item.load)(items)
@@ -138,19 +162,22 @@ def embed_batch(
                 for one in found
             ]
 
-        outcomes = encoder.encode(_items_of(chunk, job), read, decoder.close)
-        stack.callback(cast("Generator[object]", outcomes).close)  # ends its threads
-        for outcome in outcomes:
-            if isinstance(outcome, Encoded):
-                images.append(outcome.image.row)
-                vectors.append(outcome.embedding)
-            elif isinstance(outcome.error, GalleryError):  # it is not the image that is at fault
-                raise outcome.error
-            else:
-                reason, detail, remedy = why_skipped(outcome.error)
-                row = outcome.item.row()
-                others.append(replace(row, skipped=reason, detail=detail, remedy=remedy))
-    return to_batch(job, Embedded(images, as_stored(vectors, job.model.dim), others))
+        stream = encoder.encode(items(), read, decoder.close)
+        with closing(cast("Generator[object]", stream)):  # ends its threads
+            for outcome in stream:
+                if isinstance(outcome, Encoded):
+                    images.append(outcome.image.row)
+                    vectors.append(outcome.embedding)
+                elif isinstance(outcome.error, GalleryError):  # it is not the image's fault
+                    raise outcome.error
+                else:
+                    reason, detail, remedy = why_skipped(outcome.error)
+                    row = outcome.item.row()
+                    others.append(replace(row, skipped=reason, detail=detail, remedy=remedy))
+                if len(images) + len(others) == len(taken[0].items):
+                    found = Embedded(images, as_stored(vectors, job.model.dim), others)
+                    yield taken.popleft().number, to_batch(job, found)
+                    images, vectors, others = [], [], []
 
 
 def as_stored(embeddings: Sequence[NDArray[np.float32]], dim: int) -> NDArray[np.float16]:

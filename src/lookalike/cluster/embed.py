@@ -15,7 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lookalike.cluster.chunk import DEFAULTS, ChunkReport, EmbedSettings, check_model, embed_chunk
+from lookalike.cluster.chunk import (
+    DEFAULTS,
+    ChunkReport,
+    EmbedSettings,
+    check_model,
+    embed_chunk,
+    embed_chunks,
+)
 from lookalike.cluster.connect import connected, is_listening
 from lookalike.cluster.job import JOB, Chunk, Job
 from lookalike.cluster.parts import Parts
@@ -103,12 +110,16 @@ def embed_all(
         MissingExtraError: Ray is not installed.
     """
     end = None if deadline is None else time.monotonic() + deadline
-    missing, job = parts.missing(), parts.job
+    if not (missing := parts.missing()):
+        return []
+    job = parts.job
     total = sum(map(job.images_of, missing))
     reports: list[ChunkReport] = []
     done = skipped = 0
-    work: Work = (embed_chunk(parts.where, chunk, settings) for chunk in parts.chunks(missing))
-    if address is not None and missing:
+    work: Work
+    if address is None:
+        work = embed_chunks(parts.where, parts.chunks(missing), settings)
+    else:
         work = _on_ray(parts, missing, address, settings, gpus_per_task)
     with closing(work):
         for report in work:

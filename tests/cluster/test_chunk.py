@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import lookalike
 from fakes import write_photos
 from jobs import embedded, finish, of_gallery, reasons, stored
 from killing import killing
@@ -53,6 +54,23 @@ def test_running_again_does_only_what_is_missing(tmp_path: Path, model: Path) ->
     assert [(report.number, report.images) for report in reports] == [(1, 6), (3, 2)]
     assert seen == [Progress(6, 8, 0), Progress(8, 8, 0)]
     assert stored(parts) == before
+
+
+def test_a_damaged_part_is_embedded_again(tmp_path: Path, model: Path) -> None:
+    photos, where = tmp_path / "photos", tmp_path / "parts"
+    write_photos(photos, 20)
+    embedded(photos, where, model, chunk_images=6)
+    paths = sorted(where.glob("part-*"))
+    whole = [path.read_bytes() for path in paths]
+    half = len(whole[2]) // 2
+    paths[2].write_bytes(whole[2][:half] + bytes([whole[2][half] ^ 1]) + whole[2][half + 1 :])
+    again = lookalike("cluster", "embed", photos, "--out", where, "--model", model)
+    assert again.stderr == (
+        "1 damaged part deleted, to be embedded again\n"
+        "20 images in 4 chunks, 1 of them to do\n"
+        "what earlier runs skipped is in the column skipped of their parts\n"
+    )
+    assert [path.read_bytes() for path in paths] == whole
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from jobs import DIM, assert_equal, made_rows, small_job
 
@@ -161,6 +162,32 @@ def test_a_row_that_is_both_image_and_skipped_or_neither_is_an_error(
     parts.write_chunk(0, batch.set_column(at, batch.schema.field(at), column))
     with pytest.raises(GalleryError, match="neither an image nor skipped"):
         parts.read(part_name(1))
+
+
+def test_damaged_parts_of_chunks_are_dropped_and_nothing_else(tmp_path: Path) -> None:
+    parts = create(tmp_path)
+    last = parts.append(17, made_rows(parts.job, 17, 1, seed=3))
+    for whole in (True, False):
+        rows = [made_rows(parts.job, 1, 8, seed=1), made_rows(parts.job, 9, 2, seed=2)]
+        first, second = (write(parts, number, rows[number]) for number in range(2))
+        assert parts.drop_damaged() == 0
+        content = bytearray((tmp_path / second).read_bytes())
+        page = pq.read_metadata(tmp_path / second).row_group(0).column(0)
+        content[3 + page.total_compressed_size] ^= 1  # the last byte of the first column
+        (tmp_path / second).write_bytes(content if whole else content[:-1])
+        (tmp_path / last).write_bytes(b"PAR1")
+        assert parts.drop_damaged() == 1
+        assert parts.names() == [first, last]
+        assert_equal(parts.read(first), rows[0])
+    (tmp_path / second).mkdir()
+    with pytest.raises(GalleryError, match=rf"{second} .* cannot be read .*Is a directory"):
+        parts.drop_damaged()
+    (tmp_path / second).rmdir()
+    other = create(tmp_path / "other", replace(small_job(), root="/others"))
+    shutil.copy(tmp_path / "other" / write(other, 0, rows[0]), tmp_path)
+    with pytest.raises(GalleryError, match="another job"):
+        parts.drop_damaged()
+    assert parts.names() == [first, last]
 
 
 def test_a_folder_without_a_job_is_refused(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ def embed(
 
     SOURCE is a folder, a text file with the path of an image on each line, or a Parquet file, or
     folder of them, with a column of paths or bytes. The list of images is made once. Interrupt the
-    command at any moment, or lose machines while it runs, and give it again: only chunks without a
-    whole part are done.
+    command at any moment, or lose machines while it runs, and give it again: the parts that are
+    there are read, and only chunks without a whole part are done.
     """
     if gpus_per_task and address is None:
         raise click.UsageError("--gpus-per-task needs --address: it is for tasks on Ray")
@@ -95,6 +95,8 @@ def embed(
     file = None if model is None else os.path.abspath(model)
     parts = prepare(source, out, model=file, chunk_images=chunk_images)
     chunks = parts.job.chunks
+    if damaged := parts.drop_damaged():
+        say(f"{number(damaged, 'damaged part')} deleted, to be embedded again")
     say(f"{number(parts.job.images, 'image')} in {number(chunks, 'chunk')}, {_left(parts)}")
     # Ray prints pages from its logs to stdout when a node dies.
     with progress_shown() as show, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):

@@ -11,7 +11,7 @@ Importing the package imports none of its parts; they come when they are first a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as of typing, which would double the time until Ctrl-C is handled
 
 if TYPE_CHECKING:
     from lookalike.encoder import Encoder, EncoderSettings
@@ -46,7 +46,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'lookalike' has no attribute '{name}'")
     import importlib

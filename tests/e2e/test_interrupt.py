@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from command import lookalike
 from fakes import write_photos
 
+from lookalike import __version__
 from lookalike.gallery import Gallery
 
-PRELUDE = """
-import ctypes, os, signal, sys, threading, click
-from lookalike.cli import commands, run_command
+ROOT = Path(__file__).resolve().parents[2]
+PRESS = """
+import os, signal, sys
 
 def press():
     os.kill(os.getpid(), signal.SIGINT)
@@ -29,6 +31,11 @@ class Press:
         if name == self.name:
             sys.meta_path.remove(self)
             press()
+"""
+PRELUDE = f"""
+{PRESS}
+import ctypes, threading, click
+from lookalike.cli import commands, run_command
 """
 SWALLOWED = {
     "by what catches everything": "try: press()\n    except BaseException: pass",
@@ -92,6 +99,23 @@ def command():
 run_command(command)
 """
     assert run(program) == (0, "stopped\n", "")
+
+
+@pytest.mark.parametrize("when", ["lookalike.cli", "click", "lookalike.cli.upkeep", "at exit"])
+def test_an_interrupt_before_and_after_the_command_ends_it_without_a_word(when: str) -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    module, _, function = scripts["lookalike"].partition(":")
+    program = f"""
+import atexit
+atexit.register(press) if {when!r} == "at exit" else sys.meta_path.insert(0, Press({when!r}))
+from {module} import {function}
+{function}()
+print("went on")
+"""
+    command = [sys.executable, "-c", PRESS + program, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    printed = f"-c, version {__version__}\n" if when == "at exit" else ""
+    assert (done.returncode, done.stdout, done.stderr) == (130, printed, "")
 
 
 @pytest.mark.slow

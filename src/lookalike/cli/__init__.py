@@ -21,7 +21,7 @@ from lookalike.cli.demo import demo
 from lookalike.cli.duplicates import duplicates
 from lookalike.cli.evaluate import data, evaluate
 from lookalike.cli.index import index, watch
-from lookalike.cli.interrupt import acknowledge, catch_interrupts
+from lookalike.cli.interrupt import catch_interrupts, end_at_once
 from lookalike.cli.model import model
 from lookalike.cli.output import (
     FAILED,
@@ -121,7 +121,7 @@ def run_command(command: click.Command) -> NoReturn:
     warnings.showwarning = _show_warning
     catch_interrupts()
     status = _run(command)
-    acknowledge()
+    end_at_once()
     sys.exit(status)
 
 
@@ -169,6 +169,6 @@ def _run(command: click.Command) -> int:
 
 
 def _interrupted() -> int:
-    acknowledge()
+    end_at_once()
     say("lookalike: interrupted; everything committed is kept, run it again to go on")
     return INTERRUPTED

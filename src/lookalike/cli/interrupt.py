@@ -9,6 +9,7 @@ makes an ImportError of it, or crashes the process later.
 from __future__ import annotations
 
 import _thread
+import os
 import signal
 import sys
 import threading
@@ -30,9 +31,16 @@ class Interrupt(KeyboardInterrupt):
 
 
 def catch_interrupts() -> None:
-    """Have SIGINT raise `Interrupt`, unless it is ignored (as by nohup) or handled already."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    """Have SIGINT raise `Interrupt`, unless it is ignored, as by nohup."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _raise)
+
+
+def end_at_once() -> None:
+    """Have SIGINT end the process, whose work is done; one that was caught does not come again."""
+    acknowledge()
+    if signal.getsignal(signal.SIGINT) is _raise:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 
 def _raise(number: int, frame: types.FrameType | None) -> None:

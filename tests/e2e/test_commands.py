@@ -175,16 +175,18 @@ def test_search_writes_a_sheet_that_the_next_update_does_not_take_in(
 
 
 @pytest.mark.parametrize(
-    ("name", "why"),
+    ("words", "why"),
     [
-        ("sheet.jpg", "sheet.jpg: a page is a .html file"),
-        ("nowhere/sheet.html", "there is no folder {}/nowhere to write to"),
+        ("search a/000.png --sheet sheet.jpg", "sheet.jpg: a page is a .html file"),
+        ("search a/000.png --sheet nowhere/x.html", "there is no folder {}/nowhere to write to"),
+        ("tune --force --curve nowhere/x.svg", "there is no folder {}/nowhere to write to"),
+        ("model adopt x.onnx --out nowhere/y.onnx", "there is no folder {}/nowhere to write to"),
     ],
 )
-def test_a_sheet_that_cannot_be_written_is_refused_before_the_search(
-    indexed: Path, name: str, why: str
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(
+    indexed: Path, words: str, why: str
 ) -> None:
-    done = lookalike("search", "a/000.png", "--sheet", name, cwd=indexed, status=2)
+    done = lookalike(*words.split(), cwd=indexed, status=2)
     assert done.stdout == ""
     assert why.format(indexed) in done.stderr
 

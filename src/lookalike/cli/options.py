@@ -60,6 +60,15 @@ class ModelFile(click.Path):
         return super().convert(value, param, ctx)
 
 
+class NewFile(click.Path):
+    """A file that can be written, which is known before there is any work."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        file = Path(os.fsdecode(super().convert(value, param, ctx)))
+        _require_folder(file)
+        return file
+
+
 def gallery_name(value: str) -> Path | str:
     """A folder; or the address of a gallery in shards as it is, since a Path swallows slashes."""
     from lookalike.gallery.opening import is_remote
@@ -68,20 +77,24 @@ def gallery_name(value: str) -> Path | str:
 
 
 def html_page(name: str) -> Path:
-    """A page that can be written, which is known before there is any work."""
+    """A page, likewise."""
     page = Path(name)
     if page.suffix.lower() not in (".html", ".htm") or page.is_dir():
         raise LookalikeError(f"{visible(name)}: a page is a .html file")
-    if not page.absolute().parent.is_dir():
-        folder = visible(os.fspath(page.absolute().parent))
-        raise LookalikeError(f"there is no folder {folder} to write to")
+    _require_folder(page)
     return page
+
+
+def _require_folder(file: Path) -> None:
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise LookalikeError(f"there is no folder {visible(os.fspath(folder))} to write to")
 
 
 # ---- options -------------------------------------------------------------------------------------
 
 COUNT = Count(1)
-FILE = click.Path(path_type=Path, dir_okay=False)
+FILE = NewFile(path_type=Path, dir_okay=False)
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,22 @@ def test_the_better_of_two_files_follows_the_order(
 ) -> None:
     rule = KeepRule(KeepOrder(order))
     rows = ORIGINAL, replace(ORIGINAL, **other)
-    ranks = [rule.rank(row, camera) for row, camera in zip(rows, has_camera, strict=True)]
+    ranks = [rule.rank(row, camera, False) for row, camera in zip(rows, has_camera, strict=True)]
     assert 1 + ranks.index(min(ranks)) == better
+
+
+def test_an_image_in_colour_is_kept_rather_than_a_lossless_one_in_grey(
+    tmp_path: Path, model: Path
+) -> None:
+    image = Image.fromarray(np.kron(photo(1, 12, 16), np.ones((16, 16, 1), np.uint8)))
+    image = Image.blend(image.convert("L").convert("RGB"), image, 0.3)
+    image.save(tmp_path / "colour.jpg", quality=95)
+    for mode in ("L", "RGB"):  # as one or three channels
+        image.convert("L").convert(mode).save(tmp_path / f"grey {mode}.png")
+    image.convert("L").convert("RGB").save(tmp_path / "grey.jpg", quality=95)
+    (group,) = updated(tmp_path, model=model).duplicates()
+    assert [item.path for item in group.keep] == ["colour.jpg"]
+    assert {item.path for item in group.duplicates} == {"grey L.png", "grey RGB.png", "grey.jpg"}
 
 
 def test_shots_of_another_moment_or_exposure_are_not_copies_but_exports_are(

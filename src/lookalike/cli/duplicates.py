@@ -131,9 +131,9 @@ def duplicates(
     pixels, or shows the same picture resized, recompressed, brighter, in grey, mirrored, rotated,
     cropped or with a border. Other shots of a scene are not duplicates; '--kind shot' lists them.
 
-    Kept is the file with most pixels, then one with a camera's name in it, then one that is not
-    named like a copy or by a messenger, then a lossless one, then the oldest, then the one with
-    most bytes. '--keep largest' asks for pixels and bytes alone.
+    Kept is the file with most pixels, then one in colour, then one with a camera's name in it,
+    then one that is not named like a copy or by a messenger, then a lossless one, then the oldest,
+    then the one with most bytes. '--keep largest' asks for pixels and bytes alone.
 
     Without --move-to, --trash, --hardlink, --reflink or --delete nothing is touched. With one of
     them, what would be done is listed first. Each file is read again before it is touched, and so

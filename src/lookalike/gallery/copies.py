@@ -48,6 +48,8 @@ CONFIRMED_SIDE = 640
 """Longest side, in pixels, of what is compared: of candidates, and of what is proposed."""
 PIXELS_KEPT = 24 << 20
 """Of images that are kept in memory, at 4 bytes each."""
+GREY = 8
+"""Levels by which the channels of a pixel without colour differ at most."""
 ROUNDING = 0.04
 """By which the width of a part may seem larger than it is."""
 QUERIES = 1024
@@ -75,6 +77,10 @@ def _size(look: Look | None) -> int:
     return 0 if look is None else look.image.width * look.image.height
 
 
+def _is_grey(look: Look) -> bool:
+    return int(np.ptp(np.asarray(look.image), axis=2).max()) <= GREY
+
+
 class Copies:
     """The copies of one gallery, as of one moment."""
 
@@ -93,7 +99,7 @@ class Copies:
         self._wanted = frozenset(kinds)
         self._distinct = {frozenset(pair) for pair in store.distinct()}
         self._looks: OrderedDict[tuple[int, int], Look | None] = OrderedDict()
-        self._cameras: dict[int, bool] = {}
+        self._traits: dict[int, tuple[bool, bool]] = {}
         self._kinds: dict[tuple[int, int], Kind | None] = {}
         self._proven: dict[tuple[int, int], Kind | None] = {}
         self._digests: dict[int, bytes | None] = {}
@@ -264,14 +270,15 @@ class Copies:
                 self._pixels -= _size(self._looks.popitem(last=False)[1])
         return look
 
-    def has_camera(self, row: ImageRow) -> bool:
-        """Whether a camera has left its name in the file."""
+    def traits(self, row: ImageRow) -> tuple[bool, bool]:
+        """Whether a camera has left its name in the file, and whether it has no colours."""
         if row.note is not None:
-            return False
-        if row.id not in self._cameras:
+            return False, False
+        if row.id not in self._traits:
             look = self._look(row)
-            self._cameras[row.id] = look is not None and bool(look.shot[0])
-        return self._cameras[row.id]
+            found = (False, False) if look is None else (bool(look.shot[0]), _is_grey(look))
+            self._traits[row.id] = found
+        return self._traits[row.id]
 
     def adds_border(self, one: ImageRow, two: ImageRow) -> bool:
         """Whether a file is another one, no larger, with a border of one colour around it."""

@@ -143,7 +143,7 @@ def _split(
     cosines, bits = vectors @ vectors.T, copies.differing_bits(rows)
 
     def rank(row: ImageRow) -> tuple[Any, ...]:
-        return rule.rank(row, copies.has_camera(row))
+        return rule.rank(row, *copies.traits(row))
 
     def kind_of(at: int, kept: int) -> Kind | None:
         return copies.kind(rows[at], rows[kept], float(cosines[at, kept]), int(bits[at, kept]))

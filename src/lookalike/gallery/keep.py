@@ -54,8 +54,9 @@ class KeepOrder(StrEnum):
 class KeepRule:
     """Which file is better: one below ``folders`` (relative to the gallery's, the first best), one
     that fits ``names`` (shell patterns), then by ``order``. What is equal by these, and all with
-    the order ORIGINAL, is decided by most pixels; a camera's name in the file; a name that is not
-    that of a copy or a messenger's; a lossless format; the oldest; most bytes; the first by path.
+    the order ORIGINAL, is decided by most pixels; colours; a camera's name in the file; a name that
+    is not that of a copy or a messenger's; a lossless format; the oldest; most bytes; the first by
+    path.
 
     Pixels come before a camera's name, since programs leave it in what they make smaller. Age comes
     before bytes: a copy is written after its original, and may have more of them."""
@@ -78,14 +79,15 @@ class KeepRule:
         }[self.order]
         return folder, name, *chosen
 
-    def rank(self, row: ImageRow, has_camera: bool) -> tuple[Any, ...]:
+    def rank(self, row: ImageRow, has_camera: bool, is_grey: bool) -> tuple[Any, ...]:
         """All that counts, of the better file lower; ``has_camera``: a camera's name is in it."""
         pixels = (row.width or 0) * (row.height or 0)
         stem = os.path.splitext(os.path.basename(os.fsdecode(row.path)))[0]
         is_copy = COPY.search(stem) is not None
         is_lossy = row.format not in LOSSLESS
-        better = -pixels, not has_camera, is_copy, is_lossy, row.mtime_ns // TIMES_NS, -row.size
-        return *self.wish(row), *better, row.mtime_ns, row.path
+        look = is_grey, not has_camera, is_copy, is_lossy
+        times = row.mtime_ns // TIMES_NS, -row.size, row.mtime_ns
+        return *self.wish(row), -pixels, *look, *times, row.path
 
 
 ORIGINAL = KeepRule()

@@ -134,6 +134,7 @@ SEND = """([bytes, kind]) => {
   const file = new File([new Uint8Array(bytes)], "sent.png", {type: "image/png"});
   const data = new DataTransfer();
   data.items.add(file);
+  data.items.add(new File(["another"], "another.png", {type: "image/png"}));
   const options = {bubbles: true, cancelable: true};
   if (kind === "paste") {
     document.body.dispatchEvent(new ClipboardEvent("paste", {...options, clipboardData: data}));
@@ -149,6 +150,7 @@ SEND = """([bytes, kind]) => {
 def test_an_image_is_pasted_or_dropped_anywhere(visit: Visit, query: Path, kind: str) -> None:
     visit.open("/gallery")
     visit.page.evaluate(SEND, [list(query.read_bytes()), kind])
+    expect(visit.page.get_by_text("Searching by the first of 2 images.")).to_be_visible()
     visit.page.wait_for_url("**/search?query=*")
     name = visit.address.partition("query=")[2]
     assert visit.shown() == words_of(visit.api("/api/search", {"query": name, "k": 40})["hits"])

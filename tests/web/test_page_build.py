@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from pagetools import WIDTHS, Visit
+from pagetools import WIDTHS, Visit, visit_of
+from playwright.sync_api import Browser
 
 from lookalike import demo
 
@@ -40,6 +41,17 @@ def test_every_view_fits_and_what_can_be_tapped_is_large_enough(visit: Visit, ad
       .map(e => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()])
       .filter(([, box]) => box.width < 24 || box.height < 24).map(([html]) => html)"""
     assert page.locator("a, button, summary").evaluate_all(script) == []
+
+
+def test_on_narrow_phones_the_header_fits_and_shows_the_sign_whole_or_not_at_all(
+    browser: Browser, server: str
+) -> None:
+    for visit in visit_of(browser, server, "phone"):
+        visit.open("/")
+        for width in (320, 360, 375, 420):
+            visit.page.set_viewport_size({"width": width, "height": 740})
+            assert visit.page.evaluate("document.documentElement.scrollWidth") == width
+            assert visit.page.locator(".brand").evaluate("b => b.clientWidth") in (0, 28)
 
 
 def test_the_page_loads_nothing_from_elsewhere() -> None:

@@ -42,8 +42,24 @@ def test_nothing_similar_is_said_plainly(visit: Visit) -> None:
 def test_an_image_that_is_gone_is_said_to_be(visit: Visit, address: str, text: str) -> None:
     visit.allowed.append("status of 404")
     visit.open(address)
-    expect(visit.role("heading", "This image is gone")).to_be_visible()
+    heading = visit.role("heading", "This image is gone")
+    expect(heading).to_be_visible()
+    assert heading.evaluate("h => h.clientHeight < 2 * parseFloat(getComputedStyle(h).lineHeight)")
     expect(visit.page.get_by_text(text)).to_be_visible()
+
+
+def test_without_a_server_every_view_says_so_in_the_page_s_own_words(visit: Visit) -> None:
+    visit.allowed += ["ERR_CONNECTION_REFUSED", "Failed to load resource"]
+    visit.open("/")
+    expect(visit.role("list", "Images").get_by_role("link")).to_have_count(60)
+    visit.page.route("**/*", lambda route: route.abort("connectionrefused"))
+    for name in ("Map", "Duplicates", "Gallery"):
+        visit.role("link", name).click()
+        alert = visit.page.get_by_role("alert")
+        expect(alert).to_contain_text("The server does not answer. See whether lookalike serve is")
+    visit.page.unroute_all()
+    visit.role("button", "Try again").click()
+    expect(visit.role("heading", "Gallery")).to_be_visible()
 
 
 def test_a_busy_server_is_asked_again(visit: Visit) -> None:

@@ -1,6 +1,7 @@
 /** The server's answers: JSON, or an error that says what to do. */
 
 import { say } from "./notice.js";
+import { OFFLINE } from "./words.js";
 
 /**
  * @typedef {{id: number, path: string, width: number, height: number, format: string, thumbnail: string, original: string}} GalleryImage
@@ -38,11 +39,7 @@ async function send(path, options) {
     return await fetch(path, options);
   } catch (error) {
     if (options.signal?.aborted) throw error;
-    throw new ApiError(0, {
-      code: "offline",
-      message: "the server does not answer",
-      remedy: "see whether lookalike serve is still running, then try again",
-    });
+    throw new ApiError(0, { code: "offline", ...OFFLINE });
   }
 }
 

@@ -38,8 +38,10 @@ function showProblem(error) {
 /** The first image, or null. @param {DataTransfer | null} data */
 function imageOf(data) {
   const files = [...(data?.files ?? [])];
+  const images = files.filter((file) => file.type.startsWith("image/"));
+  if (images.length > 1) say(`Searching by the first of ${images.length} images.`);
   // Systems do not know the type of every image; the server looks at the content.
-  return files.find((file) => file.type.startsWith("image/")) ?? files.find((file) => !file.type) ?? null;
+  return images[0] ?? files.find((file) => !file.type) ?? null;
 }
 
 /** @param {string} button @param {string} input */

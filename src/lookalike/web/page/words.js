@@ -50,8 +50,15 @@ export function sentence(text) {
   return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 }
 
+export const OFFLINE = {
+  message: "the server does not answer",
+  remedy: "see whether lookalike serve is still running, then try again",
+};
+
 /** What went wrong and what to do. @param {any} error */
 export function explained(error) {
-  const parts = [error.message || "something went wrong", error.remedy];
+  // As browsers say it: a part of the page, which comes when it is first needed, did not come.
+  const { message, remedy } = error instanceof TypeError && /\bimport/i.test(error.message) ? OFFLINE : error;
+  const parts = [message || "something went wrong", remedy];
   return parts.filter(Boolean).map(sentence).join(" ");
 }

@@ -26,7 +26,7 @@ from lookalike.gallery import Gallery
 from lookalike.images import SkippedImageError, SkipReason, read_image, read_rgb
 from lookalike.images import decoder as decoder_module
 from lookalike.images.decoder import Decoder, Limits
-from lookalike.images.process import Process
+from lookalike.images.process import Process, start_process
 
 SLOW = many_scans(3000, 4000)
 """Minutes of work, in 180 kB."""
@@ -306,17 +306,32 @@ def is_running(pid: int) -> bool:
 
 def test_a_forked_process_does_not_use_those_of_its_parent(decoder: Decoder) -> None:
     reads(decoder)
+    theirs = list(decoder_module._idle._waiting)
     pid = os.fork()
     if pid == 0:
         try:
             with Decoder() as own:
                 reads(own)
-                mine = {process.owner for process in decoder_module._idle._waiting}
-            os._exit(0 if mine <= {os.getpid()} else 1)
+                for process in theirs:
+                    process.let_go()
+            os._exit(0 if set(decoder_module._idle._waiting).isdisjoint(theirs) else 1)
         finally:
             os._exit(2)
     assert os.waitpid(pid, 0)[1] == 0
+    assert theirs and all(process.is_running() for process in theirs)
     reads(decoder)
+
+
+def test_a_process_that_was_killed_is_not_used_again_even_before_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = start_process()
+    with monkeypatch.context() as patch:
+        patch.setattr(process._process, "kill", lambda: None)
+        assert process.is_running()
+        process.kill()
+    assert process._process.poll() is None and not process.is_running()
+    process.let_go()
 
 
 def test_what_libraries_print_stays_out_of_the_terminal(

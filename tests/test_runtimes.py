@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
-from lookalike import runtimes
+from lookalike import rounding, runtimes
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.errors import LookalikeWarning, MissingExtraError, ModelError
 
@@ -92,6 +93,15 @@ def test_openvino_gives_the_embeddings_of_onnx_runtime_of_photographs_and_one_by
     assert (one * other).sum(axis=1).min() > runtimes.AGREEMENT
     alone = np.concatenate([second.embed(image[np.newaxis]) for image in images])
     np.testing.assert_allclose(alone, other, atol=1e-6)  # also in other threads
+
+
+def test_weights_are_rounded_to_the_nearest_bfloat16_ties_to_even() -> None:
+    upper = np.random.default_rng(0).integers(0, 1 << 16, 10_000, np.uint32) << 16
+    lower = np.tile(np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32), 1_667)[:10_000]
+    values = (upper | lower).view(np.float32)
+    values = values[np.isfinite(values)]
+    expected = torch.from_numpy(values).to(torch.bfloat16).float().numpy()
+    np.testing.assert_array_equal(rounding._rounded(values), expected)
 
 
 def test_a_compiled_model_is_kept_and_loaded_unless_it_is_damaged_or_of_another_machine(

@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import forging
 import numpy as np
 import pytest
 from formats import as_format_2
@@ -251,6 +252,16 @@ def test_salvage_without_a_manifest_keeps_the_id_that_all_files_have(tmp_path: P
     (tmp_path / "manifest.json").unlink()
     healed = LSHIndex.salvage(tmp_path, index.settings)
     assert (healed.owner, len(healed)) == (OWNER, 400)
+
+
+@pytest.mark.parametrize("owner", ["x", "A" * 32, 7, ["x"]])
+def test_salvage_takes_no_file_with_an_id_that_cannot_be(tmp_path: Path, owner: object) -> None:
+    index = saved(tmp_path, OWNER)
+    (tmp_path / "manifest.json").unlink()
+    first, _ = sorted(tmp_path.glob("segment-*"), key=lambda path: path.stat().st_size)
+    forging.forge_arrays(first, lambda parts: parts.body["meta"].update(owner=owner))
+    healed = LSHIndex.salvage(tmp_path, index.settings)
+    assert (healed.owner, healed.ids.tolist()) == (OWNER, list(range(300)))
 
 
 def test_a_save_replaces_a_file_that_has_rotted_under_its_name(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from reproduction.hashing import (
     CodeLoss,
     DivideAndEncode,
     TripletRankingLoss,
+    _descend,
+    _make_distinct,
+    _step,
     class_codes,
     hamming_rank,
     itq_codes,
@@ -67,6 +70,46 @@ def test_as_many_classes_as_there_are_codes_still_differ(seed: int) -> None:
 def test_two_classes_get_opposite_codes() -> None:
     codes = class_codes(np.array([4, 9]), 48, seed=1)
     assert np.array_equal(codes[0], -codes[1])
+
+
+def test_a_step_of_a_class_gains_what_the_written_out_objective_loses() -> None:
+    """And residual and codes are those of the step; a step never makes it worse."""
+    rng = np.random.default_rng(3)
+    sizes, codes = np.array([1.0, 4.0, 9.0, 2.0]), rng.uniform(-1, 1, (4, 6))
+    similar = 2 * np.eye(4) - 1
+
+    def objective() -> float:
+        return float(sizes @ np.square(similar - codes @ codes.T / 6) @ sizes)
+
+    residual = similar - codes @ codes.T / 6
+    for a in (0, 2, 1, 3):
+        before = objective()
+        gain = _descend(codes, residual, sizes, a)
+        assert gain == pytest.approx(before - objective(), rel=1e-9)
+        assert gain >= 0 and (gain > 1 or a > 0)
+        np.testing.assert_allclose(residual, similar - codes @ codes.T / 6, atol=1e-12)
+        assert np.abs(codes).max() <= 1
+
+
+def test_a_step_where_the_objective_bends_down_goes_to_the_bound() -> None:
+    assert _step(1.0, -1.0, 0.5, 0.0) == (-1.5, -1.5 - 1.5**2 / 2)
+    assert _step(-1.0, -1.0, -0.9, 0.0) == pytest.approx((1.9, -1.9 - 1.9**2 / 2))
+    # Halved while it is for the worse: x gains x and costs 4 x^4.
+    assert _step(-1.0, 0.0, 0.0, 2.0) == (0.5, -0.25)
+
+
+def test_an_equal_code_differs_in_the_bit_that_costs_least() -> None:
+    sizes = np.array([3.0, 5.0, 2.0, 7.0])
+    rows = np.array([[1, 1, -1, 1, -1], [1, -1, -1, -1, 1], [-1, 1, 1, 1, 1], [1, 1, -1, 1, -1]])
+    codes = rows.astype(np.int8)
+    _make_distinct(codes, sizes)
+    assert np.array_equal(codes[:3], rows[:3])
+
+    def cost(code: NDArray[np.int_]) -> float:
+        return float(np.square(rows[:3] @ code / 5 + 1) @ sizes[:3])  # of classes that differ
+
+    flipped = rows[3] * (1 - 2 * np.eye(5, dtype=int))
+    assert np.array_equal(codes[3], min(flipped, key=cost))
 
 
 def test_the_code_loss_is_the_cross_entropy_of_each_bit() -> None:

@@ -34,7 +34,6 @@ class Process:
         # Four blocks of 16 MiB that Pillow keeps for the next image: the system clears new ones.
         command = [sys.executable, "-P", "-m", "lookalike.images.worker"]
         settings = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PILLOW_BLOCKS_MAX": "4"}
-        self.owner = os.getpid()
         self.is_used = False
         self._is_ready = self._is_killed = False
         try:
@@ -139,23 +138,17 @@ class Process:
         return self._process.wait()
 
     def let_go(self) -> None:
-        """End it, unless it is the parent's that this process was forked from."""
-        if self.owner == os.getpid():
-            self._process.kill()
-            self.end()
-        else:
-            self._process.returncode = 0  # or Popen would warn that it still runs
-            self._close()
+        """End it, unless it is that of the process from which this one was forked."""
+        self._process.kill()  # which does nothing to what is not a child
+        self.end()
 
     def _close(self) -> None:
         for end in (self._socket, self._answers, self._begun):
             end.close()
 
     def is_running(self) -> bool:
-        """And of use: not killed, and not its parent's that this process was forked from."""
-        if self._is_killed or self.owner != os.getpid():
-            return False
-        return self._process.poll() is None
+        """And of use: not killed, and a child, not that of the process that was forked."""
+        return not self._is_killed and self._process.poll() is None
 
 
 class PipedProcess(Process):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,14 +51,21 @@ def test_codes_of_long_vectors_are_the_signs_of_planes_in_the_basis() -> None:
     assert margins == pytest.approx(projected[:7], abs=1e-5)
 
 
+@pytest.mark.parametrize("is_older", [False, True])
 @pytest.mark.parametrize("dim", [50, 4 * BITS + 2])  # hashed as they are; their leading axes
-def test_one_query_is_projected_as_the_formulas_say(dim: int) -> None:
+def test_one_query_is_projected_as_the_formulas_say(dim: int, is_older: bool) -> None:
     vectors = clustered(400, dim)
     hasher = Hasher.fit(LSHSettings(dim, code_bits=BITS), vectors)
     assert (hasher.basis.size > 0) == (dim > 50)
+    for matrix in (hasher.basis, hasher.code_planes, hasher.key_map, hasher.key_points):
+        assert (matrix == matrix.astype(np.float16)).all()
+    if is_older:  # whose planes were not rounded
+        hasher = replace(hasher, code_planes=hasher.code_planes * np.float32(1.0001))
     query = vectors[7]
     margins, scores = np.empty(BITS, np.float32), np.empty(32, np.float32)
-    project(query, hasher.projection(5), margins, scores)
+    projection = hasher.projection(5)
+    assert projection.planes.dtype == (np.float32 if is_older else np.uint16)
+    project(query, projection, margins, scores)
     centred = query.astype(np.float64) - hasher.mean
     narrowed = hasher.basis @ centred if hasher.basis.size else centred
     assert margins == pytest.approx(hasher.code_planes @ narrowed, abs=2e-6)

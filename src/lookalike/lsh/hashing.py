@@ -134,6 +134,9 @@ class Hasher:
         sample = Sample(rng, centred, axes)
         code_planes = CODES[settings.codes].planes(sample, settings.code_bits)
         key_map, key_points = _key_points(sample, settings)
+        if settings.ranking == "asymmetric" and settings.tables == 1:
+            matrices = basis, code_planes, key_map, key_points
+            basis, code_planes, key_map, key_points = map(_short, matrices)
         projected = np.abs(centred[:1024] @ code_planes.T).sum(axis=1)
         typical = float(np.median(squares[:1024] / np.maximum(projected, np.float32(1e-12))))
         unit = CORRECTION_HEADROOM * max(typical, 1e-12)
@@ -317,7 +320,11 @@ class Hasher:
             basis = self.basis.T if self.basis.size else np.empty((0, 0), np.float32)
             mean = np.split(self._of_mean, [self.settings.code_bits])
             anchors = self.key_points[0, : 1 << bits].T
-            parts = basis, self.code_planes.T, self.key_map.T, *mean, anchors
+            matrices = [basis, self.code_planes.T, self.key_map.T, anchors]
+            halves = [matrix.astype(np.float16) for matrix in matrices]
+            if all(map(np.array_equal, halves, matrices)):
+                matrices = [half.view(np.uint16) for half in halves]
+            parts = *matrices[:3], *mean, matrices[3]
             self._projections[bits] = Projection(*map(_constant, parts))
         return self._projections[bits]
 
@@ -433,6 +440,13 @@ def _shapes(settings: LSHSettings, found: dict[str, tuple[int, ...]]) -> dict[st
 
 
 ARRAYS = ("mean", "basis", "code_planes", "key_map", "key_points")
+
+
+def _short(matrix: Floats) -> Floats:
+    """Rounded to float16, if that holds it: a query is projected in half the time."""
+    with np.errstate(over="ignore"):
+        rounded = matrix.astype(np.float16).astype(np.float32)
+    return rounded if np.isfinite(rounded).all() else matrix
 
 
 def _narrow(settings: LSHSettings, axes: Principal) -> int:

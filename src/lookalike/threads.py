@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -58,8 +58,9 @@ def for_all_parts(work: Callable[[slice], None], n: int, size: int, threads: int
     """
     parts = [slice(start, min(n, start + size)) for start in range(0, n, size)]
     if threads == 1 or len(parts) < 2:
-        for part in parts:
-            work(part)
+        with one_blas_thread() if threads == 1 else nullcontext():
+            for part in parts:
+                work(part)
         return
     with one_blas_thread(), ThreadPoolExecutor(min(threads, len(parts)), "lookalike") as pool:
         for _ in pool.map(work, parts):

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info
 
 from lookalike.lsh import LSHIndex, LSHSettings, SearchSettings
 from lookalike.lsh.families import CODES, KEYS
+from lookalike.lsh.hashing import Hasher, Prepared
 from lookalike.lsh.index import EXACT_AT_ONCE
 from lookalike.lsh.kernels import search_range
 from lookalike.lsh.probing import project
@@ -149,6 +151,24 @@ def test_threads_and_company_do_not_change_the_result() -> None:
     alone = index.search(queries[3], 10)
     assert alone.ids.shape == (10,) and np.array_equal(alone.ids, one.ids[3])
     assert index.search(queries[3], np.int64(1)).ids.tolist() == alone.ids[:1].tolist()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_batch_is_projected_in_its_own_threads(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BLAS's wait by spinning: beside another process a batch took six times as long."""
+    index, true_prepare = made(VECTORS), Hasher.prepare
+    met: set[tuple[int, int]] = set()
+
+    def prepare(hasher: Hasher, queries: Floats) -> Prepared:
+        blas = [part for part in threadpool_info() if part["user_api"] == "blas"]
+        met.add((len(queries), min(part["num_threads"] for part in blas)))  # SciPy may have another
+        return true_prepare(hasher, queries)
+
+    monkeypatch.setattr(Hasher, "prepare", prepare)
+    index.search(clustered(100, 5), 10, threads=threads)
+    assert met == {(100 // threads, 1)}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0005, 0.05, 0.5])

@@ -13,7 +13,7 @@ from lookalike.lsh.exact import search_exactly
 from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.hashing import LARGEST_ADDITION, Hasher
 from lookalike.lsh.links import LINKED_FROM, LINKS, Links, record_bytes
-from lookalike.lsh.search import default_candidates, search_segment
+from lookalike.lsh.search import default_candidates, search_segments
 from lookalike.lsh.segment import Segment, lane
 from lookalike.lsh.simd import CORRECTION_ONE
 from lookalike.lsh.state import Removed, State
@@ -262,24 +262,21 @@ def _measured(
         blocked |= removed.marks
     queries = segment.vectors_of(tested)
     exact = search_exactly(segment, queries, WANTED, blocked).ids
-    prepared = hasher.prepare(queries)
+    closed = Removed(blocked, int(np.count_nonzero(blocked)))
 
     def found(beam: int) -> int:
-        ids = search_segment(
-            hasher,
-            segment.linked(Links(records[:], units, beam)),
+        (hits,) = search_segments(
+            State(hasher, (segment.linked(Links(records[:], units, beam)),), (closed,)),
             queries,
-            prepared,
             WANTED,
-            blocked=blocked,
-            open_rows=n - int(np.count_nonzero(blocked)),
+            among=None,
             candidates=None,
             rerank=None,
             beam=None,
             effort=WANTED,
             threads=cores(),
-        ).ids
-        return sum(len(np.intersect1d(*pair)) for pair in zip(exact, ids, strict=True))
+        )
+        return sum(len(np.intersect1d(*pair)) for pair in zip(exact, hits.ids, strict=True))
 
     scanned = reached = found(0)
     goal = max(AS_MANY * scanned, ENOUGH * exact.size)

@@ -121,29 +121,40 @@ def search_segments(
 
     For the rest, and what is raised, see `search_segment`.
     """
-    hasher, parts = state.fitted, []
+    hasher = state.fitted
     if not queries.flags.carray:  # read-only or strided ones would be compiled for, for seconds
         queries = queries.copy()
-    alone = len(queries) == 1 and hasher.has_projection
-    prepared = None if alone else hasher.prepare(queries)
-    for i, segment in enumerate(state.segments):
-        blocked, number = state.blocked(i, among)
-        found = search_segment(
-            hasher,
-            segment,
-            queries,
-            prepared,
-            k,
-            blocked=blocked,
-            open_rows=len(segment) - number,
-            candidates=candidates,
-            rerank=rerank,
-            beam=beam,
-            effort=effort,
-            threads=threads,
-        )
-        parts.append(found)
-    return parts
+    blocked = [state.blocked(i, among) for i in range(len(state.segments))]
+    shape = len(queries), k
+    found = [Neighbors(np.empty(shape, np.int64), np.empty(shape, np.float32)) for _ in blocked]
+
+    def run(part: Floats, prepared: Prepared | None, out: list[Neighbors]) -> None:
+        for segment, (marks, number), hits in zip(state.segments, blocked, out, strict=True):
+            search_segment(
+                hasher,
+                segment,
+                part,
+                prepared,
+                hits,
+                blocked=marks,
+                open_rows=len(segment) - number,
+                candidates=candidates,
+                rerank=rerank,
+                beam=beam,
+                effort=effort,
+            )
+
+    def prepare_and_run(some: slice) -> None:
+        part = queries[some]
+        out = [Neighbors(ids[some], cosines[some]) for ids, cosines in found]
+        run(part, hasher.prepare(part), out)
+
+    if len(queries) == 1 and hasher.has_projection:
+        run(queries, None, found)
+    else:
+        size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
+        for_all_parts(prepare_and_run, len(queries), size, threads)
+    return found
 
 
 def search_segment(
@@ -151,7 +162,7 @@ def search_segment(
     segment: Segment,
     queries: Floats,
     prepared: Prepared | None,
-    k: int,
+    out: Neighbors,
     *,
     blocked: NDArray[np.bool_],
     open_rows: int,
@@ -159,59 +170,45 @@ def search_segment(
     rerank: int | None,
     beam: int | None,
     effort: int,
-    threads: int,
-) -> Neighbors:
-    """The ``k`` nearest items that the probed buckets hold.
+) -> None:
+    """Find the k nearest items that the probed buckets hold.
 
     Args:
-        queries: (q, dim) unit rows; prepared: what ``Hasher.prepare`` makes of them, or None for
-            one query of a hasher with a ``Projection``.
+        queries: (q, dim) unit rows, q >= 1; prepared: what ``Hasher.prepare`` makes of them, or
+            None for one query of a hasher with a ``Projection``.
+        out: receives ids (q, k), -1 where fewer exist, and cosines (q, k), -inf there; by id where
+            equal.
         blocked: (n,) rows that do not count, or (0,); open_rows: how many do.
         candidates, rerank, beam: see ``SearchSettings``.
-
-    Returns:
-        ids (q, k) int64, -1 where fewer exist, and cosines (q, k), -inf there; by id where equal.
 
     Raises:
         IndexFormatError: a hit has an id or a vector that only a damaged file holds.
     """
-    n, settings, links = len(segment), hasher.settings, segment.links
-    keeps_vectors = len(segment.vectors) > 0
+    (ids, cosines), settings, links = out, hasher.settings, segment.links
+    n, k, keeps_vectors = len(segment), ids.shape[1], len(segment.vectors) > 0
     if keeps_vectors and open_rows <= max(EXACT_ROWS, rerank or 0) and open_rows < n:
-        return search_exactly(segment, queries, k, blocked)
-    if not open_rows or not len(queries):
-        nothing = np.full((len(queries), k), -1, np.int64)
-        return Neighbors(nothing, np.full((len(queries), k), -np.inf, np.float32))
-    ids, cosines = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+        ids[:], cosines[:] = search_exactly(segment, queries, k, blocked)
+        return
+    if not open_rows:
+        ids[:], cosines[:] = -1, -np.inf
+        return
     shape = settings.dim, settings.tables, settings.code_bits, settings.ranking
     linked = links.beam if links is not None else 0
     plan = Plan.make(*shape, n, open_rows, k, candidates, rerank, effort, beam, linked)
-    same = hasher.scoring, segment.scanned, blocked, *plan
     if prepared is None:
         projection = hasher.projection(segment.key_bits)
         margins = np.empty((1, settings.code_bits), np.float32)
         scores = np.empty((1, projection.anchors.shape[1]), np.float32)
         project(queries[0], projection, margins[0], scores[0])
-        _check(kernels.search_range(queries, margins, scores, *same, ids, cosines), segment)
-        return Neighbors(ids, cosines)
-
-    def run(some: slice) -> None:
-        part = Prepared(*(array[some] for array in prepared))
-        scores = hasher.bucket_scores(part.mapped, segment.key_bits)
-        margins = np.ascontiguousarray(part.margins)
-        found = ids[some], cosines[some]
-        _check(kernels.search_range(part.queries, margins, scores, *same, *found), segment)
-
-    size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
-    for_all_parts(run, len(queries), size, threads)
-    if not keeps_vectors:
-        return Neighbors(ids, estimate(hasher, prepared, cosines))
-    return Neighbors(ids, cosines)
-
-
-def _check(status: int, segment: Segment) -> None:
+    else:
+        scores = hasher.bucket_scores(prepared.mapped, segment.key_bits)
+        margins = np.ascontiguousarray(prepared.margins)
+    same = hasher.scoring, segment.scanned, blocked, *plan
+    status = kernels.search_range(queries, margins, scores, *same, ids, cosines)
     if status < 0:
         raise segment.damaged("ids" if status == kernels.BAD_ID else NOT_UNIT)
+    if prepared is not None and not keeps_vectors:
+        cosines[:] = estimate(hasher, prepared, cosines)
 
 
 def _hamming_scale(bits: int) -> int:

@@ -27,7 +27,11 @@ from numpy.typing import NDArray
 from lookalike.lsh import LSHIndex
 
 K, QUERIES, PER_IMAGE, ROUNDS = 10, 1000, 51, 9
-EFFORTS = {"defaults": (None, None), "deep": (20_000, 200)}
+EFFORTS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "deep": {"candidates": 20_000, "rerank": 200},
+    **{f"linked, beam {beam}": {"beam": beam} for beam in (64, 80, 96)},
+}
 
 
 def descriptors(folder: Path) -> NDArray[np.float32]:
@@ -51,8 +55,10 @@ def measure(rows: NDArray[np.float32]) -> dict[str, Any]:
     index = LSHIndex(dim=items.shape[1])
     index.add(np.arange(len(items)), items)
     result: dict[str, Any] = {"items": len(items), "mean_cosine": float(mean @ mean)}
-    for name, (candidates, rerank) in EFFORTS.items():
-        search = partial(index.search, queries, K, candidates=candidates, rerank=rerank, threads=1)
+    for name, effort in EFFORTS.items():
+        if "beam" in effort:
+            index.link()
+        search = partial(index.search, queries, K, threads=1, **effort)
         found = search()
         hit = [np.isin(a, b).mean() for a, b in zip(exact, found.ids, strict=True)]
         seconds = []

@@ -91,7 +91,7 @@ def test_links_are_those_of_the_published_algorithm() -> None:
         others.sort(key=lambda other: -cosines[row, other])
         chosen: list[int] = []
         for other in others:
-            if all(cosines[link, other] <= cosines[row, other] for link in chosen):
+            if all(1.21 * (1 - cosines[link, other]) >= 1 - cosines[row, other] for link in chosen):
                 chosen.append(other)
         chosen += [other for other in others if other not in chosen]
         differing += set(chosen[:LINKS]) != set(links_of(index).rows[row].tolist())

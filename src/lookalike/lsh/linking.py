@@ -23,8 +23,11 @@ from lookalike.threads import cores, for_all_parts
 if TYPE_CHECKING:
     from lookalike.lsh.index import LSHIndex
 
-NEAREST = 32
+NEAREST = 50
 """Neighbours of an item that may become links, and as many items that it is a neighbour of."""
+SPREAD = np.float32(1.21)
+"""A link leads to another item if the squared distance from the item is more than so many times
+that from the link: alpha^2 of Subramanya et al. 2019 (DiskANN)."""
 ROWS_AT_ONCE = 4096
 SAMPLE = 1024
 """Items whose links the units of all are chosen by."""
@@ -107,7 +110,7 @@ def _choose(
     out: NDArray[np.uint32],
 ) -> None:
     """Write the links of the rows from ``start`` to ``stop``: the nearest of both lists first, but
-    those that lie nearer to a link than to the item last. An item with fewer leads to itself.
+    those that lie much nearer to a link than to the item last. An item with fewer leads to itself.
     """
     n = near.shape[0]
     most = near.shape[1] + back.shape[1]
@@ -130,9 +133,11 @@ def _choose(
         made = 0
         for place in order:
             leads = made < out.shape[1]
-            for i in range(made):
-                if leads and dot(vectors[out[row, i]], vectors[others[place]]) > cosines[place]:
+            for i in range(made if leads else 0):
+                between = 1 - dot(vectors[out[row, i]], vectors[others[place]])
+                if SPREAD * between < 1 - cosines[place]:
                     leads = False
+                    break
             if leads:
                 out[row, made] = others[place]
                 is_link[place] = True

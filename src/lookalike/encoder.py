@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = Path(__file__).with_name("data") / "lookalike-general-3.onnx"
 """Earlier default models lie beside it, for the galleries that were made with them."""
+INT8_MODEL = DEFAULT_MODEL.with_name("lookalike-general-3-int8.onnx")
+"""The default model in 8 bits, which is another model: for those who ask for it by name."""
 
 METADATA_PREFIX = "lookalike."
 FORMATS = ("1", "2")

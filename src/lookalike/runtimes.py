@@ -46,6 +46,8 @@ decoding has stopped. One run of a larger model takes all threads, so that one q
 RUNTIMES = ("auto", "onnxruntime", "openvino")
 AGREEMENT = 0.999
 """The least cosine between the embeddings of two runtimes that may be mixed."""
+ONLY = "runtime"
+"""Metadata of a model file whose value is the one runtime that is to run it."""
 PROBES = 16
 """Made images: half to correct what rounded weights change, half to measure the agreement."""
 FIRST_EXACT = (3, 6)
@@ -105,7 +107,7 @@ class OnnxRuntime:
 
     Attributes:
         on_cpu: not on a GPU.
-        metadata: texts that the model file carries.
+        metadata: texts that the model file carries; see ONLY.
         inputs, outputs: of the graph.
         scaling: of the pixels that `embed` takes.
     """
@@ -335,8 +337,11 @@ def choose(
         ModelError: it is wanted and cannot run the model, or gives other embeddings.
     """
     installed = find_spec("openvino") is not None
-    if wanted == "onnxruntime" or (wanted == "auto" and not (installed and model.on_cpu)):
+    only = model.metadata.get(ONLY) == OnnxRuntime.name
+    if wanted == "onnxruntime" or (wanted == "auto" and (only or not (installed and model.on_cpu))):
         return model
+    if only:
+        raise ModelError(f"model {path} is made for ONNX Runtime; use --runtime onnxruntime")
     if not installed:
         raise MissingExtraError(
             f"the runtime openvino is not installed: {install_command('openvino')}"

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import lookalike
 from fakes import assert_holds, vectors_of, write_model, write_photo, write_photos
 from killing import NOTING, killing
 
 from lookalike.atomic import file_sha256
-from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings
+from lookalike.encoder import DEFAULT_MODEL, INT8_MODEL, Encoder, EncoderSettings
 from lookalike.errors import ModelError, ModelMismatchError
 from lookalike.gallery import Gallery
 
@@ -142,3 +143,30 @@ def test_a_gallery_of_an_earlier_default_model_goes_on_with_it_until_rebuilt(
     rebuilt, _ = Gallery.rebuild(photos)
     assert rebuilt.info().model == Encoder.open().info
     assert opened.search(added)[0].cosine == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_model_in_8_bits_is_chosen_by_name_and_is_not_mixed_with_the_default_one(
+    photos: Path,
+) -> None:
+    lookalike("index", photos, "--model", INT8_MODEL.stem)
+    info = Gallery.open(photos).info()
+    assert (info.model.name, info.model.version) == ("lookalike-general", "3-int8")
+    assert info.model.sha256 == file_sha256(INT8_MODEL)
+    with pytest.raises(ModelMismatchError, match=r"general 3-int8 .* in use is .*-general 3 "):
+        Gallery.open(photos, model=DEFAULT_MODEL)
+    shown = lookalike("info", "--gallery", photos).stdout
+    assert "lookalike-general 3-int8, 224 x 224 pixels" in shown and "better one" not in shown
+
+
+def test_a_gallery_finds_a_model_that_comes_along_where_lookalike_is_now(
+    photos: Path, tmp_path: Path
+) -> None:
+    before = tmp_path / INT8_MODEL.name
+    before.write_bytes(INT8_MODEL.read_bytes())
+    made = Gallery.open(photos, model=before)
+    made.update()
+    outside = write_photo(tmp_path / "outside.png", 99)
+    expected = [(hit.path, hit.cosine) for hit in made.search(outside)]
+    before.unlink()
+    now = Gallery.open(photos)
+    assert [(hit.path, hit.cosine) for hit in now.search(outside)] == expected

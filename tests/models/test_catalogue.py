@@ -19,10 +19,11 @@ from hub import Hub, served
 from test_adopt import transformer
 from towers import LENGTH, SIZE, STATISTICS, write_colours, write_towers
 
+from lookalike.encoder import DEFAULT_MODEL, INT8_MODEL, Encoder
 from lookalike.errors import ModelError
 from lookalike.gallery import Gallery
 from lookalike.models import catalogue, download
-from lookalike.models.catalogue import CATALOGUE, Entry, Source, get, model_file, remove
+from lookalike.models.catalogue import BUNDLED, CATALOGUE, Entry, Source, get, model_file, remove
 from lookalike.words import words_file
 
 NAME = "tiny-vit"
@@ -84,6 +85,20 @@ def test_a_model_is_downloaded_once_and_a_gallery_made_with_it_works_offline(
     assert hits[0]["path"] == "a/000.png" and len(hub.requests) == asked
     info = json.loads(lookalike("model", "info", NAME, "--json").stdout)
     assert (info["name"], info["version"], info["dim"]) == (NAME, "c0ffee00c0ff", 8)
+
+
+def test_the_models_that_come_along_are_listed_and_are_not_removed(hub: Hub) -> None:
+    listed = json.loads(lookalike("model", "list", "--json").stdout)
+    assert [entry["name"] for entry in listed] == [*BUNDLED, NAME]
+    assert {Path(entry["file"]) for entry in listed[:-1]} == set(
+        DEFAULT_MODEL.parent.glob("*.onnx")
+    )
+    for entry in listed[:-1]:
+        info = Encoder.open(model_file(entry["name"])).info
+        assert f"{info.name}-{info.version}" == entry["name"]
+    with pytest.raises(ModelError, match="lookalike-general-3-int8 comes with lookalike"):
+        remove("lookalike-general-3-int8")
+    assert INT8_MODEL.exists()
 
 
 LOCK = {f"lookalike/models/{NAME}/lock"}
@@ -205,17 +220,17 @@ def test_a_process_that_was_killed_half_way_leaves_what_the_next_one_completes(
 
 
 def test_list_says_what_is_here_and_remove_deletes_it(hub: Hub, tmp_path: Path) -> None:
-    assert lookalike("model", "list").stdout.split()[:3] == [NAME, "0", "MB"]
+    assert lookalike("model", "list").stdout.splitlines()[-1].split()[:3] == [NAME, "0", "MB"]
     done = lookalike("index", tmp_path, "--model", NAME, status=2)
     assert f"lookalike model get {NAME}" in done.stderr
     lookalike("model", "get", NAME)
-    assert lookalike("model", "list").stdout.split()[:2] == [NAME, "downloaded"]
-    (facts,) = json.loads(lookalike("model", "list", "--json").stdout)
+    assert lookalike("model", "list").stdout.splitlines()[-1].split()[:2] == [NAME, "downloaded"]
+    *_, facts = json.loads(lookalike("model", "list", "--json").stdout)
     assert facts["file"] == str(model_file(NAME)) and facts["bytes"] == len(published(hub))
     lookalike("model", "remove", NAME)
     assert not model_file(NAME).parent.exists()
     lookalike("model", "remove", NAME, status=1)
-    with pytest.raises(ModelError, match=f"no model is called 'other'; there are: {NAME}"):
+    with pytest.raises(ModelError, match=f"no model is called 'other'; there are: .*, {NAME}"):
         get("other")
 
 

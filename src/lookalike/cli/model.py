@@ -34,13 +34,25 @@ def model() -> None:
 def list_models(
     as_json: bool = JSON,
 ) -> None:
-    """List the published encoders that can be downloaded by name."""
-    from lookalike.models.catalogue import CATALOGUE, model_file
+    """List the encoders that have a name: those that come along, and those to download."""
+    from lookalike.models.catalogue import BUNDLED, CATALOGUE, model_file
 
-    files = {name: model_file(name) for name in CATALOGUE}
+    files = {name: model_file(name) for name in (*BUNDLED, *CATALOGUE)}
+    licence = "Apache-2.0"
     if as_json:
         print_json(
             [
+                {
+                    "name": name,
+                    "about": about,
+                    "licence": licence,
+                    "bytes": files[name].stat().st_size,
+                    "source": "lookalike",
+                    "file": str(files[name]),
+                }
+                for name, about in BUNDLED.items()
+            ]
+            + [
                 {
                     "name": name,
                     "about": entry.about,
@@ -53,10 +65,12 @@ def list_models(
             ]
         )
         return
-    width = max(map(len, CATALOGUE))
+    width = max(map(len, files))
+    for name, about in BUNDLED.items():
+        click.echo(f"{name:{width}}  {'comes along':>11}  {licence:10}  {about}")
     for name, entry in CATALOGUE.items():
         state = "downloaded" if files[name].exists() else f"{entry.bytes / 1e6:.0f} MB"
-        click.echo(f"{name:{width}}  {state:>10}  {entry.licence:10}  {entry.about}")
+        click.echo(f"{name:{width}}  {state:>11}  {entry.licence:10}  {entry.about}")
 
 
 @command(model)

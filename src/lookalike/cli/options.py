@@ -44,15 +44,15 @@ class Count(click.IntRange):
 
 
 class ModelFile(click.Path):
-    """A model file, or the name of one that ``lookalike model get`` has downloaded."""
+    """A model file, or the name of one that comes along or has been downloaded."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path, dir_okay=False, exists=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from lookalike.models.catalogue import CATALOGUE, model_file
+        from lookalike.models.catalogue import BUNDLED, CATALOGUE, model_file
 
-        if value in CATALOGUE and not Path(value).exists():
+        if (value in BUNDLED or value in CATALOGUE) and not Path(value).exists():
             file = model_file(value)
             if not file.exists():
                 self.fail(f"{value} is not here yet; get it with: lookalike model get {value}")
@@ -202,8 +202,7 @@ MAX_PIXELS = option(
     default=200_000_000,
 )
 MODEL = option(
-    "A model instead of the one that comes with lookalike: an ONNX file, or the name of one "
-    "that 'lookalike model get' has downloaded.",
+    "A model instead of the default one: an ONNX file, or a name of 'lookalike model list'.",
     metavar="FILE|NAME",
     type=ModelFile(),
 )

@@ -95,10 +95,10 @@ def _list_skipped(opened: ImageGallery, as_json: bool) -> None:
 
 
 def _in_words(facts: GalleryInfo) -> dict[str, str]:
-    from lookalike.encoder import DEFAULT_MODEL, bundled_model
+    from lookalike.encoder import DEFAULT_MODEL, INT8_MODEL, bundled_model
 
     model, lsh = facts.model, facts.lsh
-    is_earlier = bundled_model(model) != DEFAULT_MODEL
+    is_earlier = bundled_model(model) not in (DEFAULT_MODEL, INT8_MODEL)
     lines = {
         "folder": visible(os.fspath(facts.root)),
         "gallery": f"{visible(os.fspath(facts.directory))} ({facts.disk_bytes / 1e6:.1f} MB)",

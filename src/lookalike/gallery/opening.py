@@ -135,7 +135,9 @@ class GalleryOnDisk(ImageGallery):
         """Take model and root from the table."""
         stored, model = store.meta("root"), store.meta("model_path")
         if self._model.path is None and model is not None:
-            self._model.path = Path(model)
+            path = Path(model)
+            bundled = DEFAULT_MODEL.with_name(path.name)  # which moves when lookalike does
+            self._model.path = bundled if bundled.exists() and not path.exists() else path
         self._root = root_from(stored, self.directory, given)
 
     def _meta(self, info: ModelInfo) -> dict[str, Any]:

@@ -181,6 +181,7 @@ def nearest_rows(
 MEASURED: Mapping[tuple[str, str], Expansion] = {
     ("lookalike-general", "2"): Expansion(),
     ("lookalike-general", "3"): Expansion(),
+    ("lookalike-general", "3-int8"): Expansion(),
 }
 """Models, by name and version, of which expansion was measured to find more, and with what."""
 

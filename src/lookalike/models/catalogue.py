@@ -1,7 +1,8 @@
-"""Published encoders that one command downloads and makes model files of.
+"""Encoders by name: those that come with lookalike, and published ones, which one command downloads
+and makes model files of.
 
-They are kept in the user's cache folder and work offline from then on. A new model is one entry of
-`CATALOGUE`. Downloading needs onnx, not torch; using what was downloaded does not.
+The latter are kept in the user's cache folder and work offline from then on. A new one is one entry
+of `CATALOGUE`. Downloading needs onnx, not torch; using what was downloaded does not.
 """
 
 from __future__ import annotations
@@ -157,14 +158,27 @@ CATALOGUE: Mapping[str, Entry] = {
 }
 
 
+BUNDLED: Mapping[str, str] = {
+    "lookalike-general-3": "the default",
+    "lookalike-general-3-int8": "the same in 8 bits: twice as fast, other embeddings",
+    "lookalike-general-2": "the default before",
+}
+"""Models that come with lookalike, and what is to be said of them."""
+
+
 def model_file(name: str) -> Path:
     """Where the model file of an entry is, or would be.
 
     Raises:
         ModelError: there is no such entry.
     """
+    from lookalike.encoder import DEFAULT_MODEL
+
+    if name in BUNDLED:
+        return DEFAULT_MODEL.with_name(f"{name}.onnx")
     if name not in CATALOGUE:
-        raise ModelError(f"no model is called {name!r}; there are: {', '.join(CATALOGUE)}")
+        known = ", ".join((*BUNDLED, *CATALOGUE))
+        raise ModelError(f"no model is called {name!r}; there are: {known}")
     return cache_directory() / "models" / name / f"{name}.onnx"
 
 
@@ -243,9 +257,11 @@ def remove(name: str) -> bool:
     """Delete what was downloaded and made of an entry; returns whether there was anything.
 
     Raises:
-        ModelError: there is no such entry.
+        ModelError: there is no such entry, or it comes with lookalike.
     """
     folder = model_file(name).parent
+    if name in BUNDLED:
+        raise ModelError(f"{name} comes with lookalike: only what was downloaded can be removed")
     if not folder.exists():
         return False
     shutil.rmtree(folder)

@@ -106,7 +106,10 @@ def test_chosen_images_leave_the_gallery_and_come_back(visit: Visit, images: Pat
     before = visit.images
     visit.role("checkbox", f"Select {before[0]['path']}").check()
     visit.role("button", "Remove").click()
-    visit.role("button", "Take out").click()
+    with page.expect_request("**/api/remove") as asked:
+        visit.role("button", "Take out").click()
+    gallery = visit.api("/api/images")["gallery"]
+    assert gallery and gallery in (asked.value.post_data or "")
     expect(visit.role("heading", f"{len(before) - 1} images")).to_be_visible()
     path = before[0]["path"]
 

@@ -88,9 +88,11 @@ def test_duplicates_are_looked_at_by_kind_moved_to_the_trash_and_put_back(
             visit.page.keyboard.press("Escape")
             expect(visit.page.get_by_role("dialog")).to_have_count(0)
             visit.role("button", "Move 1 image to the trash").click()
-            visit.role("dialog", "Move 1 image to the trash?").get_by_role(
-                "button", name="Move to trash"
-            ).click()
+            confirm = visit.role("dialog", "Move 1 image to the trash?")
+            with visit.page.expect_request("**/api/duplicates/apply") as asked:
+                confirm.get_by_role("button", name="Move to trash").click()
+            gallery = visit.api("/api/images")["gallery"]
+            assert gallery and gallery in (asked.value.post_data or "")
             visit.role("button", "Undo").wait_for()
             expect(kinds.get_by_role("button", name=re.compile("^identical"))).to_have_count(0)
             assert copy.exists() + first.exists() == 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+from fakes import write_photo
 from webtools import TestClient, answer_of, client_of, error_of, wait_until
 
 from lookalike.gallery import Gallery
@@ -18,6 +20,38 @@ def ids_of(client: TestClient) -> dict[str, int]:
 def updated(client: TestClient) -> None:
     answer_of(client.post("/api/update"), 202)
     wait_until(lambda: not answer_of(client.get("/api/update"))["updating"])
+
+
+def test_nothing_is_done_to_images_of_a_gallery_that_was_made_again_since(
+    photos: Path, model: Path
+) -> None:
+    """Its ids are those of other images."""
+    made = Gallery.open(photos, model=model)
+    made.update()
+    with client_of(made) as client:
+        listed = answer_of(client.get("/api/images?limit=200"))
+        found = answer_of(client.post("/api/duplicates", json={}))
+        one, two = (image["id"] for image in listed["images"][:2])
+    assert listed["gallery"] == found["gallery"] != ""
+    shutil.rmtree(photos / ".lookalike")
+    write_photo(photos / "0.png", 99)  # before all others
+    again = Gallery.open(photos, model=model)
+    again.update()
+    marks = {"action": "trash", "groups": [{"keep": [one], "could_go": [two]}]}
+    with client_of(again) as client:
+        files = ids_of(client).keys()
+        for address, asked in (
+            ("/api/duplicates/apply", marks),
+            ("/api/remove", {"ids": [one]}),
+            ("/api/restore", {"ids": [one]}),
+        ):
+            stale = {**asked, "gallery": listed["gallery"]}
+            error = error_of(client.post(address, json=stale), 409, "conflict")
+            assert error["remedy"] == "load the page again"
+        assert ids_of(client).keys() == files
+        now = answer_of(client.get("/api/images"))["gallery"]
+        asked = {"ids": [one], "gallery": now}
+        assert answer_of(client.post("/api/remove", json=asked)) == {"images": 1}
 
 
 def test_images_are_taken_out_and_let_back_in_and_no_file_is_touched(

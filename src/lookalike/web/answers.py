@@ -191,8 +191,11 @@ class ChangedAnswer(_Answer):
 
 
 class ImagesAnswer(_Answer):
+    """``gallery``: whose ids these are, to be sent along where something is done to images."""
+
     images: list[ImageObject]
     total: int
+    gallery: str
 
 
 class Grid(_Answer):
@@ -252,9 +255,12 @@ class DuplicateGroup(_Answer):
 
 
 class DuplicatesAnswer(_Answer):
+    """``gallery``: as of a list of images."""
+
     groups: list[DuplicateGroup]
     threshold: float
     changed: list[str]
+    gallery: str
 
 
 class ActedFile(_Answer):

@@ -55,6 +55,12 @@ SnapshotDep = Annotated[GallerySnapshot, Depends(snapshot_of)]
 """The gallery as it was when the request came; taken once."""
 
 
+def gallery_of(snapshot: GallerySnapshot) -> str:
+    """What distinguishes a gallery from one that is made in its place; "" of one in shards."""
+    index = snapshot.local_index
+    return (index and index.owner) or ""
+
+
 async def _image(id: ImageId, snapshot: SnapshotDep, service: ServiceDep) -> ImageRow:
     return await service.query_images.row(id, snapshot)
 

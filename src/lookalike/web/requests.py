@@ -148,6 +148,14 @@ class DuplicatesRequest(_Request):
     threshold: Annotated[float, Field(ge=0.8, le=1)] = 0.95
 
 
+class _OfGallery(_Request):
+    """Something is done to images, whose ids may be those of a gallery that was rebuilt since."""
+
+    gallery: Annotated[
+        str, Field(max_length=100, description="That of the list; refused if it is another now.")
+    ] = ""
+
+
 class MarkedGroup(_Request):
     """Of images that show the same: which are kept, and which could go."""
 
@@ -155,14 +163,14 @@ class MarkedGroup(_Request):
     could_go: Ids
 
 
-class ActRequest(_Request):
+class ActRequest(_OfGallery):
     """What to do with the images that could go."""
 
     action: Literal["trash", "hardlink"]
     groups: Annotated[list[MarkedGroup], Field(min_length=1, max_length=100_000)]
 
 
-class ImagesRequest(_Request):
+class ImagesRequest(_OfGallery):
     """Images of the gallery."""
 
     ids: Ids

@@ -82,7 +82,7 @@ class Browse {
     this.signal.throwIfAborted();
     this.selection = new Selection(
       () => this.grid.items,
-      { onremove: (ids) => this.removed(ids), onrestore: () => this.again() },
+      { gallery: () => this.gallery, onremove: (ids) => this.removed(ids), onrestore: () => this.again() },
     );
     this.element.append(this.selection.element);
     this.grid.each((tile, image) => tile.append(this.selection.box(image)));
@@ -136,7 +136,8 @@ class Browse {
     const filter = wanted(this.address);
     if (filter) given.set("filter", filter);
     if (this.address.sort) given.set("sort", this.address.sort);
-    const { images, total } = await get(`/api/images?${given}`, this.signal);
+    const { images, total, gallery } = await get(`/api/images?${given}`, this.signal);
+    this.gallery ||= gallery;
     this.showTotal(total);
     return { items: images, more: images.length > 0 && offset + images.length < total };
   }

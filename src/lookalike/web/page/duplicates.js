@@ -106,6 +106,7 @@ class Duplicates {
       const found = kept().found ?? (await whileWorking(post("/api/duplicates", { threshold: this.address.threshold }, this.signal)));
       keep({ found });
       this.groups = found.groups;
+      this.gallery = found.gallery;
       this.threshold = found.threshold;
       this.left = found.changed.length;
     } catch (error) {
@@ -260,7 +261,7 @@ class Duplicates {
     if (!(await confirmed(`Move ${count(going.length, "image")} to the trash?`, text, "Move to trash"))) return;
     const ids = (items) => items.map(({ id }) => id);
     const groups = marked.map(({ keep: stay, couldGo }) => ({ keep: ids(stay), could_go: ids(couldGo) }));
-    await this.done(post("/api/duplicates/apply", { action: "trash", groups }), "in the trash", {
+    await this.done(post("/api/duplicates/apply", { action: "trash", groups, gallery: this.gallery }), "in the trash", {
       text: "Undo",
       act: () => this.done(post("/api/duplicates/undo"), "back where they were"),
     });

@@ -15,8 +15,8 @@ const MOST_SEARCHED_BY = 50;
 export class Selection {
   /**
    * @param {() => GalleryImage[]} items of the grid, in its order
-   * @param {{onremove: (ids: number[]) => void, onrestore: () => void}} then after they left the
-   *   gallery, and after they came back
+   * @param {{gallery: () => string, onremove: (ids: number[]) => void, onrestore: () => void}} then
+   *   whose items these are; after they left the gallery, and after they came back
    */
   constructor(items, then) {
     this.items = items;
@@ -111,7 +111,7 @@ export class Selection {
     const text = "Searches will not find them any more, and updates leave them out. The files stay where they are.";
     if (!(await confirmed(`Take ${count(ids.length, "image")} out of the gallery?`, text, "Take out"))) return;
     try {
-      await post("/api/remove", { ids });
+      await post("/api/remove", { ids, gallery: this.then.gallery() });
       this.clear();
       this.then.onremove(ids);
       say(`${count(ids.length, "image")} taken out.`, { text: "Undo", act: () => this.restore(ids) });
@@ -122,7 +122,7 @@ export class Selection {
 
   /** @param {number[]} ids */
   async restore(ids) {
-    await post("/api/restore", { ids });
+    await post("/api/restore", { ids, gallery: this.then.gallery() });
     await updated();
     say(`${count(ids.length, "image")} back in the gallery.`);
     this.then.onrestore();

@@ -19,7 +19,7 @@ from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import REMOVED
 from lookalike.gallery.undo import Action, Done, undo
 from lookalike.web.answers import ActAnswer, ActedFile, ChangedAnswer, UpdateAnswer, UpdateStarted
-from lookalike.web.deps import ServiceDep, SnapshotDep, problems, with_body
+from lookalike.web.deps import ServiceDep, SnapshotDep, gallery_of, problems, with_body
 from lookalike.web.errors import ApiError, busy
 from lookalike.web.middleware import HEAD_ONLY
 from lookalike.web.requests import ActRequest, ImagesRequest
@@ -37,6 +37,7 @@ async def remove_images(
     asked: ImagesRequest, service: ServiceDep, snapshot: SnapshotDep
 ) -> ChangedAnswer:
     """Take images out of the gallery and keep them out, as `lookalike remove`."""
+    _require_same(asked.gallery, snapshot)
     rows = await service.workers.searches.run(snapshot.rows, asked.ids)
     _require(asked.ids, rows)
     paths = _paths(service.gallery, rows.values())
@@ -44,8 +45,11 @@ async def remove_images(
 
 
 @router.post("/api/restore", responses=with_body(404, 504))
-async def restore_images(asked: ImagesRequest, service: ServiceDep) -> ChangedAnswer:
+async def restore_images(
+    asked: ImagesRequest, service: ServiceDep, snapshot: SnapshotDep
+) -> ChangedAnswer:
     """Undo that; the next update indexes them again, with the same content but another id."""
+    _require_same(asked.gallery, snapshot)
     skipped = await service.workers.files.run(service.gallery.skipped)
     rows = {row.id: row for row in skipped if row.skipped == REMOVED and row.id in asked.ids}
     _require(asked.ids, rows)
@@ -60,6 +64,7 @@ async def apply_duplicates(
     """Move duplicates to the trash, or link them to the file that is kept; as `lookalike
     duplicates --apply`. Each file is read again before. Only from this machine."""
     _require_own_files(service, snapshot)
+    _require_same(asked.gallery, snapshot)
     ids = {number for group in asked.groups for number in (*group.keep, *group.could_go)}
     rows = await service.workers.searches.run(snapshot.rows, ids)
     _require(ids, rows)
@@ -110,6 +115,13 @@ def _require(ids: Iterable[int], rows: dict[int, ImageRow]) -> None:
     if missing := [number for number in ids if number not in rows]:
         message = f"there is no image {missing[0]}"
         raise ApiError("not_found", message, "load the page again: the gallery has changed")
+
+
+def _require_same(gallery: str, snapshot: GallerySnapshot) -> None:
+    """A gallery that was deleted and made again gives out the same ids, for other images."""
+    if gallery and gallery != gallery_of(snapshot):
+        message = "the gallery was made again since these images were listed"
+        raise ApiError("conflict", message, "load the page again")
 
 
 def _paths(gallery: ImageGallery, rows: Iterable[ImageRow]) -> list[str]:

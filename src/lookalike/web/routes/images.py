@@ -27,6 +27,7 @@ from lookalike.web.deps import (
     OffsetParam,
     ServiceDep,
     SnapshotDep,
+    gallery_of,
     problems,
 )
 from lookalike.web.middleware import HEAD_ONLY
@@ -49,7 +50,8 @@ async def list_images(
 ) -> ImagesAnswer:
     """A page of the gallery's images."""
     rows, total = await service.workers.searches.run(snapshot.page, filter, offset, limit, sort)
-    return ImagesAnswer(images=[image_object(row) for row in rows], total=total)
+    images = [image_object(row) for row in rows]
+    return ImagesAnswer(images=images, total=total, gallery=gallery_of(snapshot))
 
 
 @router.get("/api/images/{id}/info", responses=problems(404))

@@ -21,6 +21,7 @@ from lookalike.web.deps import (
     OffsetParam,
     ServiceDep,
     SnapshotDep,
+    gallery_of,
     problems,
     with_body,
 )
@@ -144,7 +145,9 @@ async def list_skipped(
 
 
 @router.post("/api/duplicates", responses=with_body(504))
-async def find_duplicates(asked: DuplicatesRequest, service: ServiceDep) -> DuplicatesAnswer:
+async def find_duplicates(
+    asked: DuplicatesRequest, service: ServiceDep, snapshot: SnapshotDep
+) -> DuplicatesAnswer:
     """Groups of duplicates, and which file of each to keep. Deletes nothing.
 
     The `kind` of a file says how it is like the one to keep; null: it is kept. `another shot` is
@@ -158,6 +161,7 @@ async def find_duplicates(asked: DuplicatesRequest, service: ServiceDep) -> Dupl
         groups=[_group(group) for group in groups],
         threshold=asked.threshold,
         changed=list(groups.changed),
+        gallery=gallery_of(snapshot),
     )
 
 

@@ -69,6 +69,7 @@ def test_kinds_are_named_summed_up_and_shown_and_what_is_better_can_be_chosen(
 
 
 def test_copies_are_moved_only_with_yes_and_come_back(album: Path, tmp_path: Path) -> None:
+    lookalike("duplicates", cwd=album)  # which keeps what it has compared
     before = listing(album)
     aside = tmp_path / "aside"
     done = lookalike("duplicates", "--move-to", aside, cwd=album)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forging
 import numpy as np
 import pytest
 from fakes import updated, write_photo
@@ -14,9 +17,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lookalike.errors import GalleryError
-from lookalike.gallery import DuplicateGroup, Gallery, KeepOrder, KeepRule, Kind, Progress
+from lookalike.gallery import (
+    COPIES,
+    DuplicateGroup,
+    Gallery,
+    KeepOrder,
+    KeepRule,
+    Kind,
+    Progress,
+    copies,
+)
 from lookalike.gallery.duplicates import propose
+from lookalike.gallery.keep import KINDS, UNLIKE
+from lookalike.gallery.places import COMPARED
 from lookalike.gallery.rows import ImageRow, file_identity
+from lookalike.images import likeness
 
 Groups = set[frozenset[str]]
 SHOTS = frozenset({Kind.SHOT})
@@ -253,6 +268,107 @@ def test_files_that_have_changed_or_gone_are_left_out_and_the_next_best_is_kept(
     assert [item.path for item in group.keep] == ["1.png"]
     assert [item.path for item in group.duplicates] == ["2.png", "3.png"]
     assert groups.changed == ("0.png", "4.png")
+
+
+def texture(seed: int) -> Image.Image:
+    """Sharp enough to be compared, and like no other."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((320, 240), Image.Resampling.BICUBIC)
+
+
+class Comparisons:
+    """Which sides images were compared at, since it was last asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._sides: list[int] = []
+        usual = likeness.compare
+
+        def compare(one: Image.Image, two: Image.Image, side: int, **how: bool) -> Any:
+            self._sides.append(side)
+            return usual(one, two, side, **how)
+
+        monkeypatch.setattr(copies, "compare", compare)
+
+    def taken(self) -> Counter[int]:
+        sides, self._sides = self._sides, []
+        return Counter(sides)
+
+
+@pytest.fixture
+def album(tmp_path: Path, model: Path) -> Gallery:
+    """Of two images a smaller version."""
+    for seed in range(2):
+        texture(seed).save(tmp_path / f"{seed}.png")
+        texture(seed).resize((160, 120)).save(tmp_path / f"{seed} small.jpg", quality=85)
+    return updated(tmp_path, model=model)
+
+
+PAIRS = {frozenset({"0.png", "0 small.jpg"}), frozenset({"1.png", "1 small.jpg"})}
+SMALL, LARGE = copies.CHECKED_SIDE, copies.CONFIRMED_SIDE
+
+
+def test_what_was_compared_is_compared_again_only_where_it_is_proposed(
+    album: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides = Comparisons(monkeypatch)
+    first = album.duplicates()
+    assert (paths(first), sides.taken()) == (PAIRS, {SMALL: 2, LARGE: 2})
+    kept = (album.directory / COMPARED).read_bytes()
+    for kinds in (COPIES, {Kind.BYTES}, COPIES):
+        again = Gallery.open(album.root, create=False).duplicates(kinds=kinds)
+        assert again == (first if kinds == COPIES else [])
+        assert sides.taken() == ({LARGE: 2} if kinds == COPIES else {})
+    assert (album.directory / COMPARED).read_bytes() == kept
+    texture(1).resize((200, 150)).save(album.root / "1 small.jpg", quality=85)
+    album.update()
+    assert (paths(album.duplicates()), sides.taken()) == (PAIRS, {SMALL: 1, LARGE: 2})
+
+
+def test_nothing_is_kept_of_a_file_that_is_not_as_indexed(
+    album: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = album.root / "1 small.jpg"
+    whole, status = small.read_bytes(), small.stat()
+    texture(5).save(small)
+    assert paths(album.duplicates()) == {frozenset({"0.png", "0 small.jpg"})}
+    small.write_bytes(whole)
+    os.utime(small, ns=(status.st_atime_ns, status.st_mtime_ns))
+    sides = Comparisons(monkeypatch)
+    assert (paths(album.duplicates()), sides.taken()) == (PAIRS, {SMALL: 1, LARGE: 2})
+
+
+def test_a_forged_comparison_proposes_nothing_that_is_not_alike(
+    album: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited = texture(0)
+    edited.paste(texture(9).resize((110, 80)), (100, 80))
+    edited.save(album.root / "0 edited.png")
+    album.update()
+    sides = Comparisons(monkeypatch)
+    assert paths(album.duplicates()) == PAIRS
+    before = sides.taken()
+    assert before[SMALL] > 2  # the edited one was a candidate
+    for place, expected in ((KINDS.index(Kind.IMAGE), PAIRS), (UNLIKE, set()), (77, PAIRS)):
+
+        def forge(parts: forging.Parts, place: int = place) -> None:
+            parts.arrays["places"][:] = place
+
+        forging.forge_arrays(album.directory / COMPARED, forge)
+        assert paths(album.duplicates()) == expected
+        assert sides.taken()[SMALL] == (before[SMALL] if place == 77 else 0)
+
+
+def test_a_gallery_that_cannot_be_written_compares_each_time(
+    album: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(copies, "write_arrays", refusing)
+    sides = Comparisons(monkeypatch)
+    for _ in range(2):
+        assert (paths(album.duplicates()), sides.taken()) == (PAIRS, {SMALL: 2, LARGE: 2})
+    assert not (album.directory / COMPARED).exists()
 
 
 def test_file_numbers_that_are_alike_for_all_files_are_not_taken_for_links(

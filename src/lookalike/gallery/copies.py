@@ -14,21 +14,26 @@ import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.gallery.keep import LOSSLESS, Kind
+from lookalike.errors import IndexFormatError
+from lookalike.gallery.keep import KINDS, LOSSLESS, UNLIKE, Kind
 from lookalike.gallery.outlines import Outlines
+from lookalike.gallery.query import is_as_indexed
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import Store
 from lookalike.images import SkippedImageError
 from lookalike.images.decoder import Decoder
-from lookalike.images.likeness import adds_border, compare, hash_variants
+from lookalike.images.likeness import COMPARISON, adds_border, compare, hash_variants
 from lookalike.images.outcome import Look
 from lookalike.lsh import LSHIndex
+from lookalike.lsh.arrayfile import open_arrays, write_arrays
 from lookalike.lsh.join import Forest, hamming_pairs
 from lookalike.progress import Progress
 from lookalike.threads import cores
@@ -54,6 +59,9 @@ ROUNDING = 0.04
 """By which the width of a part may seem larger than it is."""
 QUERIES = 1024
 Pairs = NDArray[np.int64]
+KIND, PAIR = "compared", 32
+LAYOUT = {"pairs": (2, "|u1"), "places": (1, "<i2")}
+"""Of the file of what was compared: the digests of two contents, and how they are alike."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +100,10 @@ class Copies:
         decoder: Decoder,
         kinds: Collection[Kind],
         progress: Callable[[Progress], None] | None = None,
+        compared: Path | None = None,
     ) -> None:
-        """``kinds``: those that count."""
+        """``kinds``: those that count; ``compared``: the file of pairs that the last run has
+        compared when they are small. What is proposed is compared each time, larger."""
         self._store, self._index, self._root = store, index, root
         self._decoder, self._progress = decoder, progress
         self._wanted = frozenset(kinds)
@@ -104,6 +114,9 @@ class Copies:
         self._proven: dict[tuple[int, int], Kind | None] = {}
         self._digests: dict[int, bytes | None] = {}
         self._pixels = 0
+        self._file = compared
+        self._earlier = self._read_compared()
+        self._compared: dict[bytes, int] = {}
         self._changing = threading.Lock()
 
     # ---- candidates ------------------------------------------------------------------------------
@@ -243,13 +256,50 @@ class Copies:
         """How two contents are alike when they are small."""
         key = min(one.id, two.id), max(one.id, two.id)
         if key not in self._kinds:
-            looks = self._look(one), self._look(two)
-            kind = None
-            if looks[0] is not None and looks[1] is not None:
-                found = compare(looks[0].image, looks[1].image, CHECKED_SIDE)
-                kind = None if found is None else Kind(found)
+            pair = b"".join(sorted((one.hash or b"", two.hash or b"")))
+            place = self._earlier.get(pair)
+            if place is None:
+                looks = self._look(one), self._look(two)
+                kind = None
+                if looks[0] is not None and looks[1] is not None:
+                    found = compare(looks[0].image, looks[1].image, CHECKED_SIDE)
+                    kind = None if found is None else Kind(found)
+                    if all(is_as_indexed(self._root, row, if_gone=False) for row in (one, two)):
+                        place = UNLIKE if kind is None else KINDS.index(kind)
+            else:
+                kind = None if place == UNLIKE else KINDS[place]
+            if place is not None:
+                self._compared[pair] = place
             self._kinds[key] = kind
         return self._kinds[key]
+
+    def _read_compared(self) -> dict[bytes, int]:
+        """Two contents -> the place of how they are alike. Empty if the file is of no use."""
+        if self._file is None:
+            return {}
+        with suppress(IndexFormatError, OSError):
+            file = open_arrays(self._file, KIND)
+            found = {name: (array.ndim, array.dtype.str) for name, array in file.arrays.items()}
+            if file.meta == self._meta() and found == LAYOUT and not file.damaged():
+                pairs, places = file.arrays["pairs"], file.arrays["places"].tolist()
+                known = {UNLIKE, *range(len(KINDS))}
+                if pairs.shape == (len(places), PAIR) and known.issuperset(places):
+                    return dict(zip(map(bytes, pairs), places, strict=True))
+        return {}
+
+    def keep(self) -> None:
+        """Keep what was compared for the next run; a gallery that is only read goes without."""
+        if self._file is None or self._compared in ({}, self._earlier):
+            return
+        pairs = np.frombuffer(b"".join(self._compared), np.uint8).reshape(-1, PAIR)
+        places = np.array([*self._compared.values()], np.int16)
+        with suppress(OSError):
+            arrays: dict[str, NDArray[Any]] = {"pairs": pairs, "places": places}
+            write_arrays(self._file.parent, KIND, self._meta(), arrays, fixed_name=self._file.name)
+
+    def _meta(self) -> dict[str, object]:
+        rules = [COMPARISON, CHECKED_SIDE, *map(str, KINDS)]
+        return {"owner": self._index.owner, "rules": rules}
 
     def _look(self, row: ImageRow, side: int = CHECKED_SIDE) -> Look | None:
         """The file's image at this size; None if it cannot be read."""

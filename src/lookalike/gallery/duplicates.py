@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lookalike.errors import GalleryError
 from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import smallest_cosine
-from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
+from lookalike.gallery.keep import COPIES, KINDS, ORIGINAL, UNLIKE, KeepRule, Kind
 from lookalike.gallery.places import is_within
 from lookalike.gallery.query import is_as_indexed, several
 from lookalike.gallery.rows import ImageRow, file_identity
@@ -36,7 +36,6 @@ RECALL = 0.999
 READ_AHEAD = 64
 """Files that are read for their content before any more are asked for."""
 Places = NDArray[np.int64]
-KINDS, UNLIKE = tuple(Kind), -1
 SHOT = KINDS.index(Kind.SHOT)
 
 
@@ -105,8 +104,9 @@ def find_duplicates(
     kinds: Collection[Kind] = COPIES,
     keep: KeepRule = ORIGINAL,
     limits: Limits | None = None,
+    compared: Path | None = None,
 ) -> Duplicates:
-    """The groups of a gallery, as promised by `Gallery.duplicates`."""
+    """The groups of a gallery, as promised by `Gallery.duplicates`; ``compared``: see `Copies`."""
     kinds = {Kind(kind) for kind in several(kinds)}
     if not isinstance(keep, KeepRule):
         raise TypeError(f"keep is {keep!r}; give a KeepRule, such as KeepRule(KeepOrder.NEWEST)")
@@ -118,10 +118,11 @@ def find_duplicates(
         from lookalike.images.decoder import Decoder, Limits  # with all image formats
 
         with Decoder(limits or Limits()) as decoder:
-            copies = Copies(store, index, root, decoder, copied, progress)
+            copies = Copies(store, index, root, decoder, copied, progress, compared)
             near = copies.groups()
             split = partial(_split, index, root, proposals.protected, keep, copies)
             groups = proposals.of(near, split, cores())
+            copies.keep()
     if Kind.SHOT in kinds:
         going = {item.row.id for group in groups for item in group.duplicates}
         near = index.groups(limit, recall=RECALL)

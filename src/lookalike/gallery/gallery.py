@@ -22,7 +22,7 @@ from lookalike.gallery.ignore import add_patterns
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.listing import Hits
 from lookalike.gallery.opening import GalleryOnDisk, lsh_settings_for
-from lookalike.gallery.places import root_from
+from lookalike.gallery.places import COMPARED, root_from
 from lookalike.gallery.protocol import Path_
 from lookalike.gallery.query import Query, embed_queries, row_of, several
 from lookalike.gallery.reader import Reader, Snapshot
@@ -278,6 +278,7 @@ class Gallery(GalleryOnDisk):
                 kinds=kinds,
                 keep=keep,
                 limits=self._limits(),
+                compared=self.directory / COMPARED,
             )
 
     def themes(self, *, depth: int = 10, smallest: int = 5) -> list[Theme]:

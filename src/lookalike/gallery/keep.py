@@ -31,6 +31,7 @@ class Kind(StrEnum):
     SHOT = "another shot"
 
 
+KINDS, UNLIKE = tuple(Kind), -1
 COPIES = frozenset(Kind) - {Kind.SHOT}
 """Of what shows the same picture, so that one file is enough."""
 

@@ -21,6 +21,8 @@ NEIGHBOURS = "neighbours.lka"
 """The neighbour graph; it may be deleted, the next update makes another."""
 MAP = "map.lka"
 """Where images lie on the page's map; made again by the server when it is missing."""
+COMPARED = "compared.lka"
+"""Which contents `duplicates` has compared, and how they are alike; it may be deleted."""
 LOCK = "lock"
 UNDO = "undo.jsonl"
 """What was done with duplicates, one line of JSON each."""
@@ -78,7 +80,7 @@ _TABLES = r"\.?(gallery|repaired|imported)\.sqlite(\.new|\.tmp|\.damaged)?(-jour
 _ARRAYS = r"(hasher|segment|removed)-[0-9a-f]{16}\.lka"
 _OWN = re.compile(
     rf"{_TABLES}|gallery\.json|\.gallery\.json\.tmp|lock|undo\.jsonl|exclude|\.exclude\.tmp"
-    rf"|\.?(neighbours|map)\.lka(\.tmp|\.damaged)?"
+    rf"|\.?(neighbours|map|compared)\.lka(\.tmp|\.damaged)?"
     rf"|index/({_ARRAYS}|manifest\.json|\.({_ARRAYS}|manifest\.json)\.tmp)"
     rf"|{THUMBNAILS}/[0-9a-f]{{2}}/({THUMBNAIL}|\.[0-9a-z_]{{8}}\.tmp)"
 )

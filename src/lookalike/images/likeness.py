@@ -135,6 +135,10 @@ ROUNDS = 12
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
+COMPARISON = 1
+"""Of `compare`: another number whenever it answers otherwise, since galleries keep its answers."""
+
+
 def compare(
     a: Image.Image, b: Image.Image, side: int, *, is_lossless: bool = False
 ) -> Agreement | None:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike import __version__
 from lookalike.errors import IndexFormatError
 from lookalike.gallery.keep import KINDS, LOSSLESS, UNLIKE, Kind
 from lookalike.gallery.outlines import Outlines
@@ -298,7 +299,7 @@ class Copies:
             write_arrays(self._file.parent, KIND, self._meta(), arrays, fixed_name=self._file.name)
 
     def _meta(self) -> dict[str, object]:
-        rules = [COMPARISON, CHECKED_SIDE, *map(str, KINDS)]
+        rules = [__version__, COMPARISON, CHECKED_SIDE, *map(str, KINDS)]
         return {"owner": self._index.owner, "rules": rules}
 
     def _look(self, row: ImageRow, side: int = CHECKED_SIDE) -> Look | None:

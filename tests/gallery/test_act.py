@@ -244,6 +244,29 @@ def assert_done(
     assert action is not Action.MOVE or set(before) - {KEPT} <= moved
 
 
+@pytest.mark.parametrize("action", [Action.MOVE, Action.TRASH])
+def test_sidecars_go_with_their_image_and_come_back_but_not_those_of_another(
+    top: Path, action: Action
+) -> None:
+    album = Album.make(top)
+    for name in ("small.xmp", "small.jpg.xmp", "same bytes.AAE", "other.xmp", "small.raw.xmp"):
+        (album.root / "sub" / name).write_text(f"edits of {name}")
+    (album.root / "sub/same bytes.cr2").write_bytes(b"has these edits as well")
+    (album.aside / "sub").mkdir(parents=True)
+    (album.aside / "sub/small.jpg").write_bytes(b"of an earlier action")
+    before = album.files()
+    done = album.act(action)
+    assert not any(each.problem for each in done)
+    gone = {"sub/small.xmp", "sub/small.jpg.xmp", SAME, LIKE, ALSO}
+    assert before.keys() - album.files().keys() == gone
+    if action is Action.MOVE:
+        names = {path.name for path in (album.aside / "sub").glob("small*")}
+        expected = {"small (2).jpg", "small (2).jpg.xmp", "small (2).xmp", "small.jpg"}
+        assert names == expected
+    album.undo()
+    assert album.files() == before
+
+
 def test_undo_restores_every_file_with_its_time_and_its_rights(top: Path, action: Action) -> None:
     album = Album.make(top)
     before = album.files()

@@ -99,11 +99,11 @@ def duplicates(
         "Write the groups with their images as a page.", type=html_page, metavar="FILE.html"
     ),
     move_to: Path | None = option(
-        "Move duplicates to this folder, outside of the gallery's.",
+        "Move duplicates, and their .xmp and .aae files, to this folder, outside of the gallery's.",
         metavar="DIR",
         type=click.Path(path_type=Path, file_okay=False),
     ),
-    trash: bool = option("Move duplicates to the trash."),
+    trash: bool = option("Move duplicates, and these files, to the trash."),
     hardlink: bool = option("Replace duplicates of the same bytes by hard links."),
     reflink: bool = option(
         "Replace duplicates of the same bytes by copy-on-write clones (Btrfs, XFS)."

@@ -22,6 +22,8 @@ from lookalike.progress import Progress
 
 SHARING = (Action.HARDLINK, Action.REFLINK)
 """Of files of the same bytes alone."""
+SIDECARS = (".xmp", ".aae")
+"""Of files beside an image, in which programs keep its edits and ratings."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def act(
     progress: Callable[[Progress], None] | None = None,
 ) -> list[Done]:
     """Do it, file by file; what is refused or fails is left as it is, and the rest goes on.
+    With an image that is moved, or goes to the trash, go its sidecars.
 
     Args:
         directory: of the gallery, which keeps the log.
@@ -72,16 +75,53 @@ def act(
     batch, found = secrets.token_hex(8), list[Done]()
     with open_log(directory) as log:
         forget_parts(directory, root)
-        for removal in removals:
+        for number, removal in enumerate(removals, start=1):
             try:
                 _check(removal, going, root, reference)
                 to = _perform(removal, action, log, batch, root, target)
                 found.append(Done(removal.file, to))
+                if action in (Action.MOVE, Action.TRASH):
+                    for file, place in _sidecars(removal.file, to):
+                        found.append(_carry(file, place, action, log, batch, root))
             except (RefusedError, OSError) as error:
                 found.append(Done(removal.file, problem=explain(error)))
             if progress is not None:
-                progress(Progress(len(found), len(removals), sum(bool(d.problem) for d in found)))
+                progress(Progress(number, len(removals), sum(bool(d.problem) for d in found)))
     return found
+
+
+def _sidecars(image: Path, moved: Path | None) -> list[tuple[Path, Path | None]]:
+    """Of an image that has gone, and where they go if it was ``moved``: x.jpg.xmp; and x.xmp
+    unless another file x is left, to which it may belong."""
+    try:
+        names = [name for name in os.listdir(image.parent) if name.startswith(image.stem)]
+    except OSError:
+        return []
+    files = [image.with_name(name) for name in sorted(names)]
+    found = [file for file in files if file.suffix.lower() in SIDECARS]
+    is_shared = any(file.stem == image.stem for file in files if file not in found)
+    places = list[tuple[Path, Path | None]]()
+    for file in found:
+        if file.stem == image.name:
+            places.append((file, moved and moved.with_name(moved.name + file.suffix)))
+        elif file.stem == image.stem and not is_shared:
+            places.append((file, moved and moved.with_name(moved.stem + file.suffix)))
+    return places
+
+
+def _carry(
+    file: Path, place: Path | None, action: Action, log: Log, batch: str, root: Path
+) -> Done:
+    """Of a sidecar."""
+    from lookalike.images import SkippedImageError, content_hash  # with all image formats
+
+    try:
+        removal = Removal(file, content_hash(file), ())
+        return Done(file, _perform(removal, action, log, batch, root, None, place))
+    except SkippedImageError as error:
+        return Done(file, problem=error.detail)
+    except (RefusedError, OSError) as error:
+        return Done(file, problem=explain(error))
 
 
 def check_target(target: Path | None, root: Path) -> None:
@@ -156,11 +196,13 @@ def _perform(
     batch: str,
     root: Path,
     target: Path | None,
+    to: Path | None = None,
 ) -> Path | None:
+    """Where it is then, if anywhere; ``to``: where it is moved, instead of below ``target``."""
     path, digest = removal.file, removal.digest
     relative, status, token = _relative(path, root), path.lstat(), secrets.token_hex(8)
-    to = kept = None
-    if action is Action.MOVE:
+    kept = None
+    if action is Action.MOVE and to is None:
         assert target is not None
         to = _vacant(Path(os.path.abspath(target)) / os.fsdecode(relative))
     if action in SHARING:

@@ -274,7 +274,7 @@ class Duplicates {
       const { files } = await whileWorking(work);
       await whileWorking(updated());
       const left = files.filter((file) => file.problem);
-      say(`${count(files.length - left.length, "image")} ${where}.`, offer);
+      say(`${count(files.length - left.length, "file")} ${where}.`, offer);
       keep({ found: undefined });
       if (here().path !== "/duplicates") return;
       if (left.length) {

@@ -54,6 +54,27 @@ def test_nothing_is_done_to_images_of_a_gallery_that_was_made_again_since(
         assert answer_of(client.post("/api/remove", json=asked)) == {"images": 1}
 
 
+def test_as_many_images_are_taken_out_as_were_chosen(tmp_path: Path, model: Path) -> None:
+    """More than a list shows at once."""
+    content = write_photo(tmp_path / "000.png", 1).read_bytes()
+    for number in range(1, 250):
+        (tmp_path / f"{number:03}.png").write_bytes(content)
+    gallery = Gallery.open(tmp_path, model=model)
+    gallery.update()
+    with client_of(gallery) as client:
+        (group,) = answer_of(client.post("/api/duplicates", json={}))["groups"]
+        going = [item["id"] for item in group["others"]]
+        marks = {
+            "action": "hardlink",
+            "groups": [{"keep": [group["keep"]["id"]], "could_go": going}],
+        }
+        files = answer_of(client.post("/api/duplicates/apply", json=marks))["files"]
+        assert [file["problem"] for file in files] == [None] * 249
+        updated(client)
+        asked = {"ids": list(range(1, 251))}
+        assert answer_of(client.post("/api/remove", json=asked)) == {"images": 250}
+
+
 def test_images_are_taken_out_and_let_back_in_and_no_file_is_touched(
     gallery: Gallery, photos: Path
 ) -> None:

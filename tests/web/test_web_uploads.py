@@ -70,7 +70,7 @@ def test_more_bytes_than_allowed_are_not_read(small: TestClient) -> None:
         small.post("/api/queries", content=pieces(), headers=PNG),
         small.post("/api/queries", files={"image": ("x.png", bytes(300_000), "image/png")}),
         small.post("/api/search", content=b" " * 300_000, headers=PNG),
-        small.post("/api/search", content=b" " * 300_000, headers=as_json),
+        small.post("/api/search", content=b" " * 1_100_000, headers=as_json),
     ):
         error_of(response, 413, "too_large")
 

@@ -16,7 +16,8 @@ from starlette.types import Message, Receive, Scope
 from lookalike.web.errors import ApiError, busy
 from lookalike.web.settings import ServeSettings
 
-JSON_BYTES = 256 << 10
+JSON_BYTES = 1 << 20
+"""Room for some 25,000 pairs of duplicates."""
 FORM_BYTES = 4096
 """Of a form, beside the image in it."""
 

@@ -47,7 +47,7 @@ def _understood(pattern: str) -> str:
 
 
 Crop = Annotated[tuple[Share, Share, Side, Side], AfterValidator(_inside)]
-Ids = Annotated[tuple[Id, ...], Field(min_length=1, max_length=200)]
+Ids = Annotated[tuple[Id, ...], Field(min_length=1, max_length=100_000)]
 Key = tuple[int | None, str | None, Crop | None]
 Glob = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_understood)]
 

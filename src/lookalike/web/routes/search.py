@@ -157,7 +157,7 @@ async def _found(
     chance, judge = False, query.scale or snapshot.pairs
     if found and asked.threshold is None and judge is not None:
         chance = judge.is_chance(found[0].cosine)
-    answer = SearchAnswer(
+    answer = SearchAnswer.model_construct(  # of our own values, which need no check
         hits=hit_objects(snapshot, found[asked.offset : asked.offset + asked.k], query.scale),
         k=asked.k,
         offset=asked.offset,

@@ -7,7 +7,7 @@ OUT is src/lookalike/data/lookalike-general-3-int8.onnx. Convolutions and sums t
 images, a part of them turned, mirrored or grey. Filters have 7 bits, so that pairs of products fit
 the 16 bits in which processors without VNNI add them: all give the same bits. The first EXACT
 convolutions, attention and FC stay in float32. Then, layer after layer, what rounding adds to a
-channel's mean is taken from its bias (Nagel et al. 2019), which halves what is lost.
+channel's mean is taken from its bias (Nagel et al. 2019).
 
 `lookalike evaluate FOLDER --model OUT` measures what it finds.
 """
@@ -178,7 +178,7 @@ def main() -> None:
     model = quantised(default, batches)
     correct(model, default, batches)
     halve(model)
-    # OpenVINO adds what is not rounded yet, and is not faster.
+    # OpenVINO gives other embeddings (cosine 0.998), no faster: benchmarks/README.md.
     model.metadata_props.add(key=ONLY, value=settings.runtime)
     for entry in model.metadata_props:
         if entry.key == f"{METADATA_PREFIX}version":

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lookalike.errors import LookalikeWarning
 from lookalike.lsh import coding, compiled, lookup, probing, simd
 from lookalike.lsh.segment import Segment
+from lookalike.lsh.vectors import widened
 
 
 @numba.njit
@@ -232,6 +233,7 @@ SEARCH = """
 import sys
 import numpy as np
 from lookalike.lsh import LSHIndex, simd
+from lookalike.lsh.vectors import widened
 v = np.random.default_rng(0).standard_normal((500, 64)).astype(np.float32)
 index = LSHIndex(dim=64)
 index.add(np.arange(500), v)
@@ -295,3 +297,13 @@ def test_a_damaged_or_full_cache_costs_a_compilation_and_no_more(
             assert compiled.compiled()(doubled)(3) == 6
     assert [item.category for item in warned] == [LookalikeWarning] * full
     assert full or all(path.read_bytes() != b"other content" for path in kept)
+
+
+def test_every_float16_is_widened_to_the_bit_and_nan_is_large() -> None:
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(256, 256)
+    finite, wide = np.isfinite(halves), widened(halves)
+    assert np.array_equal(
+        wide[finite].view(np.uint32), halves[finite].astype(np.float32).view(np.uint32)
+    )
+    assert (np.abs(wide[~finite]) >= 1 << 16).all()
+    assert np.array_equal(widened(halves[::2, ::3]), wide[::2, ::3])  # also strided

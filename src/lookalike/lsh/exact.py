@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh.segment import Segment
+from lookalike.lsh.vectors import widened
 
 NUMBERS_AT_ONCE = (1 << 18, 1 << 20)
 """Of vectors made float32, for one query and for several: 1 and 4 MiB."""
@@ -55,12 +56,13 @@ def search_exactly(
         stop = min(total, start + at_once)
         here = np.arange(start, stop) if chosen is None else chosen[start:stop]
         part = segment.vectors[slice(start, stop) if chosen is None else here]
+        vectors = widened(part)
         with np.errstate(all="ignore"):  # a damaged file may hold anything
-            vectors = part.astype(np.float32)
+            lengths = _lengths(vectors)
+            if not (lengths < LARGEST_COSINE).all():
+                raise segment.damaged(NOT_UNIT)
             found = queries @ vectors.T
-        if not (found.max(axis=1, initial=-1) < LARGEST_COSINE).all():
-            raise segment.damaged(NOT_UNIT)
-        found /= _lengths(vectors)
+            found /= lengths
         best = found
         if found.shape[1] > wanted:
             at = np.argpartition(found, found.shape[1] - wanted, axis=1)[:, -wanted:]
@@ -78,7 +80,7 @@ def search_exactly(
         there = np.flatnonzero(its_rows >= 0)
         for start in range(0, len(there), at_once):
             some = there[start : start + at_once]
-            vectors = segment.vectors[its_rows[some]].astype(np.float32)
+            vectors = widened(segment.vectors[its_rows[some]])
             its_cosines[some] = np.einsum("ij,j->i", vectors, query) / _lengths(vectors)
     np.clip(cosines, -1, 1, out=cosines, where=rows >= 0)  # rounding may exceed them
     ids = np.where(rows >= 0, segment.ids[np.maximum(rows, 0)], -1)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lookalike.lsh.build import gather
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.state import State, kept
+from lookalike.lsh.vectors import widened
 
 MAX_TABLES = 2000
 BUCKET = 16
@@ -111,7 +112,7 @@ class Joined(NamedTuple):
         if state.hasher is None or len(joined.ids) < 2:
             return joined
         sample = np.arange(0, len(joined.ids), max(1, len(joined.ids) // 1000))
-        spread = state.hasher.spread(joined.take(sample).astype(np.float32))
+        spread = state.hasher.spread(widened(joined.take(sample)))
         return joined._replace(agreement=collision_probability(1 - (1 - threshold) / spread))
 
 
@@ -306,12 +307,12 @@ def _all_with_all(
     size = _at_once(joined, SQUARE)
     while len(rows) > 1:
         some = rows[:size]
-        vectors = joined.take(some).astype(np.float32)
+        vectors = widened(joined.take(some))
         for start in range(0, len(rows), size):
             others = rows[start : start + size]
             if forest is not None and _connected(forest, np.concatenate([some, others])):
                 continue
-            cosines = vectors @ joined.take(others).astype(np.float32).T
+            cosines = vectors @ widened(joined.take(others)).T
             near = cosines >= joined.threshold
             a, b = np.nonzero(np.triu(near, 1) if start == 0 else near)
             yield from _found(joined, np.stack([some[a], others[b]], axis=1), cosines[a, b], forest)

@@ -17,6 +17,7 @@ from lookalike.lsh.search import default_candidates, search_segments
 from lookalike.lsh.segment import Segment, lane
 from lookalike.lsh.simd import CORRECTION_ONE
 from lookalike.lsh.state import Removed, State
+from lookalike.lsh.vectors import widened
 from lookalike.lsh.walk import dot
 from lookalike.threads import cores, for_all_parts
 
@@ -169,7 +170,7 @@ def link_codes(
     """
     ends = np.concatenate([some[:, np.newaxis], rows], axis=1)
     met, place = np.unique(ends, return_inverse=True)
-    vectors = segment.vectors[met].astype(np.float32)
+    vectors = widened(segment.vectors[met])
     shape = rows.shape
     out = Codes(
         np.empty((*shape, hasher.settings.code_bits // 8), np.uint8),

@@ -16,6 +16,7 @@ from lookalike.lsh.arrayfile import ArrayFile, is_count, open_arrays, write_arra
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.links import NO_LINKS, Links
 from lookalike.lsh.settings import LSHSettings
+from lookalike.lsh.vectors import widened
 
 CHECKED_ROWS = 2048
 BLOCK = 32
@@ -194,7 +195,7 @@ class Segment:
         Raises:
             IndexFormatError: a stored one is not of unit length.
         """
-        vectors = self.vectors[rows].astype(np.float32)
+        vectors = widened(self.vectors[rows])
         if self.file is not None and not are_unit(vectors).all():
             raise self.damaged("vectors")
         return vectors
@@ -294,7 +295,7 @@ def are_unit(vectors: NDArray[Any]) -> NDArray[np.bool_]:
     with np.errstate(all="ignore"):  # a damaged file may hold anything
         for start in range(0, len(vectors), CHECKED_ROWS):
             some = slice(start, start + CHECKED_ROWS)
-            rows = vectors[some].astype(np.float32)
+            rows = widened(vectors[some])
             np.einsum("ij,ij->i", rows, rows, out=squares[some])
         return np.abs(squares - 1) < 2 * UNIT
 

@@ -163,7 +163,7 @@ def status_of(opened: socket.socket) -> int:
 @pytest.mark.slow
 def test_slow_uploads_end_and_hold_no_worker(served: Gallery) -> None:
     content = encode(photo(3), "PNG")
-    with running(served, upload_seconds=1.5, decoders=1, waiting=1) as (port, service):
+    with running(served, upload_seconds=1.5, decoders=1, waiting=20) as (port, service):
         slow = [connect(port, head(len(content)) + content[:100]) for _ in range(20)]
         with connect(port, head(len(content)) + content) as fast:
             assert fast.recv(1 << 16).split(b" ")[1] == b"201"

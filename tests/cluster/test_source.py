@@ -180,10 +180,12 @@ def test_a_far_image_that_cannot_be_read_ends_the_reading_of_all_others(
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(type(filesystem), "cat_file", refusing)
+    before = set(threading.enumerate())
     with pytest.raises(GalleryError, match=r"cannot read .*/000.png: .*Permission denied") as error:
         finish(parts, model)
     # What holds the error holds the stream that it came from, and must not hold its threads.
-    assert error.tb and not [t for t in threading.enumerate() if t.name.startswith("lookalike-")]
+    begun = set(threading.enumerate()) - before
+    assert error.tb and not [t for t in begun if t.name.startswith("lookalike-")]
 
 
 # ---- what is not a source ------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def test_a_dragged_rectangle_searches_by_that_part(visit: Visit, query: Path) ->
     visit.open("/")
     name = visit.choose(query)
     whole = visit.shown()
-    visit.page.wait_for_function("document.querySelector('.surface img').naturalWidth > 0")
+    visit.page.wait_for_function("() => document.querySelector('.surface img').naturalWidth > 0")
     drag(visit, (0.1, 0.2), (0.6, 0.9))
     crop = crop_of(visit)
     # The pointer is somewhere within a pixel of an image of at least 150.

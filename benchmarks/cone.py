@@ -4,8 +4,8 @@
 
 None of their 128 values is negative, so that the cosine of two of them is 0.46 on average, as with
 CLIP's features and others in a narrow cone. 1,000 random ones are the queries, the others the
-items; recall@10 against exact search, and microseconds of processor time a query, in batches and
-one thread. Needs opencv-python-headless (extra ``paper``).
+items; recall@10 against exact search, scanning and by links, and microseconds of processor time a
+query, in batches and one thread. Needs opencv-python-headless (extra ``paper``).
 """
 
 from __future__ import annotations

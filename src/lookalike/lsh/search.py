@@ -18,7 +18,7 @@ from lookalike.lsh.simd import SCORES
 from lookalike.threads import for_all_parts
 
 if TYPE_CHECKING:
-    from lookalike.lsh.state import Places, State
+    from lookalike.lsh.state import Places, Removed, State
 
 QUERIES_AT_ONCE = 128
 HAMMING_SCALE = 7
@@ -127,33 +127,21 @@ def search_segments(
     blocked = [state.blocked(i, among) for i in range(len(state.segments))]
     shape = len(queries), k
     found = [Neighbors(np.empty(shape, np.int64), np.empty(shape, np.float32)) for _ in blocked]
-
-    def run(part: Floats, prepared: Prepared | None, out: list[Neighbors]) -> None:
-        for segment, (marks, number), hits in zip(state.segments, blocked, out, strict=True):
-            search_segment(
-                hasher,
-                segment,
-                part,
-                prepared,
-                hits,
-                blocked=marks,
-                open_rows=len(segment) - number,
-                candidates=candidates,
-                rerank=rerank,
-                beam=beam,
-                effort=effort,
-            )
-
-    def prepare_and_run(some: slice) -> None:
-        part = queries[some]
-        out = [Neighbors(ids[some], cosines[some]) for ids, cosines in found]
-        run(part, hasher.prepare(part), out)
-
+    asked = candidates, rerank, beam, effort
     if len(queries) == 1 and hasher.has_projection:
-        run(queries, None, found)
-    else:
-        size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
-        for_all_parts(prepare_and_run, len(queries), size, threads)
+        for segment, removed, out in zip(state.segments, blocked, found, strict=True):
+            search_segment(hasher, segment, queries, None, out, removed, *asked)
+        return found
+
+    def run(some: slice) -> None:
+        part = queries[some]
+        prepared = hasher.prepare(part)
+        for segment, removed, (ids, cosines) in zip(state.segments, blocked, found, strict=True):
+            out = Neighbors(ids[some], cosines[some])
+            search_segment(hasher, segment, part, prepared, out, removed, *asked)
+
+    size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
+    for_all_parts(run, len(queries), size, threads)
     return found
 
 
@@ -163,9 +151,7 @@ def search_segment(
     queries: Floats,
     prepared: Prepared | None,
     out: Neighbors,
-    *,
-    blocked: NDArray[np.bool_],
-    open_rows: int,
+    removed: Removed,
     candidates: int | None,
     rerank: int | None,
     beam: int | None,
@@ -178,7 +164,7 @@ def search_segment(
             None for one query of a hasher with a ``Projection``.
         out: receives ids (q, k), -1 where fewer exist, and cosines (q, k), -inf there; by id where
             equal.
-        blocked: (n,) rows that do not count, or (0,); open_rows: how many do.
+        removed: rows that do not count.
         candidates, rerank, beam: see ``SearchSettings``.
 
     Raises:
@@ -186,6 +172,7 @@ def search_segment(
     """
     (ids, cosines), settings, links = out, hasher.settings, segment.links
     n, k, keeps_vectors = len(segment), ids.shape[1], len(segment.vectors) > 0
+    blocked, open_rows = removed.marks, n - removed.number
     if keeps_vectors and open_rows <= max(EXACT_ROWS, rerank or 0) and open_rows < n:
         ids[:], cosines[:] = search_exactly(segment, queries, k, blocked)
         return

@@ -6,9 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from command import COMMAND, lookalike
 from fakes import counts, write_photo, write_photos
@@ -114,6 +118,54 @@ def test_an_unfinished_or_damaged_job_makes_no_gallery_and_a_whole_one_one_that_
     with gallery._files.reading() as store:
         row = store.by_path(b"new.png")
         assert row is not None and row.id >= parts.next_id()
+
+
+NOT_UNIT = "row of id {id} has an embedding that is not of unit length"
+ALTERED: dict[str, tuple[str, Callable[[list[Any]], Any], str]] = {
+    "NaN": ("embedding", lambda rows: [float("nan")] * len(rows[1]), NOT_UNIT),
+    "zero": ("embedding", lambda rows: [0.0] * len(rows[1]), NOT_UNIT),
+    "long": ("embedding", lambda rows: [2 * value for value in rows[1]], NOT_UNIT),
+    "outside": ("path", lambda rows: b"../../x", "row of id {id} has the path b'../../x'"),
+    "nothing": ("path", lambda rows: None, "row of id {id} has the path None"),
+    "path again": ("path", lambda rows: rows[0], "row of id .* repeats an id or a path"),
+    "id again": ("id", lambda rows: rows[0], "row of id .* repeats an id or a path"),
+    "another part's id": ("id", lambda rows: 3, "ids are from 9 to 16, and a row has 3"),
+}
+"""Column of a part, what becomes of it in the second row, and what is said."""
+
+
+def alter(path: Path, column: str, altered: Callable[[list[Any]], Any]) -> int:
+    """Write a part again; returns the id that its second row had."""
+    table = pq.read_table(path)
+    number: int = table["id"][1].as_py()
+    rows, field = table[column].to_pylist(), table.schema.field(column).with_nullable(True)
+    rows[1] = altered(rows)
+    at = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(at, field, pa.array(rows, field.type)), path)
+    return number
+
+
+@pytest.mark.parametrize("what", ALTERED)
+def test_a_part_altered_by_hand_is_an_error_that_names_it_its_row_and_what_to_do(
+    folder: Path, parts: Parts, model: Path, what: str
+) -> None:
+    column, altered, message = ALTERED[what]
+    path = Path(parts.where) / part_name(9)
+    said = message.format(id=alter(path, column, altered))
+    match = rf"{path.name} .*{said}.*; delete it, and run again: lookalike cluster embed"
+    with pytest.raises(GalleryError, match=match):
+        import_gallery(parts, folder, model=model)
+    assert not (folder / ".lookalike").exists()
+
+
+def test_two_parts_that_name_the_same_path_make_no_gallery(
+    folder: Path, parts: Parts, model: Path
+) -> None:
+    first = parts.read(part_name(1)).images[0]
+    alter(Path(parts.where) / part_name(9), "path", lambda rows: first.path)
+    with pytest.raises(GalleryError, match=rf"image of id {first.id} has the path of another"):
+        import_gallery(parts, folder, model=model)
+    assert not (folder / ".lookalike").exists()
 
 
 def test_the_wrong_folder_or_model_is_refused(

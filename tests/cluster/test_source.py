@@ -199,6 +199,11 @@ BAD: dict[str, tuple[Any, str]] = {
     "url.parquet": ({"url": ["x"], "label": [1]}, "has the columns url, label; a table of images"),
     "text.parquet": ({"bytes": ["x"]}, "column 'bytes' of .* is string; it must be binary"),
     "twice.parquet": ({"bytes": [b"x"] * 2, "path": ["a"] * 2}, "two rows of .* have the path 'a'"),
+    "web.parquet": (
+        {"bytes": [b"x"] * 2, "path": ["a", "https://a.org/b.jpg"]},
+        "row 1 of .*web.parquet has the path 'https://a.org/b.jpg'.* leave the column out",
+    ),
+    "up.parquet": ({"bytes": [b"x"], "path": ["../b"]}, "row 0 of .* has the path '../b'"),
     "gap.parquet": ({"path": ["a", None]}, "has no path"),
     "nothing": (None, "there are no images in"),
     "job": (None, "holds the parts of a job"),

@@ -33,7 +33,8 @@ from lookalike.cluster.job import FORMAT, Chunk, Item, Job, check_vacant, chunks
 from lookalike.cluster.storage import Storage, first_line
 from lookalike.errors import GalleryDamagedError, GalleryError, GalleryLockedError
 from lookalike.gallery.ingest import Embedded
-from lookalike.gallery.rows import ImageRow
+from lookalike.gallery.rows import ImageRow, check_row
+from lookalike.lsh.segment import are_unit
 
 GONE = "gone"
 """Reason of a row that only says that its path is not there any more."""
@@ -101,7 +102,8 @@ def _first_id(name: str) -> int:
 
 
 def to_batch(job: Job, rows: Embedded) -> pa.RecordBatch:
-    """Rows in the schema of a part. ValueError if images and vectors do not fit."""
+    """Rows in the schema of a part. ValueError if images and vectors do not fit, or a row is one
+    that no gallery can have."""
     if rows.vectors.shape != (len(rows.images), job.model.dim) or rows.vectors.dtype != np.float16:
         raise ValueError(
             f"vectors are {rows.vectors.dtype} {rows.vectors.shape}; they must be float16 "
@@ -109,6 +111,7 @@ def to_batch(job: Job, rows: Embedded) -> pa.RecordBatch:
         )
     if any(row.skipped for row in rows.images) or not all(row.skipped for row in rows.skipped):
         raise ValueError("images have no reason for being skipped, other rows have one")
+    _check(rows)
     files = [*rows.images, *rows.skipped]
     order = sorted(
         range(len(files)), key=lambda at: (not files[at].hash, files[at].hash, files[at].id)
@@ -139,6 +142,28 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     if kind == pa.string():  # a file's name in a message need not be UTF-8
         values = [None if v is None else v.encode("utf-8", "replace").decode() for v in values]
     return pa.array(values, kind)
+
+
+def _check(rows: Embedded, ids: range | None = None) -> None:
+    """Raises ValueError, which names the row, for what no gallery can have: a user may write parts,
+    or alter them; or for an id that is not among ``ids``. Vectors are checked if they were read."""
+    seen = set[int | bytes]()
+    for row in (*rows.images, *rows.skipped):
+        try:
+            check_row(row)
+        except ValueError as error:
+            raise ValueError(f"its row of id {row.id} {error}") from error
+        if ids is not None and row.id not in ids:
+            raise ValueError(f"its ids are from {ids[0]} to {ids[-1]}, and a row has {row.id}")
+        if row.skipped == GONE:  # a file that moved keeps its id
+            continue
+        if row.id in seen or row.path in seen:
+            raise ValueError(f"its row of id {row.id}, {row.path!r:.80}, repeats an id or a path")
+        seen |= {row.id, row.path}
+    is_good = are_unit(rows.vectors)
+    if not is_good.all():
+        row = rows.images[int(np.argmin(is_good))]
+        raise ValueError(f"its row of id {row.id} has an embedding that is not of unit length")
 
 
 def _to_rows(table: pa.Table, dim: int) -> Embedded:
@@ -278,10 +303,14 @@ class Parts:
             GalleryError: the part is missing, damaged, or of another job.
         """
         columns = [*OF_FILE, "embedding"] if vectors else list(OF_FILE)
+        first, job = _first_id(name), self.job
+        ids = None if self.version(name) else range(first, first + job.chunk_images)
         try:
-            return _to_rows(self._table(name, columns, share), self.job.model.dim)
+            rows = _to_rows(self._table(name, columns, share), job.model.dim)
+            _check(rows, ids)
         except ValueError as error:
             raise self._unreadable(name, error) from error
+        return rows
 
     def live(self, name: str, *, vectors: bool = True, share: Share | None = None) -> Embedded:
         """The rows of a part that no later part has again, as of the last `refresh`: all, or those

@@ -17,6 +17,7 @@ import pyarrow.types
 from lookalike.cluster.job import JOB, Item
 from lookalike.cluster.storage import first_line, is_uri, local_path, resolve
 from lookalike.errors import GalleryError
+from lookalike.gallery.rows import is_path
 from lookalike.gallery.scan import scan
 from lookalike.images import looks_like_image
 
@@ -252,16 +253,27 @@ def _paths_in(files: list[str]) -> Iterator[str]:
 
 
 def _all_rows(files: list[str]) -> Iterator[Item]:
-    """Raises GalleryError if two rows have the same path."""
+    """Raises GalleryError if two rows have the same path, or one a path that cannot be."""
     with _first_times() as is_first:
         for address in files:
             for row, value in enumerate(_values(address, PATH)):
-                if value and not is_first(os.fsencode(value)):
+                name = _row_name(address, row, value)
+                if value and not is_first(name):
                     raise GalleryError(
                         f"two rows of {address} have the path {value!r}; an image's path is its "
                         f"name, so make them differ or leave the column out"
                     )
                 yield os.fsencode(address), row
+
+
+def _row_name(address: str, row: int, value: str | bytes | None) -> bytes:
+    name = os.fsencode(value or f"{address.rpartition('/')[2]}#{row}")
+    if not is_path(name):
+        raise GalleryError(
+            f"row {row} of {address} has the path {value!r:.80}; an image's path is its name, "
+            f"relative and without '//', '.' and '..', so change it or leave the column out"
+        )
+    return name
 
 
 def rows_of(address: str, start: int, count: int) -> Iterator[tuple[bytes, bytes]]:
@@ -282,8 +294,7 @@ def rows_of(address: str, start: int, count: int) -> Iterator[tuple[bytes, bytes
                 first = min(max(start - at, 0), len(batch))
                 here = batch.slice(first, max(end - at - first, 0)).to_pylist()
                 for row, values in enumerate(here, at + first):
-                    name = values.get(PATH) or f"{address.rpartition('/')[2]}#{row}"
-                    yield os.fsencode(name), values.get(BYTES) or b""
+                    yield _row_name(address, row, values.get(PATH)), values.get(BYTES) or b""
                 at += len(batch)
                 if at >= end:
                     return

@@ -99,6 +99,12 @@ def _write(
             with store.transaction():
                 store.set_meta({"pairs": pairs.as_dict()})
         identity, counts = identity_of(store), store.counts()
+        if counts.images != len(index):  # a row takes the place of one with its path
+            lost = np.setdiff1d(index.ids, store.ids())[0]
+            raise GalleryError(
+                f"the image of id {lost} has the path of another; give each its own, or embed "
+                f"again into an empty folder"
+            )
     os.replace(table, files.table)  # from here on it is a gallery
     write_identity(files.directory, identity)
     return counts

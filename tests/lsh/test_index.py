@@ -307,6 +307,10 @@ def test_centring_evens_out_the_buckets_of_vectors_in_one_half_space() -> None:
     [
         (lambda i: i.add([1], np.ones((1, 3))), r"\(1, 3\).*\(n, 48\)"),
         (lambda i: i.add([1], np.full((1, DIM), np.nan)), "vector 0 is not finite"),
+        (lambda i: i.add([1], np.full((1, DIM), 1e39)), "infinity or above 3.4e38"),
+        (lambda i: i.add([1], np.ones((1, DIM)) * 1j), "vectors are complex"),
+        (lambda i: i.search(np.ones(DIM) * 1j), "vectors are complex"),
+        (lambda i: i.range_search(np.ones(DIM) * 1j, 0.5), "vectors are complex"),
         (lambda i: i.add([1, 2], np.zeros((2, DIM))), "vector 0 is zero"),
         (lambda i: i.add([1, 1], np.ones((2, DIM))), "repeat"),
         (lambda i: i.add([5], np.ones((1, DIM))), "id 5 is in the index already"),

@@ -253,7 +253,9 @@ FOUR = [3, 16, 16]
         (FOLDED, [1, 16, 8], [1, *FOUR], "takes a batch of 1 and no other: export it again"),
         (HIDDEN, ["b", 16, 4, 4], ["b", *FOUR], "cannot take two images .*: export it again"),
         ([PATCHES], ["b", 8, 4, 4], [4, *FOUR], "takes a batch of 4 and no other: export it"),
-        ([PATCHES], ["b", 8, 4, 4], ["b", 16, 16, 3], "channels first"),
+        ([PATCHES], ["b", 8, 4, 4], ["b", 16, 16, 3], "export it channels first"),
+        ([PATCHES], ["b", 8, 4, 4], ["b", 1, 16, 16],
+         r"takes \(b, 1, 16, 16\), .* with a first step that makes \(b, 1, 16, 16\) of RGB"),
         ([PATCHES], ["b", 8, 4, 4], ["b", 3, 16, 8], r"takes \(b, 3, 16, 8\), not size 16"),
         ([node("Surprise", ["x"], "n")], ["b", 8], ["b", *FOUR], "does not run"),
         ([node("ReduceMean", ["x"], "n", axes=[1, 2, 3], keepdims=0)], ["b"], ["b", *FOUR],
@@ -271,11 +273,30 @@ def test_a_model_that_is_not_an_image_encoder_is_refused(
     assert [p.name for p in tmp_path.iterdir()] == ["bad.onnx"]
 
 
-def test_integer_pixels_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (TensorProto.UINT8, "takes UINT8, not float images: export it without decoding"),
+        (TensorProto.DOUBLE, r"takes DOUBLE, .*: export it in float32 \(model.float\(\)\)"),
+    ],
+)
+def test_pixels_of_another_type_are_refused(tmp_path: Path, kind: int, message: str) -> None:
     nodes = [node("Identity", ["x"], "y")]
-    path = write(tmp_path / "int.onnx", nodes, {"y": ["b", 3, 16, 16]}, kind=TensorProto.UINT8)
-    with pytest.raises(ModelError, match="takes UINT8, not float images"):
+    path = write(tmp_path / "int.onnx", nodes, {"y": ["b", 3, 16, 16]}, kind=kind)
+    with pytest.raises(ModelError, match=message):
         adopted(path)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_the_model_that_is_adopted_is_not_overwritten(tmp_path: Path, link: bool) -> None:
+    path = out = transformer(tmp_path / "vit.onnx")
+    content = path.read_bytes()
+    if link:
+        out = tmp_path / "link.onnx"
+        out.symlink_to(path)
+    with pytest.raises(ModelError, match=f"{out.name} would take the place of .*vit.onnx"):
+        adopt(path, out, name="mine", size=16, mean=MEAN, std=STD, output="embeddings")
+    assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x07"])

@@ -44,6 +44,22 @@ def test_a_description_with_words_survives_and_one_without_is_as_it_was(towers: 
         ModelInfo.from_metadata({**plain.to_metadata(), "lookalike.words": "0" * 64}, "")
 
 
+def test_a_model_that_cannot_be_adopted_leaves_both_files_that_are_there_as_they_were(
+    tmp_path: Path,
+) -> None:
+    out = adopt_towers(tmp_path)
+    before = {path: path.read_bytes() for path in (out, words_file(out))}
+    vision, text = write_towers(tmp_path, mask=False)  # other words
+    model = onnx.load(vision)
+    (projection,) = (w for w in model.graph.initializer if w.name == "projection")
+    projection.CopyFrom(numpy_helper.from_array(np.zeros((3, DIM), np.float32), "projection"))
+    onnx.save(model, vision)
+    mean, std = STATISTICS
+    with pytest.raises(ModelError, match="the same embedding"):
+        adopt(vision, out, name="t", size=SIZE, mean=mean, std=std, text=text)
+    assert {path: path.read_bytes() for path in before} == before
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

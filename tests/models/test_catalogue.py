@@ -87,6 +87,15 @@ def test_a_model_is_downloaded_once_and_a_gallery_made_with_it_works_offline(
     assert (info["name"], info["version"], info["dim"]) == (NAME, "c0ffee00c0ff", 8)
 
 
+def test_a_model_that_comes_along_needs_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "lookalike-general-2"
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, "lookalike.models.adopt", raising=False)
+    assert json.loads(lookalike("model", "get", name, "--json").stdout)["version"] == "2"
+    said = lookalike("model", "get", "dinov2-small", status=2).stderr
+    assert "this command needs onnx: pip install" in said
+
+
 def test_the_models_that_come_along_are_listed_and_are_not_removed(hub: Hub) -> None:
     listed = json.loads(lookalike("model", "list", "--json").stdout)
     assert [entry["name"] for entry in listed] == [*BUNDLED, NAME]

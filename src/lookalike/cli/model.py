@@ -90,9 +90,7 @@ def get(
     from lookalike.models import catalogue
 
     file = catalogue.model_file(name)
-    with extra_needed("onnx"):
-        import onnx  # noqa: F401, before anything is downloaded
-    with download_shown() as show:
+    with extra_needed("onnx"), download_shown() as show:
         facts = catalogue.get(name, host=host, progress=show)
     _report(facts, file, as_json)
     say(f"use it: lookalike index PHOTOS --model {name}")

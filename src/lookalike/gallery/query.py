@@ -18,6 +18,7 @@ from lookalike.encoder import Encoder, Failed, one_by_one
 from lookalike.errors import GalleryError
 from lookalike.gallery.rarity import SAMPLE, WordScale, combine
 from lookalike.gallery.rows import ImageRow
+from lookalike.lsh.vectors import as_floats
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -183,7 +184,7 @@ def _stored(
     """
     if isinstance(example, np.ndarray):
         if np.issubdtype(example.dtype, np.floating) and example.ndim == 1:
-            return np.asarray(example, np.float32), set()
+            return as_floats(example), set()
         if example.dtype != np.uint8 or example.ndim not in (2, 3):
             raise ValueError(
                 f"an array of {example.dtype} and shape {example.shape} is not a query: give "

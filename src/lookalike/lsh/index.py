@@ -18,7 +18,7 @@ from lookalike.lsh.join import Joined, all_pairs, groups
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings, whole
 from lookalike.lsh.state import State, live_ids
-from lookalike.lsh.vectors import as_batch, as_ids, as_query, unit_rows
+from lookalike.lsh.vectors import as_batch, as_floats, as_ids, as_query, unit_rows
 from lookalike.threads import cores
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class LSHIndex:
         if asked != (None,) * 5:
             for name, value in zip(ASKED, asked, strict=True):
                 whole(name, value, optional=True)
-        given = np.asarray(queries, dtype=np.float32)
+        given = as_floats(queries)
         rows = unit_rows(given[np.newaxis] if given.ndim == 1 else given, self.settings.dim)
         state, defaults = self._state, self.settings.search
         if exact is None:

@@ -29,13 +29,25 @@ def widened(stored: NDArray[Any]) -> Floats:
     return vectors
 
 
+def as_floats(values: ArrayLike) -> Floats:
+    """As float32, in which what is too large becomes infinity. ValueError for complex numbers."""
+    array = np.asarray(values)
+    if array.dtype == np.float32:
+        return array
+    if array.dtype.kind == "c":
+        raise ValueError("vectors are complex; give real ones, such as both parts side by side")
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
 def unit_rows(vectors: ArrayLike, dim: int) -> Floats:
     """Check (n, dim) vectors and scale each row to unit length.
 
     Raises:
-        ValueError: wrong shape, a NaN or infinity, or a row of length zero; names the row.
+        ValueError: wrong shape, complex, NaN or infinity in float32, or a row of length zero; names
+            the row.
     """
-    rows = np.asarray(vectors, dtype=np.float32)
+    rows = as_floats(vectors)
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise ValueError(f"vectors have shape {rows.shape}; this index takes (n, {dim})")
     if len(rows) == 1:  # a query: a quarter of the time
@@ -47,7 +59,7 @@ def unit_rows(vectors: ArrayLike, dim: int) -> Floats:
         norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
     if norms.size and not 0 < norms.min() <= norms.max() < np.inf:
         bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
-        what = "zero" if norms[bad[0]] == 0 else "not finite (NaN or infinity)"
+        what = "zero" if norms[bad[0]] == 0 else "not finite (NaN, infinity or above 3.4e38)"
         raise ValueError(f"vector {bad[0]} is {what}; the cosine is undefined, leave it out")
     if norms.size and norms.max() - 1 < UNIT and 1 - norms.min() < UNIT:
         return rows
@@ -80,7 +92,7 @@ def as_batch(ids: ArrayLike, vectors: ArrayLike, dim: int) -> tuple[NDArray[np.i
 
 def as_query(query: ArrayLike, dim: int) -> Floats:
     """One query, float32, as a single row. ValueError if it is several."""
-    row = np.asarray(query, np.float32)
+    row = as_floats(query)
     if row.ndim != 1:
         raise ValueError(f"query has shape {row.shape}; it must be ({dim},)")
     return row

@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -79,6 +80,11 @@ def adopt(
 
     Raises ModelError, which says what to change, and writes nothing then.
     """
+    made = [out] if text is None else [out, words_file(out)]
+    sources = [path] if text is None else [path, text.file, text.tokenizer]
+    for file, source in product(made, sources):
+        if file.exists() and source.exists() and file.samefile(source):
+            raise ModelError(f"{file} would take the place of {source}: give out another name")
     info = _describe(name, version, size, mean, std)
     model = _free_names(_read(path), (INPUT, OUTPUT))
     chosen = _choose_output(path, model, output)
@@ -91,10 +97,16 @@ def adopt(
         _take_images_singly(model.graph, size, pooled)
     info = _describe(name, version, size, mean, std, dim=pooled)
     model.producer_name = "lookalike"
-    if text is not None:
-        info = replace(info, words=adopt_words(text, words_file(out), pooled))
-    helper.set_model_props(model, info.to_metadata())
-    return _write(path, model, out)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".lookalike-") as directory:
+        part = Path(directory) / out.name
+        if text is not None:
+            info = replace(info, words=_adopt_words(text, words_file(part), pooled))
+        helper.set_model_props(model, info.to_metadata())
+        info = _write(path, model, part)
+        if text is not None:
+            words_file(part).replace(words_file(out))
+        part.replace(out)
+    return info
 
 
 def _describe(
@@ -194,10 +206,14 @@ def _check_input(path: Path, model: onnx.ModelProto, size: int) -> onnx.ValueInf
     dims = [d.dim_value or None for d in tensor.shape.dim]
     if tensor.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
         kind = TensorProto.DataType.Name(tensor.elem_type)
-        raise ModelError(f"{path}: takes {kind}, not float images: export it without decoding")
+        remedy = "in float32 (model.float())" if kind == "DOUBLE" else "without decoding"
+        raise ModelError(f"{path}: takes {kind}, not float images: export it {remedy}")
     if len(dims) != 4 or dims[1] not in (3, None):
+        remedy = "channels first"
+        if len(dims) == 4 and dims[3] != 3:
+            remedy = f"with a first step that makes {_dims(inputs[0])} of RGB"
         raise ModelError(
-            f"{path}: takes {_dims(inputs[0])}, not (n, 3, height, width): export it channels first"
+            f"{path}: takes {_dims(inputs[0])}, not (n, 3, height, width): export it {remedy}"
         )
     if any(side not in (size, None) for side in dims[2:]):
         raise ModelError(f"{path}: takes {_dims(inputs[0])}, not size {size}: give its own")
@@ -314,19 +330,16 @@ def _take_images_singly(graph: onnx.GraphProto, size: int, dim: int) -> None:
 
 
 def _write(path: Path, model: onnx.ModelProto, out: Path) -> ModelInfo:
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".lookalike-") as directory:
-        part = Path(directory) / out.name
-        try:
-            part.write_bytes(model.SerializeToString(deterministic=True))
-        except ValueError as error:  # protobuf ends at 2 GB
-            raise ModelError(f"{path}: too large for one file ({_reason(error)})") from error
-        try:
-            settings = EncoderSettings(threads=1, runtime="onnxruntime")  # one batch of all
-            encoder = Encoder.open(part, settings)
-        except ModelError as error:  # it ran: what is wrong is the shape that the runtime infers
-            raise ModelError(f"{path}: made for one image at a time: {_EXPORT_AGAIN}") from error
-        _try_images(path, encoder)
-        part.replace(out)
+    try:
+        out.write_bytes(model.SerializeToString(deterministic=True))
+    except ValueError as error:  # protobuf ends at 2 GB
+        raise ModelError(f"{path}: too large for one file ({_reason(error)})") from error
+    try:
+        settings = EncoderSettings(threads=1, runtime="onnxruntime")  # one batch of all
+        encoder = Encoder.open(out, settings)
+    except ModelError as error:  # it ran: what is wrong is the shape that the runtime infers
+        raise ModelError(f"{path}: made for one image at a time: {_EXPORT_AGAIN}") from error
+    _try_images(path, encoder)
     return encoder.info
 
 
@@ -361,10 +374,10 @@ def _sample_images(size: int) -> NDArray[np.uint8]:
     return np.stack([first, second]).astype(np.uint8)
 
 
-def adopt_words(text: TextTower, out: Path, dim: int) -> str:
+def _adopt_words(text: TextTower, out: Path, dim: int) -> str:
     """Make the file of words `out` of a text tower for embeddings of `dim`; return its SHA-256.
 
-    Raises ModelError, which says what to change, and writes nothing then.
+    Raises ModelError, which says what to change; `out` is then of no use.
     """
     path, model = text.file, compose.add_prefix(_read(text.file), "adopted/")
     chosen = _choose_output(path, model, text.output)
@@ -380,15 +393,12 @@ def adopt_words(text: TextTower, out: Path, dim: int) -> str:
     end = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", dim])
     model.graph.output.append(end)
     model.producer_name = "lookalike"
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".lookalike-") as directory:
-        part = Path(directory) / out.name
-        part.write_bytes(model.SerializeToString(deterministic=True))
-        prompts = _try_words(text, OnnxRuntime(part, 1), tokenizer, dim)
-        helper.set_model_props(model, metadata(tokens, text.length, prompts))
-        part.write_bytes(model.SerializeToString(deterministic=True))
-        sha256 = file_sha256(part)
-        WordEncoder.open(part, sha256, dim, 1)
-        part.replace(out)
+    out.write_bytes(model.SerializeToString(deterministic=True))
+    prompts = _try_words(text, OnnxRuntime(out, 1), tokenizer, dim)
+    helper.set_model_props(model, metadata(tokens, text.length, prompts))
+    out.write_bytes(model.SerializeToString(deterministic=True))
+    sha256 = file_sha256(out)
+    WordEncoder.open(out, sha256, dim, 1)
     return sha256
 
 

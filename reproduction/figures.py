@@ -14,8 +14,8 @@ from lookalike.evaluation.metrics import average_precision, precision_at
 from lookalike.evaluation.protocol import index_of
 from lookalike.lsh import LSHSettings
 from lookalike.models.augment import GREY, examples
-from lookalike.models.inputs import Normalise
 from lookalike.models.settings import AugmentSettings
+from lookalike.runtimes import Scaling
 from reproduction.collection import Pixels, Positions, Sample, squeeze
 from reproduction.distortions import distort
 from reproduction.methods import HashedNetwork
@@ -221,7 +221,7 @@ def _draw_attention(path: Path, method: HashedNetwork, queries: Sample) -> None:
     side = embedder.settings.input_size
     at = np.linspace(0, len(queries) - 1, ATTENDED).astype(np.int64)
     images = [squeeze(queries.collection.pixels[row], side) for row in queries.rows[at]]
-    batch = Normalise(embedder.mean, embedder.std).stack(images)
+    batch = torch.from_numpy(Scaling(embedder.mean, embedder.std).batch(images))
     with torch.no_grad():
         gates = embedder.explained(batch)[1]
         before = embedder.trunk.stages(batch)[-1].numpy()

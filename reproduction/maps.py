@@ -21,9 +21,10 @@ from numpy.typing import DTypeLike
 from lookalike.atomic import atomic_writer
 from lookalike.models.augment import augment
 from lookalike.models.data import in_order
-from lookalike.models.inputs import CHUNK, WORKING_SIZE, Normalise
+from lookalike.models.inputs import CHUNK, WORKING_SIZE
 from lookalike.models.settings import AugmentSettings
 from lookalike.models.trunks import Trunk
+from lookalike.runtimes import Scaling
 from lookalike.threads import cores
 from reproduction.collection import Collection, Pixels, Positions, squeeze
 
@@ -108,7 +109,7 @@ class SharedMaps:
         return tuple(torch.from_numpy(self.rows[stage].array[at]) for stage in stages)
 
     def _compute(self, begin: int) -> None:
-        normalise = Normalise(self.trunk.mean, self.trunk.std)
+        scaling = Scaling(self.trunk.mean, self.trunk.std)
         began = time.perf_counter()
 
         def view(number: int) -> Pixels:
@@ -117,7 +118,8 @@ class SharedMaps:
             return augmented(image, self.size, view, row) if view else squeeze(image, self.size)
 
         def batch(start: int) -> torch.Tensor:
-            return normalise.stack([view(i) for i in range(start, min(start + CHUNK, self.total))])
+            some = [view(i) for i in range(start, min(start + CHUNK, self.total))]
+            return torch.from_numpy(scaling.batch(some))
 
         starts = range(begin, self.total, CHUNK)
         batches = in_order(batch, starts, cores(), ahead=4)

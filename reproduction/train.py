@@ -20,7 +20,6 @@ from lookalike.models.inputs import (
     Batch,
     Frozen,
     Inputs,
-    Normalise,
     TrainData,
     frozen_stages,
 )
@@ -28,6 +27,7 @@ from lookalike.models.run import Run, make_optimizer
 from lookalike.models.settings import NO_AUGMENTATION
 from lookalike.models.train import train
 from lookalike.models.trunks import make_trunk
+from lookalike.runtimes import Scaling
 from reproduction.collection import Collection, Floats, Pixels, Positions, Sample, digest, squeeze
 from reproduction.confs import SHARED_TRUNK, Recipe
 from reproduction.hashing import HASHINGS
@@ -145,12 +145,13 @@ def embed_maps(
 
 def embed_images(embedder: Embedder, images: list[Pixels]) -> Floats:
     """Unit rows of images (h, w, 3) of any sizes, (n, dim)."""
-    normalise = Normalise(embedder.mean, embedder.std)
+    scaling = Scaling(embedder.mean, embedder.std)
     size = embedder.settings.input_size
 
     def chunks() -> Iterator[torch.Tensor]:
         for start in range(0, len(images), CHUNK):
-            yield normalise.stack([squeeze(x, size) for x in images[start : start + CHUNK]])
+            some = [squeeze(x, size) for x in images[start : start + CHUNK]]
+            yield torch.from_numpy(scaling.batch(some))
 
     return _rows(embedder.eval(), chunks())
 

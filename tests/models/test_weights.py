@@ -10,11 +10,17 @@ from hub import Hub, served
 from torch import nn
 
 from lookalike.errors import ModelError
+from lookalike.models.download import download
 from lookalike.models.weights import fetch, load_weights
 
 CONTENT = bytes(range(256)) * 10_000
 DIGITS = hashlib.sha256(CONTENT).hexdigest()[:8]
 NAME = f"net-{DIGITS}.pth"
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 @pytest.fixture
@@ -27,16 +33,16 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 def test_a_download_is_kept_whole_and_not_made_twice(hub: Hub, tmp_path: Path) -> None:
     calls: list[tuple[int, int | None]] = []
-    url = f"{hub.address}/{NAME}"
-    path = fetch(url, tmp_path / "new", lambda *numbers: calls.append(numbers))
-    assert path == tmp_path / "new" / NAME and path.read_bytes() == CONTENT
+    url, path = f"{hub.address}/{NAME}", tmp_path / "lookalike" / NAME
+    download(url, path, DIGITS, progress=lambda *numbers: calls.append(numbers))
+    assert path.read_bytes() == CONTENT
     assert calls[-1] == (len(CONTENT), len(CONTENT))
     assert [arrived for arrived, _ in calls] == sorted(arrived for arrived, _ in calls)
-    assert fetch(url, tmp_path / "new") == path
+    assert fetch(url) == path
     assert len(hub.requests) == 1
     assert list(path.parent.iterdir()) == [path]
     path.write_bytes(CONTENT[:-1])  # a kept file that has changed is not used
-    assert fetch(url, tmp_path / "new").read_bytes() == CONTENT
+    assert fetch(url).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -52,14 +58,15 @@ def test_a_failed_download_leaves_nothing_that_looks_whole(
 ) -> None:
     hub.cuts = cuts[:]
     with pytest.raises(ModelError, match=message):
-        fetch(f"{hub.address}/{name}", tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == ({f".{NAME}.part"} if cuts else set())
+        fetch(f"{hub.address}/{name}")
+    left = {file.name for file in (tmp_path / "lookalike").iterdir()}
+    assert left == ({f".{NAME}.part"} if cuts else set())
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "lookalike").write_bytes(b"")
     with pytest.raises(ModelError, match="cannot write"):
-        fetch(f"http://127.0.0.1:1/{NAME}", tmp_path / "file")
+        fetch(f"http://127.0.0.1:1/{NAME}")
 
 
 def test_all_that_is_wrong_is_listed_and_the_module_stays(tmp_path: Path) -> None:

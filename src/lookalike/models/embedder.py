@@ -33,7 +33,6 @@ from torch import Tensor, nn
 from lookalike.atomic import atomic_writer
 from lookalike.encoder import ModelInfo
 from lookalike.errors import ModelError
-from lookalike.models.download import Report
 from lookalike.models.layers import CBAM, GAP, GeM, SecondOrderAttention, unit
 from lookalike.models.settings import EmbedderSettings, Triple, triple
 from lookalike.models.trunks import make_trunk
@@ -55,10 +54,9 @@ class Embedder(nn.Module):
         *,
         mean: Triple | None = None,
         std: Triple | None = None,
-        progress: Report | None = None,
     ) -> None:
         super().__init__()
-        self.trunk = make_trunk(settings.trunk, weights, progress)
+        self.trunk = make_trunk(settings.trunk, weights)
         self.mean = self.trunk.mean if mean is None else mean
         self.std = self.trunk.std if std is None else std
         sides = self.trunk.sides(settings.input_size)

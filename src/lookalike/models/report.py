@@ -77,8 +77,8 @@ class TrainReport:
     kept: int
     overfitting: str | None
     storage_cost: Cost | None
-    resumed: int | None
-    seconds: float
+    resumed: int | None = None
+    seconds: float = 0.0
 
 
 Listener: TypeAlias = Callable[[TrainProgress], None]

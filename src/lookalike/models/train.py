@@ -18,7 +18,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -90,17 +90,9 @@ def train(
             run.restore(saved)
         resumed = run.epoch if saved else None
         run.go_on(lambda: write_checkpoint(checkpoint, identity, run.state()))
-        embedder = run.result()
-    return _write(
-        embedder,
-        run,
-        out,
-        name or out.stem,
-        storage,
-        checkpoint,
-        resumed=resumed,
-        seconds=time.perf_counter() - began,
-    )
+    report = _write(run, out, name or out.stem, storage)
+    checkpoint.unlink(missing_ok=True)  # last, so nothing can be lost
+    return replace(report, resumed=resumed, seconds=time.perf_counter() - began)
 
 
 def _check_parts(embedder_settings: EmbedderSettings, settings: TrainSettings) -> None:
@@ -120,18 +112,9 @@ def _check_parts(embedder_settings: EmbedderSettings, settings: TrainSettings) -
             Teacher(path, embedder, torch.device("cpu"))
 
 
-def _write(
-    embedder: Embedder,
-    run: Run,
-    out: Path,
-    name: str,
-    storage: Storage,
-    checkpoint: Path,
-    *,
-    resumed: int | None,
-    seconds: float,
-) -> TrainReport:
-    """All files of a finished training; the checkpoint goes last, so nothing can be lost."""
+def _write(run: Run, out: Path, name: str, storage: Storage) -> TrainReport:
+    """All files of a finished training."""
+    data, embedder, history = run.data, run.result(), tuple(run.history)
     weights = out.with_suffix(".pt") if out.suffix == ".onnx" else out
     csv, svg = out.with_suffix(".csv"), out.with_suffix(".svg")
     save_embedder(embedder, weights)
@@ -139,14 +122,10 @@ def _write(
     if out.suffix == ".onnx":
         export_embedder(embedder, out, name=name, storage=storage)
         if storage != "float32":
-            loss = storage_cost(
-                embedder, out, run.data.examples(COST_IMAGES, embedder.settings.input_size)
-            )
-    history = tuple(run.history)
+            some = data.examples(COST_IMAGES, embedder.settings.input_size)
+            loss = storage_cost(embedder, out, some)
     write_csv(history, csv)
     draw_curves(history, svg, kept=run.kept)
-    checkpoint.unlink(missing_ok=True)
-    data = run.data
     return TrainReport(
         out=out,
         weights=weights,
@@ -160,8 +139,6 @@ def _write(
         kept=run.kept,
         overfitting=overfitting(history),
         storage_cost=loss,
-        resumed=resumed,
-        seconds=seconds,
     )
 
 

@@ -37,40 +37,27 @@ def list_models(
     """List the encoders that have a name: those that come along, and those to download."""
     from lookalike.models.catalogue import BUNDLED, CATALOGUE, model_file
 
-    files = {name: model_file(name) for name in (*BUNDLED, *CATALOGUE)}
-    licence = "Apache-2.0"
+    names = "name", "about", "licence", "bytes", "source"
+    rows: list[tuple[Any, ...]] = [
+        (name, about, "Apache-2.0", model_file(name).stat().st_size, "lookalike")
+        for name, about in BUNDLED.items()
+    ]
+    rows += [
+        (name, entry.about, entry.licence, entry.bytes, f"{entry.repository}@{entry.revision}")
+        for name, entry in CATALOGUE.items()
+    ]
+    models = [dict(zip(names, row, strict=True)) for row in rows]
+    for each in models:
+        file = model_file(each["name"])
+        each["file"] = str(file) if file.exists() else None
     if as_json:
-        print_json(
-            [
-                {
-                    "name": name,
-                    "about": about,
-                    "licence": licence,
-                    "bytes": files[name].stat().st_size,
-                    "source": "lookalike",
-                    "file": str(files[name]),
-                }
-                for name, about in BUNDLED.items()
-            ]
-            + [
-                {
-                    "name": name,
-                    "about": entry.about,
-                    "licence": entry.licence,
-                    "bytes": entry.bytes,
-                    "source": f"{entry.repository}@{entry.revision}",
-                    "file": str(files[name]) if files[name].exists() else None,
-                }
-                for name, entry in CATALOGUE.items()
-            ]
-        )
+        print_json(models)
         return
-    width = max(map(len, files))
-    for name, about in BUNDLED.items():
-        click.echo(f"{name:{width}}  {'comes along':>11}  {licence:10}  {about}")
-    for name, entry in CATALOGUE.items():
-        state = "downloaded" if files[name].exists() else f"{entry.bytes / 1e6:.0f} MB"
-        click.echo(f"{name:{width}}  {state:>11}  {entry.licence:10}  {entry.about}")
+    width = max(len(each["name"]) for each in models)
+    for each in models:
+        state = "downloaded" if each["file"] else f"{each['bytes'] / 1e6:.0f} MB"
+        state = "comes along" if each["name"] in BUNDLED else state
+        click.echo(f"{each['name']:{width}}  {state:>11}  {each['licence']:10}  {each['about']}")
 
 
 @command(model)

@@ -8,7 +8,7 @@ import sqlite3
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -117,9 +117,6 @@ def _compare_index(files: GalleryFiles) -> list[str]:
     if lost:
         found.append(f"{len(lost)} images of the table have no vector in the index")
     return found
-    return (
-        [*found, f"{len(lost)} images of the table have no vector in the index"] if lost else found
-    )
 
 
 def changed_contents(rows: Iterable[ImageRow], root: Path) -> list[str]:
@@ -174,12 +171,10 @@ def repair(files: GalleryFiles) -> RepairReport:
         with writer_lock(lock):
             _tidy(files, report)
             _repair_table(files, report)
-            store = Store.open(files.table, write=True)
-            try:
+            with closing(Store.open(files.table, write=True)) as store:
                 if read_identity(files.directory) is None:
                     report.done.append(f"{IDENTITY} was rewritten")
-                identity = identity_of(store)
-                write_identity(files.directory, identity)
+                write_identity(files.directory, identity_of(store))
                 index = _repair_index(files, store, report)
                 is_graph_lost = _drop_damaged_graph(files, index, report)
                 report.to_read = recover(store, index)
@@ -187,8 +182,6 @@ def repair(files: GalleryFiles) -> RepairReport:
                 if is_graph_lost:
                     files.update_graph(index)
                     report.done.append("the neighbour graph was made again")
-            finally:
-                store.close()
     return report
 
 
@@ -274,12 +267,8 @@ def _repair_table(files: GalleryFiles, report: RepairReport) -> None:
     removed = [row for row in removed_rows(identity, top + 1) if row.path not in saved]
     fresh = files.table.with_name("repaired.sqlite")
     Store.create(fresh, meta, top + 1)
-    store = Store.open(fresh, write=True)
-    try:
-        with store.transaction():
-            store.put([*rows, *removed])
-    finally:
-        store.close()
+    with closing(Store.open(fresh, write=True)) as store, store.transaction():
+        store.put([*rows, *removed])
     outcome = f"{len(rows)} rows of the table were saved"
     if files.table.exists():
         aside = files.table.with_name(files.table.name + ".damaged")
@@ -357,7 +346,7 @@ def _salvage_table(path: Path) -> tuple[dict[str, Any], list[ImageRow]]:
                 last = found[0]
         return last
 
-    try:
+    with closing(connection):
         tables = _tables(connection)
         if "meta" in tables:
             with suppress(*UNREADABLE):
@@ -370,8 +359,6 @@ def _salvage_table(path: Path) -> tuple[dict[str, Any], list[ImageRow]]:
             first, last = read("ORDER BY id"), read("ORDER BY id DESC")
             for number in range(first + 1, min(last, first + MOST_TRIED)):
                 read("WHERE id = ?", number)
-    finally:
-        connection.close()
     return meta, list(rows.values())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,8 +77,7 @@ class Store:
         with replacing(path) as temporary:
             for suffix in COMPANIONS:
                 Path(f"{temporary}{suffix}").unlink(missing_ok=True)
-            store = cls(connect(temporary), temporary)
-            try:
+            with closing(cls(connect(temporary), temporary)) as store:
                 store.connection.execute("PRAGMA synchronous = FULL")
                 with store.transaction():
                     make_tables(store.connection)
@@ -88,8 +87,6 @@ class Store:
                         "INSERT INTO sqlite_sequence VALUES ('images', ?)", (first_id - 1,)
                     )
                     store.set_meta({**dict.fromkeys(REQUIRED), "gallery_id": new_owner(), **meta})
-            finally:
-                store.close()
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False) -> Store:

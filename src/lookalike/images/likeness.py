@@ -8,6 +8,7 @@ is taken of the square that the encoder gets.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Literal
 
@@ -154,40 +155,42 @@ def compare(
             one of the images: that of two screenshots perhaps.
     """
     noise = OF_LOSSLESS if is_lossless else 1.0
-    outline = _outline(a)
-    for turn in TURNS:
-        turned = b if turn is None else b.transpose(turn)
-        if (
-            _shapes_agree(_whole(a), _whole(turned))
-            and _correlation(outline, _outline(turned)) >= PROMISING
-            and _agree(a, _whole(a), turned, side, 1, noise)
-        ):
+    for turn, turned in _likely_turns(a, _whole(a), b):
+        if _agree(a, _whole(a), turned, side, 1, noise):
             return "same picture" if turn is None else "mirrored or rotated"
     inner, other = within_border(a), within_border(b)
     if inner != _whole(a) or other != _whole(b):
         for one, two in ((inner, other), (inner, _whole(b)), (_whole(a), other)):
             part = b if two == _whole(b) else b.crop(two)
-            outline = _outline(a, one)
-            for turn in TURNS:
-                turned = part if turn is None else part.transpose(turn)
-                if (
-                    _shapes_agree(one, _whole(turned))
-                    and _correlation(outline, _outline(turned)) >= PROMISING
-                    and (box := _aligned(a, one, turned, side))
-                    and _agree(a, box, turned, side, EDGE)
-                ):
+            for _, turned in _likely_turns(a, one, part):
+                box = _aligned(a, one, turned, side)
+                if box and _agree(a, box, turned, side, EDGE):
                     return "cropped"
     for large, small in ((a, b), (b, a)):
-        box = _found(large, small)
-        for at in (SEARCHED, side):
-            box = box and _aligned(large, box, small, at)
+        box = _found(large, small, side)
         if box and _shapes_agree(box, _whole(small)) and _agree(large, box, small, side, EDGE):
             return "cropped"
     return None
 
 
-def _outline(image: Image.Image, box: Box | None = None) -> Floats:
-    return _fitted(image.convert("L"), box or _whole(image), (SIDE, SIDE))
+def _likely_turns(
+    a: Image.Image, box: Box, b: Image.Image
+) -> Iterator[tuple[Image.Transpose | None, Image.Image]]:
+    """The positions of ``b`` in which it roughly shows what the part of ``a`` within ``box`` does,
+    and ``b`` so."""
+    outline = _outline(a, box)
+    for turn in TURNS:
+        turned = b if turn is None else b.transpose(turn)
+        whole = _whole(turned)
+        if (
+            _shapes_agree(box, whole)
+            and _correlation(outline, _outline(turned, whole)) >= PROMISING
+        ):
+            yield turn, turned
+
+
+def _outline(image: Image.Image, box: Box) -> Floats:
+    return _fitted(image.convert("L"), box, (SIDE, SIDE))
 
 
 def _correlation(one: Floats, two: Floats) -> float:
@@ -288,8 +291,7 @@ def _with_tone_of(target: Floats, source: Floats) -> Floats | None:
 def _mean_around(values: Floats, radius: int) -> Floats:
     """Means over squares of 2 radius + 1 pixels, (h, w)."""
     size = 2 * radius + 1
-    sums = np.cumsum(np.cumsum(np.pad(values, radius, mode="edge"), 0, np.float64), 1)
-    sums = np.pad(sums, ((1, 0), (1, 0)))
+    sums = _running_sums(np.pad(values, radius, mode="edge"))
     corners = sums[size:, size:] - sums[:-size, size:] - sums[size:, :-size] + sums[:-size, :-size]
     return (corners / size**2).astype(np.float32)
 
@@ -324,9 +326,7 @@ def within_border(image: Image.Image) -> Box:
 def adds_border(a: Image.Image, b: Image.Image, side: int) -> float | None:
     """Of images of which ``b`` is a part of ``a``: the width of that part, as a share of that of
     ``a``, if the rest of ``a`` is a border of one colour; else None."""
-    box = _found(a, b)
-    for at in (SEARCHED, side):
-        box = box and _aligned(a, box, b, at)
+    box = _found(a, b, side)
     if box is None:
         return None
     grey = np.asarray(a.convert("L"), np.float32)
@@ -341,9 +341,9 @@ def adds_border(a: Image.Image, b: Image.Image, side: int) -> float | None:
     return _sides(box)[0] / a.width if away and max(away) <= 4 * BORDER else None
 
 
-def _found(large: Image.Image, small: Image.Image) -> Box | None:
-    """Where all of ``small`` is in ``large``, about: the best of normalised cross-correlations at
-    several sizes. None if it is not."""
+def _found(large: Image.Image, small: Image.Image, side: int) -> Box | None:
+    """Where all of ``small`` is in ``large``: the best of normalised cross-correlations at several
+    sizes, aligned. None if it is not."""
     scale = min(1.0, SEARCHED / max(large.size))
     size = (max(SMALLEST, round(large.width * scale)), max(SMALLEST, round(large.height * scale)))
     image = _fitted(large.convert("L"), _whole(large), size)
@@ -361,6 +361,8 @@ def _found(large: Image.Image, small: Image.Image) -> Box | None:
                 across, down = large.width / size[0], large.height / size[1]
                 best, box = score, (x * across, y * down, (x + w) * across, (y + h) * down)
         share *= SCALE_STEP
+    for at in (SEARCHED, side):
+        box = box and _aligned(large, box, small, at)
     return box
 
 

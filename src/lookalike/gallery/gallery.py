@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -38,12 +39,14 @@ from lookalike.gallery.themes import (
     find_outliers,
     find_themes,
 )
-from lookalike.gallery.tuning import reset_tuning, tune
 from lookalike.lsh import LSHSettings
 from lookalike.progress import Progress
 
 if TYPE_CHECKING:
     from lookalike.lsh.tuning import TuneReport
+
+TUNE_FROM = 10_000
+"""Images below which tuning is refused: a search looks at nearly all of them anyway."""
 
 
 class Gallery(GalleryOnDisk):
@@ -365,12 +368,41 @@ class Gallery(GalleryOnDisk):
             GalleryError: fewer than TUNE_FROM or 2 k images, or the target is out of reach.
         """
         with self._files.writing() as (store, index):
-            return tune(self._files, store, index, target_recall, k, force)
+            if len(index) < TUNE_FROM and not force:
+                raise GalleryError(
+                    f"the gallery has {len(index):,} images; below {TUNE_FROM:,} the default "
+                    f"settings look at nearly all of them anyway, and settings chosen now would "
+                    f"hurt when it grows (--force, or force=True, tunes all the same)"
+                )
+            before = (store.meta("tuning") or {}).get("before", index.settings.as_dict())
+            try:
+                report = index.tune(target_recall, k)
+            except ValueError as error:
+                raise GalleryError(f"cannot tune: {error}") from error
+            index.save(self._files.index_folder)
+            tuning = {"before": before, "target_recall": target_recall, "k": k}
+            tuning |= {"recall": report.expected.recall, "images": len(index)}
+            with store.transaction():
+                store.set_meta({"tuning": tuning})
+            return report
 
     def reset_tuning(self) -> LSHSettings:
         """Undo `tune`: return to the settings from before the first time, and return them."""
         with self._files.writing() as (store, index):
-            return reset_tuning(self._files, store, index)
+            settings, tuning = index.settings, store.meta("tuning")
+            if tuning is None:  # lost with a table, if there was any
+                plain = LSHSettings(settings.dim)
+                usual = {name: getattr(plain, name) for name in ("tables", "key_bits", "search")}
+                settings = replace(settings, **usual)
+            else:
+                settings = LSHSettings.from_dict(tuning["before"])
+                if settings.dim != index.settings.dim:
+                    raise store.damaged("its entry 'tuning' is of another index")
+            if settings != index.settings:
+                index.with_settings(settings).save(self._files.index_folder)
+            with store.transaction():
+                store.set_meta({"tuning": None})
+            return settings
 
     def reader(self) -> Reader:
         """For many small queries: by id, and without opening the files for each."""

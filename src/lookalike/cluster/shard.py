@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.atomic import cache_directory
+from lookalike.atomic import atomic_writer, cache_directory
 from lookalike.cluster.lease import is_unfinished
 from lookalike.cluster.parts import Parts, Share
 from lookalike.errors import GalleryError, GalleryLockedError, IndexFormatError
@@ -322,10 +322,9 @@ class Shard:
         self._note(version)
 
     def _note(self, version: int) -> None:
-        temporary = self.directory / f".{HOLDS}"
         holds = {"version": version, "job": self.parts.job.fingerprint}
-        temporary.write_text(json.dumps(holds))
-        os.replace(temporary, self.directory / HOLDS)
+        with atomic_writer(self.directory / HOLDS) as file:
+            file.write(json.dumps(holds).encode())
 
     # ---- queries ---------------------------------------------------------------------------------
 

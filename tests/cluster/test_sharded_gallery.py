@@ -18,6 +18,7 @@ from towers import adopt_towers, write_colours
 from lookalike.cluster import gallery as sharded
 from lookalike.cluster import view
 from lookalike.cluster.parts import part_name
+from lookalike.cluster.writer import NewVectors
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
 
@@ -62,6 +63,17 @@ def test_a_gallery_of_a_list_is_brought_up_to_date_with_the_files_that_it_names(
     listed(["../elsewhere.png"])
     with pytest.raises(GalleryError, match=r"are relative to .*photos, but the files .* switch"):
         gallery.update()
+
+
+def test_an_update_searches_no_vectors_of_a_large_gallery_in_shards(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = tmp_path / "photos"
+    write_photos(photos, 4)
+    gallery = serve(photos)
+    write_photo(photos / "new.png", 99)
+    monkeypatch.setattr(NewVectors, "__len__", lambda self: 10**6)
+    assert counts(gallery.update()) == {"added": 1}
 
 
 def test_damage_to_parts_and_to_shards_is_found(serve: Serve, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -228,8 +228,3 @@ class NewVectors:
 
     def compact(self, *, only_if_worth_it: bool = False) -> None:
         """Nothing to merge."""
-
-    @property
-    def hasher(self) -> Any:
-        """None."""
-        return None

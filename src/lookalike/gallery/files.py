@@ -43,6 +43,7 @@ from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.arrayfile import new_owner
 from lookalike.lsh.graph import NeighbourGraph
+from lookalike.lsh.index import EXACT_AT_ONCE
 from lookalike.lsh.manifest import MANIFEST
 
 T = TypeVar("T")
@@ -354,6 +355,9 @@ class GalleryFiles:
         index.link(graph)
         if not index.is_saved:
             index.save(self.index_folder)
+        if graph is not known and len(index) > EXACT_AT_ONCE:
+            # Compiles, once for an installation, what the first search would wait for.
+            index.search(index.vectors(index.ids[:1])[0], 1)
 
     def disk_bytes(self) -> int:
         return sum(map(_size, self.directory.rglob("*")))

@@ -42,7 +42,6 @@ from lookalike.images import DecodedImage, SkippedImageError, SkipReason, conten
 from lookalike.images.decoder import Decoder, Limits
 from lookalike.images.likeness import perceptual_hash
 from lookalike.lsh import LSHIndex, LSHSettings
-from lookalike.lsh.index import EXACT_AT_ONCE
 from lookalike.progress import Progress
 
 _log = logging.getLogger(__name__)
@@ -184,9 +183,6 @@ class Update:
         self._drop()
         self._note_devices()
         self._measure()
-        if report.added and len(self._index) > EXACT_AT_ONCE:
-            # Compiles, once for an installation, what the first search would wait for.
-            self._index.search(self._index.vectors(self._index.ids[:1])[0], 1)
         if self._store.meta("unfinished"):
             self._mark_unfinished(False)
         report.images, report.skipped, report.removed = self._store.counts()

@@ -16,8 +16,8 @@ from lookalike.cluster.client import LONG_SECONDS, Shards
 from lookalike.errors import NoNeighboursError
 from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import smallest_cosine
+from lookalike.gallery.protocol import GallerySnapshot
 from lookalike.gallery.rarity import PairStatistics
-from lookalike.gallery.reader import KeptRows
 from lookalike.gallery.rows import ORDERS, ImageRow
 from lookalike.gallery.search import Found, NearOptions
 from lookalike.lsh import LSHSettings
@@ -77,8 +77,8 @@ class ShardedReader:
         return self._known if time.monotonic() < self._until else None
 
 
-class ShardedSnapshot(KeptRows):
-    """See `lookalike.gallery.protocol.GallerySnapshot`; also `search.Table` and `StoredVectors`,
+class ShardedSnapshot(GallerySnapshot):
+    """Of all shards; also `search.Table` and `StoredVectors`,
     as far as a query and duplicates need them.
     """
 
@@ -86,11 +86,11 @@ class ShardedSnapshot(KeptRows):
     changed = None
 
     def __init__(self, shards: Shards, facts: Facts) -> None:
-        super().__init__()
         self.facts = facts
         self.pairs = facts.pairs
         self.code_bits = facts.settings.code_bits
         self._shards = shards
+        self._rows = {}
 
     def __len__(self) -> int:
         return self.facts.images

@@ -39,24 +39,25 @@ if TYPE_CHECKING:
     from lookalike.lsh.tuning import TuneReport
 
 Path_ = str | os.PathLike[str]
+KEPT_ROWS = 100_000
 
 
 class GallerySnapshot(Protocol):
-    """A committed state, as `lookalike.gallery.reader.Snapshot` has it."""
+    """A committed state, as `lookalike.gallery.reader.Snapshot` has it; rows are kept that were
+    read.
 
-    @property
-    def pairs(self) -> PairStatistics | None: ...
+    Attributes:
+        pairs: what random pairs are like; None: fewer than two images.
+        code_bits: bits of a code.
+        local_index: the index, if it is on this machine.
+        changed: when the gallery changed last, in seconds since the epoch, if that is known.
+    """
 
-    @property
-    def code_bits(self) -> int: ...
-
-    @property
-    def local_index(self) -> LSHIndex | None:
-        """The index, if it is on this machine."""
-
-    @property
-    def changed(self) -> float | None:
-        """When the gallery changed last, in seconds since the epoch, if that is known."""
+    pairs: PairStatistics | None
+    code_bits: int
+    local_index: LSHIndex | None
+    changed: float | None
+    _rows: dict[int, ImageRow]
 
     def __len__(self) -> int: ...
 
@@ -66,9 +67,28 @@ class GallerySnapshot(Protocol):
 
     def sample(self, count: int) -> NDArray[np.float32]: ...
 
-    def row(self, number: int) -> ImageRow | None: ...
+    def read_rows(self, ids: list[int]) -> dict[int, ImageRow]:
+        """Those of the ``ids`` that exist; may be of skipped files."""
 
-    def rows(self, ids: Iterable[int]) -> dict[int, ImageRow]: ...
+    def row(self, number: int) -> ImageRow | None:
+        """The indexed image of this id, None if there is none."""
+        return self.rows([number]).get(number)
+
+    def rows(self, ids: Iterable[int]) -> dict[int, ImageRow]:
+        """The indexed images of those ``ids`` that exist; in their order."""
+        wanted, kept = list(ids), self._rows
+        unknown = [number for number in wanted if number not in kept]
+        if unknown:
+            kept = self.keep(self.read_rows(unknown).values(), wanted)
+        return {number: kept[number] for number in wanted if number in kept}
+
+    def keep(self, rows: Collection[ImageRow], wanted: Iterable[int] = ()) -> dict[int, ImageRow]:
+        """Keep these, in place of all but the ``wanted`` if there are too many; returns all."""
+        kept = self._rows
+        if len(kept) + len(rows) > KEPT_ROWS:
+            self._rows = kept = {number: kept[number] for number in wanted if number in kept}
+        kept.update((row.id, row) for row in rows if row.skipped is None)
+        return kept
 
     def page(
         self, pattern: str | None, offset: int, limit: int, order: str = "path"

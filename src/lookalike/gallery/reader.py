@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Unpack
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.filter import parse_filter
 from lookalike.gallery.hits import smallest_cosine
+from lookalike.gallery.protocol import KEPT_ROWS, GallerySnapshot
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ORDERS, ImageRow
 from lookalike.gallery.search import Found, NearOptions, expanded, measured, nearest_rows
@@ -25,7 +25,6 @@ from lookalike.lsh.expand import Expansion
 from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.manifest import MANIFEST
 
-KEPT_ROWS = 100_000
 KEPT_FILTERS = 16
 SETTLED_SECONDS = 0.1
 """A file that changed this recently may change again within one tick of its time stamp."""
@@ -85,43 +84,11 @@ class Reader:
         return Snapshot(self._files, index, pairs, state, settled, graph, default)
 
 
-class KeptRows(ABC):
-    """Indexed images by id, read when first asked for."""
-
-    def __init__(self) -> None:
-        self._rows: dict[int, ImageRow] = {}
-
-    @abstractmethod
-    def read_rows(self, ids: list[int]) -> dict[int, ImageRow]:
-        """Those of the ``ids`` that exist; may be of skipped files."""
-
-    def row(self, number: int) -> ImageRow | None:
-        """The indexed image of this id, None if there is none."""
-        return self.rows([number]).get(number)
-
-    def rows(self, ids: Iterable[int]) -> dict[int, ImageRow]:
-        """The indexed images of those ``ids`` that exist; in their order."""
-        wanted, kept = list(ids), self._rows
-        unknown = [number for number in wanted if number not in kept]
-        if unknown:
-            kept = self.keep(self.read_rows(unknown).values(), wanted)
-        return {number: kept[number] for number in wanted if number in kept}
-
-    def keep(self, rows: Collection[ImageRow], wanted: Iterable[int] = ()) -> dict[int, ImageRow]:
-        """Keep these, in place of all but the ``wanted`` if there are too many; returns all."""
-        kept = self._rows
-        if len(kept) + len(rows) > KEPT_ROWS:
-            self._rows = kept = {number: kept[number] for number in wanted if number in kept}
-        kept.update((row.id, row) for row in rows if row.skipped is None)
-        return kept
-
-
-class Snapshot(KeptRows):
+class Snapshot(GallerySnapshot):
     """A committed state of index and table.
 
     Attributes:
         index: its vectors and codes.
-        pairs: what random pairs are like; None: fewer than two images.
         state, settled: of the files, for `Reader`.
         graph: the neighbours of each image; None: not kept.
         strangers: how many ids that searches found had no row in the table: those of a commit in
@@ -139,16 +106,19 @@ class Snapshot(KeptRows):
         expansion: Expansion | None = None,
         store: Store | None = None,
     ) -> None:
-        super().__init__()
-        self.index = index
+        self.index = self.local_index = index
+        self.code_bits = index.settings.code_bits
         self.pairs = pairs
         self.state = state
+        times = state[3::4]
+        self.changed = max(times) / 1e9 if times else None
         self.settled = settled
         self.graph = graph
         self.strangers = 0
         self._expansion = expansion
         self._store = store
         self._files = files
+        self._rows = {}
         self._matching: dict[tuple[str | None, str], NDArray[np.int64]] = {}
         self._codes: dict[int, int] = {}
         self._noting = threading.Lock()
@@ -157,22 +127,6 @@ class Snapshot(KeptRows):
 
     def __len__(self) -> int:
         return len(self.index)
-
-    @property
-    def code_bits(self) -> int:
-        """Bits of a code."""
-        return self.index.settings.code_bits
-
-    @property
-    def local_index(self) -> LSHIndex | None:
-        """The index itself."""
-        return self.index
-
-    @property
-    def changed(self) -> float | None:
-        """When the gallery's files were last written, seconds since the epoch."""
-        times = self.state[3::4]
-        return max(times) / 1e9 if times else None
 
     def nearest(self, query: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Ids of the ``k`` images nearest to an embedding (dim,), best first: (m,)."""

@@ -33,9 +33,7 @@ from lookalike.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lookalike.gallery import Gallery, Progress, UpdateReport
+    from lookalike.gallery import Gallery, UpdateReport
 
 
 KINDS_NAMED = 6
@@ -130,7 +128,17 @@ def index(
         if served is not None:
             report = served.update(show, wait=wait, accept_missing=accept_missing)
         elif parts is not None:
-            report = _from_parts(parts, folder, gallery, encoding["model"], wait, show)
+            with extra_needed("cluster"):
+                from lookalike.cluster.convert import import_gallery
+                from lookalike.cluster.parts import Parts
+            report = import_gallery(
+                Parts.open(parts),
+                folder,
+                directory=gallery,
+                model=encoding["model"],
+                wait=wait,
+                progress=show,
+            )
         elif rebuild:
             _, report = Gallery.rebuild(
                 folder,
@@ -185,22 +193,6 @@ def _own_folder(served: Gallery, given: Path | None) -> Path:
             f"{visible(os.fspath(given.absolute()))}; leave FOLDER out"
         )
     return served.root
-
-
-def _from_parts(
-    parts: str,
-    folder: Path,
-    gallery: Path | None,
-    model: Path | None,
-    wait: float,
-    show: Callable[[Progress], None],
-) -> UpdateReport:
-    with extra_needed("cluster"):
-        from lookalike.cluster.convert import import_gallery
-        from lookalike.cluster.parts import Parts
-    return import_gallery(
-        Parts.open(parts), folder, directory=gallery, model=model, wait=wait, progress=show
-    )
 
 
 def report_problems(

@@ -126,7 +126,8 @@ class Journal(Store):
             if row.id in before and before[row.id].path != row.path:  # it moved
                 gone = before[row.id]
                 self._changed.setdefault(gone.path, _gone(gone))
-            if row.path not in known or _differ(row, known[row.path]):
+            old = known.get(row.path)
+            if old is None or any(getattr(row, name) != getattr(old, name) for name in OF_FILE):
                 self._changed[row.path] = row
 
     def delete(self, ids: Iterable[int]) -> None:
@@ -150,10 +151,6 @@ class Journal(Store):
         self._new.are_written(images)
         self._changed = {}
         return self._parts.version(name)
-
-
-def _differ(one: ImageRow, other: ImageRow) -> bool:
-    return any(getattr(one, name) != getattr(other, name) for name in OF_FILE)
 
 
 def _gone(row: ImageRow) -> ImageRow:

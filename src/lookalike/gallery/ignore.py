@@ -38,7 +38,7 @@ class Rules:
 
     def within(self, folder: bytes, file: Path) -> Rules:
         """These and those of a file that is in ``folder``; raises as `read_rules`."""
-        return Rules(((folder, _spec(file)), *self.levels))
+        return Rules(((folder, _parsed(_lines(file), os.fspath(file))), *self.levels))
 
 
 def read_rules(directory: Path) -> Rules:
@@ -55,10 +55,6 @@ def patterns_of(directory: Path) -> list[str]:
     """Lines of a gallery's own file; [] without one. GalleryError if it cannot be read."""
     file = directory / EXCLUDE
     return _lines(file) if os.path.lexists(file) else []
-
-
-def _spec(file: Path) -> GitIgnoreSpec:
-    return _parsed(_lines(file), os.fspath(file))
 
 
 def _lines(file: Path) -> list[str]:

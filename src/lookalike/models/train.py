@@ -180,9 +180,8 @@ def identify(data: TrainData, embedder: EmbedderSettings, settings: TrainSetting
         del own[name]
     if settings.teacher is not None:
         own["teacher"] = teacher_digest(Path(settings.teacher))
-    shape = {k: list(v) if isinstance(v, tuple) else v for k, v in embedder.as_dict().items()}
     rest = {"images": len(images), "files": digest.hexdigest(), "torch": str(torch.__version__)}
-    return {"training": own, "embedder": shape, "data": rest}
+    return {"training": own, "embedder": embedder.as_dict(), "data": rest}
 
 
 def write_checkpoint(path: Path, identity: Identity, state: Any) -> None:

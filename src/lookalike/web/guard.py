@@ -41,7 +41,8 @@ class Guard:
         """``clock``: seconds, for the guesses that a client has."""
         self._token = settings.token
         self._guesses = Guesses(clock)
-        self._local = is_loopback(settings.host)
+        self.is_local = is_loopback(settings.host)
+        """Whether only this machine can reach the server."""
         self._proxies = {name.lower().rstrip(".") for name in settings.allowed_hosts}
         names = {"localhost", settings.host, *settings.allowed_hosts}
         self._names = {name.lower().rstrip(".") for name in names}
@@ -53,11 +54,6 @@ class Guard:
         self._check_origin(scope, headers, host)
         if self._token is not None and _needs_token(scope["path"]):
             self._check_token(scope, headers)
-
-    @property
-    def is_local(self) -> bool:
-        """Whether only this machine can reach the server."""
-        return self._local
 
     def is_token(self, scope: Scope, given: str) -> bool:
         """Compared in constant time. True if none is needed.
@@ -93,7 +89,7 @@ class Guard:
             address = ipaddress.ip_address(name.partition("%")[0])
         except ValueError:
             return False
-        return address.is_loopback or not self._local
+        return address.is_loopback or not self.is_local
 
     def _check_origin(self, scope: Scope, headers: Headers, host: str) -> None:
         """Pages of other sites may lead here, but neither ask nor embed.

@@ -262,13 +262,9 @@ class DivideAndEncode(nn.Module):
 
 
 class TripletRankingLoss(nn.Module):
-    """max(0, margin - |F(I) - F(I-)|^2 + |F(I) - F(I+)|^2), the mean over all triplets of a batch:
+    """max(0, 1 - |F(I) - F(I-)|^2 + |F(I) - F(I+)|^2), the mean over all triplets of a batch:
     each pair (I, I+) of a class with each image I- of another. A batch without one costs 0.
     """
-
-    def __init__(self, margin: float = 1.0) -> None:
-        super().__init__()
-        self.margin = margin
 
     def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
         """Soft bits (n, bits), int64 (n,) -> scalar. Holds up to n^3 numbers."""
@@ -279,7 +275,7 @@ class TripletRankingLoss(nn.Module):
         if not len(anchors):
             return codes.sum() * 0
         near, far = distances[anchors, positives], distances[anchors]
-        return (self.margin + near.unsqueeze(1) - far)[~same[anchors]].relu().mean()
+        return (1 + near.unsqueeze(1) - far)[~same[anchors]].relu().mean()
 
 
 # ---- objectives of networks ----------------------------------------------------------------------

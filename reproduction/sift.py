@@ -94,14 +94,13 @@ class Sift(Method):
         seed: int = 0,
         sizes: Sequence[int] = WHOLE.words,
         pyramids: Sequence[bool] = WHOLE.pyramids,
-        powers: Sequence[float] = POWERS,
     ) -> None:
         """What `learn` tries."""
         self.seed, self.sizes = seed, tuple(sizes)
-        self.pyramids, self.powers = tuple(pyramids), tuple(powers)
+        self.pyramids = tuple(pyramids)
 
     def made_of(self) -> str:
-        return f"{KEY}; {self.sizes}, {self.pyramids}, {self.powers}"
+        return f"{KEY}; {self.sizes}, {self.pyramids}, {POWERS}"
 
     def learn(self, training: Sample) -> None:
         """Choose, and count in how many images each word is.
@@ -117,7 +116,7 @@ class Sift(Method):
         self.trials: dict[Choice, float] = {}
         for vocabulary in vocabularies:
             everywhere = _all_counts(found, vocabulary, any(self.pyramids))
-            for pyramid, power in product(self.pyramids, self.powers):
+            for pyramid, power in product(self.pyramids, POWERS):
                 counts = everywhere if pyramid else everywhere[:, : len(vocabulary)]
                 vectors = tf_idf(counts, _idf(counts[rest]), power)
                 quality = _quality(vectors, training.labels, held, rest)

@@ -159,7 +159,7 @@ def feedback_table(results: Results, name: str) -> str:
     return _table(["SVM active learning", *(f"round {number}" for number in rounds)], lines)
 
 
-def robustness_table(results: Results, name: str, metric: str = "P@10") -> str:
+def robustness_table(results: Results, name: str) -> str:
     """P@10 of altered queries, as difference to that of the same queries unaltered: mean ± standard
     deviation over the splits.
     """
@@ -168,10 +168,10 @@ def robustness_table(results: Results, name: str, metric: str = "P@10") -> str:
         splits = altered(results, name, row)
         if not splits:
             continue
-        plain = [each[metric]["rotation"]["0"] for each in splits.values()]
+        plain = [each["P@10"]["rotation"]["0"] for each in splits.values()]
         changes = [
             [
-                each[metric][kind][level] - at
+                each["P@10"][kind][level] - at
                 for each, at in zip(splits.values(), plain, strict=True)
             ]
             for kind, level, _ in ALTERED

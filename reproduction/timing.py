@@ -132,7 +132,7 @@ TIMED = 500
 BLOCK = 50
 
 
-def grow(study: Study, seed: int = 0, sizes: tuple[int, ...] = SIZES) -> None:
+def grow(study: Study, seed: int = 0) -> None:
     """Into the results as "growth", for each size: microseconds of a query (CPU time; first
     quartile, median, third quartile), exhaustive float against LSH, one query a call, one thread, K
     hits; and the quality of both.
@@ -143,10 +143,10 @@ def grow(study: Study, seed: int = 0, sizes: tuple[int, ...] = SIZES) -> None:
     """
     parts = study.split("paper", seed)
     network = study.networks.network(study.recipe("ours", seed), parts.training)
-    vectors, labels = grown_vectors(study, network, parts.gallery, max(sizes))
+    vectors, labels = grown_vectors(study, network, parts.gallery, max(SIZES))
     queries = network.embed(parts.queries)
     order = np.random.default_rng(seed).permutation(len(vectors))  # all classes at each size
-    for size in sizes:
+    for size in SIZES:
         chosen = np.sort(order[:size])
         found = _measured(queries, parts.queries.labels, vectors[chosen], labels[chosen])
         study.note(found, "growth", str(seed), str(size))

@@ -75,12 +75,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def attempts(count: int = 5) -> Iterator[bool]:
+def attempts() -> Iterator[bool]:
     """For reading several files while a writer may replace them: False for each attempt that may
     be followed by another, True for the last.
     """
-    for number in range(count):
-        yield number == count - 1
+    yield from (False, False, False, False, True)
 
 
 @contextmanager

@@ -37,7 +37,6 @@ from lookalike.gallery.places import (
     is_real_folder,
     repair_command,
 )
-from lookalike.gallery.report import GalleryInfo
 from lookalike.gallery.schema import check_beside
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
@@ -361,27 +360,6 @@ class GalleryFiles:
 
     def disk_bytes(self) -> int:
         return sum(map(_size, self.directory.rglob("*")))
-
-    def info(self, root: Path) -> GalleryInfo:
-        """Facts about the gallery, whose images are in ``root``."""
-        self.check_table(large=True)
-        with self.reading_all() as (store, index):
-            counts, model, pairs = store.counts(), made_with(store), store.pairs()
-            tuning, unfinished = store.meta("tuning"), bool(store.meta("unfinished"))
-        return GalleryInfo(
-            root=root,
-            directory=self.directory,
-            images=counts.images,
-            skipped=counts.skipped,
-            removed=counts.removed,
-            model=model,
-            lsh=index.settings,
-            segments=len(index.segments()),
-            disk_bytes=self.disk_bytes(),
-            pairs=pairs,
-            tuning=tuning and {name: tuning[name] for name in tuning if name != "before"},
-            unfinished=unfinished,
-        )
 
 
 def _file_state(path: Path) -> tuple[int, int, int] | None:

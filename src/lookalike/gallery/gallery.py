@@ -422,7 +422,21 @@ class Gallery(GalleryOnDisk):
 
     def info(self) -> GalleryInfo:
         """Counts, model, index and size."""
-        return self._files.info(self.root)
+        self._files.check_table(large=True)
+        with self._files.reading_all() as (store, index):
+            tuning = store.meta("tuning")
+            return GalleryInfo(
+                root=self.root,
+                directory=self.directory,
+                **store.counts()._asdict(),
+                model=made_with(store),
+                lsh=index.settings,
+                segments=len(index.segments()),
+                disk_bytes=self._files.disk_bytes(),
+                pairs=store.pairs(),
+                tuning=tuning and {name: tuning[name] for name in tuning if name != "before"},
+                unfinished=bool(store.meta("unfinished")),
+            )
 
     def unfinished(self) -> bool:
         """Whether the last update did not finish, or is still running."""

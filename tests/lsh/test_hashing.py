@@ -10,7 +10,7 @@ import pytest
 
 from lookalike.lsh import LSHIndex, LSHSettings, lookup
 from lookalike.lsh.hashing import Hasher
-from lookalike.lsh.probing import project
+from lookalike.lsh.probing import product, project
 from lookalike.lsh.vectors import unit_rows
 
 BITS = 64
@@ -51,21 +51,25 @@ def test_codes_of_long_vectors_are_the_signs_of_planes_in_the_basis() -> None:
     assert margins == pytest.approx(projected[:7], abs=1e-5)
 
 
-@pytest.mark.parametrize("is_older", [False, True])
-@pytest.mark.parametrize("dim", [50, 4 * BITS + 2])  # hashed as they are; their leading axes
-def test_one_query_is_projected_as_the_formulas_say(dim: int, is_older: bool) -> None:
+@pytest.mark.parametrize("dim", [3, 50, 4 * BITS + 2])  # hashed as they are; their leading axes
+def test_one_query_is_projected_as_the_formulas_say(dim: int) -> None:
     vectors = clustered(400, dim)
     hasher = Hasher.fit(LSHSettings(dim, code_bits=BITS), vectors)
     assert (hasher.basis.size > 0) == (dim > 50)
     for matrix in (hasher.basis, hasher.code_planes, hasher.key_map, hasher.key_points):
-        assert (matrix == matrix.astype(np.float16)).all()
-    if is_older:  # whose planes were not rounded
-        hasher = replace(hasher, code_planes=hasher.code_planes * np.float32(1.0001))
+        assert (matrix.view(np.uint32) % (1 << 16) == 0).all()  # bfloat16
+    assert hasher.is_short
+    older = replace(hasher, code_planes=hasher.code_planes * np.float32(1.0001))
+    assert not older.is_short  # and so it is not projected by rounded planes
     query = vectors[7]
-    margins, scores = np.empty(BITS, np.float32), np.empty(32, np.float32)
     projection = hasher.projection(5)
-    assert projection.planes.dtype == (np.float32 if is_older else np.uint16)
-    project(query, projection, margins, scores)
+    projected, scores = (
+        np.empty(2 * projection.planes.shape[1], np.float32),
+        np.empty(32, np.float32),
+    )
+    project(query, tuple(projection), projected)
+    margins, mapped = np.split(projected, [BITS])
+    product(mapped, projection.anchors, scores)
     centred = query.astype(np.float64) - hasher.mean
     narrowed = hasher.basis @ centred if hasher.basis.size else centred
     assert margins == pytest.approx(hasher.code_planes @ narrowed, abs=2e-6)

@@ -134,6 +134,21 @@ def test_what_a_link_stores_estimates_the_cosine_as_its_formula_says(linked: LSH
     assert np.std(errors) < 0.4 * np.std(spreads)
 
 
+def test_links_that_lead_nowhere_leave_no_place_empty(linked: LSHIndex) -> None:
+    (segment,) = linked.segments()
+    records = links_of(linked).records.copy()
+    records.view(np.uint32)[:, -LINKS:] = np.arange(N)[:, np.newaxis]  # each to itself
+    index = made()
+    alone = segment.linked(replace(links_of(linked), records=records))
+    index._state = replace(index._state, segments=(alone,))
+    found, exact = index.search(QUERIES, K), index.search(QUERIES, K, exact=True)
+    assert (found.ids >= 0).all()
+    assert all(len(set(ids)) == K for ids in found.ids.tolist())
+    assert np.isin(found.ids[:, 0], exact.ids).mean() > 0.9
+    one_by_one = [index.search(query, K).ids for query in QUERIES[:20]]
+    assert np.array_equal(one_by_one, found.ids[:20])
+
+
 def test_what_is_ranked_by_equal_bits_has_no_links() -> None:
     index = LSHIndex(settings=LSHSettings.paper(DIM))
     index.add(np.arange(N), ITEMS)

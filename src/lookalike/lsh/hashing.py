@@ -25,6 +25,7 @@ LARGEST = 1e6
 """Above all that a hasher holds, and small enough for scores to be finite in float32."""
 NARROW_FROM = 4  # times the bits of a code
 Floats = NDArray[np.float32]
+Words = NDArray[np.uint32]
 
 
 class Prepared(NamedTuple):
@@ -50,16 +51,17 @@ class Scoring(NamedTuple):
 
 class Projection(NamedTuple):
     """What takes a query to its margins and bucket scores: the basis, (dim, s) or (0, 0); the
-    planes of the codes, (s or dim, code_bits); the map of the keys, (s or dim, p); what both make
-    of the mean; and the anchors of the keys, (p, buckets).
+    planes of the codes and the map of the keys, (s or dim, code_bits + p); what they make of the
+    mean, (code_bits + p,); and the anchors of the keys, (p, buckets).
+
+    Matrices are bfloat16, two columns to a word: i in the lower half of word i, width + i in the
+    upper, after a column of zeros if their number is odd.
     """
 
-    basis: Floats
-    planes: Floats
-    key_map: Floats
-    mean_on_planes: Floats
-    mapped_mean: Floats
-    anchors: Floats
+    basis: Words
+    planes: Words
+    of_mean: Floats
+    anchors: Words
 
 
 class Hashed(NamedTuple):
@@ -305,27 +307,27 @@ class Hasher:
         return Scoring(numbers, _constant(self.mean))
 
     @cached_property
-    def has_projection(self) -> bool:
-        """Whether ``probing.project`` can prepare a query."""
-        anchors = self.settings.tables == 1 and not self._has_signs and self.key_map.size > 0
-        return anchors and self.lengths is not None and self.settings.vectors != "none"
+    def is_short(self) -> bool:
+        """Whether it has a ``Projection``: not with several tables, signs, Hamming ranking, without
+        vectors, or with planes that are not `_short`, as those of older indexes.
+        """
+        simple = self.settings.tables == 1 and not self._has_signs and self.key_map.size > 0
+        asymmetric = self.lengths is not None and self.settings.vectors != "none"
+        matrices = *self._steps, self.key_points
+        return simple and asymmetric and all((_short(part) == part).all() for part in matrices)
 
     @cached_property
     def _projections(self) -> dict[int, Projection]:
         return {}
 
     def projection(self, bits: int) -> Projection:
-        """What that needs, of a segment with so many key bits."""
+        """What projects a query, if `is_short`, for a segment with so many key bits."""
         if bits not in self._projections:
             basis = self.basis.T if self.basis.size else np.empty((0, 0), np.float32)
-            mean = np.split(self._of_mean, [self.settings.code_bits])
-            anchors = self.key_points[0, : 1 << bits].T
-            matrices = [basis, self.code_planes.T, self.key_map.T, anchors]
-            halves = [matrix.astype(np.float16) for matrix in matrices]
-            if all(map(np.array_equal, halves, matrices)):
-                matrices = [half.view(np.uint16) for half in halves]
-            parts = *matrices[:3], *mean, matrices[3]
-            self._projections[bits] = Projection(*map(_constant, parts))
+            matrices = basis, self._steps[-1], self.key_points[0, : 1 << bits].T
+            by_basis, planes, by_anchors = (_constant(_in_pairs(matrix)) for matrix in matrices)
+            of_mean = _constant(self._of_mean)
+            self._projections[bits] = Projection(by_basis, planes, of_mean, by_anchors)
         return self._projections[bits]
 
     def bucket_scores(self, mapped: Floats, bits: int) -> Floats:
@@ -410,7 +412,7 @@ class Hasher:
         return cls(settings, **arrays, correction_unit=unit, fitted_on=fitted_on, lengths=lengths)
 
 
-def _constant(array: Floats) -> Floats:
+def _constant(array: NDArray[Any]) -> NDArray[Any]:
     """Contiguous and read-only, as stored arrays are: one compiled kernel serves both."""
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
@@ -439,14 +441,26 @@ def _shapes(settings: LSHSettings, found: dict[str, tuple[int, ...]]) -> dict[st
     }
 
 
+_NO_WORDS = _constant(np.empty((0, 0), np.uint32))
+_NO_FLOATS = _constant(np.empty(0, np.float32))
+NO_PROJECTION = _NO_WORDS, _NO_WORDS, _NO_FLOATS, _NO_WORDS
+"""A ``Projection`` of nothing: the query is prepared."""
 ARRAYS = ("mean", "basis", "code_planes", "key_map", "key_points")
 
 
 def _short(matrix: Floats) -> Floats:
-    """Rounded to float16, if that holds it: a query is projected in half the time."""
-    with np.errstate(over="ignore"):
-        rounded = matrix.astype(np.float16).astype(np.float32)
-    return rounded if np.isfinite(rounded).all() else matrix
+    """Rounded to bfloat16, ties to even: a query is projected in half the time."""
+    bits = np.ascontiguousarray(matrix).view(np.uint32)
+    odd = bits >> np.uint32(16) & np.uint32(1)
+    return (bits + np.uint32(0x7FFF) + odd & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def _in_pairs(matrix: Floats) -> Words:
+    """A `_short` matrix (n, m) as words, see ``Projection``: (n, m / 2)."""
+    even = np.pad(matrix, ((0, 0), (0, matrix.shape[1] % 2)))
+    lower, upper = np.split(np.ascontiguousarray(even).view(np.uint32), 2, axis=1)
+    words: Words = lower >> np.uint32(16) | upper
+    return words
 
 
 def _narrow(settings: LSHSettings, axes: Principal) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,8 +28,17 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 ASKED = ("candidates", "rerank", "beam", "effort", "threads")
+NOT_GIVEN = (None,) * len(ASKED)
 EXACT_AT_ONCE = 20_000
 """Items that are compared one by one in less time than compiled code takes to load."""
+
+
+@cache
+def _search_segments() -> Any:
+    """Numba takes a third of a second to import."""
+    from lookalike.lsh.search import search_segments
+
+    return search_segments
 
 
 class LSHIndex:
@@ -244,12 +254,12 @@ class LSHIndex:
                 shape, a NaN or zero query.
         """
         whole("k", k)
-        asked = candidates, rerank, beam, effort, threads
-        if asked != (None,) * 5:
-            for name, value in zip(ASKED, asked, strict=True):
+        given = candidates, rerank, beam, effort, threads
+        if given != NOT_GIVEN:
+            for name, value in zip(ASKED, given, strict=True):
                 whole(name, value, optional=True)
-        given = as_floats(queries)
-        rows = unit_rows(given[np.newaxis] if given.ndim == 1 else given, self.settings.dim)
+        vectors = as_floats(queries)
+        rows = unit_rows(vectors[np.newaxis] if vectors.ndim == 1 else vectors, self.settings.dim)
         state, defaults = self._state, self.settings.search
         if exact is None:
             exact = self.settings.vectors != "none" and len(state) <= EXACT_AT_ONCE
@@ -262,22 +272,12 @@ class LSHIndex:
                 search_exactly(segment, rows, k, state.blocked(i, among).marks)
                 for i, segment in enumerate(state.segments)
             ]
-        else:  # Numba takes a third of a second to import
-            from lookalike.lsh.search import search_segments
-
-            parts = search_segments(
-                state,
-                rows,
-                k,
-                among=among,
-                candidates=candidates,
-                rerank=rerank,
-                beam=beam,
-                effort=effort or k,
-                threads=threads or (cores() if len(rows) > 1 else 1),
-            )
+        else:
+            asked = k, candidates, rerank, beam, effort or k
+            threads = threads or (cores() if len(rows) > 1 else 1)
+            parts = _search_segments()(state, rows, asked, among, threads)
         ids, cosines = best_of_all(parts, len(rows), k)
-        return Neighbors(ids[0], cosines[0]) if given.ndim == 1 else Neighbors(ids, cosines)
+        return Neighbors(ids[0], cosines[0]) if vectors.ndim == 1 else Neighbors(ids, cosines)
 
     def range_search(
         self, query: ArrayLike, threshold: float, *, allowed: ArrayLike | None = None

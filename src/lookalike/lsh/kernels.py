@@ -14,11 +14,13 @@ from lookalike.lsh.compiled import compiled
 from lookalike.lsh.exact import LARGEST_COSINE
 from lookalike.lsh.links import LINKS
 from lookalike.lsh.lookup import make_table, most_in_common
-from lookalike.lsh.probing import choose_buckets, equal_scores
+from lookalike.lsh.probing import choose_buckets, equal_scores, first_buckets, product, project
 from lookalike.lsh.simd import BLOCK, SCORES, popcount, prefetch, score_block, trailing_zeros
 from lookalike.lsh.walk import empty_set, insert, rerank, seen_before, walk
 
 LINES_AHEAD = 16
+LINKS_SAVE = 128
+"""By what the number of items to visit is divided with links."""
 SURVIVORS = 1 << 13
 BYTES_OF_1 = np.uint64(0x0101010101010101)
 MOST_SAME = np.uint64(1 << 12)
@@ -228,8 +230,9 @@ def _scan(
 @compiled()
 def search_range(
     queries: NDArray[np.float32],
+    projection: Any,
     margins: NDArray[np.float32],
-    bucket_scores: NDArray[np.float32],
+    mapped: NDArray[np.float32],
     scoring: Any,
     segment: Any,
     blocked: NDArray[np.bool_],
@@ -245,17 +248,22 @@ def search_range(
     """Search a batch of queries in one segment.
 
     Args:
-        queries: (q, dim) unit rows; margins: (q, bits), see ``make_table``.
-        bucket_scores: (q, buckets of all tables).
-        scoring: a ``Scoring``.
-        segment: a ``Scanned``: starts, sizes, blocks (buckets of all tables,); codes, corrections,
-            additions, flat; rows (tables * n,), or (0,) for one table, whose positions are rows;
-            vectors (n, dim) float32, or float16 as their bits, or (0, dim): rank by the codes
-            alone; ids; links and their units, see `Links`.
+        queries: (q, dim) unit rows.
+        projection: a ``Projection``, as a plain tuple (a named one takes twice the time to hand
+            over), or NO_PROJECTION.
+        margins: (q, bits), see ``make_table``; (0, 0): project the queries here.
+        mapped: ``Prepared.mapped``, or without a projection the scores of the buckets of all
+            tables, (q, buckets); (0, 0) likewise.
+        scoring: a ``Scoring``, as a plain tuple.
+        segment: a ``Scanned``, as a plain tuple: starts, sizes, blocks (buckets of all tables,);
+            codes, corrections, additions, flat; rows (tables * n,), or (0,) for one table, whose
+            positions are rows; vectors (n, dim) float32, or float16 as their bits, or (0, dim):
+            rank by the codes alone; ids; links and their units, see `Links`.
         blocked: (n,) rows that do not count, or (0,).
         budget: items to visit; more if fewer than ``wanted`` that count were met.
         depth: candidates to re-rank.
         beam: how many to look at of those and of what their links lead to, see `walk`; 0: none.
+            Without links if these lead to fewer than ``wanted``.
         out_ids, out_cosines: (q, k) receive the best, -1 and -inf where there are fewer; by id
             where cosines are equal. Without vectors the second are the codes' scores,
             from 0 to SCORES - 1.
@@ -268,15 +276,20 @@ def search_range(
     links, units = segment[9:]
     numbers, mean = scoring
     step, unit, tolerance = numbers[0], numbers[1], numbers[5]
-    count = bucket_scores.shape[1]
-    bits = margins.shape[1]
+    _, planes, of_mean, anchors = projection
+    count, bits = sizes.shape[0], margins.shape[1]
+    alone = margins.shape[0] == 0
+    if alone:
+        bits = of_mean.shape[0] - anchors.shape[0]
+    projected = np.empty(2 * planes.shape[1], np.float32)
+    bucket_scores = np.empty(2 * anchors.shape[1], np.float32)
     code_bytes = bits // 8
     chosen = np.empty(count, np.int64)
     spare = np.empty(count, np.int64)
     table = np.empty(bits * 4, np.uint8)
     own = np.empty((2, code_bytes), np.uint8)
     histogram = np.empty(SCORES, np.int32)
-    capacity = max(SURVIVORS, 4 * depth)
+    capacity = max(SURVIVORS, 4 * max(depth, wanted))
     slots = empty_set(capacity) if tables > 1 else np.empty(0, np.int64)
     scores = np.empty(capacity, np.int16)
     rows = np.empty(capacity, np.int64)
@@ -290,15 +303,27 @@ def search_range(
     for q in range(queries.shape[0]):
         out_ids[q] = -1
         out_cosines[q] = -np.inf
+        if alone:
+            project(queries[q], projection, projected)
+        its_margins = projected[:bits] if alone else margins[q]
+        its_scores = projected[bits:] if alone else mapped[q]
+        if anchors.shape[0] > 0:
+            product(its_scores, anchors, bucket_scores)
+            its_scores = bucket_scores[:count]
         top = most_in_common(queries[q], numbers, mean) / unit
-        query, scale = make_table(margins[q], hamming_scale, step, top, finest, table)
-        _own_code(margins[q], tolerance, own[0], own[1])
+        query, scale = make_table(its_margins, hamming_scale, step, top, finest, table)
+        _own_code(its_margins, tolerance, own[0], own[1])
         allowance = budget
+        following = beam
+        found = out_ids[q]  # rows, until all are found
         while True:
-            number = choose_buckets(bucket_scores[q], sizes, allowance, chosen, spare)
+            deep = depth if following else max(depth, wanted)
+            number = first_buckets(its_scores, sizes, allowance, chosen) if following else 0
+            if number == 0:
+                number = choose_buckets(its_scores, sizes, allowance, chosen, spare)
             own_buckets = 0
             if vectors.shape[0] > 0:
-                own_buckets = equal_scores(bucket_scores[q], chosen, number)
+                own_buckets = equal_scores(its_scores, chosen, number)
             kept, met = _scan(
                 chosen,
                 number,
@@ -315,7 +340,7 @@ def search_range(
                 query,
                 (own[0], own[1]),
                 own_buckets,
-                depth,
+                deep,
                 histogram,
                 slots,
                 ids.shape[0],
@@ -325,17 +350,17 @@ def search_range(
             items = np.int64(0)
             for p in range(number):
                 items += sizes[chosen[p]]
-            if met >= wanted or items < allowance:
+            if met < min(wanted, deep) and items >= allowance:
+                allowance *= 4
+                continue
+            visited += items
+            if vectors.shape[0] == 0:
+                for i in range(kept):
+                    insert(np.float32(scores[i]), rows[i], ids, out_cosines[q], found)
                 break
-            allowance *= 4
-        visited += items
-        found = out_ids[q]  # rows, until all are found
-        if vectors.shape[0] == 0:
-            for i in range(kept):
-                insert(np.float32(scores[i]), rows[i], ids, out_cosines[q], found)
-        elif beam == 0:
-            rerank(queries[q], vectors, ids, rows, kept, out_cosines[q], found)
-        else:
+            if following == 0:
+                rerank(queries[q], vectors, ids, rows, kept, out_cosines[q], found)
+                break
             nearest[:] = -np.inf
             nearest_rows[:] = -1
             rerank(queries[q], vectors, ids, rows, kept, nearest, nearest_rows)
@@ -358,6 +383,12 @@ def search_range(
                 out_cosines[q],
                 found,
             )
+            if found[wanted - 1] >= 0:
+                break
+            following = 0  # no links lead on from these: scan as if there were none
+            allowance *= LINKS_SAVE
+            out_ids[q] = -1
+            out_cosines[q] = -np.inf
         if vectors.shape[0] > 0 and not out_cosines[q, 0] < LARGEST_COSINE:
             return BAD_VECTOR
         for i in range(found.shape[0]):

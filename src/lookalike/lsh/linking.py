@@ -13,7 +13,7 @@ from lookalike.lsh.exact import search_exactly
 from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.hashing import LARGEST_ADDITION, Hasher
 from lookalike.lsh.links import LINKED_FROM, LINKS, Links, record_bytes
-from lookalike.lsh.search import default_candidates, search_segments
+from lookalike.lsh.search import Asked, default_candidates, search_segments
 from lookalike.lsh.segment import Segment, lane
 from lookalike.lsh.simd import CORRECTION_ONE
 from lookalike.lsh.state import Removed, State
@@ -271,17 +271,10 @@ def _measured(
     closed = Removed(blocked, int(np.count_nonzero(blocked)))
 
     def found(beam: int) -> int:
-        (hits,) = search_segments(
-            State(hasher, (segment.linked(Links(records[:], units, beam)),), (closed,)),
-            queries,
-            WANTED,
-            among=None,
-            candidates=None,
-            rerank=None,
-            beam=None,
-            effort=WANTED,
-            threads=cores(),
-        )
+        linked = segment.linked(Links(records[:], units, beam))
+        asked = Asked(WANTED, None, None, None, WANTED)
+        state = State(hasher, (linked,), (closed,))
+        (hits,) = search_segments(state, queries, asked, None, cores())
         return sum(len(np.intersect1d(*pair)) for pair in zip(exact, hits.ids, strict=True))
 
     scanned = reached = found(0)

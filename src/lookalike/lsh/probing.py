@@ -14,10 +14,12 @@ from lookalike.lsh.compiled import compiled
 from lookalike.lsh.simd import as_float
 
 BINS = 256
+GROUP, FEW = 64, 6
 EQUAL = np.float32(1e-5)
 # With these flags sums and maxima may be taken in any order, and so are vectorised; infinities stay
 # what they are.
 LOOSE = {"reassoc", "contract", "nnan", "nsz"}
+IN_ORDER = {"contract"}
 
 
 @compiled()
@@ -47,47 +49,56 @@ def sign_scores(margins: NDArray[np.float32], out: NDArray[np.float32]) -> None:
                 out[i, half + v] = out[i, v] + gain
 
 
-@compiled(fastmath=LOOSE)
-def _product(vector: NDArray[np.float32], matrix: NDArray[Any], out: NDArray[np.float32]) -> None:
-    """vector (n,) @ matrix (n, m), float32 or float16 as its bits, into ``out`` (m,), four rows at
-    a time: of one vector in half of the time that BLAS takes."""
-    fours = vector.shape[0] // 4 * 4
-    out[:] = 0
-    for j in range(0, fours, 4):
-        a, b, c, d = vector[j], vector[j + 1], vector[j + 2], vector[j + 3]
-        for i in range(out.shape[0]):
-            first = a * as_float(matrix[j, i]) + b * as_float(matrix[j + 1, i])
-            second = c * as_float(matrix[j + 2, i]) + d * as_float(matrix[j + 3, i])
-            out[i] += first + second
-    for j in range(fours, vector.shape[0]):
-        for i in range(out.shape[0]):
-            out[i] += vector[j] * as_float(matrix[j, i])
+@compiled()
+def _lower(word: Any) -> Any:
+    return as_float(word << np.uint32(16))
 
 
 @compiled()
-def project(
-    query: NDArray[np.float32],
-    projection: Any,
-    margins: NDArray[np.float32],
-    scores: NDArray[np.float32],
-) -> None:
-    """What ``Hasher.prepare`` and ``Hasher.bucket_scores`` make of one query, (dim,).
+def _upper(word: Any) -> Any:
+    return as_float(word & np.uint32(0xFFFF0000))
+
+
+@compiled(fastmath=IN_ORDER)
+def product(vector: NDArray[np.float32], pairs: NDArray[np.uint32], out: Any) -> None:
+    """vector (n or more,) @ a matrix (n, 2 w) of bfloat16 in ``pairs`` (n, w), see ``Projection``,
+    into ``out`` (2 w,), eight rows at a time: of one vector in a third of the time of BLAS."""
+    rows, width = pairs.shape
+    lower, upper = out[:width], out[width:]
+    out[:] = 0
+    eights = rows // 8 * 8
+    for j in range(0, eights, 8):
+        a, b, c, d = vector[j], vector[j + 1], vector[j + 2], vector[j + 3]
+        e, f, g, h = vector[j + 4], vector[j + 5], vector[j + 6], vector[j + 7]
+        for i in range(width):
+            m, n, o, p = pairs[j, i], pairs[j + 1, i], pairs[j + 2, i], pairs[j + 3, i]
+            q, r, s, t = pairs[j + 4, i], pairs[j + 5, i], pairs[j + 6, i], pairs[j + 7, i]
+            low = lower[i] + a * _lower(m) + b * _lower(n) + c * _lower(o) + d * _lower(p)
+            high = upper[i] + a * _upper(m) + b * _upper(n) + c * _upper(o) + d * _upper(p)
+            lower[i] = low + e * _lower(q) + f * _lower(r) + g * _lower(s) + h * _lower(t)
+            upper[i] = high + e * _upper(q) + f * _upper(r) + g * _upper(s) + h * _upper(t)
+    for j in range(eights, rows):
+        for i in range(width):
+            lower[i] += vector[j] * _lower(pairs[j, i])
+            upper[i] += vector[j] * _upper(pairs[j, i])
+
+
+@compiled()
+def project(query: NDArray[np.float32], projection: Any, projected: NDArray[np.float32]) -> None:
+    """What ``Hasher.prepare`` makes of one query, (dim,).
 
     Args:
-        projection: a ``Projection``.
-        margins: (code_bits,) and scores: (buckets,) receive the results.
+        projection: a ``Projection``, as a plain tuple.
+        projected: (code_bits + p,) or one more, receives the margins and what is mapped.
     """
-    basis, planes, key_map, mean_on_planes, mapped_mean, anchors = projection
+    basis, planes, of_mean, _ = projection
     if basis.shape[0] > 0:
-        narrowed = np.empty(basis.shape[1], np.float32)
-        _product(query, basis, narrowed)
+        narrowed = np.empty(2 * basis.shape[1], np.float32)
+        product(query, basis, narrowed)
         query = narrowed
-    mapped = np.empty(key_map.shape[1], np.float32)
-    _product(query, planes, margins)
-    _product(query, key_map, mapped)
-    margins -= mean_on_planes
-    mapped -= mapped_mean
-    _product(mapped, anchors, scores)
+    product(query, planes, projected)
+    for i in range(of_mean.shape[0]):
+        projected[i] -= of_mean[i]
 
 
 @compiled(fastmath=LOOSE)
@@ -127,6 +138,45 @@ def _at_least(
         kept += np.int64(size > 0)
         items += size
     return kept, items
+
+
+@compiled(fastmath=LOOSE)
+def _highest(scores: NDArray[np.float32], start: int) -> Any:
+    """Of GROUP scores, or of those that are left."""
+    high = np.float32(-np.inf)
+    for b in range(start, min(start + GROUP, scores.shape[0])):
+        high = scores[b] if scores[b] > high else high
+    return high
+
+
+@compiled()
+def first_buckets(
+    scores: NDArray[np.float32],
+    sizes: NDArray[np.uint32],
+    budget: int,
+    chosen: NDArray[np.int64],
+) -> int:
+    """As `choose_buckets`, in a fifth of the time where FEW will do; 0 if they do not."""
+    left = scores.copy()
+    groups = np.empty((scores.shape[0] + GROUP - 1) // GROUP, np.float32)
+    for g in range(groups.shape[0]):
+        groups[g] = _highest(left, g * GROUP)
+    number = 0
+    items = np.int64(0)
+    for _ in range(min(FEW, scores.shape[0])):
+        g = int(np.argmax(groups))
+        b = g * GROUP
+        while left[b] != groups[g]:
+            b += 1
+        left[b] = -np.inf
+        groups[g] = _highest(left, g * GROUP)
+        if sizes[b] > 0:
+            chosen[number] = b
+            number += 1
+            items += np.int64(sizes[b])
+            if items >= budget:
+                return number
+    return 0
 
 
 @compiled(fastmath=LOOSE)

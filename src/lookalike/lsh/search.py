@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from lookalike.lsh import kernels, lookup
 from lookalike.lsh.exact import NOT_UNIT, Neighbors, search_exactly
-from lookalike.lsh.hashing import Hasher, Prepared
-from lookalike.lsh.probing import project
+from lookalike.lsh.hashing import NO_PROJECTION, Hasher, Prepared
 from lookalike.lsh.segment import Segment
+from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.simd import SCORES
 from lookalike.threads import for_all_parts
 
 if TYPE_CHECKING:
     from lookalike.lsh.state import Places, Removed, State
 
-QUERIES_AT_ONCE = 128
+QUERIES_AT_ONCE = 256
 HAMMING_SCALE = 7
 FEW_DIMENSIONS = 1 << 19
 EXACT_ROWS = 1024
@@ -28,9 +28,12 @@ MOST_WALKED = 256
 """Results for which links are followed; more need most of the items that a scan meets anyway."""
 MOST_OPEN = 0.9
 """Share of the items that must count for links to be followed: they lead through all."""
-LINKS_SAVE = 64
-"""By what the number of items to visit is divided with links."""
+ENTRIES = 4
+"""Of those to be found for ten results: near ones save few steps, and each costs one."""
 Floats = NDArray[np.float32]
+MOST_KEPT = 64
+"""Searches of one state that are kept, each for other results or settings."""
+UNKNOWN: Floats = np.empty((0, 0), np.float32)
 
 
 def default_candidates(n: int, k: int) -> int:
@@ -50,6 +53,18 @@ def default_rerank(n: int, k: int, dim: int) -> int:
     return int(max(96, 2 * k, k**0.55 * max(36, 0.12 * math.sqrt(n)), FEW_DIMENSIONS / dim**2))
 
 
+class Asked(NamedTuple):
+    """What a search wants of each segment: results; the three of ``SearchSettings``; and for how
+    many results the size sets what is not given, see `LSHIndex.search`.
+    """
+
+    k: int
+    candidates: int | None
+    rerank: int | None
+    beam: int | None
+    effort: int
+
+
 class Plan(NamedTuple):
     """What a search looks at, as the kernels take it: tables, the step of a score per equal bit (0:
     asymmetric ranking), items to visit, candidates to re-rank, results wanted, and items whose
@@ -64,28 +79,13 @@ class Plan(NamedTuple):
     beam: int
 
     @classmethod
-    @lru_cache(maxsize=1024)
-    def make(
-        cls,
-        dim: int,
-        tables: int,
-        code_bits: int,
-        ranking: str,
-        n: int,
-        open_rows: int,
-        k: int,
-        candidates: int | None,
-        rerank: int | None,
-        effort: int,
-        beam: int | None = None,
-        linked: int = 0,
-    ) -> Self:
-        """For ``n`` items, ``open_rows`` >= 1 of which count; ``effort``: see `LSHIndex.search`;
-        ``linked``: the beam of the links, 0 where there are none. The same for most searches of an
-        index, and so kept.
+    def make(cls, settings: LSHSettings, n: int, open_rows: int, linked: int, asked: Asked) -> Self:
+        """For ``n`` items, ``open_rows`` >= 1 of which count; ``linked``: the beam of the links, 0
+        where there are none.
 
         Links are followed where nothing else is asked for, and nearly all items count.
         """
+        k, candidates, rerank, beam, effort = asked
         few = effort <= MOST_WALKED and open_rows >= MOST_OPEN * n
         if not linked or not few or (candidates, rerank) != (None, None):
             beam = 0
@@ -94,108 +94,109 @@ class Plan(NamedTuple):
             beam = 0 if beam < k else beam  # a long tail is what a scan finds
         if beam:
             beam = max(k, beam)
-            candidates = default_candidates(n, effort) // LINKS_SAVE
-            rerank = effort
+            candidates = default_candidates(n, effort) // kernels.LINKS_SAVE
+            rerank = max(1, effort * ENTRIES // 10)
         budget = default_candidates(n, effort) if candidates is None else candidates
         # A filter thins the buckets out: visit as many of the items that count.
-        budget = min(n, math.ceil(budget * n / open_rows)) * tables
-        depth = default_rerank(n, effort, dim) if rerank is None else rerank
-        depth = min(n, max(k, depth))
-        scale = _hamming_scale(code_bits) if ranking == "hamming" else 0
-        return cls(tables, scale, budget, depth, min(k, open_rows), beam)
+        budget = min(n, math.ceil(budget * n / open_rows)) * settings.tables
+        depth = default_rerank(n, effort, settings.dim) if rerank is None else rerank
+        depth = min(n, depth if beam else max(k, depth))
+        scale = _hamming_scale(settings.code_bits) if settings.ranking == "hamming" else 0
+        return cls(settings.tables, scale, budget, depth, min(k, open_rows), beam)
+
+
+Search = Callable[[Floats, Prepared | None, Neighbors], None]
+"""Finds the k nearest items to ``queries`` that the buckets of a segment hold which are probed.
+
+Args:
+    queries: (q, dim) unit rows, q >= 1; prepared: what ``Hasher.prepare`` makes of them, or None
+        where the hasher has a ``Projection``.
+    out: receives ids (q, k), -1 where fewer exist, and cosines (q, k), -inf there; by id where
+        equal.
+
+Raises:
+    IndexFormatError: a hit has an id or a vector that only a damaged file holds.
+"""
 
 
 def search_segments(
-    state: State,
-    queries: Floats,
-    k: int,
-    *,
-    among: Places | None,
-    candidates: int | None,
-    rerank: int | None,
-    beam: int | None,
-    effort: int,
-    threads: int,
+    state: State, queries: Floats, asked: Asked, among: Places | None, threads: int
 ) -> list[Neighbors]:
-    """What each segment of a state holds of unit rows ``queries`` (q, dim), among some items.
-
-    For the rest, and what is raised, see `search_segment`.
+    """What each segment of a state holds of unit rows ``queries`` (q, dim), among some items; see
+    `Search`.
     """
-    hasher = state.fitted
     if not queries.flags.carray:  # read-only or strided ones would be compiled for, for seconds
         queries = queries.copy()
-    blocked = [state.blocked(i, among) for i in range(len(state.segments))]
-    shape = len(queries), k
-    found = [Neighbors(np.empty(shape, np.int64), np.empty(shape, np.float32)) for _ in blocked]
-    asked = candidates, rerank, beam, effort
-    if len(queries) == 1 and hasher.has_projection:
-        for segment, removed, out in zip(state.segments, blocked, found, strict=True):
-            search_segment(hasher, segment, queries, None, out, removed, *asked)
-        return found
-
-    def run(some: slice) -> None:
-        part = queries[some]
-        prepared = hasher.prepare(part)
-        for segment, removed, (ids, cosines) in zip(state.segments, blocked, found, strict=True):
-            out = Neighbors(ids[some], cosines[some])
-            search_segment(hasher, segment, part, prepared, out, removed, *asked)
-
-    size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
-    for_all_parts(run, len(queries), size, threads)
+    hasher = state.fitted
+    searches = state.searches.get(asked) if among is None else None
+    if searches is None:
+        blocked = [state.blocked(i, among) for i in range(len(state.segments))]
+        both = zip(state.segments, blocked, strict=True)
+        searches = [searching(hasher, *segment, Asked(*asked)) for segment in both]
+        if among is None and len(state.searches) < MOST_KEPT:
+            state.searches[asked] = searches
+    shape = len(queries), asked[0]
+    found = [Neighbors(np.empty(shape, np.int64), np.empty(shape, np.float32)) for _ in searches]
+    if len(queries) == 1 and hasher.is_short:
+        for search, out in zip(searches, found, strict=True):
+            search(queries, None, out)
+    else:
+        _search_parts(hasher, queries, searches, found, threads)
     return found
 
 
-def search_segment(
+def _search_parts(
     hasher: Hasher,
-    segment: Segment,
     queries: Floats,
-    prepared: Prepared | None,
-    out: Neighbors,
-    removed: Removed,
-    candidates: int | None,
-    rerank: int | None,
-    beam: int | None,
-    effort: int,
+    searches: list[Search],
+    found: list[Neighbors],
+    threads: int,
 ) -> None:
-    """Find the k nearest items that the probed buckets hold.
+    """Queries are prepared in the threads that search them."""
 
-    Args:
-        queries: (q, dim) unit rows, q >= 1; prepared: what ``Hasher.prepare`` makes of them, or
-            None for one query of a hasher with a ``Projection``.
-        out: receives ids (q, k), -1 where fewer exist, and cosines (q, k), -inf there; by id where
-            equal.
-        removed: rows that do not count.
-        candidates, rerank, beam: see ``SearchSettings``.
+    def run(some: slice) -> None:
+        prepared = hasher.prepare(queries[some])
+        for search, (ids, cosines) in zip(searches, found, strict=True):
+            search(queries[some], prepared, Neighbors(ids[some], cosines[some]))
 
-    Raises:
-        IndexFormatError: a hit has an id or a vector that only a damaged file holds.
-    """
-    (ids, cosines), settings, links = out, hasher.settings, segment.links
-    n, k, keeps_vectors = len(segment), ids.shape[1], len(segment.vectors) > 0
-    blocked, open_rows = removed.marks, n - removed.number
-    if keeps_vectors and open_rows <= max(EXACT_ROWS, rerank or 0) and open_rows < n:
-        ids[:], cosines[:] = search_exactly(segment, queries, k, blocked)
-        return
+    size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
+    for_all_parts(run, len(queries), size, threads)
+
+
+def searching(hasher: Hasher, segment: Segment, removed: Removed, asked: Asked) -> Search:
+    """How a segment some of whose rows do not count is searched, the same for all queries."""
+    blocked, open_rows = removed.marks, len(segment) - removed.number
+    keeps_vectors = len(segment.vectors) > 0
+
+    def compare(queries: Floats, _: Prepared | None, out: Neighbors) -> None:
+        out.ids[:], out.cosines[:] = search_exactly(segment, queries, asked.k, blocked)
+
+    def nothing(_queries: Floats, _: Prepared | None, out: Neighbors) -> None:
+        out.ids[:], out.cosines[:] = -1, -np.inf
+
+    if keeps_vectors and open_rows <= max(EXACT_ROWS, asked.rerank or 0) < len(segment):
+        return compare
     if not open_rows:
-        ids[:], cosines[:] = -1, -np.inf
-        return
-    shape = settings.dim, settings.tables, settings.code_bits, settings.ranking
-    linked = links.beam if links is not None else 0
-    plan = Plan.make(*shape, n, open_rows, k, candidates, rerank, effort, beam, linked)
-    if prepared is None:
-        projection = hasher.projection(segment.key_bits)
-        margins = np.empty((1, settings.code_bits), np.float32)
-        scores = np.empty((1, projection.anchors.shape[1]), np.float32)
-        project(queries[0], projection, margins[0], scores[0])
-    else:
-        scores = hasher.bucket_scores(prepared.mapped, segment.key_bits)
-        margins = np.ascontiguousarray(prepared.margins)
-    same = hasher.scoring, segment.scanned, blocked, *plan
-    status = kernels.search_range(queries, margins, scores, *same, ids, cosines)
-    if status < 0:
-        raise segment.damaged("ids" if status == kernels.BAD_ID else NOT_UNIT)
-    if prepared is not None and not keeps_vectors:
-        cosines[:] = estimate(hasher, prepared, cosines)
+        return nothing
+    linked = 0 if segment.links is None else segment.links.beam
+    plan = Plan.make(hasher.settings, len(segment), open_rows, linked, asked)
+    short, bits = hasher.is_short, segment.key_bits
+    projection = tuple(hasher.projection(bits)) if short else NO_PROJECTION
+    same = tuple(hasher.scoring), tuple(segment.scanned), blocked, *plan
+
+    def scan(queries: Floats, prepared: Prepared | None, out: Neighbors) -> None:
+        margins = mapped = UNKNOWN
+        if prepared is not None:
+            margins = np.ascontiguousarray(prepared.margins)
+            mapped = prepared.mapped if short else hasher.bucket_scores(prepared.mapped, bits)
+            mapped = np.ascontiguousarray(mapped)
+        status = kernels.search_range(queries, projection, margins, mapped, *same, *out)
+        if status < 0:
+            raise segment.damaged("ids" if status == kernels.BAD_ID else NOT_UNIT)
+        if prepared is not None and not keeps_vectors:
+            out.cosines[:] = estimate(hasher, prepared, out.cosines)
+
+    return scan
 
 
 def _hamming_scale(bits: int) -> int:

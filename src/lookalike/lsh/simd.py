@@ -205,8 +205,13 @@ def _declare_as_float(_context: Any, value: Any) -> Any:
     def unchanged(_context: Any, _builder: Any, _signature: Any, args: Any) -> Any:
         return args[0]
 
-    if isinstance(value, types.Integer):
+    def from_bits(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], FLOAT)
+
+    if value is types.uint16:
         return types.float32(types.uint16), from_half if HALVES else half_to_float
+    if isinstance(value, types.Integer):
+        return types.float32(types.uint32), from_bits
     return types.float32(types.float32), unchanged
 
 
@@ -260,8 +265,8 @@ popcount: Any = intrinsic(_declare_popcount)
 trailing_zeros: Any = intrinsic(_declare_trailing_zeros)
 # A hint that array.ravel()[index] will be read soon.
 prefetch: Any = intrinsic(_declare_prefetch)
-# A float32, or a float16 given as its 16 bits: with F16C a loop of these
-# becomes vcvtph2ps.
+# A float32, given as such or as its 32 bits, or a float16 as its 16: with
+# F16C a loop of these becomes vcvtph2ps.
 as_float: Any = intrinsic(_declare_as_float)
 # The 16 bits of a float32 rounded to float16 (to nearest, ties to even).
 as_half: Any = intrinsic(_declare_as_half)

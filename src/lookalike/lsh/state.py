@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -44,6 +45,15 @@ class State:
     hasher: Hasher | None
     segments: tuple[Segment, ...]
     removed: tuple[Removed, ...]  # per segment
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without the searches."""
+        return type(self), (self.hasher, self.segments, self.removed)
+
+    @cached_property
+    def searches(self) -> dict[Any, Any]:
+        """For ``search.search_segments`` to keep its own in: of what is asked, and the segments."""
+        return {}
 
     @classmethod
     def of(

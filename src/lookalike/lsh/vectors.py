@@ -51,7 +51,7 @@ def unit_rows(vectors: ArrayLike, dim: int) -> Floats:
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise ValueError(f"vectors have shape {rows.shape}; this index takes (n, {dim})")
     if len(rows) == 1:  # a query: a quarter of the time
-        norm = math.sqrt(float(np.dot(rows[0], rows[0])))
+        norm = math.sqrt(np.vdot(rows, rows))
         if TINY < norm < HUGE:
             return rows if abs(norm - 1) < UNIT else rows * np.float32(1 / norm)
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))

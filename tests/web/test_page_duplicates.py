@@ -13,6 +13,7 @@ pytest.importorskip("playwright")
 
 from fakes import write_photos
 from pagetools import Visit, serving, visit_of
+from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from lookalike.gallery import Gallery
@@ -63,21 +64,26 @@ def test_duplicates_are_marked_and_exported_and_nothing_is_deleted(
 
 @pytest.mark.usefixtures("trash")
 @pytest.mark.parametrize("width", ["phone", "desktop"])
-def test_duplicates_are_looked_at_by_kind_moved_to_the_trash_and_put_back(
+def test_of_the_kind_that_is_shown_alone_duplicates_go_to_the_trash_and_are_put_back(
     browser: Browser, tmp_path: Path, width: str
 ) -> None:
     folder = tmp_path / "images"
     write_photos(folder, 6)
-    copy, first = folder / "twice.png", folder / "a/000.png"
+    copy, first, other = (folder / name for name in ("twice.png", "a/000.png", "other.jpg"))
     copy.write_bytes(first.read_bytes())
+    Image.open(first).save(other, quality=95)
     Gallery.open(folder).update()
     with serving(folder) as address:
         for visit in visit_of(browser, address, width):
             visit.open("/duplicates")
             kinds = visit.role("group", "Kinds")
-            kinds.get_by_role("button", name=re.compile("^identical")).click()
-            group = visit.role("region", re.compile("^Group 1:"))
+            visit.role("button", "Move 2 images to the trash").wait_for()
+            identical = kinds.get_by_role("button", name=re.compile("^identical"))
+            identical.press("Enter")
+            expect(identical).to_be_focused()
+            group = visit.role("region", "Group 1: 2 images")
             expect(group.get_by_text("identical")).to_be_visible()
+            expect(visit.page.get_by_text("1 group; 1 image of")).to_be_visible()
             kinds.get_by_role("button", name="Keep all identical").click()
             expect(visit.role("button", "Move to trash")).to_be_disabled()
             kinds.get_by_role("button", name="Let all identical go").click()
@@ -94,8 +100,11 @@ def test_duplicates_are_looked_at_by_kind_moved_to_the_trash_and_put_back(
             gallery = visit.api("/api/images")["gallery"]
             assert gallery and gallery in (asked.value.post_data or "")
             visit.role("button", "Undo").wait_for()
-            expect(kinds.get_by_role("button", name=re.compile("^identical"))).to_have_count(0)
-            assert copy.exists() + first.exists() == 1
+            everything = kinds.get_by_role("button", name=re.compile("^All"))
+            expect(everything).to_have_attribute("aria-pressed", "true")
+            expect(visit.role("heading", "Duplicates", level=1)).to_be_focused()
+            expect(identical).to_have_count(0)
+            assert copy.exists() + first.exists() == 1 and other.exists()
             visit.role("button", "Undo").click()
-            expect(kinds.get_by_role("button", name=re.compile("^identical"))).to_be_visible()
+            expect(identical).to_be_visible()
             assert copy.exists() and first.exists()

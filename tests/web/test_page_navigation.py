@@ -1,4 +1,4 @@
-"""The page: back, forward, reload, and the keyboard."""
+"""The page: back, forward, reload, the keyboard, and what moves while it loads."""
 
 from __future__ import annotations
 
@@ -37,6 +37,43 @@ def test_back_forward_and_reload_restore_images_and_place(visit: Visit) -> None:
     assert visit.shown() == shown
     page.reload()
     assert visit.shown() == shown
+
+
+def test_the_keyboard_alone_selects_takes_out_and_steps_and_is_never_lost(visit: Visit) -> None:
+    page = visit.page
+    visit.open("/")
+    tiles = visit.role("list", "Images").get_by_role("listitem")
+    opened = [tile.get_by_role("link") for tile in (tiles.nth(n) for n in range(4))]
+    expect(tiles.last.get_by_role("checkbox")).to_be_attached()  # boxes come after the images
+    opened[1].focus()
+    page.keyboard.press("x")
+    for name in ("Find similar", "Export list", "Remove", "Clear"):  # after the tile's own box
+        page.keyboard.press("Tab")
+        if name == "Find similar":
+            expect(tiles.nth(1).get_by_role("checkbox")).to_be_focused()
+            page.keyboard.press("Tab")
+        expect(visit.role("region", "Selection").get_by_role("button", name=name)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(opened[1]).to_be_focused()
+    page.keyboard.press("x")
+    page.route("**/api/remove", lambda route: route.fulfill(json={}))
+    visit.role("button", "Remove").press("Enter")
+    visit.role("dialog", "Take 1 image out of the gallery?").wait_for()
+    page.keyboard.press("Escape")
+    expect(visit.role("button", "Remove")).to_be_focused()
+    page.keyboard.press("Enter")
+    visit.role("dialog", "Take 1 image out of the gallery?").wait_for()
+    name = opened[2].get_attribute("aria-label") or ""
+    page.keyboard.press("Enter")
+    expect(visit.role("link", name)).to_be_focused()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("link", name="Download").focus()
+    for place in (3, 4):  # the link had the keyboard, and is replaced
+        page.keyboard.press("ArrowRight")
+        page.wait_for_url(f"**/?open={visit.ids[place]}")
+    page.keyboard.press("Escape")
+    expect(visit.role("link", name)).to_be_focused()
 
 
 def test_arrows_move_by_columns_and_rows_enter_opens_escape_closes(visit: Visit) -> None:
@@ -86,3 +123,37 @@ def test_arrows_move_by_columns_and_rows_enter_opens_escape_closes(visit: Visit)
     expect(page.get_by_role("dialog")).to_have_count(0)
     judged = visit.hits.nth(below(0)).get_by_role("button", name=re.compile("^Not alike"))
     expect(judged).to_have_attribute("aria-pressed", "true")
+
+
+SHIFTS = """
+window.shifts = [];
+window.shiftsSeen = new PerformanceObserver(list => shifts.push(...list.getEntries()));
+shiftsSeen.observe({ type: "layout-shift", buffered: true });
+"""
+SUM = """async () => {
+  for (let n = 0; n < 2; n++) await new Promise(requestAnimationFrame);
+  return [...shifts, ...shiftsSeen.takeRecords()].reduce((sum, { value }) => sum + value, 0);
+}"""
+
+
+@pytest.mark.parametrize(
+    ("address", "last"),
+    [
+        ("/", "chelsea"),
+        ("/search?id={}", "Best first."),
+        ("/map", "85 images, those alike near each other"),
+        ("/gallery", "holds 85 images"),
+    ],
+)
+def test_what_comes_late_moves_little_of_what_is_there(
+    visit: Visit, address: str, last: str
+) -> None:
+    page = visit.page
+    page.add_init_script(SHIFTS)
+    page.route("**/api/**", lambda route: None)
+    visit.open(address.format(visit.ids[0]))
+    page.locator("main section").first.wait_for()
+    page.evaluate(SUM)  # painted
+    page.unroute_all(behavior="ignoreErrors")  # what waits goes on
+    page.get_by_text(last).first.wait_for()
+    assert page.evaluate(SUM) < 0.1  # "good", by web.dev/cls

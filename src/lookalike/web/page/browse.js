@@ -82,10 +82,10 @@ class Browse {
     this.signal.throwIfAborted();
     this.selection = new Selection(
       () => this.grid.items,
-      { gallery: () => this.gallery, onremove: (ids) => this.removed(ids), onrestore: () => this.again() },
+      { gallery: () => this.gallery, onremove: (ids) => this.removed(ids), onrestore: () => this.again(), onclear: () => this.grid.arrows.focus() },
     );
     this.element.append(this.selection.element);
-    this.grid.each((tile, image) => tile.append(this.selection.box(image)));
+    this.grid.addControls((image) => this.selection.box(image));
     const { folder } = this.address;
     const query = folder ? `?folder=${encodeURIComponent(folder)}` : "";
     this.places.replaceChildren(...placesShown(this.address, await get(`/api/folders${query}`, this.signal)));

@@ -116,6 +116,7 @@ class Duplicates {
       return;
     }
     this.field.value = String(this.threshold);
+    if (!this.of(this.kind).length) this.kind = null;
     this.exportButton.disabled = !this.groups.length;
     this.sum();
     announce(this.summary.textContent);
@@ -153,7 +154,9 @@ class Duplicates {
     this.kind = kind;
     rememberNow({ kind });
     this.list.replaceChildren();
+    this.sum();
     this.showKinds();
+    this.kinds.querySelector('[aria-pressed="true"]')?.focus();
     this.showMore(AT_ONCE);
   }
 
@@ -167,8 +170,10 @@ class Duplicates {
     say(`${count(items.length, "image")} marked.`);
   }
 
+  /** Of one kind, without the others of their groups: what is not shown is not touched. */
   shownGroups() {
-    return this.groups.filter(({ others }) => this.kind === null || others.some((item) => KINDS[item.kind ?? ""] === this.kind));
+    const shown = new Set(this.of(this.kind));
+    return this.groups.map(({ keep: proposed, others }) => ({ keep: proposed, others: others.filter((item) => shown.has(item)) })).filter(({ others }) => others.length);
   }
 
   /** @param {number} more */
@@ -232,7 +237,7 @@ class Duplicates {
   }
 
   marked() {
-    return this.groups.map(({ keep: proposed, others }) => {
+    return this.shownGroups().map(({ keep: proposed, others }) => {
       const all = [proposed, ...others];
       const kept = (item) => this.isKept(item);
       return { keep: all.filter(kept), couldGo: all.filter((item) => !kept(item)) };
@@ -248,7 +253,7 @@ class Duplicates {
     this.trashButton.disabled = !going.length || emptied > 0;
     this.trashButton.textContent = going.length ? `Move ${count(going.length, "image")} to the trash` : "Move to trash";
     this.summary.textContent = this.groups.length
-      ? `${count(this.groups.length, "group")}; ${count(going.length, "image")} of ${size} could go.${warning}`
+      ? `${count(marked.length, "group")}; ${count(going.length, "image")} of ${size} could go.${warning}`
       : "No two files show the same image.";
     if (this.left) this.summary.textContent += ` ${count(this.left, "file")} left out: changed or gone since the last update.`;
   }
@@ -283,6 +288,7 @@ class Duplicates {
       }
       this.list.replaceChildren();
       await this.load();
+      this.element.querySelector("h1")?.focus({ preventScroll: true });
     } catch (error) {
       if (!isAbort(error)) this.failure.replaceChildren(problem(error));
       this.sum();

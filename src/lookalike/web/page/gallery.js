@@ -13,7 +13,7 @@ const SKIPPED_AT_ONCE = 50;
 /** @param {import("./address.js").Address} address @param {AbortSignal} signal */
 export function show(address, signal) {
   const summary = element("p", { class: "hint" });
-  const contents = element("div", {});
+  const contents = element("div", {}, card("Images", images()));
   const internals = element("div", {});
   const skipped = element("div", { class: "cards" });
 
@@ -56,14 +56,14 @@ function card(title, ...content) {
   return element("section", { class: "card", "aria-labelledby": id }, element("h2", { id }, title), content);
 }
 
-/** @param {any} gallery */
+/** @param {any} [gallery] none: only the room that it takes */
 function images(gallery) {
   return facts([
-    ["Can be searched", number(gallery.images)],
-    ["Could not be read", number(gallery.skipped)],
-    ["Size of the files", bytes(gallery.bytes)],
-    ["Folder", gallery.directory_name],
-    ["Last update", gallery.updated && day(gallery.updated)],
+    ["Can be searched", gallery ? number(gallery.images) : "…"],
+    ["Could not be read", gallery ? number(gallery.skipped) : "…"],
+    ["Size of the files", gallery ? bytes(gallery.bytes) : "…"],
+    ["Folder", gallery ? gallery.directory_name : "…"],
+    ["Last update", gallery ? gallery.updated && day(gallery.updated) : "…"],
   ]);
 }
 

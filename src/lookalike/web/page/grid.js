@@ -98,13 +98,19 @@ export class Grid {
     remember({ shown: this.items.length });
   }
 
-  /** @param {(tile: HTMLElement, item: T) => void} act */
-  each(act) {
+  /** @param {(item: T) => HTMLElement} control made for each tile */
+  addControls(control) {
+    for (const [tile, item] of this.tiles()) tile.append(control(item));
+    this.arrows.added(this.list.children);
+  }
+
+  /** @returns {[HTMLElement, T][]} */
+  tiles() {
     const byId = new Map(this.items.map((item) => [String(item.id), item]));
-    for (const tile of this.list.children) {
+    return [...this.list.children].flatMap((tile) => {
       const item = byId.get(tile.dataset.id);
-      if (item) act(tile, item);
-    }
+      return item ? [[tile, item]] : [];
+    });
   }
 
   /** @returns {HTMLImageElement[]} */
@@ -115,10 +121,9 @@ export class Grid {
   /** @param {number[]} ids */
   remove(ids) {
     const gone = new Set(ids);
-    this.each((tile, { id }) => gone.has(id) && tile.remove());
+    for (const [tile, { id }] of this.tiles()) if (gone.has(id)) this.arrows.remove(tile);
     this.items = this.items.filter(({ id }) => !gone.has(id));
     keep({ page: { items: this.items.slice(), more: this.more } });
-    this.arrows.added([]);
   }
 
   /** @param {any} error */

@@ -68,13 +68,22 @@ export function moveByArrows(list, onkey = () => false) {
   });
 
   return {
-    /** Announces tiles that came to the list. @param {Element[]} tiles */
+    /** Announces tiles that came to the list, or got other controls. @param {Iterable<Element>} tiles */
     added(tiles) {
-      for (const tile of tiles) setTabbable(tile, -1);
-      if (!active?.isConnected && list.firstElementChild) {
-        active = list.firstElementChild;
-        setTabbable(active, 0);
+      if (!active?.isConnected) active = list.firstElementChild;
+      for (const tile of tiles) setTabbable(tile, tile === active ? 0 : -1);
+    },
+    /** Takes a tile out of the list. @param {Element} tile */
+    remove(tile) {
+      if (tile === active) {
+        active = tile.nextElementSibling ?? tile.previousElementSibling;
+        if (active) setTabbable(active, 0);
       }
+      tile.remove();
+    },
+    /** To the tile where the keyboard was last. */
+    focus() {
+      active?.querySelector("a")?.focus({ preventScroll: true });
     },
   };
 }

@@ -27,7 +27,7 @@ class GalleryMap {
   constructor(address, signal) {
     this.address = address;
     this.signal = signal;
-    this.summary = element("p", { class: "hint" }, "Laying out the images…");
+    this.summary = element("p", { class: "hint" }, "Laying out the images, those alike near each other…");
     this.canvas = element("canvas", { class: "map", tabindex: "0", role: "img", "aria-label": "Map of all images. The themes below lead to the same images." });
     this.themes = element("ul", { class: "themes", "aria-label": "Themes" });
     this.failure = element("div", {});

@@ -22,7 +22,8 @@ export function say(text, offer) {
   const dialog = document.querySelector("dialog[open]");
   if (notes.parentNode !== (dialog ?? document.body)) (dialog ?? document.body).append(notes);
   notes.replaceChildren(note);
-  setTimeout(() => note.remove(), offer ? 5 * SHOWN_FOR : SHOWN_FOR);
+  const end = () => (note.matches(":hover, :focus-within") ? setTimeout(end, SHOWN_FOR) : note.remove());
+  setTimeout(end, offer ? 5 * SHOWN_FOR : SHOWN_FOR);
 }
 
 /** Read aloud only. @param {string} text */

@@ -241,6 +241,11 @@ class Search {
     this.element.classList.toggle("gone", gone);
   }
 
+  putAway() {
+    this.showAsked([]);
+    this.heading.focus({ preventScroll: true });
+  }
+
   /** @param {Hit[]} hits */
   showAsked(hits) {
     this.askedHits = hits;
@@ -254,7 +259,7 @@ class Search {
       element(
         "section",
         { class: "asked", "aria-labelledby": "asked-title" },
-        element("div", { class: "line" }, title, element("button", { type: "button", onclick: () => this.showAsked([]) }, "Put away")),
+        element("div", { class: "line" }, title, element("button", { type: "button", onclick: () => this.putAway() }, "Put away")),
         element("p", { class: "hint" }, "Your answers to these teach it most. Leave out what you are unsure of, then refine."),
         list,
       ),

@@ -15,8 +15,9 @@ const MOST_SEARCHED_BY = 50;
 export class Selection {
   /**
    * @param {() => GalleryImage[]} items of the grid, in its order
-   * @param {{gallery: () => string, onremove: (ids: number[]) => void, onrestore: () => void}} then
-   *   whose items these are; after they left the gallery, and after they came back
+   * @param {{gallery: () => string, onremove: (ids: number[]) => void, onrestore: () => void, onclear: () => void}} then
+   *   whose items these are; after they left the gallery, after they came back, and when the bar hides
+   *   that had the keyboard
    */
   constructor(items, then) {
     this.items = items;
@@ -80,6 +81,7 @@ export class Selection {
 
   show() {
     const { size } = this.chosen;
+    if (!size && this.element.contains(document.activeElement)) this.then.onclear();
     this.element.hidden = size === 0;
     this.counted.textContent = `${count(size, "image")} selected`;
     this.similar.disabled = size > MOST_SEARCHED_BY;
@@ -112,8 +114,8 @@ export class Selection {
     if (!(await confirmed(`Take ${count(ids.length, "image")} out of the gallery?`, text, "Take out"))) return;
     try {
       await post("/api/remove", { ids, gallery: this.then.gallery() });
-      this.clear();
       this.then.onremove(ids);
+      this.clear();
       say(`${count(ids.length, "image")} taken out.`, { text: "Undo", act: () => this.restore(ids) });
     } catch (error) {
       if (!isAbort(error)) this.failure.replaceChildren(problem(error));

@@ -53,6 +53,13 @@ export class Stepped {
     const at = this.list.items().findIndex((item) => item.id === id);
     this.before.disabled = at <= 0;
     this.after.disabled = at < 0;
+    this.keepFocus();
+  }
+
+  /** The keys go to what has the focus, which may have been replaced or disabled. */
+  keepFocus() {
+    const at = document.activeElement;
+    if (!this.dialog.contains(at) || at?.matches(":disabled")) this.title.focus();
   }
 
   /** @param {number} direction */
@@ -66,7 +73,10 @@ export class Stepped {
     }
     const next = items[at + direction];
     if (next) go({ ...here(), [this.name]: next.id }, { replace: true, stay: true });
-    else if (direction > 0) this.after.disabled = true;
+    else if (direction > 0) {
+      this.after.disabled = true;
+      this.keepFocus();
+    }
   }
 
   /** Arrows step; other keys are for `used`. @param {KeyboardEvent} event */

@@ -20,7 +20,7 @@ from lookalike.threads import for_all_parts
 if TYPE_CHECKING:
     from lookalike.lsh.state import Places, Removed, State
 
-QUERIES_AT_ONCE = 256
+QUERIES_AT_ONCE = 512
 HAMMING_SCALE = 7
 FEW_DIMENSIONS = 1 << 19
 EXACT_ROWS = 1024

@@ -1,11 +1,14 @@
-"""Recall on vectors with a common offset: the SIFT descriptors of a folder's images.
+"""Recall on vectors with a common offset: the SIFT descriptors of a folder's images, or made ones.
 
     python benchmarks/cone.py COREL5K [--json OUT]
+    python benchmarks/cone.py 1000000 [--json OUT]
 
 None of their 128 values is negative, so that the cosine of two of them is 0.46 on average, as with
 CLIP's features and others in a narrow cone. 1,000 random ones are the queries, the others the
 items; recall@10 against exact search, scanning and by links, and microseconds of processor time a
-query, in batches and one thread. Needs opencv-python-headless (extra ``paper``).
+query, in batches and one query a call, in one thread, beside hnswlib if it is installed (M 16, 200
+for construction). Needs opencv-python-headless (extra ``paper``). A number makes so many vectors of
+128 dimensions: 1,000 clusters of 24 directions each with some noise in all, and an offset.
 """
 
 from __future__ import annotations
@@ -16,26 +19,29 @@ import single_thread  # noqa: F401
 import argparse
 import json
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh import LSHIndex
 
-K, QUERIES, PER_IMAGE, ROUNDS = 10, 1000, 51, 9
+K, QUERIES, PER_IMAGE, ROUNDS = 10, 1000, 51, 7
+Search = Callable[[NDArray[np.float32]], NDArray[Any]]
 EFFORTS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "deep": {"candidates": 20_000, "rerank": 200},
-    **{f"linked, beam {beam}": {"beam": beam} for beam in (64, 80, 96)},
+    **{f"linked, beam {beam}": {"beam": beam} for beam in (24, 32, 48, 64, 80, 96, 128)},
 }
 
 
 def descriptors(folder: Path) -> NDArray[np.float32]:
     """SIFT of all images below a folder, unit rows (n, 128)."""
+    import cv2
+
     sift = cv2.SIFT.create(nfeatures=PER_IMAGE)
     found = []
     for path in sorted(folder.rglob("*.jp*g")):
@@ -47,35 +53,78 @@ def descriptors(folder: Path) -> NDArray[np.float32]:
     return unit
 
 
+def made(n: int) -> NDArray[np.float32]:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((1000, 128), dtype=np.float32)
+    directions = rng.standard_normal((1000, 24, 128), dtype=np.float32) / np.float32(24**0.5)
+    offset = rng.standard_normal(128, dtype=np.float32) * np.float32(1.15)
+    rows = np.empty((n, 128), np.float32)
+    for start in range(0, n, 1000):
+        some = rows[start : start + 1000]
+        cluster = rng.integers(0, 1000, len(some))
+        along = rng.standard_normal((len(some), 1, 24), dtype=np.float32)
+        some[:] = centres[cluster] * np.float32(0.5) + offset + (along @ directions[cluster])[:, 0]
+        some += np.float32(0.2) * rng.standard_normal(some.shape, dtype=np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+def timed(
+    search: Search, queries: NDArray[np.float32], exact: NDArray[np.int64]
+) -> dict[str, float]:
+    """Recall, and the least microseconds a query of some rounds, in a batch and one a call."""
+    hit = [np.isin(a, b).mean() for a, b in zip(exact, search(queries), strict=True)]
+    batch, single = [], []
+    for _ in range(ROUNDS):
+        began = time.thread_time()
+        search(queries)
+        batch.append(time.thread_time() - began)
+        began = time.thread_time()
+        for at in range(len(queries)):
+            search(queries[at : at + 1])
+        single.append(time.thread_time() - began)
+    us = {"us": min(batch), "us_single": min(single)}
+    return {"recall": float(np.mean(hit))} | {k: 1e6 * v / len(queries) for k, v in us.items()}
+
+
 def measure(rows: NDArray[np.float32]) -> dict[str, Any]:
     order = np.random.default_rng(1).permutation(len(rows))
     queries, items = rows[order[:QUERIES]], rows[order[QUERIES:]]
     mean = items.mean(axis=0)
-    exact = np.argpartition(-(queries @ items.T), K, axis=1)[:, :K]
+    parts = [-(some @ items.T) for some in np.split(queries, 20)]
+    exact = np.concatenate([np.argpartition(part, K, axis=1)[:, :K] for part in parts])
+    result: dict[str, Any] = {"items": len(items), "mean_cosine": float(mean @ mean)}
     index = LSHIndex(dim=items.shape[1])
     index.add(np.arange(len(items)), items)
-    result: dict[str, Any] = {"items": len(items), "mean_cosine": float(mean @ mean)}
     for name, effort in EFFORTS.items():
         if "beam" in effort:
             index.link()
-        search = partial(index.search, queries, K, threads=1, **effort)
-        found = search()
-        hit = [np.isin(a, b).mean() for a, b in zip(exact, found.ids, strict=True)]
-        seconds = []
-        for _ in range(ROUNDS):
-            began = time.thread_time()
-            search()
-            seconds.append(time.thread_time() - began)
-        result[name] = {"recall": float(np.mean(hit)), "us": 1e6 * min(seconds) / QUERIES}
+        search: Callable[..., Any] = partial(index.search, k=K, threads=1, **effort)
+        result[name] = timed(lambda some: search(some).ids, queries, exact)  # noqa: B023
+    try:
+        import hnswlib
+    except ImportError:
+        return result
+    graph = hnswlib.Index("ip", items.shape[1])
+    graph.init_index(len(items), ef_construction=200, M=16)
+    graph.add_items(items, num_threads=-1)
+    graph.set_num_threads(1)
+    for ef in (40, 60, 80, 120, 160, 240):
+        graph.set_ef(ef)
+        result[f"hnswlib, ef {ef}"] = timed(
+            lambda some: graph.knn_query(some, K)[0], queries, exact
+        )
     return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("vectors", help="a folder, or how many to make")
     parser.add_argument("--json", type=Path, help="write the result there")
     options = parser.parse_args()
-    result = measure(descriptors(options.folder))
+    number = options.vectors.isdecimal()
+    rows = made(int(options.vectors)) if number else descriptors(Path(options.vectors))
+    result = measure(rows)
     print(json.dumps(result, indent=1))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")

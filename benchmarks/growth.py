@@ -1,6 +1,6 @@
 """How time, memory and opening grow with the number of items, from 10^4 to 10^7.
 
-    python benchmarks/growth.py [--sizes 10000 100000 1000000 10000000]
+    python benchmarks/growth.py [--sizes 10000 100000 1000000 10000000] [--link-up-to 1000000]
 
 First ``python benchmarks/deep216k.py FOLDER``. The set is grown by repeating its items, each time
 with fresh noise: x + 0.3 u, u a random direction, then scaled to unit length; queries likewise.
@@ -8,6 +8,7 @@ For each size the fastest of several candidate numbers and re-rank depths that r
 is timed (CPU time of one thread, batches of 200). Vectors are kept as float16 for the re-rank; ten
 million take 6 GB, and 13 GB while segments are merged. The saved index is opened and asked once in
 a fresh process after its pages were dropped from memory, and the bytes that this reads are counted.
+Sizes up to the last argument are then linked, and the smallest beam that reaches 0.9 is timed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from deep216k import Floats, Ids, exact_nearest, load, recall, unit
 from memory import beyond_vectors
 
 from lookalike.lsh import LSHIndex, LSHSettings
+from lookalike.lsh.links import LINKED_FROM
 
 K = 10
 TARGET = 0.9
@@ -40,6 +42,7 @@ NOISE = np.float32(0.3)
 QUERIES = 200
 BATCH = 1_000_000
 PIECE = 50_000
+BEAMS = (10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512)
 DEPTHS = (30, 50, 80, 120, 200, 400, 800)
 ROUNDS = 5
 
@@ -106,18 +109,12 @@ def merge_nearest(best: Ids, cosines: Floats, ids: Ids, more: Floats) -> tuple[I
     return np.take_along_axis(ids, order, axis=1), np.take_along_axis(more, order, axis=1)
 
 
-def cpu_us(
-    index: LSHIndex,
-    queries: Floats,
-    k: int,
-    candidates: int | None = None,
-    rerank: int | None = None,
-) -> float:
-    """Median CPU microseconds per query of a batch; None: the index's own settings."""
+def cpu_us(index: LSHIndex, queries: Floats, **settings: Any) -> float:
+    """Median CPU microseconds per query of a batch, at the index's own settings but for these."""
     times = []
     for _ in range(ROUNDS):
         start = time.process_time()
-        index.search(queries, k, candidates=candidates, rerank=rerank, threads=1)
+        index.search(queries, K, **settings, threads=1)
         times.append(time.process_time() - start)
     return median(times) / len(queries) * 1e6
 
@@ -138,15 +135,28 @@ def fewest_candidates(index: LSHIndex, queries: Floats, exact: Ids, rerank: int)
     return high
 
 
-def fastest(items: Floats, n: int, queries: Floats) -> tuple[dict[str, Any], LSHIndex]:
-    """The index of ``n`` items, and its fastest search that reaches the target."""
+def linked(index: LSHIndex, queries: Floats, exact: Ids) -> dict[str, Any]:
+    """Link the index, and time the smallest beam that reaches the target."""
+    start = time.process_time()
+    index.link()
+    seconds = time.process_time() - start
+    for beam in BEAMS:
+        found = recall(index.search(queries, K, beam=beam, threads=1).ids, exact)
+        if found >= TARGET:
+            us = cpu_us(index, queries, beam=beam)
+            return {"beam": beam, "us": us, "recall": found, "link_cpu_seconds": seconds}
+    return {"recall": found, "link_cpu_seconds": seconds}
+
+
+def fastest(items: Floats, n: int, queries: Floats) -> tuple[dict[str, Any], LSHIndex, Ids]:
+    """The index of ``n`` items, its fastest search that reaches the target, and what is exact."""
     index, seconds, exact = built(items, n, queries)
     best: dict[str, Any] = {}
     for depth in DEPTHS:
         candidates = fewest_candidates(index, queries, exact, depth)
         if candidates is None:
             continue
-        us = cpu_us(index, queries, K, candidates, depth)
+        us = cpu_us(index, queries, candidates=candidates, rerank=depth)
         print(f"re-rank {depth}, candidates {candidates:,}: {us:.1f} us", flush=True)
         if not best or us < best["us"]:
             best = {"candidates": candidates, "rerank": depth, "us": us}
@@ -156,8 +166,8 @@ def fastest(items: Floats, n: int, queries: Floats) -> tuple[dict[str, Any], LSH
     untuned = index.search(queries, K)
     best |= {"key_bits": index.segments()[0].key_bits, "build_cpu_seconds": seconds}
     best |= {"recall": recall(hits.ids, exact), "recall_untuned": recall(untuned.ids, exact)}
-    best |= {"us_untuned": cpu_us(index, queries, K)}
-    return best, index
+    best |= {"us_untuned": cpu_us(index, queries)}
+    return best, index, exact
 
 
 def built(items: Floats, n: int, queries: Floats) -> tuple[LSHIndex, float, Ids]:
@@ -203,18 +213,22 @@ def exponent(rows: list[dict[str, Any]]) -> float | None:
     return float(np.polyfit(points[:, 0], points[:, 1], 1)[0]) if len(points) > 1 else None
 
 
-def run(cache: Path, sizes: list[int], results: Path) -> dict[str, Any]:
+def run(cache: Path, sizes: list[int], link_up_to: int, results: Path) -> dict[str, Any]:
     items, queries, _ = load(cache, "deep216k")
     queries = noisy(np.random.default_rng(6), queries[:QUERIES])
     rows: list[dict[str, Any]] = []
     for n in sizes:
-        row, index = fastest(items, n, queries)
+        row, index, exact = fastest(items, n, queries)
         row = {"items": n, **row, "bytes_beyond_vectors": beyond_vectors(index)}
         row |= opening(index, queries[0], cache)
+        if LINKED_FROM <= n <= link_up_to:
+            row["linked"] = linked(index, queries, exact)
         row["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         rows.append(row)
         print(row, flush=True)
         result = {"target_recall": TARGET, "k": K, "exponent": exponent(rows), "sizes": rows}
+        by_links = [{"items": row["items"], **row["linked"]} for row in rows if "linked" in row]
+        result["exponent_linked"] = exponent(by_links)
         results.mkdir(parents=True, exist_ok=True)
         (results / "growth.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result
@@ -223,10 +237,11 @@ def run(cache: Path, sizes: list[int], results: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
+    parser.add_argument("--link-up-to", type=int, default=10**6)
     parser.add_argument("--cache", type=Path, default=Path("cache"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    print("exponent", run(options.cache, options.sizes, options.results)["exponent"])
+    run(options.cache, options.sizes, options.link_up_to, options.results)
 
 
 if __name__ == "__main__":

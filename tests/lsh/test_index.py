@@ -185,6 +185,14 @@ def test_a_filter_applies_before_the_cut_to_k(share: float) -> None:
         assert recall(found.ids[:, :count], oracle) > 0.9
 
 
+@pytest.mark.parametrize(("items", "left"), [(1000, 999), (6000, 1024)])
+def test_where_a_filter_leaves_few_all_are_compared(items: int, left: int) -> None:
+    index, allowed = made(VECTORS[:items]), np.arange(left)
+    found = index.search(QUERIES, 10, allowed=allowed)
+    oracle = index.search(QUERIES, 10, allowed=allowed, exact=True)
+    assert np.array_equal(found.ids, oracle.ids)
+
+
 def test_many_batches_merge_into_few_segments_and_answer_as_one() -> None:
     index = LSHIndex(DIM)
     for start in range(0, 6000, 150):

@@ -174,7 +174,8 @@ def searching(hasher: Hasher, segment: Segment, removed: Removed, asked: Asked) 
     def nothing(_queries: Floats, _: Prepared | None, out: Neighbors) -> None:
         out.ids[:], out.cosines[:] = -1, -np.inf
 
-    if keeps_vectors and open_rows <= max(EXACT_ROWS, asked.rerank or 0) < len(segment):
+    few = max(EXACT_ROWS, asked.rerank or 0)
+    if keeps_vectors and open_rows <= few and open_rows < len(segment):
         return compare
     if not open_rows:
         return nothing

@@ -188,7 +188,7 @@ def test_a_filter_applies_before_the_cut_to_k(share: float) -> None:
 @pytest.mark.parametrize(("items", "left"), [(1000, 999), (6000, 1024)])
 def test_where_a_filter_leaves_few_all_are_compared(items: int, left: int) -> None:
     index, allowed = made(VECTORS[:items]), np.arange(left)
-    found = index.search(QUERIES, 10, allowed=allowed)
+    found = index.search(QUERIES, 10, allowed=allowed, candidates=10, rerank=10)
     oracle = index.search(QUERIES, 10, allowed=allowed, exact=True)
     assert np.array_equal(found.ids, oracle.ids)
 

@@ -531,6 +531,11 @@ def test_watch_updates_when_files_come_and_go(indexed: Path, tmp_path: Path) -> 
     assert process.stdout.readline() == "13 images (1 added)\n"
     (indexed / "a/new.png").unlink()
     assert process.stdout.readline() == "12 images (1 dropped)\n"
+    write_photo(tmp_path / "far/0.png", 100)
+    (indexed / "link").symlink_to(tmp_path / "far")
+    assert process.stdout.readline() == "13 images (1 added)\n"
+    write_photo(tmp_path / "1.png", 101).rename(tmp_path / "far/1.png")
+    assert process.stdout.readline() == "14 images (1 added)\n"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0 and out == "" and err == "stopped\n"

@@ -299,21 +299,25 @@ def watch(
         if done:
             click.echo(f"{number(report.images, 'image')} ({done})")
 
-    is_first = True
+    has_said = False
     with suppress(KeyboardInterrupt):
-        # The first update begins when changes are noticed already, so that none is missed.
-        for changes in changes_of(
-            opened.root,
-            watch_filter=concerns,
-            debounce=10 * SETTLED_MS,
-            step=SETTLED_MS,
-            rust_timeout=SETTLED_MS,
-            yield_on_timeout=True,
-        ):
-            if changes or is_first:
-                update()
-            if is_first:
-                say(f"watching {visible(os.fspath(opened.root))} (Ctrl-C stops)")
-            is_first = False
+        while True:
+            is_first = True
+            # The first update begins when changes are noticed already, so that none is missed.
+            for changes in changes_of(
+                opened.root,
+                watch_filter=concerns,
+                debounce=10 * SETTLED_MS,
+                step=SETTLED_MS,
+                rust_timeout=SETTLED_MS,
+                yield_on_timeout=True,
+            ):
+                if changes or is_first:
+                    update()
+                if not has_said:
+                    say(f"watching {visible(os.fspath(opened.root))} (Ctrl-C stops)")
+                is_first, has_said = False, True
+                if any(os.path.islink(path) and os.path.isdir(path) for _, path in changes):
+                    break  # a folder that was linked is watched from the next call on
     acknowledge()
     say("stopped")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -68,6 +69,16 @@ def test_kinds_are_named_summed_up_and_shown_and_what_is_better_can_be_chosen(
     assert page.read_text().count("<img ") == 5 and "mirrored or rotated" in page.read_text()
 
 
+def test_the_undo_that_is_named_works_where_it_was_named(album: Path, tmp_path: Path) -> None:
+    before = {*album.glob("*.*g")}
+    words = ["duplicates", "--gallery", album, "--move-to", tmp_path / "aside", "--yes"]
+    said = lookalike(*words, cwd=tmp_path).stderr
+    assert len({*album.glob("*.*g")}) == len(before) - 3
+    named = said.partition("undo it with: lookalike ")[2].partition(";")[0]
+    assert "3 files put back" in lookalike(*shlex.split(named), cwd=tmp_path).stderr
+    assert {*album.glob("*.*g")} == before
+
+
 def test_copies_are_moved_only_with_yes_and_come_back(album: Path, tmp_path: Path) -> None:
     lookalike("duplicates", cwd=album)  # which keeps what it has compared
     before = listing(album)
@@ -76,7 +87,7 @@ def test_copies_are_moved_only_with_yes_and_come_back(album: Path, tmp_path: Pat
     assert "this was a dry run; add --yes to do it" in done.stderr
     assert listing(album) == before and not aside.exists()
     done = lookalike("duplicates", "--move-to", aside, "--yes", cwd=album)
-    assert "3 files moved; undo it with: lookalike duplicates --undo" in done.stderr
+    assert "3 files moved; undo it with: lookalike duplicates --undo; then run" in done.stderr
     assert sorted(os.listdir(aside)) == ["0 copy.png", "mirrored.jpg", "small.jpg"]
     assert "3 files put back" in lookalike("duplicates", "--undo", cwd=album).stderr
     now = {name: state for name, state in listing(album).items() if Path(name).suffix}

@@ -17,10 +17,10 @@ from lookalike.cli.options import (
     JSON,
     NumberRange,
     command,
+    command_here,
     find_gallery,
     html_page,
     option,
-    update_command,
 )
 from lookalike.cli.output import (
     leave,
@@ -153,7 +153,11 @@ def duplicates(
     if marks is not None and action is None:
         raise click.UsageError(f"--apply needs one of {ACTIONS}.")
     opened = find_gallery(gallery)
-    update = update_command(opened, gallery)
+    update = f"run: {command_here('update', opened, gallery)}"
+    then = update
+    if action not in (None, Action.DELETE):
+        back = command_here("duplicates --undo", opened, gallery)
+        then = f"undo it with: {back}; then {update}"
     if undo:
         _undo(_on_disk(opened), update)
         return
@@ -168,7 +172,7 @@ def duplicates(
         protected = None if reference is None else inside(local.root, reference, True)
         if marks is not None:
             removals = _marked(local, marks)
-            _act(local, removals, action, move_to, protected, yes, as_json, update)
+            _act(local, removals, action, move_to, protected, yes, as_json, then)
             return
     places = tuple(inside(opened.root, folder, True) for folder in folders)
     with progress_shown() as progress:
@@ -189,7 +193,7 @@ def duplicates(
             for item in group.duplicates
             if not os.path.islink(item.file)
         ]
-        _act(local, removals, action, move_to, protected, yes, as_json, update)
+        _act(local, removals, action, move_to, protected, yes, as_json, then)
         return
     if as_json:
         answer = {"groups": [group.as_dict() for group in groups], "changed": groups.changed}
@@ -253,7 +257,7 @@ def _warn(groups: Duplicates, update: str) -> None:
         more = ", …" if len(groups.changed) > SHOWN else ""
         say(
             f"{number(len(groups.changed), 'file')} left out: changed or gone since the last "
-            f"update ({names}{more}); run: {update}"
+            f"update ({names}{more}); {update}"
         )
 
 
@@ -323,10 +327,9 @@ def _act(
     protected: bytes | None,
     yes: bool,
     as_json: bool,
-    update: str,
+    then: str,
 ) -> None:
     from lookalike.gallery.act import SHARING, act
-    from lookalike.gallery.undo import Action
 
     if action in SHARING:
         removals = [r for r in removals if any(r.digest == digest for _, digest in r.kept)]
@@ -350,8 +353,7 @@ def _act(
             reference=protected,
             progress=progress,
         )
-    undo = "" if action is Action.DELETE else "undo it with: lookalike duplicates --undo; then "
-    _report(done, PAST[action], as_json, f"{undo}run: {update}")
+    _report(done, PAST[action], as_json, then)
 
 
 def _is_confirmed(action: str, question: str, count: int, yes: bool) -> bool:
@@ -393,4 +395,4 @@ def _undo(local: Gallery, update: str) -> None:
     action, done = undo(local.directory, local.root)
     if action is None:
         leave("nothing to undo")
-    _report(done, BACK.get(action, "put back"), False, f"then run: {update}")
+    _report(done, BACK.get(action, "put back"), False, f"then {update}")

@@ -271,15 +271,15 @@ def find_gallery(
     return Gallery.open(named, create=False, **settings)
 
 
-def update_command(gallery: ImageGallery, named: Path | str | None) -> str:
-    """What brings this gallery up to date from the current folder; ``named``: by --gallery."""
+def command_here(words: str, gallery: ImageGallery, named: Path | str | None) -> str:
+    """A command for this gallery as given in the current folder; ``named``: by --gallery."""
     from lookalike.gallery.places import command, nearest_above
 
     if isinstance(named, str):
-        return f"lookalike update --gallery {named}"
+        return f"lookalike {words} --gallery {named}"
     here = current_folder()
     is_nearest = here is not None and nearest_above(here) == gallery.directory.parent
-    return "lookalike update" if is_nearest else visible(command("update", gallery.directory))
+    return f"lookalike {words}" if is_nearest else visible(command(words, gallery.directory))
 
 
 def warn_if_unfinished(gallery: ImageGallery, named: Path | str | None) -> None:
@@ -287,5 +287,5 @@ def warn_if_unfinished(gallery: ImageGallery, named: Path | str | None) -> None:
     if gallery.unfinished():
         say(
             f"the last update did not finish, or is still running: {number(len(gallery), 'image')} "
-            f"so far; go on with: {update_command(gallery, named)}"
+            f"so far; go on with: {command_here('update', gallery, named)}"
         )

@@ -22,11 +22,11 @@ from lookalike.cli.options import (
     NumberRange,
     argument,
     command,
+    command_here,
     find_folder,
     find_gallery,
     html_page,
     option,
-    update_command,
     warn_if_unfinished,
 )
 from lookalike.cli.output import (
@@ -174,7 +174,7 @@ def search(
     if gone := sum(not os.path.exists(hit.file) for hit in hits) * os.path.isdir(opened.root):
         say(
             f"{number(gone, 'file')} of these {'is' if gone == 1 else 'are'} not where it was; "
-            f"bring the gallery up to date with: {update_command(opened, gallery)}"
+            f"bring the gallery up to date with: {command_here('update', opened, gallery)}"
         )
     if hits.is_chance and (has_words or not unlike):
         say(UNRELATED_IN_WORDS if has_words else CHANCE_IN_WORDS)

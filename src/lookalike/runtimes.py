@@ -392,7 +392,7 @@ def open_model(
             # They would be read from the current folder, and sha256 would not cover them.
             raise ModelError(
                 f"model {path} keeps weights in other files; pack all into one with: lookalike "
-                f"model adopt {path} --out FILE"
+                f"model adopt {path} --out FILE.onnx"
             )
         del content  # before it is read once more, which takes as much memory
         runtime = OnnxRuntime(path, threads)

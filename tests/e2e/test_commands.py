@@ -177,7 +177,10 @@ def test_search_writes_a_sheet_that_the_next_update_does_not_take_in(
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ("search a/000.png --sheet sheet.jpg", "sheet.jpg: a page is a .html file"),
+        ("search a/000.png --sheet sheet.jpg", "sheet.jpg must end in .html or .htm"),
+        ("tune --force --curve a/000.png", "000.png must end in .svg"),
+        ("model adopt x.onnx --out a/000.png", "000.png must end in .onnx"),
+        ("augment a/000.png --out a/001.png", "001.png must end in .html or .htm"),
         ("search a/000.png --sheet nowhere/x.html", "there is no folder {}/nowhere to write to"),
         ("tune --force --curve nowhere/x.svg", "there is no folder {}/nowhere to write to"),
         ("model adopt x.onnx --out nowhere/y.onnx", "there is no folder {}/nowhere to write to"),

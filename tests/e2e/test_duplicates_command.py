@@ -71,7 +71,7 @@ def test_kinds_are_named_summed_up_and_shown_and_what_is_better_can_be_chosen(
 
 def test_the_undo_that_is_named_works_where_it_was_named(album: Path, tmp_path: Path) -> None:
     before = {*album.glob("*.*g")}
-    words = ["duplicates", "--gallery", album, "--move-to", tmp_path / "aside", "--yes"]
+    words = ("duplicates", "--gallery", album, "--move-to", tmp_path / "aside", "--yes")
     said = lookalike(*words, cwd=tmp_path).stderr
     assert len({*album.glob("*.*g")}) == len(before) - 3
     named = said.partition("undo it with: lookalike ")[2].partition(";")[0]

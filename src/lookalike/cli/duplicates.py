@@ -15,11 +15,11 @@ from lookalike.cli.options import (
     FILTER,
     GALLERY,
     JSON,
+    PAGE,
     NumberRange,
     command,
     command_here,
     find_gallery,
-    html_page,
     option,
 )
 from lookalike.cli.output import (
@@ -96,7 +96,7 @@ def duplicates(
     ),
     pattern: str | None = FILTER,
     sheet: Path | None = option(
-        "Write the groups with their images as a page.", type=html_page, metavar="FILE.html"
+        "Write the groups with their images as a page.", type=PAGE, metavar="FILE.html"
     ),
     move_to: Path | None = option(
         "Move duplicates, and their .xmp and .aae files, to this folder, outside of the gallery's.",

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lookalike.cli.options import COUNT, FILE, JSON, RUNTIME, ModelFile, argument, command, option
+from lookalike.cli.options import (
+    COUNT,
+    JSON,
+    RUNTIME,
+    ModelFile,
+    NewFile,
+    argument,
+    command,
+    option,
+)
 from lookalike.cli.output import leave, print_json, print_lines, say, shown
 from lookalike.cli.progress import download_shown
 from lookalike.errors import extra_needed
@@ -119,7 +128,9 @@ def info(
 @command(model)
 def adopt(
     file: Path = argument(),
-    out: Path = option("The model file to write.", type=FILE, required=True, metavar="FILE"),
+    out: Path = option(
+        "The model file to write.", type=NewFile(".onnx"), required=True, metavar="FILE"
+    ),
     name: str = option("What the model calls itself.", required=True),
     size: int = option(
         "Images are squeezed to N x N pixels.", type=COUNT, required=True, metavar="N"

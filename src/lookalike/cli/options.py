@@ -61,11 +61,20 @@ class ModelFile(click.Path):
 
 
 class NewFile(click.Path):
-    """A file that can be written, which is known before there is any work."""
+    """A file that can be written, which is known before there is any work. It has one of the
+    extensions, so that no image takes its place by a slip."""
+
+    def __init__(self, *extensions: str) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+        self.extensions = extensions
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         file = Path(os.fsdecode(super().convert(value, param, ctx)))
-        _require_folder(file)
+        if file.suffix not in self.extensions:
+            self.fail(f"{visible(file.name)} must end in {' or '.join(self.extensions)}")
+        folder = file.absolute().parent
+        if not folder.is_dir():
+            raise LookalikeError(f"there is no folder {visible(os.fspath(folder))} to write to")
         return file
 
 
@@ -76,25 +85,10 @@ def gallery_name(value: str) -> Path | str:
     return value if is_remote(value) else Path(value)
 
 
-def html_page(name: str) -> Path:
-    """A page, likewise."""
-    page = Path(name)
-    if page.suffix.lower() not in (".html", ".htm") or page.is_dir():
-        raise LookalikeError(f"{visible(name)}: a page is a .html file")
-    _require_folder(page)
-    return page
-
-
-def _require_folder(file: Path) -> None:
-    folder = file.absolute().parent
-    if not folder.is_dir():
-        raise LookalikeError(f"there is no folder {visible(os.fspath(folder))} to write to")
-
-
 # ---- options -------------------------------------------------------------------------------------
 
 COUNT = Count(1)
-FILE = NewFile(path_type=Path, dir_okay=False)
+PAGE = NewFile(".html", ".htm")
 
 
 @dataclass(frozen=True)

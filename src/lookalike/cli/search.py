@@ -19,13 +19,13 @@ from lookalike.cli.options import (
     GALLERY,
     HOW_TO_NAME,
     JSON,
+    PAGE,
     NumberRange,
     argument,
     command,
     command_here,
     find_folder,
     find_gallery,
-    html_page,
     option,
     warn_if_unfinished,
 )
@@ -76,7 +76,7 @@ def search(
     ),
     sheet: Path | None = option(
         "Write the query and its hits as a contact sheet, one page that any browser shows.",
-        type=html_page,
+        type=PAGE,
         metavar="FILE.html",
     ),
     open_sheet: bool = option("Show the contact sheet in the browser.", "--open"),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @command()
 def serve(
-    folder: Path | str | None = argument(metavar="GALLERY", required=False, type=gallery_name),
+    folder: Path | str | None = argument(metavar="[GALLERY]", required=False, type=gallery_name),
     gallery: Path | str | None = GALLERY,
     host: str = option("Address to listen on.", default="127.0.0.1"),
     port: int = option("Port; 0: any free one.", type=click.IntRange(0, 65535), default=8765),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lookalike.cli.options import FILE, JSON, NumberRange, argument, command, html_page, option
+from lookalike.cli.options import JSON, PAGE, NewFile, NumberRange, argument, command, option
 from lookalike.cli.output import (
     leave,
     print_json,
@@ -110,7 +110,7 @@ def train(
     out: Path = option(
         "The model: NAME.onnx for galleries, with NAME.pt, NAME.csv and NAME.svg beside it; or "
         "NAME.pt alone, without the model file.",
-        type=FILE,
+        type=NewFile(".onnx", ".pt"),
         required=True,
         metavar="FILE",
     ),
@@ -135,8 +135,6 @@ def train(
     Interrupt it at any moment and give the same command again: it goes on where it was, and ends
     with the same model. Then: lookalike index PHOTOS --model NAME.onnx
     """
-    if out.suffix not in (".onnx", ".pt"):
-        raise click.UsageError(f"--out must end in .onnx or .pt, not {out.name!r}")
     require_current_folder()
     with extra_needed("train"):
         from lookalike.models.train import train as run
@@ -161,7 +159,7 @@ def train(
 @command()
 def augment(
     image: Path = argument(),
-    out: Path = option("The page to write.", type=html_page, required=True, metavar="HTML"),
+    out: Path = option("The page to write.", type=PAGE, required=True, metavar="HTML"),
     strengths: tuple[str, ...] = AUGMENT,
     seed: int = option("Of the random draws.", type=click.IntRange(0), default=0),
 ) -> None:

@@ -12,9 +12,9 @@ import click
 from lookalike.cli.index import report_problems
 from lookalike.cli.options import (
     COUNT,
-    FILE,
     GALLERY,
     JSON,
+    NewFile,
     NumberRange,
     argument,
     command,
@@ -215,7 +215,7 @@ def tune(
     ),
     k: int = option("Neighbours.", "-k", type=COUNT, default=10),
     curve: Path | None = option(
-        "Draw recall against time per query for all that was tried (SVG).", type=FILE
+        "Draw recall against time per query for all that was tried (SVG).", type=NewFile(".svg")
     ),
     force: bool = option("Also with fewer than 10,000 images."),
     reset: bool = option("Return to the settings from before tuning."),

@@ -6,15 +6,20 @@ Starts `lookalike serve` on a gallery that is up to date, and in this process CL
 that each ask again as soon as they are answered: by id of random images of the gallery, and with
 random files of the folder QUERIES as the body. Server and clients share the machine. In each round
 the gallery's model also runs alone on decoded images, which uploads cannot outdo: in batches by
-all cores, and image by image by each core for itself. Rates are a second, latencies
-milliseconds; medians of the rounds.
+all cores, and image by image by each core for itself; and as `index` runs it, on the same files,
+decoded meanwhile by the same cores, as those of uploads are. Rates are a second, latencies
+milliseconds; medians of the rounds. On Linux also milliseconds of processor time that an upload
+takes of the server, the processes that decode, and the clients.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
+import math
+import os
 import random
 import re
 import subprocess
@@ -32,6 +37,7 @@ from numpy.typing import NDArray
 from lookalike.encoder import Encoder, EncoderSettings
 from lookalike.gallery import Gallery
 from lookalike.images import looks_like_image, read_image
+from lookalike.images.decoder import Decoder
 from lookalike.threads import cores
 
 K = 30
@@ -89,18 +95,33 @@ async def load(
 
 
 @contextmanager
-def serving(gallery: Path) -> Iterator[tuple[str, int]]:
-    """Address of `lookalike serve` for as long as the block."""
+def serving(gallery: Path) -> Iterator[tuple[tuple[str, int], int]]:
+    """Address and process of `lookalike serve` for as long as the block."""
     server = subprocess.Popen([*COMMAND, str(gallery)], stderr=subprocess.PIPE, text=True)
     try:
         assert server.stderr is not None
         line = server.stderr.readline()
         match = re.search(r"http://([^/:]+):(\d+)/", line)
         assert match is not None, line
-        yield match[1], int(match[2])
+        yield (match[1], int(match[2])), server.pid
     finally:
         server.terminate()
         server.wait(30)
+
+
+def processor(server: int) -> NDArray[np.float64]:
+    """Milliseconds used so far by the server, its processes that decode, and this one."""
+    children = [
+        int(child)
+        for path in Path(f"/proc/{server}/task").glob("*/children")
+        for child in path.read_text().split()
+    ]
+    used = [
+        sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+        for pid in (server, *children)
+    ]
+    ticks = os.sysconf("SC_CLK_TCK") / 1000
+    return np.array([used[0] / ticks, sum(used[1:]) / ticks, 1000 * time.process_time()])
 
 
 def batches(gallery: Path, files: list[Path], seconds: float) -> float:
@@ -127,6 +148,25 @@ def singles(gallery: Path, files: list[Path], seconds: float) -> float:
 
     with ThreadPoolExecutor(cores()) as pool:
         return sum(pool.map(run, range(cores()))) / (time.perf_counter() - began)
+
+
+def decoded(gallery: Path, contents: list[bytes], seconds: float) -> float:
+    """Images a second of decoding and the model together, as `index` runs them, of files."""
+    encoder = Gallery.open(gallery, create=False).encoder()
+    size = encoder.info.input_size
+    ends = math.inf
+
+    def files() -> Iterator[io.BytesIO]:
+        while time.perf_counter() < ends:
+            yield from map(io.BytesIO, contents[:SAMPLE])
+
+    with Decoder() as decoder:
+        outcomes = encoder.encode(files(), lambda some: decoder.read_images(some, size))
+        for _ in range(SAMPLE):  # warm
+            next(outcomes)
+        began = time.perf_counter()
+        ends = began + seconds
+        return sum(1 for _ in outcomes) / (time.perf_counter() - began)
 
 
 def _sample(
@@ -162,24 +202,35 @@ def main() -> None:
         return f"/api/search?k={K}", "application/octet-stream", rng.choice(contents)
 
     rounds = []
-    with serving(options.gallery) as address:
+    with serving(options.gallery) as (address, server):
         for request in (by_id, by_upload):
             asyncio.run(load(address, options.clients, 2, request))  # warm
         for _ in range(options.rounds):
             rates = {
                 "model, batches": batches(options.gallery, files, options.seconds / 2),
                 "model, singles": singles(options.gallery, files, options.seconds / 2),
+                "decode and model": decoded(options.gallery, contents, options.seconds / 2),
             }
             for name, request in (("by id", by_id), ("by upload", by_upload)):
+                used = processor(server) if sys.platform == "linux" else 0
+                began = time.perf_counter()
                 measured = asyncio.run(load(address, options.clients, options.seconds, request))
                 rates |= {f"{name}, {key}": value for key, value in measured.items()}
+                if sys.platform == "linux":
+                    count = measured["rate"] * (time.perf_counter() - began)
+                    each = (processor(server) - used) / count
+                    for who, value in zip(("server", "decoders", "clients"), each, strict=True):
+                        rates[f"{name}, CPU of {who}"] = float(value)
             alone = max(rates["model, batches"], rates["model, singles"])
             rates["upload / model"] = rates["by upload, rate"] / alone
+            rates["upload / decode and model"] = (
+                rates["by upload, rate"] / rates["decode and model"]
+            )
             rounds.append(rates)
     result: dict[str, Any] = {"images": len(gallery), "clients": options.clients}
     result |= {key: float(np.median([rates[key] for rates in rounds])) for key in rounds[0]}
     for key, value in result.items():
-        print(f"{key:16} {value:.4g}")
+        print(f"{key:27} {value:.4g}")
     if options.json:
         text = json.dumps({**result, "rounds": rounds}, indent=1)
         options.json.write_text(text + "\n", encoding="utf-8")

@@ -18,8 +18,10 @@ from lookalike.lsh import LSHIndex, linking
 from lookalike.lsh.exact import search_exactly
 from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.links import LINKS, Links
+from lookalike.lsh.search import Asked, Plan
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.simd import CORRECTION_ONE
+from lookalike.lsh.tuning import recall_of
 
 N, DIM, K = 8000, 32, 10
 Floats = NDArray[np.float32]
@@ -165,14 +167,54 @@ def test_a_search_finds_at_least_as_many_and_looks_at_fewer(linked: LSHIndex) ->
     assert sum(len(np.intersect1d(*pair)) for pair in zip(exact, few, strict=True)) < scanned
 
 
-def test_where_a_scan_finds_too_few_links_are_followed_for_as_long_as_a_scan_takes(
+def test_where_a_scan_finds_too_few_links_are_followed_for_four_times_as_long(
     linked: LSHIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(linking, "ENOUGH", 1.01)
     index = made()
     index.link()
-    assert links_of(index).beam == 128  # of at most 4,096 / 25
+    assert links_of(index).beam == 256  # of at most 4 * 4,096 / 50
     assert found_of(index) >= found_of(linked)
+
+
+def test_a_wide_beam_is_not_followed_where_a_scan_as_long_finds_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(linking, "ENOUGH", 1.01)
+    noise = np.random.default_rng(5).standard_normal((8300, 64)).astype(np.float32)
+    index, queries = made(noise[:8000]), noise[8000:]
+    index.link()
+    assert links_of(index).beam == 0
+    exact = index.search(queries, K, exact=True).ids
+    scanned = found_of(index, queries)
+    long = index.search(queries, K, candidates=8000).ids
+    (segment,) = index.segments()
+    wide = segment.linked(replace(links_of(index), beam=256))
+    index._state = replace(index._state, segments=(wide,))
+    by_scan = sum(len(np.intersect1d(*pair)) for pair in zip(exact, long, strict=True))
+    assert scanned < found_of(index, queries) < by_scan
+
+
+def test_a_beam_grows_with_the_results_by_24_for_ten_at_most() -> None:
+    settings = LSHSettings(DIM)
+
+    def beam(linked: int, k: int) -> int:
+        return Plan.make(settings, 10**5, 10**5, linked, Asked(k, None, None, None, k)).beam
+
+    assert [beam(16, k) for k in (1, 10, 50, 100)] == [16, 16, 80, 160]
+    assert [beam(24, k) for k in (1, 10, 50, 100)] == [24, 24, 120, 240]
+    assert [beam(128, k) for k in (1, 10, 50, 100)] == [128, 128, 224, 344]
+
+
+def test_items_of_which_there_are_many_are_scanned_for_they_lead_to_their_equals() -> None:
+    rng = np.random.default_rng(7)
+    different = rng.standard_normal((200, DIM))
+    index = made(np.repeat(different, 40, axis=0).astype(np.float32))
+    index.link()
+    queries = different + 0.1 * rng.standard_normal((200, DIM))
+    for k in (10, 50):
+        found, exact = index.search(queries, k), index.search(queries, k, exact=True)
+        assert recall_of(found.cosines, exact.cosines) > 0.98
 
 
 def test_cosines_are_exact_and_an_item_searched_by_itself_is_first(linked: LSHIndex) -> None:

@@ -17,6 +17,7 @@ from lookalike.lsh.search import Asked, default_candidates, search_segments
 from lookalike.lsh.segment import Segment, lane
 from lookalike.lsh.simd import CORRECTION_ONE
 from lookalike.lsh.state import Removed, State
+from lookalike.lsh.tuning import TIE, recall_of
 from lookalike.lsh.vectors import widened
 from lookalike.lsh.walk import dot
 from lookalike.threads import cores, for_all_parts
@@ -33,12 +34,16 @@ ROWS_AT_ONCE = 4096
 SAMPLE = 1024
 """Items whose links the units of all are chosen by."""
 HEADROOM, LEAST = 1.5, 1e-6
-BEAMS = (16, 20, 24, 32, 40, 48, 64, 96, 128)
+BEAMS = (16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256)
 """Tried until the links find ENOUGH of the nearest, and AS_MANY of those that a scan does."""
+LONGEST = 4
+"""Times as long as a scan, while neither finds ENOUGH."""
 ENOUGH = 0.95
 AS_MANY = 0.998
 SCANNED = 120
 """Items that are scanned in the time that one of a beam takes (benchmarks/ann.py)."""
+ALONE = 0.25
+"""Share of the items without an equal for links to be followed: equal ones lead to each other."""
 TESTED, WANTED = 512, 10
 """Searches that this is measured with, and the results of each."""
 
@@ -251,8 +256,8 @@ def _measured(
     removed: Removed,
 ) -> Links:
     """The links with the narrowest beam with which a search finds as many of the nearest as by
-    scanning; 0: none does so in less time. Where a scan finds too few, one that finds more in about
-    its time.
+    scanning; 0: none does so in less time. Where a scan finds too few, the narrowest that finds
+    enough in LONGEST times its time, or the widest, if it finds as many as a scan as long.
 
     Measured with some of the items, which are left out of the segment for it.
     """
@@ -260,31 +265,38 @@ def _measured(
     tested = np.random.default_rng(0).choice(n, min(TESTED, n // 16), replace=False)
     blocked = np.zeros(n, np.bool_)
     blocked[tested] = True
-    rows = records.view(np.uint32)[:, -LINKS:]
-    leads_there = blocked[rows]
-    left_out = rows[leads_there]
-    rows[leads_there] = np.nonzero(leads_there)[0]
     if removed.number:
         blocked |= removed.marks
     queries = segment.vectors_of(tested)
-    exact = search_exactly(segment, queries, WANTED, blocked).ids
+    exact = search_exactly(segment, queries, WANTED, blocked).cosines
+    # Others are found from their equals, so that they would say little of other queries.
+    alone = exact[:, 0] < np.minimum(np.linalg.norm(queries, axis=1), 1) - TIE
+    if np.count_nonzero(alone) <= ALONE * len(alone):
+        return Links(records, units, 0)
+    queries, exact = queries[alone], exact[alone]
+    rows = records.view(np.uint32)[:, -LINKS:]
+    leads_there = np.isin(rows, tested)
+    left_out = rows[leads_there]
+    rows[leads_there] = np.nonzero(leads_there)[0]
     closed = Removed(blocked, int(np.count_nonzero(blocked)))
 
-    def found(beam: int) -> int:
+    def found(beam: int, candidates: int | None = None) -> float:
         linked = segment.linked(Links(records[:], units, beam))
-        asked = Asked(WANTED, None, None, None, WANTED)
+        asked = Asked(WANTED, candidates, None, None, WANTED)
         state = State(hasher, (linked,), (closed,))
         (hits,) = search_segments(state, queries, asked, None, cores())
-        return sum(len(np.intersect1d(*pair)) for pair in zip(exact, hits.ids, strict=True))
+        return recall_of(hits.cosines, exact)
 
     scanned = reached = found(0)
-    goal = max(AS_MANY * scanned, ENOUGH * exact.size)
-    most = default_candidates(n, WANTED) / SCANNED * (1 if scanned >= goal else 2)
+    goal = max(AS_MANY * scanned, ENOUGH)
+    most = default_candidates(n, WANTED) / SCANNED * (1 if scanned >= goal else LONGEST)
     beams = [beam for beam in BEAMS if beam <= most]
     best = 0
     for best in beams:
         reached = found(best)
         if reached >= goal:
             break
+    if reached < goal:
+        scanned = max(scanned, found(0, SCANNED * best))
     rows[leads_there] = left_out
     return Links(records, units, best if reached >= AS_MANY * scanned else 0)

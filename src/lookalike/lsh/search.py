@@ -28,6 +28,9 @@ MOST_WALKED = 256
 """Results for which links are followed; more need most of the items that a scan meets anyway."""
 MOST_OPEN = 0.9
 """Share of the items that must count for links to be followed: they lead through all."""
+MOST_FOR_TEN = 24
+"""By which a beam is widened for each ten results more: they lie near those that are found anyway,
+and what a wide beam makes up for, codes that say little, is paid for once."""
 ENTRIES = 4
 """Of those to be found for ten results: near ones save few steps, and each costs one."""
 Floats = NDArray[np.float32]
@@ -90,7 +93,7 @@ class Plan(NamedTuple):
         if not linked or not few or (candidates, rerank) != (None, None):
             beam = 0
         elif beam is None:
-            beam = linked * max(effort, 10) // 10
+            beam = linked + min(linked, MOST_FOR_TEN) * max(effort - 10, 0) // 10
             beam = 0 if beam < k else beam  # a long tail is what a scan finds
         if beam:
             beam = max(k, beam)

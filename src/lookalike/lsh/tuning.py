@@ -15,13 +15,16 @@ from lookalike.lsh.search import default_candidates
 from lookalike.lsh.settings import LSHSettings, SearchSettings, whole
 
 if TYPE_CHECKING:
+    from lookalike.lsh.exact import Neighbors
     from lookalike.lsh.index import LSHIndex
 
 SAMPLE_QUERIES = 800
 DEEPEST = 4096
 REBUILD_UP_TO = 500_000
 ROUNDS = 3
-BEAM_SHARES = (10, 12, 14, 16, 20, 24, 32, 48, 64)
+TIE = np.float32(1e-6)
+"""Cosines that differ by less may be equal but for rounding."""
+BEAM_SHARES = (10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)
 """Items whose links are followed, for each ten results, that are tried."""
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -76,12 +79,15 @@ class TuneReport:
     trials: tuple[Trial, ...]
 
 
-def recalls(found: Ids, exact: Ids) -> NDArray[np.float64]:
-    """Share of each row's ``exact`` ids (q, k) that are in ``found`` (q, k'): (q,)."""
-    return np.array([np.isin(exact[i], found[i]).mean() for i in range(len(exact))])
+def recalls(found: Floats, exact: Floats) -> NDArray[np.float64]:
+    """Share of the k nearest that each search found, by their cosines and the ``exact`` ones, both
+    (q, k), falling: (q,). Of items that are equally near, one is as good as another.
+    """
+    near: NDArray[np.float64] = (found >= exact[:, -1:] - TIE).mean(axis=1)
+    return near
 
 
-def recall_of(found: Ids, exact: Ids) -> float:
+def recall_of(found: Floats, exact: Floats) -> float:
     """The mean of :func:`recalls`."""
     return float(recalls(found, exact).mean())
 
@@ -91,9 +97,9 @@ def evaluate(index: LSHIndex, queries: Floats, k: int, threads: int, rounds: int
     whole("rounds", rounds)
     _need_queries(queries)
     began = time.perf_counter()
-    exact = index.search(queries, k, exact=True).ids
+    exact = index.search(queries, k, exact=True).cosines
     exact_seconds = (time.perf_counter() - began) / len(queries)
-    found = index.search(queries, k, threads=threads).ids
+    found = index.search(queries, k, threads=threads).cosines
     times = []
     for _ in range(rounds):
         began = time.perf_counter()
@@ -123,7 +129,7 @@ def tune(
     else:
         queries = queries[rng.permutation(len(queries))[:SAMPLE_QUERIES]]
         chosen = np.full(len(queries), -1, np.int64)
-    exact = without(index.search(queries, k + own, exact=True).ids, chosen, k)
+    exact = without(index.search(queries, k + own, exact=True), chosen, k)
     half = max(1, len(queries) // 2)
     fit, check = slice(0, half), slice(half if half < len(queries) else 0, None)
     trials: list[Trial] = []
@@ -145,7 +151,7 @@ def tune(
     tuned = best[1]
     expected = evaluate(tuned, queries[check], k, 1, ROUNDS)
     if own:  # the query itself is always found; what counts are the others
-        found = without(tuned.search(queries[check], k + 1).ids, chosen[check], k)
+        found = without(tuned.search(queries[check], k + 1), chosen[check], k)
         expected = replace(expected, recall=recall_of(found, exact[check]))
     return TuneReport(tuned.settings, expected, target, tuple(trials)), tuned
 
@@ -170,7 +176,7 @@ def _structures(index: LSHIndex) -> Iterator[LSHSettings]:
 
 
 def _search_settings(
-    index: LSHIndex, queries: Floats, exact: Ids, own: Ids, target: float, k: int
+    index: LSHIndex, queries: Floats, exact: Floats, own: Ids, target: float, k: int
 ) -> Iterator[Trial]:
     """For growing numbers of candidates, the smallest depth that reaches the target, measured."""
     n = len(index)
@@ -182,7 +188,7 @@ def _search_settings(
     ) -> Trial:
         began = time.perf_counter()
         how = SearchSettings(candidates, rerank, beam)
-        found = index.search(queries, k + extra, **asdict(how), threads=1).ids
+        found = index.search(queries, k + extra, **asdict(how), threads=1)
         seconds = (time.perf_counter() - began) / len(queries)
         shares = recalls(without(found, own, k), exact)
         uncertainty = float(shares.std() / np.sqrt(len(shares)))
@@ -215,9 +221,7 @@ def _search_settings(
         candidates = int(candidates * 1.4) + 1
 
 
-def without(found: Ids, own: Ids, k: int) -> Ids:
-    """The first ``k`` ids of each row that are not the row's own."""
-    if not (own >= 0).any():
-        return found[:, :k]
-    order = np.argsort(found == own[:, np.newaxis], axis=1, kind="stable")
-    return np.take_along_axis(found, order, axis=1)[:, :k]
+def without(found: Neighbors, own: Ids, k: int) -> Floats:
+    """The cosines of the first ``k`` of each row that are not the row's own."""
+    order = np.argsort(found.ids == own[:, np.newaxis], axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(found.cosines, order, axis=1)

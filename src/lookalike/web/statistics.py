@@ -56,13 +56,13 @@ def measure(index: LSHIndex) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     own = np.sort(rng.choice(ids, min(QUERIES, len(ids)), replace=False))
     queries = index.vectors(own)
-    exact = without(index.search(queries, K + 1, exact=True).ids, own, K)
+    exact = without(index.search(queries, K + 1, exact=True), own, K)
 
     def trial(candidates: int | None) -> dict[str, float]:
         times = []
         for _ in range(ROUNDS):
             began = time.perf_counter()
-            found = index.search(queries, K + 1, candidates=candidates, threads=1).ids
+            found = index.search(queries, K + 1, candidates=candidates, threads=1)
             times.append((time.perf_counter() - began) / len(queries))
         return {
             "recall": round(recall_of(without(found, own, K), exact), 4),

@@ -34,7 +34,7 @@ Search = Callable[[NDArray[np.float32]], NDArray[Any]]
 EFFORTS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "deep": {"candidates": 20_000, "rerank": 200},
-    **{f"linked, beam {beam}": {"beam": beam} for beam in (24, 32, 48, 64, 80, 96, 128)},
+    **{f"linked, beam {beam}": {"beam": beam} for beam in (32, 48, 64, 80, 96, 128, 192)},
 }
 
 

@@ -195,6 +195,18 @@ def test_a_wide_beam_is_not_followed_where_a_scan_as_long_finds_more(
     assert scanned < found_of(index, queries) < by_scan
 
 
+def test_links_are_measured_with_the_queries_that_are_given() -> None:
+    index, rng = made(), np.random.default_rng(5)
+    elsewhere = rng.standard_normal((2, 500, DIM)).astype(np.float32)
+    index.link()
+    by_items = links_of(index).beam
+    index.link(queries=elsewhere[0])
+    assert links_of(index).beam != by_items
+    assert found_of(index, elsewhere[1]) >= 0.99 * found_of(made(), elsewhere[1])
+    with pytest.raises(ValueError, match="vectors have shape"):
+        index.link(queries=elsewhere[:, :, 1:])
+
+
 def test_a_beam_grows_with_the_results_by_24_for_ten_at_most() -> None:
     settings = LSHSettings(DIM)
 

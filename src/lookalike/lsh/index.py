@@ -201,20 +201,28 @@ class LSHIndex:
         with self._writing:
             self._state = self._state.compacted(self.settings, only_if_worth_it=only_if_worth_it)
 
-    def link(self, graph: NeighbourGraph | None = None) -> None:
+    def link(
+        self, graph: NeighbourGraph | None = None, *, queries: ArrayLike | None = None
+    ) -> None:
         """Link near items of every large segment that has no links yet, which searches then follow:
-        they scan a 64th of the items and find as many.
+        they scan a 128th of the items and find as many, or else links are not followed.
 
         Segments that `add` and `compact` make later have none until this is called again. It takes
         half as long again as searching for every item once, or half as long with their neighbours.
 
         Args:
             graph: the neighbours of the items, if they are known.
+            queries: (q, dim) typical ones to measure with, also segments that have links; None:
+                items, which say little of queries that lie elsewhere, as texts do among images.
+
+        Raises:
+            ValueError: bad queries.
         """
         from lookalike.lsh.linking import link
 
+        rows = None if queries is None else unit_rows(queries, self.settings.dim)
         with self._writing:
-            self._state = link(self, self._state, graph)
+            self._state = link(self, self._state, graph, rows)
 
     # ---- search ----------------------------------------------------------------------------------
 

@@ -48,19 +48,27 @@ TESTED, WANTED = 512, 10
 """Searches that this is measured with, and the results of each."""
 
 
-def link(index: LSHIndex, state: State, graph: NeighbourGraph | None) -> State:
+def link(
+    index: LSHIndex, state: State, graph: NeighbourGraph | None, queries: NDArray[np.float32] | None
+) -> State:
     """As `LSHIndex.link`."""
     segments = list(state.segments)
     if not segments or state.fitted.lengths is None:
         return state
     for i, segment in enumerate(segments):
-        if segment.links is None and len(segment) >= LINKED_FROM and len(segment.vectors):
+        if len(segment) < LINKED_FROM or not len(segment.vectors):
+            continue
+        if segment.links is None:
             segment.prove()
             graph = NeighbourGraph.build(index) if graph is None else graph
             rows = _links(segment, _neighbours(segment, graph))
             made = _records(state.fitted, segment, rows)
-            links = _measured(state.fitted, segment, *made, state.removed[i])
-            segments[i] = segment.linked(links)
+        elif queries is not None:
+            made = segment.links.records, segment.links.units
+        else:
+            continue
+        links = _measured(state.fitted, segment, *made, state.removed[i], queries)
+        segments[i] = segment.linked(links)
     return replace(state, segments=tuple(segments))
 
 
@@ -254,30 +262,34 @@ def _measured(
     records: NDArray[np.uint8],
     units: tuple[float, float],
     removed: Removed,
+    queries: NDArray[np.float32] | None,
 ) -> Links:
     """The links with the narrowest beam with which a search finds as many of the nearest as by
     scanning; 0: none does so in less time. Where a scan finds too few, the narrowest that finds
     enough in LONGEST times its time, or the widest, if it finds as many as a scan as long.
 
-    Measured with some of the items, which are left out of the segment for it.
+    Measured with the ``queries``, or with some of the items, left out of the segment for it.
     """
     n = len(segment)
-    tested = np.random.default_rng(0).choice(n, min(TESTED, n // 16), replace=False)
+    tested = np.empty(0, np.int64)
+    if queries is None:
+        tested = np.random.default_rng(0).choice(n, min(TESTED, n // 16), replace=False)
     blocked = np.zeros(n, np.bool_)
     blocked[tested] = True
     if removed.number:
         blocked |= removed.marks
-    queries = segment.vectors_of(tested)
+    queries = segment.vectors_of(tested) if queries is None else queries[:TESTED]
     exact = search_exactly(segment, queries, WANTED, blocked).cosines
-    # Others are found from their equals, so that they would say little of other queries.
-    alone = exact[:, 0] < np.minimum(np.linalg.norm(queries, axis=1), 1) - TIE
-    if np.count_nonzero(alone) <= ALONE * len(alone):
-        return Links(records, units, 0)
-    queries, exact = queries[alone], exact[alone]
-    rows = records.view(np.uint32)[:, -LINKS:]
-    leads_there = np.isin(rows, tested)
-    left_out = rows[leads_there]
-    rows[leads_there] = np.nonzero(leads_there)[0]
+    if tested.size:
+        # Others are found from their equals, so that they would say little of other queries.
+        alone = exact[:, 0] < np.minimum(np.linalg.norm(queries, axis=1), 1) - TIE
+        if np.count_nonzero(alone) <= ALONE * len(alone):
+            return Links(records, units, 0)
+        queries, exact = queries[alone], exact[alone]
+        rows = records.view(np.uint32)[:, -LINKS:]
+        leads_there = np.isin(rows, tested)
+        left_out = rows[leads_there]
+        rows[leads_there] = np.nonzero(leads_there)[0]
     closed = Removed(blocked, int(np.count_nonzero(blocked)))
 
     def found(beam: int, candidates: int | None = None) -> float:
@@ -298,5 +310,6 @@ def _measured(
             break
     if reached < goal:
         scanned = max(scanned, found(0, SCANNED * best))
-    rows[leads_there] = left_out
+    if tested.size:
+        rows[leads_there] = left_out
     return Links(records, units, best if reached >= AS_MANY * scanned else 0)

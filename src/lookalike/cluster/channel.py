@@ -125,8 +125,8 @@ class Server:
             except OSError:  # the peer is gone again, or there are too many open files
                 time.sleep(0.1)
                 continue
-            call = threading.Thread(target=self._serve, args=(peer,), name="lookalike-call")
-            call.daemon = True
+            name = f"lookalike-call-{self.address[1]}"
+            call = threading.Thread(target=self._serve, args=(peer,), name=name, daemon=True)
             call.start()
 
     def _serve(self, peer: socket.socket) -> None:

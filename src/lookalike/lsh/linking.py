@@ -270,17 +270,16 @@ def _measured(
 
     Measured with the ``queries``, or with some of the items, left out of the segment for it.
     """
-    n = len(segment)
-    tested = np.empty(0, np.int64)
-    if queries is None:
-        tested = np.random.default_rng(0).choice(n, min(TESTED, n // 16), replace=False)
+    n, by_items = len(segment), queries is None
+    number = min(TESTED, n // 16) if by_items else 0
+    tested = np.random.default_rng(0).choice(n, number, replace=False)
     blocked = np.zeros(n, np.bool_)
     blocked[tested] = True
     if removed.number:
         blocked |= removed.marks
     queries = segment.vectors_of(tested) if queries is None else queries[:TESTED]
     exact = search_exactly(segment, queries, WANTED, blocked).cosines
-    if tested.size:
+    if by_items:
         # Others are found from their equals, so that they would say little of other queries.
         alone = exact[:, 0] < np.minimum(np.linalg.norm(queries, axis=1), 1) - TIE
         if np.count_nonzero(alone) <= ALONE * len(alone):
@@ -310,6 +309,6 @@ def _measured(
             break
     if reached < goal:
         scanned = max(scanned, found(0, SCANNED * best))
-    if tested.size:
+    if by_items:
         rows[leads_there] = left_out
     return Links(records, units, best if reached >= AS_MANY * scanned else 0)

@@ -194,6 +194,11 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(
     assert why.format(indexed) in done.stderr
 
 
+def test_a_page_may_have_its_extension_in_capitals(indexed: Path) -> None:
+    lookalike("search", "a/000.png", "--sheet", "FOUND.HTML", cwd=indexed)
+    assert (indexed / "FOUND.HTML").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
 def test_nothing_found_is_status_1(indexed: Path, tmp_path: Path) -> None:
     words = ("search", write_photo(tmp_path / "outside.png", 77), "--threshold", "1")
     done = lookalike(*words, cwd=indexed, status=1)

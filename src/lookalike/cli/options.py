@@ -88,7 +88,7 @@ def gallery_name(value: str) -> Path | str:
 # ---- options -------------------------------------------------------------------------------------
 
 COUNT = Count(1)
-PAGE = NewFile(".html", ".htm")
+PAGE = NewFile(".html", ".htm", ".HTML", ".HTM")
 
 
 @dataclass(frozen=True)

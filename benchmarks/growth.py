@@ -241,7 +241,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("cache"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    run(options.cache, options.sizes, options.link_up_to, options.results)
+    result = run(options.cache, options.sizes, options.link_up_to, options.results)
+    print("exponents", result["exponent"], result["exponent_linked"])
 
 
 if __name__ == "__main__":

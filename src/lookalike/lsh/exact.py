@@ -35,7 +35,7 @@ class Neighbors(NamedTuple):
 def search_exactly(
     segment: Segment, queries: Floats, k: int, blocked: NDArray[np.bool_]
 ) -> Neighbors:
-    """The ``k`` nearest of all rows that are not blocked; results as ``search_segment`` gives them.
+    """The ``k`` nearest of all rows that are not blocked; results as a ``Search`` gives them.
 
     Args:
         queries: (q, dim) unit rows; blocked: (n,) rows that do not count, or (0,).

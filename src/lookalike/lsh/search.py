@@ -126,7 +126,7 @@ def search_segments(
     state: State, queries: Floats, asked: Asked, among: Places | None, threads: int
 ) -> list[Neighbors]:
     """What each segment of a state holds of unit rows ``queries`` (q, dim), among some items; see
-    `Search`.
+    `Search`. What is asked may be a plain tuple, which takes less time to make.
     """
     if not queries.flags.carray:  # read-only or strided ones would be compiled for, for seconds
         queries = queries.copy()

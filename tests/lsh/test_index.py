@@ -153,6 +153,24 @@ def test_threads_and_company_do_not_change_the_result() -> None:
     assert index.search(queries[3], np.int64(1)).ids.tolist() == alone.ids[:1].tolist()  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("vectors", ["float16", "float32"])
+def test_of_equal_items_an_exact_search_returns_the_first_by_id(vectors: Any) -> None:
+    """Rounding in a product of matrices had chosen, of more than k + 8 of them."""
+    which = np.random.default_rng(0).integers(0, 3, 5000)
+    index = made(clustered(3, 3)[which][:3000], vectors=vectors)
+    index.add(np.arange(3000, 5000), clustered(3, 3)[which][3000:])
+    queries = clustered(20, 4)
+    order = np.argsort(-queries @ clustered(3, 3).T, axis=1)
+    for allowed in (np.arange(5000), np.arange(1, 5000, 3)):
+        groups = [allowed[which[allowed] == number] for number in range(3)]
+        wanted = np.array([np.concatenate([groups[i] for i in row]) for row in order])
+        for k in (1, 10, 1000):
+            found = index.search(queries, k, allowed=allowed, exact=True)
+            assert np.array_equal(found.ids, wanted[:, :k])
+            alone = index.search(queries[7], k, allowed=allowed, exact=True)
+            assert np.array_equal(alone.ids, wanted[7, :k])
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_batch_is_projected_in_its_own_threads(
     threads: int, monkeypatch: pytest.MonkeyPatch

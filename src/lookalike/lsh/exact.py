@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ NUMBERS_AT_ONCE = (1 << 18, 1 << 20)
 """Of vectors made float32, for one query and for several: 1 and 4 MiB."""
 SPARE = 8
 """Rows beyond k whose cosine is computed once more."""
+ROUNDING = np.float32(1e-5)
+"""By less than which a product of matrices moves a cosine."""
 LARGEST_COSINE = np.float32(1.02)
 """Of unit vectors that were rounded to float16."""
 NOT_UNIT = "a vector is not of unit length"
@@ -46,53 +48,76 @@ def search_exactly(
     """
     if len(segment) and not len(segment.vectors):
         raise ValueError("this index keeps no vectors, so an exact search is impossible")
-    chosen = np.flatnonzero(~blocked) if blocked.size else None
-    total = len(segment) if chosen is None else len(chosen)
     wanted, numbers = k + SPARE, NUMBERS_AT_ONCE[len(queries) > 1]
     at_once = max(1, numbers // queries.shape[1])
     rows = np.full((len(queries), wanted), -1, np.int64)
     cosines = np.full((len(queries), wanted), -np.inf, np.float32)
-    for start in range(0, total, at_once):
-        stop = min(total, start + at_once)
-        here = np.arange(start, stop) if chosen is None else chosen[start:stop]
-        part = segment.vectors[slice(start, stop) if chosen is None else here]
-        vectors = widened(part)
+    for here, vectors in _open_rows(segment, blocked, at_once):
         with np.errstate(all="ignore"):  # a damaged file may hold anything
             lengths = _lengths(vectors)
             if not (lengths < LARGEST_COSINE).all():
                 raise segment.damaged(NOT_UNIT)
             found = queries @ vectors.T
             found /= lengths
-        best = found
         if found.shape[1] > wanted:
             at = np.argpartition(found, found.shape[1] - wanted, axis=1)[:, -wanted:]
-            best, here = np.take_along_axis(found, at, axis=1), here[at]
+            found, here = np.take_along_axis(found, at, axis=1), here[at]
         else:
             here = np.broadcast_to(here, found.shape)
         all_rows = np.concatenate([rows, here], axis=1)
-        all_cosines = np.concatenate([cosines, best], axis=1)
+        all_cosines = np.concatenate([cosines, found], axis=1)
         order = np.argsort(-all_cosines, axis=1, kind="stable")[:, :wanted]
         rows = np.take_along_axis(all_rows, order, axis=1)
         cosines = np.take_along_axis(all_cosines, order, axis=1)
     # A matrix product rounds an item's cosine by where the item lies; this does not, so that the
     # same items in other segments, or on other machines, give the same bits.
+    last = cosines[:, -1].copy()
     for query, its_rows, its_cosines in zip(queries, rows, cosines, strict=True):
         there = np.flatnonzero(its_rows >= 0)
         for start in range(0, len(there), at_once):
             some = there[start : start + at_once]
-            vectors = widened(segment.vectors[its_rows[some]])
-            its_cosines[some] = np.einsum("ij,j->i", vectors, query) / _lengths(vectors)
-    np.clip(cosines, -1, 1, out=cosines, where=rows >= 0)  # rounding may exceed them
+            its_cosines[some] = _cosines(query, widened(segment.vectors[its_rows[some]]))
     ids = np.where(rows >= 0, segment.ids[np.maximum(rows, 0)], -1)
-    if (ids[rows >= 0] < 0).any():
+    nearest = best_of(ids, cosines, k)
+    # More are as near as the k-th than were kept: which of them come first is their ids' to say.
+    tied = np.flatnonzero(last > nearest.cosines[:, -1] - ROUNDING)
+    least = nearest.cosines[:, -1] - 2 * ROUNDING
+    nearest.ids[tied], nearest.cosines[tied] = -1, -np.inf
+    for here, vectors in _open_rows(segment, blocked, at_once) if tied.size else ():
+        products = queries[tied] @ vectors.T / _lengths(vectors)
+        for q, product in zip(tied, products, strict=True):
+            near = np.flatnonzero(product > least[q])
+            ids = np.append(nearest.ids[q], segment.ids[here[near]])
+            cosines = np.append(nearest.cosines[q], _cosines(queries[q], vectors[near]))
+            best = best_of(ids[np.newaxis], cosines[np.newaxis], k)
+            nearest.ids[q], nearest.cosines[q] = best.ids[0], best.cosines[0]
+    if (nearest.ids[nearest.cosines > -np.inf] < 0).any():
         raise segment.damaged("ids")
-    return best_of(ids, cosines, k)
+    return nearest
+
+
+def _open_rows(
+    segment: Segment, blocked: NDArray[np.bool_], at_once: int
+) -> Iterator[tuple[NDArray[np.int64], Floats]]:
+    """The rows that are not blocked, some ``at_once``, and their vectors."""
+    chosen = np.flatnonzero(~blocked) if blocked.size else None
+    total = len(segment) if chosen is None else len(chosen)
+    for start in range(0, total, at_once):
+        stop = min(total, start + at_once)
+        here = np.arange(start, stop) if chosen is None else chosen[start:stop]
+        yield here, widened(segment.vectors[slice(start, stop) if chosen is None else here])
 
 
 def _lengths(vectors: Floats) -> Floats:
     """Of stored vectors: 1, but for rounding to float16."""
     lengths: Floats = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     return lengths
+
+
+def _cosines(query: Floats, vectors: Floats) -> Floats:
+    """Of a query, (dim,), and stored vectors (n, dim), within what they may be: (n,)."""
+    cosines: Floats = np.einsum("ij,j->i", vectors, query) / _lengths(vectors)
+    return np.clip(cosines, -1, 1, out=cosines)
 
 
 def best_of_all(parts: Sequence[Neighbors], queries: int, k: int) -> Neighbors:

@@ -114,6 +114,12 @@ def test_codes_without_vectors_rank_by_themselves_and_estimate_the_cosine() -> N
         index.search(QUERIES, 10, exact=True)
 
 
+def test_a_cosine_is_estimated_where_all_items_and_the_query_are_equal() -> None:
+    index = made(np.repeat(VECTORS[:1], 50, axis=0), vectors="none", codes="itq")
+    with np.errstate(all="raise"):
+        assert index.search(VECTORS[:1], 3).cosines == pytest.approx(1, abs=1e-3)
+
+
 @pytest.mark.parametrize("tables", [1, 4])
 def test_k_items_come_back_although_the_candidates_allow_fewer(tables: int) -> None:
     index = made(VECTORS, tables=tables, key_bits=8)

@@ -51,6 +51,28 @@ def test_copies_of_one_vector_are_linked_in_a_chain() -> None:
     assert len(np.unique(pairs)) == 1000
 
 
+@pytest.mark.parametrize("vectors", ["float16", "float32"])
+@pytest.mark.parametrize("count", [100, 1000])  # compared all with all, and in buckets
+@pytest.mark.parametrize("noise", [0, 1e-4])
+def test_equal_items_are_pairs_at_a_cosine_of_1_however_they_are_stored(
+    vectors: Any, count: int, noise: float
+) -> None:
+    """Rounding to float16 changes a length by as much as 2e-4."""
+    rng = np.random.default_rng(6)
+    rows = np.repeat(rng.standard_normal((count, DIM)), 2, axis=0)
+    rows += noise * rng.standard_normal(rows.shape)
+    index = LSHIndex(settings=LSHSettings(DIM, vectors=vectors))
+    index.add(np.arange(2 * count), rows)
+    twins = np.arange(2 * count).reshape(-1, 2)
+    threshold = 1 - 1e-6 if noise else 1
+    pairs, cosines = index.join(threshold, recall=0.9999)
+    assert np.array_equal(pairs, twins)
+    assert np.allclose(cosines, 1, atol=2e-6)
+    assert np.array_equal(index.groups(threshold, recall=0.9999), twins)
+    own = index.range_search(rows[7], threshold)
+    assert sorted(own.ids.tolist()) == [6, 7]
+
+
 def test_removed_items_are_in_no_pair() -> None:
     vectors = near_copies(300, 0.05, 2)
     index = LSHIndex(DIM)
@@ -109,6 +131,7 @@ def test_groups_are_the_connected_components_of_all_pairs(threshold: float, vect
         index.add(np.arange(start, start + 1000)[::-1] + 5, rows[start : start + 1000][::-1])
     index.remove(np.arange(5, 3005, 50))
     stored = index.vectors(index.ids)
+    stored /= np.linalg.norm(stored, axis=1, keepdims=True)
     near = stored @ stored.T >= threshold
     expected = components(near, index.ids)
     found = index.groups(threshold, recall=0.9999)

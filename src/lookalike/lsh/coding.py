@@ -224,13 +224,15 @@ def near_pairs_in_buckets(
 
 
 @compiled(fastmath=True)
-def pair_cosines(vectors: NDArray[Any], pairs: NDArray[np.int64], out: NDArray[np.float32]) -> None:
-    """Inner products of rows of ``vectors``, float32 or float16 as their bits: out (m,)."""
+def pair_cosines(
+    vectors: NDArray[np.float32], pairs: NDArray[np.int64], out: NDArray[np.float32]
+) -> None:
+    """Inner products of rows of ``vectors``, unit ones: out (m,)."""
     for i in range(pairs.shape[0]):
         first, second = vectors[pairs[i, 0]], vectors[pairs[i, 1]]
         total = np.float32(0)
         for j in range(first.shape[0]):
-            total += as_float(first[j]) * as_float(second[j])
+            total += first[j] * second[j]
         out[i] = total
 
 

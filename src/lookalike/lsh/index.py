@@ -19,7 +19,7 @@ from lookalike.lsh.join import Joined, all_pairs, groups
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings, whole
 from lookalike.lsh.state import State, live_ids
-from lookalike.lsh.vectors import as_batch, as_floats, as_ids, as_query, unit_rows
+from lookalike.lsh.vectors import UNIT, as_batch, as_floats, as_ids, as_query, unit_rows
 from lookalike.threads import cores
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ class LSHIndex:
         threshold or the index is exhausted.
 
         Args:
-            threshold: any number; below -1: all items.
+            threshold: any number; below -1: all items. What rounding may move, by 1e-6, reaches it.
 
         Returns:
             ids (m,) and cosines (m,), best first.
@@ -310,7 +310,7 @@ class LSHIndex:
         k, total = 64, max(1, len(self))
         while True:
             found = self.search(row, min(k, total), allowed=allowed, candidates=64 * k)
-            near = (found.ids >= 0) & (found.cosines >= threshold)
+            near = (found.ids >= 0) & (found.cosines >= threshold - UNIT)
             if not near.all() or k >= total:
                 return Neighbors(found.ids[near], found.cosines[near])
             k *= 4
@@ -401,7 +401,7 @@ class LSHIndex:
         n items that are all alike have n (n - 1) / 2 pairs; `groups` needs no list of them.
 
         Args:
-            threshold: smallest cosine, above -1, at most 1.
+            threshold: smallest cosine, above -1, at most 1, as for `range_search`.
             recall: chance that a pair at the threshold is found; closer pairs are surer.
             limit: most pairs to return; each takes 20 bytes, and 40 while they are sorted.
 

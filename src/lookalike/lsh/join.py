@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lookalike.lsh.build import gather
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.state import State, kept
-from lookalike.lsh.vectors import widened
+from lookalike.lsh.vectors import UNIT, widened
 
 MAX_TABLES = 2000
 BUCKET = 16
@@ -204,6 +204,15 @@ def _at_once(joined: Joined, most: int) -> int:
     return max(64, min(most, VECTOR_BYTES // (4 * joined.dim)))
 
 
+def _unit(joined: Joined, rows: NDArray[np.int64]) -> Floats:
+    """Their vectors, scaled again after they were rounded to float16: (m, dim)."""
+    from lookalike.lsh.coding import scale
+
+    vectors = widened(joined.take(rows))
+    scale(vectors)
+    return vectors
+
+
 def _compared(
     joined: Joined, pairs: Pairs, forest: Forest | None
 ) -> Iterator[tuple[Pairs, Floats]]:
@@ -214,18 +223,15 @@ def _compared(
     for start in range(0, len(pairs), size):
         some = pairs[start : start + size]
         rows, places = np.unique(some, return_inverse=True)
-        vectors = joined.take(rows)
-        if vectors.dtype == np.float16:
-            vectors = vectors.view(np.uint16)
         cosines = np.empty(len(some), np.float32)
-        pair_cosines(vectors, places.reshape(some.shape), cosines)
+        pair_cosines(_unit(joined, rows), places.reshape(some.shape), cosines)
         yield from _found(joined, some, cosines, forest)
 
 
 def _found(
     joined: Joined, pairs: Pairs, cosines: Floats, forest: Forest | None
 ) -> Iterator[tuple[Pairs, Floats]]:
-    near = cosines >= joined.threshold
+    near = cosines >= joined.threshold - UNIT
     if near.any():
         if forest is not None:
             forest.unite(pairs[near])
@@ -307,13 +313,13 @@ def _all_with_all(
     size = _at_once(joined, SQUARE)
     while len(rows) > 1:
         some = rows[:size]
-        vectors = widened(joined.take(some))
+        vectors = _unit(joined, some)
         for start in range(0, len(rows), size):
             others = rows[start : start + size]
             if forest is not None and _connected(forest, np.concatenate([some, others])):
                 continue
-            cosines = vectors @ widened(joined.take(others)).T
-            near = cosines >= joined.threshold
+            cosines = vectors @ _unit(joined, others).T
+            near = cosines >= joined.threshold - UNIT
             a, b = np.nonzero(np.triu(near, 1) if start == 0 else near)
             yield from _found(joined, np.stack([some[a], others[b]], axis=1), cosines[a, b], forest)
         rows = rows[size:]

@@ -220,7 +220,8 @@ def estimate(hasher: Hasher, prepared: Prepared, scores: Floats) -> Floats:
         estimate = np.cos(np.pi * (1 - np.clip(agreement, 0, 1)))
     else:
         spans = 2 * np.abs(margins).reshape(len(margins), -1, 4).sum(axis=2)
-        scale = lookup.table_limit(spans.shape[1]) / spans.max(axis=1, keepdims=True)
+        widest = np.maximum(spans.max(axis=1, keepdims=True), np.float32(1e-30))  # as `make_table`
+        scale = lookup.table_limit(spans.shape[1]) / widest
         shared = (queries @ hasher.mean)[:, np.newaxis]
         base = np.full_like(scale, SCORES // 2)
         unit = hasher.correction_unit

@@ -131,6 +131,21 @@ def test_an_array_that_is_neither_pixels_nor_an_embedding_is_refused(
         gallery.search(array, 3)
 
 
+def test_an_image_that_changed_is_read_again_also_by_its_path_in_the_gallery(
+    gallery: Gallery, photos: Path
+) -> None:
+    """It was refused as neither a file nor an indexed image."""
+    write_photo(photos / "a/000.png", 7)
+    (photos / "b/001.png").write_bytes(b"not an image")
+    (photos / "c/002.png").unlink()
+    for near in (gallery.search("a/000.png", 5), gallery.search(["a/000.png"], 5)[0]):
+        assert near == gallery.search(photos / "a/000.png", 5)
+        assert near[0].path == "b/007.png" and near[0].cosine == pytest.approx(1, abs=HALF)
+    with pytest.raises(SkippedImageError):
+        gallery.search("b/001.png")
+    assert gallery.search("c/002.png", 1)[0].path == "c/002.png"  # by what is stored
+
+
 def test_a_query_that_is_missing_or_unreadable_is_named(gallery: Gallery, tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match=r"nothing\.png is neither a file nor an indexed image"):
         gallery.search("nothing.png", 3)

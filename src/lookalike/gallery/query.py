@@ -109,7 +109,7 @@ def embed_queries(
         SkippedImageError: an image cannot be read; with its name, if there are several.
         NoWordsError: the model knows images alone; ValueError: too many words.
     """
-    examples = [example for query in queries for example in _examples(query)]
+    examples = [_located(store, root, each) for query in queries for each in _examples(query)]
     known = [_stored(store, index, root, example) for example in examples]
     words: WordEncoder | None = None
     for number, example in enumerate(examples):
@@ -172,6 +172,16 @@ def _together(
         scale = WordScale(sample, prompts, pairs[: len(like)], pairs[len(like) :])
         return Embedded(scale.vector, own, scale)
     return Embedded(combine(like, unlike) if query is blend else like[0], own)
+
+
+def _located(store: Table, root: Path, example: Example) -> Example:
+    """An image that is given by its path in the gallery, as the path to its file if that is
+    there."""
+    if not isinstance(example, str | os.PathLike) or os.path.lexists(example):
+        return example
+    row = row_of(store, root, example)
+    file = None if row is None else root / os.fsdecode(row.path)
+    return example if file is None or not os.path.lexists(file) else file
 
 
 def _stored(

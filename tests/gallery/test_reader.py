@@ -12,7 +12,10 @@ from fakes import vectors_of, write_photo, write_photos
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
 from lookalike.gallery.rarity import rarities
+from lookalike.gallery.reader import Snapshot
 from lookalike.lsh import LSHIndex
+from lookalike.lsh.expand import Expansion, search_expanded
+from lookalike.lsh.graph import NeighbourGraph
 
 
 @pytest.fixture
@@ -63,6 +66,22 @@ def test_searches_vectors_and_scores_are_those_of_the_gallery(segmented: Gallery
             snapshot.vectors([2, number])
     with pytest.raises(GalleryError, match="filter is empty"):
         snapshot.matching("")
+
+
+def test_no_hit_comes_twice_in_the_pages_of_a_list(gallery: Gallery) -> None:
+    """Each page is the end of a longer list, which a search with more effort began with others."""
+    rng = np.random.default_rng(0)
+    rows = np.maximum(rng.standard_normal((3020, 256)), -0.3).astype(np.float32)
+    index = LSHIndex(256)
+    index.add(np.arange(3000), rows[:3000])
+    graph = NeighbourGraph.build(index)
+    snapshot = Snapshot(gallery._files, index, None, (), True)
+    for query in rows[3000:]:
+        whole = snapshot.near(query, 200).ids.tolist()
+        ordered = search_expanded(index, graph, Expansion(), query, 200).ids.tolist()
+        for k in (1, 31, 61, 121):
+            assert snapshot.near(query, k).ids.tolist() == whole[:k]
+            assert search_expanded(index, graph, Expansion(), query, k).ids.tolist() == ordered[:k]
 
 
 def test_every_commit_of_others_is_seen(gallery: Gallery, photos: Path) -> None:

@@ -377,13 +377,16 @@ def test_only_allowed_and_near_enough_items_are_hits() -> None:
     assert (near.cosines[13:] == -np.inf).all()
 
 
-def test_longer_lists_begin_as_shorter_ones_do() -> None:
+@pytest.mark.parametrize("exact", [True, False])
+def test_longer_lists_begin_as_shorter_ones_do(exact: bool) -> None:
+    """Pages of a list have no hit twice: each is the end of a longer list."""
     index = index_of(clustered(900))
     graph = NeighbourGraph.build(index)
-    query = clustered(1, 3)[0]
-    lists = [search_expanded(index, graph, Expansion(), query, k, exact=True) for k in (5, 31, 200)]
-    for shorter in lists[:2]:
-        assert shorter.ids.tolist() == lists[2].ids[: len(shorter.ids)].tolist()
+    for query in clustered(5, 3):
+        longest = search_expanded(index, graph, Expansion(), query, 800, exact=exact)
+        for k in (5, 31, 151, 200) if not exact else (5, 31, 151, 200, 201, 399, 401):
+            shorter = search_expanded(index, graph, Expansion(), query, k, exact=exact)
+            assert shorter.ids.tolist() == longest.ids[:k].tolist()
 
 
 def test_a_graph_that_lags_behind_still_orders_what_it_knows() -> None:

@@ -23,6 +23,7 @@ from lookalike.lsh import LSHIndex
 from lookalike.lsh.exact import Neighbors
 from lookalike.lsh.expand import Expansion
 from lookalike.lsh.graph import NeighbourGraph
+from lookalike.lsh.links import LINKED_FROM
 from lookalike.lsh.manifest import MANIFEST
 
 KEPT_FILTERS = 16
@@ -141,9 +142,14 @@ class Snapshot(GallerySnapshot):
         allowed: NDArray[np.int64] | None = None,
         exact: bool | None = False,
     ) -> Neighbors:
-        """The ``k`` nearest of one query (dim,) or several (q, dim), as `LSHIndex.search`."""
+        """The ``k`` nearest of one query (dim,) or several (q, dim), as `LSHIndex.search`.
+
+        In the pages of a list a hit would come twice if each was searched with an effort of its
+        own. Where links are followed, so much would take several times as long.
+        """
+        effort = Expansion().hits_for(k) if len(self.index) < LINKED_FROM else None
         with self._files.index_explained():
-            return self.index.search(queries, k, allowed=allowed, exact=exact)
+            return self.index.search(queries, k, allowed=allowed, exact=exact, effort=effort)
 
     def bits(self, query: NDArray[np.float32], ids: Sequence[int]) -> list[int]:
         """Bits in which the codes of ``ids`` differ from that of an embedding."""

@@ -33,7 +33,8 @@ class Expansion:
     """How hits are reordered; chosen by measuring, see docs/measurements.md.
 
     Attributes:
-        hits: how many are, at least; for longer lists twice as many, and so on.
+        hits: how many are, at least; of longer lists those up to twice as many among themselves,
+            and so on, so that a longer list begins as a shorter one does.
         depth: neighbours of each hit that count.
         seeds: first hits that the score comes from.
         power: of a cosine, as a weight.
@@ -53,7 +54,7 @@ class Expansion:
     sure: float = 0.9
 
     def hits_for(self, k: int) -> int:
-        """How many hits are reordered to return ``k``: the same for all pages of a list."""
+        """How many hits are reordered to return ``k``: mostly the same for all pages of a list."""
         hits = self.hits
         while hits < k:
             hits *= 2
@@ -79,7 +80,8 @@ def search_expanded(
         least: smallest cosine of a hit.
     """
     wanted = expansion.hits_for(k)
-    ids, cosines = index.search(query, wanted, allowed=allowed, exact=exact, effort=k)
+    # The same for all pages of a list: with an effort for k, later ones would find other hits.
+    ids, cosines = index.search(query, wanted, allowed=allowed, exact=exact)
     there = int(np.count_nonzero((ids >= 0) & (cosines >= least)))  # best first
     found = Neighbors(ids[:there], cosines[:there])
     with suppress(IndexFormatError):
@@ -95,7 +97,8 @@ def search_expanded(
 def reorder(
     graph: NeighbourGraph, expansion: Expansion, found: Neighbors, *, compiled: bool = False
 ) -> Neighbors:
-    """Hits of one query, ids (m,) by falling cosine, in the order of cosine + weight x score.
+    """Hits of one query, ids (m,) by falling cosine, in the order of cosine + weight x score: the
+    first ``expansion.hits``, then the others up to twice as many, and so on.
 
     Hits of at least ``sure``, and the first of the others, keep their places before all.
 
@@ -106,13 +109,16 @@ def reorder(
         IndexFormatError: the graph is damaged.
     """
     ids, cosines = found
-    kept = int(np.count_nonzero(cosines >= expansion.sure)) + 1
-    if kept >= len(ids):
-        return found
-    diffusion = diffused_compiled if compiled and len(ids) <= DENSE_UP_TO else diffused
-    scores = cosines + np.float32(expansion.weight) * diffusion(graph, expansion, ids, cosines)
-    rest = kept + np.argsort(-scores[kept:], kind="stable")
-    order = np.concatenate([np.arange(kept), rest])
+    start = int(np.count_nonzero(cosines >= expansion.sure)) + 1
+    order, size = np.arange(len(ids)), expansion.hits
+    while start < len(ids):
+        if size > start:
+            some = ids[:size], cosines[:size]
+            diffusion = diffused_compiled if compiled and size <= DENSE_UP_TO else diffused
+            scores = some[1] + np.float32(expansion.weight) * diffusion(graph, expansion, *some)
+            order[start:size] = start + np.argsort(-scores[start:], kind="stable")
+            start = size
+        size *= 2
     return Neighbors(ids[order], cosines[order])
 
 

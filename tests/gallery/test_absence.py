@@ -12,7 +12,7 @@ import pytest
 from fakes import assert_holds, images_of, updated, write_photo, write_photos
 
 from lookalike.errors import GalleryError
-from lookalike.gallery import Gallery, UpdateReport
+from lookalike.gallery import Gallery, UpdateReport, update
 from lookalike.gallery.report import Absence
 
 EMPTY = "the folder is empty"
@@ -80,6 +80,24 @@ def test_what_was_taken_out_stays_out_although_its_file_was_gone(
     assert (report.images, report.added, report.removed) == (11, 0, 1)
     gallery.restore(["a/000.png"])
     gallery.update()
+    assert_holds(gallery, photos)
+
+
+@pytest.mark.parametrize("commit", [1, 1024])
+def test_a_file_that_was_taken_out_and_moves_stays_out_and_its_copies_come_in(
+    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch, commit: int
+) -> None:
+    """The first copy took the mark, and the next one's content was known without a vector."""
+    monkeypatch.setattr(update, "COMMIT_IMAGES", commit)
+    gallery.remove(["a/000.png"])
+    for name in ("moved.png", "b/copy.png", "z.png"):
+        shutil.copy(photos / "a/000.png", photos / name)
+    (photos / "a/000.png").unlink()
+    report = gallery.update()
+    assert (report.images, report.added, report.moved, report.removed) == (13, 2, 1, 1)
+    (out,) = gallery.skipped()
+    gallery.restore([os.fsdecode(out.path)])
+    assert counts(gallery.update()) == (14, 1, 0)
     assert_holds(gallery, photos)
 
 

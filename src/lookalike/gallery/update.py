@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -148,6 +149,7 @@ class Update:
         # Rows by content: of files that are gone, and those that this run has overwritten. Their
         # vectors stay in the index until the end, for files of that content that turn up.
         self._missing: dict[bytes, list[ImageRow]] = {}
+        self._marks = Counter[bytes]()  # of files that were taken out and are gone: not yet moved
         self._overwritten: dict[bytes, ImageRow] = {}
         # What the next commit writes:
         self._rows: dict[bytes, ImageRow] = {}
@@ -165,6 +167,7 @@ class Update:
         gone = self._scan()
         for row in gone:
             self._missing.setdefault(row.hash or b"", []).append(row)
+            self._marks[row.hash or b""] += row.skipped == REMOVED
         for rows in self._missing.values():  # taken from the end: indexed ones before removed ones
             rows.sort(key=lambda row: row.skipped is None)
         adopt_states(self._store)
@@ -252,7 +255,10 @@ class Update:
                 except SkippedImageError as error:
                     return error
                 with self._store.lock:
-                    seen = digest in self._missing or bool(self._store.by_hash(digest))
+                    seen = bool(self._store.by_hash(digest))
+                    if not seen and self._marks[digest]:  # one file each: they have no vector
+                        self._marks[digest] -= 1
+                        seen = True
                 same = seen or digest == wanted.indexed_hash
                 return _SameContentError(digest) if same else digest
 

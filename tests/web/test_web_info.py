@@ -13,11 +13,21 @@ import numpy as np
 import pytest
 from fakes import write_photo
 from holding import held_by_another_process
-from webtools import TestClient, answer_of, client_of, connect, error_of, running, wait_until
+from webtools import (
+    TestClient,
+    answer_of,
+    client_of,
+    connect,
+    error_of,
+    running,
+    service_of,
+    wait_until,
+)
 
 from lookalike.gallery import Gallery, Kind
 from lookalike.images.decoder import Decoder
 from lookalike.lsh import LSHIndex
+from lookalike.web.routes.info import _read_facts
 from lookalike.web.statistics import measure
 
 
@@ -39,6 +49,19 @@ def test_stats_are_those_of_the_gallery(client: TestClient, served: Gallery) -> 
     assert (answer["recall"], answer["curve"]) == (None, [])
     counted = sum(bucket["count"] * bucket["size_from"] for bucket in answer["buckets"])
     assert counted <= 31 and answer["largest_bucket"] == 31  # one bucket: few images need no more
+
+
+def test_stats_of_a_state_whose_files_an_update_has_replaced(gallery: Gallery) -> None:
+    with client_of(gallery) as client:
+        service = service_of(client)
+        before = service.reader.now()
+        (file,) = (gallery.directory / "index").glob("segment-*.lka")
+        size = file.stat().st_size
+        for number in range(20):
+            write_photo(gallery.root / f"{number}.png", 900 + number)
+        gallery.update()
+        assert not file.exists()
+        assert _read_facts(service, before, False).index["bytes"] == size
 
 
 def test_measuring_gives_recall_against_exact_search() -> None:

@@ -84,7 +84,7 @@ def _read_facts(service: Service, snapshot: GallerySnapshot, attention: bool) ->
     measured: dict[str, Any] = {"recall": None, "curve": []}
     if service.measured and index is not None and service.measured[0] == statistics.identity(index):
         measured = service.measured[1]
-    files = [segment.file.path.stat().st_size for segment in segments if segment.file is not None]
+    files = [segment.file.bytes for segment in segments if segment.file is not None]
     return StatsAnswer(
         gallery=answers.GalleryFacts(
             images=facts.images,

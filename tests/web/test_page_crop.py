@@ -67,6 +67,7 @@ def test_a_dragged_rectangle_searches_by_that_part(visit: Visit, query: Path) ->
     drag(visit, (0.3, 0.5), (0.4, 0.4))  # within: it moves
     visit.page.wait_for_url(lambda url: url != before)
     assert crop_of(visit) == pytest.approx([0.2, 0.1, 0.5, 0.7], abs=0.02)
-    visit.role("button", "Whole image").click()
+    visit.role("button", "Whole image").press("Enter")
+    expect(visit.role("application", "Part to search by")).to_be_focused()
     expect(visit.role("heading", "Like mine.png")).to_be_visible()
     assert "crop" not in visit.address

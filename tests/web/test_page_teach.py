@@ -58,3 +58,8 @@ def test_marks_refine_the_hits_round_by_round(visit: Visit, query: Path) -> None
     expect(visit.hits).to_have_count(40)
     assert [number for number, _ in visit.shown()] == shown
     assert page.locator(".judge [aria-pressed=true]").count() == 0
+    judge(0, "Alike")
+    reset = visit.role("button", "Reset")
+    reset.press("Enter")
+    expect(reset).to_be_disabled()
+    expect(reset).to_be_focused()

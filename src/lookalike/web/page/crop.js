@@ -55,7 +55,7 @@ export class Crop {
     );
     this.summary = element("p", { class: "hint", id: "crop-help" });
     this.partButton = element("button", { type: "button", class: "part-button", "aria-pressed": "false", onclick: () => this.enlarge() }, "Choose a part");
-    this.wholeButton = element("button", { type: "button", onclick: () => this.settle(undefined) }, "Whole image");
+    this.wholeButton = element("button", { type: "button", onclick: () => this.whole() }, "Whole image");
     this.element = element(
       "div",
       { class: "crop" },
@@ -88,6 +88,11 @@ export class Crop {
       part ? `Searching by a part: ${partInWords(part)}.` : "Drag a rectangle to search by a part.",
       element("span", { class: "keys" }, " Arrows move it, Shift and arrows size it."),
     );
+  }
+
+  whole() {
+    this.settle(undefined);
+    this.surface.focus({ preventScroll: true }); // The button is gone now.
   }
 
   /** @param {Part | undefined} part */

@@ -54,6 +54,16 @@ export function iconButton(name, label, attributes) {
   );
 }
 
+/**
+ * A button that can do nothing for now. It keeps the keyboard's focus, which `disabled` would take away.
+ * @param {HTMLElement} button
+ * @param {boolean} isIdle
+ */
+export function idle(button, isIdle) {
+  if (isIdle) button.setAttribute("aria-disabled", "true");
+  else button.removeAttribute("aria-disabled");
+}
+
 /** Terms and what they are. @param {[string, Child][]} pairs */
 export function facts(pairs) {
   return element(

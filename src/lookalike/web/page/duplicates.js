@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { confirmed } from "./confirm.js";
 import { showDifference } from "./difference.js";
-import { element, icon } from "./dom.js";
+import { element, icon, idle } from "./dom.js";
 import { announce, isAbort, problem, say, whileWorking } from "./notice.js";
 import { current, go, here, keep, kept, remember, rememberNow } from "./state.js";
 import { namesShown, similarTo, thumbnail } from "./tiles.js";
@@ -52,8 +52,8 @@ class Duplicates {
     this.field = element("input", { id: "closeness", type: "number", min: LOWEST, max: 1, step: "any", value: address.threshold, placeholder: "0.95" });
     /** The one kind that is shown; null: all. @type {string | null} */
     this.kind = current().values.kind ?? null;
-    this.exportButton = element("button", { type: "button", disabled: true, onclick: () => this.export() }, icon("save"), "Export marks as JSON");
-    this.trashButton = element("button", { type: "button", class: "main", disabled: true, onclick: () => this.act() }, "Move to trash");
+    this.exportButton = element("button", { type: "button", "aria-disabled": "true", onclick: () => this.export() }, icon("save"), "Export marks as JSON");
+    this.trashButton = element("button", { type: "button", class: "main", "aria-disabled": "true", onclick: () => this.act() }, "Move to trash");
     this.kinds = element("div", { class: "kinds", role: "group", "aria-label": "Kinds" });
     this.failure = element("div", {});
     this.list = element("div", { class: "groups" });
@@ -117,7 +117,7 @@ class Duplicates {
     }
     this.field.value = String(this.threshold);
     if (!this.of(this.kind).length) this.kind = null;
-    this.exportButton.disabled = !this.groups.length;
+    idle(this.exportButton, !this.groups.length);
     this.sum();
     announce(this.summary.textContent);
     this.showKinds();
@@ -250,7 +250,7 @@ class Duplicates {
     const emptied = marked.filter(({ keep: kept }) => !kept.length).length;
     const size = bytes(going.reduce((sum, item) => sum + item.bytes, 0));
     const warning = emptied ? ` In ${count(emptied, "group")} nothing would be kept.` : "";
-    this.trashButton.disabled = !going.length || emptied > 0;
+    idle(this.trashButton, !going.length || emptied > 0);
     this.trashButton.textContent = going.length ? `Move ${count(going.length, "image")} to the trash` : "Move to trash";
     this.summary.textContent = this.groups.length
       ? `${count(marked.length, "group")}; ${count(going.length, "image")} of ${size} could go.${warning}`
@@ -274,12 +274,13 @@ class Duplicates {
 
   /** @param {Promise<any>} work @param {string} where @param {{text: string, act: () => any}} [offer] */
   async done(work, where, offer) {
-    this.trashButton.disabled = true;
+    idle(this.trashButton, true);
     try {
       const { files } = await whileWorking(work);
       await whileWorking(updated());
       const left = files.filter((file) => file.problem);
-      say(`${count(files.length - left.length, "file")} ${where}.`, offer);
+      const gone = files.length - left.length;
+      say(`${count(gone, "file")} ${where}.`, gone ? offer : undefined);
       keep({ found: undefined });
       if (here().path !== "/duplicates") return;
       if (left.length) {

@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { bucketHistogram, speedCurve } from "./charts.js";
-import { element, facts } from "./dom.js";
+import { element, facts, idle } from "./dom.js";
 import { isAbort, problem, whileWorking } from "./notice.js";
 import { go, here } from "./state.js";
 import { updater } from "./update.js";
@@ -21,10 +21,12 @@ export function show(address, signal) {
     const { gallery } = stats;
     summary.textContent = `${gallery.directory_name} holds ${count(gallery.images, "image")}, ${bytes(gallery.bytes)} in all.`;
     contents.replaceChildren(card("Images", images(gallery)));
+    const hadFocus = internals.contains(document.activeElement);
     internals.replaceChildren(
       element("div", { class: "cards made" }, model(stats.model), index(stats)),
       element("div", { class: "cards" }, speed(stats, signal, showStats), buckets(stats)),
     );
+    if (hadFocus) internals.querySelector("button")?.focus({ preventScroll: true });
   };
 
   const load = async () => {
@@ -103,13 +105,13 @@ function speed({ recall, curve }, signal, onmeasured) {
   const failure = element("div", {});
   const button = element("button", { type: "button", onclick: measure }, recall ? "Measure again" : "Measure");
   async function measure() {
-    button.disabled = true;
+    idle(button, true);
     button.textContent = "Measuring…";
     try {
       onmeasured(await whileWorking(post("/api/stats/measure", {}, signal)));
     } catch (error) {
       if (isAbort(error)) return;
-      button.disabled = false;
+      idle(button, false);
       button.textContent = "Measure";
       failure.replaceChildren(problem(error));
     }
@@ -151,12 +153,14 @@ async function unsearched(signal, removed) {
   const files = element("ul", { class: "files", "aria-labelledby": id });
   const more = element("button", { type: "button", onclick: next }, "More");
   const failure = element("div", {});
+  const title = element("h2", { id, tabindex: "-1" }, removed ? "Taken out by you" : "Files that could not be read");
   const summary = element("p", { class: "hint" });
   let shown = 0;
   let total = 0;
 
   async function next() {
     failure.replaceChildren();
+    const hadFocus = document.activeElement === more;
     try {
       const answer = await get(`/api/skipped?offset=${shown}&limit=${SKIPPED_AT_ONCE}&removed=${removed}`, signal);
       total = answer.total;
@@ -164,6 +168,7 @@ async function unsearched(signal, removed) {
       files.append(...answer.skipped.map(removed ? removedFile : skippedFile));
       summary.textContent = removed ? "Left out of searches; the files themselves stay where they are." : why(answer);
       more.hidden = shown >= total || !answer.skipped.length;
+      if (hadFocus && more.hidden) title.focus({ preventScroll: true });
     } catch (error) {
       if (!isAbort(error)) failure.replaceChildren(problem(error, next));
     }
@@ -172,11 +177,14 @@ async function unsearched(signal, removed) {
   /** @param {{id: number, path: string}} file */
   function removedFile({ id, path }) {
     const restore = async () => {
+      idle(button, true);
       try {
         await post("/api/restore", { ids: [id] }, signal);
-        button.replaceWith(element("p", { class: "hint" }, "The next update indexes it again."));
+        button.textContent = "Comes back with the next update";
+        button.setAttribute("aria-label", `${path} comes back with the next update`);
         shown -= 1;
       } catch (error) {
+        idle(button, false);
         if (!isAbort(error)) failure.replaceChildren(problem(error));
       }
     };
@@ -186,7 +194,6 @@ async function unsearched(signal, removed) {
 
   await next();
   if (removed && !total) return "";
-  const title = element("h2", { id }, removed ? "Taken out by you" : "Files that could not be read");
   return element("section", { class: "card", "aria-labelledby": id }, title, summary, files, more, failure);
 }
 

@@ -80,6 +80,14 @@ async function replace(address, first, restored) {
   await made.ready;
 }
 
+// A click on a button that can do nothing for now (`idle`) does nothing.
+document.addEventListener(
+  "click",
+  (event) => {
+    if (/** @type {Element} */ (event.target).closest('[aria-disabled="true"]')) event.stopPropagation();
+  },
+  { capture: true },
+);
 applySize();
 acceptImages();
 acceptWords();

@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { confirmed } from "./confirm.js";
-import { element } from "./dom.js";
+import { element, idle } from "./dom.js";
 import { announce, isAbort, problem, say } from "./notice.js";
 import { go } from "./state.js";
 import { updated } from "./update.js";
@@ -84,7 +84,7 @@ export class Selection {
     if (!size && this.element.contains(document.activeElement)) this.then.onclear();
     this.element.hidden = size === 0;
     this.counted.textContent = `${count(size, "image")} selected`;
-    this.similar.disabled = size > MOST_SEARCHED_BY;
+    idle(this.similar, size > MOST_SEARCHED_BY);
     this.similar.title = size > MOST_SEARCHED_BY ? `Up to ${MOST_SEARCHED_BY} at once` : "";
     this.failure.replaceChildren();
     for (const tile of document.querySelectorAll(".wall li[data-id]")) {

@@ -1,6 +1,6 @@
 /** A dialog above a list of images, for one of them at a time, which the address names. */
 
-import { element, iconButton } from "./dom.js";
+import { element, iconButton, idle } from "./dom.js";
 import { current, go, here } from "./state.js";
 
 /** @typedef {import("./api.js").GalleryImage} GalleryImage */
@@ -51,15 +51,10 @@ export class Stepped {
   /** Whether there are others before and after it. @param {GalleryImage} image */
   placed({ id }) {
     const at = this.list.items().findIndex((item) => item.id === id);
-    this.before.disabled = at <= 0;
-    this.after.disabled = at < 0;
-    this.keepFocus();
-  }
-
-  /** The keys go to what has the focus, which may have been replaced or disabled. */
-  keepFocus() {
-    const at = document.activeElement;
-    if (!this.dialog.contains(at) || at?.matches(":disabled")) this.title.focus();
+    idle(this.before, at <= 0);
+    idle(this.after, at < 0);
+    // The keys go to what has the focus, which may have been replaced.
+    if (!this.dialog.contains(document.activeElement)) this.title.focus();
   }
 
   /** @param {number} direction */
@@ -73,10 +68,7 @@ export class Stepped {
     }
     const next = items[at + direction];
     if (next) go({ ...here(), [this.name]: next.id }, { replace: true, stay: true });
-    else if (direction > 0) {
-      this.after.disabled = true;
-      this.keepFocus();
-    }
+    else if (direction > 0) idle(this.after, true);
   }
 
   /** Arrows step; other keys are for `used`. @param {KeyboardEvent} event */

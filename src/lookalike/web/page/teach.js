@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { source } from "./address.js";
-import { element, iconButton } from "./dom.js";
+import { element, iconButton, idle } from "./dom.js";
 import { announce, isAbort, problem, say, whileWorking } from "./notice.js";
 import { current, go, here, rememberNow } from "./state.js";
 import { count } from "./words.js";
@@ -96,8 +96,8 @@ export class Teach {
 
   show() {
     this.counted.textContent = this.inWords();
-    this.refineButton.disabled = !this.marks.size;
-    this.resetButton.disabled = !this.marks.size && !here().round;
+    idle(this.refineButton, !this.marks.size);
+    idle(this.resetButton, !this.marks.size && !here().round);
   }
 
   refine() {

@@ -1,7 +1,7 @@
 /** An update of the gallery: start it, watch it. */
 
 import { get, post } from "./api.js";
-import { element } from "./dom.js";
+import { element, idle } from "./dom.js";
 import { announce, isAbort, problem } from "./notice.js";
 import { count, duration, explained, number } from "./words.js";
 
@@ -99,7 +99,7 @@ export function updater(signal, ondone, words = USUAL) {
 
   /** @param {Progress} progress */
   function show({ updating, done, total, report, error }) {
-    button.disabled = updating;
+    idle(button, updating);
     bar.hidden = !updating;
     if (updating) {
       if (Date.now() - noted > NOTED_EVERY) {
@@ -128,7 +128,7 @@ export function updater(signal, ondone, words = USUAL) {
 
   async function start() {
     failure.replaceChildren();
-    button.disabled = true;
+    idle(button, true);
     try {
       await post("/api/update", {}, signal).catch((error) => {
         // Another client has started one: follow that.
@@ -137,7 +137,7 @@ export function updater(signal, ondone, words = USUAL) {
       await follow();
     } catch (error) {
       if (isAbort(error)) return;
-      button.disabled = false;
+      idle(button, false);
       bar.hidden = true;
       failure.replaceChildren(problem(error));
     }

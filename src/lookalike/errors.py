@@ -89,6 +89,10 @@ class StorageFullError(GalleryError):
     """The disk (or quota) that holds the gallery is full; the last good state is kept."""
 
 
+class ReadOnlyError(GalleryError):
+    """The gallery's files can be read and not written; the message says why."""
+
+
 class ClusterError(GalleryError):
     """The Ray cluster, or the shards of a gallery, do not answer, or not as they should."""
 

@@ -79,7 +79,9 @@ def test_the_undo_that_is_named_works_where_it_was_named(album: Path, tmp_path: 
     assert {*album.glob("*.*g")} == before
 
 
-def test_copies_are_moved_only_with_yes_and_come_back(album: Path, tmp_path: Path) -> None:
+def test_copies_are_moved_only_with_yes_and_come_back(
+    album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lookalike("duplicates", cwd=album)  # which keeps what it has compared
     before = listing(album)
     aside = tmp_path / "aside"
@@ -95,6 +97,16 @@ def test_copies_are_moved_only_with_yes_and_come_back(album: Path, tmp_path: Pat
         name: state for name, state in now.items() if Path(name).name == "undo.jsonl"
     }
     assert "nothing to undo" in lookalike("duplicates", "--undo", cwd=album, status=1).stderr
+    with monkeypatch.context() as patch:
+        patch.setattr("lookalike.gallery.act.move", refused)
+        moving = ("duplicates", "--move-to", aside, "--yes")
+        assert "\n0 files moved\n" in lookalike(*moving, cwd=album, status=1).stderr
+    undone = lookalike("duplicates", "--undo", cwd=album, status=1)
+    assert undone.stderr.startswith("all files of the last action are in their places; run it")
+
+
+def refused(*_: object) -> None:
+    raise PermissionError
 
 
 def test_delete_takes_no_yes_and_other_folders_are_refused(album: Path) -> None:

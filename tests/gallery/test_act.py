@@ -219,7 +219,7 @@ def assert_nothing_is_lost(album: Album, before: dict[str, tuple[bytes, int, int
 def assert_restored(
     album: Album, action: Action, before: dict[str, tuple[bytes, int, int, int]]
 ) -> None:
-    while album.undo():
+    while undo(album.directory, album.root)[0] is not None:
         pass
     files = album.files()
     if action is Action.DELETE:
@@ -405,6 +405,23 @@ def test_on_a_full_disk_and_a_read_only_one_files_stay_and_are_named(top: Path) 
         with pytest.raises(GalleryError, match=r"cannot move files to .*it cannot be written to"):
             album.act(Action.MOVE)
         assert album.files() == before
+
+
+def test_an_action_that_was_refused_for_every_file_puts_nothing_back(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    album = Album.make(top)
+    before = album.files()
+    album.act(Action.MOVE, album.removals(Action.MOVE)[:1])
+    with monkeypatch.context() as patch:
+        patch.setattr("lookalike.gallery.act.move", refused)
+        assert all(each.problem for each in album.act(Action.MOVE))
+    assert undo(album.directory, album.root) == (Action.MOVE, [])
+    assert [each.file for each in album.undo()] == [album.root / SAME]
+    assert album.files() == before
 
 
 def test_only_one_process_acts_on_a_gallery_at_a_time(top: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
+import pytest
 from fakes import write_photo
 from webtools import TestClient, answer_of, client_of, error_of, wait_until
 
@@ -150,3 +153,31 @@ def test_files_are_moved_only_for_this_machine(gallery: Gallery, photos: Path) -
         assert "lookalike duplicates --apply" in error["remedy"]
         error_of(client.post("/api/duplicates/undo"), 403, "forbidden")
     assert (photos / "b/001.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "message", "remedy"),
+    [
+        (errno.EACCES, "the server cannot write to the gallery", "run it as a user who may"),
+        (errno.EROFS, "the server cannot write to the gallery", "run it as a user who may"),
+        (errno.ENOSPC, "the server cannot write to the gallery: its disk is full", "make room"),
+    ],
+)
+def test_what_a_disk_refuses_is_said_and_no_path_of_the_server(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch, number: int, message: str, remedy: str
+) -> None:
+    def refused(_: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("lookalike.gallery.lock.open_locked", refused)
+    with client_of(gallery) as client:
+        chosen = {"ids": [next(iter(ids_of(client).values()))]}
+        answer_of(client.post("/api/update"), 202)
+        wait_until(lambda: not answer_of(client.get("/api/update"))["updating"])
+        errors = [
+            answer_of(client.get("/api/update"))["error"],
+            error_of(client.post("/api/remove", json=chosen), 409, "conflict"),
+        ]
+    for error in errors:
+        assert (error["code"], error["message"]) == ("conflict", message)
+        assert error["remedy"].startswith(remedy)

@@ -395,4 +395,6 @@ def _undo(local: Gallery, update: str) -> None:
     action, done = undo(local.directory, local.root)
     if action is None:
         leave("nothing to undo")
+    if not done:
+        leave("all files of the last action are in their places; run it again for the one before")
     _report(done, BACK.get(action, "put back"), False, f"then {update}")

@@ -19,6 +19,7 @@ from lookalike.errors import (
     GalleryDamagedError,
     GalleryError,
     IndexFormatError,
+    ReadOnlyError,
     StorageFullError,
 )
 from lookalike.gallery.identity import identity_of, read_identity, write_identity
@@ -229,7 +230,7 @@ class GalleryFiles:
             if error.errno in NO_SPACE:
                 raise StorageFullError(FULL.format(self.directory)) from error
             if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-                raise GalleryError(
+                raise ReadOnlyError(
                     f"cannot write in {self.directory} ({error.strerror}); put the gallery "
                     f"elsewhere with --gallery DIR"
                 ) from error

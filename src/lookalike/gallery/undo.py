@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from lookalike.atomic import open_regular, read_regular
-from lookalike.errors import GalleryError
+from lookalike.errors import GalleryError, ReadOnlyError
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.moves import (
     RefusedError,
@@ -150,14 +150,14 @@ def open_log(directory: Path) -> Iterator[Log]:
 
     Raises:
         GalleryLockedError: another process writes to the gallery.
-        GalleryError: the log cannot be written.
+        ReadOnlyError: the log cannot be written.
     """
     with ExitStack() as stack:
         try:
             stack.enter_context(writer_lock(directory / LOCK))
             log = Log(directory / UNDO)
         except OSError as error:
-            raise GalleryError(
+            raise ReadOnlyError(
                 f"cannot write {directory / UNDO} ({error.strerror}), and nothing is done that "
                 f"could not be undone"
             ) from error
@@ -211,7 +211,8 @@ def undo(directory: Path, root: Path) -> tuple[Action | None, list[Done]]:
         directory: of the gallery, which keeps the log.
         root: the gallery's folder, which may have been moved since.
 
-    Returns what it was, None if there is nothing to undo, and what became of each file.
+    Returns what it was, None if there is nothing to undo, and what became of each file that was not
+    in its place.
     """
     with open_log(directory) as log:
         history = _read(directory / UNDO)
@@ -223,9 +224,10 @@ def undo(directory: Path, root: Path) -> tuple[Action | None, list[Done]]:
         for entry in reversed(last):
             path = root / os.fsdecode(entry.path)
             try:
-                if _undo_one(entry, path):
-                    is_over = False
-                found.append(Done(path, path))
+                is_back = _undo_one(entry, path)
+                is_over = is_over and not is_back
+                if is_back or action is Action.REFLINK:
+                    found.append(Done(path, path))
             except (RefusedError, OSError) as error:
                 found.append(Done(path, problem=explain(error)))
         is_over = is_over or action is Action.DELETE or not any(done.problem for done in found)

@@ -23,12 +23,15 @@ from lookalike.errors import (
     ClusterError,
     ClusterStoppedError,
     GalleryDamagedError,
+    GalleryError,
     GalleryLockedError,
     IndexFormatError,
     MissingExtraError,
     ModelMismatchError,
     NoNeighboursError,
     NoWordsError,
+    ReadOnlyError,
+    StorageFullError,
 )
 from lookalike.images import SkippedImageError, SkipReason
 from lookalike.web.answers import ErrorAnswer, ErrorContent
@@ -133,6 +136,13 @@ def explained(error: Exception) -> ApiError:
     if isinstance(error, GalleryLockedError):
         message = "another process is writing to the gallery"
         return ApiError("conflict", message, "wait until it is done")
+    if isinstance(error, ReadOnlyError | StorageFullError):
+        log.error("%s", error)
+        message = "the server cannot write to the gallery"
+        if isinstance(error, StorageFullError):
+            return ApiError("conflict", f"{message}: its disk is full", "make room on the server")
+        remedy = "run it as a user who may, or with a gallery elsewhere: lookalike index --gallery"
+        return ApiError("conflict", message, remedy)
     if isinstance(error, ClusterBusyError):
         return ApiError("busy", "too many searches at once", "try again in a moment")
     if isinstance(error, ClusterStoppedError):
@@ -156,6 +166,9 @@ def explained(error: Exception) -> ApiError:
         log.error("%s", error)
         message = "the gallery's files are damaged"
         return ApiError("internal", message, "run on the server: lookalike verify --repair")
+    if isinstance(error, GalleryError):
+        log.error("%s", error)
+        return ApiError("internal", "the server could not do it", "read its log, which says why")
     log.error("a request failed", exc_info=error)
     return ApiError(
         "internal",

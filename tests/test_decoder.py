@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -157,7 +158,7 @@ def test_a_file_that_crashes_a_new_process_is_skipped(
     decoder_module._idle.trim(0)
     decoder.prepare()
     (process,) = decoder_module._idle._waiting
-    process._receive(time.monotonic() + 60)  # it is ready
+    process._receive(60)  # it is ready
     process._is_ready = True
     with monkeypatch.context() as patched:
         fatal(patched, status, times=1)
@@ -331,6 +332,28 @@ def test_a_process_that_was_killed_is_not_used_again_even_before_it_has_ended(
         assert process.is_running()
         process.kill()
     assert process._process.poll() is None and not process.is_running()
+    process.let_go()
+
+
+def test_the_time_for_which_a_program_was_stopped_is_not_that_of_a_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by Ctrl-Z and fg: a wait of a second that takes an hour by the clock."""
+    process, late = start_process(), itertools.chain([3600.0], itertools.repeat(0.0))
+    process._receive(60)  # it is ready
+    clock, gone = time.monotonic, 0.0
+
+    def wait(seconds: float) -> bool:
+        nonlocal gone
+        assert seconds <= 1
+        gone += seconds + next(late)
+        return False
+
+    monkeypatch.setattr("lookalike.images.process.time.monotonic", lambda: clock() + gone)
+    process._ends = time.monotonic() + 10
+    with pytest.raises(TimeoutError):
+        process._waited(wait)
+    assert 3609 < gone < 3611
     process.let_go()
 
 

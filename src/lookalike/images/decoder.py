@@ -28,7 +28,7 @@ from lookalike.images.outcome import (
     SkipReason,
     Source,
 )
-from lookalike.images.process import MOST_SECONDS, Answer, Process, start_process
+from lookalike.images.process import Answer, Process, start_process
 from lookalike.threads import cores
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ PREPARED = 4
 KEPT = 2
 """Idle processes that stay when a decoder is closed."""
 Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-MOST_MEMORY = 1 << 62
-"""What the system call takes."""
+MOST_MEMORY, MOST_SECONDS = 1 << 62, 1e6
+"""What system calls take."""
 
 
 @dataclass(frozen=True)

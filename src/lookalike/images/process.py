@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any, TypeAlias
 
@@ -20,8 +21,9 @@ from lookalike.images.outcome import LENGTHS, message
 START_SECONDS = 120.0
 """To import what decoding needs; on an idle machine a tenth of a second."""
 _BUFFER = 1 << 20
-MOST_SECONDS = 1e6
-"""What a system call takes; eleven days."""
+LOOK_SECONDS = 1.0
+"""How long it is waited before the clock is looked at. A wait that takes twice as long was not that
+of the file: this process was stopped (Ctrl-Z), the decoding one probably as well."""
 Answer: TypeAlias = tuple[dict[str, Any], memoryview]
 """What `worker` says of a file, and its payload."""
 
@@ -76,15 +78,14 @@ class Process:
         """
         if not self._is_ready:
             try:
-                self._receive(time.monotonic() + START_SECONDS)
+                self._receive(START_SECONDS)
             except (EOFError, TimeoutError) as error:
                 raise DecoderError(_cannot_start(f"it ends with status {self.end()}")) from error
             self._is_ready = True
         self.begun()
-        ends = time.monotonic() + seconds
         try:
             self._send(message(head, len(content)), content, seconds)
-            said, payload = self._receive(ends)
+            said, payload = self._receive(seconds)
         except TimeoutError:
             raise
         except OSError as error:
@@ -108,17 +109,26 @@ class Process:
         except BlockingIOError:
             return 0
 
-    def _receive(self, ends: float) -> Answer:
-        text, payload = LENGTHS.unpack(self._exactly(LENGTHS.size, ends))
-        return json.loads(bytes(self._exactly(text, ends))), self._exactly(payload, ends)
+    def _receive(self, seconds: float) -> Answer:
+        self._ends = time.monotonic() + seconds
+        text, payload = LENGTHS.unpack(self._exactly(LENGTHS.size))
+        return json.loads(bytes(self._exactly(text))), self._exactly(payload)
 
-    def _exactly(self, count: int, ends: float) -> memoryview:
+    def _waited(self, wait: Callable[[float], bool]) -> None:
+        """Until ``wait``, which takes the seconds to wait, returns True. Raises TimeoutError."""
+        now = time.monotonic()
+        while not wait(seconds := min(max(0.001, self._ends - now), LOOK_SECONDS)):
+            began, now = now, time.monotonic()
+            if now - began > seconds + LOOK_SECONDS:
+                self._ends += now - began - seconds
+            if now >= self._ends:
+                raise TimeoutError
+
+    def _exactly(self, count: int) -> memoryview:
         data = memoryview(bytearray(count))
         rest = data
         while rest:
-            seconds = min(max(0.001, ends - time.monotonic()), MOST_SECONDS)
-            if not self._answered.poll(1000 * seconds):
-                raise TimeoutError
+            self._waited(lambda seconds: bool(self._answered.poll(1000 * seconds)))
             if not (got := os.readv(self._answers.fileno(), [rest])):
                 raise EOFError
             rest = rest[got:]
@@ -183,15 +193,19 @@ class PipedProcess(Process):
                 count += len(piece)
         return count
 
-    def _exactly(self, count: int, ends: float) -> memoryview:
+    def _take(self, seconds: float) -> bool:
+        try:
+            piece = self._arrived.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        if not piece:
+            raise EOFError
+        self._left += piece
+        return True
+
+    def _exactly(self, count: int) -> memoryview:
         while len(self._left) < count:
-            try:
-                piece = self._arrived.get(timeout=max(0.001, ends - time.monotonic()))
-            except queue.Empty as error:
-                raise TimeoutError from error
-            if not piece:
-                raise EOFError
-            self._left += piece
+            self._waited(self._take)
         data = memoryview(bytes(self._left[:count]))
         del self._left[:count]
         return data

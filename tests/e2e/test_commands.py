@@ -452,6 +452,8 @@ def test_index_without_a_folder_uses_the_nearest_gallery_above(
     done = lookalike("update", cwd=indexed / "b")
     assert done.stderr == f"indexing {indexed}\n"
     assert done.stdout.startswith("11 images (1 dropped)")
+    done = lookalike("update", "--gallery", indexed, cwd=tmp_path)
+    assert (done.stderr, done.stdout[:21]) == (f"indexing {indexed}\n", "11 images (no change)")
     assert not (indexed / "b/.lookalike").exists()
     lookalike("index", indexed / "b", "--gallery", tmp_path / "gal")
     done = lookalike("index", "--gallery", tmp_path / "gal", cwd=tmp_path)
@@ -491,7 +493,7 @@ def test_index_counts_files_in_formats_that_are_not_read(indexed: Path) -> None:
     for name in names:
         (indexed / name).write_bytes(b"")
     done = lookalike("index", "--json", cwd=indexed)
-    said = "5 files passed over, which are not read: jp2, jpg~, ppm, 1 without extension\n"
+    said = "5 files of other kinds passed over: jp2, jpg~, ppm, 1 without extension\n"
     assert said in done.stderr
     counted = {"jp2": 2, "ppm": 1, "jpg~": 1, "": 1, "others": 1}
     assert json.loads(done.stdout)["passed_over"] == counted

@@ -14,6 +14,7 @@ from fakes import assert_holds, images_of, updated, write_photo, write_photos
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery, UpdateReport, update
 from lookalike.gallery.report import Absence
+from lookalike.images import content_hash
 
 EMPTY = "the folder is empty"
 OTHER_DISK = "its disk is gone, or is another one"
@@ -65,6 +66,30 @@ def test_an_empty_folder_keeps_everything_until_it_is_accepted(
     photos.mkdir()
     report = elsewhere.update(accept_missing=True)
     assert (counts(report), report.absent) == ((0, 0, 11), [])
+
+
+@pytest.mark.parametrize("name", ["photos", "photos/a", "gallery"])
+def test_what_goes_while_it_is_read_ends_the_update_and_nothing_is_skipped(
+    photos: Path, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A drive that is pulled out: the folder, a disk in it, or the gallery's own."""
+    goes, held = tmp_path / name, tmp_path / "held"
+    on_disks(monkeypatch, lambda path: 7 if path == os.fspath(photos / "a") else None)
+    gallery = Gallery.open(photos, directory=tmp_path / "gallery", model=model)
+
+    def pulled(path: Any) -> bytes:
+        if not held.exists():
+            goes.rename(held)
+        return content_hash(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lookalike.gallery.update.content_hash", pulled)
+        with pytest.raises(GalleryError, match=" is gone, its disk perhaps as well; run the "):
+            gallery.update()
+    assert not goes.exists()
+    held.rename(goes)
+    assert gallery.skipped() == []
+    assert counts(gallery.update()) == (12, 12, 0)
 
 
 def test_what_was_taken_out_stays_out_although_its_file_was_gone(

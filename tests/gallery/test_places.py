@@ -101,6 +101,44 @@ def test_a_gallery_elsewhere_follows_its_photographs_and_refuses_others(
         Gallery.open(other, directory=home)
 
 
+def test_a_gallery_that_was_moved_out_of_its_folder_asks_where_its_images_are(
+    gallery: Gallery, photos: Path, tmp_path: Path, decoded: list[str]
+) -> None:
+    """It indexed all that lay around it, and the folder that was named was not looked at."""
+    (other := tmp_path / "other").mkdir()
+    for open_ in (Gallery.open, Gallery.rebuild):
+        with pytest.raises(GalleryError, match=f"belongs to {photos}, not to {other}"):
+            open_(other, directory=gallery.directory)
+    home = gallery.directory.rename(tmp_path / "gal")
+    before = listing(home)
+    astray = Gallery.open(home)
+    assert len(astray.search("a/000.png", 12)) == 12
+    for work in (astray.update, lambda: Gallery.rebuild(home)):
+        with pytest.raises(GalleryError, match=f"none .* is in {tmp_path}; say where they are: "):
+            work()
+    assert listing(home) == before
+    assert Gallery.open(photos, directory=home).update().images == 12
+    again = Gallery.open(home)
+    assert (again.root, again.update().moved, decoded) == (photos, 0, [])
+
+
+def test_a_gallery_takes_no_folder_of_other_files_which_a_rebuild_would_move_away(
+    photos: Path, tmp_path: Path, model: Path
+) -> None:
+    before = listing(photos)
+    (folder := tmp_path / "other").mkdir()
+    with pytest.raises(GalleryError, match=rf"{photos} .* other files \(a, for instance\)"):
+        Gallery.open(folder, directory=photos, model=model)
+    assert listing(photos) == before
+    write_photos(folder, 12)
+    home = updated(folder, directory=tmp_path / "gal", model=model).directory
+    (home / "mine.txt").write_text("mine")  # put there later
+    with pytest.raises(GalleryError, match=r"other files \(mine.txt, for instance\)"):
+        Gallery.rebuild(folder, directory=home, model=model)
+    assert (home / "mine.txt").read_text() == "mine"
+    assert Gallery.open(home).update().images == 12
+
+
 def test_nothing_is_made_where_there_is_no_gallery_or_no_folder(
     photos: Path, tmp_path: Path, model: Path
 ) -> None:

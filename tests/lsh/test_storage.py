@@ -209,6 +209,23 @@ def test_a_file_of_another_index_is_refused_with_both_ids(tmp_path: Path, kind: 
         LSHIndex.open(tmp_path / "a")
 
 
+def test_a_save_into_a_folder_that_is_gone_with_its_disk_makes_none_in_its_place(
+    tmp_path: Path,
+) -> None:
+    vectors = np.eye(8, dtype=np.float32)
+    index = LSHIndex(dim=8)
+    index.add(np.arange(4), vectors[:4])
+    index.save(tmp_path / "disk/index")
+    index.add(np.arange(4, 8), vectors[4:])
+    (tmp_path / "disk").rename(tmp_path / "unmounted")
+    with pytest.raises(FileNotFoundError):
+        index.save(tmp_path / "disk/index")
+    assert not (tmp_path / "disk").exists()
+    (tmp_path / "unmounted").rename(tmp_path / "disk")
+    index.save(tmp_path / "disk/index")
+    assert len(LSHIndex.open(tmp_path / "disk/index")) == 8
+
+
 def test_an_index_of_format_2_is_read_and_its_next_save_gives_it_an_id(tmp_path: Path) -> None:
     index = saved(tmp_path, OWNER)
     expected = index.search(QUERIES, 10)

@@ -119,14 +119,17 @@ def index(
         served = Gallery.open(gallery, **encoding)
         folder = _own_folder(served, given)
         gallery = None
-    say(f"indexing {visible(os.path.abspath(folder))}")
     if exclude:
         if parts is not None:
             raise click.UsageError("--exclude is for indexing; --from takes all that was embedded")
         Gallery.open(folder, directory=gallery, **encoding).exclude(exclude)
+    opened = served
+    if served is None and parts is None and not rebuild:
+        opened = Gallery.open(folder, directory=gallery, **encoding)
+    say(f"indexing {visible(os.path.abspath(folder if opened is None else opened.root))}")
     with progress_shown() as show:
-        if served is not None:
-            report = served.update(show, wait=wait, accept_missing=accept_missing)
+        if opened is not None:
+            report = opened.update(show, wait=wait, accept_missing=accept_missing)
         elif parts is not None:
             with extra_needed("cluster"):
                 from lookalike.cluster.convert import import_gallery
@@ -139,7 +142,7 @@ def index(
                 wait=wait,
                 progress=show,
             )
-        elif rebuild:
+        else:
             _, report = Gallery.rebuild(
                 folder,
                 directory=gallery,
@@ -148,9 +151,6 @@ def index(
                 accept_missing=accept_missing,
                 **encoding,
             )
-        else:
-            opened = Gallery.open(folder, directory=gallery, **encoding)
-            report = opened.update(show, wait=wait, accept_missing=accept_missing)
     report_problems(report, named, given)
     names = ("images", "added", "changed", "moved", "dropped", "skipped", "removed", "missing")
     counts = {name: getattr(report, name) for name in names}
@@ -172,8 +172,8 @@ def index(
 
 def _defaults(gallery: Path | str | None) -> tuple[Path, Path | str | None]:
     """Without FOLDER: the named gallery's folder, or the nearest one that has a gallery; and the
-    gallery."""
-    from lookalike.gallery.places import has_gallery, nearest_above
+    gallery, None: in that folder."""
+    from lookalike.gallery.places import FOLDER, has_gallery, nearest_above
 
     here = Path.cwd()
     if gallery is None and (usual := os.environ.get("LOOKALIKE_GALLERY")):
@@ -182,6 +182,8 @@ def _defaults(gallery: Path | str | None) -> tuple[Path, Path | str | None]:
             return gallery, None  # it names the images' folder
     if gallery is None:
         return nearest_above(here) or here, None
+    if isinstance(gallery, Path) and has_gallery(gallery / FOLDER):
+        return gallery, None  # a folder that was indexed
     return (gallery if isinstance(gallery, Path) and has_gallery(gallery) else here), gallery
 
 
@@ -252,7 +254,7 @@ def _passed_over(report: UpdateReport) -> str:
     named += [f"{report.others:,} others"] if report.others and not kinds else []
     count = sum(kinds.values()) + without + (0 if kinds else report.others)
     remedy = f"; for camera raw files: {install_command('raw')}" if RAW & set(kinds) else ""
-    return f"{number(count, 'file')} passed over, which are not read: {', '.join(named)}{remedy}"
+    return f"{number(count, 'file')} of other kinds passed over: {', '.join(named)}{remedy}"
 
 
 # ---- watching ------------------------------------------------------------------------------------

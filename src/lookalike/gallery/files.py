@@ -26,6 +26,7 @@ from lookalike.gallery.identity import identity_of, read_identity, write_identit
 from lookalike.gallery.lock import writer_lock
 from lookalike.gallery.places import (
     FULL,
+    GONE,
     INCOMING,
     INDEX,
     LOCK,
@@ -37,6 +38,7 @@ from lookalike.gallery.places import (
     has_gallery,
     is_real_folder,
     repair_command,
+    require_own,
 )
 from lookalike.gallery.schema import check_beside
 from lookalike.gallery.store import Store
@@ -117,6 +119,7 @@ class GalleryFiles:
     def create(self, meta: dict[str, Any], settings: LSHSettings, first_id: int = 1) -> None:
         """Write an empty gallery, unless another process does so first."""
         with self.explained():
+            require_own(self.directory)
             self.directory.mkdir(parents=True, exist_ok=True)
             with writer_lock(self.directory / LOCK):
                 if not has_gallery(self.directory):
@@ -229,6 +232,8 @@ class GalleryFiles:
         except OSError as error:
             if error.errno in NO_SPACE:
                 raise StorageFullError(FULL.format(self.directory)) from error
+            if error.errno == errno.ENOENT and not self.directory.is_dir():
+                raise GalleryError(GONE.format(self.directory)) from error
             if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
                 raise ReadOnlyError(
                     f"cannot write in {self.directory} ({error.strerror}); put the gallery "

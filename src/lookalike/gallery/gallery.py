@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from lookalike.gallery.ignore import add_patterns
 from lookalike.gallery.keep import COPIES, ORIGINAL, KeepRule, Kind
 from lookalike.gallery.listing import Hits
 from lookalike.gallery.opening import GalleryOnDisk, lsh_settings_for
-from lookalike.gallery.places import COMPARED, root_from
+from lookalike.gallery.places import COMPARED, FOLDER, root_from
 from lookalike.gallery.protocol import Path_
 from lookalike.gallery.query import Query, embed_queries, row_of, several
 from lookalike.gallery.reader import Reader, Snapshot
@@ -137,8 +138,11 @@ class Gallery(GalleryOnDisk):
             gallery._create(lsh)
             return gallery, gallery.update(progress, wait=wait, accept_missing=accept_missing)
         stored = (read_identity(gallery.directory) or {}).get("root")
-        if stored is not None:
+        if stored is not None or gallery.directory.name == FOLDER:
             gallery._root = root_from(stored, gallery.directory, Path(folder))
+        else:
+            with suppress(GalleryError), gallery._files.reading() as store:  # if it can be read
+                gallery._find_root(store, Path(folder))
         gallery._check_root()
         encoder = gallery._model.open()
         report = rebuild(

@@ -14,7 +14,7 @@ from lookalike.errors import GalleryError
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.identity import identity_of, write_identity
 from lookalike.gallery.lock import writer_lock
-from lookalike.gallery.places import LOCK, delete_gallery
+from lookalike.gallery.places import LOCK, delete_gallery, require_own
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import Counts, Store
@@ -56,6 +56,8 @@ def write_gallery(
         GalleryLockedError: another process is writing there.
     """
     with files.explained():
+        if not files.exist():
+            require_own(files.directory)
         files.directory.mkdir(parents=True, exist_ok=True)
         lock = files.directory / LOCK
         with writer_lock(lock, wait):

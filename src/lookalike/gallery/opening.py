@@ -15,7 +15,7 @@ from lookalike.atomic import file_sha256
 from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings, ModelInfo, bundled_model
 from lookalike.errors import GalleryError, ModelMismatchError, extra_needed
 from lookalike.gallery.files import GalleryFiles, made_with
-from lookalike.gallery.places import has_gallery, places, root_from, stored_root
+from lookalike.gallery.places import FOLDER, command, has_gallery, places, root_from, stored_root
 from lookalike.gallery.protocol import ImageGallery, Path_
 from lookalike.gallery.repair import RepairReport, changed_contents, repair, verify
 from lookalike.gallery.store import Store
@@ -46,6 +46,7 @@ class GalleryOnDisk(ImageGallery):
         self._model = GalleryModel(file, encoder_settings or EncoderSettings())
         self.max_pixels = max_pixels
         self._max_seconds = max_seconds
+        self._is_astray = False
         self._limits()  # which checks them
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,12 +134,23 @@ class GalleryOnDisk(ImageGallery):
 
     def _adopt(self, store: Store, given: Path) -> None:
         """Take model and root from the table."""
-        stored, model = store.meta("root"), store.meta("model_path")
+        model = store.meta("model_path")
         if self._model.path is None and model is not None:
             path = Path(model)
             bundled = DEFAULT_MODEL.with_name(path.name)  # which moves when lookalike does
             self._model.path = bundled if bundled.exists() and not path.exists() else path
-        self._root = root_from(stored, self.directory, given)
+        self._find_root(store, given)
+
+    def _find_root(self, store: Store, given: Path) -> None:
+        """``given``: as in `open`."""
+        stored = store.meta("root")
+        # One of another name than usual may have been moved out of the folder of its images.
+        was_inside = stored is None and self.directory.name != FOLDER
+        if was_inside and not _holds_any(self.directory.parent, store):
+            self._is_astray = os.path.realpath(given) == os.path.realpath(self.directory)
+            self._root = self.directory.parent if self._is_astray else given.absolute()
+        else:
+            self._root = root_from(stored, self.directory, given)
 
     def _meta(self, info: ModelInfo) -> dict[str, Any]:
         """What the table says of the gallery as a whole."""
@@ -149,6 +161,11 @@ class GalleryOnDisk(ImageGallery):
         }
 
     def _check_root(self) -> None:
+        if self._is_astray:
+            raise GalleryError(
+                f"none of the images of the gallery {self.directory} is in {self.root}; say where "
+                f"they are: {command('index FOLDER', self.directory)}"
+            )
         if not os.path.isdir(self.root):
             raise GalleryError(f"{self.root} is not a folder, or its disk is not mounted")
         if os.path.realpath(self.root) == os.path.realpath(self.directory):
@@ -203,6 +220,12 @@ def _places(folder: Path_, directory: Path_ | None) -> tuple[Path, Path]:
     if os.path.isfile(folder):
         raise GalleryError(f"{os.fspath(folder)} is a file; give the folder that holds it")
     return places(Path(folder), None if directory is None else Path(directory))
+
+
+def _holds_any(root: Path, store: Store) -> bool:
+    """Whether any indexed file is there, or none is indexed."""
+    files = [os.path.join(os.fsencode(root), path) for _, path in store.paths()]
+    return not files or any(map(os.path.lexists, files))
 
 
 def _existing(folder: Path_, directory: Path_ | None) -> GalleryFiles:

@@ -40,6 +40,9 @@ FULL = (
 )
 
 
+GONE = "{} is gone, its disk perhaps as well; run the command again once it is back"
+
+
 def is_full(folder: Path) -> bool:
     """Whether nothing more can be written there. SQLite reports a quota like a failing disk."""
     import tempfile
@@ -86,6 +89,24 @@ _OWN = re.compile(
 )
 _OWN_FOLDER = re.compile(rf"{INDEX}|{THUMBNAILS}(/[0-9a-f]{{2}})?")
 """Paths of a gallery's files and folders in its directory."""
+
+
+def require_own(directory: Path) -> None:
+    """Raises GalleryError if a folder that was named for a gallery holds something else, which a
+    rebuild would move away with it; hidden files do not count."""
+    is_usual = directory.name == FOLDER or not directory.is_dir()
+    found = [] if is_usual else sorted(os.listdir(directory))
+    others = [
+        name
+        for name in found
+        if name == FOLDER
+        or not (name.startswith(".") or _OWN.fullmatch(name) or _OWN_FOLDER.fullmatch(name))
+    ]
+    if others and others != ["lost+found"]:
+        raise GalleryError(
+            f"{directory} cannot be the directory of a gallery, as it holds other files "
+            f"({others[0]}, for instance); name a new or an empty one"
+        )
 
 
 def delete_gallery(directory: Path, keep: str = "") -> None:
@@ -205,10 +226,11 @@ def root_from(stored: list[str] | None, directory: Path, given: Path) -> Path:
         GalleryError: the gallery belongs to another folder, which is still there.
     """
     if stored is None:
-        return directory.parent
-    absolute, relative = (Path(os.fsdecode(bytes.fromhex(text))) for text in stored)
-    together = Path(os.path.abspath(directory / relative))
-    known = absolute if os.path.isdir(absolute) or not os.path.isdir(together) else together
+        known = directory.parent
+    else:
+        absolute, relative = (Path(os.fsdecode(bytes.fromhex(text))) for text in stored)
+        together = Path(os.path.abspath(directory / relative))
+        known = absolute if os.path.isdir(absolute) or not os.path.isdir(together) else together
     asked, place = given.absolute(), os.path.realpath(given)
     if place == os.path.realpath(directory):
         return known
@@ -217,4 +239,4 @@ def root_from(stored: list[str] | None, directory: Path, given: Path) -> Path:
             f"the gallery in {directory} belongs to {known}, not to {asked}; choose another "
             f"--gallery for {asked}"
         )
-    return asked
+    return known if stored is None else asked

@@ -24,6 +24,7 @@ from lookalike.gallery.places import (
     delete_gallery,
     is_real_folder,
     is_within,
+    require_own,
 )
 from lookalike.gallery.report import Absence, UpdateReport
 from lookalike.gallery.rows import ImageRow
@@ -56,6 +57,7 @@ def rebuild(
     Raises:
         GalleryError: files that the old gallery knows are missing.
     """
+    require_own(files.home)
     fresh = GalleryFiles(files.beside(INCOMING))
     with ExitStack() as stack:
         stack.enter_context(writer_lock(files.directory / LOCK, wait))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder import Encoded, Encoder
-from lookalike.errors import LookalikeError
+from lookalike.errors import GalleryError, LookalikeError
 from lookalike.gallery.changes import (
     ToRead,
     absences,
@@ -33,7 +33,7 @@ from lookalike.gallery.changes import (
 )
 from lookalike.gallery.files import GalleryFiles
 from lookalike.gallery.ignore import read_rules
-from lookalike.gallery.places import is_within
+from lookalike.gallery.places import GONE, is_within
 from lookalike.gallery.rarity import PairStatistics
 from lookalike.gallery.report import UpdateReport
 from lookalike.gallery.rows import ImageRow
@@ -347,6 +347,8 @@ class Update:
 
     def _skip(self, wanted: ToRead, error: LookalikeError) -> None:
         file, (reason, detail, remedy) = wanted.file, why_skipped(error)
+        if reason in OUT_OF_REACH and not self._is_there():
+            raise GalleryError(GONE.format(os.fsdecode(self._root)))
         if wanted.indexed_hash is not None and reason in OUT_OF_REACH:
             self._report.unlisted.append((file.path, detail))
             return  # what it was is still known, and it is read again next time
@@ -355,6 +357,18 @@ class Update:
         self._put(file, row)
         self._report.newly_skipped.append(row)
         _log.info("skipped %s: %s: %s", os.fsdecode(file.path), reason, detail)
+
+    def _is_there(self) -> bool:
+        """Whether the folder, and each disk in it, is what was walked."""
+        devices: dict[bytes, int | None] = {**self.notes.devices} or {b"": None}
+        for folder, device in devices.items():
+            try:
+                now = os.stat(os.path.join(self._root, folder)).st_dev
+            except OSError:
+                return False
+            if device not in (None, now):
+                return False
+        return True
 
     # ---- writing ------------------------------------------------------------------------------
 

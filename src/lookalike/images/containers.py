@@ -149,7 +149,8 @@ def _early_frame(stream: Reader, demuxer: str, max_pixels: int) -> bytes:
                     break
     except (av.FFmpegError, IndexError) as error:
         if image is None:
-            detail = f"no frame of the film can be decoded: {error}"
+            why = getattr(error, "strerror", None) or error
+            detail = f"no frame of the film can be decoded: {why}"
             raise SkippedImageError(SkipReason.DAMAGED, detail) from error
     if image is None:
         raise SkippedImageError(SkipReason.DAMAGED, "the film has no frame")

@@ -449,7 +449,10 @@ class LSHIndex:
         Interrupted anywhere, the folder still holds the state saved before. Not for two writers.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        # Not the whole way to a folder that was there: on a disk that was unmounted it would be
+        # below the mount point.
+        was_there = self._stored is not None and self._stored[0] == folder.absolute()
+        folder.mkdir(parents=not was_there, exist_ok=True)
         with self._writing:
             self._state = storage.write(folder, self.settings, self.owner, self._state)
             self._stored = folder.absolute(), self._state, self.settings

@@ -12,6 +12,7 @@ import forging
 import numpy as np
 import pytest
 from formats import as_format_2
+from threadpoolctl import threadpool_limits
 
 from lookalike.errors import IndexFormatError
 from lookalike.lsh import LSHIndex, LSHSettings, arrayfile
@@ -57,6 +58,18 @@ def test_the_same_seed_data_and_owner_give_identical_files(tmp_path: Path) -> No
     made(tables=2, seed=1).save(tmp_path / "c")
     assert files(tmp_path / "a") == files(tmp_path / "b")
     assert files(tmp_path / "a") != files(tmp_path / "c")
+
+
+@pytest.mark.parametrize("family", ["itq", "principal"])
+def test_the_number_of_processors_does_not_change_the_files(tmp_path: Path, family: str) -> None:
+    rows = np.random.default_rng(0).standard_normal((1500, 300))
+    learned = LSHSettings(300, keys="itq" if family == "itq" else "voronoi", codes=family)
+    for threads in (1, 2):
+        index = LSHIndex(settings=learned, owner="0" * 32)
+        with threadpool_limits(threads, "blas"):
+            index.add(np.arange(1500), rows)
+        index.save(tmp_path / f"{threads}")
+    assert files(tmp_path / "1") == files(tmp_path / "2")
 
 
 def test_saving_again_writes_only_what_is_new(tmp_path: Path) -> None:

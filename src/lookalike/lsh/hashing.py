@@ -102,6 +102,7 @@ class Hasher:
     lengths: tuple[float, float] | None = None
 
     @classmethod
+    @one_blas_thread()  # several would round otherwise, and so learn other functions
     def fit(cls, settings: LSHSettings, vectors: Floats) -> Hasher:
         """Draw the hash functions from the seed and, where the family learns, from ``vectors``.
 
@@ -124,8 +125,7 @@ class Hasher:
         squares = np.square(centred).sum(axis=1)
         axes = None
         if CODES[settings.codes].learned or KEYS[settings.keys].learned:
-            with one_blas_thread():
-                axes = Principal.of(centred[:PRINCIPAL_SAMPLE])
+            axes = Principal.of(centred[:PRINCIPAL_SAMPLE])
             if axes.hides(centred[:PRINCIPAL_SAMPLE], squares[:PRINCIPAL_SAMPLE]):
                 axes = Principal.at_random(rng, min(dim, settings.code_bits), dim)
         basis = np.empty((0, dim), np.float32)

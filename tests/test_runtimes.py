@@ -95,6 +95,15 @@ def test_openvino_gives_the_embeddings_of_onnx_runtime_of_photographs_and_one_by
     np.testing.assert_allclose(alone, other, atol=1e-6)  # also in other threads
 
 
+def test_a_thread_that_embeds_batches_of_several_sizes_gives_each_its_own_embeddings() -> None:
+    encoder = Encoder.open(INT8_MODEL, EncoderSettings(batch_size=5, threads=1))
+    images = photographs(encoder.info.input_size)
+    one_by_one = [encoder.embed(image[np.newaxis])[0] for image in images]
+    for part in (slice(5), slice(3), slice(2, 3), slice(8), slice(1, 6)):
+        # Sums of other batches are rounded otherwise, by 1e-8.
+        np.testing.assert_allclose(encoder.embed(images[part]), one_by_one[part], rtol=0, atol=1e-6)
+
+
 def test_weights_are_rounded_to_the_nearest_bfloat16_ties_to_even() -> None:
     upper = np.random.default_rng(0).integers(0, 1 << 16, 10_000, np.uint32) << 16
     lower = np.tile(np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32), 1_667)[:10_000]

@@ -128,7 +128,10 @@ class GalleryOnDisk(ImageGallery):
         return gallery
 
     def _create(self, lsh: LSHSettings | None) -> None:
+        from lookalike.images.decoder import PREPARED, Decoder
+
         self._check_root()
+        Decoder(self._limits()).prepare(PREPARED)  # while the model is opened
         info = self._model.open().info
         self._files.create(self._meta(info), lsh_settings_for(lsh, info))
 

@@ -97,10 +97,10 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return read_one(self, source, size)
 
     def note_some(
-        self: Decoder, paths: Sequence[bytes], size: int
+        self: Decoder, paths: Sequence[bytes], size: int, *, keep_small: bool = False
     ) -> list[DecodedImage | SkippedImageError]:
         names.extend(os.path.basename(os.fsdecode(path)) for path in paths)
-        return read_some(self, paths, size)
+        return read_some(self, paths, size, keep_small=keep_small)
 
     monkeypatch.setattr(Decoder, "read_image", note_one)
     monkeypatch.setattr(Decoder, "read_images", note_some)

@@ -12,8 +12,8 @@ from lookalike.gallery import update
 from lookalike.images.decoder import Decoder
 notes = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 read = Decoder.read_images
-def noting(self, paths, size):
-    made = read(self, paths, size)
+def noting(self, paths, size, **how):
+    made = read(self, paths, size, **how)
     for path in paths:
         os.write(notes, Path(os.fsdecode(path)).name.encode() + b"\\n")
     return made

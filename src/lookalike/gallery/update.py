@@ -107,6 +107,12 @@ def read_row(
     return ReadImage(row, made.pixels)
 
 
+def _load_enlarged() -> Callable[[DecodedImage, int], DecodedImage] | None:
+    from lookalike.gallery.enlarge import enlarged, is_as_pillow
+
+    return enlarged if is_as_pillow() else None
+
+
 def _load_compiled(settings: LSHSettings) -> None:
     """Load, or compile, what a commit and the graph of neighbours run."""
     index = LSHIndex(settings=replace(settings, dim=SMALLEST_DIM))
@@ -244,8 +250,10 @@ class Update:
             decoder.prepare(total)  # while the model is opened
             # In a thread, where Ctrl-C does not interrupt an import, which would fail from then on.
             helper = stack.enter_context(ThreadPoolExecutor(1, "lookalike-load"))
+            loading = helper.submit(_load_enlarged)
             helper.submit(_load_compiled, self._index.settings)
             encoder = self._encoder()
+            size = encoder.info.input_size
 
             def digest_of(wanted: ToRead) -> bytes | LookalikeError:
                 """Of content that must be decoded, or why it need not be."""
@@ -269,7 +277,13 @@ class Update:
                     for wanted, digest in zip(group, digests, strict=True)
                     if isinstance(digest, bytes)
                 ]
-                made = iter(decoder.read_images(paths, encoder.info.input_size))
+                enlarged = loading.result() if loading.done() else None
+                made = iter(decoder.read_images(paths, size, keep_small=enlarged is not None))
+                if enlarged is not None:
+                    made = (
+                        enlarged(image, size) if isinstance(image, DecodedImage) else image
+                        for image in made
+                    )
                 return [
                     read_row(ImageRow(0, b"", 0, 0, found), next(made))
                     if isinstance(found, bytes)

@@ -139,17 +139,19 @@ class Decoder:
 
     def read_image(self, source: Source, size: int) -> DecodedImage:
         """As `images.read_image`. Also raises DecoderError if no process can be started."""
-        return _image(size, self.ask({"task": "squeeze", "size": size}, source))
+        return _image(self.ask({"task": "squeeze", "size": size}, source))
 
     def read_hashed(self, source: Source, size: int) -> tuple[bytes, DecodedImage]:
         """`content_hash` and `read_image`, of one reading of the file."""
         answer = self.ask({"task": "both", "size": size, "side": None}, source)
-        return bytes.fromhex(answer[0]["hash"]), _image(size, answer)
+        return bytes.fromhex(answer[0]["hash"]), _image(answer)
 
     def read_images(
-        self, sources: Sequence[Source], size: int
+        self, sources: Sequence[Source], size: int, *, keep_small: bool = False
     ) -> list[DecodedImage | SkippedImageError]:
         """`read_image` of each, or why there is none. Raises DecoderError.
+
+        ``keep_small``: as in `pixels.squeeze`.
 
         Small files take less time together: every request wakes another process, which stops what
         runs on its core. Contents are decoded one by one.
@@ -157,10 +159,10 @@ class Decoder:
         given = list(map(_given, sources))
         are_files = all(isinstance(one, str) for one in given)
         groups = [given] if are_files else [[one] for one in given]
-        task = {"task": "squeeze", "size": size}
+        task = {"task": "squeeze", "size": size, "keep_small": keep_small}
         answers = [answer for group in groups for answer in self._ask_all(task, group)]
         return [
-            answer if isinstance(answer, SkippedImageError) else _image(size, answer)
+            answer if isinstance(answer, SkippedImageError) else _image(answer)
             for answer in answers
         ]
 
@@ -289,12 +291,13 @@ def _skipped(answer: Answer) -> SkippedImageError:
     return SkippedImageError(SkipReason(said["reason"]), said["detail"], said["remedy"])
 
 
-def _image(size: int, answer: Answer) -> DecodedImage:
+def _image(answer: Answer) -> DecodedImage:
     import numpy as np
 
     made, payload = answer
+    width, height = made["sides"]
     return DecodedImage(
-        np.frombuffer(payload, np.uint8).reshape(size, size, 3),
+        np.frombuffer(payload, np.uint8).reshape(height, width, 3),
         made["width"],
         made["height"],
         made["format"],

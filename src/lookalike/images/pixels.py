@@ -81,7 +81,7 @@ _SAMPLE = 1 << 22
 _FULL_SCALES = (255, 1023, 4095, 16383, 65535)
 _LOOK = 256
 """Longest side at which contrast is judged, in pixels."""
-_BLANK = 8
+BLANK = 8
 _FAINT = 32
 """Levels of 255 between the darkest and brightest value of a channel."""
 
@@ -128,11 +128,19 @@ def read_image(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXEL
     return DecodedImage(pixels, made.width, made.height, made.format, made.note, made.taken)
 
 
-def squeeze(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Upright:
-    """As `read_image`, without NumPy."""
+def squeeze(
+    source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXELS, keep_small: bool = False
+) -> Upright:
+    """As `read_image`, without NumPy.
+
+    ``keep_small``: what is opaque RGB, upright, of one frame, and has no side above ``size`` keeps
+    its own size, if a square of ``size`` is looked at as it is; whether it is blank is left open.
+    """
     if size < 1:
         raise ValueError(f"size is {size}; it must be 1 or more")
-    decoded = _decode(source, max_pixels, lambda _: (size, size))
+    decoded = _decode(source, max_pixels, lambda _: (size, size), keep_small)
+    if decoded.image.size != (size, size):
+        return decoded
     return replace(decoded, note=Note.BLANK) if _is_blank(decoded.image) else decoded
 
 
@@ -174,8 +182,10 @@ def content_hash(source: Source) -> bytes:
 # ---- one file ------------------------------------------------------------------------------------
 
 
-def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> Upright:
-    """`fit` maps the stored size to the wanted one.
+def _decode(
+    source: Source, max_pixels: int, fit: Callable[[Size], Size], keep_small: bool = False
+) -> Upright:
+    """`fit` maps the stored size to the wanted one; `keep_small` as in `squeeze`.
 
     Plugins are called directly, not through Image.open: that one loads every plugin and applies
     Image.MAX_IMAGE_PIXELS, a global of the process, where ours is an argument.
@@ -190,7 +200,7 @@ def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> Upr
             plugin = plugin_of(stream, max_pixels)
             image = plugin(stream)
             check_pixels(image.size, max_pixels)
-            rgb, size, note = _frame(image, stream, fit)
+            rgb, size, note = _frame(image, stream, fit, keep_small)
             if _has_frames(image):
                 note = Note.FRAMES
                 if _is_blank(rgb):
@@ -206,7 +216,10 @@ def _decode(source: Source, max_pixels: int, fit: Callable[[Size], Size]) -> Upr
 
 
 def _frame(
-    image: ImageFile.ImageFile, stream: Reader, fit: Callable[[Size], Size]
+    image: ImageFile.ImageFile,
+    stream: Reader,
+    fit: Callable[[Size], Size],
+    keep_small: bool = False,
 ) -> tuple[Image.Image, Size, Note | None]:
     """The current frame, resized and upright, and its upright size as it was stored."""
     size = image.size
@@ -218,6 +231,9 @@ def _frame(
     image.load()
     stream.strict = False
     turn = _orientation(image)
+    if keep_small and max(image.size) <= min(wanted) <= _LOOK and turn not in _TRANSPOSE:
+        is_opaque = image.mode == "RGB" and not image.has_transparency_data
+        wanted = image.size if is_opaque and not _has_frames(image) else wanted
     rgb, note = _resized(image, wanted, drafted[1] if drafted else None, is_deep)
     if turn in _TRANSPOSE:
         rgb = rgb.transpose(_TRANSPOSE[turn])
@@ -346,7 +362,7 @@ def _contrast(rgb: Image.Image) -> int:
 def _is_blank(rgb: Image.Image) -> bool:
     small = _looked_at(rgb)
     few = small.resize((8, 8), Image.Resampling.NEAREST)  # enough for nearly every image
-    return _spread(few) <= _BLANK and _spread(small) <= _BLANK
+    return _spread(few) <= BLANK and _spread(small) <= BLANK
 
 
 def _looked_at(rgb: Image.Image) -> Image.Image:

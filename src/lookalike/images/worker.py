@@ -84,8 +84,8 @@ def _answer_or_reason(head: dict[str, Any], source: Source) -> tuple[dict[str, A
 
 
 def _answer(head: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytes]:
-    """``squeeze``: pixels for the encoder. ``rgb``: an upright image. ``webp``: a file of it.
-    ``exif``: what the camera wrote. ``digest``: of all pixels.
+    """``squeeze``: pixels for the encoder; ``keep_small`` as there. ``rgb``: an upright image.
+    ``webp``: a file of it. ``exif``: what the camera wrote. ``digest``: of all pixels.
     ``both``: the content's hash, and whichever of the first two are wanted."""
     task, limits = head["task"], {"max_pixels": head["max_pixels"]}
     if task == "webp":
@@ -103,9 +103,9 @@ def _answer(head: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytes
     if task == "both":
         answer["hash"] = content_hash(source).hex()
     if task == "squeeze" or (task == "both" and head["size"]):
-        made = squeeze(source, head["size"], **limits)
+        made = squeeze(source, head["size"], keep_small=head.get("keep_small", False), **limits)
         answer |= {"width": made.width, "height": made.height, "format": made.format}
-        answer |= {"note": made.note, "taken": made.taken}
+        answer |= {"note": made.note, "taken": made.taken, "sides": made.image.size}
         payload = made.image.tobytes()
     if task == "rgb" or (task == "both" and head["side"]):
         look = look_at(source, longest_side=head["side"], **limits)

@@ -370,6 +370,8 @@ def test_centring_evens_out_the_buckets_of_vectors_in_one_half_space() -> None:
         (lambda i: i.tune(1.5), "target_recall"),
         (lambda i: i.tune(0.5, 0), "k is 0"),
         (lambda i: i.tune(queries=np.empty((0, DIM))), "no queries"),
+        (lambda i: i.link(queries=np.empty((0, DIM))), "no queries"),
+        (lambda i: i.with_settings(LSHSettings(3)), "for dim 3; this index has dim 48"),
         (lambda i: i.evaluate(np.empty((0, DIM))), "no queries"),
         *(
             (lambda i, call=call, value=value: getattr(i, call)(value), "threshold is")

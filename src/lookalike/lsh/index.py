@@ -350,7 +350,15 @@ class LSHIndex:
         return report
 
     def with_settings(self, settings: LSHSettings) -> Self:
-        """A new index of the same items in memory, made with other settings."""
+        """A new index of the same items in memory, made with other settings.
+
+        Raises:
+            ValueError: settings for vectors of another length.
+        """
+        if settings.dim != self.settings.dim:
+            raise ValueError(
+                f"the settings are for dim {settings.dim}; this index has dim {self.settings.dim}"
+            )
         index = type(self)(settings=settings, owner=self.owner)
         state = self._state
         if replace(settings, search=self.settings.search) == self.settings:

@@ -17,7 +17,7 @@ from lookalike.lsh.search import Asked, default_candidates, search_segments
 from lookalike.lsh.segment import Segment, lane
 from lookalike.lsh.simd import CORRECTION_ONE
 from lookalike.lsh.state import Removed, State
-from lookalike.lsh.tuning import TIE, recall_of
+from lookalike.lsh.tuning import TIE, need_queries, recall_of
 from lookalike.lsh.vectors import widened
 from lookalike.lsh.walk import dot
 from lookalike.threads import cores, for_all_parts
@@ -52,6 +52,8 @@ def link(
     index: LSHIndex, state: State, graph: NeighbourGraph | None, queries: NDArray[np.float32] | None
 ) -> State:
     """As `LSHIndex.link`."""
+    if queries is not None:
+        need_queries(queries)
     segments = list(state.segments)
     if not segments or state.fitted.lengths is None:
         return state

@@ -95,7 +95,7 @@ def recall_of(found: Floats, exact: Floats) -> float:
 def evaluate(index: LSHIndex, queries: Floats, k: int, threads: int, rounds: int) -> Evaluation:
     """See ``LSHIndex.evaluate``."""
     whole("rounds", rounds)
-    _need_queries(queries)
+    need_queries(queries)
     began = time.perf_counter()
     exact = index.search(queries, k, exact=True).cosines
     exact_seconds = (time.perf_counter() - began) / len(queries)
@@ -120,7 +120,7 @@ def tune(
     if len(index) < 2 * k:
         raise ValueError(f"the index holds {len(index)} items; tuning for k = {k} takes {2 * k}")
     if queries is not None:
-        _need_queries(queries)
+        need_queries(queries)
     rng = np.random.default_rng(index.settings.seed)
     own = queries is None
     if queries is None:
@@ -156,7 +156,8 @@ def tune(
     return TuneReport(tuned.settings, expected, target, tuple(trials)), tuned
 
 
-def _need_queries(queries: Floats) -> None:
+def need_queries(queries: Floats) -> None:
+    """ValueError unless there are some."""
     if not len(queries):
         raise ValueError("there are no queries to measure with; give at least one")
 

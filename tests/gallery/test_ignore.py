@@ -28,6 +28,18 @@ def test_an_ignore_file_holds_for_what_is_below_it_as_gits_does(photos: Path, mo
     assert "a/009.png" in paths(gallery)
 
 
+def test_a_pattern_for_all_in_a_folder_leaves_room_for_exceptions_as_gits_does(
+    photos: Path, model: Path
+) -> None:
+    """`a/**` was taken for the folder itself, and `!c/` for all that is in it."""
+    gallery = Gallery.open(photos, model=model)
+    gallery.exclude(["*5.png"])
+    (photos / ".lookalikeignore").write_text("a/**\n!a/003.png\n!c/\n")
+    gallery.update()
+    inside = {path for path in images_of(photos) if path[0] != "a"} - {"c/005.png"}
+    assert paths(gallery) == inside | {"a/003.png"}
+
+
 def test_what_is_excluded_later_is_dropped_however_much_it_is(photos: Path, model: Path) -> None:
     write_photos(photos, 40, 100)
     gallery = updated(photos, model=model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +32,23 @@ class Rules:
         """Whether a path below all of these folders is left out; the nearest that knows decides."""
         for folder, spec in self.levels:
             inside = os.fsdecode(path[len(folder) + 1 :] if folder else path)
-            found = spec.check_file(inside + "/" if is_folder else inside).include
-            if found is not None:
-                return found
+            for pattern in reversed(spec.patterns):
+                if pattern.regex is not None and _is_about(pattern.regex, inside, is_folder):
+                    return bool(pattern.include)
         return False
 
     def within(self, folder: bytes, file: Path) -> Rules:
         """These and those of a file that is in ``folder``; raises as `read_rules`."""
         return Rules(((folder, _parsed(_lines(file), os.fspath(file))), *self.levels))
+
+
+def _is_about(regex: re.Pattern[str], path: str, is_folder: bool) -> bool:
+    """Whether a pattern fits a path itself, as Git has it: of a folder, the package's also fits all
+    that is below, and ``a/**`` the folder ``a/``. It marks the slash behind a folder."""
+    if (found := regex.search(path)) and found.groupdict().get("ps_d") is None:
+        return True
+    marked = is_folder and "ps_d" in regex.groupindex
+    return marked and any(m.end("ps_d") > len(path) for m in regex.finditer(path + "/"))
 
 
 def read_rules(directory: Path) -> Rules:

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import write_photo
@@ -142,8 +143,13 @@ def test_a_file_that_has_changed_is_left_alone_and_no_path_of_the_server_is_show
     assert (photos / "b/001.png").read_bytes() == b"another"
 
 
-def test_files_are_moved_only_for_this_machine(gallery: Gallery, photos: Path) -> None:
-    settings = ServeSettings(host="0.0.0.0", token="known-to-both")
+@pytest.mark.parametrize(
+    "reached", [{"host": "0.0.0.0"}, {"allowed_hosts": ("photos.example",)}], ids=["host", "proxy"]
+)
+def test_files_are_moved_only_for_this_machine(
+    gallery: Gallery, photos: Path, reached: dict[str, Any]
+) -> None:
+    settings = ServeSettings(token="known-to-both", **reached)
     with client_of(gallery, settings) as client:
         client.headers["Authorization"] = "Bearer known-to-both"
         ids = ids_of(client)

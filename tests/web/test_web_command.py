@@ -151,6 +151,7 @@ def test_an_update_that_runs_is_ended_and_keeps_what_it_did(tmp_path: Path, mode
         (["--host", "0.0.0.0", "--token", "short"], "8 to 200 characters"),
         (["--host", "198.51.100.7", "--token", "long-enough"], "cannot listen on 198.51.100.7"),
         (["--port", "99999"], "99999"),
+        (["--proxy", "https://photos.example"], "is not a name or address of a host"),
     ],
 )
 def test_what_cannot_be_served_is_reported_and_fails(

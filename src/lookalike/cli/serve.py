@@ -35,13 +35,19 @@ def serve(
         metavar="T",
         envvar="LOOKALIKE_TOKEN",
     ),
+    proxies: tuple[str, ...] = option(
+        "Name of a host that passes requests on to this server, as browsers call it; may be "
+        "repeated.",
+        "--proxy",
+        metavar="NAME",
+    ),
     open_page: bool = option("Open the page in the browser.", "--open"),
 ) -> None:
     """Serve GALLERY as a web page and an HTTP API, until Ctrl-C.
 
     GALLERY may be given with or without --gallery. Of a folder that was never indexed an empty
     gallery is made, and the page offers to index it. Only this machine can reach the page, unless
-    --host says otherwise.
+    --host says otherwise. With --proxy, or for others, it moves no files.
     """
     with extra_needed("web"):
         from lookalike.web.app import create_app
@@ -49,7 +55,7 @@ def serve(
         from lookalike.web.server import serve as run
         from lookalike.web.settings import ServeSettings
     try:
-        settings = ServeSettings(host=host, port=port, token=token)
+        settings = ServeSettings(host=host, port=port, token=token, allowed_hosts=proxies)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     opened = _opened(folder or gallery)

@@ -41,8 +41,9 @@ class Guard:
         """``clock``: seconds, for the guesses that a client has."""
         self._token = settings.token
         self._guesses = Guesses(clock)
-        self.is_local = is_loopback(settings.host)
-        """Whether only this machine can reach the server."""
+        self._is_on_loopback = is_loopback(settings.host)
+        self.is_local = self._is_on_loopback and not settings.allowed_hosts
+        """Whether only this machine can reach the server, and no proxy leads others to it."""
         self._proxies = {name.lower().rstrip(".") for name in settings.allowed_hosts}
         names = {"localhost", settings.host, *settings.allowed_hosts}
         self._names = {name.lower().rstrip(".") for name in names}
@@ -80,7 +81,7 @@ class Guard:
         raise ApiError(
             "forbidden",
             "this server does not answer to the host name of the request",
-            "use the address that 'lookalike serve' has printed",
+            "use the address that 'lookalike serve' has printed; for a proxy's name: serve --proxy",
         )
 
     def _is_own_address(self, name: str) -> bool:
@@ -89,7 +90,7 @@ class Guard:
             address = ipaddress.ip_address(name.partition("%")[0])
         except ValueError:
             return False
-        return address.is_loopback or not self.is_local
+        return address.is_loopback or not self._is_on_loopback
 
     def _check_origin(self, scope: Scope, headers: Headers, host: str) -> None:
         """Pages of other sites may lead here, but neither ask nor embed.

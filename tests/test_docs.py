@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import lookalike
 from lookalike.cli import commands
 from lookalike.gallery import files, schema, update
 from lookalike.lsh import storage
@@ -197,3 +198,9 @@ def test_modules_import_only_what_the_architecture_allows() -> None:
                 if parts[1] != module and parts[1] not in allowed[module]:
                     wrong.append(f"{path.relative_to(source)} imports {node.module}")
     assert wrong == []
+
+
+def test_the_package_lists_what_it_offers_before_it_is_imported() -> None:
+    code = "import sys, lookalike; print(*dir(lookalike)); print('numpy' in sys.modules)"
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
+    assert printed == [" ".join(sorted(lookalike.__all__)), "False"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -122,7 +123,14 @@ def test_a_file_in_place_of_the_gallery_s_folder_is_refused(gallery: Gallery) ->
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((4, 4, 3), np.int64), np.zeros((2, 48), np.float32), np.zeros(2, np.uint8)]
+    "array",
+    [
+        np.zeros((4, 4, 3), np.int64),
+        np.zeros((2, 48), np.float32),
+        np.zeros(2, np.uint8),
+        np.zeros((4, 0, 3), np.uint8),
+        np.zeros((4, 4, 5), np.uint8),
+    ],
 )
 def test_an_array_that_is_neither_pixels_nor_an_embedding_is_refused(
     gallery: Gallery, array: Any
@@ -146,6 +154,22 @@ def test_an_image_that_changed_is_read_again_also_by_its_path_in_the_gallery(
     assert gallery.search("c/002.png", 1)[0].path == "c/002.png"  # by what is stored
 
 
+def test_a_forked_process_opens_the_model_again(gallery: Gallery) -> None:
+    """OpenVINO's threads are not in it, and it waited for them without end."""
+    pixels = np.full((8, 8, 3), 77, np.uint8)
+    expected = gallery.search(pixels, 3)
+    theirs = gallery._model._encoder
+    pid = os.fork()
+    if pid == 0:
+        try:
+            is_same = gallery.search(pixels, 3) == expected
+            os._exit(0 if is_same and gallery._model._encoder is not theirs else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert gallery.search(pixels, 3) == expected and gallery._model._encoder is theirs
+
+
 def test_a_query_that_is_missing_or_unreadable_is_named(gallery: Gallery, tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match=r"nothing\.png is neither a file nor an indexed image"):
         gallery.search("nothing.png", 3)
@@ -163,7 +187,8 @@ def test_a_query_that_is_missing_or_unreadable_is_named(gallery: Gallery, tmp_pa
         (lambda g: g.search("a/000.png", threshold="0.5"), "threshold is '0.5'; it must be a"),
         (lambda g: g.duplicates("0.5"), "threshold is '0.5'; it must be a number"),
         (lambda g: g.search(text=5), "words are 5; they must be text"),
-        (lambda g: g.search(5), "a query cannot be of the type int"),
+        (lambda g: g.search(5), "a query cannot be of the type int; several are given as a list"),
+        (lambda g: g.search("a/000.png", expand="off"), "expand is 'off'; it must be True"),
         (lambda g: g.duplicates(kinds="cropped"), "'cropped' is one value where several"),
         (lambda g: g.duplicates(kinds=["crop"]), "'crop' is not a valid Kind"),
         (lambda g: g.duplicates(keep="largest"), "keep is 'largest'; give a KeepRule"),

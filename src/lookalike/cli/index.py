@@ -182,8 +182,8 @@ def _defaults(gallery: Path | str | None) -> tuple[Path, Path | str | None]:
             return gallery, None  # it names the images' folder
     if gallery is None:
         return nearest_above(here) or here, None
-    if isinstance(gallery, Path) and has_gallery(gallery / FOLDER):
-        return gallery, None  # a folder that was indexed
+    if isinstance(gallery, Path) and (gallery / FOLDER).is_dir():
+        return gallery, None  # a folder that was indexed, or is now
     return (gallery if isinstance(gallery, Path) and has_gallery(gallery) else here), gallery
 
 

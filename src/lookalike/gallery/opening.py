@@ -262,20 +262,24 @@ class GalleryModel:
         self.path = path
         self._settings = settings
         self._encoder: Encoder | None = None
-        self._opened: Path | None = None
+        self._opened: tuple[Path, int] | None = None
+        self._left: Encoder | None = None
         self._is_checked = path is None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_encoder": None}  # another process opens its own
+        return {**self.__dict__, "_encoder": None, "_left": None}  # another process opens its own
 
     def open(self, known: ModelInfo | None = None) -> Encoder:
-        """Opened once; ``known`` is the gallery's model, None before there is one.
+        """Opened once, and again in a process that was forked, where its threads are not; ``known``
+        is the gallery's model, None before there is one.
 
         Raises ModelError.
         """
-        path = self._file(known)
-        if self._encoder is None or path != self._opened:
-            self._encoder, self._opened = Encoder.open(path, self._settings), path
+        wanted = self._file(known), os.getpid()
+        if self._encoder is None or wanted != self._opened:
+            if self._opened is not None and self._opened[1] != os.getpid():
+                self._left = self._encoder  # whose end would wait for its threads
+            self._encoder, self._opened = Encoder.open(wanted[0], self._settings), wanted
         return self._encoder
 
     def _file(self, known: ModelInfo | None) -> Path:

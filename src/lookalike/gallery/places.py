@@ -105,7 +105,8 @@ def require_own(directory: Path) -> None:
     if others and others != ["lost+found"]:
         raise GalleryError(
             f"{directory} cannot be the directory of a gallery, as it holds other files "
-            f"({others[0]}, for instance); name a new or an empty one"
+            f"({others[0]}, for instance); name a new or an empty one, or index the images in it: "
+            f"lookalike index {shlex.quote(os.fspath(directory))}"
         )
 
 

@@ -177,15 +177,15 @@ class ImageGallery(Protocol):
                 are few, for a process that searches once; see `LSHIndex.search`. Words are
                 compared with every image of up to 100,000.
             text: words, instead of a query or together with one, as a `Blend` of both.
-            expand: reorder the hits by what their own neighbours are, see
+            expand: True: reorder the hits by what their own neighbours are, see
                 `lookalike.lsh.expand.Expansion`; False: by cosine alone. None: where that was
                 measured to find more with the gallery's model, and there is a neighbour graph.
                 Hits of words stay as they are.
 
         Raises:
-            ValueError: k below 1 or not whole, or a threshold that is not from -1 to 1; an array
-                that is neither pixels nor an embedding; queries of a `Blend` that cancel each
-                other.
+            ValueError: k below 1 or not whole, a threshold that is not from -1 to 1, or an
+                ``expand`` that is not as above; an array that is neither pixels nor an embedding;
+                queries of a `Blend` that cancel each other.
             GalleryError: the query is neither a file nor an indexed image; a filter that cannot be
                 understood; no neighbour graph to ``expand`` with.
             ModelMismatchError: a model was given to `open` that is not the gallery's.
@@ -196,6 +196,8 @@ class ImageGallery(Protocol):
         check_count("k", k)
         if threshold is not None:
             smallest_cosine(threshold)
+        if expand not in (None, True, False):
+            raise ValueError(f"expand is {expand!r}; it must be True, False or None")
         how: SearchOptions = {
             "threshold": threshold,
             "filter": filter,

@@ -195,7 +195,8 @@ def _stored(
     if isinstance(example, np.ndarray):
         if np.issubdtype(example.dtype, np.floating) and example.ndim == 1:
             return as_floats(example), set()
-        if example.dtype != np.uint8 or example.ndim not in (2, 3):
+        is_shaped = example.ndim == 2 or example.shape[2:] in ((2,), (3,), (4,))
+        if example.dtype != np.uint8 or not is_shaped or not example.size:
             raise ValueError(
                 f"an array of {example.dtype} and shape {example.shape} is not a query: give "
                 f"pixels, uint8 (height, width, 3), or an embedding, float (dim,); several as a "
@@ -228,7 +229,8 @@ def _source(example: Example) -> str | os.PathLike[str] | io.BytesIO:
     if isinstance(example, np.ndarray):
         image = Image.fromarray(example)
     elif not isinstance(example, Image.Image):
-        raise TypeError(f"a query cannot be of the type {type(example).__name__}")
+        kind = type(example).__name__
+        raise TypeError(f"a query cannot be of the type {kind}; several are given as a list")
     else:
         image = ImageOps.exif_transpose(example)
     if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):

@@ -46,9 +46,9 @@ def index(
         type=click.Path(path_type=Path, exists=True, file_okay=False), required=False
     ),
     gallery: Path | str | None = option(
-        "Keep the gallery's files in this directory instead of FOLDER/.lookalike, for instance "
-        "because FOLDER is read-only. Or ray://NAME, the address of a gallery in shards, to bring "
-        "it up to date with its own folder.",
+        "Keep the gallery's files in this new or empty directory instead of FOLDER/.lookalike, "
+        "for instance because FOLDER is read-only. Without FOLDER: the gallery to bring up to "
+        "date, named as for other commands.",
         metavar="DIR",
         type=gallery_name,
     ),

@@ -102,8 +102,8 @@ def _in_words(facts: GalleryInfo) -> dict[str, str]:
     lines = {
         "folder": visible(os.fspath(facts.root)),
         "gallery": f"{visible(os.fspath(facts.directory))} ({facts.disk_bytes / 1e6:.1f} MB)",
-        "images": f"{facts.images} indexed, {facts.skipped} skipped"
-        + (f", {facts.removed} removed by you" if facts.removed else ""),
+        "images": f"{facts.images:,} indexed, {facts.skipped:,} skipped"
+        + (f", {facts.removed:,} removed by you" if facts.removed else ""),
         "model": f"{model.name} {model.version}, {model.input_size} x {model.input_size} pixels -> "
         f"{model.dim} dimensions, sha256 {model.sha256[:12]}"
         + (", which index --rebuild replaces by a better one" if is_earlier else ""),

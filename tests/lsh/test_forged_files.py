@@ -130,12 +130,12 @@ def test_no_forged_manifest_with_a_right_checksum_is_taken(tmp_path: Path) -> No
             except IndexFormatError:
                 refused += 1
             else:  # None where that is a value, or how much a search looks at
-                looks = place[-1] in ("candidates", "rerank", "beam")
+                looks = place[-1] in ("candidates", "rerank", "beam", "k")
                 good = (None, 7) if looks else (None,)
                 if place == ("segments",) and value == []:  # as if all items had been removed
                     assert (found.ids == -1).all()
                 else:
-                    assert looks or place[-1] in ("key_bits", "removed", "links"), place
+                    assert looks or place[-1] in ("key_bits", "removed", "links", "factors"), place
                     assert value in good and value is not True, (place, value)
                 if value is None and place[-1] != "removed":
                     assert np.array_equal(found.ids, expected.ids)

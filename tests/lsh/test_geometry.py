@@ -1,8 +1,10 @@
-"""An item that is searched by itself is found first, whatever the vectors look like."""
+"""The defaults find an item by itself, and its neighbours, whatever the vectors look like."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.lsh import LSHIndex
+from lookalike.lsh.segment import Factors
+from lookalike.lsh.settings import SearchSettings
+from lookalike.lsh.tuning import recall_of
 
 Rows = NDArray[Any]
 Draw = Callable[[np.random.Generator, int], Rows]
@@ -93,9 +98,7 @@ def test_an_item_searched_by_itself_is_first(name: str, count: int) -> None:
 
 
 def test_an_item_as_it_is_stored_has_the_code_that_a_search_for_it_has() -> None:
-    rows = GEOMETRIES["frames"](np.random.default_rng(7), 5000)
-    index = LSHIndex(dim=rows.shape[1])
-    index.add(np.arange(len(rows)), rows)
+    index = made(GEOMETRIES["frames"](np.random.default_rng(7), 5000))
     hasher, stored = index.hasher, index.vectors(index.ids)
     assert hasher is not None
     assert np.abs(np.linalg.norm(stored, axis=1) - 1).max() > 1e-5  # rounding has changed lengths
@@ -128,3 +131,108 @@ def test_neighbours_are_found_in_two_dimensions() -> None:
     apart = np.abs((angles + np.pi) % (2 * np.pi) - np.pi)
     # Rounded to float16 a direction moves by up to 0.0005.
     assert (apart[np.arange(100), ids] <= apart.min(axis=1) + 1e-3).all()
+
+
+def uneven(rng: np.random.Generator, n: int) -> Rows:
+    """A third of all items in one cluster, whose codes hardly differ."""
+    centres = rng.standard_normal((300, 64))
+    shares = 1 / np.arange(1, 301) ** 1.3
+    rows = centres[rng.choice(300, n, p=shares / shares.sum())]
+    noisy: Rows = rows + 0.35 * rng.standard_normal((n, 64))
+    return noisy
+
+
+def families(rng: np.random.Generator, n: int) -> Rows:
+    """Twenty of a kind, and beyond them nothing in particular."""
+    rows = np.repeat(rng.standard_normal((n // 20, 64)), 20, axis=0)[rng.permutation(n)]
+    noisy: Rows = rows + 0.3 * rng.standard_normal((n, 64))
+    return noisy
+
+
+def made(rows: Rows) -> LSHIndex:
+    index = LSHIndex(dim=rows.shape[1])
+    index.add(np.arange(len(rows)), rows)
+    return index
+
+
+def recalls(index: LSHIndex, queries: Rows, numbers: tuple[int, ...] = (1, 10, 100)) -> list[float]:
+    exact = index.search(queries, max(numbers), exact=True).cosines
+    return [recall_of(index.search(queries, k).cosines, exact[:, :k]) for k in numbers]
+
+
+def unmeasured(index: LSHIndex) -> LSHIndex:
+    """The same as it was opened before there were factors."""
+    other = index.with_settings(index.settings)
+    (segment,) = other.segments()
+    other._state = replace(other._state, segments=(replace(segment, factors=None),))
+    return other
+
+
+@pytest.mark.parametrize(
+    ("draw", "before"),
+    [(normal(48), (0.9, 0.87, 0.87)), (uneven, (0.95, 0.87, 0.9)), (families, (1, 1, 0.9))],
+    ids=["no neighbourhoods", "uneven clusters", "families"],
+)
+def test_the_defaults_find_nine_tenths_whatever_the_vectors_look_like(
+    draw: Draw, before: tuple[float, ...]
+) -> None:
+    rows = draw(np.random.default_rng(8), 12_000)
+    index, queries = made(rows[:11_700]), rows[11_700:]
+    assert min(recalls(index, queries)) > 0.94
+    assert (np.array(recalls(unmeasured(index), queries)) <= before).all()
+
+
+def test_where_the_defaults_find_enough_nothing_is_added() -> None:
+    (segment,) = made(clusters(0.5)(np.random.default_rng(8), 12_000)).segments()
+    assert segment.factors is not None
+    assert segment.factors[:2] == ((1, 1, 1), (1, 1, 1))
+
+
+def test_queries_that_lie_elsewhere_than_the_items_are_searched_for_in_all() -> None:
+    rng = np.random.default_rng(9)
+    rows = clusters(0.3)(rng, 20_000)
+    index = made(rows)
+    far = 0.3 * rows[:200] + rng.standard_normal(128) + 0.5 * rng.standard_normal((200, 128))
+    nearest = index.search(far, 1, exact=True).cosines
+    (segment,) = index.segments()
+    assert segment.factors is not None
+    assert nearest.max() < segment.factors.least
+    assert min(recalls(index, far)) > 0.95
+    assert max(recalls(unmeasured(index), far)) < 0.9
+    one = index.search(far[0], 10)
+    assert one.ids.tolist() == index.search(far, 10).ids[0].tolist()
+
+
+def test_what_was_measured_is_saved_and_measured_again_of_what_is_merged(tmp_path: Path) -> None:
+    rows = normal(48)(np.random.default_rng(8), 12_000)
+    index = made(rows[:11_000])
+    (segment,) = index.segments()
+    index.save(tmp_path)
+    opened = LSHIndex.open(tmp_path)
+    assert [part.factors for part in opened.segments()] == [segment.factors]
+    opened.add(np.arange(11_000, 12_000), rows[11_000:])
+    old, few = opened.segments()
+    assert (old.factors, few.factors) == (segment.factors, None)
+    opened.compact()
+    (merged,) = opened.segments()
+    (whole,) = made(rows).segments()
+    assert merged.factors is not None
+    assert whole.factors is not None
+    # Of the hash functions fitted on more items; within what 64 searches can tell.
+    np.testing.assert_allclose(merged.factors[0], whole.factors[0], rtol=0.3)
+
+
+def test_factors_grow_evenly_from_one_result_to_a_hundred() -> None:
+    factors = Factors((4, 2, 8), (1, 1, 16))
+    assert factors.of(1) == (4, 1)
+    assert factors.of(10) == pytest.approx((2, 1))
+    assert factors.of(32) == pytest.approx((2 * 4 ** np.log10(3.2), 16 ** np.log10(3.2)))
+    assert factors.of(5000) == pytest.approx((8, 16))
+
+
+def test_settings_tuned_for_ten_results_grow_with_the_number_as_the_defaults_do() -> None:
+    tuned = SearchSettings(3200, 100, 64, k=10)
+    assert tuned.scaled(1) == tuned.scaled(10) == tuned
+    assert tuned.scaled(100) == SearchSettings(4900, 355, 64 + 24 * 9)
+    assert SearchSettings(3200, 100).scaled(100) == SearchSettings(3200, 100)
+    assert SearchSettings(k=10).scaled(100) == SearchSettings()

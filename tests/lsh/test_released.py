@@ -7,6 +7,7 @@ others stay as they are.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from lookalike.lsh import LSHIndex, LSHSettings, linking
 from lookalike.lsh.manifest import FORMAT_VERSION
+from lookalike.lsh.segment import Factors
 
 RELEASED = Path(__file__).with_name("released")
 SETTINGS = {
@@ -23,6 +25,7 @@ SETTINGS = {
 RNG = np.random.default_rng(2026)
 ROWS = RNG.standard_normal((160, 20)).astype(np.float32)
 QUERIES = RNG.standard_normal((4, 20)).astype(np.float32)
+FACTORS = Factors((2.5, 2.0, 1.0), (1.0, 1.0, 4.0), 0.25)  # so few items are not measured
 REMOVED = np.arange(5, 160, 31)
 HELD = np.setdiff1d(np.arange(160), REMOVED)
 
@@ -35,6 +38,9 @@ def write(folder: Path) -> None:
         index.add(np.arange(100, 160), ROWS[100:])
         vars(linking).update(LINKED_FROM=1, SCANNED=1)
         index.link()
+        state = index._state
+        segments = [replace(segment, factors=FACTORS) for segment in state.segments]
+        index._state = replace(state, segments=tuple(segments))
         index.remove(REMOVED)
         index.save(folder / name)
 
@@ -54,6 +60,8 @@ def test_a_released_index_is_searched_changed_and_saved_as_a_present_one(
     assert index.ids.tolist() == HELD.tolist()
     assert index.damaged() == []
     has_links = all(segment.links is not None for segment in index.segments())
+    factors = FACTORS if folder.name >= "format-7" else None
+    assert all(segment.factors == factors for segment in index.segments())
     assert has_links == (folder.name >= "format-6" and name == "one-table")
 
     unit = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)

@@ -39,6 +39,7 @@ from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.store import Store
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.lsh.exact import Neighbors
+from lookalike.lsh.segment import AS_DEFAULT
 
 HOLDS = "holds.json"
 ENDING_SECONDS = 30.0
@@ -113,12 +114,13 @@ class _State(Snapshot):
 
     def near(self, queries: NDArray[np.float32], k: int, **options: Any) -> Neighbors:
         candidates, rerank = effort(len(self.index), self._shards, k, self.index.settings.dim)
-        known = self.index.settings.search
+        known, segments = self.index.settings.search, self.index.segments()
+        wider, deeper = (max(segments, key=len).factors or AS_DEFAULT).of(k) if segments else (1, 1)
         return self.index.search(
             queries,
             k,
-            candidates=known.candidates or candidates,
-            rerank=known.rerank or rerank,
+            candidates=known.candidates or math.ceil(wider * candidates),
+            rerank=known.rerank or math.ceil(deeper * rerank),
             **options,
         )
 

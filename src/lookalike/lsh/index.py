@@ -268,7 +268,7 @@ class LSHIndex:
                 whole(name, value, optional=True)
         vectors = as_floats(queries)
         rows = unit_rows(vectors[np.newaxis] if vectors.ndim == 1 else vectors, self.settings.dim)
-        state, defaults = self._state, self.settings.search
+        state, defaults = self._state, self.settings.search.scaled(effort or k)
         if exact is None:
             exact = self.settings.vectors != "none" and len(state) <= EXACT_AT_ONCE
         if beam is None:

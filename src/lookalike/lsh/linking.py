@@ -13,8 +13,8 @@ from lookalike.lsh.exact import search_exactly
 from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.hashing import LARGEST_ADDITION, Hasher
 from lookalike.lsh.links import LINKED_FROM, LINKS, Links, record_bytes
-from lookalike.lsh.search import Asked, default_candidates, search_segments
-from lookalike.lsh.segment import Segment, lane
+from lookalike.lsh.search import Asked, default_candidates, default_rerank, search_segments
+from lookalike.lsh.segment import AS_DEFAULT, Segment, lane
 from lookalike.lsh.simd import CORRECTION_ONE
 from lookalike.lsh.state import Removed, State
 from lookalike.lsh.tuning import TIE, need_queries, recall_of
@@ -36,12 +36,13 @@ SAMPLE = 1024
 HEADROOM, LEAST = 1.5, 1e-6
 BEAMS = (16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256)
 """Tried until the links find ENOUGH of the nearest, and AS_MANY of those that a scan does."""
-LONGEST = 4
-"""Times as long as a scan, while neither finds ENOUGH."""
 ENOUGH = 0.95
 AS_MANY = 0.998
 SCANNED = 120
-"""Items that are scanned in the time that one of a beam takes (benchmarks/ann.py)."""
+"""Items that are scanned by default in the time that one of a beam takes (benchmarks/ann.py)."""
+ALWAYS, COMPARED = 18_000, 64
+"""Items that are scanned in the time that a search takes whatever it visits, and that a candidate
+takes to re-rank (benchmarks/cone.py)."""
 ALONE = 0.25
 """Share of the items without an equal for links to be followed: equal ones lead to each other."""
 TESTED, WANTED = 512, 10
@@ -267,8 +268,7 @@ def _measured(
     queries: NDArray[np.float32] | None,
 ) -> Links:
     """The links with the narrowest beam with which a search finds as many of the nearest as by
-    scanning; 0: none does so in less time. Where a scan finds too few, the narrowest that finds
-    enough in LONGEST times its time, or the widest, if it finds as many as a scan as long.
+    scanning; 0: none does so in less time.
 
     Measured with the ``queries``, or with some of the items, left out of the segment for it.
     """
@@ -293,24 +293,28 @@ def _measured(
         rows[leads_there] = np.nonzero(leads_there)[0]
     closed = Removed(blocked, int(np.count_nonzero(blocked)))
 
-    def found(beam: int, candidates: int | None = None) -> float:
-        linked = segment.linked(Links(records[:], units, beam))
-        asked = Asked(WANTED, candidates, None, None, WANTED)
+    factors = (segment.factors or AS_DEFAULT)._replace(least=-1.0)
+
+    def found(beam: int) -> float:
+        linked = replace(segment, links=Links(records[:], units, beam), factors=factors)
+        asked = Asked(WANTED, None, None, None, WANTED)
         state = State(hasher, (linked,), (closed,))
         (hits,) = search_segments(state, queries, asked, None, cores())
         return recall_of(hits.cosines, exact)
 
     scanned = reached = found(0)
     goal = max(AS_MANY * scanned, ENOUGH)
-    most = default_candidates(n, WANTED) / SCANNED * (1 if scanned >= goal else LONGEST)
+    visited = default_candidates(n, WANTED)
+    compared = default_rerank(n, WANTED, hasher.settings.dim)
+    wider, deeper = factors.of(WANTED)
+    work = ALWAYS + wider * visited + COMPARED * deeper * compared
+    most = visited / SCANNED * work / (ALWAYS + visited + COMPARED * compared)
     beams = [beam for beam in BEAMS if beam <= most]
     best = 0
     for best in beams:
         reached = found(best)
         if reached >= goal:
             break
-    if reached < goal:
-        scanned = max(scanned, found(0, SCANNED * best))
     if by_items:
         rows[leads_there] = left_out
     return Links(records, units, best if reached >= AS_MANY * scanned else 0)

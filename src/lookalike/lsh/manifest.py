@@ -5,32 +5,34 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from lookalike.atomic import IrregularFileError, atomic_writer, read_regular
 from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import is_count, is_owner, parse_json
-from lookalike.lsh.settings import LSHSettings
+from lookalike.lsh.segment import Factors
+from lookalike.lsh.settings import MOST_LOOKED_AT, LSHSettings
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 6
-READ_VERSIONS = (2, 3, 4, 5, 6)
-"""Format 2 had no owner, 3 no additions, 4 no links, 5 links without codes."""
+FORMAT_VERSION = 7
+READ_VERSIONS = (2, 3, 4, 5, 6, 7)
+"""Format 2 had no owner, 3 no additions, 4 no links, 5 links without codes, 6 no factors."""
 LIMIT = 64 << 20
 
 
 @dataclass(frozen=True)
 class SegmentEntry:
-    """A segment's file, its number of items, and the files that mark removed rows and that hold
-    links (or None).
+    """A segment's file, its number of items, the files that mark removed rows and that hold links
+    (or None), and what was measured of it (or None).
     """
 
     file: str
     items: int
     removed: str | None
     links: str | None = None
+    factors: Factors | None = None
 
     @property
     def files(self) -> set[str]:
@@ -118,7 +120,18 @@ def _segment_entry(values: Any) -> SegmentEntry:
             _check_name(name, kind)
     if not is_count(entry.items):
         raise ValueError(f"a segment of {entry.items!r} items")
-    return entry
+    return replace(entry, factors=_factors(entry.factors))
+
+
+def _factors(values: Any) -> Factors | None:
+    if values is None:
+        return None
+    good = isinstance(values, list) and len(values) == 3
+    good = good and all(isinstance(some, list) and len(some) == 3 for some in values[:2])
+    numbers = [*values[0], *values[1], values[2] + 2] if good else []
+    if not good or not all(isinstance(x, float) and 1 <= x <= MOST_LOOKED_AT for x in numbers):
+        raise ValueError(f"the factors {values!r}")
+    return Factors(tuple(values[0]), tuple(values[1]), values[2])
 
 
 def _check_name(name: object, kind: str) -> None:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from lookalike.lsh import kernels, lookup
 from lookalike.lsh.exact import NOT_UNIT, Neighbors, search_exactly
 from lookalike.lsh.hashing import NO_PROJECTION, Hasher, Prepared
-from lookalike.lsh.segment import Segment
-from lookalike.lsh.settings import LSHSettings
+from lookalike.lsh.segment import AS_DEFAULT, Factors, Segment
+from lookalike.lsh.settings import MOST_FOR_TEN, LSHSettings, depth, width
 from lookalike.lsh.simd import SCORES
 from lookalike.threads import for_all_parts
 
@@ -28,14 +28,14 @@ MOST_WALKED = 256
 """Results for which links are followed; more need most of the items that a scan meets anyway."""
 MOST_OPEN = 0.9
 """Share of the items that must count for links to be followed: they lead through all."""
-MOST_FOR_TEN = 24
-"""By which a beam is widened for each ten results more: they lie near those that are found anyway,
-and what a wide beam makes up for, codes that say little, is paid for once."""
+DEEPER, DEEPEST = 16, 4096
+"""Times as many candidates, and most, that are re-ranked where a query lies elsewhere."""
 ENTRIES = 4
 """Of those to be found for ten results: near ones save few steps, and each costs one."""
 Floats = NDArray[np.float32]
 MOST_KEPT = 64
 """Searches of one state that are kept, each for other results or settings."""
+DEFAULTS = None, None, None
 UNKNOWN: Floats = np.empty((0, 0), np.float32)
 
 
@@ -45,7 +45,7 @@ def default_candidates(n: int, k: int) -> int:
     Measured (benchmarks/ann.py, growth.py) to find about 0.95 of the exact neighbours on image
     features; the number needed grows with the square root of n.
     """
-    return max(4096, int((15 + 17 * math.log10(k)) * math.sqrt(n)))
+    return max(4096, int(width(k) * math.sqrt(n)))
 
 
 def default_rerank(n: int, k: int, dim: int) -> int:
@@ -53,7 +53,7 @@ def default_rerank(n: int, k: int, dim: int) -> int:
 
     Few dimensions hold many items that no code distinguishes, and cost little to compare.
     """
-    return int(max(96, 2 * k, k**0.55 * max(36, 0.12 * math.sqrt(n)), FEW_DIMENSIONS / dim**2))
+    return int(max(96, 2 * k, depth(k) * max(36, 0.12 * math.sqrt(n)), FEW_DIMENSIONS / dim**2))
 
 
 class Asked(NamedTuple):
@@ -82,9 +82,17 @@ class Plan(NamedTuple):
     beam: int
 
     @classmethod
-    def make(cls, settings: LSHSettings, n: int, open_rows: int, linked: int, asked: Asked) -> Self:
+    def make(
+        cls,
+        settings: LSHSettings,
+        n: int,
+        open_rows: int,
+        linked: int,
+        asked: Asked,
+        factors: Factors = AS_DEFAULT,
+    ) -> Self:
         """For ``n`` items, ``open_rows`` >= 1 of which count; ``linked``: the beam of the links, 0
-        where there are none.
+        where there are none; factors: of the defaults.
 
         Links are followed where nothing else is asked for, and nearly all items count.
         """
@@ -99,11 +107,14 @@ class Plan(NamedTuple):
             beam = max(k, beam)
             candidates = default_candidates(n, effort) // kernels.LINKS_SAVE
             rerank = max(1, effort * ENTRIES // 10)
-        budget = default_candidates(n, effort) if candidates is None else candidates
+        wider, deeper = factors.of(effort)
+        if candidates is None:
+            candidates = math.ceil(default_candidates(n, effort) * wider)
+        if rerank is None:
+            rerank = math.ceil(default_rerank(n, effort, settings.dim) * deeper)
         # A filter thins the buckets out: visit as many of the items that count.
-        budget = min(n, math.ceil(budget * n / open_rows)) * settings.tables
-        depth = default_rerank(n, effort, settings.dim) if rerank is None else rerank
-        depth = min(n, depth if beam else max(k, depth))
+        budget = min(n, math.ceil(candidates * n / open_rows)) * settings.tables
+        depth = min(n, rerank if beam else max(k, rerank))
         scale = _hamming_scale(settings.code_bits) if settings.ranking == "hamming" else 0
         return cls(settings.tables, scale, budget, depth, min(k, open_rows), beam)
 
@@ -145,6 +156,17 @@ def search_segments(
             search(queries, None, out)
     else:
         _search_parts(hasher, queries, searches, found, threads)
+    if among is None and asked[1:4] == DEFAULTS and state.least > -1:
+        nearest = np.max([part.cosines[:, 0] for part in found], axis=0)
+        elsewhere = np.flatnonzero(nearest < state.least)
+        if len(elsewhere):
+            k, effort = asked[0], asked[4]
+            deep = DEEPER * default_rerank(len(state), effort, hasher.settings.dim)
+            deep = min(deep, max(DEEPEST, effort))
+            everything = Asked(k, len(state), deep, None, effort)
+            again = search_segments(state, queries[elsewhere], everything, None, threads)
+            for (ids, cosines), better in zip(found, again, strict=True):
+                ids[elsewhere], cosines[elsewhere] = better
     return found
 
 
@@ -183,7 +205,8 @@ def searching(hasher: Hasher, segment: Segment, removed: Removed, asked: Asked) 
     if not open_rows:
         return nothing
     linked = 0 if segment.links is None else segment.links.beam
-    plan = Plan.make(hasher.settings, len(segment), open_rows, linked, asked)
+    factors = segment.factors or AS_DEFAULT
+    plan = Plan.make(hasher.settings, len(segment), open_rows, linked, asked, factors)
     short, bits = hasher.is_short, segment.key_bits
     projection = tuple(hasher.projection(bits)) if short else NO_PROJECTION
     same = tuple(hasher.scoring), tuple(segment.scanned), blocked, *plan

@@ -26,6 +26,28 @@ UNIT = 0.01
 Floats = NDArray[np.float32]
 
 
+class Factors(NamedTuple):
+    """How much more than by default a search must look at in a segment, see `tuning.factors`.
+
+    ``candidates``, ``rerank``: by what the defaults for 1, 10 and 100 results are multiplied, at
+    least 1; between these it grows evenly, on a logarithmic scale. ``least``: the cosine to the
+    nearest item below which a query is none of those that they were measured with.
+    """
+
+    candidates: tuple[float, ...] = (1.0, 1.0, 1.0)
+    rerank: tuple[float, ...] = (1.0, 1.0, 1.0)
+    least: float = -1.0
+
+    def of(self, k: int) -> tuple[float, float]:
+        """Those of ``k`` results."""
+        at = np.log10(k)
+        wider, deeper = (np.interp(at, (0, 1, 2), np.log(some)) for some in self[:2])
+        return float(np.exp(wider)), float(np.exp(deeper))
+
+
+AS_DEFAULT = Factors()
+
+
 class Scanned(NamedTuple):
     """Of all tables in one: where each bucket starts (a row, or an index into ``rows``), its number
     of items, its first block; then codes, corrections, additions, rows, vectors, ids, and the
@@ -62,6 +84,7 @@ class Segment:
         rows: (tables, n) uint32, position in a table -> row; (1, 0) for a single table.
         file: where it is stored, if it is.
         links: see ``Links``; None for few items, and until they are made.
+        factors: see ``Factors``; None until they are measured.
     """
 
     key_bits: int
@@ -76,6 +99,7 @@ class Segment:
     rows: NDArray[np.uint32]
     file: ArrayFile | None = None
     links: Links | None = None
+    factors: Factors | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,7 +112,7 @@ class Segment:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled are the arrays, not the file."""
         arrays = (getattr(self, name) for name in ARRAYS)
-        return type(self), (self.key_bits, *arrays, None, self.links)
+        return type(self), (self.key_bits, *arrays, None, self.links, self.factors)
 
     @cached_property
     def scanned(self) -> Scanned:
@@ -183,7 +207,7 @@ class Segment:
         arrays = stored | {name: np.array(stored[name]) for name in ("offsets", "blocks")}
         if not _fit(arrays["offsets"], arrays["blocks"], n, blocks):
             raise IndexFormatError(f"{path.name} is damaged: its buckets contradict its items")
-        return cls(key_bits, **arrays, file=file, links=None)
+        return cls(key_bits, **arrays, file=file, links=None, factors=None)
 
     def linked(self, links: Links | None) -> Segment:
         """The same with these links."""

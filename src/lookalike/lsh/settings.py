@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
@@ -10,6 +11,9 @@ import numpy as np
 from lookalike.lsh.families import CODES, KEYS, MAX_KEY_BITS
 
 MOST_LOOKED_AT = 1 << 32
+MOST_FOR_TEN = 24
+"""By which a beam is widened for each ten results more: they lie near those that are found anyway,
+and what a wide beam makes up for, codes that say little, is paid for once."""
 
 
 def _check(good: bool, name: str, value: object, limit: str) -> None:
@@ -30,24 +34,49 @@ def whole(name: str, value: Any, *, optional: bool = False) -> None:
     _check(good, name, value, f"{none}a whole number from 1 to {MOST_LOOKED_AT:,}")
 
 
+def width(k: int) -> float:
+    """How the number of items to visit grows with that of results."""
+    return 15 + 17 * math.log10(k)
+
+
+def depth(k: int) -> float:
+    """How the number of candidates to re-rank does."""
+    return float(k**0.55)
+
+
 @dataclass(frozen=True)
 class SearchSettings:
-    """How much of an index a search looks at; ``None`` chooses from its size.
+    """How much of an index a search looks at; ``None`` chooses from its size, and from what was
+    measured on its items.
 
     Attributes:
         candidates: items to meet in the probed buckets of a segment before probing stops.
         rerank: candidates whose exact cosine is computed.
         beam: nearest items that following links keeps and compares, in segments that have links
             (`LSHIndex.link`) and where neither of the others is given.
+        k: results that they were chosen for; for more they grow as the defaults do. None: they are
+            the same for any number.
     """
 
     candidates: int | None = None
     rerank: int | None = None
     beam: int | None = None
+    k: int | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             whole(field.name, getattr(self, field.name), optional=True)
+
+    def scaled(self, k: int) -> SearchSettings:
+        """For ``k`` results."""
+        own, candidates, rerank, beam = self.k, self.candidates, self.rerank, self.beam
+        if own is None or k <= own:
+            return self
+        return SearchSettings(
+            candidates and math.ceil(candidates * width(k) / width(own)),
+            rerank and math.ceil(rerank * depth(k) / depth(own)),
+            beam and beam + min(beam, MOST_FOR_TEN) * (k - own) // 10,
+        )
 
 
 @dataclass(frozen=True)
@@ -148,7 +177,7 @@ class LSHSettings:
         inner = {field.name for field in fields(SearchSettings)}
         search = values.get("search")
         if isinstance(search, dict):
-            search = {"beam": None, **search}  # which those before format 5 lack
+            search = {"beam": None, "k": None, **search}  # lacking before formats 5 and 7
         if set(values) != known or not isinstance(search, dict) or set(search) != inner:
             raise ValueError(f"index settings {sorted(set(values) ^ known)} are unknown or missing")
         return cls(**{**values, "search": SearchSettings(**search)})

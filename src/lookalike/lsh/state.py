@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
@@ -17,6 +17,8 @@ from lookalike.lsh.segment import Segment
 from lookalike.lsh.settings import LSHSettings
 
 MERGE_FAN_IN = 4
+MEASURED_FROM = 4096
+"""Items beyond which a segment is measured; fewer are all visited."""
 REFIT_GROWTH = 8
 REFIT_UNTIL = 32_768
 Floats = NDArray[np.float32]
@@ -54,6 +56,16 @@ class State:
     def searches(self) -> dict[Any, Any]:
         """For ``search.search_segments`` to keep its own in: of what is asked, and the segments."""
         return {}
+
+    @cached_property
+    def least(self) -> float:
+        """The cosine to the nearest item below which a query lies elsewhere than the items: of the
+        largest segment; -1 where that is unknown, or many items are removed since."""
+        sizes = [len(segment) for segment in self.segments]
+        if not sizes or 10 * len(self) < 9 * sum(sizes):
+            return -1.0
+        factors = self.segments[int(np.argmax(sizes))].factors
+        return -1.0 if factors is None else factors.least
 
     @classmethod
     def of(
@@ -167,7 +179,7 @@ class State:
             state = state._merged(range(len(state.segments)), refit=True)
         while (run := state._mergeable(settings)) is not None:
             state = state._merged(run)
-        return state
+        return state._measured(settings)
 
     def compacted(self, settings: LSHSettings, *, only_if_worth_it: bool) -> Self:
         """As `LSHIndex.compact`."""
@@ -179,7 +191,21 @@ class State:
             for run in reversed(state._runs(settings)):
                 if len(run) > 1 or state.removed[run.start].number:
                     state = state._merged(run)
-        return state
+        return state._measured(settings)
+
+    def _measured(self, settings: LSHSettings) -> Self:
+        """With the factors of what was made last."""
+        if settings.vectors == "none" or settings.tables > 1:
+            return self
+        from lookalike.lsh.tuning import factors
+
+        segments = tuple(
+            segment
+            if segment.factors is not None or len(segment) <= MEASURED_FROM
+            else replace(segment, factors=factors(self.fitted, segment))
+            for segment in self.segments
+        )
+        return replace(self, segments=segments)
 
     def _runs(self, settings: LSHSettings) -> list[range]:
         """All segments, or neighbours of equal key bits where keys cannot be recomputed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ def write(folder: Path, settings: LSHSettings, owner: str, state: State) -> Stat
         for segment, gone in zip(state.segments, state.removed, strict=True):
             if segment.file is None or not segment.is_stored_in(folder, hasher_name, owner):
                 path = segment.save(folder, hasher_name, owner)
-                segment = Segment.open(path, hasher, hasher_name, owner).linked(segment.links)
+                opened = Segment.open(path, hasher, hasher_name, owner)
+                segment = replace(opened, links=segment.links, factors=segment.factors)
             assert segment.file is not None
             name, removed, links = segment.file.path.name, None, segment.links
             if links is not None and not links.is_stored_in(folder, name, owner):
@@ -47,7 +49,7 @@ def write(folder: Path, settings: LSHSettings, owner: str, state: State) -> Stat
                 removed = write_arrays(folder, "removed", meta, marks).name
             file = None if segment.links is None else segment.links.file
             linked = None if file is None else file.path.name
-            entries.append(SegmentEntry(name, len(segment), removed, linked))
+            entries.append(SegmentEntry(name, len(segment), removed, linked, segment.factors))
             stored.append(segment)
     manifest = Manifest(owner, settings, hasher_name or None, tuple(entries))
     manifest.write(folder)
@@ -95,7 +97,7 @@ def _read(folder: Path, manifest: Manifest) -> State:
             path, code_bytes = folder / entry.links, manifest.settings.code_bits // 8
             links = Links.open(path, entry.file, entry.items, code_bytes, manifest.owner)
             segment = segment.linked(links)
-        segments.append(segment)
+        segments.append(replace(segment, factors=entry.factors))
         removed.append(_read_removed(folder, entry, manifest.owner))
     state = State(hasher, tuple(segments), tuple(removed))
     size = sum(segment.file.bytes for segment in segments if segment.file is not None)

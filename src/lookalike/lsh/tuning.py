@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh.build import default_key_bits
-from lookalike.lsh.search import default_candidates
+from lookalike.lsh.hashing import Hasher
+from lookalike.lsh.search import DEEPEST, Asked, default_candidates, default_rerank, search_segments
+from lookalike.lsh.segment import AS_DEFAULT, Factors, Segment
 from lookalike.lsh.settings import LSHSettings, SearchSettings, whole
+from lookalike.lsh.state import Removed, State
+from lookalike.threads import cores
 
 if TYPE_CHECKING:
     from lookalike.lsh.exact import Neighbors
     from lookalike.lsh.index import LSHIndex
 
 SAMPLE_QUERIES = 800
-DEEPEST = 4096
 REBUILD_UP_TO = 500_000
 ROUNDS = 3
 TIE = np.float32(1e-6)
 """Cosines that differ by less may be equal but for rounding."""
 BEAM_SHARES = (10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)
 """Items whose links are followed, for each ten results, that are tried."""
+MEASURED, FEW, MANY = 64, 10, 100
+"""Items of a segment that it is searched for to measure it, and results of these searches."""
+ALONE = 0.25
+"""Share of the items without an equal for them to say anything of other queries."""
+FOUND, ENOUGH, MET = 0.93, 0.95, 0.975
+"""Where less than the first is found, more is looked at until the second is found, among buckets
+that hold the third."""
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
@@ -139,7 +149,7 @@ def tune(
         for trial in _search_settings(candidate, queries[fit], exact[fit], chosen[fit], target, k):
             trials.append(trial)
             if trial.reaches(target) and (best is None or trial.seconds < best[0]):
-                candidate.settings = replace(settings, search=trial.search)
+                candidate.settings = replace(settings, search=replace(trial.search, k=k))
                 tuned = candidate.with_settings(candidate.settings)
                 best = trial.seconds, tuned
     if best is None:
@@ -154,6 +164,62 @@ def tune(
         found = without(tuned.search(queries[check], k + 1), chosen[check], k)
         expected = replace(expected, recall=recall_of(found, exact[check]))
     return TuneReport(tuned.settings, expected, target, tuple(trials)), tuned
+
+
+def factors(hasher: Hasher, segment: Segment) -> Factors:
+    """How much more than by default a search must look at in a segment of more than MEASURED_FROM
+    items to find ENOUGH of the nearest, by searches for some of them as if it did not hold them.
+
+    What is nearest is what a scan of everything finds with a deep re-rank, in a fraction of the
+    time of an exact search. The bucket of each of these says what must be visited to meet it.
+    """
+    n, dim = len(segment), hasher.settings.dim
+    deepest = min(DEEPEST, max(n // 16, 4 * default_rerank(n, MANY, dim)))
+    rows = np.random.default_rng(0).choice(n, MEASURED, replace=False)
+    blocked = np.zeros(n, np.bool_)
+    blocked[rows] = True
+    state = State(hasher, (segment,), (Removed(blocked, MEASURED),))
+    queries = segment.vectors_of(rows)
+
+    def search(k: int, candidates: int, rerank: int) -> Neighbors:
+        asked = Asked(k, candidates, rerank, None, k)
+        return search_segments(state, queries, asked, None, cores())[0]
+
+    ids, cosines = search(MANY, n, deepest)
+    alone = cosines[:, 0] < np.minimum(np.linalg.norm(queries, axis=1), 1) - TIE
+    if np.count_nonzero(alone) <= ALONE * len(alone):
+        return AS_DEFAULT
+    queries, ids, cosines = queries[alone], ids[alone], cosines[alone]
+    scores = hasher.bucket_scores(hasher.prepare(queries).mapped, segment.key_bits)
+    order = np.argsort(-scores, axis=1)
+    sizes = np.diff(segment.offsets[0].astype(np.int64))[order]
+    visited = np.empty_like(sizes)
+    np.put_along_axis(visited, order, np.cumsum(sizes, axis=1) - sizes, axis=1)
+    rows = segment.find(ids.ravel()).reshape(ids.shape)
+    bucket = np.searchsorted(segment.offsets[0], rows, side="right") - 1
+    before = np.take_along_axis(visited, bucket, axis=1)
+    wider, deeper = [1.0], [1.0]
+    for k in (FEW, MANY):
+        candidates, rerank = default_candidates(n, k), default_rerank(n, k, dim)
+        found = recall_of(search(k, candidates, rerank).cosines, cosines[:, :k])
+        visit, deep = candidates, 1
+        if found < FOUND:
+            visit = max(candidates, int(np.quantile(before[:, :k], MET, method="higher")) + 1)
+            deep = max(1, int(deeper[-1]) // 2)
+            while found < ENOUGH and deep * rerank < deepest:
+                found = recall_of(search(k, visit, deep * rerank).cosines, cosines[:, :k])
+                deep *= 2
+            deep = max(1, deep // 2)
+        wider.append(visit / candidates)
+        deeper.append(float(deep))
+    # As much for one result as for ten, where the nearest few are not met sooner.
+    candidates, deeper[0] = default_candidates(n, 1), deeper[1]
+    if (before[:, :3] < candidates).mean() < FOUND:
+        wider[0] = wider[1] * default_candidates(n, FEW) / candidates
+    nearest = cosines[:, 0]
+    # A quarter of the way below the least from the middle: one in a thousand lies there.
+    least = 1.25 * float(nearest.min()) - 0.25 * float(np.median(nearest))
+    return Factors(tuple(wider), tuple(deeper), max(-1.0, least))
 
 
 def need_queries(queries: Floats) -> None:
@@ -189,7 +255,9 @@ def _search_settings(
     ) -> Trial:
         began = time.perf_counter()
         how = SearchSettings(candidates, rerank, beam)
-        found = index.search(queries, k + extra, **asdict(how), threads=1)
+        found = index.search(
+            queries, k + extra, candidates=candidates, rerank=rerank, beam=beam, threads=1
+        )
         seconds = (time.perf_counter() - began) / len(queries)
         shares = recalls(without(found, own, k), exact)
         uncertainty = float(shares.std() / np.sqrt(len(shares)))

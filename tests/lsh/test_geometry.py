@@ -218,7 +218,7 @@ def test_what_was_measured_is_saved_and_measured_again_of_what_is_merged(tmp_pat
     (whole,) = made(rows).segments()
     assert merged.factors is not None
     assert whole.factors is not None
-    # Of the hash functions fitted on more items; within what 64 searches can tell.
+    # Of the hash functions fitted on more items; within what 64 searches show.
     np.testing.assert_allclose(merged.factors[0], whole.factors[0], rtol=0.3)
 
 

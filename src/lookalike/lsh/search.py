@@ -156,18 +156,25 @@ def search_segments(
             search(queries, None, out)
     else:
         _search_parts(hasher, queries, searches, found, threads)
-    if among is None and asked[1:4] == DEFAULTS and state.least > -1:
-        nearest = np.max([part.cosines[:, 0] for part in found], axis=0)
-        elsewhere = np.flatnonzero(nearest < state.least)
-        if len(elsewhere):
+    if among is None and asked[1:4] == DEFAULTS:
+        elsewhere = _elsewhere(found, state.least)
+        if elsewhere:
             k, effort = asked[0], asked[4]
             deep = DEEPER * default_rerank(len(state), effort, hasher.settings.dim)
-            deep = min(deep, max(DEEPEST, effort))
-            everything = Asked(k, len(state), deep, None, effort)
+            everything = Asked(k, len(state), min(deep, max(DEEPEST, effort)), None, effort)
             again = search_segments(state, queries[elsewhere], everything, None, threads)
             for (ids, cosines), better in zip(found, again, strict=True):
                 ids[elsewhere], cosines[elsewhere] = better
     return found
+
+
+def _elsewhere(found: list[Neighbors], least: float) -> list[int]:
+    """The queries whose nearest item has less than that cosine."""
+    if len(found[0].ids) == 1:
+        return [] if any(part.cosines.item(0) >= least for part in found) else [0]
+    nearest = np.max([part.cosines[:, 0] for part in found], axis=0)
+    chosen: list[int] = np.flatnonzero(nearest < least).tolist()
+    return chosen
 
 
 def _search_parts(

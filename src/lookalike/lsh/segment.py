@@ -31,7 +31,7 @@ class Factors(NamedTuple):
 
     ``candidates``, ``rerank``: by what the defaults for 1, 10 and 100 results are multiplied, at
     least 1; between these it grows evenly, on a logarithmic scale. ``least``: the cosine to the
-    nearest item below which a query is none of those that they were measured with.
+    nearest item below which a query is of another kind than those that they were measured with.
     """
 
     candidates: tuple[float, ...] = (1.0, 1.0, 1.0)

@@ -89,6 +89,10 @@ class StorageFullError(GalleryError):
     """The disk (or quota) that holds the gallery is full; the last good state is kept."""
 
 
+class GalleryGoneError(GalleryError):
+    """The gallery's directory, or the folder of its images, is gone, its disk perhaps as well."""
+
+
 class ReadOnlyError(GalleryError):
     """The gallery's files can be read and not written; the message says why."""
 

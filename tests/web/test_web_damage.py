@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from webtools import answer_of, client_of, error_of
+from webtools import answer_of, client_of, error_of, wait_until
 
 from lookalike.gallery import Gallery
 
@@ -58,3 +58,24 @@ def replace(path: Path, content: bytes) -> None:
     fresh = path.with_name("fresh")
     fresh.write_bytes(content)
     os.replace(fresh, path)
+
+
+def test_a_folder_that_is_gone_is_said_to_be_and_is_searched_once_it_is_back(
+    gallery: Gallery, photos: Path
+) -> None:
+    with client_of(gallery) as client:
+        found = answer_of(client.post("/api/search", json={"id": 1}))
+        photos.rename(photos.with_name("unmounted"))
+        answer_of(client.post("/api/update"), 202)
+        wait_until(lambda: not answer_of(client.get("/api/update"))["updating"])
+        errors = [
+            answer_of(client.get("/api/update"))["error"],
+            error_of(client.post("/api/search", json={"id": 1}), 404, "not_found"),
+            error_of(client.get("/api/images"), 404, "not_found"),
+        ]
+        assert {error["remedy"] for error in errors} == {
+            "put it back on the server, then try again"
+        }
+        photos.with_name("unmounted").rename(photos)
+        again = answer_of(client.post("/api/search", json={"id": 1}))
+    assert again["hits"] == found["hits"] != []

@@ -18,6 +18,7 @@ from lookalike.encoder import ModelInfo
 from lookalike.errors import (
     GalleryDamagedError,
     GalleryError,
+    GalleryGoneError,
     IndexFormatError,
     ReadOnlyError,
     StorageFullError,
@@ -233,7 +234,7 @@ class GalleryFiles:
             if error.errno in NO_SPACE:
                 raise StorageFullError(FULL.format(self.directory)) from error
             if error.errno == errno.ENOENT and not self.directory.is_dir():
-                raise GalleryError(GONE.format(self.directory)) from error
+                raise GalleryGoneError(GONE.format(self.directory)) from error
             if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
                 raise ReadOnlyError(
                     f"cannot write in {self.directory} ({error.strerror}); put the gallery "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 from lookalike.atomic import file_sha256
 from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings, ModelInfo, bundled_model
-from lookalike.errors import GalleryError, ModelMismatchError, extra_needed
+from lookalike.errors import GalleryError, GalleryGoneError, ModelMismatchError, extra_needed
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.places import FOLDER, command, has_gallery, places, root_from, stored_root
 from lookalike.gallery.protocol import ImageGallery, Path_
@@ -170,7 +170,7 @@ class GalleryOnDisk(ImageGallery):
                 f"they are: {command('index FOLDER', self.directory)}"
             )
         if not os.path.isdir(self.root):
-            raise GalleryError(f"{self.root} is not a folder, or its disk is not mounted")
+            raise GalleryGoneError(f"{self.root} is not a folder, or its disk is not mounted")
         if os.path.realpath(self.root) == os.path.realpath(self.directory):
             raise GalleryError(
                 f"{self.root} cannot hold the images as well as the gallery's own files; name "

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from lookalike.atomic import IrregularFileError, open_regular
-from lookalike.errors import GalleryDamagedError, GalleryError
-from lookalike.gallery.places import explain_unreadable, repair_command
+from lookalike.errors import GalleryDamagedError, GalleryError, GalleryGoneError
+from lookalike.gallery.places import GONE, explain_unreadable, repair_command
 
 BUSY_SECONDS = 60.0
 COMPANIONS = ("-journal", "-wal", "-shm")
@@ -95,7 +95,7 @@ def check_beside(path: Path) -> None:
 
     Raises:
         GalleryDamagedError: one is missing, not a regular file, or not of a gallery.
-        GalleryError: the table is not to be read.
+        GalleryError: the table is not to be read; GalleryGoneError: nor is its folder there.
     """
 
     def damaged(name: Path, what: str) -> GalleryDamagedError:
@@ -105,6 +105,8 @@ def check_beside(path: Path) -> None:
         try:
             status = path.lstat()
         except FileNotFoundError as error:
+            if not path.parent.is_dir():
+                raise GalleryGoneError(GONE.format(path.parent)) from error
             raise damaged(path, "is missing") from error
         if not stat.S_ISREG(status.st_mode):
             raise damaged(path, "is not a regular file")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lookalike.atomic import replacing
-from lookalike.errors import GalleryDamagedError, GalleryError, StorageFullError
+from lookalike.errors import GalleryDamagedError, GalleryError, GalleryGoneError, StorageFullError
 from lookalike.gallery.entries import LARGEST_ID, OPTIONAL, REQUIRED, checked_entry, entry_row
 from lookalike.gallery.places import APPLICATION_ID, FULL, GONE, command, is_full, repair_command
 from lookalike.gallery.rarity import PairStatistics
@@ -187,7 +187,7 @@ class Store:
             if code == sqlite3.SQLITE_ERROR and not self._is_proven:  # its schema is garbled
                 raise self.damaged(str(error)) from error
             if not self.path.exists():
-                raise GalleryError(GONE.format(self.path.parent)) from error
+                raise GalleryGoneError(GONE.format(self.path.parent)) from error
             raise GalleryError(f"{self.path}: {error}") from error
         except UnicodeDecodeError as error:  # of SQLite's messages, which may quote a damaged page
             raise self.damaged("it cannot be read") from error

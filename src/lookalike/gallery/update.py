@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.encoder import Encoded, Encoder
-from lookalike.errors import GalleryError, LookalikeError
+from lookalike.errors import GalleryGoneError, LookalikeError
 from lookalike.gallery.changes import (
     ToRead,
     absences,
@@ -362,7 +362,7 @@ class Update:
     def _skip(self, wanted: ToRead, error: LookalikeError) -> None:
         file, (reason, detail, remedy) = wanted.file, why_skipped(error)
         if reason in OUT_OF_REACH and not self._is_there():
-            raise GalleryError(GONE.format(os.fsdecode(self._root)))
+            raise GalleryGoneError(GONE.format(os.fsdecode(self._root)))
         if wanted.indexed_hash is not None and reason in OUT_OF_REACH:
             self._report.unlisted.append((file.path, detail))
             return  # what it was is still known, and it is read again next time

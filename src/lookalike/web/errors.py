@@ -24,6 +24,7 @@ from lookalike.errors import (
     ClusterStoppedError,
     GalleryDamagedError,
     GalleryError,
+    GalleryGoneError,
     GalleryLockedError,
     IndexFormatError,
     MissingExtraError,
@@ -136,6 +137,10 @@ def explained(error: Exception) -> ApiError:
     if isinstance(error, GalleryLockedError):
         message = "another process is writing to the gallery"
         return ApiError("conflict", message, "wait until it is done")
+    if isinstance(error, GalleryGoneError):
+        log.error("%s", error)
+        message = "the gallery's folder is gone, its disk perhaps as well"
+        return ApiError("not_found", message, "put it back on the server, then try again")
     if isinstance(error, ReadOnlyError | StorageFullError):
         log.error("%s", error)
         message = "the server cannot write to the gallery"

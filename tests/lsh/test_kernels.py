@@ -164,16 +164,6 @@ def test_buckets_are_chosen_in_exact_order_until_the_budget_is_met(seed: int) ->
     order = order[sizes[order] > 0]
     enough = np.searchsorted(np.cumsum(sizes[order]), budget) + 1
     assert chosen[:number].tolist() == order[:enough].tolist()
-    scores[rng.integers(0, count, 5)] = scores.max()  # equal ones: the first is first
-    order = np.argsort(-scores, kind="stable")
-    for first in range(count):
-        looked_at = order[: first + 1]
-        wanted = looked_at[sizes[looked_at] > 0]
-        few = probing.first_buckets(scores, sizes, max(1, int(sizes[wanted].sum())), chosen)
-        if first >= probing.FEW:
-            assert few == 0
-            break
-        assert chosen[:few].tolist() == wanted.tolist() or not len(wanted)
 
 
 def test_the_largest_of_each_row_is_the_first_one() -> None:

@@ -18,7 +18,7 @@ from lookalike.lsh import LSHIndex, linking
 from lookalike.lsh.exact import search_exactly
 from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.links import LINKS, Links
-from lookalike.lsh.search import Asked, Plan
+from lookalike.lsh.search import Asked, beam_for
 from lookalike.lsh.segment import Factors
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.simd import CORRECTION_ONE
@@ -174,7 +174,7 @@ def test_links_are_followed_for_as_long_as_the_scan_takes_that_finds_as_many(
     monkeypatch.setattr(linking, "ENOUGH", 1.01)
     index = made()
     index.link()
-    assert links_of(index).beam == 64  # of at most 4,096 / 50
+    assert links_of(index).beam == 80  # of at most 4,096 / 50
     index = made()
     (segment,) = index.segments()
     slow = replace(segment, factors=Factors((4.0,) * 3, (8.0,) * 3))
@@ -202,19 +202,18 @@ def test_links_are_measured_with_the_queries_that_are_given() -> None:
     index, rng = made(), np.random.default_rng(5)
     elsewhere = rng.standard_normal((2, 500, DIM)).astype(np.float32)
     index.link()
-    by_items = links_of(index).beam
+    narrow = index.segments()[0].linked(replace(links_of(index), beam=16))
+    index._state = replace(index._state, segments=(narrow,))
     index.link(queries=elsewhere[0])
-    assert links_of(index).beam != by_items
+    assert links_of(index).beam > 16
     assert found_of(index, elsewhere[1]) >= 0.99 * found_of(made(), elsewhere[1])
     with pytest.raises(ValueError, match="vectors have shape"):
         index.link(queries=elsewhere[:, :, 1:])
 
 
 def test_a_beam_grows_with_the_results_by_24_for_ten_at_most() -> None:
-    settings = LSHSettings(DIM)
-
     def beam(linked: int, k: int) -> int:
-        return Plan.make(settings, 10**5, 10**5, linked, Asked(k, None, None, None, k)).beam
+        return beam_for(linked, 10**5, 10**5, Asked(k, None, None, None, k))
 
     assert [beam(16, k) for k in (1, 10, 50, 100)] == [16, 16, 80, 160]
     assert [beam(24, k) for k in (1, 10, 50, 100)] == [24, 24, 120, 240]
@@ -239,6 +238,26 @@ def test_cosines_are_exact_and_an_item_searched_by_itself_is_first(linked: LSHIn
     np.testing.assert_allclose(found.cosines, own, atol=1e-3)  # kept in float16
     assert (np.diff(found.cosines, axis=1) <= 0).all()
     assert (np.diff(np.sort(found.ids, axis=1), axis=1) > 0).all(), "nothing twice"
+
+
+def test_every_item_is_reached_though_links_do_not_leave_its_island() -> None:
+    rng = np.random.default_rng(3)
+    centres = rng.standard_normal((400, DIM)) / rng.zipf(1.5, (400, 1)).clip(1, 3)
+    index = made(centres[np.arange(N) % 400] + 0.05 * rng.standard_normal((N, DIM)))
+    index.link()
+    (segment,), links = index.segments(), links_of(index)
+
+    def missed(records: NDArray[np.uint8], beam: int) -> int:
+        linked = segment.linked(Links(records[:], links.units, beam))
+        index._state = replace(index._state, segments=(linked,))
+        found = index.search(index.vectors(np.arange(N)), 1, beam=beam)
+        others = (found.ids[:, 0] != np.arange(N)) & (found.cosines[:, 0] < 1 - 2e-6)
+        return int(np.count_nonzero(others))
+
+    records = links.records.copy()
+    assert missed(records, 20) > 100
+    linking._reach_all(index._state.fitted, segment, records, links.units, 20)
+    assert [missed(records, beam) for beam in (20, 24, 64)] == [0, 0, 0]
 
 
 def test_removed_items_lead_on_and_are_not_found() -> None:

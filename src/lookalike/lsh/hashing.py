@@ -317,17 +317,24 @@ class Hasher:
         return simple and asymmetric and all((_short(part) == part).all() for part in matrices)
 
     @cached_property
-    def _projections(self) -> dict[int, Projection]:
+    def _projections(self) -> dict[int | None, Projection]:
         return {}
 
-    def projection(self, bits: int) -> Projection:
-        """What projects a query, if `is_short`, for a segment with so many key bits."""
+    def projection(self, bits: int | None) -> Projection:
+        """What projects a query, if `is_short`, for a segment with so many key bits; None: for
+        codes alone.
+        """
         if bits not in self._projections:
             basis = self.basis.T if self.basis.size else np.empty((0, 0), np.float32)
-            matrices = basis, self._steps[-1], self.key_points[0, : 1 << bits].T
-            by_basis, planes, by_anchors = (_constant(_in_pairs(matrix)) for matrix in matrices)
-            of_mean = _constant(self._of_mean)
-            self._projections[bits] = Projection(by_basis, planes, of_mean, by_anchors)
+            planes, anchors, of_mean = self._steps[-1], np.empty((0, 0), np.float32), self._of_mean
+            if bits is None:
+                planes, of_mean = self.code_planes.T, of_mean[: self.settings.code_bits]
+            else:
+                anchors = self.key_points[0, : 1 << bits].T
+            pairs = (_constant(_in_pairs(matrix)) for matrix in (basis, planes, anchors))
+            by_basis, by_planes, by_anchors = pairs
+            of_mean = _constant(of_mean)
+            self._projections[bits] = Projection(by_basis, by_planes, of_mean, by_anchors)
         return self._projections[bits]
 
     def bucket_scores(self, mapped: Floats, bits: int) -> Floats:

@@ -204,8 +204,8 @@ class LSHIndex:
     def link(
         self, graph: NeighbourGraph | None = None, *, queries: ArrayLike | None = None
     ) -> None:
-        """Link near items of every large segment that has no links yet, which searches then follow:
-        they scan a 128th of the items and find as many, or else links are not followed.
+        """Link near items of every large segment that has no links yet, which searches then follow
+        instead of scanning buckets; they find as many, or else links are not followed.
 
         Segments that `add` and `compact` make later have none until this is called again. It takes
         half as long again as searching for every item once, or half as long with their neighbours.

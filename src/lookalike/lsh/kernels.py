@@ -14,13 +14,26 @@ from lookalike.lsh.compiled import compiled
 from lookalike.lsh.exact import LARGEST_COSINE
 from lookalike.lsh.links import LINKS
 from lookalike.lsh.lookup import make_table, most_in_common
-from lookalike.lsh.probing import choose_buckets, equal_scores, first_buckets, product, project
+from lookalike.lsh.probing import choose_buckets, equal_scores, product, project
 from lookalike.lsh.simd import BLOCK, SCORES, popcount, prefetch, score_block, trailing_zeros
-from lookalike.lsh.walk import empty_set, insert, rerank, seen_before, walk
+from lookalike.lsh.walk import (
+    HIGHEST,
+    MIDDLE,
+    NOTHING,
+    dot,
+    empty_set,
+    enter,
+    entry_of,
+    estimate_of,
+    insert,
+    rerank,
+    seen_before,
+    walk,
+)
 
 LINES_AHEAD = 16
-LINKS_SAVE = 128
-"""By what the number of items to visit is divided with links."""
+ENTRIES = 4
+"""Items whose links are followed first: nearer ones save few steps, and each costs one."""
 SURVIVORS = 1 << 13
 BYTES_OF_1 = np.uint64(0x0101010101010101)
 MOST_SAME = np.uint64(1 << 12)
@@ -228,6 +241,27 @@ def _scan(
 
 
 @compiled()
+def _named(
+    ids: NDArray[np.int64],
+    wanted: int,
+    has_vectors: bool,
+    cosines: NDArray[np.float32],
+    found: NDArray[np.int64],
+) -> int:
+    """Put the ids of the rows that were ``found`` (k,) in their place; BAD_VECTOR or BAD_ID if one
+    of them has what only a damaged file holds, else 0.
+    """
+    if has_vectors and not cosines[0] < LARGEST_COSINE:
+        return BAD_VECTOR
+    for i in range(found.shape[0]):
+        if found[i] >= 0:
+            found[i] = ids[found[i]]
+            if found[i] < 0 and i < wanted:
+                return BAD_ID
+    return 0
+
+
+@compiled()
 def search_range(
     queries: NDArray[np.float32],
     projection: Any,
@@ -241,7 +275,6 @@ def search_range(
     budget: int,
     depth: int,
     wanted: int,
-    beam: int,
     out_ids: NDArray[np.int64],
     out_cosines: NDArray[np.float32],
 ) -> int:
@@ -258,12 +291,10 @@ def search_range(
         segment: a ``Scanned``, as a plain tuple: starts, sizes, blocks (buckets of all tables,);
             codes, corrections, additions, flat; rows (tables * n,), or (0,) for one table, whose
             positions are rows; vectors (n, dim) float32, or float16 as their bits, or (0, dim):
-            rank by the codes alone; ids; links and their units, see `Links`.
+            rank by the codes alone; ids.
         blocked: (n,) rows that do not count, or (0,).
         budget: items to visit; more if fewer than ``wanted`` that count were met.
         depth: candidates to re-rank.
-        beam: how many to look at of those and of what their links lead to, see `walk`; 0: none.
-            Without links if these lead to fewer than ``wanted``.
         out_ids, out_cosines: (q, k) receive the best, -1 and -inf where there are fewer; by id
             where cosines are equal. Without vectors the second are the codes' scores,
             from 0 to SCORES - 1.
@@ -272,8 +303,7 @@ def search_range(
         number of items visited, for statistics; or BAD_VECTOR or BAD_ID if a hit has what only a
         damaged file holds.
     """
-    starts, sizes, blocks, codes, corrections, additions, table_rows, vectors, ids = segment[:9]
-    links, units = segment[9:]
+    starts, sizes, blocks, codes, corrections, additions, table_rows, vectors, ids = segment
     numbers, mean = scoring
     step, unit, tolerance = numbers[0], numbers[1], numbers[5]
     _, planes, of_mean, anchors = projection
@@ -293,11 +323,6 @@ def search_range(
     slots = empty_set(capacity) if tables > 1 else np.empty(0, np.int64)
     scores = np.empty(capacity, np.int16)
     rows = np.empty(capacity, np.int64)
-    seen = empty_set(beam * LINKS // 4)
-    pool = np.empty(beam, np.int64)
-    nearest = np.empty(beam, np.float32)
-    nearest_rows = np.empty(beam, np.int64)
-    finest = np.float32(0.999) * units[0] / units[1]
     visited = np.int64(0)
     items = np.int64(0)
     for q in range(queries.shape[0]):
@@ -311,16 +336,11 @@ def search_range(
             product(its_scores, anchors, bucket_scores)
             its_scores = bucket_scores[:count]
         top = most_in_common(queries[q], numbers, mean) / unit
-        query, scale = make_table(its_margins, hamming_scale, step, top, finest, table)
+        query, _ = make_table(its_margins, hamming_scale, step, top, np.inf, table)
         _own_code(its_margins, tolerance, own[0], own[1])
         allowance = budget
-        following = beam
-        found = out_ids[q]  # rows, until all are found
         while True:
-            deep = depth if following else max(depth, wanted)
-            number = first_buckets(its_scores, sizes, allowance, chosen) if following else 0
-            if number == 0:
-                number = choose_buckets(its_scores, sizes, allowance, chosen, spare)
+            number = choose_buckets(its_scores, sizes, allowance, chosen, spare)
             own_buckets = 0
             if vectors.shape[0] > 0:
                 own_buckets = equal_scores(its_scores, chosen, number)
@@ -340,7 +360,7 @@ def search_range(
                 query,
                 (own[0], own[1]),
                 own_buckets,
-                deep,
+                depth,
                 histogram,
                 slots,
                 ids.shape[0],
@@ -350,50 +370,113 @@ def search_range(
             items = np.int64(0)
             for p in range(number):
                 items += sizes[chosen[p]]
-            if met < min(wanted, deep) and items >= allowance:
-                allowance *= 4
-                continue
-            visited += items
-            if vectors.shape[0] == 0:
-                for i in range(kept):
-                    insert(np.float32(scores[i]), rows[i], ids, out_cosines[q], found)
+            if met >= wanted or items < allowance:
                 break
-            if following == 0:
-                rerank(queries[q], vectors, ids, rows, kept, out_cosines[q], found)
-                break
-            nearest[:] = -np.inf
-            nearest_rows[:] = -1
-            rerank(queries[q], vectors, ids, rows, kept, nearest, nearest_rows)
-            for i in range(min(beam, found.shape[0])):
-                out_cosines[q, i] = nearest[i]
-                found[i] = nearest_rows[i]
-            of_one = units[0] / np.float32(scale)
-            walk(
-                queries[q],
-                table,
-                (query[0], int(units[1] / of_one * (1 << 15)), of_one),
-                vectors,
-                ids,
-                links,
-                blocked,
-                seen,
-                nearest,
-                nearest_rows,
-                pool,
-                out_cosines[q],
-                found,
-            )
-            if found[wanted - 1] >= 0:
-                break
-            following = 0  # no links lead on from these: scan as if there were none
-            allowance *= LINKS_SAVE
-            out_ids[q] = -1
-            out_cosines[q] = -np.inf
-        if vectors.shape[0] > 0 and not out_cosines[q, 0] < LARGEST_COSINE:
-            return BAD_VECTOR
-        for i in range(found.shape[0]):
-            if found[i] >= 0:
-                found[i] = ids[found[i]]
-                if found[i] < 0 and i < wanted:
-                    return BAD_ID
+            allowance *= 4
+        visited += items
+        if vectors.shape[0] > 0:
+            rerank(queries[q], vectors, ids, rows, kept, out_cosines[q], out_ids[q])
+        else:
+            for i in range(kept):
+                insert(np.float32(scores[i]), rows[i], ids, out_cosines[q], out_ids[q])
+        bad = _named(ids, wanted, vectors.shape[0] > 0, out_cosines[q], out_ids[q])
+        if bad:
+            return int(bad)
     return int(visited)
+
+
+@compiled()
+def walk_range(
+    queries: NDArray[np.float32],
+    projection: Any,
+    margins: NDArray[np.float32],
+    scoring: Any,
+    entries: Any,
+    segment: Any,
+    blocked: NDArray[np.bool_],
+    wanted: int,
+    beam: int,
+    out_ids: NDArray[np.int64],
+    out_cosines: NDArray[np.float32],
+) -> int:
+    """Search a batch of queries in one segment by its links: from the nearest of some items, by
+    their codes, to nearer ones, see `walk`.
+
+    Args:
+        queries, margins, blocked, out_ids, out_cosines: as `search_range` takes them.
+        projection: a ``Projection`` of the codes alone, or NO_PROJECTION.
+        entries: the items to begin at: codes, corrections, additions, as those of a segment, in
+            whole blocks; rows.
+        segment: vectors, ids, the records of the links, their units, see `Links`.
+        beam: how many to look at of what was met.
+
+    Returns:
+        number of queries whose links lead to fewer than ``wanted``; BAD_VECTOR or BAD_ID likewise.
+    """
+    codes, corrections, additions, rows = entries
+    vectors, ids, links, units = segment
+    numbers, mean = scoring
+    step, unit = numbers[0], numbers[1]
+    alone = margins.shape[0] == 0
+    bits = projection[2].shape[0] if alone else margins.shape[1]
+    projected = np.empty(2 * projection[1].shape[1], np.float32)
+    table = np.empty(bits * 4, np.uint8)
+    scores = np.empty(BLOCK, np.int16)
+    seen = empty_set(beam * LINKS // 4)
+    pool = np.empty(beam, np.int64)
+    nearest = pool[: min(ENTRIES, beam)]
+    finest = np.float32(0.999) * units[0] / units[1]
+    own = (np.float32(1) - dot(mean, mean) - numbers[4]) / 2
+    few = 0
+    for q in range(queries.shape[0]):
+        out_ids[q] = -1
+        out_cosines[q] = -np.inf
+        if alone:
+            project(queries[q], projection, projected)
+        its_margins = projected[:bits] if alone else margins[q]
+        query, scale = make_table(its_margins, 0, step, 0, finest, table)
+        # A score of 1 more stands for so much of the cosine, and MIDDLE for ``shared``.
+        of_one, shared = unit / np.float32(scale), dot(queries[q], mean) + own
+        of_query = np.int16(query[0]), np.int16(query[1]), np.int16(MIDDLE)
+        pool[:] = NOTHING
+        least = np.int16(0)
+        for start in range(0, rows.shape[0], BLOCK):
+            mask = score_block(
+                codes,
+                start * (bits // 8),
+                table,
+                np.int64(bits // 8),
+                corrections,
+                additions,
+                start,
+                of_query,
+                least,
+                scores,
+            )
+            while mask:
+                i = trailing_zeros(mask)
+                mask &= mask - np.uint32(1)
+                cosine = shared + (scores[i] - MIDDLE) * of_one
+                enter(entry_of(cosine, rows[start + i]), nearest)
+            if nearest[-1] != NOTHING:
+                level = (estimate_of(nearest[-1]) - shared) / of_one + MIDDLE
+                least = np.int16(min(max(level, np.float32(0)), np.float32(HIGHEST)))
+        of_one = units[0] / np.float32(scale)
+        walk(
+            queries[q],
+            table,
+            (query[0], int(units[1] / of_one * (1 << 15)), of_one),
+            vectors,
+            ids,
+            links,
+            blocked,
+            seen,
+            pool,
+            out_cosines[q],
+            out_ids[q],
+        )
+        few += int(out_ids[q, wanted - 1] < 0)
+        bad = _named(ids, wanted, True, out_cosines[q], out_ids[q])
+        if bad:
+            return int(bad)
+    return int(few)

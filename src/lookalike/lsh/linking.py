@@ -18,7 +18,7 @@ from lookalike.lsh.segment import AS_DEFAULT, Segment, lane
 from lookalike.lsh.simd import CORRECTION_ONE
 from lookalike.lsh.state import Removed, State
 from lookalike.lsh.tuning import TIE, need_queries, recall_of
-from lookalike.lsh.vectors import widened
+from lookalike.lsh.vectors import unit_rows, widened
 from lookalike.lsh.walk import dot
 from lookalike.threads import cores, for_all_parts
 
@@ -34,7 +34,9 @@ ROWS_AT_ONCE = 4096
 SAMPLE = 1024
 """Items whose links the units of all are chosen by."""
 HEADROOM, LEAST = 1.5, 1e-6
-BEAMS = (16, 20, 24, 32, 40, 48, 64, 96, 128, 192, 256)
+ROUNDS, SPARE = 64, 4
+"""Of making sure that all items are found, and links of an item that others may take."""
+BEAMS = (16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256)
 """Tried until the links find ENOUGH of the nearest, and AS_MANY of those that a scan does."""
 ENOUGH = 0.95
 AS_MANY = 0.998
@@ -65,12 +67,15 @@ def link(
             segment.prove()
             graph = NeighbourGraph.build(index) if graph is None else graph
             rows = _links(segment, _neighbours(segment, graph))
-            made = _records(state.fitted, segment, rows)
+            records, units = _records(state.fitted, segment, rows)
         elif queries is not None:
-            made = segment.links.records, segment.links.units
+            records, units = segment.links.records.copy(), segment.links.units
         else:
             continue
-        links = _measured(state.fitted, segment, *made, state.removed[i], queries)
+        beam = _measured(state.fitted, segment, records, units, state.removed[i], queries)
+        if beam:
+            _reach_all(state.fitted, segment, records, units, beam)
+        links = Links(records, units, beam)
         segments[i] = segment.linked(links)
     return replace(state, segments=tuple(segments))
 
@@ -242,21 +247,86 @@ def _records(
     unit = HEADROOM * max(float(sample.corrections.max()), LEAST)
     step = HEADROOM * max(float(np.abs(sample.additions).max()), LEAST) / LARGEST_ADDITION
     records = np.empty((n, record_bytes(code_bytes)), np.uint8)
-    shorts = records.view(np.int16)[:, LINKS * code_bytes // 2 :]
     records.view(np.uint32)[:, -LINKS:] = rows
-    lanes = lane(np.arange(LINKS))
+    _write(hasher, segment, np.arange(n), records, (unit, step))
+    return records, (unit, step)
+
+
+def _write(
+    hasher: Hasher,
+    segment: Segment,
+    some: NDArray[np.int64],
+    records: NDArray[np.uint8],
+    units: tuple[float, float],
+) -> None:
+    """Write the codes of ``some`` records (m,), whose rows are there."""
+    code_bytes = hasher.settings.code_bits // 8
+    shorts = records.view(np.int16)[:, LINKS * code_bytes // 2 :]
+    rows, lanes = records.view(np.uint32)[:, -LINKS:], lane(np.arange(LINKS))
 
     def encode(part: slice) -> None:
-        made = link_codes(hasher, segment, np.arange(part.start, part.stop), rows[part])
-        blocks = records[part, : LINKS * code_bytes].reshape(-1, code_bytes, LINKS)
+        here = some[part]
+        made = link_codes(hasher, segment, here, rows[here])
+        blocks = np.empty((len(here), code_bytes, LINKS), np.uint8)
         blocks[:, :, lanes] = made.codes.transpose(0, 2, 1)
-        corrections = np.minimum(made.corrections / unit, 1) * CORRECTION_ONE
-        shorts[part, :LINKS] = corrections
+        records[here, : LINKS * code_bytes] = blocks.reshape(len(here), -1)
+        corrections = np.minimum(made.corrections / units[0], 1) * CORRECTION_ONE
+        shorts[here, :LINKS] = corrections
         limits = -LARGEST_ADDITION, LARGEST_ADDITION
-        shorts[part, LINKS : 2 * LINKS] = np.clip(np.rint(made.additions / step), *limits)
+        shorts[here, LINKS : 2 * LINKS] = np.clip(np.rint(made.additions / units[1]), *limits)
 
-    for_all_parts(encode, n, ROWS_AT_ONCE, cores())
-    return records, (unit, step)
+    for_all_parts(encode, len(some), ROWS_AT_ONCE, cores())
+
+
+def _reach_all(
+    hasher: Hasher,
+    segment: Segment,
+    records: NDArray[np.uint8],
+    units: tuple[float, float],
+    beam: int,
+) -> None:
+    """Link to items that a search for themselves does not find, from what it finds, in place of the
+    last links of that, until all are found or ROUNDS were made.
+
+    A wider beam follows the links of all that this one does, and so finds them too.
+    """
+    rows = records.view(np.uint32)[:, -LINKS:]
+    links = Links(records[:], units, beam)
+    some = everything = np.arange(len(segment))
+    for turn in range(ROUNDS):
+        missed, found = _missed(hasher, segment, links, some)
+        if len(missed):
+            # Not always from the nearest, whose own links the search may not have reached.
+            which = np.arange(len(missed))
+            ends = found[which, (which + turn) % WANTED]
+            ends, first = np.unique(ends, return_index=True)
+            rows[ends, -1 - turn % SPARE] = missed[first]
+            _write(hasher, segment, ends, records, units)
+            some = missed
+        elif some is everything:
+            break
+        else:
+            some = everything  # what has lost a link may have lost its way
+
+
+def _missed(
+    hasher: Hasher, segment: Segment, links: Links, some: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of ``some`` items (m,) searches for themselves by links do not find, (l,), and what
+    they find instead, rows (l, WANTED). An equal one is the item itself.
+    """
+    state = State(hasher, (segment.linked(links),), (Removed.none(),))
+    asked = Asked(WANTED, None, None, links.beam, 1)
+    missed, instead = [], []
+    for start in range(0, len(some), ROWS_AT_ONCE):
+        part = some[start : start + ROWS_AT_ONCE]
+        queries = unit_rows(segment.vectors_of(part), hasher.settings.dim)
+        (found,) = search_segments(state, queries, asked, None, cores())
+        lost = found.cosines[:, 0] < 1 - TIE
+        rows = segment.find(found.ids[lost].ravel()).reshape(-1, WANTED)
+        missed.append(part[lost])
+        instead.append(np.where(rows < 0, rows[:, :1], rows))  # where so few were found
+    return np.concatenate(missed), np.concatenate(instead)
 
 
 def _measured(
@@ -266,9 +336,9 @@ def _measured(
     units: tuple[float, float],
     removed: Removed,
     queries: NDArray[np.float32] | None,
-) -> Links:
-    """The links with the narrowest beam with which a search finds as many of the nearest as by
-    scanning; 0: none does so in less time.
+) -> int:
+    """The narrowest beam with which a search finds as many of the nearest as by scanning; 0: none
+    does so in less time.
 
     Measured with the ``queries``, or with some of the items, left out of the segment for it.
     """
@@ -285,7 +355,7 @@ def _measured(
         # Others are found from their equals, so that they would say little of other queries.
         alone = exact[:, 0] < np.minimum(np.linalg.norm(queries, axis=1), 1) - TIE
         if np.count_nonzero(alone) <= ALONE * len(alone):
-            return Links(records, units, 0)
+            return 0
         queries, exact = queries[alone], exact[alone]
         rows = records.view(np.uint32)[:, -LINKS:]
         leads_there = np.isin(rows, tested)
@@ -317,4 +387,4 @@ def _measured(
             break
     if by_items:
         rows[leads_there] = left_out
-    return Links(records, units, best if reached >= AS_MANY * scanned else 0)
+    return best if reached >= AS_MANY * scanned else 0

@@ -1,7 +1,7 @@
 """Links of a segment: from each item to some near it in different directions, to walk along.
 
-A search finds a few near items by their codes and follows the links of those to nearer ones, so
-that it scans a 128th of the items that it would need to alone. Links join an item with its
+A search finds the nearest of some items by their codes, follows their links to nearer ones, and so
+on. Links join an item with its
 nearest and with those it is among the nearest of; one is left out where another leads there (Malkov
 and Yashunin 2018, algorithm 4). Beside each link lies the code of where it leads, seen from the
 item: whole blocks of them are scored before a vector is read (Gou et al. 2025, SymphonyQG).

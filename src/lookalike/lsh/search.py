@@ -30,8 +30,6 @@ MOST_OPEN = 0.9
 """Share of the items that must count for links to be followed: they lead through all."""
 DEEPER, DEEPEST = 16, 4096
 """Times as many candidates, and most, that are re-ranked where a query lies elsewhere."""
-ENTRIES = 4
-"""Of those to be found for ten results: near ones save few steps, and each costs one."""
 Floats = NDArray[np.float32]
 MOST_KEPT = 64
 """Searches of one state that are kept, each for other results or settings."""
@@ -69,9 +67,8 @@ class Asked(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a search looks at, as the kernels take it: tables, the step of a score per equal bit (0:
-    asymmetric ranking), items to visit, candidates to re-rank, results wanted, and items whose
-    links are followed at a time.
+    """What a search looks at, as the kernel takes it: tables, the step of a score per equal bit (0:
+    asymmetric ranking), items to visit, candidates to re-rank, results wanted.
     """
 
     tables: int
@@ -79,7 +76,6 @@ class Plan(NamedTuple):
     budget: int
     depth: int
     wanted: int
-    beam: int
 
     @classmethod
     def make(
@@ -87,26 +83,11 @@ class Plan(NamedTuple):
         settings: LSHSettings,
         n: int,
         open_rows: int,
-        linked: int,
         asked: Asked,
         factors: Factors = AS_DEFAULT,
     ) -> Self:
-        """For ``n`` items, ``open_rows`` >= 1 of which count; ``linked``: the beam of the links, 0
-        where there are none; factors: of the defaults.
-
-        Links are followed where nothing else is asked for, and nearly all items count.
-        """
-        k, candidates, rerank, beam, effort = asked
-        few = effort <= MOST_WALKED and open_rows >= MOST_OPEN * n
-        if not linked or not few or (candidates, rerank) != (None, None):
-            beam = 0
-        elif beam is None:
-            beam = linked + min(linked, MOST_FOR_TEN) * max(effort - 10, 0) // 10
-            beam = 0 if beam < k else beam  # a long tail is what a scan finds
-        if beam:
-            beam = max(k, beam)
-            candidates = default_candidates(n, effort) // kernels.LINKS_SAVE
-            rerank = max(1, effort * ENTRIES // 10)
+        """For ``n`` items, ``open_rows`` >= 1 of which count; factors: of the defaults."""
+        k, candidates, rerank, _, effort = asked
         wider, deeper = factors.of(effort)
         if candidates is None:
             candidates = math.ceil(default_candidates(n, effort) * wider)
@@ -114,9 +95,23 @@ class Plan(NamedTuple):
             rerank = math.ceil(default_rerank(n, effort, settings.dim) * deeper)
         # A filter thins the buckets out: visit as many of the items that count.
         budget = min(n, math.ceil(candidates * n / open_rows)) * settings.tables
-        depth = min(n, rerank if beam else max(k, rerank))
         scale = _hamming_scale(settings.code_bits) if settings.ranking == "hamming" else 0
-        return cls(settings.tables, scale, budget, depth, min(k, open_rows), beam)
+        return cls(settings.tables, scale, budget, min(n, max(k, rerank)), min(k, open_rows))
+
+
+def beam_for(linked: int, n: int, open_rows: int, asked: Asked) -> int:
+    """How many of the items that links lead to a search looks at, in a segment of ``n`` of which
+    ``open_rows`` count, whose links were ``linked`` with a beam for ten results; 0: it does not
+    follow them, because there are none, something else is asked for, or too few count.
+    """
+    k, candidates, rerank, beam, effort = asked
+    few = effort <= MOST_WALKED and open_rows >= MOST_OPEN * n
+    if not linked or not few or (candidates, rerank) != (None, None):
+        return 0
+    if beam is None:
+        beam = linked + min(linked, MOST_FOR_TEN) * max(effort - 10, 0) // 10
+        beam = 0 if beam < k else beam  # a long tail is what a scan finds
+    return max(k, beam) if beam else 0
 
 
 Search = Callable[[Floats, Prepared | None, Neighbors], None]
@@ -211,9 +206,8 @@ def searching(hasher: Hasher, segment: Segment, removed: Removed, asked: Asked) 
         return compare
     if not open_rows:
         return nothing
-    linked = 0 if segment.links is None else segment.links.beam
     factors = segment.factors or AS_DEFAULT
-    plan = Plan.make(hasher.settings, len(segment), open_rows, linked, asked, factors)
+    plan = Plan.make(hasher.settings, len(segment), open_rows, asked, factors)
     short, bits = hasher.is_short, segment.key_bits
     projection = tuple(hasher.projection(bits)) if short else NO_PROJECTION
     same = tuple(hasher.scoring), tuple(segment.scanned), blocked, *plan
@@ -230,7 +224,28 @@ def searching(hasher: Hasher, segment: Segment, removed: Removed, asked: Asked) 
         if prepared is not None and not keeps_vectors:
             out.cosines[:] = estimate(hasher, prepared, out.cosines)
 
-    return scan
+    linked = 0 if segment.links is None else segment.links.beam
+    beam = beam_for(linked, len(segment), open_rows, asked)
+    if not beam or segment.links is None:
+        return scan
+    scanned = segment.scanned
+    units = np.array(segment.links.units, np.float32)
+    along = scanned.vectors, scanned.ids, segment.links.records, units
+    to_codes = tuple(hasher.projection(None)) if short else NO_PROJECTION
+    its = tuple(hasher.scoring), tuple(segment.entries), along, blocked, plan.wanted, beam
+
+    def follow(queries: Floats, prepared: Prepared | None, out: Neighbors) -> None:
+        margins = UNKNOWN if prepared is None else np.ascontiguousarray(prepared.margins)
+        status = kernels.walk_range(queries, to_codes, margins, *its, *out)
+        if status < 0:
+            raise segment.damaged("ids" if status == kernels.BAD_ID else NOT_UNIT)
+        if status:  # links lead some queries to too few
+            some = out.ids[:, plan.wanted - 1] < 0
+            again = Neighbors(out.ids[some], out.cosines[some])
+            scan(queries[some], hasher.prepare(queries[some]), again)
+            out.ids[some], out.cosines[some] = again
+
+    return follow
 
 
 def _hamming_scale(bits: int) -> int:

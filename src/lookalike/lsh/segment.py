@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import ArrayFile, is_count, open_arrays, write_arrays
 from lookalike.lsh.hashing import Hasher
-from lookalike.lsh.links import NO_LINKS, Links
+from lookalike.lsh.links import Links
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.vectors import widened
 
@@ -50,8 +51,7 @@ AS_DEFAULT = Factors()
 
 class Scanned(NamedTuple):
     """Of all tables in one: where each bucket starts (a row, or an index into ``rows``), its number
-    of items, its first block; then codes, corrections, additions, rows, vectors, ids, and the
-    records of the links of a segment and their units.
+    of items, its first block; then codes, corrections, additions, rows, vectors, ids.
     """
 
     starts: NDArray[np.uint32]
@@ -63,8 +63,17 @@ class Scanned(NamedTuple):
     rows: NDArray[np.uint32]
     vectors: NDArray[Any]
     ids: NDArray[np.int64]
-    links: NDArray[np.uint8]
-    link_units: NDArray[np.float32]
+
+
+class Entries(NamedTuple):
+    """Items to follow links from: codes, corrections, additions, as those of a segment, and rows;
+    as many as whole blocks hold.
+    """
+
+    codes: NDArray[np.uint8]
+    corrections: NDArray[np.int16]
+    additions: NDArray[np.int16]
+    rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -131,9 +140,20 @@ class Segment:
             self.rows.ravel(),
             self.vectors.view(np.uint16) if halves else self.vectors,
             self.ids,
-            NO_LINKS if self.links is None else self.links.records,
-            np.array((np.inf, 1) if self.links is None else self.links.units, np.float32),
         )
+
+    @cached_property
+    def entries(self) -> Entries:
+        """About the square root of the items, evenly from bucket to bucket of the first table."""
+        count = -(-math.isqrt(len(self)) // BLOCK) * BLOCK
+        width = self.codes.size // self.corrections.size
+        rows = np.arange(count) * len(self) // count
+        block, place = self._places(rows)
+        codes = self.codes.reshape(-1, width, BLOCK)[block, :, lane(place)]
+        packed = np.empty((count // BLOCK, width, BLOCK), np.uint8)
+        packed[:, :, lane(np.arange(BLOCK))] = codes.reshape(-1, BLOCK, width).transpose(0, 2, 1)
+        here = block * BLOCK + place
+        return Entries(packed.ravel(), self.corrections[here], self.additions[here], rows)
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of ``ids``, -1 where an id is not here."""
@@ -152,11 +172,15 @@ class Segment:
 
     def codes_of(self, rows: NDArray[np.int64], width: int) -> NDArray[np.uint64]:
         """The packed codes of ``rows``: (r, width / 8) words."""
+        block, place = self._places(rows)
+        codes: NDArray[np.uint8] = self.codes.reshape(-1, width, BLOCK)[block, :, lane(place)]
+        return codes.view(np.uint64)
+
+    def _places(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The block of each of ``rows`` (r,) in the first table, and its place there."""
         bucket = np.searchsorted(self.offsets[0], rows, side="right") - 1
         at = rows - self.offsets[0][bucket].astype(np.int64)
-        block = self.blocks[0][bucket].astype(np.int64) + at // BLOCK
-        codes: NDArray[np.uint8] = self.codes.reshape(-1, width, BLOCK)[block, :, lane(at % BLOCK)]
-        return codes.view(np.uint64)
+        return self.blocks[0][bucket].astype(np.int64) + at // BLOCK, at % BLOCK
 
     def is_stored_in(self, folder: Path, hasher_name: str, owner: str) -> bool:
         """Whether ``folder`` holds it as a file of this hasher and this index."""

@@ -20,11 +20,11 @@ STEPS_AHEAD = 2
 so nothing is fetched that may not be needed (benchmarks/ann.py)."""
 ROUNDING = np.float32(0.001)
 """How far rounding to float16 may move a unit vector's length, twice over."""
-LEFT, KNOWN = 1, 2
-"""Mark an entry of a pool whose links were followed, and one whose cosine is exact."""
+LEFT = 1
+"""Marks an entry of a pool that was compared and left."""
 ROW_BITS = 32
-NOTHING = -(1 << 63)
-"""Fills the places of a pool that have no entry."""
+NOTHING = -(1 << 63) + (1 << ROW_BITS + 1) - 2
+"""Fills the places of a pool that have no entry: the least there can be, of a row beyond all."""
 FOLLOWED = 0.6
 """Of a pool: so many lead to the rest, whose own links lead to little more (benchmarks/ann.py)."""
 MIDDLE, HIGHEST = 8192, 32767
@@ -32,21 +32,29 @@ MIDDLE, HIGHEST = 8192, 32767
 
 
 @compiled()
-def seen_before(slots: NDArray[np.int64], row: int) -> bool:
-    """Put ``row`` into an open-addressing hash set; True if it was there."""
+def _place(slots: NDArray[np.int64], row: int) -> int:
+    """Where ``row`` is in an open-addressing hash set, or belongs; a slot holds twice a row, and
+    one more if it was compared, or -1."""
     slot = (row * 0x9E3779B1 >> 7) & (slots.shape[0] - 1)
-    while slots[slot] >= 0:
-        if slots[slot] == row:
-            return True
+    while slots[slot] >= 0 and slots[slot] >> 1 != row:
         slot = (slot + 1) & (slots.shape[0] - 1)
-    slots[slot] = row
+    return int(slot)
+
+
+@compiled()
+def seen_before(slots: NDArray[np.int64], row: int) -> bool:
+    """Put ``row`` into a set; True if it was there."""
+    slot = _place(slots, row)
+    if slots[slot] >= 0:
+        return True
+    slots[slot] = row << 1
     return False
 
 
 @compiled()
 def empty_set(rows: int) -> NDArray[np.int64]:
     """A set for `seen_before` that is a quarter full with so many rows; its slots are unset."""
-    places = 1024
+    places = 512
     while places < 4 * rows:
         places *= 2
     return np.empty(places, np.int64)
@@ -102,12 +110,11 @@ def insert(
     j = best.shape[0] - 1
     if value < best[j]:
         return
-    id_ = ids[row]
-    if value == best[j] and rows[j] >= 0 and id_ > ids[rows[j]]:
+    if value == best[j] and rows[j] >= 0 and ids[row] > ids[rows[j]]:
         return
     while j > 0 and (
         best[j - 1] < value
-        or (best[j - 1] == value and (rows[j - 1] < 0 or ids[rows[j - 1]] > id_))
+        or (best[j - 1] == value and (rows[j - 1] < 0 or ids[rows[j - 1]] > ids[row]))
     ):
         best[j] = best[j - 1]
         rows[j] = rows[j - 1]
@@ -160,28 +167,45 @@ def rerank(
 
 
 @compiled()
-def _entry(estimate: Any, row: int) -> Any:
+def entry_of(estimate: Any, row: int) -> Any:
     """An estimate of a cosine, in 2^-27, and a row as one number that sorts by the estimate."""
     level = np.int64(max(min(estimate, np.float32(3)), np.float32(-3)) * np.float32(1 << 27))
-    return (level << np.int64(ROW_BITS + 2)) | (np.int64(row) << np.int64(2))
+    return (level << np.int64(ROW_BITS + 1)) | (np.int64(row) << np.int64(1))
 
 
 @compiled()
 def _row(entry: Any) -> Any:
-    return (entry >> np.int64(2)) & np.int64((1 << ROW_BITS) - 1)
+    return (entry >> np.int64(1)) & np.int64((1 << ROW_BITS) - 1)
 
 
 @compiled()
-def _estimate(entry: Any) -> Any:
-    return np.float32(entry >> np.int64(ROW_BITS + 2)) * np.float32(2.0**-27)
+def estimate_of(entry: Any) -> Any:
+    return np.float32(entry >> np.int64(ROW_BITS + 1)) * np.float32(2.0**-27)
 
 
 @compiled()
-def _enter(entry: Any, pool: NDArray[np.int64]) -> None:
+def enter(entry: Any, pool: NDArray[np.int64]) -> None:
     """Put an entry into a falling pool, whose last falls out. Vectorised: no branches."""
     for i in range(pool.shape[0] - 1, 0, -1):
         pool[i] = max(pool[i], min(pool[i - 1], entry))
     pool[0] = max(pool[0], entry)
+
+
+@compiled()
+def _enter_again(entry: Any, pool: NDArray[np.int64]) -> None:
+    """As `enter`, for a row that was met: of two entries of it the better stays. An item is
+    estimated from each that links to it, and best from the nearest."""
+    place = np.int64(0)
+    for i in range(pool.shape[0]):
+        place += (i + 1) * (_row(pool[i]) == _row(entry))
+    at = place - 1
+    if at < 0:
+        enter(entry, pool)
+    elif entry > pool[at]:
+        while at > 0 and pool[at - 1] < entry:
+            pool[at] = pool[at - 1]
+            at -= 1
+        pool[at] = entry
 
 
 @compiled()
@@ -194,8 +218,6 @@ def walk(
     links: NDArray[np.uint8],
     blocked: NDArray[np.bool_],
     seen: NDArray[np.int64],
-    nearest: NDArray[np.float32],
-    nearest_rows: NDArray[np.int64],
     pool: NDArray[np.int64],
     best: NDArray[np.float32],
     best_rows: NDArray[np.int64],
@@ -211,9 +233,8 @@ def walk(
             over.
         blocked: (n,) rows that do not count, but lead to others, or (0,).
         seen: see `empty_set`.
-        nearest, nearest_rows: (beam,), where to begin, as `rerank` left them.
-        pool: (beam,), scratch: entries, falling.
-        best, best_rows: (k,) receive what counts, as those of `rerank`; where to begin is in them.
+        pool: (beam,), entries, falling: where to begin, then NOTHING.
+        best, best_rows: (k,) receive what counts, as those of `rerank`.
     """
     offset, gain, unit = scoring
     flat = links.reshape(-1)
@@ -223,14 +244,13 @@ def walk(
     scores = np.empty(LINKS, np.int16)
     seen[:] = -1
     met = 0
-    for i in range(pool.shape[0]):
-        pool[i] = NOTHING
-        if nearest_rows[i] >= 0:
-            if i < STEPS_AHEAD:
-                prefetch_row(links, nearest_rows[i])
-            seen_before(seen, nearest_rows[i])
-            pool[i] = _entry(nearest[i], nearest_rows[i]) | KNOWN
-            met += 1
+    while met < pool.shape[0] and pool[met] != NOTHING:
+        row = _row(pool[met])
+        if met < STEPS_AHEAD:
+            prefetch_row(vectors, row)
+            prefetch_row(links, row)
+        seen_before(seen, row)
+        met += 1
     followed = max(1, int(FOLLOWED * pool.shape[0]))
     while 2 * met < seen.shape[0]:
         at = 0
@@ -238,14 +258,14 @@ def walk(
             at += 1
         if at == followed or pool[at] == NOTHING:
             break
-        row, cosine = _row(pool[at]), _estimate(pool[at])
-        if not pool[at] & KNOWN:
-            if blocked.shape[0] > 0 and blocked[row]:
-                cosine = dot(query, vectors[row])
-            else:
-                cosine = _compare(query, vectors, ids, row, best, best_rows)
-        pool[at] |= LEFT | KNOWN
-        least = (_estimate(pool[-1]) - cosine) / unit + MIDDLE
+        row = _row(pool[at])
+        if blocked.shape[0] > 0 and blocked[row]:
+            cosine = dot(query, vectors[row])
+        else:
+            cosine = _compare(query, vectors, ids, row, best, best_rows)
+        pool[at] |= LEFT
+        seen[_place(seen, row)] |= 1
+        least = (estimate_of(pool[-1]) - cosine) / unit + MIDDLE
         if not least < HIGHEST:
             continue
         mask = score_block(
@@ -264,23 +284,28 @@ def walk(
             link = trailing_zeros(mask)
             mask &= mask - np.uint32(1)
             other = np.int64(longs[(row + 1) * (links.shape[1] // 4) - LINKS + link])
-            entry = _entry(cosine + (scores[link] - MIDDLE) * unit, other)
-            if entry > pool[-1] and other < ids.shape[0] and not seen_before(seen, other):
+            entry = entry_of(cosine + (scores[link] - MIDDLE) * unit, other)
+            if entry <= pool[-1] or other >= ids.shape[0]:
+                continue
+            place = _place(seen, other)
+            if seen[place] < 0:
+                seen[place] = other << 1
                 met += 1
-                _enter(entry, pool)
+                enter(entry, pool)
+            elif not seen[place] & 1:
+                _enter_again(entry, pool)
         ahead = at = 0
         while at < followed and ahead < STEPS_AHEAD and pool[at] != NOTHING:
             if not pool[at] & LEFT:
+                prefetch_row(vectors, _row(pool[at]))  # which is needed first
                 prefetch_row(links, _row(pool[at]))
-                if not pool[at] & KNOWN:
-                    prefetch_row(vectors, _row(pool[at]))
                 ahead += 1
             at += 1
     for i in range(pool.shape[0]):
-        if pool[i] != NOTHING and not pool[i] & KNOWN:
+        if pool[i] != NOTHING and not pool[i] & LEFT:
             prefetch_row(vectors, _row(pool[i]))
     for i in range(pool.shape[0]):
-        if pool[i] == NOTHING or pool[i] & KNOWN:
+        if pool[i] == NOTHING or pool[i] & LEFT:
             continue
         row = _row(pool[i])
         if blocked.shape[0] == 0 or not blocked[row]:

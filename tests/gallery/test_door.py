@@ -140,8 +140,9 @@ def test_every_forged_value_of_a_row_is_refused_or_harmless(
                 found = answer(photos, agreeing=column != "skipped")
             except LookalikeError:
                 continue
-            if column not in ("id", "path", "skipped"):
-                assert found == expected
+            if column not in ("id", "path", "skipped"):  # a query that looks changed is read again
+                assert [name for name, _ in found] == [name for name, _ in expected]
+                assert dict(found) == pytest.approx(dict(expected), abs=2e-4)
             names = {name for name, _ in found}
             assert names <= {name for name, _ in expected} | {"x", "\udcff"}, value
             with suppress(LookalikeError):

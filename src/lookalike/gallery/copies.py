@@ -181,8 +181,8 @@ class Copies:
                 yield first[pairs % len(hashes)]
 
     def _near_embeddings(self, contents: _Contents) -> Iterator[Pairs]:
-        """Of contents whose embedding shows all of them."""
-        known = np.flatnonzero(contents.known)
+        """Of contents whose embedding is there, which a damaged gallery may lack, and shows all."""
+        known = np.flatnonzero(contents.known & np.isin(contents.ids, self._index.ids))
         ids = contents.ids[known]
         allowed = None if len(ids) == len(self._index) else ids
         for start in range(0, len(ids), QUERIES):

@@ -217,8 +217,9 @@ def factors(hasher: Hasher, segment: Segment) -> Factors:
     if (before[:, :3] < candidates).mean() < FOUND:
         wider[0] = wider[1] * default_candidates(n, FEW) / candidates
     nearest = cosines[:, 0]
-    # A quarter of the way below the least from the middle: one in a thousand lies there.
-    least = 1.25 * float(nearest.min()) - 0.25 * float(np.median(nearest))
+    # As far again, or nearly, below the least as that is below the middle: one in a thousand of
+    # queries like the items lies there, and costs as much as a hundred.
+    least = 1.75 * float(nearest.min()) - 0.75 * float(np.median(nearest))
     return Factors(tuple(wider), tuple(deeper), max(-1.0, least))
 
 

@@ -256,8 +256,18 @@ def test_every_item_is_reached_though_links_do_not_leave_its_island() -> None:
 
     records = links.records.copy()
     assert missed(records, 20) > 100
-    linking._reach_all(index._state.fitted, segment, records, links.units, 20)
+    assert linking._reach_all(index._state.fitted, segment, records, links.units, 20)
     assert [missed(records, beam) for beam in (20, 24, 64)] == [0, 0, 0]
+
+
+def test_links_are_not_followed_where_some_items_would_not_be_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(linking, "ROUNDS", 0)
+    index = made()
+    index.link()
+    assert links_of(index).beam == 0
+    np.testing.assert_array_equal(index.search(QUERIES, K).ids, made().search(QUERIES, K).ids)
 
 
 def test_removed_items_lead_on_and_are_not_found() -> None:

@@ -73,8 +73,8 @@ def link(
         else:
             continue
         beam = _measured(state.fitted, segment, records, units, state.removed[i], queries)
-        if beam:
-            _reach_all(state.fitted, segment, records, units, beam)
+        if beam and not _reach_all(state.fitted, segment, records, units, beam):
+            beam = 0
         links = Links(records, units, beam)
         segments[i] = segment.linked(links)
     return replace(state, segments=tuple(segments))
@@ -284,9 +284,9 @@ def _reach_all(
     records: NDArray[np.uint8],
     units: tuple[float, float],
     beam: int,
-) -> None:
+) -> bool:
     """Link to items that a search for themselves does not find, from what it finds, in place of the
-    last links of that, until all are found or ROUNDS were made.
+    last links of that, until all are found; False if after ROUNDS some are not.
 
     A wider beam follows the links of all that this one does, and so finds them too.
     """
@@ -304,9 +304,10 @@ def _reach_all(
             _write(hasher, segment, ends, records, units)
             some = missed
         elif some is everything:
-            break
+            return True
         else:
             some = everything  # what has lost a link may have lost its way
+    return False
 
 
 def _missed(

@@ -208,7 +208,7 @@ class LSHIndex:
         instead of scanning buckets; they find as many, or else links are not followed.
 
         Segments that `add` and `compact` make later have none until this is called again. It takes
-        half as long again as searching for every item once, or half as long with their neighbours.
+        as long as searching for every item a few times.
 
         Args:
             graph: the neighbours of the items, if they are known.

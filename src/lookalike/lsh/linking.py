@@ -293,6 +293,7 @@ def _reach_all(
     rows = records.view(np.uint32)[:, -LINKS:]
     links = Links(records[:], units, beam)
     some = everything = np.arange(len(segment))
+    without: list[NDArray[np.int64]] = []  # one of the links that led to them
     for turn in range(ROUNDS):
         missed, found = _missed(hasher, segment, links, some)
         if len(missed):
@@ -300,13 +301,17 @@ def _reach_all(
             which = np.arange(len(missed))
             ends = found[which, (which + turn) % WANTED]
             ends, first = np.unique(ends, return_index=True)
-            rows[ends, -1 - turn % SPARE] = missed[first]
+            place = LINKS - 1 - turn % SPARE
+            without.append(rows[ends, place].astype(np.int64))
+            rows[ends, place] = missed[first]
             _write(hasher, segment, ends, records, units)
             some = missed
+        elif without:
+            some, without = np.unique(np.concatenate(without)), []
         elif some is everything:
             return True
         else:
-            some = everything  # what has lost a link may have lost its way
+            some = everything
     return False
 
 

@@ -260,6 +260,21 @@ def test_every_item_is_reached_though_links_do_not_leave_its_island() -> None:
     assert [missed(records, beam) for beam in (20, 24, 64)] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 31, 33, 70, 300])
+def test_links_of_a_few_items_lead_to_each_once(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    monkeypatch.setattr(linking, "LINKED_FROM", 1)
+    index = made(ITEMS[:n])
+    index.link()
+    for beam in (1, 4, 16, 64):
+        linked = index.segments()[0].linked(replace(links_of(index), beam=beam))
+        index._state = replace(index._state, segments=(linked,))
+        for k in (1, 10, 100):
+            found = index.search(QUERIES, k).ids
+            expected = np.arange(min(k, n))
+            assert (np.count_nonzero(found >= 0, axis=1) == len(expected)).all()
+            assert all(len(set(row)) == len(row) for row in found[:, : len(expected)].tolist())
+
+
 def test_links_are_not_followed_where_some_items_would_not_be_reached(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -453,6 +453,8 @@ def walk_range(
                 least,
                 scores,
             )
+            if rows.shape[0] - start < BLOCK:
+                mask &= np.uint32((np.int64(1) << (rows.shape[0] - start)) - 1)
             while mask:
                 i = trailing_zeros(mask)
                 mask &= mask - np.uint32(1)

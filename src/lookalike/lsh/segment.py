@@ -66,8 +66,8 @@ class Scanned(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """Items to follow links from: codes, corrections, additions, as those of a segment, and rows;
-    as many as whole blocks hold.
+    """Items to follow links from: codes, corrections, additions, as those of a segment, in whole
+    blocks; and rows, distinct.
     """
 
     codes: NDArray[np.uint8]
@@ -145,15 +145,17 @@ class Segment:
     @cached_property
     def entries(self) -> Entries:
         """About the square root of the items, evenly from bucket to bucket of the first table."""
-        count = -(-math.isqrt(len(self)) // BLOCK) * BLOCK
-        width = self.codes.size // self.corrections.size
+        blocks = -(-math.isqrt(len(self)) // BLOCK)
+        count, width = min(len(self), blocks * BLOCK), self.codes.size // self.corrections.size
         rows = np.arange(count) * len(self) // count
         block, place = self._places(rows)
-        codes = self.codes.reshape(-1, width, BLOCK)[block, :, lane(place)]
-        packed = np.empty((count // BLOCK, width, BLOCK), np.uint8)
-        packed[:, :, lane(np.arange(BLOCK))] = codes.reshape(-1, BLOCK, width).transpose(0, 2, 1)
-        here = block * BLOCK + place
-        return Entries(packed.ravel(), self.corrections[here], self.additions[here], rows)
+        at, here = np.arange(count), block * BLOCK + place
+        codes = np.zeros((blocks, width, BLOCK), np.uint8)
+        whole = self.codes.reshape(-1, width, BLOCK)
+        codes[at // BLOCK, :, lane(at % BLOCK)] = whole[block, :, lane(place)]
+        corrections, additions = np.zeros((2, blocks * BLOCK), np.int16)
+        corrections[:count], additions[:count] = self.corrections[here], self.additions[here]
+        return Entries(codes.ravel(), corrections, additions, rows)
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of ``ids``, -1 where an id is not here."""

@@ -197,7 +197,7 @@ def _enter_again(entry: Any, pool: NDArray[np.int64]) -> None:
     estimated from each that links to it, and best from the nearest."""
     place = np.int64(0)
     for i in range(pool.shape[0]):
-        place += (i + 1) * (_row(pool[i]) == _row(entry))
+        place = max(place, (i + 1) * (_row(pool[i]) == _row(entry)))
     at = place - 1
     if at < 0:
         enter(entry, pool)

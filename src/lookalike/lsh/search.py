@@ -13,7 +13,7 @@ from lookalike.lsh import kernels, lookup
 from lookalike.lsh.exact import NOT_UNIT, Neighbors, search_exactly
 from lookalike.lsh.hashing import NO_PROJECTION, Hasher, Prepared
 from lookalike.lsh.segment import AS_DEFAULT, Factors, Segment
-from lookalike.lsh.settings import MOST_FOR_TEN, LSHSettings, depth, width
+from lookalike.lsh.settings import LSHSettings, depth, grown, width
 from lookalike.lsh.simd import SCORES
 from lookalike.threads import for_all_parts
 
@@ -109,7 +109,7 @@ def beam_for(linked: int, n: int, open_rows: int, asked: Asked) -> int:
     if not linked or not few or (candidates, rerank) != (None, None):
         return 0
     if beam is None:
-        beam = linked + min(linked, MOST_FOR_TEN) * max(effort - 10, 0) // 10
+        beam = grown(linked, max(effort - 10, 0))
         beam = 0 if beam < k else beam  # a long tail is what a scan finds
     return max(k, beam) if beam else 0
 

@@ -44,6 +44,11 @@ def depth(k: int) -> float:
     return float(k**0.55)
 
 
+def grown(beam: int, k: int) -> int:
+    """A beam for so many results more."""
+    return beam + min(beam, MOST_FOR_TEN) * k // 10
+
+
 @dataclass(frozen=True)
 class SearchSettings:
     """How much of an index a search looks at; ``None`` chooses from its size, and from what was
@@ -75,7 +80,7 @@ class SearchSettings:
         return SearchSettings(
             candidates and math.ceil(candidates * width(k) / width(own)),
             rerank and math.ceil(rerank * depth(k) / depth(own)),
-            beam and beam + min(beam, MOST_FOR_TEN) * (k - own) // 10,
+            beam and grown(beam, k - own),
         )
 
 

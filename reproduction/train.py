@@ -140,7 +140,7 @@ def embed_maps(
             some = maps.take(frozen.given, view, rows[start : start + CHUNK])
             yield tuple(part.float() for part in some)
 
-    return _rows(frozen.rest, chunks())
+    return _rows(frozen.embed, chunks())
 
 
 def embed_images(embedder: Embedder, images: list[Pixels]) -> Floats:

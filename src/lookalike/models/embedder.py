@@ -128,6 +128,11 @@ class Embedder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self._embeddings(images, {})
 
+    def from_maps(self, known: Mapping[int, Tensor]) -> Tensor:
+        """The same from maps of the trunk's stages: the last that is known, and those that are
+        pooled before it."""
+        return self._embeddings(known[max(known)], {}, known)
+
     def explained(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Embeddings and, from the same run, the gates of the deepest stage that has any.
 
@@ -139,22 +144,24 @@ class Embedder(nn.Module):
         embeddings = self._embeddings(images, seen)
         return embeddings, seen[max(seen)] if seen else {}
 
-    def _embeddings(self, images: Tensor, seen: dict[int, dict[str, Tensor]]) -> Tensor:
+    def _embeddings(
+        self, images: Tensor, seen: dict[int, dict[str, Tensor]], known: Mapping[int, Tensor] = {}
+    ) -> Tensor:
         """As `forward`; the gates of each stage are left in `seen`."""
-        maps, raw = self._maps(images, seen)
+        maps, raw = self._maps(images, seen, known)
         rows = unit(self.project(self._pooled(maps, seen)))
         if self.own is None:
             return rows
         return unit(torch.cat([unit(self.own(_own(raw))), rows], 1))
 
     def _maps(
-        self, images: Tensor, seen: dict[int, dict[str, Tensor]]
+        self, images: Tensor, seen: dict[int, dict[str, Tensor]], known: Mapping[int, Tensor] = {}
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """The map of each stage, and the last one without the attention after it."""
         after = _attending(self.gates, seen)
         last = max(map(int, self.pools))
         attend = after.pop(last, None)
-        maps = self.trunk.stages(images, after)
+        maps = self.trunk.stages(images, after, known)
         raw = maps[last]
         return (maps if attend is None else (*maps[:last], attend(raw))), raw
 

@@ -204,17 +204,11 @@ def store(model: onnx.ModelProto, storage: Storage) -> None:
     for weight in model.graph.initializer:
         values = numpy_helper.to_array(weight)
         name = weight.name
-        if storage == "float32" or values.dtype != np.float32 or values.size < SMALLEST:
-            weights.append(weight)
-        elif storage == "float16":
-            if not np.abs(values).max() <= HALF_MAX:
-                weights.append(weight)
-                continue
+        is_large = values.dtype == np.float32 and values.size >= SMALLEST
+        if storage == "float16" and is_large and np.abs(values).max() <= HALF_MAX:
             weights.append(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
             nodes.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
-        elif values.ndim < 2:
-            weights.append(weight)
-        else:
+        elif storage == "int8" and is_large and values.ndim > 1:
             largest = np.abs(values).max(tuple(range(1, values.ndim)), keepdims=True)
             scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
             rounded = np.rint(values / scale).astype(np.int8)
@@ -223,6 +217,8 @@ def store(model: onnx.ModelProto, storage: Storage) -> None:
             cast = [f"{name}_cast"]
             nodes.append(helper.make_node("Cast", [f"{name}_int8"], cast, to=TensorProto.FLOAT))
             nodes.append(helper.make_node("Mul", [*cast, f"{name}_scale"], [name]))
+        else:
+            weights.append(weight)
     nodes.extend(model.graph.node)
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.initializer.extend(weights)

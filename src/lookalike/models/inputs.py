@@ -6,10 +6,9 @@ far as memory goes; epochs take the views in turn.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -162,55 +161,28 @@ def stage_modules(trunk: Trunk, size: int) -> list[list[nn.Module]]:
     return found
 
 
-class _Rest(nn.Module):
-    """Stands in for a trunk whose first `depth` stages have been run already.
-
-    In place of images it takes maps, those of the stages `given`, the last one being depth - 1.
-    """
-
-    def __init__(self, trunk: Trunk, depth: int, given: tuple[int, ...]) -> None:
-        super().__init__()
-        self.trunk, self.depth, self.given = trunk, depth, given
-
-    def stages(
-        self, given: Maps, after: Mapping[int, Callable[[Tensor], Tensor]]
-    ) -> tuple[Tensor, ...]:
-        nothing = given[0].new_empty(0)
-        maps = [nothing] * self.depth
-        for index, x in zip(self.given, given, strict=True):
-            maps[index] = after[index](x) if index in after else x
-        x = maps[-1]
-        for index in range(self.depth, len(self.trunk.channels)):
-            x = self.trunk.stage(index, x)
-            if index in after:
-                x = after[index](x)
-            maps.append(x)
-        return tuple(maps)
-
-
 class Frozen:
-    """The stages that are run once: `maps(images)`, then `rest(maps)` gives the embeddings."""
+    """The stages that are run once: `maps(images)`, then `embed(maps)`. Kept are the maps `given`,
+    which the rest reads: of the last of these stages, and of those that are pooled."""
 
     def __init__(self, embedder: Embedder, frozen: int) -> None:
-        inside = [int(index) for index in embedder.gates]
-        depth = min([frozen, *(index + 1 for index in inside)])
+        depth = min([frozen, *(int(index) + 1 for index in embedder.gates)])
         wanted = {int(index) for index in embedder.pools if int(index) < depth} | {depth - 1}
-        self.trunk, self.depth, self.given = embedder.trunk, depth, tuple(sorted(wanted))
-        self.rest = copy.copy(embedder)  # the same modules and weights, with another trunk
-        self.rest._modules = {
-            **embedder._modules,
-            "trunk": _Rest(embedder.trunk, depth, self.given),
-        }
+        self.embedder, self.depth, self.given = embedder, depth, tuple(sorted(wanted))
 
     def maps(self, images: Tensor) -> Maps:
         with torch.no_grad():
             found = []
             x = images
             for index in range(self.depth):
-                x = self.trunk.stage(index, x)
+                x = self.embedder.trunk.stage(index, x)
                 if index in self.given:
                     found.append(x)
         return tuple(found)
+
+    def embed(self, maps: Maps) -> Tensor:
+        """Unit rows (n, dim)."""
+        return self.embedder.from_maps(dict(zip(self.given, maps, strict=True)))
 
 
 Batch: TypeAlias = Tensor | Maps
@@ -241,13 +213,11 @@ class Inputs:
 
     def embed(self, batch: Batch) -> Tensor:
         """Unit rows (n, dim)."""
-        embeddings: Tensor
         if isinstance(batch, Tensor):
-            embeddings = self.embedder(self._placed(batch))
-        else:
-            assert self.frozen is not None
-            embeddings = self.frozen.rest(tuple(x.to(self.device).float() for x in batch))
-        return embeddings
+            embeddings: Tensor = self.embedder(self._placed(batch))
+            return embeddings
+        assert self.frozen is not None
+        return self.frozen.embed(tuple(x.to(self.device).float() for x in batch))
 
     def training(self, epoch: int, batches: list[Positions]) -> Iterator[tuple[Positions, Batch]]:
         """Each of the `batches`, positions among the training images, with its augmented input."""

@@ -44,8 +44,6 @@ from lookalike.errors import ModelError, extra_needed
 from lookalike.models.settings import IMAGENET, Triple
 from lookalike.models.weights import fetch, load_weights
 
-_NOTHING: Mapping[int, Callable[[Tensor], Tensor]] = MappingProxyType({})
-
 
 class Trunk(nn.Module, ABC):
     """Normalised images (n, 3, s, s) -> the last feature map (n, channels[-1], h, w).
@@ -72,22 +70,23 @@ class Trunk(nn.Module, ABC):
         """Height (and width) of each stage's map for images of `size` x `size`."""
         return tuple(-(-size // stride) for stride in self.strides)
 
-    def load_weights(self, path: Path) -> None:
-        """Load a file of PyTorch weights strictly, but for a classifier that this trunk lacks;
-        ModelError lists what does not fit."""
-        load_weights(self, path, self.title, self.classifier)
-
     def stages(
-        self, images: Tensor, after: Mapping[int, Callable[[Tensor], Tensor]] = _NOTHING
+        self,
+        images: Tensor,
+        after: Mapping[int, Callable[[Tensor], Tensor]] = MappingProxyType({}),
+        known: Mapping[int, Tensor] = MappingProxyType({}),
     ) -> tuple[Tensor, ...]:
         """The map of each stage, (n, channels[i], h_i, w_i).
 
         `after[i]`, where there is one, replaces the map of stage i before stage i + 1 reads it.
+        Maps that are `known` are not computed, nor are those before the last of them, in whose
+        place anything may stand.
         """
         maps: list[Tensor] = []
         x = images
+        last_known = max(known, default=-1)
         for index in range(len(self.channels)):
-            x = self.stage(index, x)
+            x = known.get(index, x) if index <= last_known else self.stage(index, x)
             if index in after:
                 x = after[index](x)
             maps.append(x)
@@ -449,10 +448,9 @@ def make_trunk(name: str, weights: str | Path = "none") -> Trunk:
     if name not in TRUNKS:
         raise ModelError(f"no trunk is called {name!r}: choose one of {', '.join(TRUNKS)}")
     trunk = TRUNKS[name]()
-    if weights == "imagenet":
-        trunk.load_weights(_imagenet(name))
-    elif weights != "none":
-        trunk.load_weights(Path(weights))
+    if weights != "none":
+        path = _imagenet(name) if weights == "imagenet" else Path(weights)
+        load_weights(trunk, path, trunk.title, trunk.classifier)
     return trunk
 
 

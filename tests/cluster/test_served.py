@@ -35,6 +35,7 @@ from lookalike.cluster.shard import Place
 from lookalike.cluster.writer import writing
 from lookalike.errors import ClusterError, ModelMismatchError
 from lookalike.gallery import Gallery
+from lookalike.gallery.opening import GalleryModel
 
 pytestmark = pytest.mark.slow  # they start Ray
 
@@ -92,7 +93,7 @@ def serve(
             Layout(shards=shards, replicas=replicas, cpus=CPUS, cache=str(tmp_path / "cache")),
         )
         names.append(name)
-        return open_uri(f"ray://{name}@{nodes.address}", model=file)
+        return open_uri(f"ray://{name}@{nodes.address}", GalleryModel(file))
 
     yield served
     for name in names:
@@ -355,7 +356,7 @@ def test_another_model_and_number_of_shards_take_the_name_by_a_switch(
     with pytest.raises(ModelMismatchError, match=r"coarse 1 .*cluster embed .*; lookalike cluster"):
         old.search(images / "a/000.png", 1)
     assert len(old) == 30
-    renamed = open_uri("ray://photos", model=other_model)
+    renamed = open_uri("ray://photos", GalleryModel(other_model))
     assert renamed.search(images / "a/000.png", 1)[0].path == "a/000.png"
     wait_until(lambda: new.deployment.shards == 2, 20, "the other name means the old one")
     run("cluster", "stop", "new")

@@ -22,7 +22,6 @@ from lookalike.cluster.job import Job
 from lookalike.cluster.parts import GONE, Parts, Share, to_batch
 from lookalike.cluster.shard import Place, Shard, delete_cached
 from lookalike.cluster.view import connected
-from lookalike.encoder import EncoderSettings
 from lookalike.errors import GalleryError
 from lookalike.gallery.duplicates import Proposals
 from lookalike.gallery.hits import smallest_cosine
@@ -73,8 +72,7 @@ def shards(parts: Parts, tmp_path: Path) -> Iterator[InProcess]:
 
 @pytest.fixture
 def gallery(shards: InProcess) -> ShardedGallery:
-    model = GalleryModel(None, EncoderSettings())
-    return ShardedGallery(shards, "ray://test", model, Limits())  # type: ignore[arg-type]
+    return ShardedGallery(shards, "ray://test", GalleryModel(), Limits())  # type: ignore[arg-type]
 
 
 def embedded(parts: Parts) -> LSHIndex:

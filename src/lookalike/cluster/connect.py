@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lookalike.errors import ClusterError, MissingExtraError, install_command
+from lookalike.errors import ClusterError, extra_needed
 
 NAMESPACE = "lookalike"
 CONNECT_SECONDS = 3.0
@@ -41,10 +41,8 @@ def join(address: str | None = None) -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Of two replicas that were asked, one is listened to.
         os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-        try:
+        with extra_needed("cluster", "this"):
             import ray
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(f"this needs ray: {install_command('cluster')}") from error
         if ray.is_initialized():
             return ray
         if address is not None and not is_listening(address):

@@ -16,7 +16,6 @@ from lookalike.cluster.embed import CHUNK_IMAGES
 from lookalike.cluster.job import Job, check_vacant, write_list
 from lookalike.cluster.parts import Parts, to_batch
 from lookalike.cluster.storage import Storage, is_uri
-from lookalike.encoder import EncoderSettings
 from lookalike.errors import GalleryError
 from lookalike.gallery import Gallery
 from lookalike.gallery.files import GalleryFiles, made_with
@@ -120,9 +119,7 @@ def import_gallery(
     """
     began, job = time.monotonic(), parts.job
     parts.check_complete()
-    GalleryModel(model, EncoderSettings()).check_now(
-        job.model, lambda: "lookalike cluster embed, into a new DIR"
-    )
+    GalleryModel(model).check_now(job.model, lambda: "lookalike cluster embed, into a new DIR")
     root, home = places(folder, directory)
     names = parts.refresh()
     _check_root(parts, names, root)

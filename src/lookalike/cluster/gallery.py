@@ -24,7 +24,7 @@ from lookalike.cluster.view import (
     ShardedSnapshot,
     near_groups,
 )
-from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
+from lookalike.encoder import Encoder, ModelInfo
 from lookalike.errors import ClusterError, GalleryError
 from lookalike.gallery.duplicates import Duplicates, Proposals
 from lookalike.gallery.hits import smallest_cosine
@@ -46,12 +46,7 @@ ANNOUNCE_SECONDS = 60.0
 
 
 def open_uri(
-    uri: str,
-    *,
-    model: Path_ | None = None,
-    encoder_settings: EncoderSettings | None = None,
-    max_pixels: int = 200_000_000,
-    max_seconds: float = 10.0,
+    uri: str, model: GalleryModel | None = None, limits: Limits | None = None
 ) -> ShardedGallery:
     """Open the gallery that ``ray://NAME`` or ``ray://NAME@HOST:PORT`` names.
 
@@ -64,14 +59,8 @@ def open_uri(
             f"{uri!r} is not the address of a gallery in shards; write ray://NAME, or "
             f"ray://NAME@HOST:PORT with the address of Ray's head"
         )
-    return ShardedGallery(
-        Shards(name, address or None),
-        uri,
-        GalleryModel(
-            None if model is None else Path(model).absolute(), encoder_settings or EncoderSettings()
-        ),
-        Limits(max_pixels, max_seconds),
-    )
+    shards = Shards(name, address or None)
+    return ShardedGallery(shards, uri, model or GalleryModel(), limits or Limits())
 
 
 class ShardedGallery(ImageGallery):

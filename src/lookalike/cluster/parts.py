@@ -75,9 +75,7 @@ class Share(NamedTuple):
 
     def of(self, rows: Embedded) -> Embedded:
         """This shard's, without what is gone."""
-        kept = [at for at, row in enumerate(rows.images) if self.has(row)]
-        skipped = [row for row in rows.skipped if row.skipped != GONE and self.has(row)]
-        return Embedded([rows.images[at] for at in kept], rows.vectors[kept], skipped)
+        return _chosen(rows, self.has)
 
     def _shard_of(self, digest: bytes) -> int:
         return int.from_bytes(digest[:8], "big") * self.shards >> 64
@@ -89,6 +87,14 @@ class Share(NamedTuple):
         if found is None or not found.has_min_max or found.null_count:
             return True
         return self._shard_of(found.min) <= self.shard <= self._shard_of(found.max)
+
+
+def _chosen(rows: Embedded, is_wanted: Callable[[ImageRow], bool]) -> Embedded:
+    """Those that are wanted and not gone; with their vectors, if these were read."""
+    kept = [at for at, row in enumerate(rows.images) if is_wanted(row)]
+    vectors = rows.vectors[kept] if len(rows.vectors) else rows.vectors
+    skipped = [row for row in rows.skipped if row.skipped != GONE and is_wanted(row)]
+    return Embedded([rows.images[at] for at in kept], vectors, skipped)
 
 
 def part_name(first_id: int) -> str:
@@ -113,20 +119,17 @@ def to_batch(job: Job, rows: Embedded) -> pa.RecordBatch:
         raise ValueError("images have no reason for being skipped, other rows have one")
     _check(rows)
     files = [*rows.images, *rows.skipped]
-    order = sorted(
-        range(len(files)), key=lambda at: (not files[at].hash, files[at].hash, files[at].id)
-    )
     columns = [
-        _column([getattr(files[at], name) for at in order], kind) for name, kind in OF_FILE.items()
+        _column([getattr(row, name) for row in files], kind) for name, kind in OF_FILE.items()
     ]
     flat = np.zeros((len(files), job.model.dim), np.float16)
     flat[: len(rows.images)] = rows.vectors
-    missing = pa.array(np.array(order, np.int64) >= len(rows.images))
-    values = pa.array(flat[order].ravel())
-    lists = pa.FixedSizeListArray.from_arrays(values, job.model.dim, mask=missing)
+    missing = pa.array(np.arange(len(files)) >= len(rows.images))
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), job.model.dim, mask=missing)
     schema = _schema(job)
     lists = lists.cast(schema.field("embedding").type)
-    return pa.RecordBatch.from_arrays([*columns, lists], schema=schema)
+    batch = pa.RecordBatch.from_arrays([*columns, lists], schema=schema)
+    return batch.take(pc.sort_indices(batch, [("hash", "ascending"), ("id", "ascending")]))
 
 
 def _schema(job: Job) -> pa.Schema:
@@ -180,14 +183,11 @@ def _to_rows(table: pa.Table, dim: int) -> Embedded:
         ]
         vectors = np.concatenate([vectors.ravel(), *flat]).astype(np.float16, copy=False)
         vectors = vectors.reshape(len(images), dim)
-    return Embedded(_image_rows(images), vectors, _image_rows(others))
-
-
-def _image_rows(table: pa.Table) -> list[ImageRow]:
-    columns = [table[name].to_pylist() for name in OF_FILE]
-    return [
-        ImageRow(**dict(zip(OF_FILE, values, strict=True))) for values in zip(*columns, strict=True)
-    ]
+    rows, skips = (
+        [ImageRow(**row) for row in some.select(list(OF_FILE)).to_pylist()]
+        for some in (images, others)
+    )
+    return Embedded(rows, vectors, skips)
 
 
 class Parts:
@@ -315,20 +315,15 @@ class Parts:
     def live(self, name: str, *, vectors: bool = True, share: Share | None = None) -> Embedded:
         """The rows of a part that no later part has again, as of the last `refresh`: all, or those
         of a shard."""
-        rows = self.read(name, vectors=vectors, share=share)
 
         def is_live(row: ImageRow) -> bool:
             return (
                 self._by_path.get(row.path, name) == name
                 and self._by_id.get(row.id, name) == name
-                and row.skipped != GONE
                 and (share is None or share.has(row))
             )
 
-        kept = [at for at, row in enumerate(rows.images) if is_live(row)]
-        chosen = rows.vectors[kept] if vectors else rows.vectors
-        skipped = [row for row in rows.skipped if is_live(row)]
-        return Embedded([rows.images[at] for at in kept], chosen, skipped)
+        return _chosen(self.read(name, vectors=vectors, share=share), is_live)
 
     def refresh(self) -> list[str]:
         """Learn which rows later parts replace; returns the names of all parts."""

@@ -40,10 +40,7 @@ class GalleryOnDisk(ImageGallery):
         """As `open`, but opens nothing."""
         self._root, home = _places(folder, directory)
         self._files = GalleryFiles(home)
-        file = None if model is None else Path(model).absolute()
-        if not isinstance(encoder_settings, EncoderSettings | None):
-            raise TypeError(f"encoder_settings is {encoder_settings!r}; give an EncoderSettings")
-        self._model = GalleryModel(file, encoder_settings or EncoderSettings())
+        self._model = GalleryModel(model, encoder_settings)
         self.max_pixels = max_pixels
         self._max_seconds = max_seconds
         self._is_astray = False
@@ -103,17 +100,17 @@ class GalleryOnDisk(ImageGallery):
             GalleryDamagedError: the gallery's table is damaged.
             ModelError: there is no such ``model``; ModelMismatchError: the gallery was made with
                 another.
+            MissingExtraError: packages that a gallery in shards needs are not installed.
         """
         if is_remote(folder):
             if directory is not None or lsh is not None:
                 raise ValueError("directory and lsh are for a gallery on disk")
-            found: Self = open_remote(
-                folder,
-                model=model,
-                encoder_settings=encoder_settings,
-                max_pixels=max_pixels,
-                max_seconds=max_seconds,
-            )
+            from lookalike.images.decoder import Limits
+
+            with extra_needed("cluster", "a gallery in shards"):
+                home = importlib.import_module(HOME)
+            limits = Limits(max_pixels, max_seconds)
+            found: Self = home.open_uri(folder, GalleryModel(model, encoder_settings), limits)
             return found
         gallery = cls(folder, directory, model, encoder_settings, max_pixels, max_seconds)
         if gallery._files.exist():
@@ -255,12 +252,14 @@ class GalleryModel:
     Args:
         path: of the ONNX file; None: the one that comes with lookalike, for a gallery that was
             made with an earlier one that one.
-        settings: of the encoder.
+        settings: of the encoder; None: the defaults.
     """
 
-    def __init__(self, path: Path | None, settings: EncoderSettings) -> None:
-        self.path = path
-        self._settings = settings
+    def __init__(self, path: Path_ | None = None, settings: EncoderSettings | None = None) -> None:
+        if not isinstance(settings, EncoderSettings | None):
+            raise TypeError(f"encoder_settings is {settings!r}; give an EncoderSettings")
+        self.path = None if path is None else Path(path).absolute()
+        self._settings = settings or EncoderSettings()
         self._encoder: Encoder | None = None
         self._opened: tuple[Path, int] | None = None
         self._left: Encoder | None = None
@@ -347,14 +346,3 @@ def check_on_disk(name: object) -> None:
             "only a gallery on disk is rebuilt or repaired; of one in shards, embed the images "
             "into a new DIR, start it under another name, then: lookalike cluster switch"
         )
-
-
-def open_remote(uri: str, **settings: Any) -> Any:
-    """The gallery of a URI: an object with the methods of `lookalike.gallery.protocol`.
-
-    Raises:
-        MissingExtraError: the packages that it needs are not installed.
-    """
-    with extra_needed("cluster", "a gallery in shards"):
-        home = importlib.import_module(HOME)
-    return home.open_uri(uri, **settings)

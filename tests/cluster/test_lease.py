@@ -95,3 +95,11 @@ def test_a_writer_that_failed_or_was_killed_counts_as_unfinished(storage: Storag
     with Lease.acquire(storage):
         pass
     assert not is_unfinished(storage)
+
+
+@pytest.mark.parametrize("damage", [b"", b"12", b'{"until": null}', b'{"holder": "x"}'])
+def test_a_damaged_lease_is_free(storage: Storage, damage: bytes) -> None:
+    storage.write("lease-000000007.json", damage)
+    assert not is_unfinished(storage)
+    with Lease.acquire(storage):
+        assert leases(storage) == ["lease-000000008.json"]

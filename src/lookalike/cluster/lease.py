@@ -13,7 +13,7 @@ import re
 import socket
 import threading
 import time
-from typing import Self
+from typing import NamedTuple, Self
 
 from lookalike.cluster.storage import Storage
 from lookalike.errors import GalleryError, GalleryLockedError
@@ -21,6 +21,19 @@ from lookalike.errors import GalleryError, GalleryLockedError
 TTL = 60.0
 POLL_SECONDS = 0.5
 NAME = re.compile(r"lease-(\d{9})\.json")
+
+
+class Held(NamedTuple):
+    """What a lease file says; as it stands here, of one that has ended.
+
+    Attributes:
+        until: seconds since the epoch.
+        unfinished: its holder is at work, or was killed, or ended by an error.
+    """
+
+    holder: str = ""
+    until: float = 0.0
+    unfinished: bool = False
 
 
 class Lease:
@@ -43,8 +56,8 @@ class Lease:
         """
         end = time.monotonic() + wait
         while True:
-            number, lease = _latest(storage)
-            left = float(str(lease.get("until", 0))) - time.time()
+            number, held = _latest(storage)
+            left = held.until - time.time()
             if left <= 0:
                 found = cls(storage, number + 1, ttl)
                 try:
@@ -59,7 +72,7 @@ class Lease:
                 storage.delete(_name(number + 1))  # the list was read too long ago
             elif time.monotonic() >= end:
                 raise GalleryLockedError(
-                    f"the gallery in {storage.where} is being written by {lease.get('holder')}; "
+                    f"the gallery in {storage.where} is being written by {held.holder}; "
                     f"wait until it is done (--wait SECONDS), or stop it: what a killed writer "
                     f"held is free after {left:.0f} s"
                 )
@@ -88,7 +101,7 @@ class Lease:
     def _content(self, until: float | None = None, unfinished: bool = True) -> bytes:
         until = time.time() + self._ttl if until is None else until
         holder = f"process {os.getpid()} of {socket.gethostname()}"
-        return json.dumps({"holder": holder, "until": until, "unfinished": unfinished}).encode()
+        return json.dumps(Held(holder, until, unfinished)._asdict()).encode()
 
     def _renew(self) -> None:
         while not self._ended.wait(self._ttl / 6):
@@ -105,7 +118,7 @@ class Lease:
 
 def is_unfinished(storage: Storage) -> bool:
     """Whether the last writer is still at work, was killed, or ended by an error."""
-    return bool(_latest(storage)[1].get("unfinished", False))
+    return _latest(storage)[1].unfinished
 
 
 def _name(number: int) -> str:
@@ -116,13 +129,15 @@ def _numbers(storage: Storage) -> list[int]:
     return sorted(int(found[1]) for name in storage.names() if (found := NAME.fullmatch(name)))
 
 
-def _latest(storage: Storage) -> tuple[int, dict[str, object]]:
-    """Number and content of the lease that counts; 0 and {} if there was never one."""
+def _latest(storage: Storage) -> tuple[int, Held]:
+    """Number and content of the lease that counts; 0 and one that has ended if there was never
+    one."""
     numbers = _numbers(storage)
     if not numbers:
-        return 0, {}
+        return 0, Held()
     try:
-        found: dict[str, object] = json.loads(storage.read(_name(numbers[-1])))
-    except (FileNotFoundError, ValueError):  # just replaced, or damaged
-        return numbers[-1], {}
-    return numbers[-1], found
+        found = json.loads(storage.read(_name(numbers[-1])))
+        held = Held(str(found["holder"]), float(found["until"]), bool(found["unfinished"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # just replaced, or damaged
+        held = Held()
+    return numbers[-1], held

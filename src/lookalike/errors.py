@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+NAMED = 5
 
 
 def install_command(extra: str) -> str:
@@ -107,6 +109,18 @@ class ClusterStoppedError(ClusterError):
 
 class ClusterBusyError(ClusterError):
     """A shard of a gallery has as many requests waiting as it accepts; try again later."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of its message, of which other packages' errors have many or none; then the
+    error's name."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def named(names: Sequence[str]) -> str:
+    """The first ones, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 @contextmanager

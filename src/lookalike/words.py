@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lookalike.errors import ModelError, extra_needed
+from lookalike.errors import ModelError, extra_needed, first_line
 from lookalike.runtimes import OUTPUT, OnnxRuntime, open_model
 
 if TYPE_CHECKING:
@@ -145,8 +145,9 @@ class WordEncoder:
         try:
             (row,) = self._runtime.run({k: v for k, v in given.items() if k in self._inputs})
         except Exception as error:  # onnxruntime has a dozen unrelated classes
-            reason = str(error).partition("\n")[0]
-            raise ModelError(f"the model does not take these words ({reason})") from error
+            raise ModelError(
+                f"the model does not take these words ({first_line(error)})"
+            ) from error
         norm = np.linalg.norm(row)
         if not (np.isfinite(norm) and norm > 0):
             raise ModelError("the model gives these words an embedding that is zero or not finite")

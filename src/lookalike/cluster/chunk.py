@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from lookalike.cluster.job import Chunk, Job
 from lookalike.cluster.parts import Parts, to_batch
 from lookalike.cluster.source import rows_of
-from lookalike.cluster.storage import first_line, is_uri, resolve
+from lookalike.cluster.storage import is_uri, resolve
 from lookalike.encoder import (
     Encoded,
     Encoder,
@@ -34,7 +34,7 @@ from lookalike.encoder import (
     bundled_model,
     one_by_one,
 )
-from lookalike.errors import GalleryError, LookalikeError, ModelMismatchError
+from lookalike.errors import GalleryError, LookalikeError, ModelMismatchError, first_line
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.rows import ImageRow
 from lookalike.gallery.update import ReadImage, read_row, why_skipped

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lookalike.cluster.storage import Storage, first_line
+from lookalike.cluster.storage import Storage
 from lookalike.encoder import ModelInfo
-from lookalike.errors import GalleryError
+from lookalike.errors import GalleryError, first_line
 
 FORMAT = 2
 JOB, IMAGES = "job.json", "images.parquet"

@@ -30,8 +30,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lookalike.cluster.job import FORMAT, Chunk, Item, Job, check_vacant, chunks_of, write_list
-from lookalike.cluster.storage import Storage, first_line
-from lookalike.errors import GalleryDamagedError, GalleryError, GalleryLockedError
+from lookalike.cluster.storage import Storage
+from lookalike.errors import GalleryDamagedError, GalleryError, GalleryLockedError, first_line
 from lookalike.gallery.ingest import Embedded
 from lookalike.gallery.rows import ImageRow, check_row
 from lookalike.lsh.segment import are_unit

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pyarrow.types
 
 from lookalike.cluster.job import JOB, Item
-from lookalike.cluster.storage import first_line, is_uri, local_path, resolve
-from lookalike.errors import GalleryError
+from lookalike.cluster.storage import is_uri, local_path, resolve
+from lookalike.errors import GalleryError, first_line
 from lookalike.gallery.rows import is_path
 from lookalike.gallery.scan import scan
 from lookalike.images import looks_like_image

@@ -16,7 +16,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from lookalike.atomic import NO_SPACE, sync
-from lookalike.errors import GalleryError, StorageFullError
+from lookalike.errors import GalleryError, StorageFullError, first_line
 
 TEMPORARY = ".tmp"
 STALE_SECONDS = 3600.0
@@ -49,11 +49,6 @@ def resolve(where: str) -> tuple[Any, str]:
             f"of address (s3fs, gcsfs, adlfs), or check its credentials and endpoint"
         ) from error
     return system, path.rstrip("/")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of its message; those of pyarrow have many."""
-    return str(error).partition("\n")[0]
 
 
 class Storage:

@@ -13,16 +13,14 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lookalike.atomic import atomic_writer, file_sha256
-from lookalike.errors import LookalikeError
+from lookalike.errors import LookalikeError, named
 
 IN_A_CLASS = 100
-NAMED = 5
-"""Names in a message that may have many."""
 _IMAGE = re.compile(r"(0|[1-9]\d{0,8})\.jpe?g", re.IGNORECASE)
 _TEMPORARY = re.compile(r"\.\d+\.jpg\.tmp")
 
@@ -125,7 +123,7 @@ class Check:
         """A line for each difference to the set used here."""
         lines = []
         if self.passed_over:
-            more = _some([os.fspath(path) for path in self.passed_over])
+            more = named([os.fspath(path) for path in self.passed_over])
             lines.append(f"passed over, since no class of {self.dataset.name} has them: {more}")
         found, wanted = (
             Counter(map(_class, names)) for names in (self.files, self.dataset.images())
@@ -137,14 +135,14 @@ class Check:
                 (self.extra, "not in the set used here"),
             ):
                 if own := [name.partition("/")[2] for name in names if _class(name) == label]:
-                    parts.append(f"{what}: {_some(own)}")
+                    parts.append(f"{what}: {named(own)}")
             if len(parts) > 1:
                 lines.append("; ".join(parts))
         if self.differing:
             lines.append(
                 "not the exact files this project's numbers were made with: "
                 f"{len(self.differing)} of {len(self.dataset.classes)} classes differ "
-                f"({_some(self.differing)}); results will differ"
+                f"({named(self.differing)}); results will differ"
             )
         return lines
 
@@ -172,7 +170,7 @@ def check(dataset: Dataset, folder: Path) -> Check:
         first, last = (name.partition("/")[2] for name in (names[0], names[-1]))
         raise LookalikeError(
             f"{folder} has no image of {dataset.name}: give the folder that directly holds the "
-            f"class folders ({_some(labels)}) or the numbered files ({first} to {last}); "
+            f"class folders ({named(labels)}) or the numbered files ({first} to {last}); "
             f"the source is {dataset.source}"
         )
     hashes = {name: file_sha256(path) for name, path in files.items()}
@@ -204,7 +202,7 @@ def lay_out(copy: Check, out: Path) -> LaidOut:
     if lost := copy.lost_classes():
         raise LookalikeError(
             f"nothing was laid out: {copy.folder} has no image of {len(lost)} of the "
-            f"{len(copy.dataset.classes)} classes of {copy.dataset.name} ({_some(lost)}): get them "
+            f"{len(copy.dataset.classes)} classes of {copy.dataset.name} ({named(lost)}): get them "
             f"from {copy.dataset.source}"
         )
     present = _present(copy, out)
@@ -295,8 +293,3 @@ def _present(copy: Check, out: Path) -> set[str]:
 
 def _class(name: str) -> str:
     return name.partition("/")[0]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

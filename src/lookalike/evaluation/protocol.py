@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import LookalikeError
+from lookalike.errors import LookalikeError, named
 from lookalike.evaluation.metrics import (
     CUTS,
     average_precision,
@@ -127,9 +127,6 @@ def hashed_ranking(index: LSHIndex, queries: NDArray[np.float32], exact: Positio
 # ---- which images are queries and which the gallery ----------------------------------------------
 
 
-NAMED = 5
-
-
 class Split(NamedTuple):
     """Positions of the images, ascending: `queries`, and `gallery` for all others."""
 
@@ -175,11 +172,10 @@ def check_class_sizes(
     if not small:
         return
     lost = f" ({len(skipped)} skipped, such as {skipped[0][0]}: {skipped[0][1]})" if skipped else ""
-    names = ", ".join(f"{name!r} ({n})" for n, name in small[:NAMED])
-    more = f" and {len(small) - NAMED} more" if len(small) > NAMED else ""
+    names = named([f"{name!r} ({n})" for n, name in small])
     fewest = min(small)[0]
     fewer = f"use --queries-per-class {fewest - 1}, " if fewest > 1 else ""
     raise LookalikeError(
         f"{per_class} queries of each class need at least {per_class + 1} readable images in each, "
-        f"one to find; too small: {names}{more}{lost}: {fewer}add images, or remove the folder"
+        f"one to find; too small: {names}{lost}: {fewer}add images, or remove the folder"
     )

@@ -22,7 +22,7 @@ from onnx import TensorProto, compose, helper, numpy_helper
 
 from lookalike.atomic import file_sha256
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
-from lookalike.errors import ModelError
+from lookalike.errors import ModelError, first_line
 from lookalike.models.settings import Triple
 from lookalike.runtimes import INPUT, OUTPUT, OnnxRuntime, import_onnxruntime
 from lookalike.words import MASK, TOKENS, WordEncoder, metadata, read_tokenizer, words_file
@@ -129,7 +129,7 @@ def _read(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
     except Exception as error:  # protobuf, onnx and the file system each have their own
-        raise ModelError(f"{path}: not a readable ONNX file ({_reason(error)})") from error
+        raise ModelError(f"{path}: not a readable ONNX file ({first_line(error)})") from error
     if not model.graph.node:
         raise ModelError(f"{path}: not an ONNX file, or one without a graph")
     return model
@@ -247,7 +247,7 @@ def _shape_of(
         image = np.zeros((1, 3, size, size), np.float32)
         (result,) = session.run([chosen], {INPUT: image})
     except Exception as error:  # protobuf over 2 GB, and a dozen classes of onnxruntime
-        raise ModelError(f"{path}: does not run ({_reason(error)})") from error
+        raise ModelError(f"{path}: does not run ({first_line(error)})") from error
     if not isinstance(result, np.ndarray) or result.dtype.kind != "f":
         raise ModelError(f"{path}: its output {chosen} is not a tensor of floats")
     return result.shape, result.dtype
@@ -333,7 +333,7 @@ def _write(path: Path, model: onnx.ModelProto, out: Path) -> ModelInfo:
     try:
         out.write_bytes(model.SerializeToString(deterministic=True))
     except ValueError as error:  # protobuf ends at 2 GB
-        raise ModelError(f"{path}: too large for one file ({_reason(error)})") from error
+        raise ModelError(f"{path}: too large for one file ({first_line(error)})") from error
     try:
         settings = EncoderSettings(threads=1, runtime="onnxruntime")  # one batch of all
         encoder = Encoder.open(out, settings)
@@ -357,7 +357,7 @@ def _try_images(path: Path, encoder: Encoder) -> None:
         raise
     except Exception as error:  # onnxruntime has a dozen unrelated classes
         raise ModelError(
-            f"{path}: cannot take two images at once ({_reason(error)}): {_EXPORT_AGAIN}"
+            f"{path}: cannot take two images at once ({first_line(error)}): {_EXPORT_AGAIN}"
         ) from error
     if together.shape != alone.shape or np.min(np.sum(alone * together, 1)) < 1 - TOLERANCE:
         raise ModelError(
@@ -426,8 +426,9 @@ def _try_words(
         runtime.run({end.name: inputs[end.name] for end in runtime.inputs})
     except Exception as error:  # onnxruntime has a dozen unrelated classes
         raise ModelError(
-            f"{text.file}: does not embed words, or not {text.length} tokens ({_reason(error)}): "
-            "export it with axes of any length, and give the length that it takes"
+            f"{text.file}: does not embed words, or not {text.length} tokens ("
+            f"{first_line(error)}): export it with axes of any length, and give the length that "
+            "it takes"
         ) from error
     if prompts.shape[1:] != (dim,):
         raise ModelError(
@@ -442,10 +443,6 @@ def _try_words(
 def _dims(value: onnx.ValueInfoProto) -> str:
     dims = [str(d.dim_value or d.dim_param or "?") for d in value.type.tensor_type.shape.dim]
     return f"({', '.join(dims)})"
-
-
-def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 _THINGS = """

@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import TrainingError
+from lookalike.errors import TrainingError, named
 from lookalike.evaluation.protocol import draw_split
 from lookalike.images import SkippedImageError, looks_like_image
 from lookalike.images.decoder import Decoder
@@ -106,9 +106,8 @@ def _listing(folder: Path) -> list[Path]:
 
 
 def _classes(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"class {shown} has" if len(names) == 1 else f"classes {shown}{more} have"
+    shown = named([repr(name) for name in names])
+    return f"class {shown} has" if len(names) == 1 else f"classes {shown} have"
 
 
 def check_classes(images: LabelledImages, skipped: Sequence[Skipped], needed: int = 2) -> None:

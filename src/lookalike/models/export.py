@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from lookalike.atomic import atomic_writer
 from lookalike.encoder import Encoder, EncoderSettings, ModelInfo
-from lookalike.errors import ModelError
+from lookalike.errors import ModelError, first_line
 from lookalike.models.embedder import Embedder
 from lookalike.runtimes import INPUT, OUTPUT
 
@@ -126,7 +126,7 @@ def _translate(module: nn.Module, info: ModelInfo, outputs: Sequence[str]) -> on
                     dynamic_shapes=({0: torch.export.Dim("n")},),
                 )
         except torch.onnx.OnnxExporterError as error:
-            reason = str(error.__cause__ or error).partition("\n")[0]
+            reason = first_line(error.__cause__ or error)
             raise ModelError(f"torch cannot export this module to ONNX: {reason}") from error
     assert program is not None
     ClearMetadataAndDocStringPass()(program.model)

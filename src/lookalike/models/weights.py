@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lookalike.atomic import cache_directory
-from lookalike.errors import ModelError
+from lookalike.errors import ModelError, first_line
 from lookalike.models.download import download
 
 
@@ -24,8 +24,9 @@ def read_torch_file(path: Path, kind: str = "PyTorch weight file") -> Any:
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such {kind}: check the path") from error
     except Exception as error:  # damaged bytes lead the unpickler anywhere
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ModelError(f"{path}: not a readable {kind} ({reason}). Get it again") from error
+        raise ModelError(
+            f"{path}: not a readable {kind} ({first_line(error)}). Get it again"
+        ) from error
 
 
 def load_weights(module: nn.Module, path: Path, what: str, classifier: str = "") -> None:

@@ -57,6 +57,14 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model") / "coarse.onnx", "coarse", cells=2)
 
 
+@pytest.fixture(scope="session")
+def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that knows words."""
+    from towers import adopt_towers
+
+    return adopt_towers(tmp_path_factory.mktemp("towers"))
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of twelve images, a/000.png, b/001.png, c/002.png, a/003.png and so on."""

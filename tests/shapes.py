@@ -1,4 +1,5 @@
-"""Class folders of images whose class is in the shape, in random colours and places."""
+"""Images that are drawn: class folders of some whose class is in the shape, in random colours and
+places, and textures."""
 
 from __future__ import annotations
 
@@ -35,3 +36,9 @@ def write_classes(
         for number in range(images):
             image(label, generator).save(folder / label / f"{number:03}.png")
     return folder
+
+
+def texture(seed: int) -> Image.Image:
+    """Sharp enough to be compared, and like no other."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((320, 240), Image.Resampling.BICUBIC)

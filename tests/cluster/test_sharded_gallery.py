@@ -13,7 +13,7 @@ from command import lookalike
 from fakes import counts, write_photo, write_photos
 from inprocess import InProcess
 from jobs import embedded
-from towers import adopt_towers, write_colours
+from towers import write_colours
 
 from lookalike.cluster import gallery as sharded
 from lookalike.cluster import view
@@ -108,16 +108,16 @@ def test_damage_to_parts_and_to_shards_is_found(serve: Serve, tmp_path: Path) ->
 
 
 def test_words_find_in_shards_what_they_find_in_a_gallery_on_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, towers: Path
 ) -> None:
-    photos, model = tmp_path / "photos", adopt_towers(tmp_path / "towers")
+    photos = tmp_path / "photos"
     write_colours(photos)
-    local = Gallery.open(photos, directory=tmp_path / "local", model=model)
+    local = Gallery.open(photos, directory=tmp_path / "local", model=towers)
     local.update()
-    parts = embedded(photos, tmp_path / "parts", model)
+    parts = embedded(photos, tmp_path / "parts", towers)
     shards = InProcess(parts.where, 2, tmp_path / "cache")
     monkeypatch.setattr(sharded, "Shards", lambda name, address: shards)
-    gallery = Gallery.open("ray://photos", model=model)
+    gallery = Gallery.open("ray://photos", model=towers)
     for query in (None, photos / "red/00.png"):
         found = gallery.search(query, k=12, text="blue")
         expected = local.search(query, k=12, text="blue")

@@ -10,21 +10,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 from command import COMMAND, lookalike
 from fakes import listing
 from PIL import Image
+from shapes import texture
 
 from lookalike.gallery import Gallery
 
 pytestmark = pytest.mark.slow
-
-
-def texture(seed: int) -> Image.Image:
-    """Sharp enough to be compared, and like no other."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((320, 240), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from fakes import updated, write_photo
 from hostile import encode, photo
 from numpy.typing import NDArray
 from PIL import Image
+from shapes import texture
 
 from lookalike.errors import GalleryError
 from lookalike.gallery import (
@@ -268,12 +269,6 @@ def test_files_that_have_changed_or_gone_are_left_out_and_the_next_best_is_kept(
     assert [item.path for item in group.keep] == ["1.png"]
     assert [item.path for item in group.duplicates] == ["2.png", "3.png"]
     assert groups.changed == ("0.png", "4.png")
-
-
-def texture(seed: int) -> Image.Image:
-    """Sharp enough to be compared, and like no other."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((320, 240), Image.Resampling.BICUBIC)
 
 
 class Comparisons:

@@ -10,7 +10,7 @@ import pytest
 from command import lookalike
 from fakes import updated
 from numpy.typing import NDArray
-from towers import COLOURS, adopt_towers, write_colours
+from towers import COLOURS, write_colours
 
 from lookalike import Blend, Gallery, Words
 from lookalike.errors import NoWordsError
@@ -18,11 +18,6 @@ from lookalike.gallery.rarity import PairStatistics
 
 K = 12
 OTHERS = ("seal", "lunar", "kiln", "diving", "cable", "knee", "bath", "rover", "press", "iron")
-
-
-@pytest.fixture(scope="module")
-def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return adopt_towers(tmp_path_factory.mktemp("towers"))
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,6 @@ from lookalike.models.adopt import adopt
 from lookalike.words import PREFIX, WordEncoder, words_file
 
 
-@pytest.fixture(scope="module")
-def towers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return adopt_towers(tmp_path_factory.mktemp("towers"))
-
-
 @pytest.mark.parametrize("mask", [True, False])
 def test_words_get_the_embedding_that_the_text_tower_gives(tmp_path: Path, mask: bool) -> None:
     vision, text = write_towers(tmp_path, mask=mask)

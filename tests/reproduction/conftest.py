@@ -9,6 +9,7 @@ pytest.importorskip("torch")
 pytest.importorskip("cv2")
 
 from reproduction.collection import Collection
+from reproduction.train import Networks
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,8 @@ def textures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def collection(textures: Path) -> Collection:
     """The images of `textures`."""
     return Collection.read(textures)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
+    return Networks(tmp_path_factory.mktemp("networks"))

@@ -20,11 +20,6 @@ from reproduction.train import Networks
 SMALL = OURS.but(input_size=64, dim=32, epochs=1, batch_size=8)
 
 
-@pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
-    return Networks(tmp_path_factory.mktemp("networks"))
-
-
 @pytest.fixture
 def study(collection: Collection, networks: Networks, tmp_path: Path) -> Study:
     return Study(collection, networks, Results(tmp_path), Settings(queries_per_class=2))

@@ -35,11 +35,6 @@ def method_of(row: str, networks: Networks) -> NetworkMethod:
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
-    return Networks(tmp_path_factory.mktemp("networks"))
-
-
-@pytest.fixture(scope="module")
 def gallery(collection: Collection) -> Sample:
     return collection.sample(np.flatnonzero(np.arange(len(collection)) % 4 != 1))
 

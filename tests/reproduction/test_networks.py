@@ -15,11 +15,6 @@ from reproduction.train import Networks, embed_images
 SMALL = OURS.but(input_size=64, dim=16, epochs=2, batch_size=8)
 
 
-@pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> Networks:
-    return Networks(tmp_path_factory.mktemp("networks"))
-
-
 @pytest.mark.slow
 def test_maps_images_and_the_exported_file_give_one_embedding(
     networks: Networks, collection: Collection

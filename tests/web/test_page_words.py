@@ -9,19 +9,18 @@ import pytest
 
 pytest.importorskip("playwright")
 
+from fakes import updated
 from pagetools import Visit, serving, visit_of, words_of
 from playwright.sync_api import Browser, expect
-from towers import adopt_towers, write_colours
-
-from lookalike.gallery import Gallery
+from towers import write_colours
 
 
 @pytest.fixture(scope="module")
-def coloured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def coloured(tmp_path_factory: pytest.TempPathFactory, towers: Path) -> Iterator[str]:
     """Address of a server whose gallery's model knows words."""
     folder: Path = tmp_path_factory.mktemp("photos")
     write_colours(folder)
-    Gallery.open(folder, model=adopt_towers(tmp_path_factory.mktemp("towers"))).update()
+    updated(folder, model=towers)
     with serving(folder) as address:
         yield address
 

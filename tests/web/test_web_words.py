@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from towers import COLOURS, adopt_towers, write_colours
+from fakes import updated
+from towers import COLOURS, write_colours
 from webtools import TestClient, answer_of, client_of, error_of
 
 from lookalike.gallery import Gallery
@@ -12,12 +14,10 @@ K = 6
 
 
 @pytest.fixture(scope="module")
-def coloured(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+def coloured(tmp_path_factory: pytest.TempPathFactory, towers: Path) -> Gallery:
     folder = tmp_path_factory.mktemp("photos")
     write_colours(folder, K)
-    gallery = Gallery.open(folder, model=adopt_towers(tmp_path_factory.mktemp("towers")))
-    gallery.update()
-    return gallery
+    return updated(folder, model=towers)
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.repair import changed_contents
 from lookalike.gallery.report import GalleryInfo, UpdateReport
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import SearchOptions, find
+from lookalike.gallery.search import SearchOptions
 from lookalike.images.decoder import Limits
 from lookalike.lsh.exact import Neighbors
 from lookalike.progress import Progress
@@ -179,7 +179,7 @@ class ShardedGallery(ImageGallery):
         """
         self._model.check(self._known_model, self._rebuild_command)
         shards = self._reader.now()
-        return find(shards, shards, shards, self.root, queries, k, self.encoder, self._limits, how)
+        return shards.find(shards, shards, self.root, queries, k, self.encoder, self._limits, how)
 
     def encode(self, images: Iterable[Query]) -> NDArray[np.float32]:
         shards, queries = self._reader.now(), list(images)

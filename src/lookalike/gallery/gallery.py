@@ -31,7 +31,7 @@ from lookalike.gallery.reader import Reader, Snapshot
 from lookalike.gallery.removal import restore_rows, take_out_rows
 from lookalike.gallery.report import GalleryInfo, UpdateReport
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import SearchOptions, as_hits, find, measured
+from lookalike.gallery.search import SearchOptions, as_hits, measured
 from lookalike.gallery.store import Store
 from lookalike.gallery.themes import (
     Outlier,
@@ -210,9 +210,7 @@ class Gallery(GalleryOnDisk):
                 )
                 try:
                     encoder, limits = partial(self._matching_encoder, known), self._limits()
-                    found = find(
-                        snapshot, store, index, self.root, queries, k, encoder, limits, how
-                    )
+                    found = snapshot.find(store, index, self.root, queries, k, encoder, limits, how)
                 except GalleryError:
                     self._files.check_table(large=True)  # which may hide a row
                     raise

@@ -24,17 +24,25 @@ from lookalike.gallery.listing import (
     figures,
     package,
 )
-from lookalike.gallery.query import Query, with_text
-from lookalike.gallery.rarity import PairStatistics
+from lookalike.gallery.query import Query, embed_queries, with_text
+from lookalike.gallery.rarity import EXACT_UP_TO, PairStatistics
 from lookalike.gallery.report import UpdateReport
 from lookalike.gallery.rows import ImageRow
-from lookalike.gallery.search import Found, NearOptions, SearchOptions
+from lookalike.gallery.search import (
+    Found,
+    NearOptions,
+    SearchOptions,
+    StoredVectors,
+    Table,
+    as_hits,
+)
 from lookalike.progress import Progress
 
 if TYPE_CHECKING:
     from lookalike.encoder import Encoder
     from lookalike.gallery.duplicates import Duplicates
     from lookalike.gallery.report import GalleryInfo
+    from lookalike.images.decoder import Limits
     from lookalike.lsh import LSHIndex, LSHSettings
     from lookalike.lsh.tuning import TuneReport
 
@@ -101,6 +109,33 @@ class GallerySnapshot(Protocol):
     def search(
         self, query: NDArray[np.float32], k: int, **options: Unpack[NearOptions]
     ) -> list[Found]: ...
+
+    def find(
+        self,
+        table: Table,
+        vectors: StoredVectors,
+        root: Path,
+        queries: Sequence[Query],
+        k: int,
+        encoder: Callable[[], Encoder],
+        limits: Limits,
+        how: SearchOptions,
+    ) -> list[Hits]:
+        """What `Gallery.search` finds for each query; the gallery's table and vectors say what an
+        indexed image is."""
+        results = []
+        for vector, own, scale in embed_queries(table, vectors, root, queries, encoder, limits):
+            found = self.search(
+                vector,
+                min(k, len(self) + 1),
+                without=own if how.get("exclude_self") else None,
+                filter=how.get("filter"),
+                threshold=how.get("threshold"),
+                exact=True if scale and len(self) <= EXACT_UP_TO else how.get("exact", False),
+                expand=False if scale else how.get("expand"),
+            )
+            results.append(as_hits(found, root, self.code_bits, scale or self.pairs))
+        return results
 
 
 class GalleryReader(Protocol):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypedDict
+from typing import NamedTuple, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +17,11 @@ from lookalike.errors import NoNeighboursError
 from lookalike.gallery.hits import Hit, smallest_cosine
 from lookalike.gallery.listing import Hits
 from lookalike.gallery.places import command
-from lookalike.gallery.query import Query, embed_queries
-from lookalike.gallery.rarity import EXACT_UP_TO, PairStatistics, WordScale, rarities
+from lookalike.gallery.rarity import PairStatistics, WordScale, rarities
 from lookalike.gallery.rows import ImageRow
 from lookalike.lsh import LSHIndex
 from lookalike.lsh.expand import Expansion, search_expanded
 from lookalike.lsh.graph import NeighbourGraph
-
-if TYPE_CHECKING:
-    from lookalike.encoder import Encoder
-    from lookalike.gallery.protocol import GallerySnapshot
-    from lookalike.images.decoder import Limits
-
 
 Search: TypeAlias = Callable[..., tuple[NDArray[np.int64], NDArray[np.float32]]]
 """As `LSHIndex.search`, of one query."""
@@ -95,34 +88,6 @@ class Found(NamedTuple):
     row: ImageRow
     cosine: float
     bits: int
-
-
-def find(
-    snapshot: GallerySnapshot,
-    table: Table,
-    vectors: StoredVectors,
-    root: Path,
-    queries: Sequence[Query],
-    k: int,
-    encoder: Callable[[], Encoder],
-    limits: Limits,
-    how: SearchOptions,
-) -> list[Hits]:
-    """What `Gallery.search` finds for each query: in the snapshot of a gallery, whose table and
-    vectors say what an indexed image is."""
-    results = []
-    for vector, own, scale in embed_queries(table, vectors, root, queries, encoder, limits):
-        found = snapshot.search(
-            vector,
-            min(k, len(snapshot) + 1),
-            without=own if how.get("exclude_self") else None,
-            filter=how.get("filter"),
-            threshold=how.get("threshold"),
-            exact=True if scale and len(snapshot) <= EXACT_UP_TO else how.get("exact", False),
-            expand=False if scale else how.get("expand"),
-        )
-        results.append(as_hits(found, root, snapshot.code_bits, scale or snapshot.pairs))
-    return results
 
 
 def as_hits(

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
 from lookalike.lsh import LSHIndex, LSHSettings, SearchSettings
+from lookalike.lsh.expand import Expansion, search_expanded
 from lookalike.lsh.families import CODES, KEYS
+from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.hashing import Hasher, Prepared
 from lookalike.lsh.index import EXACT_AT_ONCE
 from lookalike.lsh.kernels import search_range
@@ -128,13 +130,30 @@ def test_k_items_come_back_although_the_candidates_allow_fewer(tables: int) -> N
     assert all(len(set(row)) == 200 for row in found.ids.tolist())
 
 
-def test_more_than_there_is_fills_up_with_minus_one() -> None:
-    index = made(VECTORS[:7])
-    found = index.search(VECTORS[0], 10)
-    assert found.ids[0] == 0
-    assert sorted(found.ids[:7]) == list(range(7))
-    assert (found.ids[7:] == -1).all()
-    assert np.isneginf(found.cosines[7:]).all()
+@pytest.mark.parametrize("exact", [False, True, None])
+def test_more_than_there_is_are_all_that_there_is(exact: bool | None) -> None:
+    index, everything = made(VECTORS[:7]), 10**9  # one of which would take 12 GB
+    ranks = np.argsort(-(QUERIES @ VECTORS[:7].T) / np.linalg.norm(VECTORS[:7], axis=1), axis=1)
+    found = index.search(QUERIES, everything, exact=exact)
+    np.testing.assert_array_equal(found.ids, ranks)
+    one = index.search(QUERIES[0], everything, exact=exact, allowed=[6, 2, 7])
+    assert one.ids.tolist() == [number for number in ranks[0] if number in (2, 6)]
+    graph = NeighbourGraph.build(index)
+    assert len(search_expanded(index, graph, Expansion(), QUERIES[0], 1000, exact=exact).ids) == 7
+    index.remove([0, 3])
+    assert index.search(QUERIES, everything, exact=exact).ids.shape == (len(QUERIES), 5)
+    none = LSHIndex(VECTORS.shape[1]).search(QUERIES, everything, exact=exact)
+    assert none.ids.shape == none.cosines.shape == (len(QUERIES), 0)
+
+
+def test_an_index_that_never_held_an_item_says_that_it_has_no_codes_yet() -> None:
+    index = LSHIndex(VECTORS.shape[1])
+    with pytest.raises(ValueError, match="no hash functions before its first item"):
+        index.code(VECTORS[0])
+    assert index.hamming(VECTORS[0], []).tolist() == []
+    index.add([3], VECTORS[:1])
+    index.remove([3])
+    assert index.code(VECTORS[0]).shape == (index.settings.code_bits // 64,)
 
 
 @pytest.mark.parametrize("keys", KEYS)
@@ -373,6 +392,7 @@ def test_centring_evens_out_the_buckets_of_vectors_in_one_half_space() -> None:
         (lambda i: i.link(queries=np.empty((0, DIM))), "no queries"),
         (lambda i: i.with_settings(LSHSettings(3)), "for dim 3; this index has dim 48"),
         (lambda i: i.evaluate(np.empty((0, DIM))), "no queries"),
+        (lambda i: i.sample(-1), "count is -1"),
         *(
             (lambda i, call=call, value=value: getattr(i, call)(value), "threshold is")
             for call in ("join", "groups")

@@ -26,8 +26,9 @@ Floats = NDArray[np.float32]
 class Neighbors(NamedTuple):
     """What a search found, best first.
 
-    ``ids`` int64, -1 where fewer than k items exist; ``cosines`` float32, -inf there. Shapes
-    (q, k), or (k,) for a single query.
+    ``ids`` int64, ``cosines`` float32. Shapes (q, k), or (k,) for a single query; of an index, with
+    the number of items that count in place of a larger k, and of one of its segments, -1 and -inf
+    where it has fewer.
     """
 
     ids: NDArray[np.int64]

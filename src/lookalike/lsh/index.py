@@ -118,6 +118,7 @@ class LSHIndex:
 
     def sample(self, count: int) -> Floats:
         """The vectors of ``count`` random items, or of all, the same each time: (n, dim)."""
+        whole("count", count)
         ids = self.ids
         rng = np.random.default_rng(0)
         return self.vectors(np.sort(rng.choice(ids, min(count, len(ids)), replace=False)))
@@ -242,7 +243,7 @@ class LSHIndex:
         """The ``k`` nearest items of each query by cosine.
 
         Buckets are probed in order of expected collision until ``candidates`` items were met and
-        ``k`` were found, or no bucket is left; so k items come back whenever k exist.
+        ``k`` were found, or no bucket is left; so k items come back, or all if there are fewer.
 
         Args:
             queries: (dim,) or (q, dim), any length but zero.
@@ -268,14 +269,18 @@ class LSHIndex:
                 whole(name, value, optional=True)
         vectors = as_floats(queries)
         rows = unit_rows(vectors[np.newaxis] if vectors.ndim == 1 else vectors, self.settings.dim)
-        state, defaults = self._state, self.settings.search.scaled(effort or k)
+        state = self._state
+        among = None if allowed is None else state.locate(np.unique(as_ids(allowed)))
+        k = min(k, len(state) if among is None else int(np.count_nonzero(among[0] >= 0)))
+        defaults = self.settings.search.scaled(effort or k)
         if exact is None:
             exact = self.settings.vectors != "none" and len(state) <= EXACT_AT_ONCE
         if beam is None:
             beam, candidates = defaults.beam, candidates or defaults.candidates
             rerank = rerank or defaults.rerank
-        among = None if allowed is None else state.locate(np.unique(as_ids(allowed)))
-        if exact or not state.segments:
+        if not k:
+            parts = []
+        elif exact:
             parts = [
                 search_exactly(segment, rows, k, state.blocked(i, among).marks)
                 for i, segment in enumerate(state.segments)
@@ -307,11 +312,11 @@ class LSHIndex:
         if np.isnan(threshold):
             raise ValueError("threshold is nan; it must be a number")
         row = as_query(query, self.settings.dim)
-        k, total = 64, max(1, len(self))
+        k = 64
         while True:
-            found = self.search(row, min(k, total), allowed=allowed, candidates=64 * k)
-            near = (found.ids >= 0) & (found.cosines >= threshold - UNIT)
-            if not near.all() or k >= total:
+            found = self.search(row, k, allowed=allowed, candidates=64 * k)
+            near = found.cosines >= threshold - UNIT
+            if len(near) < k or not near.all():
                 return Neighbors(found.ids[near], found.cosines[near])
             k *= 4
 
@@ -322,6 +327,9 @@ class LSHIndex:
 
         Args:
             queries: (q, dim), not in the index.
+
+        Raises:
+            ValueError: bad queries or none, a number below 1, or an empty index.
         """
         from lookalike.lsh.tuning import evaluate
 
@@ -393,13 +401,16 @@ class LSHIndex:
         return self._state.codes(as_ids(ids), self.settings.code_bits // 8)
 
     def code(self, query: ArrayLike) -> NDArray[np.uint64]:
-        """The code of one query (dim,), as words, of an index that holds items.
+        """The code of one query (dim,), as words.
 
         Raises:
-            ValueError: the query's shape is not (dim,).
+            ValueError: the query's shape is not (dim,), or the index never held an item, from which
+                its hash functions come.
         """
         row = unit_rows(as_query(query, self.settings.dim)[np.newaxis], self.settings.dim)
-        return np.asarray(self._state.fitted.query_codes(row)[0].view(np.uint64))
+        if self.hasher is None:
+            raise ValueError("the index has no hash functions before its first item; add one")
+        return np.asarray(self.hasher.query_codes(row)[0].view(np.uint64))
 
     def join(
         self, threshold: float, *, recall: float = 0.99, limit: int = 10_000_000

@@ -106,6 +106,8 @@ def evaluate(index: LSHIndex, queries: Floats, k: int, threads: int, rounds: int
     """See ``LSHIndex.evaluate``."""
     whole("rounds", rounds)
     need_queries(queries)
+    if not len(index):
+        raise ValueError("the index is empty; add items before measuring")
     began = time.perf_counter()
     exact = index.search(queries, k, exact=True).cosines
     exact_seconds = (time.perf_counter() - began) / len(queries)

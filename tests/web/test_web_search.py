@@ -15,6 +15,8 @@ from webtools import TestClient, answer_of, client_of, error_of
 
 from lookalike.gallery import Blend, Gallery, Hit
 from lookalike.gallery.hits import likeness_in_words
+from lookalike.gallery.reader import Snapshot
+from lookalike.gallery.search import Found
 from lookalike.web import ServeSettings
 
 PNG = {"content-type": "image/png"}
@@ -89,6 +91,30 @@ def test_pages_are_parts_of_one_ranking(client: TestClient, ids: dict[str, int])
 
     pages = [hit for offset in range(0, 40, 7) for hit in page(7, offset)["hits"]]
     assert pages == page(200)["hits"] and len(pages) == 30
+
+
+def test_no_hit_comes_twice_or_never_where_later_pages_are_searched_for_more_deeply(
+    client: TestClient, ids: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = Snapshot.search
+
+    def shallow(self: Snapshot, query: Any, k: int, **how: Any) -> list[Found]:
+        """Misses every third of the best 15 unless twice as many are wanted."""
+        missed = {place for place in range(0, 15, 3) if 2 * place >= k}
+        best = everything(self, query, 30, **how)
+        return [hit for place, hit in enumerate(best) if place not in missed][:k]
+
+    monkeypatch.setattr(Snapshot, "search", shallow)
+    asked = {"id": ids["c/002.png"], "k": 5}
+    pages = [
+        answer_of(client.post("/api/search", json={**asked, "offset": offset}))
+        for offset in range(0, 30, 5)
+    ]
+    shown = [hit["id"] for page in pages for hit in page["hits"]]
+    assert len(shown) == len(set(shown))
+    last = answer_of(client.post("/api/search", json={**asked, "k": 29}))["hits"]
+    assert {hit["id"] for hit in last} <= set(shown)
+    assert [page["more"] for page in pages] == [True] * 5 + [False]
 
 
 def test_an_uploaded_image_finds_what_its_bytes_find(

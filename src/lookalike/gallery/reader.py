@@ -144,8 +144,8 @@ class Snapshot(GallerySnapshot):
     ) -> Neighbors:
         """The ``k`` nearest of one query (dim,) or several (q, dim), as `LSHIndex.search`.
 
-        In the pages of a list a hit would come twice if each was searched with an effort of its
-        own. Where links are followed, so much would take several times as long.
+        So that a longer list begins as a shorter one does, unless links are followed, of which so
+        many would take several times as long.
         """
         effort = Expansion().hits_for(k) if len(self.index) < LINKED_FROM else None
         with self._files.index_explained():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, Path, Request
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 from starlette.responses import Response
@@ -131,7 +133,6 @@ async def _found(
     asked: SearchOptions,
     without: bytes | set[int] | None,
 ) -> Response:
-    wanted = asked.offset + asked.k + 1  # one more shows whether there are more
     how: dict[str, Any] = {
         "without": without,
         "threshold": asked.threshold,
@@ -141,6 +142,7 @@ async def _found(
     began = time.perf_counter()
     if query.scale is not None:
         how |= {"exact": len(snapshot) <= EXACT_UP_TO, "expand": False}
+    page = partial(_page, snapshot, query.embedding, asked, how)
     is_quick = service.is_loaded and len(snapshot) <= INLINE_UP_TO
     if (
         is_quick
@@ -148,20 +150,19 @@ async def _found(
         and asked.filter is None
         and snapshot.local_index is not None
     ):
-        found = snapshot.search(query.embedding, wanted, **how)
+        found, hits = page()
     else:
-        run = service.workers.searches.run
-        found = await run(snapshot.search, query.embedding, wanted, **how)
+        found, hits = await service.workers.searches.run(page)
     seconds = time.perf_counter() - began
     service.metrics.search.observe(seconds)
     chance, judge = False, query.scale or snapshot.pairs
     if found and asked.threshold is None and judge is not None:
         chance = judge.is_chance(found[0].cosine)
     answer = SearchAnswer.model_construct(  # of our own values, which need no check
-        hits=hit_objects(snapshot, found[asked.offset : asked.offset + asked.k], query.scale),
+        hits=hit_objects(snapshot, hits[: asked.k], query.scale),
         k=asked.k,
         offset=asked.offset,
-        more=len(found) == wanted,
+        more=len(hits) > asked.k,
         seconds={"encode": round(query.seconds, 6), "search": round(seconds, 6)},
         nothing_similar=not found or chance,
         note=(UNRELATED_IN_WORDS if query.scale else CHANCE_IN_WORDS)
@@ -169,6 +170,26 @@ async def _found(
         else await _note(service, snapshot, asked.filter, bool(found)),
     )
     return SurrogateJSONResponse(answer)
+
+
+def _page(
+    snapshot: GallerySnapshot,
+    embedding: NDArray[np.float32],
+    asked: SearchOptions,
+    how: dict[str, Any],
+) -> tuple[list[Found], list[Found]]:
+    """What a search finds, and what is left of it for this page; one more than fits shows whether
+    there are more.
+
+    A search for more looks deeper, and may find what belonged on an earlier page: an item that it
+    moved from there would come twice. So what the pages before were made of is left out by itself.
+    """
+    found = snapshot.search(embedding, asked.offset + asked.k + 1, **how)
+    if not asked.offset:
+        return found, found
+    earlier = snapshot.search(embedding, asked.offset + 1, **how)[: asked.offset]
+    shown = {item.row.id for item in earlier}
+    return found, [item for item in found if item.row.id not in shown]
 
 
 async def _note(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from lookalike.atomic import cache_directory
 from lookalike.errors import DecoderError, LookalikeError, ModelError, NoWordsError
 from lookalike.runtimes import (
     INPUT,
@@ -202,6 +203,16 @@ class Failed(Generic[Item]):
 Outcome: TypeAlias = "Encoded[Item, Decoded] | Failed[Item]"
 
 
+def model_path(given: str | os.PathLike[str]) -> Path:
+    """The absolute path of a model file; or of the model that comes along or has been downloaded,
+    if that is its name and there is no such file."""
+    name = os.fspath(given)
+    for folder in (DEFAULT_MODEL.parent, cache_directory() / "models" / name):
+        if (file := folder / f"{name}.onnx").exists() and not os.path.exists(name):
+            return file
+    return Path(name).absolute()
+
+
 def bundled_model(known: ModelInfo) -> Path:
     """The file of the model of that name and version, if it comes with lookalike; else the default
     model's.
@@ -235,16 +246,20 @@ class Encoder:
         self.lookahead = (BATCHES_AHEAD + self._runs) * settings.batch_size
 
     @classmethod
-    def open(cls, path: Path | None = None, settings: EncoderSettings | None = None) -> Encoder:
-        """Open the model at `path`, or the one that comes with lookalike.
+    def open(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        settings: EncoderSettings | None = None,
+    ) -> Encoder:
+        """Open the model at `path`, or of that name (see `model_path`), or the default one.
 
         ModelError if it is missing, damaged, not an encoder that `lookalike` wrote, or keeps
         weights in other files; or if OpenVINO is asked for and gives other embeddings.
         MissingExtraError if OpenVINO is asked for and not installed.
         """
         settings = settings or EncoderSettings()
-        remedy = "use one that lookalike has written"
-        path = path or DEFAULT_MODEL
+        remedy = "use one that lookalike has written, or a name of: lookalike model list"
+        path = model_path(path or DEFAULT_MODEL)
         if path.parent == DEFAULT_MODEL.parent:
             remedy = "reinstall lookalike, which brings it"
         elif path.parts[-4:-1] == ("lookalike", "models", path.stem):  # see models.catalogue

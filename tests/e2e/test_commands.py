@@ -401,7 +401,9 @@ def test_another_model_is_refused_and_a_rebuild_takes_it(indexed: Path, other_mo
     assert "lookalike index --rebuild" in done.stderr
     done = lookalike("search", "a/000.png", "--model", other_model, cwd=indexed, status=2)
     assert "their embeddings cannot be compared" in done.stderr
-    done = lookalike("index", "--rebuild", "--model", other_model, cwd=indexed)
+    own = indexed / ".lookalike"
+    done = lookalike("index", "--rebuild", "--model", other_model, "--gallery", own)
+    assert f"indexing {indexed}\n" in done.stderr
     assert done.stdout.startswith("12 images (12 added)")
     assert "coarse 1" in lookalike("info", cwd=indexed).stdout
 

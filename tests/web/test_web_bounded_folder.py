@@ -113,6 +113,12 @@ def test_a_link_pipe_or_giant_in_place_of_a_file_reads_as_missing(tmp_path: Path
     assert (tmp_path / "precious").read_bytes() == b"precious"
 
 
+def test_a_folder_whose_gallery_has_gone_is_not_made_in_its_place(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        BoundedFolder(tmp_path / "photos/.lookalike/thumbnails", 100, OWN).write("aa1", b"x")
+    assert not (tmp_path / "photos").exists()
+
+
 def test_many_threads_stay_within_the_limit(tmp_path: Path) -> None:
     kept = BoundedFolder(tmp_path, 2000, OWN)
     with ThreadPoolExecutor(8) as pool:

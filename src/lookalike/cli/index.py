@@ -27,6 +27,7 @@ from lookalike.cli.progress import progress_shown
 from lookalike.errors import (
     GalleryError,
     GalleryLockedError,
+    LookalikeError,
     StorageFullError,
     extra_needed,
     install_command,
@@ -126,7 +127,11 @@ def index(
     opened = served
     if served is None and parts is None and not rebuild:
         opened = Gallery.open(folder, directory=gallery, **encoding)
-    say(f"indexing {visible(os.path.abspath(folder if opened is None else opened.root))}")
+    known = opened
+    if rebuild:
+        with suppress(LookalikeError):  # a damaged one is rebuilt all the same
+            known = Gallery.open(folder, directory=gallery, create=False)
+    say(f"indexing {visible(os.path.abspath(folder if known is None else known.root))}")
     with progress_shown() as show:
         if opened is not None:
             report = opened.update(show, wait=wait, accept_missing=accept_missing)

@@ -50,14 +50,13 @@ class ModelFile(click.Path):
         super().__init__(path_type=Path, dir_okay=False, exists=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from lookalike.models.catalogue import BUNDLED, CATALOGUE, model_file
+        from lookalike.encoder import model_path
+        from lookalike.models.catalogue import CATALOGUE
 
-        if (value in BUNDLED or value in CATALOGUE) and not Path(value).exists():
-            file = model_file(value)
-            if not file.exists():
-                self.fail(f"{value} is not here yet; get it with: lookalike model get {value}")
-            return file
-        return super().convert(value, param, ctx)
+        file = model_path(value)
+        if value in CATALOGUE and not file.exists():
+            self.fail(f"{value} is not here yet; get it with: lookalike model get {value}")
+        return super().convert(file, param, ctx)
 
 
 class NewFile(click.Path):

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -89,9 +89,12 @@ class ShardedGallery(ImageGallery):
 
     @property
     def directory(self) -> Path:
-        """A folder of this machine for what can be made again: thumbnails."""
+        """A folder of this machine, made now, for what can be made again: thumbnails."""
         name = hashlib.blake2b(f"{self._uri} {self.deployment.where}".encode(), digest_size=8)
-        return Path(default_cache()) / f"client-{name.hexdigest()}"
+        folder = Path(default_cache()) / f"client-{name.hexdigest()}"
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     @property
     def _known_model(self) -> ModelInfo:

@@ -236,9 +236,11 @@ class GalleryFiles:
             if error.errno == errno.ENOENT and not self.directory.is_dir():
                 raise GalleryGoneError(GONE.format(self.directory)) from error
             if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+                remedy = "put the gallery elsewhere with --gallery DIR"
+                if has_gallery(self.directory):
+                    remedy = "the gallery there can be searched, but not changed"
                 raise ReadOnlyError(
-                    f"cannot write in {self.directory} ({error.strerror}); put the gallery "
-                    f"elsewhere with --gallery DIR"
+                    f"cannot write in {self.directory} ({error.strerror}); {remedy}"
                 ) from error
             raise
 

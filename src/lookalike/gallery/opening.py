@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 from lookalike.atomic import file_sha256
-from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings, ModelInfo, bundled_model
+from lookalike.encoder import (
+    DEFAULT_MODEL,
+    Encoder,
+    EncoderSettings,
+    ModelInfo,
+    bundled_model,
+    model_path,
+)
 from lookalike.errors import GalleryError, GalleryGoneError, ModelMismatchError, extra_needed
 from lookalike.gallery.files import GalleryFiles, made_with
 from lookalike.gallery.places import FOLDER, command, has_gallery, places, root_from, stored_root
@@ -86,8 +93,8 @@ class GalleryOnDisk(ImageGallery):
                 of a gallery in shards, which is never made here. What comes back then has the
                 same methods, see `lookalike.gallery.protocol`.
             directory: where the gallery's files are; None: ``folder/.lookalike``.
-            model: an ONNX model file; None: the one the gallery was made with, for a new one the
-                default.
+            model: an ONNX model file, or a name of `lookalike model list`; None: the one the
+                gallery was made with, for a new one the default.
             create: whether to make a gallery where there is none.
             lsh: settings of a new gallery's index; ``dim`` must be the model's.
             encoder_settings: batch size and threads.
@@ -250,20 +257,20 @@ class GalleryModel:
     """A model file, and its encoder.
 
     Args:
-        path: of the ONNX file; None: the one that comes with lookalike, for a gallery that was
-            made with an earlier one that one.
+        given: the ONNX file, or a name, see `model_path`; None: the one that comes with lookalike,
+            for a gallery that was made with an earlier one that one.
         settings: of the encoder; None: the defaults.
     """
 
-    def __init__(self, path: Path_ | None = None, settings: EncoderSettings | None = None) -> None:
+    def __init__(self, given: Path_ | None = None, settings: EncoderSettings | None = None) -> None:
         if not isinstance(settings, EncoderSettings | None):
             raise TypeError(f"encoder_settings is {settings!r}; give an EncoderSettings")
-        self.path = None if path is None else Path(path).absolute()
+        self.path = None if given is None else model_path(given)
         self._settings = settings or EncoderSettings()
         self._encoder: Encoder | None = None
         self._opened: tuple[Path, int] | None = None
         self._left: Encoder | None = None
-        self._is_checked = path is None
+        self._is_checked = given is None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_encoder": None, "_left": None}  # another process opens its own

@@ -88,8 +88,7 @@ def _layout(
                 return at
     vectors = project(snapshot.vectors(ids.tolist()))
     at = place(vectors, min(NEIGHBOURS, len(ids) - 1))
-    with suppress(OSError):  # a full disk, or one that is only read
-        directory.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # a full disk, or one that is only read, or gone
         write_arrays(directory, KIND, meta, {"ids": ids, "at": at}, fixed_name=MAP)
     return at
 

@@ -65,7 +65,7 @@ class Thumbnails:
     async def _make(self, row: ImageRow, size: int, name: str) -> bytes:
         content = await self._files.run(read_original, self._root, row)
         made = await self._decoders.webp(content, side=size, quality=QUALITY)
-        with suppress(OSError):  # a disk that is full, or not to be written: made again next time
+        with suppress(OSError):  # a disk that is full, gone, or not to be written: made again then
             await self._files.run(self._kept.write, f"{name}.webp", made)
         return made
 
@@ -126,7 +126,7 @@ class BoundedFolder:
         part = self._folder / name[:2]
         for folder in (self._folder, part):
             with suppress(FileExistsError):
-                folder.mkdir(parents=True)
+                folder.mkdir()
             if not is_real_folder(folder):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         temporary = part / f".{secrets.token_hex(4)}.tmp"

@@ -154,10 +154,6 @@ def duplicates(
         raise click.UsageError(f"--apply needs one of {ACTIONS}.")
     opened = find_gallery(gallery)
     update = f"run: {command_here('update', opened, gallery)}"
-    then = update
-    if action not in (None, Action.DELETE):
-        back = command_here("duplicates --undo", opened, gallery)
-        then = f"undo it with: {back}; then {update}"
     if undo:
         _undo(_on_disk(opened), update)
         return
@@ -170,42 +166,33 @@ def duplicates(
         if move_to is not None:
             check_target(move_to, local.root)
         protected = None if reference is None else inside(local.root, reference, True)
-        if marks is not None:
-            removals = _marked(local, marks)
-            _act(local, removals, action, move_to, protected, yes, as_json, then)
+    if action is not None and marks is not None:
+        removals = _marked(local, marks)
+    else:
+        places = tuple(inside(opened.root, folder, True) for folder in folders)
+        with progress_shown() as progress:
+            groups = opened.duplicates(
+                threshold,
+                kinds=frozenset(Kind(KINDS[name]) for name in kinds) or COPIES,
+                keep=KeepRule(KeepOrder(keep), places, names),
+                reference=reference,
+                filter=pattern,
+                progress=progress,
+            )
+        if sheet is not None:
+            _write_sheet(groups, sheet)
+        if action is None:
+            _report_found(groups, threshold, update, as_json)
             return
-    places = tuple(inside(opened.root, folder, True) for folder in folders)
-    with progress_shown() as progress:
-        groups = opened.duplicates(
-            threshold,
-            kinds=frozenset(Kind(KINDS[name]) for name in kinds) or COPIES,
-            keep=KeepRule(KeepOrder(keep), places, names),
-            reference=reference,
-            filter=pattern,
-            progress=progress,
-        )
-    if sheet is not None:
-        _write_sheet(groups, sheet)
-    if action is not None:
         removals = [
             Removal.of(local.root, item.row, [kept.row for kept in group.keep])
             for group in groups
             for item in group.duplicates
             if not os.path.islink(item.file)
         ]
-        _act(local, removals, action, move_to, protected, yes, as_json, then)
-        return
-    if as_json:
-        answer = {"groups": [group.as_dict() for group in groups], "changed": groups.changed}
-        print_json({"threshold": threshold, "summary": _summary(groups), **answer})
-    else:
-        _print(groups)
-    count = sum(len(group.duplicates) for group in groups)
-    found = f"{number(len(groups), 'group')}, {number(count, 'file')} that could go"
-    say(f"{found}; nothing was deleted")
-    _warn(groups, update)
-    if not groups:
-        leave()
+    back = command_here("duplicates --undo", opened, gallery)
+    then = update if action is Action.DELETE else f"undo it with: {back}; then {update}"
+    _act(local, removals, action, move_to, protected, yes, as_json, then)
 
 
 def _on_disk(opened: ImageGallery) -> Gallery:
@@ -219,6 +206,26 @@ def _on_disk(opened: ImageGallery) -> Gallery:
 
 
 # ---- what was found ------------------------------------------------------------------------------
+
+
+def _report_found(groups: Duplicates, threshold: float, update: str, as_json: bool) -> None:
+    if as_json:
+        answer = {"groups": [group.as_dict() for group in groups], "changed": groups.changed}
+        print_json({"threshold": threshold, "summary": _summary(groups), **answer})
+    else:
+        _print(groups)
+    count = sum(len(group.duplicates) for group in groups)
+    found = f"{number(len(groups), 'group')}, {number(count, 'file')} that could go"
+    say(f"{found}; nothing was deleted")
+    if groups.changed:
+        names = ", ".join(visible(path) for path in groups.changed[:SHOWN])
+        more = ", …" if len(groups.changed) > SHOWN else ""
+        say(
+            f"{number(len(groups.changed), 'file')} left out: changed or gone since the last "
+            f"update ({names}{more}); {update}"
+        )
+    if not groups:
+        leave()
 
 
 def _print(groups: Duplicates) -> None:
@@ -249,16 +256,6 @@ def _summary(groups: Duplicates) -> list[dict[str, Any]]:
         if sizes:
             found.append({"kind": kind, "files": len(sizes), "bytes": sum(sizes)})
     return found
-
-
-def _warn(groups: Duplicates, update: str) -> None:
-    if groups.changed:
-        names = ", ".join(visible(path) for path in groups.changed[:SHOWN])
-        more = ", …" if len(groups.changed) > SHOWN else ""
-        say(
-            f"{number(len(groups.changed), 'file')} left out: changed or gone since the last "
-            f"update ({names}{more}); {update}"
-        )
 
 
 def _write_sheet(groups: Duplicates, sheet: Path) -> None:

@@ -98,7 +98,7 @@ def index(
 
     if parts is not None and rebuild:
         raise click.UsageError("--from makes a new gallery, --rebuild replaces one: give one only")
-    served, named, given = None, gallery, folder
+    opened, named, given = None, gallery, folder
     if folder is None:
         folder, gallery = _defaults(gallery)
     elif gallery is None and (above := nearest_above(folder.absolute().parent)) is not None:
@@ -117,25 +117,21 @@ def index(
                 "--exclude is for a gallery on disk; of one in shards, write the patterns into a "
                 "file .lookalikeignore in the images' folder"
             )
-        served = Gallery.open(gallery, **encoding)
-        folder = _own_folder(served, given)
-        gallery = None
-    if exclude:
-        if parts is not None:
-            raise click.UsageError("--exclude is for indexing; --from takes all that was embedded")
-        Gallery.open(folder, directory=gallery, **encoding).exclude(exclude)
-    opened = served
-    if served is None and parts is None and not rebuild:
+        opened, gallery = Gallery.open(gallery, **encoding), None
+        _check_folder(opened, given)
+    elif exclude and parts is not None:
+        raise click.UsageError("--exclude is for indexing; --from takes all that was embedded")
+    elif parts is None and (exclude or not rebuild):
         opened = Gallery.open(folder, directory=gallery, **encoding)
+        if exclude:
+            opened.exclude(exclude)
     known = opened
     if rebuild:
         with suppress(LookalikeError):  # a damaged one is rebuilt all the same
             known = Gallery.open(folder, directory=gallery, create=False)
     say(f"indexing {visible(os.path.abspath(folder if known is None else known.root))}")
     with progress_shown() as show:
-        if opened is not None:
-            report = opened.update(show, wait=wait, accept_missing=accept_missing)
-        elif parts is not None:
+        if parts is not None:
             with extra_needed("cluster"):
                 from lookalike.cluster.convert import import_gallery
                 from lookalike.cluster.parts import Parts
@@ -147,7 +143,7 @@ def index(
                 wait=wait,
                 progress=show,
             )
-        else:
+        elif rebuild or opened is None:
             _, report = Gallery.rebuild(
                 folder,
                 directory=gallery,
@@ -156,6 +152,8 @@ def index(
                 accept_missing=accept_missing,
                 **encoding,
             )
+        else:
+            report = opened.update(show, wait=wait, accept_missing=accept_missing)
     report_problems(report, named, given)
     names = ("images", "added", "changed", "moved", "dropped", "skipped", "removed", "missing")
     counts = {name: getattr(report, name) for name in names}
@@ -192,14 +190,14 @@ def _defaults(gallery: Path | str | None) -> tuple[Path, Path | str | None]:
     return (gallery if isinstance(gallery, Path) and has_gallery(gallery) else here), gallery
 
 
-def _own_folder(served: Gallery, given: Path | None) -> Path:
-    """The folder of a gallery in shards, which FOLDER need not repeat."""
+def _check_folder(served: Gallery, given: Path | None) -> None:
+    """GalleryError if FOLDER is another than that of the gallery in shards, which it need not
+    repeat."""
     if given is not None and given.resolve() != served.root.resolve():
         raise GalleryError(
             f"that gallery is of {visible(os.fspath(served.root))}, not of "
             f"{visible(os.fspath(given.absolute()))}; leave FOLDER out"
         )
-    return served.root
 
 
 def report_problems(

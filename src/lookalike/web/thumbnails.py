@@ -21,7 +21,6 @@ from lookalike.web.errors import ApiError
 from lookalike.web.originals import read_original
 from lookalike.web.workers import Workers
 
-SIZES = (128, 256, 512, 2048)
 QUALITY = 80
 VERSION = 1
 """Of how they are made; part of their names."""

@@ -32,8 +32,11 @@ def test_hidden_and_junk_files_are_passed_over(tmp_path: Path) -> None:
     write_photo(tmp_path / "seen.png", 1)
     for junk in ("._seen.png", ".hidden.png", ".folder/inside.png", "Thumbs.db", ".DS_Store"):
         write_photo(tmp_path / junk, 2)
+    for folder in ("@eaDir/seen.png", "a/@Recycle", "#recycle", "$RECYCLE.BIN"):
+        write_photo(tmp_path / folder / "thumbnail.png", 2)
+    write_photo(tmp_path / "a/#recycled.png", 3)
     (tmp_path / "notes.txt").write_text("no image")
-    assert names(tmp_path) == ["seen.png"]
+    assert names(tmp_path) == ["seen.png", "a/#recycled.png"]
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:

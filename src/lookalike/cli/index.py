@@ -86,9 +86,9 @@ def index(
     New and changed files are encoded, deleted ones dropped, moved ones recognised. Interrupt it at
     any moment and run it again: it goes on where it stopped.
 
-    Not indexed: hidden files and folders (those whose name begins with a dot), files without the
-    extension of an image, what patterns exclude, and the files of galleries. Links to folders,
-    also outside FOLDER, are followed.
+    Not indexed: hidden files and folders (those whose name begins with a dot), thumbnails and
+    recycle bins of network storage, files without the extension of an image, what patterns
+    exclude, and the files of galleries. Links to folders, also outside FOLDER, are followed.
 
     If FOLDER is empty, a disk below it is not mounted, or more than half of the files (10 or more)
     are gone at once, what is known of them is kept, and the exit status is 1.

@@ -23,6 +23,8 @@ NOT_READ = frozenset(
     b"svgz tga wbmp wmf x3f xbm xcf xpm".split()
 )
 """Extensions of images in formats that are not read."""
+JUNK = frozenset([b"@eaDir", b"@Recycle", b"#recycle", b"$RECYCLE.BIN"])
+"""Folders in which network storage and Windows keep thumbnails and what was deleted."""
 NO_RULES = Rules()
 KINDS = 100
 """Extensions counted one by one, of a folder with endlessly many."""
@@ -107,8 +109,8 @@ def scan(
 
     Links are followed, after everything else; a folder is entered once, however many links lead to
     it, and those above ``root`` never, so loops end. That is decided by real paths, since inode
-    numbers are 0 or equal on some mounts. Hidden files and folders, the folders ``skip``, and the
-    directories of other galleries are passed over. A link to nothing, a pipe or a device with an
+    numbers are 0 or equal on some mounts. Hidden files and folders, JUNK, the folders ``skip``, and
+    the directories of other galleries are passed over. A link to nothing, a pipe or a device with an
     image's name is yielded too, for the reader to say what is wrong with it.
 
     Args:
@@ -152,7 +154,7 @@ def scan(
             continue
         if folder and FOLDER.encode() in names and is_gallery(_join(absolute, FOLDER.encode())):
             notes.nested.append(folder)
-        listed = [entry for entry in listed if not entry.name.startswith(b".")]
+        listed = [e for e in listed if not e.name.startswith(b".") and e.name not in JUNK]
         notes.is_empty = notes.is_empty or not (folder or listed)
         if IGNORE.encode() in names:
             rules = rules.within(folder, Path(os.fsdecode(_join(absolute, IGNORE.encode()))))

@@ -110,8 +110,8 @@ def scan(
     Links are followed, after everything else; a folder is entered once, however many links lead to
     it, and those above ``root`` never, so loops end. That is decided by real paths, since inode
     numbers are 0 or equal on some mounts. Hidden files and folders, JUNK, the folders ``skip``, and
-    the directories of other galleries are passed over. A link to nothing, a pipe or a device with an
-    image's name is yielded too, for the reader to say what is wrong with it.
+    the directories of other galleries are passed over. A link to nothing, a pipe or a device with
+    an image's name is yielded too, for the reader to say what is wrong with it.
 
     Args:
         unreadable: called with the path and the error of every folder that cannot be listed, and

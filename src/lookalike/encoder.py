@@ -323,6 +323,11 @@ class Encoder:
         return self._words
 
     @property
+    def scaling(self) -> Scaling:
+        """How pixels enter the model."""
+        return self._model.scaling
+
+    @property
     def outputs(self) -> frozenset[str]:
         """What the model gives: embeddings, and perhaps the gates of its attention."""
         return frozenset(output.name for output in self._model.outputs)

@@ -59,20 +59,35 @@ Images: TypeAlias = "Sequence[NDArray[np.uint8]] | NDArray[np.uint8]"
 """RGB, (s, s, 3) each."""
 
 
+def scale(
+    image: NDArray[np.uint8],
+    factor: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    planes: NDArray[np.float32],
+) -> None:
+    """factor * x + offset, by channel, of pixels (s, s, 3) into ``planes`` (3, s, s)."""
+    np.multiply(image.transpose(2, 0, 1), factor[:, None, None], out=planes)
+    planes += offset[:, None, None]
+
+
 class Scaling:
-    """How pixels x enter a network: factor * x + offset, float32 (3,) each, by channel."""
+    """How pixels x enter a network: factor * x + offset, float32 (3,) each, by channel.
+
+    Attributes:
+        scale: what computes that; `gallery.squares` has one that is compiled.
+    """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """(x - mean) / std."""
         self.factor = (1 / np.array(std)).astype(np.float32)
         self.offset = (-np.array(mean) / np.array(std)).astype(np.float32)
+        self.scale = scale
 
     def batch(self, images: Images, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """What the network takes, (n, 3, s, s); in ``out``, if that is given."""
         batch = np.empty((len(images), 3, *images[0].shape[:2]), np.float32) if out is None else out
         for image, planes in zip(images, batch, strict=True):
-            np.multiply(image.transpose(2, 0, 1), self.factor[:, None, None], out=planes)
-            planes += self.offset[:, None, None]
+            self.scale(image, self.factor, self.offset, planes)
         return batch
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
@@ -41,7 +42,7 @@ from lookalike.gallery.scan import FoundFile, ScanNotes, scan
 from lookalike.gallery.store import REMOVED, Store
 from lookalike.images import DecodedImage, SkippedImageError, SkipReason, content_hash
 from lookalike.images.decoder import Decoder, Limits
-from lookalike.images.likeness import perceptual_hash
+from lookalike.images.likeness import perceptual_hash, reduced
 from lookalike.lsh import LSHIndex, LSHSettings
 from lookalike.progress import Progress
 
@@ -90,9 +91,11 @@ class ReadImage:
 
 
 def read_row(
-    row: ImageRow, made: DecodedImage | SkippedImageError
+    row: ImageRow,
+    made: DecodedImage | SkippedImageError,
+    reduced: Callable[[NDArray[np.uint8]], NDArray[np.float64]] = reduced,
 ) -> ReadImage | SkippedImageError:
-    """``row``, with what decoding gave."""
+    """``row``, with what decoding gave; ``reduced`` as for `perceptual_hash`."""
     if isinstance(made, SkippedImageError):
         return made
     row = replace(
@@ -101,16 +104,16 @@ def read_row(
         height=made.height,
         format=made.format,
         note=None if made.note is None else str(made.note),
-        phash=perceptual_hash(made.pixels),
+        phash=perceptual_hash(made.pixels, reduced),
         taken=made.taken,
     )
     return ReadImage(row, made.pixels)
 
 
-def _load_enlarged() -> Callable[[DecodedImage, int], DecodedImage] | None:
-    from lookalike.gallery.enlarge import enlarged, is_as_pillow
+def _load_squares() -> ModuleType | None:
+    from lookalike.gallery import squares
 
-    return enlarged if is_as_pillow() else None
+    return squares if squares.is_as_pillow() else None
 
 
 def _load_compiled(settings: LSHSettings) -> None:
@@ -250,10 +253,16 @@ class Update:
             decoder.prepare(total)  # while the model is opened
             # In a thread, where Ctrl-C does not interrupt an import, which would fail from then on.
             helper = stack.enter_context(ThreadPoolExecutor(1, "lookalike-load"))
-            loading = helper.submit(_load_enlarged)
-            helper.submit(_load_compiled, self._index.settings)
+            loading = helper.submit(_load_squares)
             encoder = self._encoder()
             size = encoder.info.input_size
+
+            def scale_faster() -> None:
+                if (squares := loading.result()) is not None:
+                    encoder.scaling.scale = squares.scale
+
+            helper.submit(scale_faster)
+            helper.submit(_load_compiled, self._index.settings)
 
             def digest_of(wanted: ToRead) -> bytes | LookalikeError:
                 """Of content that must be decoded, or why it need not be."""
@@ -277,19 +286,16 @@ class Update:
                     for wanted, digest in zip(group, digests, strict=True)
                     if isinstance(digest, bytes)
                 ]
-                enlarged = loading.result() if loading.done() else None
-                made = iter(decoder.read_images(paths, size, keep_small=enlarged is not None))
-                if enlarged is not None:
-                    made = (
-                        enlarged(image, size) if isinstance(image, DecodedImage) else image
-                        for image in made
-                    )
-                return [
-                    read_row(ImageRow(0, b"", 0, 0, found), next(made))
-                    if isinstance(found, bytes)
-                    else found
-                    for found in digests
-                ]
+                squares = loading.result() if loading.done() else None
+                made = iter(decoder.read_images(paths, size, keep_small=squares is not None))
+
+                def row_of(digest: bytes) -> ReadImage | LookalikeError:
+                    row, image = ImageRow(0, b"", 0, 0, digest), next(made)
+                    if squares is None or not isinstance(image, DecodedImage):
+                        return read_row(row, image)
+                    return read_row(row, squares.enlarged(image, size), squares.levels)
+
+                return [row_of(one) if isinstance(one, bytes) else one for one in digests]
 
             outcomes = encoder.encode(files, read, decoder.close)
             stack.callback(cast("Generator[object]", outcomes).close)  # ends its threads

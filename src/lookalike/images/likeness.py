@@ -8,7 +8,7 @@ is taken of the square that the encoder gets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Literal
 
@@ -40,41 +40,48 @@ def _cosines() -> NDArray[np.float64]:
 
 
 @cache
-def _lanczos(size: int) -> list[tuple[slice, NDArray[np.float64]]]:
-    """Pillow's Lanczos filter from ``size`` pixels to SIDE, as whole 1 / _ONE: of each LOW pixels,
-    which ones they are made of, and their weights (pixels, LOW)."""
+def lanczos(size: int) -> NDArray[np.float64]:
+    """Pillow's Lanczos filter from ``size`` pixels to SIDE, (size, SIDE), as whole 1 / _ONE."""
     scale = size / SIDE
     x = np.arange(size)[:, np.newaxis] + 0.5 - (np.arange(SIDE) + 0.5) * scale
     x /= max(scale, 1)
     weights = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
     weights /= weights.sum(axis=0)
-    whole = np.trunc(_ONE * weights + np.copysign(0.5, weights))
+    return np.asarray(np.trunc(_ONE * weights + np.copysign(0.5, weights)))
+
+
+@cache
+def _parts(size: int) -> list[tuple[slice, NDArray[np.float64]]]:
+    """The filter in parts: of each LOW pixels, which ones they are made of, and their weights."""
     parts = []
-    for columns in np.split(whole, SIDE // LOW, axis=1):
+    for columns in np.split(lanczos(size), SIDE // LOW, axis=1):
         used = np.flatnonzero(columns.any(axis=1))
         rows = slice(used[0], used[-1] + 1)
         parts.append((rows, np.ascontiguousarray(columns[rows])))
     return parts
 
 
-def _reduced(grey: Image.Image) -> NDArray[np.float64]:
-    """Its levels, resized to (SIDE, SIDE) as Pillow does it, to the bit."""
+def reduced(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Grey levels (SIDE, SIDE) of RGB pixels (height, width, 3), as Pillow makes them."""
+    grey = Image.fromarray(pixels).convert("L")
     if grey.width != grey.height:  # Pillow may begin with the columns
         return np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.LANCZOS), np.float64)
     levels = np.asarray(grey, np.float64)
     for _ in range(2):  # rows, then columns; products take a third of Pillow's time
-        sums = [levels[:, rows] @ weights for rows, weights in _lanczos(grey.width)]
+        sums = [levels[:, rows] @ weights for rows, weights in _parts(grey.width)]
         levels = np.clip(np.floor(np.concatenate(sums, axis=1) / _ONE + 0.5), 0, 255).T
     return levels
 
 
-def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
+def perceptual_hash(
+    pixels: NDArray[np.uint8],
+    reduced: Callable[[NDArray[np.uint8]], NDArray[np.float64]] = reduced,
+) -> int:
     """Of RGB pixels (height, width, 3): 64 bits, as a signed integer.
 
     Its bytes, most significant first, are those of `imagehash.phash`.
     """
-    small = _reduced(Image.fromarray(pixels).convert("L"))
-    low = _cosines() @ small @ _cosines().T
+    low = _cosines() @ reduced(pixels) @ _cosines().T
     middle = np.sort(low, axis=None)[HASH_BITS // 2 - 1 : HASH_BITS // 2 + 1]
     bits = np.packbits(low > middle.mean())  # the median, five times as fast
     return int.from_bytes(bits.tobytes(), signed=True)

@@ -1,4 +1,4 @@
-"""Small images enlarged in the updating process: the same as if Pillow had done it."""
+"""What the updating process does to pixels: the same as if Pillow and NumPy had done it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from fakes import assert_holds, updated, vectors_of
 from hostile import encode, photo
 from PIL import Image
 
-from lookalike.gallery.enlarge import enlarge, enlarged, is_as_pillow
+from lookalike.gallery.squares import enlarge, enlarged, is_as_pillow, levels, scale
 from lookalike.images import DecodedImage, Note, SkippedImageError, SkipReason
 from lookalike.images.decoder import Decoder
+from lookalike.runtimes import Scaling
 
 BILINEAR = Image.Resampling.BILINEAR
 
@@ -32,14 +33,39 @@ def test_enlarged_pixels_are_pillows_to_the_bit(size: int) -> None:
         np.testing.assert_array_equal(enlarge(pixels, size), np.asarray(expected))
 
 
-def test_a_pillow_that_gives_other_pixels_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [1, 31, 32, 33, 101, 224, 256, 384])
+def test_levels_for_the_hash_are_pillows_to_the_bit(size: int) -> None:
+    noise = np.random.default_rng(size).integers(0, 256, (size, size, 3), np.uint8)
+    for pixels in (noise, np.where(noise < 128, 0, 255).astype(np.uint8), photo(1, size, size)):
+        grey = Image.fromarray(pixels).convert("L")
+        expected = np.asarray(grey.resize((32, 32), Image.Resampling.LANCZOS))
+        np.testing.assert_array_equal(levels(pixels), expected)
+
+
+def test_pixels_are_scaled_to_the_bit_wherever_they_lie_in_memory() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 65, 65, 3), np.uint8)
+    images = np.stack([*images, images[0, :, ::-1]])
+    scaling = Scaling((127.5, 110.3, 90.0), (50.7, 60.0, 31.1))
+    expected = scaling.batch(images)
+    exact = (images - np.array((127.5, 110.3, 90.0))) / (50.7, 60.0, 31.1)
+    np.testing.assert_allclose(expected, exact.transpose(0, 3, 1, 2), atol=1e-5)
+    scaling.scale = scale
+    np.testing.assert_array_equal(scaling.batch(images), expected)
+    np.testing.assert_array_equal(scaling.batch(images[..., ::-1])[0, 1], expected[0, 1])
+
+
+@pytest.mark.parametrize("method", ["resize", "convert"])
+def test_a_pillow_that_gives_other_pixels_is_noticed(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert is_as_pillow()
-    resize = Image.Image.resize
+    real = getattr(Image.Image, method)
 
-    def other(image: Image.Image, size: tuple[int, int], *_: object) -> Image.Image:
-        return resize(image, size, Image.Resampling.HAMMING)
+    def other(image: Image.Image, *given: Any) -> Image.Image:
+        made: Image.Image = real(image, *given)
+        return made.point(lambda level: min(255, level + 1))
 
-    monkeypatch.setattr(Image.Image, "resize", other)
+    monkeypatch.setattr(Image.Image, method, other)
     assert not is_as_pillow()
 
 
@@ -123,7 +149,7 @@ def test_a_gallery_is_the_same_whether_its_images_are_enlarged_here_or_there(
     monkeypatch.setattr("lookalike.gallery.update.ThreadPoolExecutor", AtOnce)
     found = []
     for is_same in (True, False):
-        monkeypatch.setattr("lookalike.gallery.enlarge.is_as_pillow", lambda same=is_same: same)
+        monkeypatch.setattr("lookalike.gallery.squares.is_as_pillow", lambda same=is_same: same)
         kept.clear()
         gallery = updated(folder, model=model, directory=tmp_path / str(is_same))
         assert kept == {is_same}

@@ -27,6 +27,24 @@ from lookalike.gallery.schema import check_beside
 from lookalike.gallery.store import Store
 
 
+def test_a_gallery_that_two_machines_updated_is_right_again_after_the_next_update(
+    gallery: Gallery, photos: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    shutil.copytree(photos, theirs)
+    write_photos(photos / "mine", 6, 100)
+    write_photos(theirs / "theirs", 6, 200)
+    gallery.update()
+    updated(theirs)
+    shutil.copytree(theirs / "theirs", photos / "theirs")  # a program merges the two folders,
+    for name in ("gallery.sqlite", "gallery.json"):  # and of each file the later one wins
+        shutil.copy(theirs / ".lookalike" / name, gallery.directory / name)
+    assert not [hit for hit in gallery.search(photos / "mine/a/000.png") if hit.cosine > 0.999]
+    report = gallery.update()
+    assert (report.images, report.added) == (24, 12)
+    assert_holds(gallery, photos)
+
+
 def test_a_second_writer_is_refused_with_the_pid_of_the_first(
     gallery: Gallery, photos: Path, model: Path
 ) -> None:

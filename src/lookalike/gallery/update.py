@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -124,6 +125,13 @@ def _load_compiled(settings: LSHSettings) -> None:
     index.search(vectors, 1)
 
 
+ID_GAP = 1 << 32
+"""By up to so many the ids of a run are above those of the run before. Where a folder is
+synchronised to two machines that both update, the table of one may come to lie beside the index of
+the other: no id names different images in the two then, and `recover` reads again what is lacking.
+"""
+
+
 class Update:
     """One run over the folder; the caller holds the writer's lock."""
 
@@ -149,6 +157,8 @@ class Update:
         self._limits = limits
         self._passed_over = [os.fsencode(folder) for folder in (files.directory, *skip)]
         self._next_id = max(store.next_id(), int(index.ids.max(initial=0)) + 1)
+        if self._next_id > 1:
+            self._next_id += secrets.randbelow(ID_GAP)
         self._accept_missing = accept_missing
         self._listed = listed
         self._report = UpdateReport()

@@ -130,6 +130,17 @@ def test_a_file_that_takes_too_much_memory_is_skipped_and_the_next_one_read(
         reads(decoder)
 
 
+@pytest.mark.slow
+def test_a_tiff_may_have_as_many_pixels_as_any_other_image(tmp_path: Path) -> None:
+    """Pillow's own limit is 179 million."""
+    scan = tmp_path / "scan.tif"
+    Image.new("1", (14_000, 13_000), 1).save(scan, "TIFF", compression="group4")
+    with Decoder() as decoder:
+        assert decoder.read_image(scan, 16).pixels.min() >= 254  # white, but for rounding
+    with Decoder(Limits(max_pixels=181_999_999)) as decoder:
+        assert "limit is 181,999,999" in skipped(decoder, scan).detail
+
+
 def fatal(monkeypatch: pytest.MonkeyPatch, status: signal.Signals, times: int) -> None:
     """The next files make their processes crash."""
     ask = Process.ask

@@ -119,7 +119,8 @@ def read_image(source: Source, size: int, *, max_pixels: int = DEFAULT_MAX_PIXEL
     decoded at 1/2, 1/4 or 1/8 of their size, never below twice `size` on either side.
 
     Raises SkippedImageError, whatever is wrong with the file. TIFF and WebP are also refused over
-    Pillow's own limit of twice Image.MAX_IMAGE_PIXELS, 179 million pixels unless changed.
+    Pillow's own limit of twice Image.MAX_IMAGE_PIXELS, 179 million pixels unless changed, as a
+    `Decoder` does.
     """
     import numpy as np
 

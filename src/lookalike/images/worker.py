@@ -24,7 +24,7 @@ import time
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from PIL import AvifImagePlugin
+from PIL import AvifImagePlugin, Image
 
 from lookalike.images.exif import read_exif
 from lookalike.images.formats import memory_limit
@@ -88,6 +88,7 @@ def _answer(head: dict[str, Any], source: Source) -> tuple[dict[str, Any], bytes
     ``webp``: a file of it. ``exif``: what the camera wrote. ``digest``: of all pixels.
     ``both``: the content's hash, and whichever of the first two are wanted."""
     task, limits = head["task"], {"max_pixels": head["max_pixels"]}
+    Image.MAX_IMAGE_PIXELS = (head["max_pixels"] + 1) // 2  # plugins refuse more than twice it
     if task == "webp":
         image = read_rgb(source, longest_side=head["side"], **limits)
         with io.BytesIO() as out:

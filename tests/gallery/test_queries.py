@@ -173,6 +173,11 @@ def test_a_forked_process_opens_the_model_again(gallery: Gallery) -> None:
 def test_a_query_that_is_missing_or_unreadable_is_named(gallery: Gallery, tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match=r"nothing\.png is neither a file nor an indexed image"):
         gallery.search("nothing.png", 3)
+    with pytest.raises(GalleryError, match="neither a file nor an indexed image"):
+        gallery.search("a/0\0.png", 3)
+    with pytest.raises(GalleryError, match="not an indexed image"):
+        gallery.remove(["a/0\0.png"])
+    assert "a/0\0.png" not in gallery
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"not an image")
     with pytest.raises(SkippedImageError, match=r"bad\.jpg, number 2 of 2"):

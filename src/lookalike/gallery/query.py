@@ -277,6 +277,8 @@ def _encoded(
 def names_of(root: Path, path: str | os.PathLike[str]) -> list[bytes]:
     """What a path may be called in the gallery: given to the file or folder, or in the gallery."""
     given = Path(path)
+    if "\0" in os.fspath(given):  # which no file's name holds
+        return []
     names = [
         os.fsencode(spelling.relative_to(folder).as_posix())
         for spelling in (Path(os.path.abspath(given)), Path(os.path.realpath(given)))

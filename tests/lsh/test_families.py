@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.lsh import LSHIndex, LSHSettings, families
+from lookalike.lsh.simd import rotate
 
 PAIRS = 100_000
 DIM = 24
@@ -41,6 +42,36 @@ def test_orthogonal_hyperplanes_are_orthonormal_within_each_group() -> None:
     for start in range(0, 60, DIM):
         group = planes[start : start + DIM]
         assert np.allclose(group @ group.T, np.eye(len(group)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("count", "dim"), [(256, 128), (256, 256), (512, 512)])
+def test_fast_rotations_are_two_transforms_of_random_signs(count: int, dim: int) -> None:
+    planes = families.fast_rotations(np.random.default_rng(3), count, dim)
+    signs = families.signs_of(planes)
+    assert signs.shape == (count // dim, 2, dim)
+    bits = np.arange(dim)
+    transform = np.prod([1 - 2 * ((bits[:, None] & bits) >> b & 1) for b in range(9)], axis=0)
+    for group, (first, second) in zip(planes.reshape(-1, dim, dim), signs, strict=True):
+        assert (np.abs(first) == 1).all() and (np.abs(second) == 1 / dim).all()
+        assert (group == transform * second @ transform * first).all()
+        assert (group @ group.T == np.eye(dim)).all()
+    assert (planes.view(np.uint32) % (1 << 16) == 0).all()  # bfloat16
+    vector = np.random.default_rng(4).standard_normal(dim).astype(np.float32)
+    rotated = np.empty(count, np.float32)
+    rotate(vector, signs, rotated)
+    assert rotated == pytest.approx(planes.astype(np.float64) @ vector, abs=5e-6)
+
+
+def test_other_planes_are_not_taken_for_fast_rotations() -> None:
+    rng = np.random.default_rng(5)
+    planes = families.fast_rotations(rng, 256, 128)
+    assert len(families.signs_of(planes)) == 2
+    one_off = planes.copy()
+    one_off[200, 7] += 1 / 128
+    shuffled = planes[rng.permutation(256)]
+    others = one_off, shuffled, planes[:192], families.fast_rotations(rng, 64, 64)
+    for each in (*others, families.orthogonal(rng, 128, 128), families.orthogonal(rng, 48, 24)):
+        assert families.signs_of(each).shape == (0, 2, each.shape[1])
 
 
 def test_orthogonal_hyperplanes_estimate_angles_with_less_spread_than_independent_ones() -> None:

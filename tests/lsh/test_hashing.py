@@ -51,11 +51,20 @@ def test_codes_of_long_vectors_are_the_signs_of_planes_in_the_basis() -> None:
     assert margins == pytest.approx(projected[:7], abs=1e-5)
 
 
-@pytest.mark.parametrize("dim", [3, 50, 4 * BITS + 2])  # hashed as they are; their leading axes
-def test_one_query_is_projected_as_the_formulas_say(dim: int) -> None:
+@pytest.mark.parametrize(  # hashed as they are; by fast rotations; by their leading axes; both
+    ("dim", "bits", "axes", "rotations"),
+    [
+        *((3, 64, 0, 0), (50, 64, 0, 0), (128, 64, 0, 0), (258, 64, 32, 0)),
+        *((128, 256, 0, 2), (256, 256, 0, 1), (1026, 256, 128, 2)),
+    ],
+)
+def test_one_query_is_projected_as_the_formulas_say(
+    dim: int, bits: int, axes: int, rotations: int
+) -> None:
     vectors = clustered(400, dim)
-    hasher = Hasher.fit(LSHSettings(dim, code_bits=BITS), vectors)
-    assert (hasher.basis.size > 0) == (dim > 50)
+    hasher = Hasher.fit(LSHSettings(dim, code_bits=bits), vectors)
+    assert hasher.basis.shape == (axes, dim)
+    assert len(hasher.signs) == rotations
     for matrix in (hasher.basis, hasher.code_planes, hasher.key_map, hasher.key_points):
         assert (matrix.view(np.uint32) % (1 << 16) == 0).all()  # bfloat16
     assert hasher.is_short
@@ -63,16 +72,18 @@ def test_one_query_is_projected_as_the_formulas_say(dim: int) -> None:
     assert not older.is_short  # and so it is not projected by rounded planes
     query = vectors[7]
     projection = hasher.projection(5)
-    projected, scores = (
-        np.empty(2 * projection.planes.shape[1], np.float32),
-        np.empty(32, np.float32),
-    )
+    projected = np.empty(len(projection.of_mean) + 1, np.float32)
+    scores = np.empty(32, np.float32)
     project(query, tuple(projection), projected)
-    margins, mapped = np.split(projected, [BITS])
+    margins, mapped = np.split(projected[:-1], [bits])
+    of_codes = np.empty(bits + 1, np.float32)
+    project(query, tuple(hasher.projection(None)), of_codes)
+    assert (of_codes[:-1] == margins).all()
     product(mapped, projection.anchors, scores)
     centred = query.astype(np.float64) - hasher.mean
     narrowed = hasher.basis @ centred if hasher.basis.size else centred
     assert margins == pytest.approx(hasher.code_planes @ narrowed, abs=2e-6)
+    assert hasher.prepare(vectors[:9]).margins[7] == pytest.approx(margins, abs=1e-6)
     wanted = hasher.key_points[0, :32] @ (hasher.key_map @ narrowed)
     assert scores == pytest.approx(wanted, abs=1e-5 * float(np.abs(wanted).max()))
 

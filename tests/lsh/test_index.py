@@ -340,6 +340,33 @@ def test_any_length_of_vector_gives_the_same_cosine() -> None:
     assert found.cosines[0] == pytest.approx(float(QUERIES[0] @ VECTORS[found.ids[0]]), abs=1e-5)
 
 
+def test_a_query_is_searched_again_as_before_however_it_is_given() -> None:
+    index = made(VECTORS)
+    found = index.search(QUERIES[:9], 5)
+    for i in range(9):
+        query, here = QUERIES[i], QUERIES[i : i + 1]
+        read_only = query.copy()
+        read_only.flags.writeable = False
+        ways = query, here, 37 * query, 1e-20 * query, query.astype(np.float64), query.tolist()
+        for way in (*ways, np.repeat(query, 2)[::2], np.asfortranarray(here), read_only):
+            again = index.search(way, 5)
+            assert again.ids.shape == (*np.shape(way)[:-1], 5)
+            assert np.array_equal(again.ids.ravel(), found.ids[i])
+            assert again.cosines.ravel() == pytest.approx(found.cosines[i], abs=1e-6)
+    zero, bad = np.zeros(DIM, np.float32), np.full(DIM, np.nan, np.float32)
+    for wrong, message in ((zero, "zero"), (bad, "not finite"), (QUERIES[0, 1:], "shape")):
+        with pytest.raises(ValueError, match=message):
+            index.search(wrong, 5)
+    for k in ([5], 5.5, 0):
+        with pytest.raises(ValueError, match="k is"):
+            index.search(QUERIES[0], k)  # type: ignore[arg-type]
+    index.remove(found.ids[0, :1])
+    assert index.search(QUERIES[0], 5).ids[0] == found.ids[0, 1]
+    index.settings = replace(index.settings, search=SearchSettings(candidates=1, rerank=1))
+    few = made(VECTORS, search=SearchSettings(candidates=1, rerank=1))
+    assert np.array_equal(index.search(QUERIES[3], 5).ids, few.search(QUERIES[3:4], 5).ids[0])
+
+
 def test_centring_evens_out_the_buckets_of_vectors_in_one_half_space() -> None:
     shifted = VECTORS + np.float32(0.5)
     largest = {

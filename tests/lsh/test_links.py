@@ -240,6 +240,22 @@ def test_cosines_are_exact_and_an_item_searched_by_itself_is_first(linked: LSHIn
     assert (np.diff(np.sort(found.ids, axis=1), axis=1) > 0).all(), "nothing twice"
 
 
+@pytest.mark.parametrize("dim", [DIM, 128])  # codes by a matrix; by fast rotations
+def test_one_query_finds_what_it_finds_among_others(dim: int) -> None:
+    turn = np.linalg.qr(np.random.default_rng(4).standard_normal((dim, dim)))[0][:DIM]
+    index, queries = made(ITEMS[:3000] @ turn), (QUERIES[:100] @ turn).astype(np.float32)
+    index.link()
+    found, exact = index.search(queries, K, beam=40), index.search(queries, K, exact=True)
+    assert recall_of(found.cosines, exact.cosines) > 0.97
+    for i, query in enumerate(queries):
+        for length in (1, 1, 40):  # packed at the first; scaled where it is searched
+            alone = index.search(np.float32(length) * query, K, beam=40)
+            assert np.array_equal(alone.ids, found.ids[i])
+            assert alone.cosines == pytest.approx(found.cosines[i], abs=1e-6)
+    with pytest.raises(ValueError, match="not finite"):
+        index.search(np.full(dim, np.inf, np.float32), K, beam=40)
+
+
 def test_every_item_is_reached_though_links_do_not_leave_its_island() -> None:
     rng = np.random.default_rng(3)
     centres = rng.standard_normal((400, DIM)) / rng.zipf(1.5, (400, 1)).clip(1, 3)

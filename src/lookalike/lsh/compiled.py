@@ -20,7 +20,7 @@ from numba.core import caching
 from lookalike.errors import LookalikeWarning
 
 FunctionCache: Any = caching.FunctionCache
-SHARED = ("exact", "lookup", "probing", "simd", "walk")
+SHARED = ("exact", "lookup", "probing", "simd", "vectors", "walk")
 """Modules with compiled functions, or constants of such, that others use."""
 
 

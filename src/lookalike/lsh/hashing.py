@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import is_count, open_arrays, write_arrays
-from lookalike.lsh.families import CODES, KEYS, MAX_KEY_BITS, Principal, Sample
+from lookalike.lsh.families import CODES, KEYS, MAX_KEY_BITS, Principal, Sample, signs_of
 from lookalike.lsh.settings import LSHSettings
 from lookalike.threads import one_blas_thread
 
@@ -51,14 +51,16 @@ class Scoring(NamedTuple):
 
 class Projection(NamedTuple):
     """What takes a query to its margins and bucket scores: the basis, (dim, s) or (0, 0); the
-    planes of the codes and the map of the keys, (s or dim, code_bits + p); what they make of the
-    mean, (code_bits + p,); and the anchors of the keys, (p, buckets).
+    planes of the codes and the map of the keys, (s or dim, code_bits + p), or the map alone, after
+    the signs of rotations, `Hasher.signs`; what they make of the mean, (code_bits + p,); and the
+    anchors of the keys, (p, buckets).
 
     Matrices are bfloat16, two columns to a word: i in the lower half of word i, width + i in the
     upper, after a column of zeros if their number is odd.
     """
 
     basis: Words
+    signs: Floats
     planes: Words
     of_mean: Floats
     anchors: Words
@@ -159,14 +161,21 @@ class Hasher:
         return min(MAX_KEY_BITS, int(self.key_points.shape[1]).bit_length() - 1)
 
     @cached_property
-    def _steps(self) -> list[Floats]:
-        """The matrices that take vectors to their projections, one after the other.
+    def signs(self) -> Floats:
+        """Of the `families.fast_rotations` that the code planes are, (groups, 2, s or dim); none if
+        they are others."""
+        return _constant(signs_of(self.code_planes))
 
-        Code planes and key map are one matrix, whose product costs less than two of its parts.
+    @cached_property
+    def _planes(self) -> Floats:
+        """Key map and, unless `signs` do it, code planes: (s or dim, p or code_bits + p).
+
+        They are one matrix, whose product costs less than two of its parts.
         """
-        parts = [self.code_planes, self.key_map] if self.key_map.size else [self.code_planes]
-        bases = [self.basis] if self.basis.size else []
-        return [np.ascontiguousarray(part.T) for part in (*bases, np.concatenate(parts))]
+        parts = [] if len(self.signs) else [self.code_planes]
+        if self.key_map.size or not parts:
+            parts.append(self.key_map.reshape(-1, self.code_planes.shape[1]))
+        return np.ascontiguousarray(np.concatenate(parts).T)
 
     @property
     def _tolerance(self) -> float:
@@ -179,9 +188,17 @@ class Hasher:
 
     def _uncentred(self, vectors: Floats) -> Floats:
         """Projections of (n, dim) vectors, without regard to the mean: (n, code_bits + p)."""
-        projected = vectors
-        for step in self._steps:
-            projected = projected @ step
+        if self.basis.size:
+            vectors = vectors @ self.basis.T
+        if not len(self.signs):
+            return vectors @ self._planes
+        from lookalike.lsh.simd import rotate_all
+
+        bits = self.settings.code_bits
+        projected = np.empty((*vectors.shape[:-1], bits + self._planes.shape[1]), np.float32)
+        rows = _constant(np.atleast_2d(vectors))
+        rotate_all(rows, self.signs, np.atleast_2d(projected))
+        projected[..., bits:] = vectors @ self._planes
         return projected
 
     def on_code_planes(self, vectors: Floats) -> tuple[Floats, Floats]:
@@ -313,7 +330,7 @@ class Hasher:
         """
         simple = self.settings.tables == 1 and not self._has_signs and self.key_map.size > 0
         asymmetric = self.lengths is not None and self.settings.vectors != "none"
-        matrices = *self._steps, self.key_points
+        matrices = self.basis, self._planes, self.key_points
         return simple and asymmetric and all((_short(part) == part).all() for part in matrices)
 
     @cached_property
@@ -326,15 +343,17 @@ class Hasher:
         """
         if bits not in self._projections:
             basis = self.basis.T if self.basis.size else np.empty((0, 0), np.float32)
-            planes, anchors, of_mean = self._steps[-1], np.empty((0, 0), np.float32), self._of_mean
+            planes, anchors, of_mean = self._planes, np.empty((0, 0), np.float32), self._of_mean
             if bits is None:
-                planes, of_mean = self.code_planes.T, of_mean[: self.settings.code_bits]
+                of_mean = of_mean[: self.settings.code_bits]
+                planes = planes[:, : 0 if len(self.signs) else self.settings.code_bits]
             else:
                 anchors = self.key_points[0, : 1 << bits].T
             pairs = (_constant(_in_pairs(matrix)) for matrix in (basis, planes, anchors))
             by_basis, by_planes, by_anchors = pairs
-            of_mean = _constant(of_mean)
-            self._projections[bits] = Projection(by_basis, by_planes, of_mean, by_anchors)
+            self._projections[bits] = Projection(
+                by_basis, self.signs, by_planes, _constant(of_mean), by_anchors
+            )
         return self._projections[bits]
 
     def bucket_scores(self, mapped: Floats, bits: int) -> Floats:
@@ -450,7 +469,8 @@ def _shapes(settings: LSHSettings, found: dict[str, tuple[int, ...]]) -> dict[st
 
 _NO_WORDS = _constant(np.empty((0, 0), np.uint32))
 _NO_FLOATS = _constant(np.empty(0, np.float32))
-NO_PROJECTION = _NO_WORDS, _NO_WORDS, _NO_FLOATS, _NO_WORDS
+_NO_SIGNS = _constant(np.empty((0, 2, 0), np.float32))
+NO_PROJECTION = _NO_WORDS, _NO_SIGNS, _NO_WORDS, _NO_FLOATS, _NO_WORDS
 """A ``Projection`` of nothing: the query is prepared."""
 ARRAYS = ("mean", "basis", "code_planes", "key_map", "key_points")
 

@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from lookalike.lsh.tuning import Evaluation, TuneReport
 
 Floats = NDArray[np.float32]
-ASKED = ("candidates", "rerank", "beam", "effort", "threads")
-NOT_GIVEN = (None,) * len(ASKED)
+GIVEN = ("k", "candidates", "rerank", "beam", "effort", "threads")
+UNKNOWN = None, None
 EXACT_AT_ONCE = 20_000
 """Items that are compared one by one in less time than compiled code takes to load."""
 
 
 @cache
-def _search_segments() -> Any:
+def _compiled() -> Any:
     """Numba takes a third of a second to import."""
-    from lookalike.lsh.search import search_segments
+    from lookalike.lsh import search
 
-    return search_segments
+    return search
 
 
 class LSHIndex:
@@ -262,11 +262,16 @@ class LSHIndex:
             ValueError: k, candidates, rerank, beam, effort or threads below 1 or not whole, wrong
                 shape, a NaN or zero query.
         """
-        whole("k", k)
-        given = candidates, rerank, beam, effort, threads
-        if given != NOT_GIVEN:
-            for name, value in zip(ASKED, given, strict=True):
-                whole(name, value, optional=True)
+        given = k, candidates, rerank, beam, effort, threads
+        if exact is False and allowed is None:
+            try:
+                settings, for_one_query = self._state.ready.get(given, UNKNOWN)
+            except TypeError:  # something that is not a number, which is named below
+                settings = None
+            if settings is self.settings and (one := for_one_query(queries)):
+                return one  # type: ignore[no-any-return]
+        for name, value in zip(GIVEN, given, strict=True):
+            whole(name, value, optional=name != "k")
         vectors = as_floats(queries)
         rows = unit_rows(vectors[np.newaxis] if vectors.ndim == 1 else vectors, self.settings.dim)
         state = self._state
@@ -288,7 +293,10 @@ class LSHIndex:
         else:
             asked = k, candidates, rerank, beam, effort or k
             threads = threads or (cores() if len(rows) > 1 else 1)
-            parts = _search_segments()(state, rows, asked, among, threads)
+            search = _compiled()
+            parts = search.search_segments(state, rows, asked, among, threads)
+            if len(rows) == 1 and among is None and (one := search.for_one_query(state, asked)):
+                state.ready[given] = self.settings, one
         ids, cosines = best_of_all(parts, len(rows), k)
         return Neighbors(ids[0], cosines[0]) if vectors.ndim == 1 else Neighbors(ids, cosines)
 

@@ -16,6 +16,7 @@ from lookalike.lsh.links import LINKS
 from lookalike.lsh.lookup import make_table, most_in_common
 from lookalike.lsh.probing import choose_buckets, equal_scores, product, project
 from lookalike.lsh.simd import BLOCK, SCORES, popcount, prefetch, score_block, trailing_zeros
+from lookalike.lsh.vectors import HUGE, TINY, UNIT
 from lookalike.lsh.walk import (
     HIGHEST,
     MIDDLE,
@@ -27,6 +28,7 @@ from lookalike.lsh.walk import (
     estimate_of,
     insert,
     rerank,
+    score_links,
     seen_before,
     walk,
 )
@@ -37,7 +39,19 @@ ENTRIES = 4
 SURVIVORS = 1 << 13
 BYTES_OF_1 = np.uint64(0x0101010101010101)
 MOST_SAME = np.uint64(1 << 12)
-BAD_VECTOR, BAD_ID = -1, -2
+BAD_VECTOR, BAD_ID, BAD_QUERY = -1, -2, -3
+
+
+@compiled()
+def _scaled(query: NDArray[np.float32], unit: NDArray[np.float32]) -> bool:
+    """Scale a query to unit length, as `unit_rows` does; False if that takes more than float32."""
+    length = np.sqrt(dot(query, query))
+    if not TINY < length < HUGE:
+        return False
+    scale = np.float32(1) if abs(length - 1) < UNIT else np.float32(1) / length
+    for j in range(query.shape[0]):
+        unit[j] = query[j] * scale
+    return True
 
 
 @compiled()
@@ -281,7 +295,7 @@ def search_range(
     """Search a batch of queries in one segment.
 
     Args:
-        queries: (q, dim) unit rows.
+        queries: (q, dim) unit rows; of any length where they are projected here.
         projection: a ``Projection``, as a plain tuple (a named one takes twice the time to hand
             over), or NO_PROJECTION.
         margins: (q, bits), see ``make_table``; (0, 0): project the queries here.
@@ -301,18 +315,19 @@ def search_range(
 
     Returns:
         number of items visited, for statistics; or BAD_VECTOR or BAD_ID if a hit has what only a
-        damaged file holds.
+        damaged file holds; or BAD_QUERY, see `_scaled`.
     """
     starts, sizes, blocks, codes, corrections, additions, table_rows, vectors, ids = segment
     numbers, mean = scoring
     step, unit, tolerance = numbers[0], numbers[1], numbers[5]
-    _, planes, of_mean, anchors = projection
+    of_mean, anchors = projection[3:]
     count, bits = sizes.shape[0], margins.shape[1]
     alone = margins.shape[0] == 0
     if alone:
         bits = of_mean.shape[0] - anchors.shape[0]
-    projected = np.empty(2 * planes.shape[1], np.float32)
+    projected = np.empty(of_mean.shape[0] + 1, np.float32)
     bucket_scores = np.empty(2 * anchors.shape[1], np.float32)
+    unit_query = np.empty(queries.shape[1], np.float32)
     code_bytes = bits // 8
     chosen = np.empty(count, np.int64)
     spare = np.empty(count, np.int64)
@@ -328,15 +343,19 @@ def search_range(
     for q in range(queries.shape[0]):
         out_ids[q] = -1
         out_cosines[q] = -np.inf
+        query = queries[q]
         if alone:
-            project(queries[q], projection, projected)
+            query = unit_query
+            if not _scaled(queries[q], query):
+                return BAD_QUERY
+            project(query, projection, projected)
         its_margins = projected[:bits] if alone else margins[q]
         its_scores = projected[bits:] if alone else mapped[q]
         if anchors.shape[0] > 0:
             product(its_scores, anchors, bucket_scores)
             its_scores = bucket_scores[:count]
-        top = most_in_common(queries[q], numbers, mean) / unit
-        query, _ = make_table(its_margins, hamming_scale, step, top, np.inf, table)
+        top = most_in_common(query, numbers, mean) / unit
+        scaling, _ = make_table(its_margins, hamming_scale, step, top, np.inf, table)
         _own_code(its_margins, tolerance, own[0], own[1])
         allowance = budget
         while True:
@@ -357,7 +376,7 @@ def search_range(
                 table_rows,
                 blocked,
                 table,
-                query,
+                scaling,
                 (own[0], own[1]),
                 own_buckets,
                 depth,
@@ -375,7 +394,7 @@ def search_range(
             allowance *= 4
         visited += items
         if vectors.shape[0] > 0:
-            rerank(queries[q], vectors, ids, rows, kept, out_cosines[q], out_ids[q])
+            rerank(query, vectors, ids, rows, kept, out_cosines[q], out_ids[q])
         else:
             for i in range(kept):
                 insert(np.float32(scores[i]), rows[i], ids, out_cosines[q], out_ids[q])
@@ -391,7 +410,7 @@ def walk_range(
     projection: Any,
     margins: NDArray[np.float32],
     scoring: Any,
-    entries: Any,
+    entries: NDArray[np.uint8],
     segment: Any,
     blocked: NDArray[np.bool_],
     wanted: int,
@@ -405,69 +424,62 @@ def walk_range(
     Args:
         queries, margins, blocked, out_ids, out_cosines: as `search_range` takes them.
         projection: a ``Projection`` of the codes alone, or NO_PROJECTION.
-        entries: the items to begin at: codes, corrections, additions, as those of a segment, in
-            whole blocks; rows.
-        segment: vectors, ids, the records of the links, their units, see `Links`.
+        entries: the items to begin at, see ``Segment.entries``.
+        segment: vectors, ids, the records of the links, their two units, see `Links`.
         beam: how many to look at of what was met.
 
     Returns:
-        number of queries whose links lead to fewer than ``wanted``; BAD_VECTOR or BAD_ID likewise.
+        number of queries whose links lead to fewer than ``wanted``; or what is below 0 likewise.
     """
-    codes, corrections, additions, rows = entries
-    vectors, ids, links, units = segment
+    vectors, ids, links, of_correction, of_addition = segment
     numbers, mean = scoring
     step, unit = numbers[0], numbers[1]
     alone = margins.shape[0] == 0
-    bits = projection[2].shape[0] if alone else margins.shape[1]
-    projected = np.empty(2 * projection[1].shape[1], np.float32)
+    bits = projection[3].shape[0] if alone else margins.shape[1]
+    projected = np.empty(bits, np.float32)
+    unit_query = np.empty(queries.shape[1], np.float32)
     table = np.empty(bits * 4, np.uint8)
     scores = np.empty(BLOCK, np.int16)
     seen = empty_set(beam * LINKS // 4)
     pool = np.empty(beam, np.int64)
     nearest = pool[: min(ENTRIES, beam)]
-    finest = np.float32(0.999) * units[0] / units[1]
+    finest = np.float32(0.999) * np.float32(of_correction) / np.float32(of_addition)
+    flat, width = entries.reshape(-1), entries.shape[1]
+    shorts, longs = flat.view(np.int16), flat.view(np.uint32)
     own = (np.float32(1) - dot(mean, mean) - numbers[4]) / 2
     few = 0
     for q in range(queries.shape[0]):
         out_ids[q] = -1
         out_cosines[q] = -np.inf
+        query = queries[q]
         if alone:
-            project(queries[q], projection, projected)
+            query = unit_query
+            if not _scaled(queries[q], query):
+                return BAD_QUERY
+            project(query, projection, projected)
         its_margins = projected[:bits] if alone else margins[q]
-        query, scale = make_table(its_margins, 0, step, 0, finest, table)
+        scaling, scale = make_table(its_margins, 0, step, 0, finest, table)
         # A score of 1 more stands for so much of the cosine, and MIDDLE for ``shared``.
-        of_one, shared = unit / np.float32(scale), dot(queries[q], mean) + own
-        of_query = np.int16(query[0]), np.int16(query[1]), np.int16(MIDDLE)
+        of_one, shared = unit / np.float32(scale), dot(query, mean) + own
         pool[:] = NOTHING
-        least = np.int16(0)
-        for start in range(0, rows.shape[0], BLOCK):
-            mask = score_block(
-                codes,
-                start * (bits // 8),
-                table,
-                np.int64(bits // 8),
-                corrections,
-                additions,
-                start,
-                of_query,
-                least,
-                scores,
-            )
-            if rows.shape[0] - start < BLOCK:
-                mask &= np.uint32((np.int64(1) << (rows.shape[0] - start)) - 1)
+        least = np.float32(0)
+        of_query = scaling[0], scaling[1], MIDDLE
+        for at in range(0, flat.shape[0], width):
+            mask = score_links(flat, shorts, at, table, of_query, least, scores)
             while mask:
                 i = trailing_zeros(mask)
                 mask &= mask - np.uint32(1)
-                cosine = shared + (scores[i] - MIDDLE) * of_one
-                enter(entry_of(cosine, rows[start + i]), nearest)
+                row = np.int64(longs[(at + width) // 4 - LINKS + i])
+                if row < ids.shape[0]:
+                    enter(entry_of(shared + (scores[i] - MIDDLE) * of_one, row), nearest)
             if nearest[-1] != NOTHING:
                 level = (estimate_of(nearest[-1]) - shared) / of_one + MIDDLE
-                least = np.int16(min(max(level, np.float32(0)), np.float32(HIGHEST)))
-        of_one = units[0] / np.float32(scale)
+                least = min(level, np.float32(HIGHEST))
+        of_one = np.float32(of_correction) / np.float32(scale)
         walk(
-            queries[q],
+            query,
             table,
-            (query[0], int(units[1] / of_one * (1 << 15)), of_one),
+            (scaling[0], int(of_addition / of_one * (1 << 15)), of_one),
             vectors,
             ids,
             links,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh.compiled import compiled
-from lookalike.lsh.simd import as_float
+from lookalike.lsh.simd import as_float, rotate
 
 BINS = 256
 EQUAL = np.float32(1e-5)
@@ -90,12 +90,13 @@ def project(query: NDArray[np.float32], projection: Any, projected: NDArray[np.f
         projection: a ``Projection``, as a plain tuple.
         projected: (code_bits + p,) or one more, receives the margins and what is mapped.
     """
-    basis, planes, of_mean, _ = projection
+    basis, signs, planes, of_mean, _ = projection
     if basis.shape[0] > 0:
         narrowed = np.empty(2 * basis.shape[1], np.float32)
         product(query, basis, narrowed)
         query = narrowed
-    product(query, planes, projected)
+    rotate(query, signs, projected)
+    product(query, planes, projected[signs.shape[0] * signs.shape[2] :])
     for i in range(of_mean.shape[0]):
         projected[i] -= of_mean[i]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from lookalike.lsh.hashing import NO_PROJECTION, Hasher, Prepared
 from lookalike.lsh.segment import AS_DEFAULT, Factors, Segment
 from lookalike.lsh.settings import LSHSettings, depth, grown, width
 from lookalike.lsh.simd import SCORES
+from lookalike.lsh.vectors import unit_rows
 from lookalike.threads import for_all_parts
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ Floats = NDArray[np.float32]
 MOST_KEPT = 64
 """Searches of one state that are kept, each for other results or settings."""
 DEFAULTS = None, None, None
+INT64, FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
 UNKNOWN: Floats = np.empty((0, 0), np.float32)
 
 
@@ -114,18 +117,25 @@ def beam_for(linked: int, n: int, open_rows: int, asked: Asked) -> int:
     return max(k, beam) if beam else 0
 
 
-Search = Callable[[Floats, Prepared | None, Neighbors], None]
+Prepare = Callable[[], Prepared] | None
+Search = Callable[[Floats, Prepare, Neighbors], None]
 """Finds the k nearest items to ``queries`` that the buckets of a segment hold which are probed.
 
 Args:
-    queries: (q, dim) unit rows, q >= 1; prepared: what ``Hasher.prepare`` makes of them, or None
-        where the hasher has a ``Projection``.
+    queries: (q, dim) unit rows, q >= 1; prepare: returns what ``Hasher.prepare`` makes of them, or
+        None where the hasher has a ``Projection``: then they may have any length but zero.
     out: receives ids (q, k), -1 where fewer exist, and cosines (q, k), -inf there; by id where
         equal.
 
 Raises:
     IndexFormatError: a hit has an id or a vector that only a damaged file holds.
+    ValueError: without ``prepare``, the query is not finite, or too short or long for float32.
 """
+
+
+ForOneQuery = Callable[[object], Neighbors | None]
+"""Searches for one query, (dim,) or (1, dim) float32 of any length; None: `search_segments` has to,
+because it is given otherwise, or found nothing near."""
 
 
 def search_segments(
@@ -136,31 +146,59 @@ def search_segments(
     """
     if not queries.flags.carray:  # read-only or strided ones would be compiled for, for seconds
         queries = queries.copy()
-    hasher = state.fitted
     searches = state.searches.get(asked) if among is None else None
     if searches is None:
         blocked = [state.blocked(i, among) for i in range(len(state.segments))]
         both = zip(state.segments, blocked, strict=True)
-        searches = [searching(hasher, *segment, Asked(*asked)) for segment in both]
+        searches = [searching(state.fitted, *segment, Asked(*asked)) for segment in both]
         if among is None and len(state.searches) < MOST_KEPT:
             state.searches[asked] = searches
     shape = len(queries), asked[0]
-    found = [Neighbors(np.empty(shape, np.int64), np.empty(shape, np.float32)) for _ in searches]
-    if len(queries) == 1 and hasher.is_short:
+    found = [Neighbors(np.empty(shape, INT64), np.empty(shape, FLOAT32)) for _ in searches]
+    if shape[0] == 1 and state.fitted.is_short:
         for search, out in zip(searches, found, strict=True):
             search(queries, None, out)
     else:
-        _search_parts(hasher, queries, searches, found, threads)
+        _search_parts(state.fitted, queries, searches, found, threads)
     if among is None and asked[1:4] == DEFAULTS:
         elsewhere = _elsewhere(found, state.least)
         if elsewhere:
             k, effort = asked[0], asked[4]
-            deep = DEEPER * default_rerank(len(state), effort, hasher.settings.dim)
+            deep = DEEPER * default_rerank(len(state), effort, state.fitted.settings.dim)
             everything = Asked(k, len(state), min(deep, max(DEEPEST, effort)), None, effort)
             again = search_segments(state, queries[elsewhere], everything, None, threads)
             for (ids, cosines), better in zip(found, again, strict=True):
                 ids[elsewhere], cosines[elsewhere] = better
     return found
+
+
+def for_one_query(state: State, asked: Asked) -> ForOneQuery | None:
+    """What `search_segments` did for one query, to do again without checking and packing what does
+    not change; None where it takes more: several segments, or a hasher without a ``Projection``.
+    """
+    searches = state.searches.get(asked, [])
+    if len(searches) != 1 or not state.fitted.is_short or len(state.ready) == MOST_KEPT:
+        return None
+    (search,) = searches
+    shape, several = (1, asked[0]), (1, state.fitted.settings.dim)
+    least = state.least if asked[1:4] == DEFAULTS else -np.inf
+
+    def run(query: object) -> Neighbors | None:
+        if type(query) is not np.ndarray or query.dtype is not FLOAT32:
+            return None
+        rows = query if query.ndim > 1 else query[np.newaxis]
+        if rows.shape != several or not rows.flags.carray:
+            return None
+        found = Neighbors(np.empty(shape, INT64), np.empty(shape, np.float32))
+        try:
+            search(rows, None, found)
+        except ValueError:  # which the longer way names
+            return None
+        if found.cosines.item(0) < least:
+            return None
+        return found if rows is query else Neighbors(found.ids[0], found.cosines[0])
+
+    return run
 
 
 def _elsewhere(found: list[Neighbors], least: float) -> list[int]:
@@ -182,9 +220,9 @@ def _search_parts(
     """Queries are prepared in the threads that search them."""
 
     def run(some: slice) -> None:
-        prepared = hasher.prepare(queries[some])
+        prepare = cache(partial(hasher.prepare, queries[some]))
         for search, (ids, cosines) in zip(searches, found, strict=True):
-            search(queries[some], prepared, Neighbors(ids[some], cosines[some]))
+            search(queries[some], prepare, Neighbors(ids[some], cosines[some]))
 
     size = min(QUERIES_AT_ONCE, max(1, -(-len(queries) // threads)))
     for_all_parts(run, len(queries), size, threads)
@@ -195,10 +233,11 @@ def searching(hasher: Hasher, segment: Segment, removed: Removed, asked: Asked) 
     blocked, open_rows = removed.marks, len(segment) - removed.number
     keeps_vectors = len(segment.vectors) > 0
 
-    def compare(queries: Floats, _: Prepared | None, out: Neighbors) -> None:
-        out.ids[:], out.cosines[:] = search_exactly(segment, queries, asked.k, blocked)
+    def compare(queries: Floats, _: Prepare, out: Neighbors) -> None:
+        rows = unit_rows(queries, hasher.settings.dim)
+        out.ids[:], out.cosines[:] = search_exactly(segment, rows, asked.k, blocked)
 
-    def nothing(_queries: Floats, _: Prepared | None, out: Neighbors) -> None:
+    def nothing(_queries: Floats, _: Prepare, out: Neighbors) -> None:
         out.ids[:], out.cosines[:] = -1, -np.inf
 
     few = max(EXACT_ROWS, asked.rerank or 0)
@@ -212,16 +251,17 @@ def searching(hasher: Hasher, segment: Segment, removed: Removed, asked: Asked) 
     projection = tuple(hasher.projection(bits)) if short else NO_PROJECTION
     same = tuple(hasher.scoring), tuple(segment.scanned), blocked, *plan
 
-    def scan(queries: Floats, prepared: Prepared | None, out: Neighbors) -> None:
+    def scan(queries: Floats, prepare: Prepare, out: Neighbors) -> None:
         margins = mapped = UNKNOWN
-        if prepared is not None:
+        prepared = prepare() if prepare else None
+        if prepared:
             margins = np.ascontiguousarray(prepared.margins)
             mapped = prepared.mapped if short else hasher.bucket_scores(prepared.mapped, bits)
             mapped = np.ascontiguousarray(mapped)
         status = kernels.search_range(queries, projection, margins, mapped, *same, *out)
         if status < 0:
-            raise segment.damaged("ids" if status == kernels.BAD_ID else NOT_UNIT)
-        if prepared is not None and not keeps_vectors:
+            raise _error(segment, status)
+        if prepared and not keeps_vectors:
             out.cosines[:] = estimate(hasher, prepared, out.cosines)
 
     linked = 0 if segment.links is None else segment.links.beam
@@ -229,23 +269,31 @@ def searching(hasher: Hasher, segment: Segment, removed: Removed, asked: Asked) 
     if not beam or segment.links is None:
         return scan
     scanned = segment.scanned
-    units = np.array(segment.links.units, np.float32)
-    along = scanned.vectors, scanned.ids, segment.links.records, units
+    along = scanned.vectors, scanned.ids, segment.links.records, *segment.links.units
     to_codes = tuple(hasher.projection(None)) if short else NO_PROJECTION
-    its = tuple(hasher.scoring), tuple(segment.entries), along, blocked, plan.wanted, beam
+    fast = short and len(hasher.signs) > 0
+    its = tuple(hasher.scoring), segment.entries, along, blocked, plan.wanted, beam
 
-    def follow(queries: Floats, prepared: Prepared | None, out: Neighbors) -> None:
-        margins = UNKNOWN if prepared is None else np.ascontiguousarray(prepared.margins)
+    def follow(queries: Floats, prepare: Prepare, out: Neighbors) -> None:
+        margins = UNKNOWN
+        if prepare and not fast:
+            margins = np.ascontiguousarray(prepare().margins)
         status = kernels.walk_range(queries, to_codes, margins, *its, *out)
         if status < 0:
-            raise segment.damaged("ids" if status == kernels.BAD_ID else NOT_UNIT)
+            raise _error(segment, status)
         if status:  # links lead some queries to too few
             some = out.ids[:, plan.wanted - 1] < 0
             again = Neighbors(out.ids[some], out.cosines[some])
-            scan(queries[some], hasher.prepare(queries[some]), again)
+            scan(queries[some], prepare and partial(hasher.prepare, queries[some]), again)
             out.ids[some], out.cosines[some] = again
 
     return follow
+
+
+def _error(segment: Segment, status: int) -> Exception:
+    if status == kernels.BAD_QUERY:
+        return ValueError("the query has no direction in float32")
+    return segment.damaged("ids" if status == kernels.BAD_ID else NOT_UNIT)
 
 
 def _hamming_scale(bits: int) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import ArrayFile, is_count, open_arrays, write_arrays
 from lookalike.lsh.hashing import Hasher
-from lookalike.lsh.links import Links
+from lookalike.lsh.links import LINKS, Links, record_bytes
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.vectors import widened
 
@@ -63,17 +63,6 @@ class Scanned(NamedTuple):
     rows: NDArray[np.uint32]
     vectors: NDArray[Any]
     ids: NDArray[np.int64]
-
-
-class Entries(NamedTuple):
-    """Items to follow links from: codes, corrections, additions, as those of a segment, in whole
-    blocks; and rows, distinct.
-    """
-
-    codes: NDArray[np.uint8]
-    corrections: NDArray[np.int16]
-    additions: NDArray[np.int16]
-    rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -143,19 +132,25 @@ class Segment:
         )
 
     @cached_property
-    def entries(self) -> Entries:
-        """About the square root of the items, evenly from bucket to bucket of the first table."""
-        blocks = -(-math.isqrt(len(self)) // BLOCK)
-        count, width = min(len(self), blocks * BLOCK), self.codes.size // self.corrections.size
+    def entries(self) -> NDArray[np.uint8]:
+        """About the square root of the items, evenly from bucket to bucket of the first table, in
+        blocks that are made as the links of an item, see `Links`; rows beyond all fill the last.
+        """
+        blocks = -(-math.isqrt(len(self)) // LINKS)
+        count, width = min(len(self), blocks * LINKS), self.codes.size // self.corrections.size
         rows = np.arange(count) * len(self) // count
         block, place = self._places(rows)
-        at, here = np.arange(count), block * BLOCK + place
-        codes = np.zeros((blocks, width, BLOCK), np.uint8)
-        whole = self.codes.reshape(-1, width, BLOCK)
-        codes[at // BLOCK, :, lane(at % BLOCK)] = whole[block, :, lane(place)]
-        corrections, additions = np.zeros((2, blocks * BLOCK), np.int16)
-        corrections[:count], additions[:count] = self.corrections[here], self.additions[here]
-        return Entries(codes.ravel(), corrections, additions, rows)
+        at, lanes, here = *divmod(np.arange(count), LINKS), block * BLOCK + place
+        records = np.zeros((blocks, record_bytes(width)), np.uint8)
+        codes = records[:, : LINKS * width].reshape(blocks, width, LINKS)
+        codes[at, :, lane(lanes)] = self.codes.reshape(-1, width, BLOCK)[block, :, lane(place)]
+        shorts, longs = records.view(np.int16), records.view(np.uint32)[:, -LINKS:]
+        shorts[at, LINKS * width // 2 + lanes] = self.corrections[here]
+        shorts[at, LINKS * (width // 2 + 1) + lanes] = self.additions[here]
+        longs[:] = len(self)
+        longs[at, lanes] = rows
+        records.flags.writeable = False  # as those of links: one compiled kernel serves both
+        return records
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of ``ids``, -1 where an id is not here."""

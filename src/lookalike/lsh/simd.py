@@ -19,6 +19,7 @@ from numba import types
 from numba.core import cgutils as _untyped_cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from lookalike.lsh.compiled import compiled
 
@@ -32,6 +33,7 @@ CORRECTION_ONE = 32767
 cgutils: Any = _untyped_cgutils
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 FLOAT = ir.FloatType()
+FLOATS16 = ir.VectorType(FLOAT, 16)
 BYTES32, BYTES16 = ir.VectorType(I8, 32), ir.VectorType(I8, 16)
 WORDS16, LONGS16 = ir.VectorType(I16, 16), ir.VectorType(I32, 16)
 
@@ -198,6 +200,35 @@ def _declare_prefetch(_context: Any, array: Any, _index: Any) -> Any:
     return types.void(array, types.int64), generate
 
 
+def _declare_mix(_context: Any, values: Any, _at: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]])
+        mixed = _load(builder, place, FLOATS16)
+        for step in (1, 2, 4, 8):
+            order = ir.Constant(LONGS16, [lane ^ step for lane in range(16)])
+            others = builder.shuffle_vector(mixed, ir.Constant(FLOATS16, ir.Undefined), order)
+            signs = ir.Constant(FLOATS16, [-1.0 if lane & step else 1.0 for lane in range(16)])
+            own = builder.fmul(mixed, signs, flags=("contract",))
+            mixed = builder.fadd(own, others, flags=("contract",))
+        builder.store(mixed, builder.bitcast(place, FLOATS16.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(values, types.int64), generate
+
+
+def _declare_add_and_subtract(_context: Any, values: Any, _one: Any, _other: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = _data(context, builder, signature.args[0], args[0])
+        places = [builder.gep(data, [at]) for at in args[1:]]
+        one, other = (_load(builder, place, FLOATS16) for place in places)
+        results = builder.fadd(one, other), builder.fsub(one, other)
+        for result, place in zip(results, places, strict=True):
+            builder.store(result, builder.bitcast(place, FLOATS16.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(values, types.int64, types.int64), generate
+
+
 def _declare_as_float(_context: Any, value: Any) -> Any:
     def from_half(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.fpext(builder.bitcast(args[0], ir.HalfType()), FLOAT)
@@ -265,11 +296,54 @@ popcount: Any = intrinsic(_declare_popcount)
 trailing_zeros: Any = intrinsic(_declare_trailing_zeros)
 # A hint that array.ravel()[index] will be read soon.
 prefetch: Any = intrinsic(_declare_prefetch)
+# The Hadamard transform of 16 float32 from an index on, in place.
+_mix: Any = intrinsic(_declare_mix)
+# Replaces 16 float32 from each of two indices on by their sums and differences.
+_add_and_subtract: Any = intrinsic(_declare_add_and_subtract)
 # A float32, given as such or as its 32 bits, or a float16 as its 16: with
 # F16C a loop of these becomes vcvtph2ps.
 as_float: Any = intrinsic(_declare_as_float)
 # The 16 bits of a float32 rounded to float16 (to nearest, ties to even).
 as_half: Any = intrinsic(_declare_as_half)
+
+
+@compiled()
+def _transform(values: NDArray[np.float32]) -> None:
+    """The Hadamard transform of (dim,) numbers in place, dim a power of two from 16 on."""
+    for at in range(0, values.shape[0], 16):
+        _mix(values, at)
+    width = 16
+    while width < values.shape[0]:
+        for start in range(0, values.shape[0], 2 * width):
+            for at in range(start, start + width, 16):
+                _add_and_subtract(values, at, at + width)
+        width *= 2
+
+
+@compiled()
+def rotate(
+    vector: NDArray[np.float32], signs: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
+    """Multiply a vector (dim,) by `families.fast_rotations` of ``signs`` (groups, 2, dim), into
+    ``out`` (groups * dim,): in a tenth of the time of a product with a matrix of 256 x 256."""
+    dim = signs.shape[2]
+    for g in range(signs.shape[0]):
+        rotated = out[g * dim : (g + 1) * dim]
+        for j in range(dim):
+            rotated[j] = vector[j] * signs[g, 0, j]
+        _transform(rotated)
+        for j in range(dim):
+            rotated[j] *= signs[g, 1, j]
+        _transform(rotated)
+
+
+@compiled()
+def rotate_all(
+    vectors: NDArray[np.float32], signs: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
+    """`rotate` each of (n, dim) vectors, into the first columns of ``out`` (n, at least those)."""
+    for i in range(vectors.shape[0]):
+        rotate(vectors[i], signs, out[i])
 
 
 @compiled()

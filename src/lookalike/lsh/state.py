@@ -58,6 +58,12 @@ class State:
         return {}
 
     @cached_property
+    def ready(self) -> dict[Any, tuple[Any, Any]]:
+        """For `LSHIndex.search` to keep searches for one query in: of what is given, the settings
+        that they are of, and a ``search.ForOneQuery``."""
+        return {}
+
+    @cached_property
     def least(self) -> float:
         """The cosine to the nearest item below which a query lies elsewhere than the items: of the
         largest segment; -1 where that is unknown, or many items are removed since."""

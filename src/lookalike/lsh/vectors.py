@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 UNIT = 1e-6  # of a length of one: float32 cannot do better
 TINY, HUGE = 1e-15, 1e15  # lengths whose squares float32 holds
+FLOAT32 = np.dtype(np.float32)
 Floats = NDArray[np.float32]
 
 
@@ -32,7 +33,7 @@ def widened(stored: NDArray[Any]) -> Floats:
 def as_floats(values: ArrayLike) -> Floats:
     """As float32, in which what is too large becomes infinity. ValueError for complex numbers."""
     array = np.asarray(values)
-    if array.dtype == np.float32:
+    if array.dtype is FLOAT32:
         return array
     if array.dtype.kind == "c":
         raise ValueError("vectors are complex; give real ones, such as both parts side by side")
@@ -51,7 +52,7 @@ def unit_rows(vectors: ArrayLike, dim: int) -> Floats:
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise ValueError(f"vectors have shape {rows.shape}; this index takes (n, {dim})")
     if len(rows) == 1:  # a query: a quarter of the time
-        norm = math.sqrt(np.vdot(rows, rows))
+        norm = math.sqrt(rows[0].dot(rows[0]))
         if TINY < norm < HUGE:
             return rows if abs(norm - 1) < UNIT else rows * np.float32(1 / norm)
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))

@@ -209,6 +209,33 @@ def _enter_again(entry: Any, pool: NDArray[np.int64]) -> None:
 
 
 @compiled()
+def score_links(
+    records: NDArray[np.uint8],
+    shorts: NDArray[np.int16],
+    at: int,
+    table: NDArray[np.uint8],
+    query: tuple[int, int, int],
+    least: Any,
+    scores: NDArray[np.int16],
+) -> Any:
+    """`simd.score_block` of a record of links, flat and in twos from the byte ``at`` on, from the
+    score ``least`` on."""
+    code_bytes = np.int64(table.shape[0] // 32)
+    return score_block(
+        records,
+        at,
+        table,
+        code_bytes,
+        shorts,
+        shorts[LINKS:],
+        (at + LINKS * code_bytes) // 2,
+        (np.int16(query[0]), np.int16(query[1]), np.int16(query[2])),
+        np.int16(max(least, np.float32(0))),
+        scores,
+    )
+
+
+@compiled()
 def walk(
     query: NDArray[np.float32],
     table: NDArray[np.uint8],
@@ -237,10 +264,8 @@ def walk(
         best, best_rows: (k,) receive what counts, as those of `rerank`.
     """
     offset, gain, unit = scoring
-    flat = links.reshape(-1)
+    flat, width = links.reshape(-1), links.shape[1]
     shorts, longs = flat.view(np.int16), flat.view(np.uint32)
-    code_bytes = np.int64(table.shape[0] // 32)
-    of_query = (np.int16(offset), np.int16(gain), np.int16(MIDDLE))
     scores = np.empty(LINKS, np.int16)
     seen[:] = -1
     met = 0
@@ -268,22 +293,11 @@ def walk(
         least = (estimate_of(pool[-1]) - cosine) / unit + MIDDLE
         if not least < HIGHEST:
             continue
-        mask = score_block(
-            flat,
-            row * links.shape[1],
-            table,
-            code_bytes,
-            shorts,
-            shorts[LINKS:],
-            (row * links.shape[1] + LINKS * code_bytes) // 2,
-            of_query,
-            np.int16(max(least, np.float32(0))),
-            scores,
-        )
+        mask = score_links(flat, shorts, row * width, table, (offset, gain, MIDDLE), least, scores)
         while mask:
             link = trailing_zeros(mask)
             mask &= mask - np.uint32(1)
-            other = np.int64(longs[(row + 1) * (links.shape[1] // 4) - LINKS + link])
+            other = np.int64(longs[(row + 1) * width // 4 - LINKS + link])
             entry = entry_of(cosine + (scores[link] - MIDDLE) * unit, other)
             if entry <= pool[-1] or other >= ids.shape[0]:
                 continue

@@ -44,7 +44,7 @@ def test_a_folder_that_cannot_be_written_names_the_option_that_helps(
 
 
 def test_a_gallery_that_has_become_read_only_can_be_searched_but_not_updated(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+    gallery: Gallery, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.open
 
@@ -61,6 +61,7 @@ def test_a_gallery_that_has_become_read_only_can_be_searched_but_not_updated(
         lambda: gallery.exclude(["*.png"]),
         lambda: gallery.tune(force=True),
         lambda: Gallery.repair(gallery.root),
+        lambda: Gallery.rebuild(gallery.root, model=model),
     ]
     for change in changes:
         with pytest.raises(GalleryError, match=r"cannot write in .* searched, but not changed$"):

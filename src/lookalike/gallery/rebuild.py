@@ -59,7 +59,7 @@ def rebuild(
     """
     require_own(files.home)
     fresh = GalleryFiles(files.beside(INCOMING))
-    with ExitStack() as stack:
+    with files.explained(), ExitStack() as stack:
         stack.enter_context(writer_lock(files.directory / LOCK, wait))
         removed, distinct, first_id = _inheritance(files)
         outgoing = files.beside(OUTGOING)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,27 @@ def test_every_item_is_reached_though_links_do_not_leave_its_island() -> None:
     assert missed(records, 20) > 100
     assert linking._reach_all(index._state.fitted, segment, records, links.units, 20)
     assert [missed(records, beam) for beam in (20, 24, 64)] == [0, 0, 0]
+
+
+@pytest.mark.slow
+def test_links_made_to_what_was_missed_are_not_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(3).standard_normal((N, 128)) * np.arange(1, 129) ** -0.5
+    index = made(noise.astype(np.float32))
+    index.link()
+    (segment,), links = index.segments(), links_of(index)
+    records, write = links.records.copy(), linking._write
+    leads = records.view(np.uint32)[:, -LINKS:]
+    written = [leads.copy()]
+
+    def noted(*given: Any) -> None:
+        written.append(leads.copy())
+        write(*given)
+
+    monkeypatch.setattr(linking, "_write", noted)
+    assert linking._reach_all(index._state.fitted, segment, records, links.units, 8)
+    assert len(written) > 5
+    for before, after in pairwise(written):
+        assert (leads == after)[before != after].all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 31, 33, 70, 300])

@@ -34,8 +34,8 @@ ROWS_AT_ONCE = 4096
 SAMPLE = 1024
 """Items whose links the units of all are chosen by."""
 HEADROOM, LEAST = 1.5, 1e-6
-ROUNDS, SPARE = 64, 4
-"""Of making sure that all items are found, and links of an item that others may take."""
+ROUNDS = 64
+"""Of making sure that all items are found."""
 BEAMS = (16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256)
 """Tried until the links find ENOUGH of the nearest, and AS_MANY of those that a scan does."""
 ENOUGH = 0.95
@@ -285,13 +285,14 @@ def _reach_all(
     units: tuple[float, float],
     beam: int,
 ) -> bool:
-    """Link to items that a search for themselves does not find, from what it finds, in place of the
-    last links of that, until all are found; False if after ROUNDS some are not.
+    """Link to items that a search for themselves does not find, from what it finds, in place of a
+    link to what most others lead to, until all are found; False if after ROUNDS some are not.
 
-    A wider beam follows the links of all that this one does, and so finds them too.
+    Links that were made so stay: else the missed of a dense place take them from each other.
     """
     rows = records.view(np.uint32)[:, -LINKS:]
     links = Links(records[:], units, beam)
+    ways, stays = np.bincount(rows.ravel(), minlength=len(rows)), np.zeros(rows.shape, np.bool_)
     some = everything = np.arange(len(segment))
     without: list[NDArray[np.int64]] = []  # one of the links that led to them
     for turn in range(ROUNDS):
@@ -299,11 +300,14 @@ def _reach_all(
         if len(missed):
             # Not always from the nearest, whose own links the search may not have reached.
             which = np.arange(len(missed))
-            ends = found[which, (which + turn) % WANTED]
-            ends, first = np.unique(ends, return_index=True)
-            place = LINKS - 1 - turn % SPARE
+            ends, first = np.unique(found[which, (which + turn) % WANTED], return_index=True)
+            place = np.where(stays[ends], -1, ways[rows[ends]]).argmax(axis=1)
+            free = ~stays[ends, place]
+            ends, place, new = ends[free], place[free], missed[first[free]]
             without.append(rows[ends, place].astype(np.int64))
-            rows[ends, place] = missed[first]
+            np.subtract.at(ways, without[-1], 1)
+            ways[new] += 1
+            rows[ends, place], stays[ends, place] = new, True
             _write(hasher, segment, ends, records, units)
             some = missed
         elif without:
@@ -320,19 +324,24 @@ def _missed(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which of ``some`` items (m,) searches for themselves by links do not find, (l,), and what
     they find instead, rows (l, WANTED). An equal one is the item itself.
+
+    A wider beam follows the links of all that a narrow one does, so that what that finds, which
+    takes less time, is found.
     """
-    state = State(hasher, (segment.linked(links),), (Removed.none(),))
-    asked = Asked(WANTED, None, None, links.beam, 1)
-    missed, instead = [], []
-    for start in range(0, len(some), ROWS_AT_ONCE):
-        part = some[start : start + ROWS_AT_ONCE]
-        queries = unit_rows(segment.vectors_of(part), hasher.settings.dim)
-        (found,) = search_segments(state, queries, asked, None, cores())
-        lost = found.cosines[:, 0] < 1 - TIE
-        rows = segment.find(found.ids[lost].ravel()).reshape(-1, WANTED)
-        missed.append(part[lost])
-        instead.append(np.where(rows < 0, rows[:, :1], rows))  # where so few were found
-    return np.concatenate(missed), np.concatenate(instead)
+    for beam in (*(narrow for narrow in BEAMS[::3] if narrow < links.beam), links.beam):
+        state = State(hasher, (segment.linked(replace(links, beam=beam)),), (Removed.none(),))
+        asked = Asked(WANTED, None, None, beam, 1)
+        missed, instead = [some[:0]], [np.empty((0, WANTED), np.int64)]
+        for start in range(0, len(some), ROWS_AT_ONCE):
+            part = some[start : start + ROWS_AT_ONCE]
+            queries = unit_rows(segment.vectors_of(part), hasher.settings.dim)
+            (hits,) = search_segments(state, queries, asked, None, cores())
+            lost = hits.cosines[:, 0] < 1 - TIE
+            rows = segment.find(hits.ids[lost].ravel()).reshape(-1, WANTED)
+            missed.append(part[lost])
+            instead.append(np.where(rows < 0, rows[:, :1], rows))  # where so few were found
+        some = np.concatenate(missed)
+    return some, np.concatenate(instead)
 
 
 def _measured(

@@ -177,7 +177,7 @@ def for_one_query(state: State, asked: Asked) -> ForOneQuery | None:
     not change; None where it takes more: several segments, or a hasher without a ``Projection``.
     """
     searches = state.searches.get(asked, [])
-    if len(searches) != 1 or not state.fitted.is_short or len(state.ready) == MOST_KEPT:
+    if len(searches) != 1 or not state.fitted.is_short or len(state.ready) >= MOST_KEPT:
         return None
     (search,) = searches
     shape, several = (1, asked[0]), (1, state.fitted.settings.dim)

@@ -26,9 +26,8 @@ Floats = NDArray[np.float32]
 class Neighbors(NamedTuple):
     """What a search found, best first.
 
-    ``ids`` int64, ``cosines`` float32. Shapes (q, k), or (k,) for a single query; of an index, with
-    the number of items that count in place of a larger k, and of one of its segments, -1 and -inf
-    where it has fewer.
+    ``ids`` int64, -1 where fewer than k items exist; ``cosines`` float32, -inf there. Shapes
+    (q, k), or (k,) for a single query.
     """
 
     ids: NDArray[np.int64]
@@ -122,14 +121,15 @@ def _cosines(query: Floats, vectors: Floats) -> Floats:
 
 
 def best_of_all(parts: Sequence[Neighbors], queries: int, k: int) -> Neighbors:
-    """The ``k`` best of what parts of an index found, (queries, k) each."""
-    if not parts:
-        none = np.full((queries, k), -np.inf, np.float32)
-        return Neighbors(np.full((queries, k), -1, np.int64), none)
-    if len(parts) == 1:
+    """The ``k`` best of what parts of an index found, (queries, any) each."""
+    if len(parts) == 1 and parts[0].ids.shape[1] == k:
         return parts[0]
-    ids, cosines = (np.concatenate(some, axis=1) for some in zip(*parts, strict=True))
-    return best_of(ids, cosines, k)
+    best = Neighbors(np.full((queries, k), -1), np.full((queries, k), -np.inf, np.float32))
+    if parts:
+        all_ids, all_cosines = zip(*parts, strict=True)
+        found = best_of(np.concatenate(all_ids, axis=1), np.concatenate(all_cosines, axis=1), k)
+        best.ids[:, : found.ids.shape[1]], best.cosines[:, : found.ids.shape[1]] = found
+    return best
 
 
 def best_of(ids: NDArray[np.int64], cosines: Floats, k: int) -> Neighbors:

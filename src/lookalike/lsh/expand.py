@@ -72,8 +72,8 @@ def search_expanded(
     exact: bool | None = False,
     least: float = -2.0,
 ) -> Neighbors:
-    """The ``k`` first of the reordered hits of one query (dim,), or all that there are, with their
-    exact cosines; as they are if the graph is damaged.
+    """The ``k`` first of the reordered hits of one query (dim,), with their exact cosines; as they
+    are if the graph is damaged.
 
     Args:
         allowed, exact: see `LSHIndex.search`; only False loads the compiled diffusion.
@@ -82,11 +82,16 @@ def search_expanded(
     wanted = expansion.hits_for(k)
     # The same for all pages of a list: with an effort for k, later ones would find other hits.
     ids, cosines = index.search(query, wanted, allowed=allowed, exact=exact)
-    there = int(np.count_nonzero(cosines >= least))  # best first
+    there = int(np.count_nonzero((ids >= 0) & (cosines >= least)))  # best first
     found = Neighbors(ids[:there], cosines[:there])
     with suppress(IndexFormatError):
         found = reorder(graph, expansion, found, compiled=exact is False)
-    return Neighbors(found.ids[:k], found.cosines[:k])
+    ids, cosines = found
+    if len(ids) >= k:
+        return Neighbors(ids[:k], cosines[:k])
+    best = Neighbors(np.full(k, -1, np.int64), np.full(k, -np.inf, np.float32))
+    best.ids[: len(ids)], best.cosines[: len(ids)] = ids, cosines
+    return best
 
 
 def reorder(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 GIVEN = ("k", "candidates", "rerank", "beam", "effort", "threads")
 UNKNOWN = None, None
+FEW = 1000
+"""Results for which the items need not be counted."""
 EXACT_AT_ONCE = 20_000
 """Items that are compared one by one in less time than compiled code takes to load."""
 
@@ -243,7 +245,7 @@ class LSHIndex:
         """The ``k`` nearest items of each query by cosine.
 
         Buckets are probed in order of expected collision until ``candidates`` items were met and
-        ``k`` were found, or no bucket is left; so k items come back, or all if there are fewer.
+        ``k`` were found, or no bucket is left; so k items come back whenever k exist.
 
         Args:
             queries: (dim,) or (q, dim), any length but zero.
@@ -276,27 +278,28 @@ class LSHIndex:
         rows = unit_rows(vectors[np.newaxis] if vectors.ndim == 1 else vectors, self.settings.dim)
         state = self._state
         among = None if allowed is None else state.locate(np.unique(as_ids(allowed)))
-        k = min(k, len(state) if among is None else int(np.count_nonzero(among[0] >= 0)))
+        most = k if k <= FEW else min(k, max(1, len(state)))
         defaults = self.settings.search.scaled(effort or k)
         if exact is None:
             exact = self.settings.vectors != "none" and len(state) <= EXACT_AT_ONCE
         if beam is None:
             beam, candidates = defaults.beam, candidates or defaults.candidates
             rerank = rerank or defaults.rerank
-        if not k:
-            parts = []
-        elif exact:
+        if exact or not state.segments:
             parts = [
-                search_exactly(segment, rows, k, state.blocked(i, among).marks)
+                search_exactly(segment, rows, most, state.blocked(i, among).marks)
                 for i, segment in enumerate(state.segments)
             ]
         else:
-            asked = k, candidates, rerank, beam, effort or k
+            asked = most, candidates, rerank, beam, effort or most
             threads = threads or (cores() if len(rows) > 1 else 1)
             search = _compiled()
-            parts = search.search_segments(state, rows, asked, among, threads)
-            if len(rows) == 1 and among is None and (one := search.for_one_query(state, asked)):
+            alone = len(rows) == 1 and among is None and most == k
+            if alone and (one := search.for_one_query(state, asked)):
                 state.ready[given] = self.settings, one
+                if found := one(np.ascontiguousarray(vectors)):
+                    return found  # type: ignore[no-any-return]
+            parts = search.search_segments(state, rows, asked, among, threads)
         ids, cosines = best_of_all(parts, len(rows), k)
         return Neighbors(ids[0], cosines[0]) if vectors.ndim == 1 else Neighbors(ids, cosines)
 
@@ -320,11 +323,11 @@ class LSHIndex:
         if np.isnan(threshold):
             raise ValueError("threshold is nan; it must be a number")
         row = as_query(query, self.settings.dim)
-        k = 64
+        k, total = 64, max(1, len(self))
         while True:
-            found = self.search(row, k, allowed=allowed, candidates=64 * k)
-            near = found.cosines >= threshold - UNIT
-            if len(near) < k or not near.all():
+            found = self.search(row, min(k, total), allowed=allowed, candidates=64 * k)
+            near = (found.ids >= 0) & (found.cosines >= threshold - UNIT)
+            if not near.all() or k >= total:
                 return Neighbors(found.ids[near], found.cosines[near])
             k *= 4
 

@@ -173,13 +173,12 @@ def search_segments(
 
 
 def for_one_query(state: State, asked: Asked) -> ForOneQuery | None:
-    """What `search_segments` did for one query, to do again without checking and packing what does
-    not change; None where it takes more: several segments, or a hasher without a ``Projection``.
+    """`search_segments` for one query, which checks and packs once what does not change; None where
+    it takes more: several segments, or a hasher without a ``Projection``.
     """
-    searches = state.searches.get(asked, [])
-    if len(searches) != 1 or not state.fitted.is_short or len(state.ready) >= MOST_KEPT:
+    if len(state.segments) != 1 or not state.fitted.is_short or len(state.ready) >= MOST_KEPT:
         return None
-    (search,) = searches
+    search = searching(state.fitted, state.segments[0], state.removed[0], Asked(*asked))
     shape, several = (1, asked[0]), (1, state.fitted.settings.dim)
     least = state.least if asked[1:4] == DEFAULTS else -np.inf
 

@@ -56,7 +56,7 @@ class ModelFile(click.Path):
         file = model_path(value)
         if value in CATALOGUE and not file.exists():
             self.fail(f"{value} is not here yet; get it with: lookalike model get {value}")
-        return super().convert(file, param, ctx)
+        return super().convert(file if file.exists() else value, param, ctx)
 
 
 class NewFile(click.Path):

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.lsh import LSHIndex, LSHSettings, families
-from lookalike.lsh.simd import rotate
+from lookalike.lsh.simd import rotate_all
 
 PAIRS = 100_000
 DIM = 24
@@ -56,10 +56,11 @@ def test_fast_rotations_are_two_transforms_of_random_signs(count: int, dim: int)
         assert (group == transform * second @ transform * first).all()
         assert (group @ group.T == np.eye(dim)).all()
     assert (planes.view(np.uint32) % (1 << 16) == 0).all()  # bfloat16
-    vector = np.random.default_rng(4).standard_normal(dim).astype(np.float32)
-    rotated = np.empty(count, np.float32)
-    rotate(vector, signs, rotated)
-    assert rotated == pytest.approx(planes.astype(np.float64) @ vector, abs=5e-6)
+    vectors = np.random.default_rng(4).standard_normal((5, dim)).astype(np.float32)
+    rotated = np.empty((5, count), np.float32)
+    rotate_all(vectors, signs, rotated)
+    assert rotated == pytest.approx(vectors @ planes.T.astype(np.float64), abs=5e-6)
+    assert np.array_equal(families.rotated(vectors, signs), rotated)
 
 
 def test_other_planes_are_not_taken_for_fast_rotations() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -320,6 +322,25 @@ def test_a_search_that_may_choose_compares_few_items_and_hashes_many() -> None:
     bare.add(np.arange(100), vectors[:100])
     chosen, hashed = (bare.search(query, 5, exact=way) for way in (None, False))
     assert np.array_equal(chosen.ids, hashed.ids)
+
+
+@pytest.mark.parametrize("dim", [DIM, 256, 1024])  # a matrix, fast rotations, and of leading axes
+def test_a_process_that_searches_once_among_few_loads_no_compiler(tmp_path: Path, dim: int) -> None:
+    index = made(clustered(300, 5, dim))
+    index.save(tmp_path)
+    program = """
+import sys, numpy as np
+from lookalike.lsh import LSHIndex
+index = LSHIndex.open(sys.argv[1])
+query = index.vectors([7])[0]
+print(*index.search(query, 3, exact=None).ids, *index.hamming(query, [7, 8]))
+assert not {"numba", "scipy"} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    query = index.vectors([7])[0]
+    wanted = [*index.search(query, 3, exact=True).ids, *index.hamming(query, [7, 8])]
+    assert done.stdout.split() == [str(number) for number in wanted] and wanted[3] == 0
 
 
 def test_range_search_returns_exactly_what_is_near() -> None:

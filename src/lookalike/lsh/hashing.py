@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import IndexFormatError
 from lookalike.lsh.arrayfile import is_count, open_arrays, write_arrays
-from lookalike.lsh.families import CODES, KEYS, MAX_KEY_BITS, Principal, Sample, signs_of
+from lookalike.lsh.families import CODES, KEYS, MAX_KEY_BITS, Principal, Sample, rotated, signs_of
 from lookalike.lsh.settings import LSHSettings
 from lookalike.threads import one_blas_thread
 
@@ -24,6 +24,8 @@ LARGEST_ADDITION = 16383
 LARGEST = 1e6
 """Above all that a hasher holds, and small enough for scores to be finite in float32."""
 NARROW_FROM = 4  # times the bits of a code
+FEW = 16
+"""Vectors that are rotated without loading compiled code, as for the code of a query."""
 Floats = NDArray[np.float32]
 Words = NDArray[np.uint32]
 
@@ -184,7 +186,8 @@ class Hasher:
     @cached_property
     def _of_mean(self) -> Floats:
         """The projections of the mean, (code_bits + p,)."""
-        return self._uncentred(self.mean)
+        of_mean: Floats = self._uncentred(self.mean[np.newaxis])[0]
+        return of_mean
 
     def _uncentred(self, vectors: Floats) -> Floats:
         """Projections of (n, dim) vectors, without regard to the mean: (n, code_bits + p)."""
@@ -192,13 +195,15 @@ class Hasher:
             vectors = vectors @ self.basis.T
         if not len(self.signs):
             return vectors @ self._planes
-        from lookalike.lsh.simd import rotate_all
-
         bits = self.settings.code_bits
-        projected = np.empty((*vectors.shape[:-1], bits + self._planes.shape[1]), np.float32)
-        rows = _constant(np.atleast_2d(vectors))
-        rotate_all(rows, self.signs, np.atleast_2d(projected))
-        projected[..., bits:] = vectors @ self._planes
+        projected = np.empty((len(vectors), bits + self._planes.shape[1]), np.float32)
+        if len(vectors) <= FEW:
+            projected[:, :bits] = rotated(vectors, self.signs)
+        else:
+            from lookalike.lsh.simd import rotate_all
+
+            rotate_all(_constant(vectors), self.signs, projected)
+        projected[:, bits:] = vectors @ self._planes
         return projected
 
     def on_code_planes(self, vectors: Floats) -> tuple[Floats, Floats]:

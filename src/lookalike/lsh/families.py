@@ -84,25 +84,25 @@ def orthogonal(rng: np.random.Generator, count: int, dim: int) -> Floats:
     return np.concatenate(groups).astype(np.float32)
 
 
-def _hadamard(dim: int) -> NDArray[np.int64]:
-    """The Hadamard matrix (dim, dim) of Sylvester; dim a power of two."""
-    matrix = np.ones((1, 1), np.int64)
-    while len(matrix) < dim:
-        matrix = np.kron([[1, 1], [1, -1]], matrix)
-    return matrix
+def _can_be_fast(count: int, dim: int) -> bool:
+    return dim >= FAST_FROM and not dim & dim - 1 and not count % dim
 
 
-def _turned(signs: NDArray[np.int64]) -> Floats:
-    """The rotation H E H D / dim of two rows of ``signs``, D and E: (dim, dim).
+def _transform(rows: Floats) -> Floats:
+    """The Hadamard transform of each of (n, dim) rows; dim a power of two."""
+    step, mixed = 1, rows
+    while step < rows.shape[1]:
+        one, other = np.moveaxis(mixed.reshape(-1, 2, step), 1, 0)
+        mixed = np.stack([one + other, one - other], axis=1)
+        step *= 2
+    return mixed.reshape(rows.shape)
 
-    H E H holds the transform of E at the place i xor j, so a rotation has few distinct numbers.
-    """
-    first, second = signs
-    each = np.arange(len(first))
-    turned: Floats = ((_hadamard(len(first)) @ second)[each ^ each[:, None]] * first).astype(
-        np.float32
-    )
-    return turned / np.float32(len(first))
+
+def rotated(vectors: Floats, signs: Floats) -> Floats:
+    """What ``simd.rotate_all`` makes of (n, dim) vectors, to the bit, but nothing is compiled:
+    (n, groups * dim)."""
+    groups = [_transform(_transform(vectors * first) * second) for first, second in signs]
+    return np.concatenate(groups, axis=1)
 
 
 def fast_rotations(rng: np.random.Generator, count: int, dim: int) -> Floats:
@@ -112,47 +112,28 @@ def fast_rotations(rng: np.random.Generator, count: int, dim: int) -> Floats:
 
     ``dim`` is a power of two, of which ``count`` is a multiple.
     """
-    signs = rng.choice([-1, 1], (count // dim, 2, dim))
-    return np.concatenate([_turned(pair) for pair in signs])
-
-
-def rotated(vectors: Floats, signs: Floats) -> Floats:
-    """What ``simd.rotate_all`` makes of (n, dim) vectors, to the bit, but nothing is compiled:
-    (n, groups * dim)."""
-    groups = []
-    for pair in signs:
-        group = vectors
-        for row in pair:
-            group = group * row
-            step = 1
-            while step < len(row):
-                one, other = np.moveaxis(group.reshape(-1, 2, step), 1, 0)
-                group = np.stack([one + other, one - other], axis=1)
-                step *= 2
-            group = group.reshape(vectors.shape)
-        groups.append(group)
-    return np.concatenate(groups, axis=1)
+    signs = rng.choice([-1, 1], (count // dim, 2, dim)).astype(np.float32)
+    signs[:, 1] /= dim
+    return np.ascontiguousarray(rotated(np.eye(dim, dtype=np.float32), signs).T)
 
 
 def signs_of(planes: Floats) -> Floats:
-    """The signs that `fast_rotations` drew of its ``planes`` (count, dim): (count / dim, 2, dim)
+    """The signs that `fast_rotations` drew of its ``planes`` (count, dim): (count / dim, 2, dim),
     the second over dim; (0, 2, dim) if they are other directions.
+
+    H E H holds the transform of E at the place i xor j, and D the signs of its columns.
     """
     count, dim = planes.shape
-    none = np.empty((0, 2, dim), np.float32)
-    if dim < FAST_FROM or dim & dim - 1 or count % dim:
-        return none
-    each, transform = np.arange(dim), _hadamard(dim)
-    found = none
-    for group in planes.reshape(-1, dim, dim):
+    signs = np.empty((count // dim if _can_be_fast(count, dim) else 0, 2, dim), np.float32)
+    if not len(signs):
+        return signs
+    each = np.arange(dim)
+    for group, (first, second) in zip(planes.reshape(-1, dim, dim), signs, strict=True):
         column = group[:, 0]  # the transform of E, if D begins with 1, as it may
-        first = np.sign((group * column[each ^ each[:, None]]).sum(axis=0))
-        signs = np.stack([first, np.sign(transform @ column)]).astype(np.int64)
-        if not (_turned(signs) == group).all():
-            return none
-        found = np.concatenate([found, signs[None].astype(np.float32)])
-    found[:, 1] /= np.float32(dim)
-    return found
+        first[:] = np.sign((group * column[each ^ each[:, None]]).sum(axis=0))
+        second[:] = np.sign(_transform(column[np.newaxis])[0]) / np.float32(dim)
+    same = (planes == rotated(np.eye(dim, dtype=np.float32), signs).T).all()
+    return signs if same else signs[:0]
 
 
 def principal(rng: np.random.Generator, count: int, axes: Principal) -> Floats:
@@ -163,7 +144,7 @@ def principal(rng: np.random.Generator, count: int, axes: Principal) -> Floats:
     anyway, rotations are `fast_rotations` if they can be.
     """
     found, dim = axes.axes.shape
-    if dim >= FAST_FROM and not dim & dim - 1 and not count % dim:
+    if _can_be_fast(count, dim):
         return fast_rotations(rng, count, dim)
     if found < min(count, dim):
         return orthogonal(rng, count, dim)

@@ -16,7 +16,7 @@ from lookalike.lsh.hashing import NO_PROJECTION, Hasher, Prepared
 from lookalike.lsh.segment import AS_DEFAULT, Factors, Segment
 from lookalike.lsh.settings import LSHSettings, depth, grown, width
 from lookalike.lsh.simd import SCORES
-from lookalike.lsh.vectors import unit_rows
+from lookalike.lsh.vectors import FLOAT32, unit_rows
 from lookalike.threads import for_all_parts
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Floats = NDArray[np.float32]
 MOST_KEPT = 64
 """Searches of one state that are kept, each for other results or settings."""
 DEFAULTS = None, None, None
-INT64, FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
+INT64 = np.dtype(np.int64)
 UNKNOWN: Floats = np.empty((0, 0), np.float32)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # for the tests that import onnxrunti
 os.environ["LOOKALIKE_RUNTIME"] = "onnxruntime"
 # Ray reads it once, when it is imported, which may be before anything here joins it.
 os.environ.update(IMPATIENT)
+logging.getLogger("lookalike.lsh.compiled").disabled = True  # who compiles first is chance
 LONGEST = "served page_axe ray reproduce streams documents demo interruption"
 
 

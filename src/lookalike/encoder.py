@@ -213,6 +213,11 @@ def model_path(given: str | os.PathLike[str]) -> Path:
     return Path(name).absolute()
 
 
+def model_name(path: Path) -> str:
+    """What `model_path` takes for a file: its name if it has one, else its path."""
+    return path.stem if model_path(path.stem) == path else os.fspath(path)
+
+
 def bundled_model(known: ModelInfo) -> Path:
     """The file of the model of that name and version, if it comes with lookalike; else the default
     model's.

@@ -79,6 +79,10 @@ class GalleryDamagedError(GalleryError):
     """Files of the gallery are missing or altered; the message names the repairing command."""
 
 
+class GalleryVersionError(GalleryError):
+    """The gallery is of another version of lookalike; the message names the rebuilding command."""
+
+
 class GalleryLockedError(GalleryError):
     """Another process is writing to the gallery; the message gives its pid."""
 

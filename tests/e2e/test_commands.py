@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import shutil
 import signal
+import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
@@ -406,6 +408,29 @@ def test_another_model_is_refused_and_a_rebuild_takes_it(indexed: Path, other_mo
     assert f"indexing {indexed}\n" in done.stderr
     assert done.stdout.startswith("12 images (12 added)")
     assert "coarse 1" in lookalike("info", cwd=indexed).stdout
+
+
+def test_a_gallery_of_an_earlier_version_is_not_called_damaged(indexed: Path, model: Path) -> None:
+    own = indexed / ".lookalike"
+    with closing(sqlite3.connect(own / "gallery.sqlite")) as table, table:
+        table.execute("PRAGMA user_version = 3")
+    for words in (["verify"], ["verify", "--json"], ["info"]):
+        done = lookalike(*words, cwd=indexed, status=2)
+        assert done.stdout == "" and "verify --repair" not in done.stderr
+        assert done.stderr.endswith(f"lookalike index --rebuild --gallery {own}\n")
+    done = lookalike("index", "--rebuild", "--gallery", own, "--model", model)
+    assert done.stderr == f"indexing {indexed}\n"
+    assert lookalike("verify", cwd=indexed).stderr == "the gallery is whole\n"
+
+
+def test_a_command_says_that_code_is_compiled(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookalike("--version")
+    compiler = logging.getLogger("lookalike.lsh.compiled")
+    monkeypatch.setattr(compiler, "disabled", False)
+    compiler.info("compiling")
+    assert capsys.readouterr().err == "compiling\n"
 
 
 def test_a_second_writer_gets_the_pid_of_the_first(indexed: Path) -> None:

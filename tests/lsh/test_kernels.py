@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -278,8 +279,14 @@ def doubled(x: int) -> int:
 
 @pytest.mark.parametrize("full", [False, True])
 def test_a_damaged_or_full_cache_costs_a_compilation_and_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    full: bool,
 ) -> None:
+    monkeypatch.setattr(logging.getLogger(compiled.__name__), "disabled", False)
+    caplog.set_level(logging.INFO, compiled.__name__)
+    compiled._say_that_it_takes_a_while.cache_clear()
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(compiled, "_warned", False)
     assert compiled.compiled()(doubled)(2) == 4
@@ -296,6 +303,9 @@ def test_a_damaged_or_full_cache_costs_a_compilation_and_no_more(
         for _ in range(2):
             assert compiled.compiled()(doubled)(3) == 6
     assert [item.category for item in warned] == [LookalikeWarning] * full
+    assert [line.split(",")[0] for line in caplog.messages] == [
+        "compiling search code for its first use here"
+    ]
     assert full or all(path.read_bytes() != b"other content" for path in kept)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import gc
 import io
+import logging
 import sys
 import warnings
 from typing import Any, NoReturn
@@ -121,12 +122,22 @@ def run_command(command: click.Command) -> NoReturn:
     """Run a command with the arguments of the process, print any error, and exit."""
     prepare_streams()
     warnings.showwarning = _show_warning
+    compiler = logging.getLogger("lookalike.lsh.compiled")
+    compiler.setLevel(logging.INFO)
+    compiler.handlers = [_Notices()]
     catch_interrupts()
     # Or Python looks for unused objects when it ends: after Numba, for 0.3 s.
     atexit.register(gc.freeze)
     status = _run(command)
     end_at_once()
     sys.exit(status)
+
+
+class _Notices(logging.Handler):
+    """What takes a while, in a line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
 
 
 _usual_warning = warnings.showwarning

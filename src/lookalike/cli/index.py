@@ -94,7 +94,7 @@ def index(
     are gone at once, what is known of them is kept, and the exit status is 1.
     """
     from lookalike.gallery import Gallery
-    from lookalike.gallery.places import nearest_above
+    from lookalike.gallery.places import nearest_above, places
 
     if parts is not None and rebuild:
         raise click.UsageError("--from makes a new gallery, --rebuild replaces one: give one only")
@@ -129,7 +129,8 @@ def index(
     if rebuild:
         with suppress(LookalikeError):  # a damaged one is rebuilt all the same
             known = Gallery.open(folder, directory=gallery, create=False)
-    say(f"indexing {visible(os.path.abspath(folder if known is None else known.root))}")
+    root = places(folder, gallery)[0] if known is None else known.root
+    say(f"indexing {visible(os.path.abspath(root))}")
     with progress_shown() as show:
         if parts is not None:
             with extra_needed("cluster"):

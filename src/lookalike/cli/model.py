@@ -115,8 +115,8 @@ def info(
 ) -> None:
     """Show what a model takes and gives, and what runs it here.
 
-    It is a FILE, or a downloaded one by its NAME. Without either, it is the one that comes with
-    lookalike.
+    It is a FILE, or by its NAME one that comes along or was downloaded. Without either, it is the
+    default one.
     """
     from lookalike.encoder import DEFAULT_MODEL, Encoder, EncoderSettings
 

@@ -24,7 +24,7 @@ from lookalike.cluster.view import (
     ShardedSnapshot,
     near_groups,
 )
-from lookalike.encoder import Encoder, ModelInfo
+from lookalike.encoder import Encoder, ModelInfo, model_name
 from lookalike.errors import ClusterError, GalleryError
 from lookalike.gallery.duplicates import Duplicates, Proposals
 from lookalike.gallery.hits import smallest_cosine
@@ -107,7 +107,7 @@ class ShardedGallery(ImageGallery):
         made = self.deployment
         embed = ["lookalike", "cluster", "embed", made.root or "SOURCE", "--out", "NEW_DIR"]
         if self._model.path is not None:
-            embed += ["--model", os.fspath(self._model.path)]
+            embed += ["--model", model_name(self._model.path)]
         name = self._shards.name
         new = f"lookalike cluster start NEW_DIR --name {name}-new --shards {made.shards}"
         return f"{shlex.join(embed)}; {new}; lookalike cluster switch {name} {name}-new"

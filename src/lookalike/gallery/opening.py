@@ -18,6 +18,7 @@ from lookalike.encoder import (
     EncoderSettings,
     ModelInfo,
     bundled_model,
+    model_name,
     model_path,
 )
 from lookalike.errors import GalleryError, GalleryGoneError, ModelMismatchError, extra_needed
@@ -189,7 +190,7 @@ class GalleryOnDisk(ImageGallery):
         if stored_root(self.root, self.directory) is not None:
             words += ["--gallery", os.fspath(self.directory)]
         if self._model.path is not None:
-            words += ["--model", os.fspath(self._model.path)]
+            words += ["--model", model_name(self._model.path)]
         return shlex.join(words)
 
     # ---- damage ----------------------------------------------------------------------------------

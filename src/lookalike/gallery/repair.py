@@ -17,7 +17,12 @@ from typing import Any
 import numpy as np
 
 from lookalike.atomic import atomic_writer, open_regular
-from lookalike.errors import GalleryDamagedError, GalleryError, IndexFormatError
+from lookalike.errors import (
+    GalleryDamagedError,
+    GalleryError,
+    GalleryVersionError,
+    IndexFormatError,
+)
 from lookalike.gallery.entries import LARGEST_ID, checked_entry
 from lookalike.gallery.files import GalleryFiles, made_with, recover
 from lookalike.gallery.identity import (
@@ -84,6 +89,8 @@ def _noted(problems: list[str]) -> Iterator[None]:
     """An error in the block is one of the problems."""
     try:
         yield
+    except GalleryVersionError:  # it is not damaged
+        raise
     except GalleryError as error:
         problems.append(str(error))
     except IndexFormatError as error:

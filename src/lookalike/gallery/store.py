@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lookalike.atomic import replacing
-from lookalike.errors import GalleryDamagedError, GalleryError, GalleryGoneError, StorageFullError
+from lookalike.errors import (
+    GalleryDamagedError,
+    GalleryError,
+    GalleryGoneError,
+    GalleryVersionError,
+    StorageFullError,
+)
 from lookalike.gallery.entries import LARGEST_ID, OPTIONAL, REQUIRED, checked_entry, entry_row
 from lookalike.gallery.places import APPLICATION_ID, FULL, GONE, command, is_full, repair_command
 from lookalike.gallery.rarity import PairStatistics
@@ -149,7 +155,7 @@ class Store:
                 f"{APPLICATION_ID:#x})"
             )
         if version != SCHEMA_VERSION:
-            raise GalleryError(
+            raise GalleryVersionError(
                 f"{self.path} has schema version {version}, this lookalike reads version "
                 f"{SCHEMA_VERSION}; use the lookalike that made it, or: "
                 f"{command('index --rebuild', self.path.parent)}"

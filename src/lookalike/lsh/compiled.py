@@ -2,11 +2,13 @@
 
 A cache is a convenience. Where no folder can be written (a container with a read-only root, a
 service user without a home), where the disk is full or a kept file is damaged, functions are
-compiled in memory, and one warning says how to provide a folder.
+compiled in memory, and one warning says how to provide a folder. That something is compiled is
+logged once, since it takes a while.
 """
 
 from __future__ import annotations
 
+import logging
 import pkgutil
 import warnings
 from collections.abc import Callable
@@ -44,12 +46,15 @@ class _Cache:
         self.cache_path = self._cache.cache_path
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        kept = None
         try:
-            return self._cache.load_overload(sig, target_context)
+            kept = self._cache.load_overload(sig, target_context)
         except Exception:  # unpickling a damaged file raises anything
             with suppress(OSError):
                 self._cache.flush()
-            return None
+        if kept is None:
+            _say_that_it_takes_a_while()
+        return kept
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
@@ -70,6 +75,13 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         return dispatcher
 
     return decorate
+
+
+@cache
+def _say_that_it_takes_a_while() -> None:
+    logging.getLogger(__name__).info(
+        "compiling search code for its first use here, which may take half a minute"
+    )
 
 
 _warned = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import pytest
 
 pytest.importorskip("playwright")
 
-from pagetools import SOURCES, WIDTHS, Visit, words_of
-from playwright.sync_api import expect
+from fakes import write_photos
+from pagetools import SOURCES, WIDTHS, Visit, serving, visit_of, words_of
+from playwright.sync_api import Browser, expect
+
+from lookalike.gallery import Gallery
 
 
 def test_all_images_are_shown_by_path_as_one_scrolls(visit: Visit) -> None:
@@ -73,6 +77,24 @@ def test_folders_and_orders_lead_to_their_images(visit: Visit) -> None:
     assert len(paths) == 17
     visit.role("group", "Folder", exact=True).get_by_role("link", name="All").click()
     expect(visit.role("heading", "85 images")).to_be_visible()
+
+
+def test_a_folder_whose_name_is_not_text_leads_to_its_images(
+    browser: Browser, tmp_path: Path
+) -> None:
+    write_photos(tmp_path / "new", 4)
+    (tmp_path / "new/a").rename(tmp_path / "new" / os.fsdecode(b'caf\xe9 "[1]'))
+    Gallery.open(tmp_path / "new").update()
+    with serving(tmp_path / "new") as address:
+        for visit in visit_of(browser, address, "desktop"):
+            visit.open("/")
+            name = 'caf\N{REPLACEMENT CHARACTER} "[1]'
+            visit.role("group", "Folders").get_by_role("link", name=name).click()
+            expect(visit.role("heading", "2 images")).to_be_visible()
+            visit.open("/")
+            visit.role("link", re.compile("^Open caf")).first.click()
+            visit.page.get_by_role("dialog").get_by_role("link", name="Open folder").click()
+            expect(visit.role("heading", "2 images")).to_be_visible()
 
 
 @pytest.mark.parametrize("visit", list(WIDTHS), indirect=True)

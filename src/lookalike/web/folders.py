@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import Counter
 
@@ -24,17 +25,19 @@ class Folders:
         return sum(size for _, _, size in self._files(snapshot))
 
     def _files(self, snapshot: GallerySnapshot) -> list[tuple[str, str, int]]:
-        """Path, month and bytes of each."""
+        """Path as addresses can hold it, month and bytes of each."""
         known = self._known
         if known is None or known[0] is not snapshot:
             rows, _ = snapshot.page(None, 0, ALL)
-            found = [(os.fsdecode(row.path), _month(row.date), row.size) for row in rows]
+            found = [(_for_addresses(row.path), _month(row.date), row.size) for row in rows]
             known = self._known = snapshot, found
         return known[1]
 
     def below(self, snapshot: GallerySnapshot, folder: str) -> FoldersAnswer:
         """Folders by name, months newest first, at most MOST of each. ``folder``: a path in the
-        gallery with forward slashes; empty: the gallery's own."""
+        gallery with forward slashes; empty: the gallery's own. In names of folders, bytes that are
+        not UTF-8 are replacement characters, since no address can hold the surrogates that they
+        are elsewhere."""
         start = f"{folder}/" if folder else ""
         names, months = Counter[str](), Counter[str]()
         for path, month, _ in self._files(snapshot):
@@ -48,6 +51,10 @@ class Folders:
             folders=[FolderItem(name=n, path=start + n, images=i) for n, i in folders[:MOST]],
             months=[MonthItem(month=month, images=images) for month, images in newest[:MOST]],
         )
+
+
+def _for_addresses(path: bytes) -> str:
+    return re.sub("[\udc80-\udcff]", "\ufffd", os.fsdecode(path))
 
 
 def _month(date: int) -> str:

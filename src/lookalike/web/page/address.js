@@ -92,7 +92,7 @@ export function format(address) {
     ["open", address.open],
     ["why", address.compare !== undefined && address.why ? 1 : undefined],
   ].filter(([, value]) => value !== undefined && value !== "");
-  const text = shown.map(([name, value]) => `${name}=${encodeURIComponent(value).replaceAll("%2C", ",")}`);
+  const text = shown.map(([name, value]) => `${name}=${encodeURIComponent(String(value).toWellFormed()).replaceAll("%2C", ",")}`);
   return address.path + (text.length ? `?${text.join("&")}` : "");
 }
 
@@ -101,9 +101,12 @@ export function below(address) {
   return format({ ...address, compare: undefined, why: false, open: undefined });
 }
 
-/** Folder, month and words as one filter of the server. @param {Address} address */
+/**
+ * Folder, month and words as one filter of the server. What a pattern cannot hold stands for anything.
+ * @param {Address} address
+ */
 export function wanted({ folder, month, filter }) {
-  const inside = folder && `"${folder.replaceAll("[", "[[]").replaceAll(/["*?]/g, "?")}/*"`;
+  const inside = folder && `"${folder.replaceAll("[", "[[]").replaceAll(/["*?\ufffd]/g, "?")}/*"`;
   return [inside, month && `date:${month}`, filter].filter(Boolean).join(" ");
 }
 

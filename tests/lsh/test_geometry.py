@@ -149,6 +149,12 @@ def families(rng: np.random.Generator, n: int) -> Rows:
     return noisy
 
 
+def tenfold(rng: np.random.Generator, n: int) -> Rows:
+    """Ten of each, but the last 300."""
+    rows: Rows = np.repeat(rng.standard_normal((n // 10 - 30, 48)), 10, axis=0)
+    return np.concatenate([rows, rng.standard_normal((300, 48))])
+
+
 def made(rows: Rows) -> LSHIndex:
     index = LSHIndex(dim=rows.shape[1])
     index.add(np.arange(len(rows)), rows)
@@ -170,15 +176,21 @@ def unmeasured(index: LSHIndex) -> LSHIndex:
 
 @pytest.mark.parametrize(
     ("draw", "before"),
-    [(normal(48), (0.9, 0.87, 0.87)), (uneven, (0.95, 0.87, 0.9)), (families, (1, 1, 0.9))],
-    ids=["no neighbourhoods", "uneven clusters", "families"],
+    [
+        (normal(48), (0.9, 0.87, 0.87)),
+        (normal(700), (0.3, 0.3, 0.3)),
+        (uneven, (0.95, 0.87, 0.9)),
+        (families, (1, 1, 0.9)),
+        (tenfold, (0.9, 0.9, 0.9)),
+    ],
+    ids=["no neighbourhoods", "more than codes show", "uneven clusters", "families", "ten of each"],
 )
 def test_the_defaults_find_nine_tenths_whatever_the_vectors_look_like(
     draw: Draw, before: tuple[float, ...]
 ) -> None:
     rows = draw(np.random.default_rng(8), 12_000)
     index, queries = made(rows[:11_700]), rows[11_700:]
-    assert min(recalls(index, queries)) > 0.94
+    assert min(recalls(index, queries)) > 0.9
     assert (np.array(recalls(unmeasured(index), queries)) <= before).all()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh.build import default_key_bits
+from lookalike.lsh.exact import search_exactly
 from lookalike.lsh.hashing import Hasher
 from lookalike.lsh.search import DEEPEST, Asked, default_candidates, default_rerank, search_segments
 from lookalike.lsh.segment import AS_DEFAULT, Factors, Segment
@@ -173,25 +174,35 @@ def factors(hasher: Hasher, segment: Segment) -> Factors:
     items to find ENOUGH of the nearest, by searches for some of them as if it did not hold them.
 
     What is nearest is what a scan of everything finds with a deep re-rank, in a fraction of the
-    time of an exact search. The bucket of each of these says what must be visited to meet it.
+    time of an exact search, or that where the defaults miss some of it: codes that do not show what
+    is near may not show it to the deepest re-rank either. The bucket of each of these says what
+    must be visited to meet it.
     """
     n, dim = len(segment), hasher.settings.dim
     deepest = min(DEEPEST, max(n // 16, 4 * default_rerank(n, MANY, dim)))
     rows = np.random.default_rng(0).choice(n, MEASURED, replace=False)
     blocked = np.zeros(n, np.bool_)
-    blocked[rows] = True
-    state = State(hasher, (segment,), (Removed(blocked, MEASURED),))
     queries = segment.vectors_of(rows)
+    own = np.minimum(np.linalg.norm(queries, axis=1, keepdims=True), 1) - TIE
 
-    def search(k: int, candidates: int, rerank: int) -> Neighbors:
+    def search(k: int, candidates: int, rerank: int, number: int = MEASURED) -> Neighbors:
+        state = State(hasher, (segment,), (Removed(blocked, int(np.count_nonzero(blocked))),))
         asked = Asked(k, candidates, rerank, None, k)
-        return search_segments(state, queries, asked, None, cores())[0]
+        return search_segments(state, queries[:number], asked, None, cores())[0]
 
+    blocked[rows] = True
     ids, cosines = search(MANY, n, deepest)
-    alone = cosines[:, 0] < np.minimum(np.linalg.norm(queries, axis=1), 1) - TIE
-    if np.count_nonzero(alone) <= ALONE * len(alone):
-        return AS_DEFAULT
-    queries, ids, cosines = queries[alone], ids[alone], cosines[alone]
+    equal = cosines >= own
+    if equal.any():  # met in their own bucket, they would say nothing of what is near
+        blocked[segment.find(ids[equal])] = True
+        ids, cosines = search(MANY, n, deepest)
+        alone = cosines[:, 0] < own[:, 0]
+        if alone.mean() <= ALONE or 2 * np.count_nonzero(blocked) > n:
+            return AS_DEFAULT
+        queries, ids, cosines = queries[alone], ids[alone], cosines[alone]
+    defaults = {k: (default_candidates(n, k), default_rerank(n, k, dim)) for k in (FEW, MANY)}
+    if any(recall_of(search(k, *defaults[k]).cosines, cosines[:, :k]) < FOUND for k in defaults):
+        ids, cosines = search_exactly(segment, queries, MANY, blocked)
     scores = hasher.bucket_scores(hasher.prepare(queries).mapped, segment.key_bits)
     order = np.argsort(-scores, axis=1)
     sizes = np.diff(segment.offsets[0].astype(np.int64))[order]
@@ -201,19 +212,20 @@ def factors(hasher: Hasher, segment: Segment) -> Factors:
     bucket = np.searchsorted(segment.offsets[0], rows, side="right") - 1
     before = np.take_along_axis(visited, bucket, axis=1)
     wider, deeper = [1.0], [1.0]
-    for k in (FEW, MANY):
-        candidates, rerank = default_candidates(n, k), default_rerank(n, k, dim)
+    for k, (candidates, rerank) in defaults.items():
         found = recall_of(search(k, candidates, rerank).cosines, cosines[:, :k])
-        visit, deep = candidates, 1
+        visit, deep = candidates, 1.0
         if found < FOUND:
             visit = max(candidates, int(np.quantile(before[:, :k], MET, method="higher")) + 1)
-            deep = max(1, int(deeper[-1]) // 2)
-            while found < ENOUGH and deep * rerank < deepest:
-                found = recall_of(search(k, visit, deep * rerank).cosines, cosines[:, :k])
-                deep *= 2
-            deep = max(1, deep // 2)
+            deep, number = deeper[-1] / 4, MEASURED
+            # Beyond the deepest that most vectors need each step takes long, as do searches then.
+            while found < (ENOUGH if number == MEASURED else FOUND) and deep * rerank < n:
+                deep = max(1.0, 2 * deep)
+                number = MEASURED if deep * rerank <= deepest else MEASURED // 4
+                hits = search(k, visit, int(deep * rerank), number)
+                found = recall_of(hits.cosines, cosines[:number, :k])
         wider.append(visit / candidates)
-        deeper.append(float(deep))
+        deeper.append(max(1.0, deep))
     # As much for one result as for ten, where the nearest few are not met sooner.
     candidates, deeper[0] = default_candidates(n, 1), deeper[1]
     if (before[:, :3] < candidates).mean() < FOUND:
@@ -275,10 +287,11 @@ def _search_settings(
     reached = 0
     while reached < 3:
         candidates = min(candidates, n)
-        deepest = measure(candidates, DEEPEST)
+        high = DEEPEST if candidates < n else max(n, DEEPEST)
+        deepest = measure(candidates, high)
         if deepest.reaches(target):
             reached += 1
-            low, high = k, DEEPEST
+            low = k
             while high > max(low + 1, 1.2 * low):  # bisection on a logarithmic scale
                 middle = int((low * high) ** 0.5)
                 if measure(candidates, middle).reaches(target):

@@ -242,6 +242,10 @@ def test_what_cannot_be_searched_for_is_status_2_with_the_reason(
         ["index", ".", "--model", "nowhere.onnx"],
         ["nothing"],
         ["remove"],
+        ["remove", ""],
+        ["duplicates", "--move-to", ""],
+        ["index", "--gallery", ""],
+        ["serve", ""],
     ],
 )
 def test_bad_usage_is_status_2_on_stderr(words: list[str], tmp_path: Path) -> None:

@@ -120,6 +120,8 @@ def test_a_count_that_is_not_whole_or_below_one_is_named(gallery: Gallery, value
 def test_a_file_in_place_of_the_gallery_s_folder_is_refused(gallery: Gallery) -> None:
     with pytest.raises(GalleryError, match=r"000\.png is a file; give the folder that holds it"):
         Gallery.open(gallery.root / "a/000.png")
+    with pytest.raises(GalleryError, match="name is empty"):
+        Gallery.open("")
 
 
 @pytest.mark.parametrize(

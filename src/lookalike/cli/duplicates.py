@@ -16,6 +16,7 @@ from lookalike.cli.options import (
     GALLERY,
     JSON,
     PAGE,
+    AnyPath,
     NumberRange,
     command,
     command_here,
@@ -101,7 +102,7 @@ def duplicates(
     move_to: Path | None = option(
         "Move duplicates, and their .xmp and .aae files, to this folder, outside of the gallery's.",
         metavar="DIR",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=AnyPath(path_type=Path, file_okay=False),
     ),
     trash: bool = option("Move duplicates, and these files, to the trash."),
     hardlink: bool = option("Replace duplicates of the same bytes by hard links."),

@@ -26,6 +26,18 @@ Command: TypeAlias = Callable[..., Any]
 HOW_TO_NAME = "a gallery is named with --gallery DIR"
 
 
+EMPTY = "The name is empty; for the current folder give a dot."
+
+
+class AnyPath(click.Path):
+    """A path; not the empty one, which is that of a variable that is not set."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail(EMPTY, param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class NumberRange(click.FloatRange):
     """A range of numbers; NaN, which no comparison excludes, is outside."""
 
@@ -81,6 +93,8 @@ def gallery_name(value: str) -> Path | str:
     """A folder; or the address of a gallery in shards as it is, since a Path swallows slashes."""
     from lookalike.gallery.opening import is_remote
 
+    if not value:
+        raise click.BadParameter(EMPTY)
     return value if is_remote(value) else Path(value)
 
 
@@ -106,7 +120,7 @@ class _Declared:
         elif self.kind is click.option and annotation.endswith(", ...]"):
             how["multiple"] = True
         if "Path" in annotation:
-            how.setdefault("type", click.Path(path_type=Path))
+            how.setdefault("type", AnyPath(path_type=Path))
         flags = self.flags
         if self.kind is click.option and not flags:
             flags = (f"--{name.replace('_', '-')}",)

@@ -225,6 +225,8 @@ class GalleryOnDisk(ImageGallery):
 def _places(folder: Path_, directory: Path_ | None) -> tuple[Path, Path]:
     """Folder of the images and directory of the gallery, which is one on disk."""
     check_on_disk(folder)
+    if folder == "":
+        raise GalleryError("the folder's name is empty; for the current folder give '.'")
     if os.path.isfile(folder):
         raise GalleryError(f"{os.fspath(folder)} is a file; give the folder that holds it")
     return places(Path(folder), None if directory is None else Path(directory))

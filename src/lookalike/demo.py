@@ -409,7 +409,7 @@ def _search_all(
     answers: list[_Search] = []
     for source, variant, content in queries:
         if not answers:
-            report("searching (the first search on a computer compiles, which takes seconds)")
+            report("searching")
             gallery.search(content, HITS)  # so as not to be measured
         began = time.perf_counter()
         hits = gallery.search(content, HITS)

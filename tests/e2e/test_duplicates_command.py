@@ -81,16 +81,24 @@ def test_copies_are_moved_only_with_yes_and_come_back(
     aside = tmp_path / "aside"
     done = lookalike("duplicates", "--move-to", aside, cwd=album)
     assert "this was a dry run; add --yes to do it" in done.stderr
+    (planned,) = {
+        lookalike("duplicates", "--move-to", aside, "--json", cwd=album).stdout for _ in range(2)
+    }
+    assert {(Path(each["file"]).name, each["problem"]) for each in json.loads(planned)} == {
+        (name, "not confirmed") for name in ("0 copy.png", "mirrored.jpg", "small.jpg")
+    }
     assert listing(album) == before and not aside.exists()
     done = lookalike("duplicates", "--move-to", aside, "--yes", cwd=album)
     assert "3 files moved; undo it with: lookalike duplicates --undo; then run" in done.stderr
     assert sorted(os.listdir(aside)) == ["0 copy.png", "mirrored.jpg", "small.jpg"]
-    assert "3 files put back" in lookalike("duplicates", "--undo", cwd=album).stderr
+    done = lookalike("duplicates", "--undo", "--json", cwd=album)
+    assert "3 files put back" in done.stderr and len(json.loads(done.stdout)) == 3
     now = {name: state for name, state in listing(album).items() if Path(name).suffix}
     assert now == {name: state for name, state in before.items() if Path(name).suffix} | {
         name: state for name, state in now.items() if Path(name).name == "undo.jsonl"
     }
-    assert "nothing to undo" in lookalike("duplicates", "--undo", cwd=album, status=1).stderr
+    done = lookalike("duplicates", "--undo", "--json", cwd=album, status=1)
+    assert "nothing to undo" in done.stderr and json.loads(done.stdout) == []
     with monkeypatch.context() as patch:
         patch.setattr("lookalike.gallery.act.move", refused)
         moving = ("duplicates", "--move-to", aside, "--yes")

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -156,11 +156,14 @@ def duplicates(
     opened = find_gallery(gallery)
     update = f"run: {command_here('update', opened, gallery)}"
     if undo:
-        _undo(_on_disk(opened), update)
+        _undo(_on_disk(opened), update, as_json)
         return
     if distinct:
         count = _on_disk(opened).set_distinct(distinct)
-        click.echo(f"{number(count, 'pair')} remembered as not duplicates")
+        if as_json:
+            print_json({"remembered": count})
+        else:
+            click.echo(f"{number(count, 'pair')} remembered as not duplicates")
         return
     if action is not None:
         local = _on_disk(opened)
@@ -328,11 +331,12 @@ def _act(
     then: str,
 ) -> None:
     from lookalike.gallery.act import SHARING, act
+    from lookalike.gallery.undo import Done
 
     if action in SHARING:
         removals = [r for r in removals if any(r.digest == digest for _, digest in r.kept)]
     if not removals:
-        leave("nothing to do")
+        _leave(as_json, "nothing to do")
     for removal in [] if as_json else removals:
         kept = shown(removal.kept[0][0]) if removal.kept else "nothing"
         click.echo(f"{action}  {shown(removal.file)}  (kept: {kept})")
@@ -340,6 +344,8 @@ def _act(
     question = f"{action} {number(len(removals), 'file')}, {size:,} bytes"
     if not _is_confirmed(action, question, len(removals), yes):
         say(f"{question}: nothing was done")
+        if as_json:
+            print_json([Done(removal.file, problem="not confirmed") for removal in removals])
         return
     with progress_shown() as progress:
         done = act(
@@ -387,12 +393,22 @@ def _report(done: Sequence[Done], what: str, as_json: bool, more: str) -> None:
         leave()
 
 
-def _undo(local: Gallery, update: str) -> None:
+def _undo(local: Gallery, update: str, as_json: bool) -> None:
     from lookalike.gallery.undo import undo
 
     action, done = undo(local.directory, local.root)
     if action is None:
-        leave("nothing to undo")
+        _leave(as_json, "nothing to undo")
     if not done:
-        leave("all files of the last action are in their places; run it again for the one before")
-    _report(done, BACK.get(action, "put back"), False, f"then {update}")
+        _leave(
+            as_json,
+            "all files of the last action are in their places; run it again for the one before",
+        )
+    _report(done, BACK.get(action, "put back"), as_json, f"then {update}")
+
+
+def _leave(as_json: bool, why: str) -> NoReturn:
+    """With no file, why ever."""
+    if as_json:
+        print_json([])
+    leave(why)

@@ -255,6 +255,23 @@ def test_matrix_products_take_one_thread_while_images_are_read_and_embedded(
     assert met == {1} and blas_threads() == before
 
 
+def test_a_blas_that_is_loaded_later_takes_one_thread_as_well() -> None:
+    pytest.importorskip("scipy")
+    code = """
+import numpy
+from threadpoolctl import threadpool_info, threadpool_limits
+from lookalike.threads import one_blas_thread
+with one_blas_thread():
+    pass
+import scipy.linalg
+threadpool_limits(2, "blas")
+with one_blas_thread():
+    print(*(part["num_threads"] for part in threadpool_info() if part["user_api"] == "blas"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"1"}
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 50])
 def test_outcomes_keep_the_order_of_the_items_whatever_reading_takes(
     means: Path, batch_size: int

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 
@@ -33,7 +34,7 @@ def one_blas_thread() -> Iterator[None]:
     global _users, _limit
     with _counting:
         if _users == 0:
-            _limit = _blas().limit(limits=1, user_api="blas")
+            _limit = _blas(len(sys.modules)).limit(limits=1, user_api="blas")
         _users += 1
     try:
         yield
@@ -44,8 +45,9 @@ def one_blas_thread() -> Iterator[None]:
                 _limit.restore_original_limits()
 
 
-@cache
-def _blas() -> Any:
+@lru_cache(1)
+def _blas(modules: int) -> Any:
+    """Of all that is loaded, which takes a millisecond to find; each BLAS comes with modules."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

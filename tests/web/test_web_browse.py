@@ -136,6 +136,10 @@ def test_the_map_holds_every_image_and_is_made_again_when_its_file_does_not_fit(
         assert made == [12]
         gallery.remove(["a/000.png"])
         wait_until(lambda: len(answer_of(client.get("/api/map"))["ids"]) == 11)
+    missing = gallery.directory / "missing"
+    ids = np.array(first["ids"][1:])
+    assert atlas._layout(gallery.reader().now(), ids, missing).shape == (11, 2)
+    assert not missing.exists()  # where a gallery has gone, none of its folders is made
     file = gallery.directory / "map.lka"
     content = bytearray(file.read_bytes())
     content[-1 - len(content) % 64] ^= 1

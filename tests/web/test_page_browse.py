@@ -92,6 +92,11 @@ def test_a_folder_whose_name_is_not_text_leads_to_its_images(
             visit.role("group", "Folders").get_by_role("link", name=name).click()
             expect(visit.role("heading", "2 images")).to_be_visible()
             visit.open("/")
+            visit.role("checkbox", re.compile("^Select caf")).first.check()
+            with visit.page.expect_download() as download:
+                visit.role("button", "Export list").click()
+            assert Path(download.value.path()).read_bytes() == b'caf\xe9 "[1]/000.png\n'
+            visit.role("button", "Clear").click()
             visit.role("link", re.compile("^Open caf")).first.click()
             visit.page.get_by_role("dialog").get_by_role("link", name="Open folder").click()
             expect(visit.role("heading", "2 images")).to_be_visible()

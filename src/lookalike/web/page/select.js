@@ -101,7 +101,9 @@ export class Selection {
 
   export() {
     const text = [...this.chosen.values()].map(({ path }) => `${path}\n`).join("");
-    const url = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+    // Bytes of names that are not UTF-8 came as lone surrogates, and leave as they were.
+    const parts = text.split(/([\udc80-\udcff])/u).map((part, at) => (at % 2 ? Uint8Array.of(part.charCodeAt(0)) : part));
+    const url = URL.createObjectURL(new Blob(parts, { type: "text/plain" }));
     element("a", { href: url, download: "images.txt" }).click();
     // The browser has to take the content up first.
     setTimeout(() => URL.revokeObjectURL(url), 10_000);

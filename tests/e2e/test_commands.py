@@ -38,6 +38,7 @@ def test_every_command_explains_itself(command: str) -> None:
     lines = done.output.splitlines()
     assert lines[0].startswith("Usage: ")
     assert max(map(len, lines)) <= 100
+    assert not [line for line in lines[1:] if line.endswith("...")]
     if command in {name for some in SECTIONS.values() for name in some}:
         assert f"Example:  lookalike {command} " in done.output
     options = [line for line in lines if line.strip().startswith("-")]
@@ -245,6 +246,7 @@ def test_what_cannot_be_searched_for_is_status_2_with_the_reason(
         ["remove", ""],
         ["duplicates", "--move-to", ""],
         ["index", "--gallery", ""],
+        ["index", ".", "--model", "nowhere"],
         ["serve", ""],
     ],
 )

@@ -68,6 +68,8 @@ class ModelFile(click.Path):
         file = model_path(value)
         if value in CATALOGUE and not file.exists():
             self.fail(f"{value} is not here yet; get it with: lookalike model get {value}")
+        if not os.path.lexists(file) and file.suffix != ".onnx":
+            self.fail(f"{visible(value)} is neither a file nor a name of: lookalike model list")
         return super().convert(file if file.exists() else value, param, ctx)
 
 
@@ -150,6 +152,9 @@ def command(
 
 
 class _Command(click.Command):
+    def get_short_help_str(self, limit: int = 0) -> str:
+        return super().get_short_help_str(1000)  # the whole sentence, in several lines
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)

@@ -173,6 +173,8 @@ def _run(
         if verb in ("figures", "run"):
             for study in studies:
                 draw_figures(study, out / "figures")
+            drawn = len(list((out / "figures").glob("*.png")))
+            say(f"{number(drawn, 'figure')} of what is measured in {shown(out / 'figures')}")
         if verb in ("report", "run"):
             say(f"wrote {shown(report())}")
     if left_out:

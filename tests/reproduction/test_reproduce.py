@@ -63,6 +63,8 @@ def test_each_verb_does_what_the_ones_before_it_left_undone(folder: Path, tmp_pa
         said = reproduce(verb, "table1", "--data", folder, "--out", tmp_path, *few).stderr
         done.append(verb)
         assert verb == "train" or "training" not in said
+        drawn = len(list(tmp_path.glob("figures/*.png")))
+        assert verb != "figures" or said.startswith((f"{drawn} figure of", f"{drawn} figures of"))
         assert [name for name in files if list(tmp_path.glob(files[name]))] == [
             name for name in done if name in files
         ]

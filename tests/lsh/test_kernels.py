@@ -18,7 +18,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from lookalike.errors import LookalikeWarning
-from lookalike.lsh import coding, compiled, lookup, probing, simd
+from lookalike.lsh import coding, compiled, lookup, probing, simd, walk
+from lookalike.lsh.links import record_bytes
 from lookalike.lsh.segment import Segment
 from lookalike.lsh.vectors import widened
 
@@ -96,6 +97,94 @@ def test_block_scores_equal_their_formula(width: int) -> None:
             here = expected[32 * block : 32 * block + 32]
             assert np.array_equal(out, here)
             assert [bool(mask >> i & 1) for i in range(32)] == (here >= threshold).tolist()
+
+
+@compiled.compiled()
+def merged(fresh: NDArray[np.int64], count: int, pool: NDArray[np.int64], first: int) -> Any:
+    simd.merge(fresh, count, pool, first, pool.shape[0])
+    return [simd.unmarked(pool, at) for at in range(0, pool.shape[0], 8)]
+
+
+@pytest.mark.parametrize("places", [8, 24, 64])
+def test_what_is_merged_into_a_pool_leaves_the_largest_in_order(places: int) -> None:
+    rng = np.random.default_rng(places)
+    for count in range(41):
+        some = rng.integers(-(1 << 63), (1 << 63) - 1, (2, places))
+        pool = np.sort(some[0])[::-1].copy()
+        fresh = np.full(48, walk.NOTHING)
+        fresh[:count] = rng.choice(some.ravel(), count)
+        expected = np.sort(np.concatenate([pool, fresh[: -(-count // 8) * 8]]))[::-1][:places]
+        first = int(np.count_nonzero(pool > fresh.max())) // 8 * 8 if count % 2 else 0
+        masks = merged(fresh, count, pool, first)
+        assert np.array_equal(pool, expected)
+        even = [bool(mask >> i & 1) for mask in masks for i in range(8)]
+        assert even == (expected % 2 == 0).tolist()
+
+
+def walked(query: Any, table: Any, scoring: Any, vectors: Any, links: Any, start: Any) -> Any:
+    """`walk.walk` in plain Python: cosines of rows, of a pool of ``start[0]`` from row start[1]."""
+    (beam, first), (offset, gain, unit), n = start, scoring, len(vectors)
+    width = links.shape[1] // 32 - 8
+    best: dict[int, int] = {first: walk.entry_of(np.float32(0), first)}
+    pool, compared = [best[first]], dict[int, float]()
+    places, followed = (beam // 8 + 1) * 8, max(1, int(0.6 * beam))
+    out = np.empty(32, np.int16)
+
+    def row_of(entry: int) -> int:
+        return entry >> 1 & (1 << 32) - 1
+
+    while True:
+        left = [entry for entry in pool[:followed] if row_of(entry) not in compared]
+        if not left:
+            break
+        row = row_of(left[0])
+        compared[row] = product = vectors[row] @ query
+        worst = pool[beam - 1] if len(pool) >= beam else walk.NOTHING
+        shorts = links[row].view(np.int16)[32 * width // 2 :]
+        its = links[row], 0, table, width, shorts, shorts[32:], 0, (offset, gain, walk.MIDDLE)
+        simd.score_block_portably(*its, 0, out)
+        rows = links[row].view(np.uint32)[-32:]
+        for other, score in zip(rows.tolist(), out.tolist(), strict=True):
+            level = max((walk.estimate_of(worst) - product) / unit + walk.MIDDLE, 0)
+            entry = walk.entry_of(np.float32(product + (score - walk.MIDDLE) * unit), other)
+            if other >= n or other in compared or score < int(level) or entry <= worst:
+                continue
+            if entry > best.get(other, worst):
+                pool.append(entry)
+                best[other] = entry
+        pool = sorted(pool, reverse=True)[:places]
+        pool = [entry for entry in pool if entry == best[row_of(entry)]]
+    for entry in pool[:beam]:
+        compared[row_of(entry)] = vectors[row_of(entry)] @ query
+    return compared
+
+
+@pytest.mark.parametrize("beam", [1, 5, 8, 19, 40, 100])
+def test_a_walk_compares_what_a_plain_one_does_and_each_once(beam: int) -> None:
+    rng = np.random.default_rng(beam)
+    n, dim, width = 400, 16, 8
+    vectors = (rng.integers(-8, 9, (n, dim)) / 32).astype(np.float32)  # whose products are exact
+    links = rng.integers(0, 256, (n, record_bytes(width)), dtype=np.uint8)
+    links.view(np.uint32)[:, -32:] = rng.integers(0, n + 20, (n, 32))  # some twice
+    shorts = links.view(np.int16)[:, 16 * width : 16 * width + 64]
+    shorts[:, :32] = rng.integers(0, 32768, (n, 32))
+    shorts[:, 32:] = rng.integers(-16383, 16384, (n, 32))
+    table = rng.integers(0, 64, 32 * width, dtype=np.uint8)
+    scoring = 512, 900, np.float32(2.0**-12)
+    for first in range(0, n, 40):
+        query = vectors[first] / 2 + vectors[first - 1] / 4
+        pool = np.full((beam // 8 + 1) * 8, walk.NOTHING)
+        pool[0] = walk.entry_of(np.float32(0), first)
+        best, rows = np.full(n, -np.inf, np.float32), np.full(n, -1)
+        seen, no = walk.empty_set(8 * beam), np.empty(0, np.bool_)
+        ids, its = np.arange(n), (table, scoring, vectors)
+        walk.walk(query, *its, ids, links, no, seen, pool, beam, best, rows)
+        expected = walked(query, *its, links, (beam, first))
+        assert sorted(rows[rows >= 0].tolist()) == sorted(expected)
+        met = rows[rows >= 0]
+        lengths = np.linalg.norm(vectors[met], axis=1)
+        cosines = np.clip([expected[row] for row in met] / lengths, -1, 1)
+        assert np.allclose(best[rows >= 0], cosines, atol=1e-6)
 
 
 def test_table_scores_are_the_scaled_inner_product_with_the_signs() -> None:

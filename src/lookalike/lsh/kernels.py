@@ -15,17 +15,14 @@ from lookalike.lsh.exact import LARGEST_COSINE
 from lookalike.lsh.links import LINKS
 from lookalike.lsh.lookup import make_table, most_in_common
 from lookalike.lsh.probing import choose_buckets, equal_scores, product, project
-from lookalike.lsh.simd import BLOCK, SCORES, popcount, prefetch, score_block, trailing_zeros
+from lookalike.lsh.simd import BLOCK, SCORES, merge, popcount, prefetch, score_block, trailing_zeros
 from lookalike.lsh.vectors import HUGE, TINY, UNIT
 from lookalike.lsh.walk import (
-    HIGHEST,
     MIDDLE,
     NOTHING,
     dot,
     empty_set,
-    enter,
     entry_of,
-    estimate_of,
     insert,
     rerank,
     score_links,
@@ -35,7 +32,7 @@ from lookalike.lsh.walk import (
 
 LINES_AHEAD = 16
 ENTRIES = 4
-"""Items whose links are followed first: nearer ones save few steps, and each costs one."""
+"""Items, each the best in a column of the entries, whose links are followed first."""
 SURVIVORS = 1 << 13
 BYTES_OF_1 = np.uint64(0x0101010101010101)
 MOST_SAME = np.uint64(1 << 12)
@@ -137,7 +134,7 @@ def _compact(
             rows[kept] = rows[i]
             kept += 1
     if slots.shape[0] > 0:
-        slots[:] = -1
+        slots[:] = NOTHING
         for i in range(kept):
             seen_before(slots, rows[i])
     return kept
@@ -179,7 +176,7 @@ def _scan(
         number of candidates kept, in ``scores`` and ``rows``, and of those that counted when met.
     """
     histogram[:] = 0
-    slots[:] = -1
+    slots[:] = NOTHING
     out = np.empty(BLOCK, np.int16)
     words = codes.view(np.uint64)
     same = np.uint64(0)
@@ -405,6 +402,15 @@ def search_range(
 
 
 @compiled()
+def _highest(scores: NDArray[np.int16], highest: NDArray[np.int32]) -> None:
+    """Of each column of ``scores`` the highest, above 16 bits of its row: without branches."""
+    highest[:] = -1
+    for row in range(scores.shape[0]):
+        for i in range(scores.shape[1]):
+            highest[i] = max(highest[i], np.int32(np.int32(scores[row, i]) << 16 | row))
+
+
+@compiled()
 def walk_range(
     queries: NDArray[np.float32],
     projection: Any,
@@ -439,13 +445,13 @@ def walk_range(
     projected = np.empty(bits, np.float32)
     unit_query = np.empty(queries.shape[1], np.float32)
     table = np.empty(bits * 4, np.uint8)
-    scores = np.empty(BLOCK, np.int16)
+    scores = np.empty((entries.shape[0], LINKS), np.int16)
     seen = empty_set(beam * LINKS // 4)
-    pool = np.empty(beam, np.int64)
-    nearest = pool[: min(ENTRIES, beam)]
+    pool = np.empty((beam // 8 + 1) * 8, np.int64)
+    highest, fresh = np.empty(LINKS, np.int32), np.empty(LINKS, np.int64)
     finest = np.float32(0.999) * np.float32(of_correction) / np.float32(of_addition)
     flat, width = entries.reshape(-1), entries.shape[1]
-    shorts, longs = flat.view(np.int16), flat.view(np.uint32)
+    shorts, rows = flat.view(np.int16), entries.view(np.uint32)[:, -LINKS:]
     own = (np.float32(1) - dot(mean, mean) - numbers[4]) / 2
     few = 0
     for q in range(queries.shape[0]):
@@ -462,19 +468,16 @@ def walk_range(
         # A score of 1 more stands for so much of the cosine, and MIDDLE for ``shared``.
         of_one, shared = unit / np.float32(scale), dot(query, mean) + own
         pool[:] = NOTHING
-        least = np.float32(0)
         of_query = scaling[0], scaling[1], MIDDLE
-        for at in range(0, flat.shape[0], width):
-            mask = score_links(flat, shorts, at, table, of_query, least, scores)
-            while mask:
-                i = trailing_zeros(mask)
-                mask &= mask - np.uint32(1)
-                row = np.int64(longs[(at + width) // 4 - LINKS + i])
-                if row < ids.shape[0]:
-                    enter(entry_of(shared + (scores[i] - MIDDLE) * of_one, row), nearest)
-            if nearest[-1] != NOTHING:
-                level = (estimate_of(nearest[-1]) - shared) / of_one + MIDDLE
-                least = min(level, np.float32(HIGHEST))
+        for block in range(entries.shape[0]):
+            score_links(flat, shorts, block * width, table, of_query, 0, scores[block])
+        _highest(scores, highest)
+        for i in range(LINKS):
+            row = np.int64(rows[highest[i] & 0xFFFF, i])
+            estimate = shared + ((highest[i] >> 16) - MIDDLE) * of_one
+            fresh[i] = entry_of(estimate, row) if row < ids.shape[0] else NOTHING
+        merge(fresh, LINKS, pool, 0, 8)
+        pool[ENTRIES:] = NOTHING
         of_one = np.float32(of_correction) / np.float32(scale)
         walk(
             query,
@@ -486,6 +489,7 @@ def walk_range(
             blocked,
             seen,
             pool,
+            beam,
             out_cosines[q],
             out_ids[q],
         )

@@ -34,6 +34,7 @@ cgutils: Any = _untyped_cgutils
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 FLOAT = ir.FloatType()
 FLOATS16 = ir.VectorType(FLOAT, 16)
+LONGS8 = ir.VectorType(I64, 8)
 BYTES32, BYTES16 = ir.VectorType(I8, 32), ir.VectorType(I8, 16)
 WORDS16, LONGS16 = ir.VectorType(I16, 16), ir.VectorType(I32, 16)
 
@@ -229,6 +230,59 @@ def _declare_add_and_subtract(_context: Any, values: Any, _one: Any, _other: Any
     return types.void(values, types.int64, types.int64), generate
 
 
+def _declare_merge(
+    _context: Any, fresh: Any, _count: Any, pool: Any, _first: Any, _length: Any
+) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        new, entries = (_data(context, builder, signature.args[i], args[i]) for i in (0, 2))
+
+        def picked(vector: Any, lanes: list[int]) -> Any:
+            order = ir.Constant(ir.VectorType(I32, 8), lanes)
+            return builder.shuffle_vector(vector, ir.Constant(LONGS8, ir.Undefined), order)
+
+        def both(one: Any, other: Any) -> tuple[Any, Any]:
+            """The greater and the lesser of each lane."""
+            is_greater = builder.icmp_signed(">", one, other)
+            return builder.select(is_greater, one, other), builder.select(is_greater, other, one)
+
+        def exchanged(vector: Any, step: int, run: int) -> Any:
+            """Lanes ``step`` apart in order, falling in every second run."""
+            high, low = both(vector, picked(vector, [lane ^ step for lane in range(8)]))
+            falls = [((lane & run) == 0) == ((lane & step) == 0) for lane in range(8)]
+            return builder.select(ir.Constant(ir.VectorType(I1, 8), falls), high, low)
+
+        zero, eight = ir.Constant(I64, 0), ir.Constant(I64, 8)
+        carried = cgutils.alloca_once(builder, LONGS8)
+        with cgutils.for_range_slice(builder, zero, args[1], eight, I64) as (some, _):
+            carry = _load(builder, builder.gep(new, [some]), LONGS8)
+            for run in (2, 4, 8):
+                step = run // 2
+                while step:
+                    carry = exchanged(carry, step, run)
+                    step //= 2
+            builder.store(carry, carried)
+            with cgutils.for_range_slice(builder, args[3], args[4], eight, I64) as (at, _):
+                place = builder.bitcast(builder.gep(entries, [at]), LONGS8.as_pointer())
+                risen = picked(builder.load(carried), list(range(7, -1, -1)))
+                high, low = both(builder.load(place, align=8), risen)
+                for step in (4, 2, 1):
+                    high, low = exchanged(high, step, 8), exchanged(low, step, 8)
+                builder.store(high, place, align=8)
+                builder.store(low, carried)
+        return context.get_dummy_value()
+
+    return types.void(fresh, types.int64, pool, types.int64, types.int64), generate
+
+
+def _declare_unmarked(_context: Any, entries: Any, _at: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.gep(_data(context, builder, signature.args[0], args[0]), [args[1]])
+        marks = builder.trunc(_load(builder, place, LONGS8), ir.VectorType(I1, 8))
+        return builder.zext(builder.bitcast(builder.not_(marks), I8), I32)
+
+    return types.uint32(entries, types.int64), generate
+
+
 def _declare_as_float(_context: Any, value: Any) -> Any:
     def from_half(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.fpext(builder.bitcast(args[0], ir.HalfType()), FLOAT)
@@ -300,6 +354,10 @@ prefetch: Any = intrinsic(_declare_prefetch)
 _mix: Any = intrinsic(_declare_mix)
 # Replaces 16 float32 from each of two indices on by their sums and differences.
 _add_and_subtract: Any = intrinsic(_declare_add_and_subtract)
+# Sorts each eight of the first numbers of an array into another, which falls and holds eights.
+merge: Any = intrinsic(_declare_merge)
+# A bit for each of eight int64 from an index on that is even.
+unmarked: Any = intrinsic(_declare_unmarked)
 # A float32, given as such or as its 32 bits, or a float16 as its 16: with
 # F16C a loop of these becomes vcvtph2ps.
 as_float: Any = intrinsic(_declare_as_float)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lookalike.lsh.compiled import compiled
 from lookalike.lsh.exact import LARGEST_COSINE
 from lookalike.lsh.links import LINKS
-from lookalike.lsh.simd import as_float, prefetch, score_block, trailing_zeros
+from lookalike.lsh.simd import as_float, merge, prefetch, score_block, trailing_zeros, unmarked
 
 VECTORS_AHEAD = 6
 STEPS_AHEAD = 2
@@ -23,20 +23,30 @@ ROUNDING = np.float32(0.001)
 LEFT = 1
 """Marks an entry of a pool that was compared and left."""
 ROW_BITS = 32
-NOTHING = -(1 << 63) + (1 << ROW_BITS + 1) - 2
-"""Fills the places of a pool that have no entry: the least there can be, of a row beyond all."""
+NOTHING = -(1 << 63) + (1 << ROW_BITS + 1) - 1
+"""Fills the places of a pool that have no entry: the least there can be, of a row beyond all,
+left."""
+COMPARED = (1 << 30) - 1 << ROW_BITS + 1
+"""What a row that was compared has in a set: the highest estimate."""
 FOLLOWED = 0.6
 """Of a pool: so many lead to the rest, whose own links lead to little more (benchmarks/ann.py)."""
+WIDE = 64
+"""A beam from which on it saves time to look up where in the pool what is new begins."""
 MIDDLE, HIGHEST = 8192, 32767
 """The score of a link that is as near to the query as its item, and the highest."""
 
 
 @compiled()
+def _row(entry: Any) -> Any:
+    return (entry >> np.int64(1)) & np.int64((1 << ROW_BITS) - 1)
+
+
+@compiled()
 def _place(slots: NDArray[np.int64], row: int) -> int:
-    """Where ``row`` is in an open-addressing hash set, or belongs; a slot holds twice a row, and
-    one more if it was compared, or -1."""
+    """Where the entry of ``row`` is in an open-addressing hash set, or belongs: in a slot that
+    holds NOTHING."""
     slot = (row * 0x9E3779B1 >> 7) & (slots.shape[0] - 1)
-    while slots[slot] >= 0 and slots[slot] >> 1 != row:
+    while slots[slot] != NOTHING and _row(slots[slot]) != row:
         slot = (slot + 1) & (slots.shape[0] - 1)
     return int(slot)
 
@@ -45,9 +55,9 @@ def _place(slots: NDArray[np.int64], row: int) -> int:
 def seen_before(slots: NDArray[np.int64], row: int) -> bool:
     """Put ``row`` into a set; True if it was there."""
     slot = _place(slots, row)
-    if slots[slot] >= 0:
+    if slots[slot] != NOTHING:
         return True
-    slots[slot] = row << 1
+    slots[slot] = np.int64(row) << np.int64(1)
     return False
 
 
@@ -62,33 +72,21 @@ def empty_set(rows: int) -> NDArray[np.int64]:
 
 # As if NaN and infinity could be, unlike full fast-math: a damaged file may hold them.
 @compiled(fastmath={"reassoc", "contract", "nsz", "arcp"})
-def dot(query: NDArray[Any], vector: NDArray[Any]) -> Any:
-    """The inner product of two vectors, each float32, or float16 as its bits."""
-    total = np.float32(0)
+def dot_and_square(query: NDArray[Any], vector: NDArray[Any]) -> tuple[Any, Any]:
+    """The inner product of two vectors, each float32, or float16 as its bits; and of the second
+    with itself."""
+    total = square = np.float32(0)
     for j in range(query.shape[0]):
-        total += as_float(vector[j]) * as_float(query[j])
-    return total
-
-
-@compiled(fastmath={"reassoc", "contract", "nsz", "arcp"})
-def _rounded_length(vector: NDArray[Any]) -> Any:
-    total = np.float32(0)
-    for j in range(vector.shape[0]):
         value = as_float(vector[j])
-        total += value * value
-    return np.sqrt(total)
+        total += value * as_float(query[j])
+        square += value * value
+    return total, square
 
 
 @compiled()
-def _exact(product: Any, vector: NDArray[Any]) -> Any:
-    """The cosine of a query and a vector whose inner ``product`` is known.
-
-    Rounding a vector to float16 has changed its length, so products are divided by that. A cosine
-    that no unit vectors have, or NaN, is infinite.
-    """
-    if not abs(product) < LARGEST_COSINE:
-        return np.float32(np.inf)
-    return min(max(product / _rounded_length(vector), np.float32(-1)), np.float32(1))
+def dot(query: NDArray[Any], vector: NDArray[Any]) -> Any:
+    """The inner product of two vectors, as that of `dot_and_square`."""
+    return dot_and_square(query, vector)[0]
 
 
 @compiled()
@@ -133,9 +131,12 @@ def _compare(
     best_rows: NDArray[np.int64],
 ) -> Any:
     """Put a row into the list of the best if it is one; its inner product with the query."""
-    product = dot(query, vectors[row])
+    product, square = dot_and_square(query, vectors[row])
     if not product + ROUNDING < best[-1]:
-        cosine = _exact(product, vectors[row])
+        cosine = np.float32(np.inf)  # which no unit vectors have
+        if abs(product) < LARGEST_COSINE:
+            # Rounding a vector to float16 has changed its length, so products are divided by that.
+            cosine = min(max(product / np.sqrt(square), np.float32(-1)), np.float32(1))
         if cosine >= best[-1]:
             insert(cosine, row, ids, best, best_rows)
     return product
@@ -174,38 +175,17 @@ def entry_of(estimate: Any, row: int) -> Any:
 
 
 @compiled()
-def _row(entry: Any) -> Any:
-    return (entry >> np.int64(1)) & np.int64((1 << ROW_BITS) - 1)
-
-
-@compiled()
 def estimate_of(entry: Any) -> Any:
     return np.float32(entry >> np.int64(ROW_BITS + 1)) * np.float32(2.0**-27)
 
 
 @compiled()
-def enter(entry: Any, pool: NDArray[np.int64]) -> None:
-    """Put an entry into a falling pool, whose last falls out. Vectorised: no branches."""
-    for i in range(pool.shape[0] - 1, 0, -1):
-        pool[i] = max(pool[i], min(pool[i - 1], entry))
-    pool[0] = max(pool[0], entry)
-
-
-@compiled()
-def _enter_again(entry: Any, pool: NDArray[np.int64]) -> None:
-    """As `enter`, for a row that was met: of two entries of it the better stays. An item is
-    estimated from each that links to it, and best from the nearest."""
-    place = np.int64(0)
-    for i in range(pool.shape[0]):
-        place = max(place, (i + 1) * (_row(pool[i]) == _row(entry)))
-    at = place - 1
-    if at < 0:
-        enter(entry, pool)
-    elif entry > pool[at]:
-        while at > 0 and pool[at - 1] < entry:
-            pool[at] = pool[at - 1]
-            at -= 1
-        pool[at] = entry
+def _leave(entry: Any, pool: NDArray[np.int64]) -> None:
+    """Take an entry out of a falling pool, if it is there."""
+    last = pool.shape[0] - 1
+    for i in range(last):
+        pool[i] = pool[i] if pool[i] > entry else pool[i + 1]
+    pool[last] = pool[last] if pool[last] > entry else NOTHING
 
 
 @compiled()
@@ -246,6 +226,7 @@ def walk(
     blocked: NDArray[np.bool_],
     seen: NDArray[np.int64],
     pool: NDArray[np.int64],
+    beam: int,
     best: NDArray[np.float32],
     best_rows: NDArray[np.int64],
 ) -> None:
@@ -260,66 +241,83 @@ def walk(
             over.
         blocked: (n,) rows that do not count, but lead to others, or (0,).
         seen: see `empty_set`.
-        pool: (beam,), entries, falling: where to begin, then NOTHING.
+        pool: more than beam, eights, of entries, falling: where to begin, then NOTHING.
         best, best_rows: (k,) receive what counts, as those of `rerank`.
     """
     offset, gain, unit = scoring
     flat, width = links.reshape(-1), links.shape[1]
     shorts, longs = flat.view(np.int16), flat.view(np.uint32)
     scores = np.empty(LINKS, np.int16)
-    seen[:] = -1
+    fresh, gone = np.empty(LINKS + 8, np.int64), np.empty(LINKS, np.int64)
+    seen[:] = NOTHING
     met = 0
     while met < pool.shape[0] and pool[met] != NOTHING:
         row = _row(pool[met])
         if met < STEPS_AHEAD:
             prefetch_row(vectors, row)
             prefetch_row(links, row)
-        seen_before(seen, row)
+        seen[_place(seen, row)] = pool[met]
         met += 1
-    followed = max(1, int(FOLLOWED * pool.shape[0]))
-    while 2 * met < seen.shape[0]:
-        at = 0
-        while at < followed and pool[at] & LEFT:
-            at += 1
-        if at == followed or pool[at] == NOTHING:
-            break
+    followed = max(1, int(FOLLOWED * beam))
+    at = 0
+    while at < followed and 2 * met < seen.shape[0] and not pool[at] & LEFT:
         row = _row(pool[at])
         if blocked.shape[0] > 0 and blocked[row]:
             cosine = dot(query, vectors[row])
         else:
             cosine = _compare(query, vectors, ids, row, best, best_rows)
         pool[at] |= LEFT
-        seen[_place(seen, row)] |= 1
-        least = (estimate_of(pool[-1]) - cosine) / unit + MIDDLE
-        if not least < HIGHEST:
-            continue
-        mask = score_links(flat, shorts, row * width, table, (offset, gain, MIDDLE), least, scores)
-        while mask:
-            link = trailing_zeros(mask)
-            mask &= mask - np.uint32(1)
-            other = np.int64(longs[(row + 1) * width // 4 - LINKS + link])
-            entry = entry_of(cosine + (scores[link] - MIDDLE) * unit, other)
-            if entry <= pool[-1] or other >= ids.shape[0]:
-                continue
-            place = _place(seen, other)
-            if seen[place] < 0:
-                seen[place] = other << 1
-                met += 1
-                enter(entry, pool)
-            elif not seen[place] & 1:
-                _enter_again(entry, pool)
-        ahead = at = 0
-        while at < followed and ahead < STEPS_AHEAD and pool[at] != NOTHING:
-            if not pool[at] & LEFT:
-                prefetch_row(vectors, _row(pool[at]))  # which is needed first
-                prefetch_row(links, _row(pool[at]))
-                ahead += 1
-            at += 1
-    for i in range(pool.shape[0]):
-        if pool[i] != NOTHING and not pool[i] & LEFT:
+        seen[_place(seen, row)] = COMPARED | row << np.int64(1)
+        worst, last = pool[beam - 1], max(pool[-1] - 1, NOTHING)
+        least = (estimate_of(worst) - cosine) / unit + MIDDLE
+        if least < HIGHEST:
+            mask = score_links(
+                flat, shorts, row * width, table, (offset, gain, MIDDLE), least, scores
+            )
+            entered = left = 0
+            while mask:
+                link = trailing_zeros(mask)
+                mask &= mask - np.uint32(1)
+                other = np.int64(longs[(row + 1) * width // 4 - LINKS + link])
+                if other >= ids.shape[0]:
+                    continue
+                entry = entry_of(cosine + (scores[link] - MIDDLE) * unit, other)
+                place = _place(seen, other)
+                before = seen[place]
+                # An item is estimated from each that links to it, and best from the nearest.
+                # Without branches, as no processor foretells them.
+                is_better = entry > max(before, worst)
+                fresh[entered] = entry
+                gone[left] = before
+                seen[place] = entry if is_better else before
+                entered += is_better
+                left += is_better & (before > last)
+                met += is_better & (before == NOTHING)
+            fresh[entered : entered + 8] = NOTHING
+            first = 0
+            if beam >= WIDE and entered > 0:
+                top = fresh[:entered].max()
+                for i in range(pool.shape[0]):
+                    first += pool[i] > top
+            merge(fresh, entered, pool, first // 8 * 8, pool.shape[0])
+            for i in range(left):
+                _leave(gone[i], pool)
+        at, ahead = followed, 0
+        for first in range(0, followed, 8):
+            mask = unmarked(pool, first)
+            while mask and ahead < STEPS_AHEAD:
+                place = first + trailing_zeros(mask)
+                mask &= mask - np.uint32(1)
+                if place < followed:
+                    prefetch_row(vectors, _row(pool[place]))  # which is needed first
+                    prefetch_row(links, _row(pool[place]))
+                    at = min(at, place)
+                    ahead += 1
+    for i in range(beam):
+        if not pool[i] & LEFT:
             prefetch_row(vectors, _row(pool[i]))
-    for i in range(pool.shape[0]):
-        if pool[i] == NOTHING or pool[i] & LEFT:
+    for i in range(beam):
+        if pool[i] & LEFT:
             continue
         row = _row(pool[i])
         if blocked.shape[0] == 0 or not blocked[row]:

@@ -230,10 +230,11 @@ def factors(hasher: Hasher, segment: Segment) -> Factors:
     candidates, deeper[0] = default_candidates(n, 1), deeper[1]
     if (before[:, :3] < candidates).mean() < FOUND:
         wider[0] = wider[1] * default_candidates(n, FEW) / candidates
-    nearest = cosines[:, 0]
-    # As far again, or nearly, below the least as that is below the middle: one in a thousand of
-    # queries like the items lies there, and costs as much as a hundred.
-    least = 1.75 * float(nearest.min()) - 0.75 * float(np.median(nearest))
+    # As far again, or nearly, below the least but one, for one may lie anywhere, as that is below
+    # the middle: three in a thousand of queries like the items lie there, and each costs as much as
+    # ten or a hundred.
+    nearest = np.sort(cosines[:, 0])
+    least = 1.75 * float(nearest[1]) - 0.75 * float(np.median(nearest))
     return Factors(tuple(wider), tuple(deeper), max(-1.0, least))
 
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -221,8 +222,12 @@ def test_without_table_and_identity_a_repair_names_the_remedy(
     assert_holds(rebuilt, photos)
 
 
+def failing(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 def test_an_image_that_rotted_on_disk_is_named_when_contents_are_compared(
-    gallery: Gallery, photos: Path
+    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = photos / "a/000.png"
     status = path.stat()
@@ -234,6 +239,16 @@ def test_an_image_that_rotted_on_disk_is_named_when_contents_are_compared(
     (problem,) = gallery.verify(contents=True)
     assert problem.startswith(f"{path}: the content has changed but not size and time")
     assert "restore the file from a copy" in problem
+    with monkeypatch.context() as patch:  # a disk that fails
+        patch.setattr("lookalike.images.pixels.open_source", failing)
+        problems = gallery.verify(contents=True)
+        assert len(problems) == len(gallery)
+        assert all("unreadable: it cannot be read (Input/output error)" in p for p in problems)
+        patch.setattr("lookalike.gallery.rows.ImageRow.fits", failing)  # as stat would
+        assert gallery.verify(contents=True) == problems
+        path.rename(photos / "gone.png")
+    assert gallery.verify(contents=True) == []  # it has gone
+    (photos / "gone.png").rename(path)
     path.touch()  # as the remedy says, if it was meant
     gallery.update()
     assert gallery.verify(contents=True) == []

@@ -127,25 +127,29 @@ def _compare_index(files: GalleryFiles) -> list[str]:
 
 
 def changed_contents(rows: Iterable[ImageRow], root: Path) -> list[str]:
-    """Images whose content is not what was indexed although their size and time say so."""
+    """Images whose content is not what was indexed although their size and time say so, or which
+    cannot be read."""
     return [problem for row in rows for problem in _compare(root, row)]
 
 
 def _compare(root: Path, row: ImageRow) -> list[str]:
-    from lookalike.images import SkippedImageError, content_hash
+    from lookalike.gallery.scan import LEADS_NOWHERE
+    from lookalike.images import SkippedImageError, SkipReason, content_hash
+    from lookalike.images.formats import unreadable
 
     path = root / os.fsdecode(row.path)
+    problem: object = (
+        "the content has changed but not size and time, as on a failing disk; restore the file "
+        "from a copy, or, if the change was meant: touch it and update the gallery"
+    )
     try:
-        if not row.fits(path.stat()):
-            return []  # changed on purpose; the next update reads it
-        if content_hash(path) == row.hash:
-            return []
-    except (OSError, SkippedImageError):
-        return []  # gone; the next update drops it
-    return [
-        f"{path}: the content has changed but not size and time, as on a failing disk; restore the "
-        f"file from a copy, or, if the change was meant: touch it and update the gallery"
-    ]
+        if not row.fits(path.stat()) or content_hash(path) == row.hash:
+            return []  # a change on purpose, which the next update reads
+    except SkippedImageError as error:
+        problem = None if error.reason is SkipReason.VANISHED else error
+    except OSError as error:
+        problem = None if error.errno in LEADS_NOWHERE else unreadable(error)
+    return [] if problem is None else [f"{path}: {problem}"]  # None: the next update drops it
 
 
 # ---- repairing it --------------------------------------------------------------------------------

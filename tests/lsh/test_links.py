@@ -78,11 +78,11 @@ def found_of(index: LSHIndex, queries: Floats = QUERIES) -> int:
 def test_links_are_those_of_the_published_algorithm() -> None:
     items = rows(1500, 3)
     index = made(items)
-    index.link()
+    graph = NeighbourGraph.build(index)
+    index.link(graph)
     (segment,) = index.segments()
     vectors = segment.vectors.astype(np.float64)
     cosines = vectors @ vectors.T
-    graph = NeighbourGraph.build(index)
     place = segment.find(graph.ids)
     near = dict(zip(place.tolist(), place[graph.near[:, : linking.NEAREST]].tolist(), strict=True))
     back: dict[int, list[int]] = {row: [] for row in near}
@@ -262,10 +262,10 @@ def test_every_item_is_reached_though_links_do_not_leave_its_island() -> None:
     centres = rng.standard_normal((400, DIM)) / rng.zipf(1.5, (400, 1)).clip(1, 3)
     index = made(centres[np.arange(N) % 400] + 0.05 * rng.standard_normal((N, DIM)))
     index.link()
-    (segment,), links = index.segments(), links_of(index)
+    (segment,), links = index.segments(), replace(links_of(index), entries=1)
 
     def missed(records: NDArray[np.uint8], beam: int) -> int:
-        linked = segment.linked(Links(records[:], links.units, beam))
+        linked = segment.linked(replace(links, records=records[:], beam=beam))
         index._state = replace(index._state, segments=(linked,))
         found = index.search(index.vectors(np.arange(N)), 1, beam=beam)
         others = (found.ids[:, 0] != np.arange(N)) & (found.cosines[:, 0] < 1 - 2e-6)
@@ -273,7 +273,8 @@ def test_every_item_is_reached_though_links_do_not_leave_its_island() -> None:
 
     records = links.records.copy()
     assert missed(records, 20) > 100
-    assert linking._reach_all(index._state.fitted, segment, records, links.units, 20)
+    narrow = replace(links, records=records[:], beam=20)
+    assert linking._reach_all(index._state.fitted, segment, records, narrow)
     assert [missed(records, beam) for beam in (20, 24, 64)] == [0, 0, 0]
 
 
@@ -292,7 +293,8 @@ def test_links_made_to_what_was_missed_are_not_taken_again(monkeypatch: pytest.M
         write(*given)
 
     monkeypatch.setattr(linking, "_write", noted)
-    assert linking._reach_all(index._state.fitted, segment, records, links.units, 8)
+    narrow = replace(links, records=records[:], beam=8)
+    assert linking._reach_all(index._state.fitted, segment, records, narrow)
     assert len(written) > 5
     for before, after in pairwise(written):
         assert (leads == after)[before != after].all()
@@ -380,10 +382,57 @@ def test_they_are_stored_pickled_kept_by_removals_and_dropped_by_merging(
     assert not list(tmp_path.glob("links-*"))
 
 
-def test_the_neighbours_known_already_give_the_same_links(linked: LSHIndex) -> None:
-    index = made()
-    index.link(NeighbourGraph.build(index))
-    np.testing.assert_array_equal(links_of(index).rows, links_of(linked).rows)
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [1.0, 3.0])  # found by scanning; by links
+def test_neighbours_are_found_and_the_same_links_made_of_them_again(factor: float) -> None:
+    exact = made().search(ITEMS, linking.NEAREST + 1, exact=True).ids
+
+    def linked() -> LSHIndex:
+        index = made()
+        (segment,) = index.segments()
+        wide = replace(segment, factors=Factors((factor,) * 3, (1.0,) * 3))
+        index._state = replace(index._state, segments=(wide,))
+        near = linking._found(index._state.fitted, wide)
+        assert near.shape == (N, linking.NEAREST * (1 + (factor > linking.WIDENED)))
+        assert not (near == np.arange(N)[:, np.newaxis]).any()
+        ids = np.append(wide.ids, -1)[near[:, : linking.NEAREST]][wide.by_id]
+        shares = [np.isin(row[row != i], ids[i]).mean() for i, row in enumerate(exact)]
+        assert np.mean(shares) > 0.9
+        index.link()
+        return index
+
+    index, known = linked(), made()
+    known.link(NeighbourGraph.build(known))
+    assert found_of(index) >= found_of(known) - 15
+    np.testing.assert_array_equal(links_of(linked()).records, links_of(index).records)
+
+
+def test_a_search_begins_at_more_items_where_links_do_not_lead_from_cluster_to_cluster(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    centres, spread = rng.standard_normal((400, 128)), rng.standard_normal((400, 2, 128))
+    cluster = rng.integers(0, 400, N + 300)
+    vectors = np.einsum("nr,nrd->nd", rng.standard_normal((N + 300, 2)), spread[cluster]) * 0.7
+    vectors += centres[cluster] + 1 + 0.02 * rng.standard_normal(vectors.shape)
+    index, queries = made(vectors[:N].astype(np.float32)), vectors[N:].astype(np.float32)
+    index.link()
+    links = links_of(index)
+    assert links.beam in linking.BEAMS, "codes by fast rotations, whose queries are scaled"
+    assert links.entries > 1
+    found = found_of(index, queries)
+    assert found > 0.96 * queries.shape[0] * K
+    index.save(tmp_path)
+    opened = LSHIndex.open(tmp_path)
+    for other in (opened, pickle.loads(pickle.dumps(index))):
+        assert links_of(other).entries == links.entries
+        assert found_of(other, queries) == found
+    (segment,) = index.segments()
+    few = segment.linked(replace(links, entries=1))
+    index._state = replace(index._state, segments=(few,))
+    exact = index.search(queries, K, exact=True).cosines
+    more, fewer = (other.search(queries, K, beam=16).cosines for other in (opened, index))
+    assert recall_of(more, exact) > recall_of(fewer, exact) + 0.02
 
 
 def test_links_of_another_segment_are_refused(linked: LSHIndex, tmp_path: Path) -> None:

@@ -189,29 +189,31 @@ class Hasher:
         of_mean: Floats = self._uncentred(self.mean[np.newaxis])[0]
         return of_mean
 
-    def _uncentred(self, vectors: Floats) -> Floats:
-        """Projections of (n, dim) vectors, without regard to the mean: (n, code_bits + p)."""
+    def _uncentred(self, vectors: Floats, for_keys: bool = True) -> Floats:
+        """Projections of (n, dim) vectors, without regard to the mean: (n, code_bits + p), or
+        (n, code_bits) unless ``for_keys``.
+        """
         if self.basis.size:
             vectors = vectors @ self.basis.T
-        if not len(self.signs):
-            return vectors @ self._planes
         bits = self.settings.code_bits
-        projected = np.empty((len(vectors), bits + self._planes.shape[1]), np.float32)
+        if not len(self.signs):
+            return vectors @ (self._planes if for_keys else self._planes[:, :bits])
+        planes = self._planes if for_keys else self._planes[:, :0]
+        projected = np.empty((len(vectors), bits + planes.shape[1]), np.float32)
         if len(vectors) <= FEW:
             projected[:, :bits] = rotated(vectors, self.signs)
         else:
             from lookalike.lsh.simd import rotate_all
 
             rotate_all(_constant(vectors), self.signs, projected)
-        projected[:, bits:] = vectors @ self._planes
+        projected[:, bits:] = vectors @ planes
         return projected
 
     def on_code_planes(self, vectors: Floats) -> tuple[Floats, Floats]:
         """Distances of (n, dim) vectors and of the mean to the planes of the codes through the
         origin: (n, code_bits) and (code_bits,).
         """
-        bits = self.settings.code_bits
-        return self._uncentred(vectors)[:, :bits], self._of_mean[:bits]
+        return self._uncentred(vectors, for_keys=False), self._of_mean[: self.settings.code_bits]
 
     def hash(self, vectors: Floats, bits: int) -> Hashed:
         """Keys and codes of (n, dim) unit vectors; see :meth:`keys` and :meth:`codes`."""

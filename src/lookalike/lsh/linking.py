@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.lsh.compiled import compiled
-from lookalike.lsh.exact import search_exactly
+from lookalike.lsh.exact import Neighbors, search_exactly
 from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.hashing import LARGEST_ADDITION, Hasher
 from lookalike.lsh.links import LINKED_FROM, LINKS, Links, record_bytes
@@ -19,7 +21,7 @@ from lookalike.lsh.simd import CORRECTION_ONE
 from lookalike.lsh.state import Removed, State
 from lookalike.lsh.tuning import TIE, need_queries, recall_of
 from lookalike.lsh.vectors import unit_rows, widened
-from lookalike.lsh.walk import dot
+from lookalike.lsh.walk import dot, prefetch_row
 from lookalike.threads import cores, for_all_parts
 
 if TYPE_CHECKING:
@@ -31,17 +33,30 @@ SPREAD = np.float32(1.21)
 """A link leads to another item if the squared distance from the item is more than so many times
 that from the link: alpha^2 of Subramanya et al. 2019 (DiskANN)."""
 ROWS_AT_ONCE = 4096
+AHEAD = 2
+"""Links whose ends are fetched from memory before they are encoded."""
 SAMPLE = 1024
 """Items whose links the units of all are chosen by."""
 HEADROOM, LEAST = 1.5, 1e-6
+GATHER = np.uint64(0x0102040810204080)
+"""A number of eight bytes, each 0 or 1, times this has them as the bits of its highest byte."""
 ROUNDS = 64
 """Of making sure that all items are found."""
+WIDENED = 2
+"""Times as much as by default up to which a scan finds neighbours; links do in less time beyond."""
+SHORT, BEAM, PASSES = (2048, 64), 96, 2
+"""Candidates and re-ranked ones of the short scan, the beam of the walks, and passes of these, each
+by links of what the last two have found."""
 BEAMS = (16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256)
 """Tried until the links find ENOUGH of the nearest, and AS_MANY of those that a scan does."""
 ENOUGH = 0.95
 AS_MANY = 0.998
-SCANNED = 120
-"""Items that are scanned by default in the time that one of a beam takes (benchmarks/ann.py)."""
+ENTRIES = (1, 2, 4, 8, 16, 32)
+"""Tried likewise, times the square root of the items: where clusters lie apart, links do not lead
+from one to another, and a search has to begin in the right one (benchmarks/cone.py)."""
+SCANNED, SCORED = 120, 600
+"""Items that are scanned by default in the time that one of a beam takes (benchmarks/ann.py), and
+of those to begin at."""
 ALWAYS, COMPARED = 18_000, 64
 """Items that are scanned in the time that a search takes whatever it visits, and that a candidate
 takes to re-rank (benchmarks/cone.py)."""
@@ -65,19 +80,58 @@ def link(
             continue
         if segment.links is None:
             segment.prove()
-            graph = NeighbourGraph.build(index) if graph is None else graph
-            rows = _links(segment, _neighbours(segment, graph))
-            records, units = _records(state.fitted, segment, rows)
+            near = _found(state.fitted, segment) if graph is None else _neighbours(segment, graph)
+            records, units = _records(state.fitted, segment, _links(segment, near))
         elif queries is not None:
-            records, units = segment.links.records.copy(), segment.links.units
+            near, records, units = None, segment.links.records.copy(), segment.links.units
         else:
             continue
-        beam = _measured(state.fitted, segment, records, units, state.removed[i], queries)
-        if beam and not _reach_all(state.fitted, segment, records, units, beam):
-            beam = 0
-        links = Links(records, units, beam)
+        how = _measured(state.fitted, segment, records, units, near, state.removed[i], queries)
+        links = Links(records[:], units, *how)
+        if links.beam and not _reach_all(state.fitted, segment, records, links):
+            links = replace(links, beam=0)
         segments[i] = segment.linked(links)
     return replace(state, segments=tuple(segments))
+
+
+def _found(hasher: Hasher, segment: Segment) -> NDArray[np.uint32]:
+    """As `_neighbours`, found by a scan; where that must look at many more than by default, by
+    links that are made of what a short one finds, and those with these.
+    """
+    wider, deeper = (segment.factors or AS_DEFAULT).of(NEAREST + 1)
+    if wider <= WIDENED and deeper <= WIDENED:
+        return _nearest(hasher, segment, Asked(NEAREST + 1, None, None, None, NEAREST + 1))
+    near = _nearest(hasher, segment, Asked(NEAREST + 1, *SHORT, None, 1))
+    for _ in range(PASSES):
+        records, units = _records(hasher, segment, _links(segment, near))
+        linked = segment.linked(Links(records, units, BEAM, ENTRIES[-2]))
+        more = _nearest(hasher, linked, Asked(NEAREST + 1, None, None, BEAM, 1))
+        near = np.concatenate([more, near[:, :NEAREST]], axis=1)
+    return near
+
+
+def _nearest(hasher: Hasher, segment: Segment, asked: Asked) -> NDArray[np.uint32]:
+    """The others that searches for all items find, best first: rows, (n, asked.k - 1) uint32, n
+    where there is none.
+    """
+    near = np.empty((len(segment), asked.k - 1), np.uint32)
+    for some, hits in _searched(hasher, segment, np.arange(len(segment)), asked):
+        rows = segment.find(hits.ids.ravel()).reshape(hits.ids.shape)
+        others = rows != some[:, np.newaxis]
+        others[others.all(axis=1), -1] = False  # so many are equal that it has not found itself
+        near[some] = np.where(rows < 0, len(near), rows)[others].reshape(len(some), -1)
+    return near
+
+
+def _searched(
+    hasher: Hasher, segment: Segment, some: NDArray[np.int64], asked: Asked
+) -> Iterator[tuple[NDArray[np.int64], Neighbors]]:
+    """Parts of the items ``some`` (m,), and what searches for them find."""
+    state = State(hasher, (segment,), (Removed.none(),))
+    for start in range(0, len(some), ROWS_AT_ONCE):
+        part = some[start : start + ROWS_AT_ONCE]
+        queries = unit_rows(segment.vectors_of(part), hasher.settings.dim)
+        yield part, search_segments(state, queries, asked, None, cores())[0]
 
 
 def _neighbours(segment: Segment, graph: NeighbourGraph) -> NDArray[np.uint32]:
@@ -94,13 +148,16 @@ def _neighbours(segment: Segment, graph: NeighbourGraph) -> NDArray[np.uint32]:
     return near[:n]
 
 
-def _links(segment: Segment, near: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """(n, LINKS) rows."""
+def _links(
+    segment: Segment, near: NDArray[np.uint32], some: NDArray[np.int64] | None = None
+) -> NDArray[np.uint32]:
+    """Of ``some`` items (m,) or all: (m, LINKS) rows."""
     vectors, back = segment.scanned.vectors, _reversed(near, NEAREST)
-    out = np.empty((len(near), LINKS), np.uint32)
+    some = np.arange(len(near)) if some is None else some
+    out = np.empty((len(some), LINKS), np.uint32)
     for_all_parts(
-        lambda part: _choose(vectors, near, back, part.start, part.stop, out),
-        len(near),
+        lambda part: _choose(vectors, near, back, some[part], out[part]),
+        len(some),
         ROWS_AT_ONCE,
         cores(),
     )
@@ -127,19 +184,18 @@ def _choose(
     vectors: NDArray[Any],
     near: NDArray[np.uint32],
     back: NDArray[np.uint32],
-    start: int,
-    stop: int,
+    some: NDArray[np.int64],
     out: NDArray[np.uint32],
 ) -> None:
-    """Write the links of the rows from ``start`` to ``stop``: the nearest of both lists first, but
-    those that lie much nearer to a link than to the item last. An item with fewer leads to itself.
+    """Write the links of ``some`` rows (m,): the nearest of both lists first, but those that lie
+    much nearer to a link than to the item last. An item with fewer leads to itself.
     """
     n = near.shape[0]
     most = near.shape[1] + back.shape[1]
     others = np.empty(most, np.int64)
     cosines = np.empty(most, np.float32)
     is_link = np.empty(most, np.bool_)
-    for row in range(start, stop):
+    for at, row in enumerate(some):
         count = 0
         for j in range(most):
             other = near[row, j] if j < near.shape[1] else back[row, j - near.shape[1]]
@@ -156,19 +212,19 @@ def _choose(
         for place in order:
             leads = made < out.shape[1]
             for i in range(made if leads else 0):
-                between = 1 - dot(vectors[out[row, i]], vectors[others[place]])
+                between = 1 - dot(vectors[out[at, i]], vectors[others[place]])
                 if SPREAD * between < 1 - cosines[place]:
                     leads = False
                     break
             if leads:
-                out[row, made] = others[place]
+                out[at, made] = others[place]
                 is_link[place] = True
                 made += 1
         for place in order:
             if made < out.shape[1] and not is_link[place]:
-                out[row, made] = others[place]
+                out[at, made] = others[place]
                 made += 1
-        out[row, made:] = row
+        out[at, made:] = row
 
 
 class Codes(NamedTuple):
@@ -212,10 +268,15 @@ def _encode(
     additions: NDArray[np.float32],
 ) -> None:
     """See `link_codes`: ``ends`` (m, 1 + LINKS) are rows of ``vectors`` and of ``projected``."""
+    above = np.empty(8 * codes.shape[2], np.uint8)
+    words = above.view(np.uint64)
     for i in range(ends.shape[0]):
         c = ends[i, 0]
         for link in range(codes.shape[1]):
             x = ends[i, 1 + link]
+            if link + AHEAD < codes.shape[1]:
+                prefetch_row(vectors, ends[i, 1 + link + AHEAD])
+                prefetch_row(projected, ends[i, 1 + link + AHEAD])
             square = along = np.float32(0)
             for j in range(vectors.shape[1]):
                 r = vectors[x, j] - vectors[c, j]
@@ -227,12 +288,9 @@ def _encode(
                 total += abs(r)
                 to_mean = of_mean[j] - projected[c, j]
                 rest += to_mean if r > 0 else -to_mean
+                above[j] = r > 0
             for byte in range(codes.shape[2]):
-                bits = np.uint8(0)
-                for j in range(8):
-                    r = projected[x, 8 * byte + j] - projected[c, 8 * byte + j]
-                    bits |= np.uint8(r > 0) << np.uint8(j)
-                codes[i, link, byte] = bits
+                codes[i, link, byte] = words[byte] * GATHER >> np.uint64(56)
             corrections[i, link] = square / max(total, np.float32(1e-12))
             additions[i, link] = along + corrections[i, link] * rest
 
@@ -278,20 +336,14 @@ def _write(
     for_all_parts(encode, len(some), ROWS_AT_ONCE, cores())
 
 
-def _reach_all(
-    hasher: Hasher,
-    segment: Segment,
-    records: NDArray[np.uint8],
-    units: tuple[float, float],
-    beam: int,
-) -> bool:
-    """Link to items that a search for themselves does not find, from what it finds, in place of a
+def _reach_all(hasher: Hasher, segment: Segment, records: NDArray[np.uint8], links: Links) -> bool:
+    """Change the ``records`` of the ``links``, which they are a view of: to items that a search for
+    themselves does not find, from what it finds, in place of a
     link to what most others lead to, until all are found; False if after ROUNDS some are not.
 
     Links that were made so stay: else the missed of a dense place take them from each other.
     """
     rows = records.view(np.uint32)[:, -LINKS:]
-    links = Links(records[:], units, beam)
     ways, stays = np.bincount(rows.ravel(), minlength=len(rows)), np.zeros(rows.shape, np.bool_)
     some = everything = np.arange(len(segment))
     without: list[NDArray[np.int64]] = []  # one of the links that led to them
@@ -308,7 +360,7 @@ def _reach_all(
             np.subtract.at(ways, without[-1], 1)
             ways[new] += 1
             rows[ends, place], stays[ends, place] = new, True
-            _write(hasher, segment, ends, records, units)
+            _write(hasher, segment, ends, records, links.units)
             some = missed
         elif without:
             some, without = np.unique(np.concatenate(without)), []
@@ -329,13 +381,12 @@ def _missed(
     takes less time, is found.
     """
     for beam in (*(narrow for narrow in BEAMS[::3] if narrow < links.beam), links.beam):
-        state = State(hasher, (segment.linked(replace(links, beam=beam)),), (Removed.none(),))
-        asked = Asked(WANTED, None, None, beam, 1)
+        linked, asked = (
+            segment.linked(replace(links, beam=beam)),
+            Asked(WANTED, None, None, beam, 1),
+        )
         missed, instead = [some[:0]], [np.empty((0, WANTED), np.int64)]
-        for start in range(0, len(some), ROWS_AT_ONCE):
-            part = some[start : start + ROWS_AT_ONCE]
-            queries = unit_rows(segment.vectors_of(part), hasher.settings.dim)
-            (hits,) = search_segments(state, queries, asked, None, cores())
+        for part, hits in _searched(hasher, linked, some, asked):
             lost = hits.cosines[:, 0] < 1 - TIE
             rows = segment.find(hits.ids[lost].ravel()).reshape(-1, WANTED)
             missed.append(part[lost])
@@ -349,13 +400,15 @@ def _measured(
     segment: Segment,
     records: NDArray[np.uint8],
     units: tuple[float, float],
+    near: NDArray[np.uint32] | None,
     removed: Removed,
     queries: NDArray[np.float32] | None,
-) -> int:
-    """The narrowest beam with which a search finds as many of the nearest as by scanning; 0: none
-    does so in less time.
+) -> tuple[int, int]:
+    """The beam, and the items to begin at (see `Links`), with which a search finds as many of the
+    nearest as by scanning in the least time; a beam of 0: none does so in less.
 
-    Measured with the ``queries``, or with some of the items, left out of the segment for it.
+    Measured with the ``queries``, or with some of the items, left out of the segment and of what is
+    ``near`` to others for it.
     """
     n, by_items = len(segment), queries is None
     number = min(TESTED, n // 16) if by_items else 0
@@ -364,42 +417,54 @@ def _measured(
     blocked[tested] = True
     if removed.number:
         blocked |= removed.marks
-    queries = segment.vectors_of(tested) if queries is None else queries[:TESTED]
+    if queries is None:  # of unit length, as links are searched, or else cosines differ by rounding
+        queries = unit_rows(segment.vectors_of(tested), hasher.settings.dim)
+    queries = queries[:TESTED]
     exact = search_exactly(segment, queries, WANTED, blocked).cosines
-    if by_items:
+    if near is not None and by_items:
         # Others are found from their equals, so that they would say little of other queries.
-        alone = exact[:, 0] < np.minimum(np.linalg.norm(queries, axis=1), 1) - TIE
+        alone = exact[:, 0] < 1 - TIE
         if np.count_nonzero(alone) <= ALONE * len(alone):
-            return 0
+            return 0, 1
         queries, exact = queries[alone], exact[alone]
         rows = records.view(np.uint32)[:, -LINKS:]
-        leads_there = np.isin(rows, tested)
-        left_out = rows[leads_there]
-        rows[leads_there] = np.nonzero(leads_there)[0]
+        is_tested = np.zeros(n + 1, np.bool_)
+        is_tested[tested] = True
+        lead_there = np.flatnonzero(is_tested[rows].any(axis=1))
+        kept = records[lead_there]
+        others = np.where(is_tested[near] | is_tested[:n, np.newaxis], np.uint32(n), near)
+        rows[lead_there] = _links(segment, others, lead_there)
+        _write(hasher, segment, lead_there, records, units)
     closed = Removed(blocked, int(np.count_nonzero(blocked)))
 
     factors = (segment.factors or AS_DEFAULT)._replace(least=-1.0)
 
-    def found(beam: int) -> float:
-        linked = replace(segment, links=Links(records[:], units, beam), factors=factors)
+    def found(beam: int, entries: int = 1) -> float:
+        links = Links(records[:], units, beam, entries)
+        linked = replace(segment, links=links, factors=factors)
         asked = Asked(WANTED, None, None, None, WANTED)
         state = State(hasher, (linked,), (closed,))
         (hits,) = search_segments(state, queries, asked, None, cores())
         return recall_of(hits.cosines, exact)
 
-    scanned = reached = found(0)
+    scanned = found(0)
     goal = max(AS_MANY * scanned, ENOUGH)
     visited = default_candidates(n, WANTED)
     compared = default_rerank(n, WANTED, hasher.settings.dim)
     wider, deeper = factors.of(WANTED)
     work = ALWAYS + wider * visited + COMPARED * deeper * compared
     most = visited / SCANNED * work / (ALWAYS + visited + COMPARED * compared)
-    beams = [beam for beam in BEAMS if beam <= most]
-    best = 0
-    for best in beams:
-        reached = found(best)
-        if reached >= goal:
-            break
+    best, reached = (0, 1), AS_MANY * scanned
+    for entries in ENTRIES:
+        for beam in BEAMS:
+            takes = beam + (entries - 1) * math.isqrt(n) / SCORED
+            if takes > most:
+                break
+            if (share := found(beam, entries)) >= reached:
+                best, reached = (beam, entries), share
+            if share >= goal:
+                most, reached = takes - 1, goal
+                break
     if by_items:
-        rows[leads_there] = left_out
-    return best if reached >= AS_MANY * scanned else 0
+        records[lead_there] = kept
+    return best

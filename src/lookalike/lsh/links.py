@@ -24,7 +24,7 @@ LINKED_FROM = 1 << 16
 KIND = "links"
 LINKS = 32
 """Of each item: a block of codes."""
-WIDEST = 1024
+WIDEST, MOST_ENTRIES = 1024, 1024
 LARGEST_UNIT = 1e6
 NO_LINKS: NDArray[np.uint8] = np.empty((0, 0), np.uint8)
 NO_LINKS.flags.writeable = False
@@ -47,12 +47,15 @@ class Links:
             ``linking.encode_links``.
         beam: how many of the items met a search looks at for up to ten results, and in proportion
             for more; 0: none, because links were measured not to help.
+        entries: so many times the square root of the items are looked at first, for the nearest of
+            them to begin at.
         file: where they are stored, if they are.
     """
 
     records: NDArray[np.uint8]
     units: tuple[float, float]
     beam: int
+    entries: int = 1
     file: ArrayFile | None = None
 
     def __post_init__(self) -> None:
@@ -60,7 +63,7 @@ class Links:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled are the records, not the file."""
-        return type(self), (self.records, self.units, self.beam)
+        return type(self), (self.records, self.units, self.beam, self.entries)
 
     @property
     def rows(self) -> NDArray[np.uint32]:
@@ -70,6 +73,7 @@ class Links:
     def save(self, folder: Path, segment: str, owner: str) -> Path:
         """Write them, as those of the file ``segment``."""
         meta = {"segment": segment, "owner": owner, "beam": self.beam, "units": self.units}
+        meta["entries"] = self.entries
         return write_arrays(folder, KIND, meta, {"records": self.records})
 
     @classmethod
@@ -91,11 +95,13 @@ class Links:
             return None
         records, beam = file.arrays.get("records", NO_LINKS), file.meta.get("beam")
         units: Any = file.meta.get("units")
+        entries = file.meta.get("entries", 1)
         good = list(file.arrays) == ["records"] and records.dtype == np.uint8
         good = good and records.shape == (items, record_bytes(code_bytes))
+        good = good and is_count(entries) and 0 < entries <= MOST_ENTRIES
         if not good or not is_count(beam) or beam > WIDEST or not _are_units(units):
             raise IndexFormatError(f"{path.name} is damaged: it does not hold links")
-        return cls(records, (units[0], units[1]), beam, file)
+        return cls(records, (units[0], units[1]), beam, entries, file)
 
     def is_stored_in(self, folder: Path, segment: str, owner: str) -> bool:
         """Whether ``folder`` holds them as a file of this segment and this index."""

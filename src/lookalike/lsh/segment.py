@@ -133,10 +133,12 @@ class Segment:
 
     @cached_property
     def entries(self) -> NDArray[np.uint8]:
-        """About the square root of the items, evenly from bucket to bucket of the first table, in
-        blocks that are made as the links of an item, see `Links`; rows beyond all fill the last.
+        """About the square root of the items, times what `Links` say, evenly from bucket to bucket
+        of the first table, in blocks that are made as the links of an item; rows beyond all fill
+        the last.
         """
-        blocks = -(-math.isqrt(len(self)) // LINKS)
+        times = 1 if self.links is None else self.links.entries
+        blocks = -(-times * math.isqrt(len(self)) // LINKS)
         count, width = min(len(self), blocks * LINKS), self.codes.size // self.corrections.size
         rows = np.arange(count) * len(self) // count
         block, place = self._places(rows)

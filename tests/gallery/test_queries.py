@@ -78,6 +78,8 @@ def test_of_a_blend_the_mean_direction_is_compared(gallery: Gallery, outside: Pa
     )
     others = gallery.search(Blend(like, unlike), 12, exclude_self=True)
     assert {hit.path for hit in others} == set(vectors) - {"a/000.png", "c/002.png"}
+    once: Any = iter
+    assert gallery.search(Blend(once(like), once(unlike)), 12, exclude_self=True) == others
 
 
 def test_combine_weighs_directions_and_not_lengths() -> None:
@@ -96,6 +98,12 @@ def test_one_path_where_several_are_expected_is_refused(gallery: Gallery) -> Non
     for call in (gallery.encode, gallery.remove, gallery.restore, gallery.exclude, Blend):
         with pytest.raises(TypeError, match=r"'a/000\.png' is one value .* put it in a list"):
             call("a/000.png")
+
+
+def test_a_file_that_is_open_for_text_is_refused(gallery: Gallery) -> None:
+    text: Any = (gallery.root / "a/000.png").open()
+    with text, pytest.raises(TypeError, match="must be opened for reading bytes"):
+        gallery.search(text)
 
 
 @pytest.mark.parametrize("value", [0, -3, 2.5, "3", True])

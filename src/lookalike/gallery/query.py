@@ -57,9 +57,9 @@ class Blend:
     unlike: Sequence[Example] = ()
 
     def __post_init__(self) -> None:
-        for examples in (self.like, self.unlike):
-            several(examples)
-        if not len(self.like):
+        for name in ("like", "unlike"):
+            object.__setattr__(self, name, several(getattr(self, name)))
+        if not self.like:
             raise ValueError("give at least one image, or words, that the hits should look like")
 
     @property
@@ -221,6 +221,8 @@ def _source(example: Example) -> str | os.PathLike[str] | io.BytesIO:
         return example
     if isinstance(example, bytes):
         return io.BytesIO(example)
+    if isinstance(example, io.TextIOBase):
+        raise TypeError("a file to search with must be opened for reading bytes: open(path, 'rb')")
     if not isinstance(example, np.ndarray) and hasattr(example, "read"):
         return io.BytesIO(example.read())
     from PIL import Image, ImageOps

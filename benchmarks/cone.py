@@ -11,7 +11,7 @@ query, in batches and one query a call, in one thread, beside hnswlib if it is i
 for construction). Needs opencv-python-headless (extra ``paper``). A number makes so many vectors of
 128 dimensions: 1,000 clusters of 24 directions each with some noise in all, and an offset.
 
-``geometries``: seven made sets of 100,000 vectors, without clusters, with uneven ones, and so on;
+``geometries``: eight made sets of 100,000 vectors, without clusters, with uneven ones, and so on;
 recall and microseconds a query of 500 in one batch, for 1, 10 and 100 results, by the defaults as
 they were measured and as they are without that; and of exact search.
 """
@@ -118,6 +118,7 @@ GEOMETRIES: dict[str, Callable[[np.random.Generator, int], NDArray[Any]]] = {
         rng, n, 256, np.arange(1, 3001) ** -1.3
     ),
     "no clusters, 96": lambda rng, n: rng.standard_normal((n, 96)),
+    "no clusters, 512": lambda rng, n: rng.standard_normal((n, 512)),
     "no clusters, 16": lambda rng, n: rng.standard_normal((n, 16)),
     "families of 20, 256": families,
     "attributes, 400": attributes,

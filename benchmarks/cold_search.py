@@ -29,8 +29,11 @@ def mark(name):
     marks[name] = time.process_time()
 import numpy; mark("numpy")
 import click, lookalike.cli; mark("command line")
+from lookalike.encoder import EncoderSettings
 from lookalike.gallery import Gallery; mark("gallery and its imports")
-gallery = Gallery.open(sys.argv[1], create=False); len(gallery); mark("open and check the table")
+settings = EncoderSettings(runtime="onnxruntime")  # as the command does
+gallery = Gallery.open(sys.argv[1], create=False, encoder_settings=settings)
+len(gallery); mark("open and check the table")
 with gallery._files.reading_all() as (_, index): mark("open the index")
 from lookalike.images import read_image
 from lookalike.runtimes import import_onnxruntime

@@ -19,7 +19,7 @@ from lookalike.lsh import LSHIndex, linking
 from lookalike.lsh.exact import search_exactly
 from lookalike.lsh.graph import NeighbourGraph
 from lookalike.lsh.links import LINKS, Links
-from lookalike.lsh.search import Asked, beam_for
+from lookalike.lsh.search import LONG_WAY, Asked, beam_for
 from lookalike.lsh.segment import Factors
 from lookalike.lsh.settings import LSHSettings
 from lookalike.lsh.simd import CORRECTION_ONE
@@ -323,6 +323,30 @@ def test_links_are_not_followed_where_some_items_would_not_be_reached(
     index.link()
     assert links_of(index).beam == 0
     np.testing.assert_array_equal(index.search(QUERIES, K).ids, made().search(QUERIES, K).ids)
+
+
+def test_what_is_held_up_on_its_way_takes_a_longer_one_before_all_is_looked_at(
+    linked: LSHIndex,
+) -> None:
+    (segment,), index = linked.segments(), made()
+    assert segment.links is not None
+    assert segment.factors is not None
+    least = segment.factors.least
+    narrow = segment.linked(replace(segment.links, beam=16))
+    index._state = replace(linked._state, segments=(narrow,))
+    exact = index.search(QUERIES, K, exact=True)
+    nearest = index.search(QUERIES, K, beam=16).cosines[:, 0]
+    held_up = (nearest < least) & (exact.cosines[:, 0] >= least)
+    assert held_up.any()
+    found = index.search(QUERIES[held_up], K)
+    assert recall_of(found.cosines, exact.cosines[held_up]) >= 0.95
+    asked = {(one[1], one[3]) for one in index._state.searches}
+    assert (None, LONG_WAY) in asked
+    assert (N, None) not in asked
+    elsewhere = exact.cosines[:, 0] < least
+    found = index.search(QUERIES[elsewhere], K)
+    assert np.allclose(found.cosines, exact.cosines[elsewhere], atol=1e-6)
+    assert (N, None) in {(one[1], one[3]) for one in index._state.searches}
 
 
 def test_removed_items_lead_on_and_are_not_found() -> None:

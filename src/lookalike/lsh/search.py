@@ -30,7 +30,9 @@ MOST_WALKED = 256
 """Results for which links are followed; more need most of the items that a scan meets anyway."""
 MOST_OPEN = 0.9
 """Share of the items that must count for links to be followed: they lead through all."""
-DEEPER, DEEPEST = 16, 4096
+LONG_WAY = 256
+"""The beam where links have led to nothing near: most such queries were held up on their way."""
+DEEPER, DEEPEST = 64, 8192
 """Times as many candidates, and most, that are re-ranked where a query lies elsewhere."""
 Floats = NDArray[np.float32]
 MOST_KEPT = 64
@@ -161,14 +163,21 @@ def search_segments(
     else:
         _search_parts(state.fitted, queries, searches, found, threads)
     if among is None and asked[1:4] == DEFAULTS:
-        elsewhere = _elsewhere(found, state.least)
-        if elsewhere:
-            k, effort = asked[0], asked[4]
-            deep = DEEPER * default_rerank(len(state), effort, state.fitted.settings.dim)
-            everything = Asked(k, len(state), min(deep, max(DEEPEST, effort)), None, effort)
-            again = search_segments(state, queries[elsewhere], everything, None, threads)
-            for (ids, cosines), better in zip(found, again, strict=True):
-                ids[elsewhere], cosines[elsewhere] = better
+        k, effort = asked[0], asked[4]
+        for beam in (LONG_WAY, None):
+            elsewhere = _elsewhere(found, state.least)
+            if not elsewhere:
+                break
+            again = Asked(k, None, None, beam, effort)
+            if beam is None:
+                deep = DEEPER * default_rerank(len(state), effort, state.fitted.settings.dim)
+                deep = min(deep, max(DEEPEST, effort))
+                again = again._replace(candidates=len(state), rerank=deep)
+            elif not any(segment.links and segment.links.beam for segment in state.segments):
+                continue
+            better = search_segments(state, queries[elsewhere], again, None, threads)
+            for (ids, cosines), its in zip(found, better, strict=True):
+                ids[elsewhere], cosines[elsewhere] = its
     return found
 
 

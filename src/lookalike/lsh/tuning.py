@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lookalike.lsh.build import default_key_bits
 from lookalike.lsh.exact import search_exactly
 from lookalike.lsh.hashing import Hasher
-from lookalike.lsh.search import DEEPEST, Asked, default_candidates, default_rerank, search_segments
+from lookalike.lsh.search import Asked, default_candidates, default_rerank, search_segments
 from lookalike.lsh.segment import AS_DEFAULT, Factors, Segment
 from lookalike.lsh.settings import LSHSettings, SearchSettings, whole
 from lookalike.lsh.state import Removed, State
@@ -32,6 +32,8 @@ BEAM_SHARES = (10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)
 """Items whose links are followed, for each ten results, that are tried."""
 MEASURED, FEW, MANY = 64, 10, 100
 """Items of a segment that it is searched for to measure it, and results of these searches."""
+DEEPEST = 4096
+"""Candidates that are re-ranked at most, where not all items are visited."""
 ALONE = 0.25
 """Share of the items without an equal for them to say anything of other queries."""
 FOUND, ENOUGH, MET = 0.93, 0.95, 0.975

@@ -337,9 +337,9 @@ def _write(
 
 
 def _reach_all(hasher: Hasher, segment: Segment, records: NDArray[np.uint8], links: Links) -> bool:
-    """Change the ``records`` of the ``links``, which they are a view of: to items that a search for
-    themselves does not find, from what it finds, in place of a
+    """Link to items that a search for themselves does not find, from what it finds, in place of a
     link to what most others lead to, until all are found; False if after ROUNDS some are not.
+    Changes the ``records``, of which the ``links`` are a view.
 
     Links that were made so stay: else the missed of a dense place take them from each other.
     """
@@ -381,10 +381,8 @@ def _missed(
     takes less time, is found.
     """
     for beam in (*(narrow for narrow in BEAMS[::3] if narrow < links.beam), links.beam):
-        linked, asked = (
-            segment.linked(replace(links, beam=beam)),
-            Asked(WANTED, None, None, beam, 1),
-        )
+        linked = segment.linked(replace(links, beam=beam))
+        asked = Asked(WANTED, None, None, beam, 1)
         missed, instead = [some[:0]], [np.empty((0, WANTED), np.int64)]
         for part, hits in _searched(hasher, linked, some, asked):
             lost = hits.cosines[:, 0] < 1 - TIE

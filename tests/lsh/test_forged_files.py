@@ -97,7 +97,8 @@ def test_no_forged_header_with_a_right_checksum_is_taken(
             except IndexFormatError as error:
                 assert path.name in str(error) or (kind == "links" and "links" in str(error))
             else:  # values that other rankings and the next refit depend on
-                assert place[-1] in ("fitted_on", "correction_unit", "beam"), (place, value)
+                free = "fitted_on", "correction_unit", "beam", "entries"
+                assert place[-1] in free, (place, value)
                 assert np.array_equal(found.ids, expected.ids)
             path.write_bytes(whole)
     for content in (b"", b"[" * 100_000, b"1" * 5000, b"\xff\xfe", b"NaN", b"{}"):
